@@ -26,16 +26,16 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=100_000)
     arguments.add_argument("--width", type=int, default=512)
     arguments.add_argument("--repeats", type=int, default=3)
-    given = arguments.parse_args()
+    args = arguments.parse_args()
     rng = np.random.default_rng(0)
-    label = rng.integers(2, size=given.rows)
-    group = np.where(rng.random(given.rows) < 0.2 + 0.6 * label, "b", "a")
-    shown = rng.random(given.width) < 0.05
-    features = rng.normal(
-        0.5 * np.outer(2 * label - 1, shown), 1, (given.rows, given.width)
-    ).astype(np.float32)
+    label = rng.integers(2, size=args.rows)
+    group = np.where(rng.random(args.rows) < 0.2 + 0.6 * label, "b", "a")
+    shown = rng.random(args.width) < 0.05
+    features = rng.normal(0.5 * np.outer(2 * label - 1, shown), 1, (args.rows, args.width)).astype(
+        np.float32
+    )
     score = 1 / (1 + np.exp(-rng.normal(2 * label - 1.0 * (group == "b"), 1)))
-    patients = rng.integers(given.rows // 2, size=given.rows)
+    patients = rng.integers(args.rows // 2, size=args.rows)
 
     def adjust(method: str) -> Callable[[], object]:
         groups = {"group": group, "part": group} if method == "multicalibrate" else group
@@ -51,7 +51,7 @@ def main() -> None:
         **{name: adjust(name) for name in ("thresholds", "recalibrate", "multicalibrate")},
     }
     for name, work in works.items():
-        print(json.dumps(claim(name, work, given)), flush=True)
+        print(json.dumps(claim(name, work, args)), flush=True)
 
 
 def claim(name: str, work: Callable[[], object], given: argparse.Namespace) -> dict[str, object]:
@@ -70,8 +70,8 @@ def claim(name: str, work: Callable[[], object], given: argparse.Namespace) -> d
         "goal": 1.0,
         "detail": {
             "rows": given.rows, "width": given.width, "limit_s": SECONDS,
-            "cpu_s": [round(one, 2) for one in seconds],
-            "wall_s": [round(one, 2) for one in wall],
+            "cpu_s": [round(second, 2) for second in seconds],
+            "wall_s": [round(item, 2) for item in wall],
         },
     }  # fmt: skip
 

@@ -28,11 +28,11 @@ from evenhand.runs import run_scope
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--patients", type=int, default=1000)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         settings = AssessSettings(
-            data=f"series_phantom:patients={given.patients},steps=48,seed=1",
+            data=f"series_phantom:patients={arguments.patients},steps=48,seed=1",
             attribute=("group",),
             cell=("frozen3",),
             label_share=(1.0, 0.5, 0.1),
@@ -51,9 +51,8 @@ def main() -> None:
     ratio = seconds["cpu_seconds_every_epoch"] / seconds["cpu_seconds_once"]
     fits = len(settings.label_share) * settings.seeds
     rounded = {name: round(value, 2) for name, value in seconds.items()}
-    print(
-        json.dumps({"patients": given.patients, "fits": fits, **rounded, "ratio": round(ratio, 2)})
-    )
+    line = {"benchmark": "assess_frozen", "patients": arguments.patients, "fits": fits, **rounded}
+    print(json.dumps({**line, "ratio": round(ratio, 2)}))
 
 
 def spent(settings: AssessSettings, run: Run) -> float:

@@ -31,12 +31,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--patients", type=int, default=600)
     parser.add_argument("--epochs", type=int, default=4, help="of each fit and of pre-training")
-    given = parser.parse_args()
-    run, begun = given.out / "run", time.monotonic()
-    command = command_of(given, run)
-    first = attempt(command, given.out / "first.log", run, stop_at=FITS // 2)
+    arguments = parser.parse_args()
+    run, begun = arguments.out / "run", time.monotonic()
+    command = command_of(arguments, run)
+    first = attempt(command, arguments.out / "first.log", run, stop_at=FITS // 2)
     before = kept(run)
-    second = attempt(command, given.out / "second.log", run)
+    second = attempt(command, arguments.out / "second.log", run)
     after = kept(run)
     line = {
         "benchmark": "assess_many",
@@ -44,22 +44,22 @@ def main() -> None:
         "minutes": round((time.monotonic() - begun) / 60, 1),
         "cpu_minutes": round((first + second) / 60, 1),
         "killed_after": len(before),
-        "repeated": sum(after.get(name) != made for name, made in before.items()),
+        "repeated": sum(after.get(name) != written for name, written in before.items()),
         "lost": FITS - len(after),
         "page_kb": round((run / "report.html").stat().st_size / 1000),
     }
     print(json.dumps(line))
 
 
-def command_of(given: argparse.Namespace, run: Path) -> list[str]:
-    words = ["evenhand", "assess", f"series_phantom:patients={given.patients},steps=24,seed=1"]
+def command_of(arguments: argparse.Namespace, run: Path) -> list[str]:
+    words = ["evenhand", "assess", f"series_phantom:patients={arguments.patients},steps=24,seed=1"]
     words += [word for name in OBJECTIVES for word in ("--ssl", name)]
     words += [word for name in STRATEGIES for word in ("--cell", name)]
     words += ["--attribute", "group", "--attribute", "sex", "--label-share", SHARES]
-    words += ["--seeds", str(SEEDS), "--epochs", str(given.epochs)]
-    words += ["--pretrain-epochs", str(given.epochs), "--device", "cpu"]
+    words += ["--seeds", str(SEEDS), "--epochs", str(arguments.epochs)]
+    words += ["--pretrain-epochs", str(arguments.epochs), "--device", "cpu"]
     words += ["--workers", "2", "--worker-cpus", "1"]
-    return [*words, "--cache", str(given.out / "cache"), "--out", str(run)]
+    return [*words, "--cache", str(arguments.out / "cache"), "--out", str(run)]
 
 
 def attempt(command: list[str], log: Path, run: Path, stop_at: int | None = None) -> float:

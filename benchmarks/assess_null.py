@@ -52,18 +52,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--arms", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="a line for each page")
-    given = parser.parse_args()
-    pages = [json.loads(line) for line in given.out.open()] if given.out.exists() else []
+    arguments = parser.parse_args()
+    pages = [json.loads(line) for line in arguments.out.open()] if arguments.out.exists() else []
     done = {(page["arms"], page["seeds"], page["page"]) for page in pages}
-    with given.out.open("a") as file:
-        for seeds in given.seeds:
-            for page in range(given.pages):
-                if (given.arms, seeds, page) not in done:
-                    about = {"arms": given.arms, "seeds": seeds, "page": page}
-                    pages.append(about | claims_of_page(given.arms, seeds, page))
+    with arguments.out.open("a") as file:
+        for seeds in arguments.seeds:
+            for page in range(arguments.pages):
+                if (arguments.arms, seeds, page) not in done:
+                    about = {"arms": arguments.arms, "seeds": seeds, "page": page}
+                    pages.append(about | claims_of_page(arguments.arms, seeds, page))
                     print(json.dumps(pages[-1]), file=file, flush=True)
-    for seeds in given.seeds:
-        own = [one for one in pages if (one["arms"], one["seeds"]) == (given.arms, seeds)]
+    for seeds in arguments.seeds:
+        own = [page for page in pages if (page["arms"], page["seeds"]) == (arguments.arms, seeds)]
         print(json.dumps(summary(own)))
 
 
@@ -102,10 +102,14 @@ def evaluated(
     val = (table["split"] == "val").to_numpy()
     for cell in (*(cell for cells in starts.values() for cell in cells), SUPERVISED):
         scores = [1 / (1 + np.exp(-shared - SEED_SPREAD * normal(rng))) for _ in range(seeds)]
-        validated[cell] = np.mean([roc_auc_score(table["label"][val], of[val]) for of in scores])
-        predictions = [Predictions(table.assign(score=of), ("0", "1"), LEVELS) for of in scores]
-        tested = [judge_model(one, SETTINGS, 0) for one in predictions]
-        models[cell] = tuple(one.judged for one in tested)  # supervised comes last
+        validated[cell] = np.mean(
+            [roc_auc_score(table["label"][val], score[val]) for score in scores]
+        )
+        predictions = [
+            Predictions(table.assign(score=score), ("0", "1"), LEVELS) for score in scores
+        ]
+        tested = [judge_model(model, SETTINGS, 0) for model in predictions]
+        models[cell] = tuple(model.judged for model in tested)  # supervised comes last
     best = {start: max(cells, key=validated.__getitem__) for start, cells in starts.items()}
     chosen = max(best.values(), key=validated.__getitem__)
     worst = {SUPERVISED: worst_levels(tested)}

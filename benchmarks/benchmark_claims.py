@@ -78,7 +78,7 @@ def fit_fold(
     inputs = np.c_[np.ones(len(world.labels)), world.features[:, :used]]
     weighted = inputs[drawn].T * weights
     line = np.linalg.solve(weighted @ inputs[drawn], weighted @ (2 * world.labels[drawn] - 1))
-    on_val, on_test = (1 / (1 + np.exp(-2 * inputs[at] @ line)) for at in (val, test))
+    on_val, on_test = (1 / (1 + np.exp(-2 * inputs[position] @ line)) for position in (val, test))
     names = [f"p{patient:04d}" for patient in test]
     table = pd.DataFrame({"sample_id": names, "patient_id": names, "split": "test"})
     table["label"], table["score"] = world.labels[test], on_test
@@ -115,15 +115,23 @@ def line_of(kind: str, seed: int) -> dict[str, object]:
     """Return what one simulated benchmark claims."""
     start = time.process_time()
     result = simulate(kind, seed)
-    better = [(one.recipe, one.key) for one in result.differences if one.better]
+    better = [
+        (difference.recipe, difference.key)
+        for difference in result.differences
+        if difference.better
+    ]
     gaps = [key for _, key in better if key.group == "*" and key.attribute == "group"]
-    eodd = [one for one in result.differences if one.key.base == "equalized_odds_difference"]
+    eodd = [
+        difference
+        for difference in result.differences
+        if difference.key.base == "equalized_odds_difference"
+    ]
     return {
         "seed": seed,
         "winner": bool(better),
-        "any": any(one.better is not None for one in result.differences),
+        "any": any(difference.better is not None for difference in result.differences),
         "gap_winner": bool([key for key in gaps if key.aggregate != "worst"]),
-        "eodd_winner": any(one.better for one in eodd),
+        "eodd_winner": any(item.better for item in eodd),
         "eodd_change": eodd[0].value,
         "detectable": eodd[0].detectable,
         "tests": len(result.differences),

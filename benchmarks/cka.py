@@ -27,10 +27,10 @@ def main() -> None:
     arguments.add_argument("--repeats", type=int, default=3)
     repeats = arguments.parse_args().repeats
     first, second = models()
-    at = np.arange(ROWS)[None]
-    cka(first, second, at)  # once beforehand: the threads of the linear algebra
+    place = np.arange(ROWS)[None]
+    cka(first, second, place)  # once beforehand: the threads of the linear algebra
     pairs = [
-        (seconds(lambda: products(first, second)), seconds(lambda: cka(first, second, at)))
+        (seconds(lambda: products(first, second)), seconds(lambda: cka(first, second, place)))
         for _ in range(repeats)
     ]
     detail = {"rows": ROWS, "widths": WIDTHS, "products_and_cka_seconds": pairs}

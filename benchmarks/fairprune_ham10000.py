@@ -55,20 +55,18 @@ Cell = dict[str, Any]
 
 
 def main() -> None:
-    given = arguments().parse_args()
-    if given.table:
-        print(table(given.out))
+    args = arguments().parse_args()
+    if args.table:
+        print(table(args.out))
         return
-    for kind, seed, label, attribute in product(
-        given.kind, given.seeds, given.label, given.attribute
-    ):
-        run = trained(given, label, seed)
-        root = given.out / "cells" / f"{run.name}-{attribute}-{kind}"
+    for kind, seed, label, attribute in product(args.kind, args.seeds, args.label, args.attribute):
+        run = trained(args, label, seed)
+        root = args.out / "cells" / f"{run.name}-{attribute}-{kind}"
         if not (root / "cells.json").exists():
-            about = {"backbone": given.backbone, "label": label, "seed": seed}
-            task = task_of(given, run, attribute, kind)
-            judged = Judged(task, root, tuple(given.betas), tuple(given.shares))
-            cells = [{**about, "attribute": attribute, **one} for one in KINDS[kind](judged)]
+            about = {"backbone": args.backbone, "label": label, "seed": seed}
+            task = task_of(args, run, attribute, kind)
+            judged = Judged(task, root, tuple(args.betas), tuple(args.shares))
+            cells = [{**about, "attribute": attribute, **item} for item in KINDS[kind](judged)]
             write_json(root / "cells.json", cells)
             print(json.dumps({"name": root.name, "cells": len(cells)}), flush=True)
 
@@ -143,13 +141,13 @@ class Judged:
         file = self.root / f"{shown}.parquet"
         self.root.mkdir(parents=True, exist_ok=True)
         write_predictions(file, predictions)
-        found = {**about, "file": file.name, "unprivileged": task.roles.unprivileged}
+        result = {**about, "file": file.name, "unprivileged": task.roles.unprivileged}
         plan = Plan(metrics=METRICS, across=ACROSS, bootstrap=None)
         for split in ("val", "test"):
             rows = metric_rows(predictions, [attribute], model="", seed=0, plan=plan, split=split)
             values = {name: float(value_of(rows, name)["value"]) for name in SHOWN}
-            found[split] = {name: None if math.isnan(v) else v for name, v in values.items()}
-        return found
+            result[split] = {name: None if math.isnan(v) else v for name, v in values.items()}
+        return result
 
 
 def one_shot(judged: Judged) -> Iterator[Cell]:
@@ -166,7 +164,7 @@ def one_shot(judged: Judged) -> Iterator[Cell]:
         yield from pruned(judged, state, scores, method="fairprune", beta=beta)
     sizes = {group: len(own) / sum(map(len, task.positions.values()))
              for group, own in task.positions.items()}  # fmt: skip
-    everyone = {name: sum(sizes[g] * of[name] for g, of in h.items()) for name in theta}
+    everyone = {name: sum(sizes[g] * values[name] for g, values in h.items()) for name in theta}
     yield from pruned(judged, state, error_change(theta, everyone), method="obd", beta=None)
     magnitude = {name: value.abs() for name, value in theta.items()}
     yield from pruned(judged, state, magnitude, method="magnitude", beta=None)
@@ -217,7 +215,7 @@ def read_cells(out: Path) -> pd.DataFrame:
     cells = []
     for file in sorted(out.glob("cells/*/cells.json")):
         name = f"cells/{file.parent.name}"
-        cells += [{**one, "file": f"{name}/{one['file']}"} for one in read_json(file)]
+        cells += [{**item, "file": f"{name}/{item['file']}"} for item in read_json(file)]
     return pd.json_normalize(cells)
 
 
@@ -230,14 +228,14 @@ def chosen(out: Path, part: pd.DataFrame) -> str:
         rows = metric_rows(plain, [attribute], model="", seed=0, plan=PLAN)
         lines.append(line(str(seed), "before", "", *(interval(rows, name) for name in SHOWN)))
         for method, cells in own[own["method"] != "before"].groupby("method", sort=False):
-            one = pick_cell(cells, before)
-            if one is None:
+            cell = pick_cell(cells, before)
+            if cell is None:
                 lines.append(line(str(seed), str(method), "none", *("" for _ in SHOWN)))
                 continue
-            pair = read_predictions(out / one["file"]), plain
+            pair = read_predictions(out / cell["file"]), plain
             rows = paired_rows(pair, [attribute], names=("after", "before"), seed=0, plan=PLAN)
             changes = (interval(rows, name, "+.3f") for name in SHOWN)
-            lines.append(line(str(seed), str(method), describe(one), *changes))
+            lines.append(line(str(seed), str(method), describe(cell), *changes))
     return "\n".join(lines)
 
 
@@ -254,10 +252,10 @@ def describe(one: pd.Series) -> str:
 
 
 def interval(rows: pd.DataFrame, name: str, form: str = ".3f") -> str:
-    found = value_of(rows, name)
-    if math.isnan(found["low"]):  # `found["method"]` says why
-        return f"{found['value']:{form}}"
-    return f"{found['value']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
+    value = value_of(rows, name)
+    if math.isnan(value["low"]):  # `value["method"]` says why
+        return f"{value['value']:{form}}"
+    return f"{value['value']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
 
 
 def grid(part: pd.DataFrame) -> str:

@@ -70,22 +70,22 @@ class Fold:
 
 
 def main() -> None:
-    given = arguments().parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    pretrained = pretrain(given)
-    tables = fold_tables(given, pretrained)
+    args = arguments().parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    pretrained = pretrain(args)
+    tables = fold_tables(args, pretrained)
     folds = [
         Fold(number, seed, table)
-        for seed in range(given.seeds)
+        for seed in range(args.seeds)
         for number, table in enumerate(tables)
     ]
-    jobs = [job for fold in folds for job in jobs_of(given, fold)]
+    jobs = [job for fold in folds for job in jobs_of(args, fold)]
     with bar("runs", len(jobs)) as advance:
         for root, job in jobs:
             if not finished(root):
                 job(root)
-            advance(text=str(root.relative_to(given.out)))
-    report(given, folds)
+            advance(text=str(root.relative_to(args.out)))
+    report(args, folds)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -193,13 +193,13 @@ def jobs_of(given: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]
         yield fold.root(given.out) / f"{FAIRTUNE}-{attribute}", partial(tune, search)
     for strategy in filter(available, STRATEGIES):
         for lr in RATES:
-            one = FinetuneSettings(
+            finetune_settings = FinetuneSettings(
                 strategy=named(strategy, fold),
                 target=tuple(f"auc_worst:{attribute}" for attribute in ATTRIBUTES),
                 lr=lr,
                 **of_fold(given, fold),
             )
-            yield root_of(given, fold, strategy, lr), partial(finetune, one)
+            yield root_of(given, fold, strategy, lr), partial(finetune, finetune_settings)
 
 
 def root_of(given: argparse.Namespace, fold: Fold, strategy: str, lr: float) -> Path:
@@ -257,12 +257,14 @@ def pooled(
     tables, thresholds = [], []
     for fold in folds:
         run = chosen(given, fold, strategy, attribute)
-        found = read_predictions(run.predictions_file(run.record.chosen))
-        val, test = found.of_split("val"), found.of_split("test")
+        predictions = read_predictions(run.predictions_file(run.record.chosen))
+        val, test = predictions.of_split("val"), predictions.of_split("test")
         cut = youden(val.labels, val.scores)
         thresholds.append(np.full(len(test), quantiles(np.array([cut]), val.scores)[0]))
         tables.append(test.table.assign(score=quantiles(test.scores, val.scores)))
-    rows = Predictions(pd.concat(tables, ignore_index=True), found.classes, found.levels)
+    rows = Predictions(
+        pd.concat(tables, ignore_index=True), predictions.classes, predictions.levels
+    )
     patients = rows.table["patient_id"].to_numpy()
     threshold = np.concatenate(thresholds)
     return (
@@ -283,8 +285,8 @@ def report(given: argparse.Namespace, folds: list[Fold]) -> None:
     for attribute in ATTRIBUTES if folds else ():
         rows = numbers(given, folds, names, attribute)
         text.append(as_markdown(rows, attribute))
-        of = rows[(rows["metric"] == "auc_worst") & rows["against"].isna()].set_index("model")
-        ratio = of.loc[FAIRTUNE, "value"] / of.loc["full", "value"]
+        values = rows[(rows["metric"] == "auc_worst") & rows["against"].isna()].set_index("model")
+        ratio = values.loc[FAIRTUNE, "value"] / values.loc["full", "value"]
         detail = {
             "folds_and_seeds": [(fold.number, fold.seed) for fold in folds],
             "settings": {k: v for k, v in vars(given).items() if k not in ("data", "out")},
@@ -305,9 +307,9 @@ def numbers(
         own, rows = pooled(given, folds, strategy, attribute)
         groups = groups_in(rows, (attribute,))
         for against in (None, full) if strategy != "full" else (None,):
-            found = measure(own, groups, plan, rng=np.random.default_rng(0), against=against)
+            result = measure(own, groups, plan, rng=np.random.default_rng(0), against=against)
             name = None if against is None else "full"
-            tables.append(found.assign(model=strategy, against=name))
+            tables.append(result.assign(model=strategy, against=name))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -322,17 +324,17 @@ def as_markdown(rows: pd.DataFrame, attribute: str) -> str:
         paired = rows[(rows["model"] == model) & (rows["against"] == "full")]
         cells.append(cell(paired, "auc_worst", attribute) if len(paired) else "–")
         lines.append(f"| {model} | {' | '.join(cells)} |")
-    found = rows[rows["metric"] == "auc_detectable"].groupby("model")["value"].max()
-    told = ", ".join(f"{model} {value:.3f}" for model, value in found.items())
-    return "\n".join([*lines, "", f"Detectable gap in AUC by {attribute}: {told}."])
+    result = rows[rows["metric"] == "auc_detectable"].groupby("model")["value"].max()
+    text = ", ".join(f"{model} {value:.3f}" for model, value in result.items())
+    return "\n".join([*lines, "", f"Detectable gap in AUC by {attribute}: {text}."])
 
 
 def cell(rows: pd.DataFrame, metric: str, attribute: str) -> str:
-    of = rows[
+    values = rows[
         (rows["metric"] == metric) & (rows["attribute"] == attribute) & (rows["group"] == "*")
     ]
-    found: Mapping[str, float] = of.iloc[0]
-    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    result: Mapping[str, float] = values.iloc[0]
+    return f"{result['value']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
 
 
 if __name__ == "__main__":

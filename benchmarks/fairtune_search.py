@@ -62,13 +62,13 @@ PHASES = ("search fairtune", "chosen fits")  # the plain way has its network fro
 
 
 def main() -> None:
-    given = arguments().parse_args()
+    args = arguments().parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        base = settings(given, Path(folder))
+        base = settings(args, Path(folder))
         prepared = time.perf_counter() - start
-        pairs = [pair(base, Path(folder), seed) for seed in range(given.seeds)]
+        pairs = [pair(base, Path(folder), seed) for seed in range(args.seeds)]
         report(pairs, {"prepared_in_seconds": prepared, **about(base)})
         shares(base)
 
@@ -86,8 +86,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
     """Prepare the store and a pre-trained network, and return the settings of both ways."""
-    known = data_flags(given, folder).model_dump()
-    known |= {
+    expected = data_flags(given, folder).model_dump()
+    expected |= {
         "space": "staged",
         "trials": given.trials,
         "confirm": 0,
@@ -96,7 +96,7 @@ def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
         "lr_max": RATES[1],
         "prefix_memory": given.prefix_memory,
     }
-    base = TuneSettings.model_validate(known)
+    base = TuneSettings.model_validate(expected)
     early = base.model_copy(
         update={
             "epochs": given.pretrain_epochs,
@@ -131,24 +131,24 @@ def pair(base: TuneSettings, folder: Path, seed: int) -> dict[str, Any]:
     """Search both ways with one seed."""
     both = base.model_copy(update={"seed": seed})
     task = make_task(both.model_copy(update={"prefix_memory": 0}))
-    found: dict[str, Any] = {"seed": seed}
+    result: dict[str, Any] = {"seed": seed}
     with peak_memory() as peak:
         start, used = time.perf_counter(), time.process_time()
         model = plain_search(task, both, seed)
-        found["plain_seconds"] = time.perf_counter() - start
-        found["plain_cpu_seconds"] = time.process_time() - used
-    found["plain_peak_mb"] = peak()
-    found["plain_value"] = value(task, model)
+        result["plain_seconds"] = time.perf_counter() - start
+        result["plain_cpu_seconds"] = time.process_time() - used
+    result["plain_peak_mb"] = peak()
+    result["plain_value"] = value(task, model)
     used = time.process_time()
     with peak_memory() as peak, shares_of_time() as spent:
         run = tune(both.model_copy(update={"cache": folder / f"cache{seed}"}), folder / str(seed))
-    found["ours_peak_mb"] = peak()
-    found["ours_cpu_seconds"] = time.process_time() - used  # with everything that the job does
-    found["phases"] = run.record.seconds
-    found["ours_seconds"] = sum(found["phases"][name] for name in PHASES)
-    found["ours_shares"] = spent(found["ours_seconds"])
-    found["ours_value"] = value(task, load_model(run.folder("fairtune")))
-    return found
+    result["ours_peak_mb"] = peak()
+    result["ours_cpu_seconds"] = time.process_time() - used  # with everything that the job does
+    result["phases"] = run.record.seconds
+    result["ours_seconds"] = sum(result["phases"][name] for name in PHASES)
+    result["ours_shares"] = spent(result["ours_seconds"])
+    result["ours_value"] = value(task, load_model(run.folder("fairtune")))
+    return result
 
 
 def plain_search(task: Task, both: TuneSettings, seed: int) -> Model:
@@ -205,13 +205,13 @@ def shares(base: TuneSettings) -> None:
             names = ("full", "head", "last-1")
             rounds = [{name: fit_seconds(task, name) for name in names} for _ in range(8)][1:]
         for name in ("head", "last-1"):
-            found = [one[name] / one["full"] for one in rounds]
+            result = [item[name] / item["full"] for item in rounds]
             detail = {
-                "shares": sorted(found),
-                "seconds": [(one[name], one["full"]) for one in rounds],
+                "shares": sorted(result),
+                "seconds": [(item[name], item["full"]) for item in rounds],
             }
             report_claim(
-                f"search_{name}_share", statistics.median(found), "lower", GOALS[name], detail
+                f"search_{name}_share", statistics.median(result), "lower", GOALS[name], detail
             )
         detail = {"peak_growth_mb": peak(), "budget_mb": base.prefix_memory}
         report_claim("search_memory", peak() / base.prefix_memory, "lower", None, detail)

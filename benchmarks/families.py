@@ -1,18 +1,20 @@
 """What of Evenhand works with which family of timm's networks, as a table.
 
 A small network of each family is made without weights, at 64 pixels where it can be, and each part
-is tried on four blank-noise images: the cut into units, masks of attention and MLP, LoRA, saliency
-by group (ggn-mc, which is checked against autograd), one step of weight pruning, and channels.
-Results go into a file of JSON lines as they come, so that a run that was stopped continues;
-``--table`` prints the table of what is in it.
+is tried on four noise images: the cut into units, masks of attention and MLP, LoRA, keeping what a
+frozen beginning gives (truncation), saliency by group (ggn-mc, which is checked against autograd),
+one step of weight pruning, and channels. Results go into a file of JSON lines as they come, so that
+a run that was stopped continues; ``--table`` prints the table of what is in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import evenhand  # isort: skip  (its guard mends torchvision where it is broken)
@@ -20,6 +22,7 @@ import torch
 
 from evenhand import EvenhandError, build_model, group_saliency
 from evenhand.masks.strategies import find_strategy
+from evenhand.masks.truncate import cut_at
 from evenhand.masks.units import all_units, families, parts
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_solid
@@ -31,22 +34,22 @@ SIZE = 64
 NETWORKS = (
     "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224",
     "vit_small_patch16_dinov3", "eva02_tiny_patch14_224", "beit_base_patch16_224",
-    "beitv2_base_patch16_224", "vit_srelpos_small_patch16_224", "cait_xxs24_224",
-    "xcit_nano_12_p16_224", "swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224",
-    "twins_svt_small", "pit_ti_224", "pvt_v2_b0", "mvitv2_tiny", "maxvit_rmlp_pico_rw_256",
-    "coatnet_pico_rw_224", "coat_tiny", "crossvit_tiny_240", "levit_128s", "efficientformer_l1",
-    "efficientformerv2_s0", "efficientvit_b0", "efficientvit_m0", "mobilevit_xxs",
-    "mobilevitv2_050", "edgenext_xx_small", "fastvit_t8", "repvit_m0_9", "tiny_vit_5m_224",
-    "poolformer_s12", "caformer_s18", "davit_tiny", "hiera_tiny_224", "nest_tiny",
+    "swin_tiny_patch4_window7_224", "twins_svt_small", "vit_srelpos_small_patch16_224",
+    "hrnet_w18_small", "test_efficientnet", "efficientnet_lite0", "tf_efficientnet_b0",
+    "mobilenetv3_small_050", "regnetx_002", "resnet18", "densenet121", "convnext_atto", "pvt_v2_b0",
+    "levit_128s", "pit_ti_224", "xcit_nano_12_p16_224", "mobilevit_xxs", "efficientvit_b0",
+    "tiny_vit_5m_224", "vgg11_bn", "regnety_002", "seresnet18", "res2net50_14w_8s", "resnext26ts",
+    "cait_xxs24_224", "swinv2_cr_tiny_ns_224", "mvitv2_tiny", "maxvit_rmlp_pico_rw_256",
+    "coatnet_pico_rw_224", "coat_tiny", "crossvit_tiny_240", "efficientformer_l1",
+    "efficientformerv2_s0", "efficientvit_m0", "mobilevitv2_050", "edgenext_xx_small", "fastvit_t8",
+    "repvit_m0_9", "poolformer_s12", "caformer_s18", "davit_tiny", "hiera_tiny_224", "nest_tiny",
     "convit_tiny", "tnt_s_legacy_patch16_224", "visformer_tiny", "volo_d1_224", "mixer_s32_224",
-    "resmlp_12_224", "gmlp_ti16_224", "resnet18", "resnetv2_50", "resnext26ts", "res2net50_14w_8s",
-    "seresnet18", "regnetx_002", "regnety_002", "densenet121", "dla34", "vgg11_bn",
-    "hrnet_w18_small", "convnext_atto", "convnextv2_atto", "test_efficientnet", "efficientnet_b0",
-    "efficientnet_lite0", "tf_efficientnet_b0", "mobilenetv3_small_050", "mobilenetv4_conv_small",
-    "ghostnet_100", "mnasnet_small", "inception_v3", "xception41", "nfnet_f0", "rexnet_100",
-    "selecsls42", "cspresnet50", "hardcorenas_a", "tinynet_e", "starnet_s1", "focalnet_tiny_srf",
+    "resmlp_12_224", "gmlp_ti16_224", "resnetv2_50", "dla34", "convnextv2_atto", "efficientnet_b0",
+    "mobilenetv4_conv_small", "ghostnet_100", "mnasnet_small", "inception_v3", "xception41",
+    "nfnet_f0", "rexnet_100", "selecsls42", "cspresnet50", "hardcorenas_a", "tinynet_e",
+    "starnet_s1", "focalnet_tiny_srf", "beitv2_base_patch16_224",
 )  # fmt: skip
-COLUMNS = ("units", "attention", "mlp", "lora", "saliency", "weights", "channels")
+COLUMNS = ("units", "attention", "mlp", "lora", "truncation", "saliency", "weights", "channels")
 
 
 def main() -> None:
@@ -55,6 +58,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the table and stop")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     lines = arguments.results.read_text().splitlines() if arguments.results.is_file() else []
     rows = {row["network"]: row for row in map(json.loads, lines)}
     if arguments.table:
@@ -77,6 +81,7 @@ def tried(name: str) -> dict[str, str]:
         "attention": lambda model: bits(model, "attention"),
         "mlp": lambda model: bits(model, "mlp"),
         "channels": channels,
+        "truncation": truncation,
         "saliency": saliency,
         "weights": weights,
         "lora": lora,  # last, as it changes the model
@@ -89,6 +94,7 @@ def tried(name: str) -> dict[str, str]:
             row[column] = f"no: {first_line(error)}"
         except Exception as error:  # a bug, which the table shows
             row[column] = f"fails: {type(error).__name__}: {first_line(error)}"
+    values_by.cache_clear()
     return row
 
 
@@ -115,21 +121,37 @@ def lora(model: Model) -> str:
     return "yes"
 
 
+def truncation(model: Model) -> str:
+    """Cut the network behind its blocks or stages, or at the nearest place where that is exact."""
+    backbone = model.backbone.requires_grad_(False)
+    deepest = parts(backbone)[-1].depth
+    cut = cut_at(backbone, deepest, batch(model)[0])
+    backbone.requires_grad_(True)
+    return "none" if cut is None else f"{cut.depth} of {deepest}"
+
+
+@cache
+def values_by(model: Model, estimator: str) -> dict[str, torch.Tensor]:
+    """Return saliency by group of all convolutions and linear layers."""
+    roles = {"unprivileged": "f", "betas": {"m": 0.3}}
+    return group_saliency(model, [batch(model)], estimator=estimator, **roles)
+
+
 def saliency(model: Model) -> str:
-    """Compute saliency by group of all convolutions and linear layers."""
-    group_saliency(model, [batch(model)], unprivileged="f", betas={"m": 0.3})
+    values_by(model, "ggn-mc")
     return "yes"
 
 
 def weights(model: Model) -> str:
-    """Compute saliency of what a pruning of weights removes, by any layer's estimator."""
-    values = group_saliency(
-        model, [batch(model)], unprivileged="f", betas={"m": 0.3}, estimator="hutchinson"
-    )
+    """Remove a tenth of the weights, by ggn-mc or else by the estimator that takes any layer."""
+    try:
+        estimator, values = "ggn-mc", values_by(model, "ggn-mc")
+    except EvenhandError:
+        estimator, values = "hutchinson", values_by(model, "hutchinson")
     kept = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.items()}
     total = count_kept(kept)
     state = remove_weights(PruningState(model, kept, total, total), values, total // 10)
-    return "yes" if state.left < total else "no: nothing was removed"
+    return estimator if state.left < total else "no: nothing was removed"
 
 
 def channels(model: Model) -> str:
@@ -145,7 +167,7 @@ def batch(model: Model) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
 
 
 def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def table(rows: dict[str, dict[str, str]]) -> str:

@@ -89,13 +89,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     arguments.add_argument("--quick", action="store_true", help="a small network and few samples")
-    given = arguments.parse_args()
-    if given.device == "cuda" and not torch.cuda.is_available():
+    args = arguments.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu.py: torch sees no CUDA device here; --device cpu --quick tries the script.")
-    scale = QUICK if given.quick else FULL
+    scale = QUICK if args.quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         network = build(scale.backbone, scale)
-        bench = Bench(scale, torch.device(given.device), splits(scale, Path(folder)), network)
+        bench = Bench(scale, torch.device(args.device), splits(scale, Path(folder)), network)
         rate = matrix_rate(scale.matrix, bench.device)
         report_claim("matrix_rate", None, None, {"tflops": rate / 1e12, "size": scale.matrix})
         for name in MASKS:
@@ -143,8 +143,8 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int = 10)
 
 def matrix_rate(size: int, device: torch.device) -> float:
     """Return FLOPs per second of a product of two bf16 matrices."""
-    one, other = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    return 2 * size**3 / seconds(lambda: one @ other, device)
+    first, other = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / seconds(lambda: first @ other, device)
 
 
 def flops_per_image(bench: Bench, mask: Mask, batch: int = 4) -> float:
@@ -221,8 +221,8 @@ def trials(bench: Bench) -> None:
         return
     cache = ActivationCache(30 * 10**9)
     kept, plain = search(bench, cache), search(bench, None)
-    ratio = sum(one["seconds"] for one in plain) / sum(one["seconds"] for one in kept)
-    medians = [statistics.median(one["seconds"] for one in found) for found in (kept, plain)]
+    ratio = sum(item["seconds"] for item in plain) / sum(item["seconds"] for item in kept)
+    medians = [statistics.median(item["seconds"] for item in result) for result in (kept, plain)]
     detail = {"median": medians[0], "median_without_kept_activations": medians[1]}
     detail |= {"epochs": bench.scale.epochs, "trials": kept, "without_kept_activations": plain}
     report_claim("seconds_per_trial", ratio, None, detail)
@@ -240,15 +240,15 @@ def search(bench: Bench, cache: ActivationCache | None) -> list[dict[str, float]
         model = bench.model()
         first = trial.suggest_int("first", 0, blocks)
         mask = frozenset(f"blocks.{block}" for block in range(first, blocks))
-        found: list[float] = []
+        result: list[float] = []
 
         def on_epoch(epoch: Epoch) -> float:
-            found.append(float(roc_auc_score(val, epoch.scores[:, 1])))
-            return found[-1]
+            result.append(float(roc_auc_score(val, epoch.scores[:, 1])))
+            return result[-1]
 
         settings = bench.settings(lr=trial.suggest_float("lr", 1e-5, 1e-3, log=True))
         fit(model, bench.splits, constant(mask), settings, on_epoch=on_epoch, cache=cache)
-        return found[-1]
+        return result[-1]
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(objective, n_trials=bench.scale.trials)

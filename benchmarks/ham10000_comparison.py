@@ -248,14 +248,14 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Do what the command line says."""
-    given = arguments().parse_args()
-    if given.job == "run":
-        run(given)
-    elif given.job == "time":
-        measure(given)
+    args = arguments().parse_args()
+    if args.job == "run":
+        run(args)
+    elif args.job == "time":
+        measure(args)
     else:
-        settings = settings_of(given)
-        collect(settings, given.out, stored(settings))
+        settings = settings_of(args)
+        collect(settings, args.out, stored(settings))
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", help="ham10000:PATH; JPEGs of phantoms where it is absent")
     arguments.add_argument("--image-size", type=int, nargs="+", default=[64, 224])
-    given = arguments.parse_args()
+    args = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        cohort = open_cohort(data_settings(given.data, Path(folder)))
-        for size in given.image_size:
+        cohort = open_cohort(data_settings(args.data, Path(folder)))
+        for size in args.image_size:
             print(json.dumps(compare(cohort, size, Path(folder) / "cache")), flush=True)
 
 

@@ -129,8 +129,8 @@ def search_by_hand() -> optuna.Study:
 
 def compare_search(repeats: int) -> None:
     def ours() -> None:
-        found = search_ours(confirm=0, stopping=False)
-        assert (found.trials["epochs"].dropna() == EPOCHS).all()
+        ours = search_ours(confirm=0, stopping=False)
+        assert (ours.trials["epochs"].dropna() == EPOCHS).all()
 
     detail = f"{TRIALS} trainings of {EPOCHS} epochs each, no stopping, no confirmation"
     show("search_masks_over_optuna", ours, lambda: search_by_hand() and None, repeats, detail)
@@ -206,8 +206,8 @@ def layers_ours(first, second, loader, sex):
 
 
 def layers_by_hand(first, second, loader, sex):
-    found = ([], [])
-    for network, rows in zip((first, second), found, strict=True):
+    result = ([], [])
+    for network, rows in zip((first, second), result, strict=True):
         hook = network[4].register_forward_hook(
             lambda m, x, y, rows=rows: rows.append(y.mean((2, 3)))
         )
@@ -217,7 +217,7 @@ def layers_by_hand(first, second, loader, sex):
         hook.remove()
     values = {}
     for group in np.unique(sex):
-        x, y = (torch.cat(rows)[torch.tensor(sex == group)] for rows in found)
+        x, y = (torch.cat(rows)[torch.tensor(sex == group)] for rows in result)
         x, y = x - x.mean(0), y - y.mean(0)
         values[group] = (x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
     return values
@@ -248,9 +248,9 @@ def count_lines(repeats: int) -> None:
         ),
         "CKA by group (torch)": (layers_ours, layers_by_hand, (make(), make(), batches, GROUPS)),
     }
-    for name, (ours, theirs, given) in tasks.items():
-        ours(*given)
-        theirs(*given)
+    for name, (ours, theirs, inputs) in tasks.items():
+        ours(*inputs)
+        theirs(*inputs)
         print(f"| {name} | {lines(ours)} | {lines(theirs)} |")
 
 
@@ -264,7 +264,7 @@ def show(
 ) -> None:
     ours(), theirs()  # imports and caches
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(n)]
-    ratios = [one / other for one, other in pairs]
+    ratios = [item / other for item, other in pairs]
     middle = [round(statistics.median(side), 3) for side in zip(*pairs, strict=True)]
     rounded = [round(ratio, 3) for ratio in ratios]
     detail = {"pairs": n, "ratios": rounded, "what": text, "cpu_seconds": middle}

@@ -54,8 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--plants", nargs="+", default=list(PLANTS), choices=PLANTS)
-    given = parser.parse_args()
-    print(table(pd.DataFrame([row for p in given.plants for row in results(p, given.seeds)])))
+    args = parser.parse_args()
+    print(table(pd.DataFrame([row for p in args.plants for row in results(p, args.seeds)])))
 
 
 def results(plant: str, seeds: int) -> list[dict[str, object]]:
@@ -147,7 +147,7 @@ def planted(network: nn.Module) -> Kept:
 def share_planted(network: nn.Module, before: Kept, after: Kept) -> float:
     """Return which share of what was pruned belongs to the planted units."""
     gone = {name: before[name] & ~after[name] for name in before}
-    ours = sum(int((gone[name] & of).sum()) for name, of in planted(network).items())
+    ours = sum(int((gone[name] & values).sum()) for name, values in planted(network).items())
     return ours / count_kept(gone)
 
 
@@ -162,7 +162,7 @@ def curvature(network: nn.Module, train: Mapping[str, Group]) -> dict[str, dict[
 def cost(network: nn.Module, h: Scores) -> float:
     """Return what the second-order term says that the planted units are worth, Σ h θ² / 2."""
     whole = error_change({name: network.get_parameter(name).detach() for name in NAMES}, h)
-    return sum(float(whole[name][of].sum()) for name, of in planted(network).items())
+    return sum(float(whole[name][values].sum()) for name, values in planted(network).items())
 
 
 def ways(
@@ -170,7 +170,7 @@ def ways(
 ) -> dict[str, Scores]:
     """Return what each way of pruning ranks weights by; the smallest go."""
     theta = {name: network.get_parameter(name).detach() for name in NAMES}
-    slope = {group: first_order(network, *of) for group, of in train.items()}
+    slope = {group: first_order(network, *values) for group, values in train.items()}
     sizes = {group: n / sum(TRAIN.values()) for group, n in TRAIN.items()}
     everybody = {name: sum(sizes[g] * own[name] for g, own in h.items()) for name in NAMES}
     fair = saliency(theta, h, UNPRIVILEGED, {PRIVILEGED: BETA})

@@ -52,8 +52,8 @@ def main() -> None:
             "batch": BATCH,
         }
         ratio = round(statistics.median(ratios), 2)
-        told = {"name": name, "ratio": ratio, "better": "higher", "goal": goal, "detail": detail}
-        print(json.dumps(told))
+        text = {"name": name, "ratio": ratio, "better": "higher", "goal": goal, "detail": detail}
+        print(json.dumps(text))
 
 
 def steps() -> int:
@@ -79,7 +79,7 @@ def plain_epoch(data: Series, rng: np.random.Generator, work: Callable[[Tensor],
     shuffled = data[rng.permutation(COUNT)].copy()
     for start in range(0, COUNT, BATCH):
         batch = shuffled[start : start + BATCH].transpose(0, 2, 1)
-        views = [np.stack([plain_view(one, rng) for one in batch]) for _ in range(2)]
+        views = [np.stack([plain_view(item, rng) for item in batch]) for _ in range(2)]
         work(torch.from_numpy(np.concatenate(views)))
 
 

@@ -43,15 +43,15 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--images", type=int, default=400_000)
     arguments.add_argument("--people", type=int, default=1_800)
-    given = arguments.parse_args()
+    args = arguments.parse_args()
     spawn = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool,
     ):
         root = Path(folder)
-        make_chexpert(root / "chexpert", given.images)
-        make_mesa(root / "mesa", given.people)
+        make_chexpert(root / "chexpert", args.images)
+        make_mesa(root / "mesa", args.people)
         make_pictures(root / "pictures", 2_000)
         for claim, place in ((metadata, "chexpert"), (windows, "mesa"), (killed, "pictures")):
             for line in pool.submit(claim, root / place).result():

@@ -64,38 +64,42 @@ def draw(
 ) -> list[Evaluation]:
     """Hold random halves of the fits against each other; one half may be made worse for a group."""
     rng = np.random.default_rng(0)
-    found = []
+    result = []
     for _ in range(draws):
-        at = rng.permutation(len(tested))[: 2 * seeds]
-        one, other = ([tested[place] for place in part] for part in (at[:seeds], at[seeds:]))
-        again = tuple(_worse(model.judged, planted) for model in one)
+        position = rng.permutation(len(tested))[: 2 * seeds]
+        first, other = (
+            [tested[place] for place in part] for part in (position[:seeds], position[seeds:])
+        )
+        again = tuple(_worse(model.judged, planted) for model in first)
         models = {"again": again, SUPERVISED: tuple(model.judged for model in other)}
         worst = {SUPERVISED: worst_levels(other)}
-        found.append(Evaluation(1.0, "again", models, worst, {}, tested[0].sizes))
-    return found
+        result.append(Evaluation(1.0, "again", models, worst, {}, tested[0].sizes))
+    return result
 
 
 def null(tested: Sequence[JudgedModel]) -> dict[str, object]:
     """Count the claims where there is nothing to claim."""
     drawn = draw(tested, DRAWS, SEEDS)
-    claims = [claims_of([one])[0] for one in drawn]
+    claims = [claims_of([item])[0] for item in drawn]
     return {
         "fits": len(tested),
         "draws": DRAWS,
         "family": len(claims[0].family),
-        "claim_anything": sum(any(claim.sign for claim in one.family) for one in claims),
-        "level_down": sum(any(map(one.levelled_down, one.deviation)) for one in claims),
-        "any_interval_off_0": sum(any(map(_alone, one.family)) for one in claims),
+        "claim_anything": sum(any(claim.sign for claim in item.family) for item in claims),
+        "level_down": sum(any(map(claim.levelled_down, claim.deviation)) for claim in claims),
+        "any_interval_off_0": sum(any(map(_alone, claim.family)) for claim in claims),
         "any_group_by_patients_alone": sum(map(_by_patients_alone, drawn)),
-        "sd_of_auc_by_seed": round(float(np.std([one.judged.auc[0] for one in tested], ddof=1)), 4),
+        "sd_of_auc_by_seed": round(
+            float(np.std([item.judged.auc[0] for item in tested], ddof=1)), 4
+        ),
     }
 
 
 def power(tested: Sequence[JudgedModel], seeds: int, planted: float) -> dict[str, object]:
     """Count how often a loss in the AUC of one group is seen, and called levelling down."""
-    claims = [claims_of([one])[0] for one in draw(tested, DRAWS, seeds, planted)]
-    seen = [any(c.sign < 0 and c.group == HURT[1] for c in one.family) for one in claims]
-    levelled = [bool(one.levelled_down(HURT[0])) for one in claims]
+    claims = [claims_of([item])[0] for item in draw(tested, DRAWS, seeds, planted)]
+    seen = [any(c.sign < 0 and c.group == HURT[1] for c in claim.family) for claim in claims]
+    levelled = [bool(claim.levelled_down(HURT[0])) for claim in claims]
     return {
         "planted": planted,
         "seeds": seeds,
@@ -111,14 +115,14 @@ def _worse(judged: Judged, planted: float) -> Judged:
 
 def _by_patients_alone(found: Evaluation) -> bool:
     """Whether percentiles over patients, seeds aside, are off 0 for some group's AUC."""
-    one, other = (found.judged[name].by_group for name in ("again", SUPERVISED))
-    ends = (Value.of(one[key] - other[key]) for key in one)
+    first, other = (found.judged[name].by_group for name in ("again", SUPERVISED))
+    ends = (Value.of(first[key] - other[key]) for key in first)
     return any(v.low is not None and v.high is not None and v.low * v.high > 0 for v in ends)
 
 
 def _alone(claim: RecipeClaim) -> bool:
-    known = claim.change.difference
-    return known is not None and known.p < CLAIM
+    expected = claim.change.difference
+    return expected is not None and expected.p < CLAIM
 
 
 if __name__ == "__main__":

@@ -70,16 +70,16 @@ RECIPES = {
 
 
 def main() -> None:
-    given = arguments().parse_args()
+    args = arguments().parse_args()
     torch.set_num_threads(1)
-    if given.table:
-        print(table(given.out, given.recipe))
+    if args.table:
+        print(table(args.out, args.recipe))
         return
-    for name in given.recipe:
+    for name in args.recipe:
         for fold in range(FOLDS):
-            file = file_of(given.out, name, fold, given.seed)
+            file = file_of(args.out, name, fold, args.seed)
             if not file.exists():
-                print(json.dumps(fit(given, name, fold, file)), flush=True)
+                print(json.dumps(fit(args, name, fold, file)), flush=True)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -232,8 +232,8 @@ def resampled(folds: list[Predictions]) -> dict[str, NDArray[np.float64]]:
         threshold = best_threshold(*rows(predictions, "val"))
         rng = np.random.default_rng([1, fold])  # the same draws for every recipe
         for draw in range(RESAMPLES + 1):
-            at = rng.integers(len(labels), size=len(labels)) if draw else np.arange(len(labels))
-            own = labels[at], score[at]
+            place = rng.integers(len(labels), size=len(labels)) if draw else np.arange(len(labels))
+            own = labels[place], score[place]
             for key, metric in METRICS.items():
                 values[key][draw] += metric(*own) / len(folds)
             values["challenge"][draw] += challenge_score(*own, threshold) / len(folds)

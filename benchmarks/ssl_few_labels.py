@@ -56,8 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", type=Path, help="a line for each seed; those there are kept")
-    given = parser.parse_args()
-    rows = results(given.seeds, given.out)
+    args = parser.parse_args()
+    rows = results(args.seeds, args.out)
     print(table(rows))
 
 
@@ -92,8 +92,8 @@ def one_seed(plant: str, seed: int) -> dict[str, float]:
             "frozen untrained": headed(untrained, train[0], few, test[0]),
         }
     return {
-        f"{way} {group}": float(roc_auc_score(test[1][rows], of[rows]))
-        for way, of in scores.items()
+        f"{way} {group}": float(roc_auc_score(test[1][rows], score[rows]))
+        for way, score in scores.items()
         for group, rows in (("majority", ~test[2]), ("minority", test[2]))
     }
 
@@ -164,7 +164,7 @@ def headed(
 ) -> NDArray[np.float64]:
     """Return the scores of a linear head on features, on the scale of all training patients."""
     encoder.eval()
-    every, own, others = (encoder(hold_last(of)).numpy() for of in (train, few[0], series))
+    every, own, others = (encoder(hold_last(values)).numpy() for values in (train, few[0], series))
     scaler = StandardScaler().fit(every)  # labels are not read
     head = LogisticRegression(max_iter=2000).fit(scaler.transform(own), few[1])
     scores: NDArray[np.float64] = head.decision_function(scaler.transform(others))

@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a line for each fit; those there are kept")
     parser.add_argument("--kind", action="append", choices=[*NETWORKS], help="repeatable")
     parser.add_argument("--objective", action="append", choices=[*SSL_OBJECTIVES.titles()])
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = cases(given.kind or NETWORKS, given.objective or SSL_OBJECTIVES.titles())
-    print(table(results(given.seeds, wanted, given.out)))
+    wanted = cases(args.kind or NETWORKS, args.objective or SSL_OBJECTIVES.titles())
+    print(table(results(args.seeds, wanted, args.out)))
 
 
 Case = tuple[str, str]
@@ -137,7 +137,7 @@ def pretrain(model: Model, name: str, samples: Tensor, seed: int, steps: int) ->
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         learner = SSL_OBJECTIVES[name].make(Encoder.of_model(model, len(samples))).train()
-        weights = [one for one in learner.parameters() if one.requires_grad]
+        weights = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=1e-4)
         rng = torch.Generator().manual_seed(seed)
         for step in range(steps):

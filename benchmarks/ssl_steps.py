@@ -32,11 +32,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--objective", action="append", choices=[*SSL_OBJECTIVES.titles()])
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    for name in given.objective or SSL_OBJECTIVES.titles():
+    for name in args.objective or SSL_OBJECTIVES.titles():
         for network in networks(name):
-            print(json.dumps(measure(name, network, given.repeats)), flush=True)
+            print(json.dumps(measure(name, network, args.repeats)), flush=True)
 
 
 def networks(name: str) -> tuple[str, ...]:

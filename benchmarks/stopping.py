@@ -56,13 +56,13 @@ class Choices:
 
 
 def main() -> None:
-    given = arguments().parse_args()
-    pretrained = pretrain(given.out)
-    for seed in range(given.first, given.first + given.seeds):
-        path = given.out / f"seed{seed}.json"
+    args = arguments().parse_args()
+    pretrained = pretrain(args.out)
+    for seed in range(args.first, args.first + args.seeds):
+        path = args.out / f"seed{seed}.json"
         if not path.exists():
-            write_json(path, judge(given, pretrained, seed))
-    report(given)
+            write_json(path, judge(args, pretrained, seed))
+    report(args)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -135,13 +135,13 @@ def judge(given: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, A
         "none": chosen_of(runs["none"], FAIRTUNE),
         "full": chosen_of(runs["halving"], "full"),
     }
-    targets = {one: true_targets(task, settings, one) for one in {*chosen.values()}}
+    targets = {item: true_targets(task, settings, item) for item in {*chosen.values()}}
     return {
         "seed": seed,
-        "targets": {name: targets[one] for name, one in chosen.items()},
+        "targets": {name: targets[item] for name, item in chosen.items()},
         "chosen": {
-            name: {"study": one.study, "units": len(one.choice.mask), "lr": one.choice.lr}
-            for name, one in chosen.items()
+            name: {"study": item.study, "units": len(item.choice.mask), "lr": item.choice.lr}
+            for name, item in chosen.items()
         },
         "seconds": {name: run.record.seconds for name, run in runs.items()},
         "epochs": {name: epochs_of(run) for name, run in runs.items()},
@@ -162,7 +162,7 @@ def epochs_of(run: Run) -> int:
 def chosen_of(run: Run, name: str) -> Choices:
     """Return what a search of a run chose."""
     (study,) = [
-        one for one in read_json(run.root / "search.json")["studies"] if one["name"] == name
+        item for item in read_json(run.root / "search.json")["studies"] if item["name"] == name
     ]
     chosen, trials = study["chosen"], trials_of(run)
     (row,) = trials[
@@ -196,14 +196,14 @@ def report(given: argparse.Namespace) -> None:
     paths = [given.out / f"seed{given.first + k}.json" for k in range(given.seeds)]
     seeds = [read_json(path) for path in paths if path.exists()]
     targets = pd.DataFrame(
-        [{name: np.mean(of) for name, of in one["targets"].items()} for one in seeds]
+        [{name: np.mean(values) for name, values in seed["targets"].items()} for seed in seeds]
     )
-    epochs = {name: sum(one["epochs"][name] for one in seeds) for name in ("halving", "none")}
+    epochs = {name: sum(seed["epochs"][name] for seed in seeds) for name in ("halving", "none")}
     detail = {
         "seeds": len(seeds),
         "targets": targets.round(4).to_dict("records"),
         "epochs_trained": epochs,
-        "chosen": [one["chosen"] for one in seeds],
+        "chosen": [seed["chosen"] for seed in seeds],
         "settings": {k: v for k, v in vars(given).items() if k != "out"},
     }
     for against in ("none", "full"):
@@ -216,8 +216,8 @@ def report_claim(name: str, differences: Sequence[float], detail: dict[str, Any]
     mean, error = np.mean(differences), np.std(differences, ddof=1) / np.sqrt(len(differences))
     half = student.ppf(0.975, len(differences) - 1) * error
     line = {"name": name, "ratio": round(float(mean - half), 4), "better": "higher"}
-    found = {"mean": float(mean), "low": float(mean - half), "high": float(mean + half)}
-    print(json.dumps({**line, "goal": MARGIN, "detail": {**found, **detail}}), flush=True)
+    result = {"mean": float(mean), "low": float(mean - half), "high": float(mean + half)}
+    print(json.dumps({**line, "goal": MARGIN, "detail": {**result, **detail}}), flush=True)
 
 
 if __name__ == "__main__":

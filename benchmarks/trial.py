@@ -50,15 +50,15 @@ class Labelled(Decoding):
 
 
 def main() -> None:
-    given = arguments().parse_args()
+    args = arguments().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        task = make_task(settings(given, Path(folder)))
+        task = make_task(settings(args, Path(folder)))
         prepared = time.perf_counter() - start
         for name, strategy in MASKS.items():
-            found = compare(task, name, strategy, given.repeats)
-            found["detail"]["prepared_in_seconds"] = round(prepared, 2)
-            print(json.dumps(found), flush=True)
+            result = compare(task, name, strategy, args.repeats)
+            result["detail"]["prepared_in_seconds"] = round(prepared, 2)
+            print(json.dumps(result), flush=True)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -148,31 +148,31 @@ def plain_epoch(
 ) -> list[float]:
     model.train()
     augment, rng = AUGMENTATIONS[task.settings.augment], Generator().manual_seed(0)
-    found = []
+    result = []
     for images, labels, groups in batches:
         logits = model(augment(images.float() / 255, rng))
         model.zero_grad()  # also of what the optimizer does not hold
         nn.functional.cross_entropy(logits, labels).backward()
         optimizer.step()
-        found.append(worst_auc(logits.detach(), labels, groups))
-    return found
+        result.append(worst_auc(logits.detach(), labels, groups))
+    return result
 
 
 @torch.no_grad()
 def plain_validation(model: Model, batches: DataLoader[tuple[Tensor, Tensor, list[str]]]) -> float:
     model.eval()
-    found = [
+    result = [
         worst_auc(model(images.float() / 255), labels, groups) for images, labels, groups in batches
     ]
-    return float(np.nanmean(found))
+    return float(np.nanmean(result))
 
 
 def worst_auc(logits: Tensor, labels: Tensor, groups: list[str]) -> float:
     """Return the lowest AUC of the batch's groups that have both classes; NaN without any."""
     label, group, score = labels.numpy(), np.array(groups), logits.softmax(dim=1)[:, 1].numpy()
     rows = [group == name for name in np.unique(groups)]
-    found = [roc_auc_score(label[at], score[at]) for at in rows if np.ptp(label[at]) > 0]
-    return min(found, default=float("nan"))
+    result = [roc_auc_score(label[row], score[row]) for row in rows if np.ptp(label[row]) > 0]
+    return min(result, default=float("nan"))
 
 
 if __name__ == "__main__":

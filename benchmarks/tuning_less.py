@@ -52,11 +52,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--figure", type=Path, help="draw the gaps into this file, as SVG")
-    given = parser.parse_args()
-    rows = results(given.seeds)
+    args = parser.parse_args()
+    rows = results(args.seeds)
     print(gaps_table(rows), choices_table(rows), sep="\n\n")
-    if given.figure:
-        draw(rows, given.figure)
+    if args.figure:
+        draw(rows, args.figure)
 
 
 def results(seeds: int) -> pd.DataFrame:
@@ -90,7 +90,11 @@ def one_seed(case: str, seed: int) -> Iterator[dict[str, object]]:
                 "mask": mask,
                 "rate": rate,
                 "parameters": count,
-                **{f"{part} {g}": v for part, of in parts.items() for g, v in aucs(tuned, of)},
+                **{
+                    f"{part} {g}": v
+                    for part, values in parts.items()
+                    for g, v in aucs(tuned, values)
+                },
             }
 
 
@@ -194,8 +198,8 @@ def gaps_table(rows: pd.DataFrame) -> str:
     columns = ("train", "validation", "test", f"test {MAJORITY}", f"test {MINORITY}")
     lines = [f"| case | tuned parameters | {' | '.join(columns)} |", "|---" * 7 + "|"]
     for case in CASES:
-        for parameters, of in gaps(rows, case).groupby("parameters"):
-            cells = [show(of[name].to_numpy(float)) for name in columns]
+        for parameters, values in gaps(rows, case).groupby("parameters"):
+            cells = [show(values[name].to_numpy(float)) for name in columns]
             lines.append(f"| {case} | {parameters:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -225,10 +229,12 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     panels = []
     for number, case in enumerate(CASES):
         marks = [f'<text x="150" y="20" text-anchor="middle">{case}</text>']
-        for at in (0.0, 0.2, 0.4):
-            (x, y) = place(0, at).split(",")
+        for position in (0.0, 0.2, 0.4):
+            (x, y) = place(0, position).split(",")
             marks.append(f'<path d="M{x} {y}h230" stroke="#ccc"/>')
-            marks.append(f'<text x="32" y="{float(y) + 4:.1f}" text-anchor="end">{at:.1f}</text>')
+            marks.append(
+                f'<text x="32" y="{float(y) + 4:.1f}" text-anchor="end">{position:.1f}</text>'
+            )
         for part, colour in (("train", "#d55e00"), ("validation", "#0072b2")):
             marks += _line(gaps(rows, case).groupby("parameters")[part], colour, place)
         marks.append('<text x="150" y="272" text-anchor="middle">tuned parameters →</text>')
@@ -248,7 +254,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
 
 def _line(values: Any, colour: str, place: Callable[[float, float], str]) -> Iterator[str]:
     """Yield the means as a line, with the interval of each."""
-    ends = {count: interval(of.to_numpy(float)) for count, of in values}
+    ends = {count: interval(values.to_numpy(float)) for count, values in values}
     points = " ".join(place(count, mean) for count, (mean, _, _) in ends.items())
     yield f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
     for count, (mean, low, high) in ends.items():

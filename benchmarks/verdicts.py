@@ -99,9 +99,9 @@ def predictions(rows: pd.DataFrame, logit: NDArray[np.float64]) -> Predictions:
     table = rows.drop(columns="signal").assign(score=norm.cdf(logit))
     levels = {}
     for name in names:
-        known = tuple(f"l{k}" for k in range(rows[name].max() + 1))
-        table[name] = pd.Categorical("l" + rows[name].astype(str), categories=known)
-        levels[name.removeprefix("attr_")] = known
+        expected = tuple(f"l{k}" for k in range(rows[name].max() + 1))
+        table[name] = pd.Categorical("l" + rows[name].astype(str), categories=expected)
+        levels[name.removeprefix("attr_")] = expected
     return Predictions(table, CLASSES, levels)
 
 
@@ -109,9 +109,9 @@ def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tu
     """Measure one model on new patients; return its attributes, too."""
     rng = np.random.default_rng(seed)
     rows = cohort(world, rng)
-    given = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
-    names = tuple(given.levels)
-    return model_part(given, names, model="m", seed=seed, plan=plan, cut=CUT), names
+    inputs = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
+    names = tuple(inputs.levels)
+    return model_part(inputs, names, model="m", seed=seed, plan=plan, cut=CUT), names
 
 
 def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
@@ -152,8 +152,8 @@ def two_models(world: World, seed: int, share: float = 0.5) -> Report:
     }
     names = tuple(models["old"].levels)
     parts = [
-        model_part(given, names, model=name, seed=seed, plan=plan, split=split, cut=CUT)
-        for name, given in models.items()
+        model_part(model, names, model=name, seed=seed, plan=plan, split=split, cut=CUT)
+        for name, model in models.items()
         for split, plan in (("test", SPOKEN), ("val", points(SPOKEN)))
     ]
     pair = pair_part(
@@ -199,17 +199,19 @@ def power(n: int) -> None:
     """Count the audits that find the gap of the first attribute, and what Holm's would find."""
     for prevalence in (0.3, 0.5):
         world = World(prevalence=prevalence, auc=0.9, other=0.8)
-        found, by_holm = np.array([_found(*one_part(world, seed)) for seed in range(n)]).sum(axis=0)
-        print(f"{world}: found in {rate(found, n)}, by Holm's {rate(by_holm, n)}", flush=True)
+        result, by_holm = np.array([_found(*one_part(world, seed)) for seed in range(n)]).sum(
+            axis=0
+        )
+        print(f"{world}: found in {rate(result, n)}, by Holm's {rate(by_holm, n)}", flush=True)
 
 
 def _found(part: Measured, names: tuple[str, ...]) -> tuple[bool, bool]:
     """Return whether the page claims the first attribute's gap, and whether Holm's would."""
-    page = any(one.claim for one in verdicts_of(page_of(part, names)) if one.attribute == "a0")
-    first = {id(one.contrasts): one.key[0] == "a0" for one in part.claims}
-    batches = list({id(one.contrasts): one.contrasts for one in part.claims}.values())
+    page = any(item.claim for item in verdicts_of(page_of(part, names)) if item.attribute == "a0")
+    first = {id(claim.contrasts): claim.key[0] == "a0" for claim in part.claims}
+    batches = list({id(claim.contrasts): claim.contrasts for claim in part.claims}.values())
     adjusted = holm(adjust_together(batches, CLAIM).p)
-    own = np.concatenate([np.full(len(of), first[id(of)]) for of in batches])
+    own = np.concatenate([np.full(len(batch), first[id(batch)]) for batch in batches])
     return page, bool((adjusted[own] <= CLAIM).any())
 
 
@@ -218,9 +220,11 @@ def twice(n: int) -> None:
     for share in (0.5, 0.9):
         counts = np.zeros(3, dtype=int)
         for seed in range(n):
-            claims = [one for one in verdicts_of(two_models(World(), seed, share)) if one.claim]
-            down = any(one.about.startswith("levelling") for one in claims)
-            models = any("less" in one.about or one.about.startswith("level") for one in claims)
+            claims = [item for item in verdicts_of(two_models(World(), seed, share)) if item.claim]
+            down = any(claim.about.startswith("levelling") for claim in claims)
+            models = any(
+                "less" in claim.about or claim.about.startswith("level") for claim in claims
+            )
             counts += np.array([down, models, bool(claims)])
         what = ("levelled down", "models said to differ", "any claim")
         said = (f"{name} in {rate(times, n)}" for name, times in zip(what, counts, strict=True))
@@ -256,8 +260,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=SIMULATIONS)
     parser.add_argument("-n", type=int, default=400, help="audits or comparisons of each kind")
-    given = parser.parse_args()
-    SIMULATIONS[given.what](given.n)
+    args = parser.parse_args()
+    SIMULATIONS[args.what](args.n)
 
 
 if __name__ == "__main__":

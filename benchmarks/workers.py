@@ -42,8 +42,8 @@ def main() -> None:
         "cpus": os.cpu_count(),
     }
     ratio = round(seconds[1] / seconds[2], 2)
-    found = {"name": "two_workers", "ratio": ratio, "better": "higher", "goal": GOAL}
-    print(json.dumps({**found, "detail": detail}))
+    result = {"name": "two_workers", "ratio": ratio, "better": "higher", "goal": GOAL}
+    print(json.dumps({**result, "detail": detail}))
 
 
 def search_settings(folder: Path) -> TuneSettings:
@@ -66,7 +66,7 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
     study = open_study(
         open_storage(f"sqlite:///{folder / f'{workers}.db'}"),
         "benchmark/full",
-        [one.direction for one in task.targets],
+        [target.direction for target in task.targets],
         "same",
         prune_until=0,
     )

@@ -188,14 +188,14 @@ def outlasting(leader: int) -> set[int]:
 
 def units(out: Path, job: str) -> dict[str, object]:
     """Return the finished units of work of a run, each with what changes when it is repeated."""
-    found: dict[str, object] = {}
+    result: dict[str, object] = {}
     if job not in COPIES:
         for path in out.glob("models/*/predictions.parquet"):
-            found[str(path)] = (path.stat().st_mtime_ns, path.read_bytes())
+            result[str(path)] = (path.stat().st_mtime_ns, path.read_bytes())
         for path in out.glob("encoders/*/model.json"):
-            found[str(path)] = path.stat().st_mtime_ns
+            result[str(path)] = path.stat().st_mtime_ns
     for path in out.glob("fits/*/*/predictions.parquet"):
-        found[str(path)] = (path.stat().st_mtime_ns, path.read_bytes())
+        result[str(path)] = (path.stat().st_mtime_ns, path.read_bytes())
     words = (
         "SELECT study_id, number, value, datetime_complete FROM trials "
         "LEFT JOIN trial_values USING (trial_id) WHERE state IN ('COMPLETE', 'PRUNED')"
@@ -205,8 +205,8 @@ def units(out: Path, job: str) -> dict[str, object]:
             contextlib.closing(sqlite3.connect(out / "study.db")) as base,
             contextlib.suppress(sqlite3.OperationalError),  # a kill came before its tables
         ):
-            found |= {f"trial {row[:2]}": row[2:] for row in base.execute(words)}
-    return found
+            result |= {f"trial {row[:2]}": row[2:] for row in base.execute(words)}
+    return result
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,8 @@ class Bench:
         return count, seconds, predictions
 
     def predictions(self) -> dict[str, bytes]:
-        found = self.out.glob("models/*/predictions.parquet")
-        return {path.parent.name: path.read_bytes() for path in found}
+        result = self.out.glob("models/*/predictions.parquet")
+        return {path.parent.name: path.read_bytes() for path in result}
 
     def kill(
         self, moment: int | float, rng: random.Random, expected: dict[str, bytes]

@@ -17,7 +17,7 @@ NAMES = {
     "label": "y_true",
     "score": "p(mel)",
 }
-MAP = [word for name, given in NAMES.items() for word in ("--map", f"{name}={given}")]
+MAP = [word for name, inputs in NAMES.items() for word in ("--map", f"{name}={inputs}")]
 FEW = ("--replicates", 50)
 
 
@@ -59,9 +59,9 @@ def run(command, out, *words):
 
 
 def one(rows, **where):
-    found = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
-    assert len(found) == 1
-    return found.iloc[0]
+    result = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
+    assert len(result) == 1
+    return result.iloc[0]
 
 
 def test_mapped_columns_bins_and_intersections(path, tmp_path):
@@ -167,11 +167,11 @@ def test_threshold_policies(path, tmp_path, words, says):
     assert says in (out / "report.html").read_text(encoding="utf-8")
     cut = one(rows, group="female", metric="sensitivity", split="test")["threshold"]
     val = table().query("fold == 'val'")
-    found = (val.query("y_true == 1")["p(mel)"] >= cut).mean()
+    result = (val.query("y_true == 1")["p(mel)"] >= cut).mean()
     if "0.3" in words:
         assert cut == 0.3
     if "sensitivity=0.9" in words:
-        assert found >= 0.9
+        assert result >= 0.9
     if "--threshold-by" in words:
         assert cut != one(rows, group="male", metric="sensitivity", split="test")["threshold"]
 
@@ -179,15 +179,15 @@ def test_threshold_policies(path, tmp_path, words, says):
 def test_another_split_and_bca(path, tmp_path):
     words = ("--attribute", "sex", "--split", "val", "--interval", "bca")
     rows, ended = run("audit", tmp_path / "out", path, *MAP, *words)
-    told = rows[rows["metric"] == "auc"].set_index(["split", "group"])["low"]
-    assert told["val"].notna().all()
-    assert told["test"].isna().all()
+    text = rows[rows["metric"] == "auc"].set_index(["split", "group"])["low"]
+    assert text["val"].notna().all()
+    assert text["test"].isna().all()
     auc = rows[(rows["metric"] == "auc") & (rows["split"] == "val") & (rows["group"] == "*")]
     assert auc["interval_method"].iloc[0].startswith(("bca", "percentile (BCa breaks down)"))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "of the validation split" in page
     assert "chosen on the rows that are reported" in page
-    assert f"{told['val', 'female']:.3f}" in ended.out
+    assert f"{text['val', 'female']:.3f}" in ended.out
 
 
 def test_tests_of_no_difference_with_holm(path, tmp_path):
@@ -348,8 +348,8 @@ def test_hostile_and_many_group_names(tmp_path):
     rows = pd.concat([table(), table(1).assign(**{"image id": lambda t: "z" + t["image id"]})])
     rows["person"] = np.arange(len(rows)) // 2
     rows.assign(fold="test", site=names).to_csv(path, index=False)
-    found, ended = run("audit", out, path, *MAP, "--attribute", "site", "--metric", "accuracy")
-    assert found.loc[found["attribute"] == "site", "group"].nunique() >= 300
+    result, ended = run("audit", out, path, *MAP, "--attribute", "site", "--metric", "accuracy")
+    assert result.loc[result["attribute"] == "site", "group"].nunique() >= 300
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<script>alert(1)" not in page
     assert "\x1b" not in ended.out

@@ -64,10 +64,10 @@ def test_finetune_leaves_the_files_of_the_contract(trained):
 
 
 def test_metric_rows_have_the_contracts_columns(trained):
-    found = read_json(trained[0] / "metrics.json")
-    assert found["schema"] == 2
-    assert {tuple(row) for row in found["rows"]} == {tuple(COLUMNS)}
-    assert {row["split"] for row in found["rows"]} == {"train", "val", "test"}
+    content = read_json(trained[0] / "metrics.json")
+    assert content["schema"] == 2
+    assert {tuple(row) for row in content["rows"]} == {tuple(COLUMNS)}
+    assert {row["split"] for row in content["rows"]} == {"train", "val", "test"}
 
 
 def test_report_writes_the_same_again(trained):

@@ -13,7 +13,7 @@ from evenhand.metrics import METRICS
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pruning.registry import ESTIMATORS
 
-BUILT_IN = [name for name, one in METRICS.items() if one.view is None]
+BUILT_IN = [name for name, item in METRICS.items() if item.view is None]
 EXAMPLES = {"last": "last-2", "random": "random:3", "lora": "lora:0"}
 OF_STAGES = ("stages", "conv", "norm", "conv-norm")
 

@@ -33,9 +33,9 @@ def test_the_table_of_ssl_objectives_says_what_the_registry_says():
     table = text.partition("| `--ssl` | what it does |")[2].partition("\n\n")[0]
     objectives = [(SSL_OBJECTIVES[name], title) for name, title in SSL_OBJECTIVES.titles().items()]
     rows = [
-        f"| `{one.name}` | {title} | {one.modality or 'both'} | {one.views} "
-        f"| {', '.join(one.needs) or '–'} | {'yes' if one.stops_early else 'no'} |"
-        for one, title in objectives
+        f"| `{item.name}` | {title} | {item.modality or 'both'} | {item.views} "
+        f"| {', '.join(item.needs) or '–'} | {'yes' if item.stops_early else 'no'} |"
+        for item, title in objectives
     ]
     assert table.splitlines()[2:] == rows
 

@@ -62,9 +62,9 @@ def test_a_study_of_an_earlier_version_is_the_same_study():
 def earlier(value, names):
     """Return a record with the names that an earlier version gave."""
     if isinstance(value, dict):
-        return {names.get(name, name): earlier(one, names) for name, one in value.items()}
+        return {names.get(name, name): earlier(item, names) for name, item in value.items()}
     if isinstance(value, list):
-        return [earlier(one, names) for one in value]
+        return [earlier(item, names) for item in value]
     return names.get(value, value) if isinstance(value, str) else value
 
 

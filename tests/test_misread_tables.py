@@ -304,12 +304,12 @@ def test_what_a_run_was_told_of_values_goes_on(pictures, tmp_path):
     sex = [("F", "Female", "M", "male")[k // 2 % 4] for k in range(40)]
     path = pictures / "told.csv"
     cases(sex=sex, dx=[("icu", "ward")[k // 8 % 2] for k in range(40)]).to_csv(path, index=False)
-    told = ("--merge", "sex=F,Female", "--merge", "sex=M,male", "--positive", "icu")
+    text = ("--merge", "sex=F,Female", "--merge", "sex=M,male", "--positive", "icu")
     small = ("--image-size", 32, "--backbone", "test_vit", "--weights", "none", "--device", "cpu")
     cache = ("--cache", tmp_path / "cache")
     run = tmp_path / "run"
     ended = evenhand(
-        *("finetune", path, *COLUMNS, *told, *small, *cache, "--epochs", 1, "--out", run)
+        *("finetune", path, *COLUMNS, *text, *small, *cache, "--epochs", 1, "--out", run)
     )
     assert ended.status == 0, ended.err
     assert read_json(run / "run.json")["source"]["label"] == "dx: ward, icu"

@@ -92,11 +92,11 @@ def tuned(module, runs):
 
 def test_a_search_switches_its_layers(tuned):
     units = {
-        one["name"] for one in read_json(tuned / "models" / "fairtune" / "model.json")["units"]
+        item["name"] for item in read_json(tuned / "models" / "fairtune" / "model.json")["units"]
     }
     assert units == {f"stage{k}.{kind}" for k in (1, 2, 3) for kind in ("conv", "norm")}
     last = read_json(tuned / "models" / "last-1" / "model.json")["units"]
-    assert {one["name"] for one in last if one["tuned"]} == {"stage3.conv", "stage3.norm"}
+    assert {item["name"] for item in last if item["tuned"]} == {"stage3.conv", "stage3.norm"}
 
 
 @pytest.mark.parametrize("structure", ["weight", "channel"])
@@ -130,7 +130,7 @@ def test_a_series_network_is_pretrained_finetuned_and_pruned(module, runs):
     begin = ("--weights", runs / "encoder", "--strategy", "last-1", "--out", runs / "series")
     ended_well("finetune", SERIES, *RHYTHM, *QUICK, *begin)
     units = read_json(runs / "series" / "models" / "last-1" / "model.json")["units"]
-    assert [one["tuned"] for one in units].count(True) == 1 < len(units)
+    assert [unit["tuned"] for unit in units].count(True) == 1 < len(units)
     prune = ("--share", 20, "--limit", 40, "--batches", 2, "--import", NAME)
     ended_well("prune", runs / "series", "--attribute", "group", *prune, "--out", runs / "thin")
     ended_well("export", runs / "thin", "--import", NAME, "--out", runs / "thin.onnx")
@@ -179,10 +179,10 @@ def test_a_folder_that_transformers_saved(module, runs):
 
 
 def test_random_weights_are_those_of_the_seed(module):
-    one, same, other = (
+    first, same, other = (
         build_model("plain-cnn", "none", 32, ("a", "b"), seed=seed) for seed in (1, 1, 2)
     )
-    weights = [model.backbone.first[0].weight for model in (one, same, other)]
+    weights = [model.backbone.first[0].weight for model in (first, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 

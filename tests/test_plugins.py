@@ -58,7 +58,7 @@ def test_a_search_for_an_own_metric_by_an_own_method_against_an_own_strategy(tun
     assert facts["settings"]["imports"] == [module]
     assert "first-1" in facts["models"]
     model = read_json(tuned / "models" / "first-1" / "model.json")
-    assert {one["depth"] for one in model["units"] if one["tuned"]} == {1}
+    assert {item["depth"] for item in model["units"] if item["tuned"]} == {1}
     assert model["val"].keys() == {"square_loss_worst", "square_loss"}
     assert "square_loss_worst" in (tuned / "report.html").read_text(encoding="utf-8")
 
@@ -192,7 +192,7 @@ def test_settings_take_the_path_of_their_modules_to_workers(tmp_path, monkeypatc
     (tmp_path / "far_away.py").write_text("", encoding="utf-8")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     state = pickle.dumps(FinetuneSettings(data="d", imports=("far_away",)))
-    monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(tmp_path)])
+    monkeypatch.setattr(sys, "path", [item for item in sys.path if item != str(tmp_path)])
     monkeypatch.delitem(sys.modules, "far_away")
     assert pickle.loads(state).imports == ("far_away",)
     assert Path(sys.modules["far_away"].__file__).parent == tmp_path

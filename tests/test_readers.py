@@ -21,9 +21,9 @@ READERS = [
 
 def flags(settings: DataSettings) -> list[str]:
     """Return the words of the command line that say the same as settings."""
-    given = settings.model_dump(exclude_defaults=True, exclude={"data"})
+    inputs = settings.model_dump(exclude_defaults=True, exclude={"data"})
     words: list[str] = [settings.data]
-    for name, value in given.items():
+    for name, value in inputs.items():
         for item in value if isinstance(value, tuple) else (value,):
             words += [f"--{name.replace('_', '-')}", str(item)]
     return words

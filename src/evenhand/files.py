@@ -211,6 +211,19 @@ def is_running(process: int) -> bool:
     return True
 
 
+def to_path(value: Any, what: str) -> Path:
+    """Return a path that a caller gave as text or as a path; the message calls it ``what``.
+
+    Raises
+    ------
+    EvenhandError
+        It is something else.
+    """
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise EvenhandError(f"{what}: {value!r:.60} is no path; give one as text or as a Path.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Put ``text`` (UTF-8) at ``path``, whole or not at all."""
     with replacing(path) as part:

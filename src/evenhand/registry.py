@@ -10,17 +10,20 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import chain
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.plugins import load_plugins
 
 T = TypeVar("T")
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 ROOT = Path(__file__).parent
 
@@ -191,3 +194,32 @@ def _text_arguments(call: ast.Call) -> list[str]:
     """Return those of the first two arguments of a call that are literal text."""
     constants = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant)]
     return [value for value in constants if isinstance(value, str)]
+
+
+def blamed(function: F, kind: str) -> F:
+    """Return a registered function whose errors name it, unless it is one of Evenhand's own.
+
+    Raises
+    ------
+    EvenhandError
+        When it is called and fails: the message names the entry, its module and the line.
+    """
+    if function.__module__.partition(".")[0] == "evenhand":
+        return function
+
+    @wraps(function)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            return function(*arguments, **keywords)
+        except EvenhandError:
+            raise
+        except Exception as error:
+            own = [frame for frame in traceback.extract_tb(error.__traceback__)
+                   if frame.filename == function.__code__.co_filename]  # fmt: skip
+            line = f" (line {own[-1].lineno} of {own[-1].filename})" if own else ""
+            raise EvenhandError(
+                f"the {kind} {function.__name__!r} of the module {function.__module__} fails with "
+                f"{type(error).__name__}: {error}{line}. Mend it there, or leave the {kind} out."
+            ) from error
+
+    return cast(F, call)

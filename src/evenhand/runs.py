@@ -23,6 +23,7 @@ from evenhand.files import (
     checked,
     new_folder,
     read_object,
+    to_path,
     write_json,
     writing,
 )
@@ -281,7 +282,7 @@ def open_folder(root: str | os.PathLike[str]) -> RunFolder:
     EvenhandError
         There is no run in it, it is damaged, or it was written by a later version.
     """
-    run = RunFolder(Path(root))
+    run = RunFolder(to_path(root, "run"))
     if not (run.root / RECORD).is_file():
         raise EvenhandError(f"{root} is no run directory: it has no run.json.")
     run.head  # noqa: B018  (refuses a damaged one)

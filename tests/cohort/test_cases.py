@@ -26,14 +26,14 @@ def cases(shared_data: Path) -> Path:
 def test_a_ramp_of_12_bits(cases, name):
     with pytest.raises(ValueError, match="Give --bit-depth"):
         open_picture(cases / name, None)
-    found = np.asarray(open_picture(cases / name, None, bit_depth=12), int)[0, :, 0]
-    assert (found[0], found[-1]) == (0, 255)
-    assert set(np.diff(found)) == {8, 9}
+    result = np.asarray(open_picture(cases / name, None, bit_depth=12), int)[0, :, 0]
+    assert (result[0], result[-1]) == (0, 255)
+    assert set(np.diff(result)) == {8, 9}
 
 
 def test_alpha_lies_over_white(cases):
-    found = np.asarray(open_picture(cases / "la_only_alpha_varies.png", None), int)[0, :, 0]
-    assert (found[0], found[-1]) == (255, 0)
+    result = np.asarray(open_picture(cases / "la_only_alpha_varies.png", None), int)[0, :, 0]
+    assert (result[0], result[-1]) == (255, 0)
 
 
 def test_pages_are_refused(cases):
@@ -42,16 +42,18 @@ def test_pages_are_refused(cases):
 
 
 def test_voxels_outside_the_brain(cases):
-    found = np.asarray(cut_nifti(cases / "nan_background.nii.gz", 0.5), int)
-    assert (found[:, :2] == 0).all()
-    assert (np.diff(found[:, 2:], axis=1) > 30).all()
+    values = np.asarray(cut_nifti(cases / "nan_background.nii.gz", 0.5), int)
+    assert (values[:, :2] == 0).all()
+    assert (np.diff(values[:, 2:], axis=1) > 30).all()
 
 
 def test_a_scout_among_slices(cases):
     folder = cases / "dicom_with_localizer"
     window = (-124.0, 1500.0)  # what the slices hold: from -874 to 626 in their units
-    found = [np.asarray(cut_dicom_series(folder, place, window), int) for place in np.arange(6) / 6]
-    means = [slice_.mean() for slice_ in found]
+    result = [
+        np.asarray(cut_dicom_series(folder, place, window), int) for place in np.arange(6) / 6
+    ]
+    means = [slice_.mean() for slice_ in result]
     assert means == sorted(means)
     assert "scout.dcm" in localizers_left_out(folder)
 

@@ -29,8 +29,8 @@ def test_counts_by_hand(phantoms):
         attr_group=["minority"] * 2 + ["majority"] * 2 + [UNKNOWN] * 2,
         attr_sex="female",
     )
-    found = counts(replace(cohort, table=table), "group")
-    assert found.to_dict("list") == {
+    result = counts(replace(cohort, table=table), "group")
+    assert result.to_dict("list") == {
         "group": ["majority", "minority", UNKNOWN],
         "n": [2, 2, 2],
         "patients": [1, 1, 1],

@@ -70,8 +70,8 @@ def test_another_pixel_is_another_fingerprint_unless_a_version_is_named():
     changed = PIXELS.copy()
     changed[-1, 0, 0, 0] ^= 1
     marks = [
-        Cohort.from_dataset(one, FRAME, version=version, **COLUMNS).source.fingerprint
-        for one, version in ((PIXELS, None), (changed, None), (PIXELS, "a"), (changed, "a"))
+        Cohort.from_dataset(item, FRAME, version=version, **COLUMNS).source.fingerprint
+        for item, version in ((PIXELS, None), (changed, None), (PIXELS, "a"), (changed, "a"))
     ]
     assert marks[0] != marks[1]
     assert marks[2] == marks[3] != marks[0]
@@ -177,9 +177,9 @@ SERIES[3, 4:, 0] = np.nan
 VARIABLES = {"variables": ("pulse", "lactate")}
 SERIES_KINDS = {
     "arrays": SERIES,
-    "tensors with labels": [(torch.tensor(one), 0) for one in SERIES],
-    "mappings": [{"series": one.tolist(), "label": 0} for one in SERIES],
-    "data frames": [pd.DataFrame(one) for one in SERIES],
+    "tensors with labels": [(torch.tensor(item), 0) for item in SERIES],
+    "mappings": [{"series": item.tolist(), "label": 0} for item in SERIES],
+    "data frames": [pd.DataFrame(item) for item in SERIES],
 }
 
 
@@ -205,7 +205,7 @@ def replaced(value, *place):
         (SERIES[..., :1], {}, r"item 0 .* \(9, 1\) is no series of 2 variables \(pulse, lactate"),
         (replaced(np.inf, 0, 2, 1), {}, "item 0 .*'lactate' is infinite at step 2"),
         (replaced(np.nan, 0), {}, "item 0 .*nothing was observed"),
-        ([{"y": one} for one in SERIES], {}, "it has 'y' and none of series"),
+        ([{"y": item} for item in SERIES], {}, "it has 'y' and none of series"),
         ([["a", "b"]] * N, {}, "item 0 of the dataset: could not convert"),
         (SERIES, {"image": lambda item: item}, "image= is for images"),
         (SERIES, {"variables": ("a", "a")}, "each has a name of its own"),

@@ -21,10 +21,10 @@ def with_copies(copies: dict[int, np.ndarray]) -> Cohort:
     """Return phantoms of which some have another one's picture, or what became of it."""
     cohort = make_phantoms(SETTINGS)
     ids = cohort.table["sample_id"]
-    images = np.stack([cohort.read(one) for one in ids])
+    images = np.stack([cohort.read(item) for item in ids])
     for row, image in copies.items():
         images[row] = image
-    return replace(cohort, read=ImageArray(images, {one: row for row, one in enumerate(ids)}))
+    return replace(cohort, read=ImageArray(images, {item: row for row, item in enumerate(ids)}))
 
 
 def picture(row: int) -> np.ndarray:
@@ -46,15 +46,15 @@ def test_phantoms_are_all_different():
 
 def test_the_same_picture_and_one_that_was_sent_by_mail():
     cohort = with_copies({5: picture(3), 90: picture(3), 17: mailed(picture(60))})
-    found = duplicates(cohort, near=0.9)
-    assert {frozenset(pair) for pair in found[["first", "second"]].to_numpy()} >= {
+    result = duplicates(cohort, near=0.9)
+    assert {frozenset(pair) for pair in result[["first", "second"]].to_numpy()} >= {
         frozenset((3, 5)),
         frozenset((17, 60)),
     }
-    exact = found[found["exact"]]
+    exact = result[result["exact"]]
     assert set(exact[["first", "second"]].to_numpy().ravel()) == {3, 5, 90}
     assert exact["correlation"].to_numpy() == pytest.approx(1)
-    assert list(found["exact"]) == sorted(found["exact"], reverse=True)
+    assert list(result["exact"]) == sorted(result["exact"], reverse=True)
 
 
 def test_pictures_of_one_patient_may_be_alike():
@@ -65,15 +65,15 @@ def test_pictures_of_one_patient_may_be_alike():
 
 def test_flat_pictures_are_the_same_only_where_they_are():
     flat = np.full((32, 32, 3), 100, np.uint8)
-    found = duplicates(with_copies({1: flat, 2: flat, 3: flat + 1}))
-    assert found[["first", "second"]].to_numpy().tolist() == [[1, 2]]
+    result = duplicates(with_copies({1: flat, 2: flat, 3: flat + 1}))
+    assert result[["first", "second"]].to_numpy().tolist() == [[1, 2]]
 
 
 def test_alike_samples_of_one_patient_take_no_memory_but_their_sketches():
     rng, ids = np.random.default_rng(0), [str(row) for row in range(8000)]
     images = rng.integers(0, 200, (16, 16, 3)) + rng.integers(0, 20, (len(ids), 16, 16, 3))
     table = pd.DataFrame({"sample_id": ids, "patient_id": "P", "label": 0})
-    read = ImageArray(images.astype(np.uint8), {one: row for row, one in enumerate(ids)})
+    read = ImageArray(images.astype(np.uint8), {item: row for row, item in enumerate(ids)})
     cohort = replace(make_phantoms(SETTINGS), table=table, read=read)
     tracemalloc.start()
     assert duplicates(cohort).empty
@@ -100,6 +100,6 @@ def test_series_with_gaps():
     names = list(Noise.ids)
     table = pd.DataFrame({"sample_id": names, "patient_id": names, "label": 0})
     cohort = replace(make_phantoms(SETTINGS), table=table, read=Noise(), channels=tuple("abcdef"))
-    found = duplicates(cohort)
-    assert found[["first", "second"]].to_numpy().tolist() == [[0, 59]]
-    assert not found["exact"][0]
+    result = duplicates(cohort)
+    assert result[["first", "second"]].to_numpy().tolist() == [[0, 59]]
+    assert not result["exact"][0]

@@ -66,28 +66,28 @@ class TestReading:
     def test_grey_of_three_channels_and_of_one_is_the_same(self, tmp_path):
         phantoms = make_phantoms(PhantomSettings(patients=10, size=20))
         three = store_samples(phantoms, 16, tmp_path)
-        one = store_samples(phantoms, ImageForm(16, 16, 1), tmp_path)
-        assert one.source.stored.shape == (16, 16, 1)
+        item = store_samples(phantoms, ImageForm(16, 16, 1), tmp_path)
+        assert item.source.stored.shape == (16, 16, 1)
         assert three.source.stored.shape == (16, 16, 3)
         first = phantoms.table["sample_id"].iloc[0]
         picture = PIL.Image.fromarray(phantoms.read(first))
-        assert np.array_equal(one.read(first), fitted(picture.convert("L"), ImageForm(16, 16, 1)))
+        assert np.array_equal(item.read(first), fitted(picture.convert("L"), ImageForm(16, 16, 1)))
 
     def test_a_grey_picture_is_not_tripled(self, tmp_path):
         table = table_of(tmp_path)
-        three, one = read(table), read(table, size=ImageForm(12, 12, 1))
+        three, item = read(table), read(table, size=ImageForm(12, 12, 1))
         for name, sample in three.items():
-            assert one[name].shape == (12, 12, 1)
-            assert np.array_equal(np.dstack([one[name][..., 0]] * 3), sample)
+            assert item[name].shape == (12, 12, 1)
+            assert np.array_equal(np.dstack([item[name][..., 0]] * 3), sample)
 
     def test_a_wide_form_is_height_by_width(self, tmp_path):
         halves = np.zeros((20, 40), np.uint8)
         halves[:, 20:] = 255
         PIL.Image.fromarray(halves).save(tmp_path / "a.png")
-        found = read(table_of(tmp_path, "a.png"), size=ImageForm(10, 30))["a.png"]
-        assert found.shape == (10, 30, 3)
-        assert found[:, 20:].mean() > 250
-        assert found[:, :10].mean() < 5
+        result = read(table_of(tmp_path, "a.png"), size=ImageForm(10, 30))["a.png"]
+        assert result.shape == (10, 30, 3)
+        assert result[:, 20:].mean() > 250
+        assert result[:, :10].mean() < 5
 
     def test_each_channel_of_an_array_is_its_own(self, tmp_path):
         array = RNG.integers(0, 256, (5, 12, 12)).astype(np.uint8)
@@ -100,8 +100,8 @@ class TestReading:
             for name in names[:3]:
                 (tmp_path / f"{copy}{name}").write_bytes((tmp_path / name).read_bytes())
         table = write_table(tmp_path, [f"{k // 3}{name}" for k, name in enumerate(names)])
-        found = read(table, size=ImageForm(12, 12, 5))
-        assert all(np.array_equal(one, array.transpose(1, 2, 0)) for one in found.values())
+        content = read(table, size=ImageForm(12, 12, 5))
+        assert all(np.array_equal(item, array.transpose(1, 2, 0)) for item in content.values())
         small = read(table, size=ImageForm(6, 4, 5))["0first.npy"]
         for channel, plane in enumerate(pages):
             wanted = np.asarray(plane.resize((4, 6), PIL.Image.Resampling.BICUBIC))

@@ -74,9 +74,9 @@ class TestDepth:
     @pytest.mark.parametrize("bits", [10, 12, 16])
     def test_a_declared_depth_makes_the_whole_range_of_greys(self, tmp_path, write, channels, bits):
         values = ramp(channels, 2**bits - 1)
-        found = pixels(write(tmp_path / "image", values), bit_depth=bits)
+        result = pixels(write(tmp_path / "image", values), bit_depth=bits)
         wanted = np.round(values[..., :1] / (2**bits - 1) * 255)
-        assert np.array_equal(found, np.repeat(wanted, 3, axis=2))
+        assert np.array_equal(result, np.repeat(wanted, 3, axis=2))
 
     @pytest.mark.parametrize(("write", "channels"), WRITERS)
     def test_an_unknown_depth_is_refused_whatever_the_channels(self, tmp_path, write, channels):
@@ -89,8 +89,8 @@ class TestDepth:
         low, full = ramp(channels, 4095), ramp(channels, 65535)
         chunk = {"sBIT": bytes([12] * channels)}
         for values in (low, full):  # as some programs write, and as the format has it
-            found = pixels(write_png16(tmp_path / "image.png", values, **chunk))
-            assert (found.min(), found.max(), len(np.unique(found))) == (0, 255, 256)
+            result = pixels(write_png16(tmp_path / "image.png", values, **chunk))
+            assert (result.min(), result.max(), len(np.unique(result))) == (0, 255, 256)
         doubtful = (ramp(channels, 255) * 16).astype(np.uint16)
         with pytest.raises(ValueError, match=r"lower or the upper ones. Give --bit-depth 12"):
             pixels(write_png16(tmp_path / "image.png", doubtful, **chunk))
@@ -98,8 +98,8 @@ class TestDepth:
     @pytest.mark.parametrize(("order", "channels"), [("<", 1), (">", 1), ("<", 3), (">", 3)])
     def test_a_tiff_says_its_highest_value(self, tmp_path, order, channels):
         values = ramp(channels, 4095)
-        found = pixels(write_tiff16(tmp_path / "image.tif", values, order, highest=4095))
-        assert (found.min(), found.max(), len(np.unique(found))) == (0, 255, 256)
+        result = pixels(write_tiff16(tmp_path / "image.tif", values, order, highest=4095))
+        assert (result.min(), result.max(), len(np.unique(result))) == (0, 255, 256)
         for highest in (4094, 255):  # the largest value that occurs, and no range
             path = write_tiff16(tmp_path / "image.tif", values, order, highest=highest)
             with pytest.raises(ValueError, match="Give --bit-depth"):
@@ -113,16 +113,18 @@ class TestDepth:
     def test_transparency_of_16_bits_lies_over_white(self, tmp_path):
         values = ramp(4, 4095)
         values[..., 3] = np.where(np.arange(16)[:, None] < 8, 0, 4095)
-        found = pixels(write_png16(tmp_path / "image.png", values), bit_depth=12)
-        assert (found[:8] == 255).all()
-        assert found[8:].min() < 140
+        result = pixels(write_png16(tmp_path / "image.png", values), bit_depth=12)
+        assert (result[:8] == 255).all()
+        assert result[8:].min() < 140
 
     @pytest.mark.parametrize("channels", [1, 3])
     def test_one_transparent_colour_of_16_bits(self, tmp_path, channels):
         chunk = {"tRNS": bytes(2 * channels)}
-        found = pixels(write_png16(tmp_path / "i.png", ramp(channels, 4095), **chunk), bit_depth=12)
-        assert found[0, 0].tolist() == [255, 255, 255]
-        assert found[0, 1].tolist() == [1, 1, 1]
+        result = pixels(
+            write_png16(tmp_path / "i.png", ramp(channels, 4095), **chunk), bit_depth=12
+        )
+        assert result[0, 0].tolist() == [255, 255, 255]
+        assert result[0, 1].tolist() == [1, 1, 1]
 
     def test_the_flag_makes_other_samples_of_the_same_files(self, tmp_path, table):
         for n, photo in enumerate((tmp_path / "images").iterdir()):
@@ -144,9 +146,9 @@ class TestAlpha:
         image = PIL.Image.new("RGBA", (8, 8), (0, 0, 0, 0))
         image.paste((10, 10, 10, 255), (2, 2, 6, 6))
         image.convert(mode).save(tmp_path / "image.png")
-        found = pixels(tmp_path / "image.png")
-        assert found[0, 0].tolist() == [255, 255, 255]
-        assert found[4, 4].max() <= 12
+        result = pixels(tmp_path / "image.png")
+        assert result[0, 0].tolist() == [255, 255, 255]
+        assert result[4, 4].max() <= 12
 
     def test_half_transparent_is_half_white(self, tmp_path):
         PIL.Image.new("RGBA", (4, 4), (0, 100, 200, 128)).save(

@@ -41,26 +41,26 @@ def test_data_of_ones_own_are_listed_with_where_their_facts_come_from():
 def test_verify_counts_what_is_found(tmp_path):
     root = make_ham10000(tmp_path / "ham", lesions=16)
     shutil.copy(next(root.glob("*/*.jpg")), root / "HAM10000_images_part_1" / "ISIC_9.jpg")
-    found = evenhand("datasets", "verify", f"ham10000:{root}")
-    assert found.status == 0
-    assert f"{root} is HAM10000." in found.out
-    assert "found: HAM10000_metadata.csv (one row per image, .csv or .tab)" in found.out
-    assert "found: HAM10000_images_part_1, HAM10000_images_part_2 (" in found.out
-    assert "*" not in found.out
-    assert "24 samples of 16 lesions" in found.out
-    assert "classes: benign 12, malignant 12" in found.out
-    assert "1 file that no sample uses" in found.out
-    assert "ISIC_9.jpg" in found.out
+    ended = evenhand("datasets", "verify", f"ham10000:{root}")
+    assert ended.status == 0
+    assert f"{root} is HAM10000." in ended.out
+    assert "found: HAM10000_metadata.csv (one row per image, .csv or .tab)" in ended.out
+    assert "found: HAM10000_images_part_1, HAM10000_images_part_2 (" in ended.out
+    assert "*" not in ended.out
+    assert "24 samples of 16 lesions" in ended.out
+    assert "classes: benign 12, malignant 12" in ended.out
+    assert "1 file that no sample uses" in ended.out
+    assert "ISIC_9.jpg" in ended.out
 
 
 @pytest.mark.parametrize("name", ["HAM10000_metadata.csv", "HAM10000_images_part_1"])
 def test_verify_says_what_is_missing(tmp_path, name):
     root = make_ham10000(tmp_path / "ham", lesions=16)
     (root / name).rename(root / "elsewhere")
-    found = evenhand("datasets", "verify", f"ham10000:{root}")
-    assert found.status == 2
-    assert "Missing: HAM10000_metadata*" in found.err or "are absent" in found.err
-    assert "Missing" in found.err or "leave them out with --skip-unreadable" in found.err
+    ended = evenhand("datasets", "verify", f"ham10000:{root}")
+    assert ended.status == 2
+    assert "Missing: HAM10000_metadata*" in ended.err or "are absent" in ended.err
+    assert "Missing" in ended.err or "leave them out with --skip-unreadable" in ended.err
 
 
 def test_the_guide_has_the_table_of_the_registry():
@@ -68,7 +68,7 @@ def test_the_guide_has_the_table_of_the_registry():
     rows = [
         f"| `{name}:` | {about.title} | {about.task} | {about.modality} | "
         f"{_labels(about)} | {attributes_of(about)} | {about.unit} |"
-        for name, about in sorted((name, of.about) for name, of in registry.READERS.items())
+        for name, about in sorted((name, values.about) for name, values in registry.READERS.items())
         if name != HANDED_OVER  # registered once some test has handed a cohort over
     ]
     guide = (ROOT / "docs" / "guides" / "datasets.md").read_text(encoding="utf-8")

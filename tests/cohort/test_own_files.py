@@ -93,28 +93,28 @@ def kinds(root: Path) -> list[str]:
 def test_every_kind_of_file_gives_the_same_picture(tmp_path):
     names = kinds(tmp_path)
     table = write_table(tmp_path, names)
-    found = read(table, bit_depth=16, window=(127.5, 255))
-    assert list(found) == names
+    content = read(table, bit_depth=16, window=(127.5, 255))
+    assert list(content) == names
     for name in set(names) - {"float.npy", "deep.npy"}:
-        assert np.array_equal(found[name], np.dstack([PLANE.astype(int)] * 3)), name
+        assert np.array_equal(content[name], np.dstack([PLANE.astype(int)] * 3)), name
 
 
 def test_arrays_are_scaled_by_their_kind_or_as_declared(tmp_path):
     np.save(tmp_path / "float.npy", PLANE / 255)
     np.save(tmp_path / "deep.npy", PLANE.astype(np.uint16) * 16)
     np.save(tmp_path / "black.npy", PLANE > 127)
-    found = read(table_of(tmp_path, "float.npy", "deep.npy", "black.npy"), bit_depth=12)
-    assert np.array_equal(found["float.npy"][..., 0], PLANE)
-    assert np.abs(found["deep.npy"][..., 0] - PLANE * 255.0 * 16 / 4095).max() <= 0.51
-    assert np.array_equal(found["black.npy"][..., 0], np.where(PLANE > 127, 255, 0))
+    content = read(table_of(tmp_path, "float.npy", "deep.npy", "black.npy"), bit_depth=12)
+    assert np.array_equal(content["float.npy"][..., 0], PLANE)
+    assert np.abs(content["deep.npy"][..., 0] - PLANE * 255.0 * 16 / 4095).max() <= 0.51
+    assert np.array_equal(content["black.npy"][..., 0], np.where(PLANE > 127, 255, 0))
 
 
 def test_a_value_range_says_what_is_black_and_white(tmp_path):
     np.save(tmp_path / "units.npy", PLANE.astype(np.int16) - 1000)
     table = table_of(tmp_path, "units.npy")
     assert "nothing says what is black" in problem(table)
-    found = read(table, value_range=(-1000, -745))["units.npy"][..., 0]
-    assert np.array_equal(found, PLANE)
+    result = read(table, value_range=(-1000, -745))["units.npy"][..., 0]
+    assert np.array_equal(result, PLANE)
     assert "beyond the range from -1000 to -900" in problem(table, value_range=(-1000, -900))
 
 
@@ -122,9 +122,9 @@ def test_colours_come_first_or_last_in_an_array(tmp_path):
     colours = RNG.integers(0, 256, (12, 12, 3)).astype(np.uint8)
     np.save(tmp_path / "last.npy", colours)
     np.save(tmp_path / "first.npy", colours.transpose(2, 0, 1))
-    found = read(table_of(tmp_path, "last.npy", "first.npy"))
-    assert np.array_equal(found["last.npy"], colours)
-    assert np.array_equal(found["first.npy"], colours)
+    content = read(table_of(tmp_path, "last.npy", "first.npy"))
+    assert np.array_equal(content["last.npy"], colours)
+    assert np.array_equal(content["first.npy"], colours)
 
 
 class TestDicom:
@@ -132,9 +132,9 @@ class TestDicom:
 
     def test_a_file_is_shown_through_its_own_window(self, tmp_path):
         write_grey_dicom(tmp_path / "a.dcm", WindowCenter=[100, 20], WindowWidth=[50, 1])
-        found = read(table_of(tmp_path, "a.dcm"))["a.dcm"][..., 0]
+        result = read(table_of(tmp_path, "a.dcm"))["a.dcm"][..., 0]
         wanted = ((PLANE.astype(float) - 75) / 50).clip(0, 1) * 255
-        assert np.abs(found - wanted).max() <= 0.51
+        assert np.abs(result - wanted).max() <= 0.51
 
     def test_without_one_it_is_the_range_of_its_bits_rescaled(self, tmp_path):
         write_grey_dicom(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-1024)
@@ -153,16 +153,16 @@ class TestDicom:
     def test_colours_are_kept(self, tmp_path, name):
         copyfile(str(get_testdata_file(name, download=False)), tmp_path / "a.dcm")
         wanted = pydicom.pixels.pixel_array(tmp_path / "a.dcm").mean(axis=(0, 1))
-        found = read(table_of(tmp_path, "a.dcm"), size=64)["a.dcm"].mean(axis=(0, 1))
-        assert np.abs(found - wanted).max() < 1
+        result = read(table_of(tmp_path, "a.dcm"), size=64)["a.dcm"].mean(axis=(0, 1))
+        assert np.abs(result - wanted).max() < 1
 
     def test_jpeg_2000_is_read_as_the_same_file_without_it(self, tmp_path):
         for name in ("MR_small.dcm", "MR_small_jp2klossless.dcm"):
             copyfile(str(get_testdata_file(name, download=False)), tmp_path / name)
-        found = read(table_of(tmp_path, "MR_small.dcm", "MR_small_jp2klossless.dcm"), size=64)
-        one, two = (found[name] for name in ("MR_small.dcm", "MR_small_jp2klossless.dcm"))
-        assert one.std() > 5
-        assert np.array_equal(one, two)
+        content = read(table_of(tmp_path, "MR_small.dcm", "MR_small_jp2klossless.dcm"), size=64)
+        first, two = (content[name] for name in ("MR_small.dcm", "MR_small_jp2klossless.dcm"))
+        assert first.std() > 5
+        assert np.array_equal(first, two)
 
     def test_a_decoder_that_is_missing_is_named_with_its_line(self, tmp_path, monkeypatch):
         monkeypatch.setattr(pydicom.pixels.decoders.base.Decoder, "is_available", False)
@@ -176,13 +176,13 @@ class TestDicom:
         frames = np.stack([PLANE, 255 - PLANE])
         write_grey_dicom(tmp_path / "a.dcm", frames, NumberOfFrames=2)
         assert "it has 2 frames" in problem(table_of(tmp_path, "a.dcm"))
-        found = read(table_of(tmp_path, "a.dcm#1", "a.dcm#2"))
-        assert np.array_equal(found["a.dcm#2"], 255 - found["a.dcm#1"])
+        content = read(table_of(tmp_path, "a.dcm#1", "a.dcm#2"))
+        assert np.array_equal(content["a.dcm#2"], 255 - content["a.dcm#1"])
         copied = [f"{number}.dcm" for number in range(8)]
         for name in copied:
             copyfile(tmp_path / "a.dcm", tmp_path / name)
         second = read(write_table(tmp_path, copied), page=2)["0.dcm"]
-        assert np.array_equal(second, found["a.dcm#2"])
+        assert np.array_equal(second, content["a.dcm#2"])
         assert "it has 2 frames, and #3 is asked for" in problem(table_of(tmp_path, "a.dcm#3"))
 
     def test_one_without_pixels_is_refused(self, tmp_path):
@@ -196,9 +196,9 @@ class TestDicom:
             write_grey_dicom(
                 tmp_path / "scan" / f"{number}.dcm", PLANE // (number + 1), SliceLocation=place
             )
-        found = read(table_of(tmp_path, "scan#1", "scan#2", "scan#3", "scan"))
+        content = read(table_of(tmp_path, "scan#1", "scan#2", "scan#3", "scan"))
         for name, number in (("scan#1", 1), ("scan#2", 2), ("scan#3", 0), ("scan", 2)):
-            assert np.array_equal(found[name][..., 0], PLANE // (number + 1))
+            assert np.array_equal(content[name][..., 0], PLANE // (number + 1))
 
 
 class TestVolumes:
@@ -214,9 +214,9 @@ class TestVolumes:
     def test_slices_are_cut_of_volumes_and_not_of_pictures(self, tmp_path):
         self.volume(tmp_path / "v.nii.gz")
         table = table_of(tmp_path, "v.nii.gz", "v.nii.gz#1")
-        found = read(table, slices=2, window=(40, 80))
-        assert list(found)[:4] == ["v.nii.gz-1", "v.nii.gz-2", "v.nii.gz#1", "2.png"]
-        right = {name: sample[0, -1, 0] for name, sample in found.items()}
+        content = read(table, slices=2, window=(40, 80))
+        assert list(content)[:4] == ["v.nii.gz-1", "v.nii.gz-2", "v.nii.gz#1", "2.png"]
+        right = {name: sample[0, -1, 0] for name, sample in content.items()}
         assert right["v.nii.gz#1"] < right["v.nii.gz-1"] < right["v.nii.gz-2"]
         middle = read(table, window=(40, 80))["v.nii.gz"]
         assert right["v.nii.gz-1"] < middle[0, -1, 0] < right["v.nii.gz-2"]
@@ -287,8 +287,8 @@ def test_a_bad_array_is_refused_with_file_and_row(tmp_path, monkeypatch, kind):
 def test_a_name_with_a_hash_is_a_file_if_there_is_one(tmp_path):
     PIL.Image.fromarray(PLANE).save(tmp_path / "a.png")
     PIL.Image.fromarray(255 - PLANE).save(tmp_path / "a.png#1", "PNG")
-    found = read(table_of(tmp_path, "a.png", "a.png#1"))
-    assert np.array_equal(found["a.png#1"], 255 - found["a.png"])
+    content = read(table_of(tmp_path, "a.png", "a.png#1"))
+    assert np.array_equal(content["a.png#1"], 255 - content["a.png"])
     assert "is absent" in problem(table_of(tmp_path, "b.nii#1"))
 
 

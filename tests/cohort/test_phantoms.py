@@ -110,13 +110,13 @@ def test_images_of_a_patient_share_label_and_group(phantoms):
 
 def test_the_same_settings_give_the_same_pixels():
     settings = PhantomSettings(patients=20, size=16, seed=7)
-    one, two = make_phantoms(settings), make_phantoms(settings)
-    pd.testing.assert_frame_equal(one.table, two.table)
-    assert np.array_equal(images_of(one), images_of(two))
-    assert one.source.fingerprint == two.source.fingerprint
+    first, two = make_phantoms(settings), make_phantoms(settings)
+    pd.testing.assert_frame_equal(first.table, two.table)
+    assert np.array_equal(images_of(first), images_of(two))
+    assert first.source.fingerprint == two.source.fingerprint
     other = make_phantoms(settings.model_copy(update={"seed": 8}))
-    assert other.source.fingerprint != one.source.fingerprint
-    assert not np.array_equal(images_of(one), images_of(other))
+    assert other.source.fingerprint != first.source.fingerprint
+    assert not np.array_equal(images_of(first), images_of(other))
 
 
 def prevalence(cohort: Cohort) -> pd.Series:
@@ -194,10 +194,10 @@ def test_twins_of_series_differ_in_the_temperature_alone(kind):
     cohort = make_series_phantoms(SeriesPhantomSettings(patients=20, steps=48, twins=kind))
     pairs = cohort.table.groupby("pair")["sample_id"].agg(list)
     for first, second in pairs:
-        one, other = cohort.read(first), cohort.read(second)
+        item, other = cohort.read(first), cohort.read(second)
         rest = [0, 1, 3]
-        np.testing.assert_array_equal(one[:, rest], other[:, rest])
-        assert (np.nan_to_num(one[:, 2]) != np.nan_to_num(other[:, 2])).any()
+        np.testing.assert_array_equal(item[:, rest], other[:, rest])
+        assert (np.nan_to_num(item[:, 2]) != np.nan_to_num(other[:, 2])).any()
 
 
 def test_a_tilt_that_leaves_no_room_is_refused():

@@ -39,9 +39,9 @@ def test_the_store_holds_each_recording_once(overlapping, stored):
     assert stored.read.samples.shape == (20 * 16, 4)  # not 20 × 3 × 8
     assert stored.read.samples.dtype == np.float32
     for sample_id in overlapping.table["sample_id"]:
-        found = stored.read(sample_id)
-        assert np.array_equal(found, overlapping.read(sample_id), equal_nan=True)
-        assert np.shares_memory(found, stored.read.samples)
+        content = stored.read(sample_id)
+        assert np.array_equal(content, overlapping.read(sample_id), equal_nan=True)
+        assert np.shares_memory(content, stored.read.samples)
 
 
 @settings(max_examples=20)
@@ -137,8 +137,8 @@ def test_the_minority_is_harder_where_that_is_planted():
 
 
 def test_the_same_settings_give_the_same_series():
-    one, same, other = (
+    first, same, other = (
         make_series_phantoms(SeriesPhantomSettings(patients=12, seed=seed)).source.fingerprint
         for seed in (1, 1, 2)
     )
-    assert one == same != other
+    assert first == same != other

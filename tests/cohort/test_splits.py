@@ -94,14 +94,14 @@ def test_splits_of_phantoms_are_stratified():
 
 
 def test_seeds_give_different_splits(phantoms):
-    one, two = (split_patients(phantoms, [], FRACTIONS, seeded(seed)) for seed in (0, 1))
-    assert places(one) != places(two)
+    first, two = (split_patients(phantoms, [], FRACTIONS, seeded(seed)) for seed in (0, 1))
+    assert places(first) != places(two)
 
 
 def test_too_few_patients(phantoms):
-    one = phantoms.select(phantoms.table["patient_id"] == "P00001")
+    item = phantoms.select(phantoms.table["patient_id"] == "P00001")
     with pytest.raises(EvenhandError, match=r"no patient in val and test \(1 patient in all\)"):
-        split_patients(one, [], FRACTIONS, seeded())
+        split_patients(item, [], FRACTIONS, seeded())
 
 
 def test_a_split_column_is_honoured(phantoms):
@@ -253,13 +253,13 @@ class TestExcludePatients:
 @given(st.integers(0, 99), st.lists(st.floats(0.01, 1), min_size=2, max_size=4))
 def test_shares_of_patients_are_nested_and_keep_both_labels(seed, shares):
     cohort = make_phantoms(PhantomSettings(patients=50, size=16, images=2))
-    found = [
+    result = [
         set(share_of_patients(cohort, share, np.random.default_rng(seed)).table["patient_id"])
         for share in sorted(shares)
     ]
-    for small, large in pairwise(found):
+    for small, large in pairwise(result):
         assert small <= large
-    for share, patients in zip(sorted(shares), found, strict=True):
+    for share, patients in zip(sorted(shares), result, strict=True):
         assert abs(len(patients) - 50 * share) <= 2
         kept = cohort.table[cohort.table["patient_id"].isin(patients)]
         assert set(kept["label"]) == {0, 1}

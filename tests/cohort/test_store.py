@@ -61,11 +61,11 @@ def test_samples_are_squashed_colour_images(tmp_path, cohort):
     stored = store_samples(cohort, SIZE, tmp_path / "cache")
     for sample_id in cohort.table["sample_id"]:
         wanted = PIL.Image.fromarray(cohort.read(sample_id)).resize((SIZE, SIZE))
-        found = stored.read(sample_id)
-        assert found.shape == (SIZE, SIZE, 3)
-        assert found.dtype == np.uint8
+        content = stored.read(sample_id)
+        assert content.shape == (SIZE, SIZE, 3)
+        assert content.dtype == np.uint8
         # A JPEG is decoded at a smaller scale, which is not exactly a resize of the whole.
-        assert np.abs(found.astype(int) - np.asarray(wanted)).mean() < 4
+        assert np.abs(content.astype(int) - np.asarray(wanted)).mean() < 4
 
 
 def test_each_sample_is_decoded_once(tmp_path, cohort, decoded):
@@ -104,8 +104,8 @@ def test_rows_are_found_in_any_order(tmp_path_factory, phantoms, data):
     rows = data.draw(st.lists(st.integers(0, len(phantoms) - 1), min_size=1, unique=True))
     part = store_samples(phantoms.select(np.array(rows)), 16, cache)
     ids = part.table["sample_id"]
-    found = part.read.samples[part.read.rows(ids)]
-    assert np.array_equal(found, np.stack([phantoms.read(sample_id) for sample_id in ids]))
+    result = part.read.samples[part.read.rows(ids)]
+    assert np.array_equal(result, np.stack([phantoms.read(sample_id) for sample_id in ids]))
 
 
 def test_a_store_of_another_format_is_left_alone(tmp_path, cohort, monkeypatch):
@@ -278,9 +278,9 @@ class TestBuilding:
             lines.write('{"stored": {"ISIC')
         finished = cohort.table["sample_id"][:8]
         decoded.clear()
-        found = store_samples(cohort, SIZE, cache).read
-        assert np.array_equal(found.samples, wanted.read.samples)
-        assert found.row.equals(wanted.read.row)
+        result = store_samples(cohort, SIZE, cache).read
+        assert np.array_equal(result.samples, wanted.read.samples)
+        assert result.row.equals(wanted.read.row)
         assert set(decoded) == set(cohort.table["sample_id"]) - set(finished)
         assert len(listed(cache)) == 1
 
@@ -294,8 +294,8 @@ class TestBuilding:
                 store_samples(cohort, SIZE, cache)
         (part,) = (cache / "samples").iterdir()
         (part / "samples.bin").write_bytes(b"short")
-        found = store_samples(cohort, SIZE, cache).read.samples
-        assert np.array_equal(found, wanted.read.samples)
+        result = store_samples(cohort, SIZE, cache).read.samples
+        assert np.array_equal(result, wanted.read.samples)
 
     def test_an_error_leaves_nothing(self, tmp_path, cohort, monkeypatch):
         def broken(self, sample_id):

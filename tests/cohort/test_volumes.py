@@ -51,8 +51,8 @@ def test_a_volume_stored_the_other_way_round_gives_the_same_slice(tmp_path):
     nibabel.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / "one.nii")
     flipped = nibabel.Nifti1Image(values[:, :, ::-1], np.diag([1.0, 1, -1, 1]))
     flipped.to_filename(tmp_path / "two.nii")
-    one, two = (np.asarray(cut_nifti(tmp_path / name, 0.3)) for name in ("one.nii", "two.nii"))
-    assert np.array_equal(one, two)
+    first, two = (np.asarray(cut_nifti(tmp_path / name, 0.3)) for name in ("one.nii", "two.nii"))
+    assert np.array_equal(first, two)
 
 
 def test_a_volume_whose_axes_are_not_three_is_refused(tmp_path):
@@ -65,20 +65,20 @@ def test_a_volume_whose_axes_are_not_three_is_refused(tmp_path):
 
 @pytest.mark.parametrize("slices", [1, 2, 5, 32])
 def test_slices_lie_evenly_in_the_middle_half(slices):
-    found = places(slices)
-    assert len(set(found)) == slices
-    assert found.min() > 0.25
-    assert found.max() < 0.75
-    assert np.allclose(found + found[::-1], 1)
+    result = places(slices)
+    assert len(set(result)) == slices
+    assert result.min() > 0.25
+    assert result.max() < 0.75
+    assert np.allclose(result + result[::-1], 1)
 
 
 def test_a_window_says_what_is_black_and_what_white(tmp_path):
     write_dicom(tmp_path / "slice.dcm", 0)
     units = pydicom.dcmread(tmp_path / "slice.dcm").pixel_array.astype(float) - 1024
     centre, width = SOFT_TISSUE
-    found = np.asarray(open_dicom(tmp_path / "slice.dcm", None, SOFT_TISSUE), int)
+    values = np.asarray(open_dicom(tmp_path / "slice.dcm", None, SOFT_TISSUE), int)
     wanted = ((units - centre + width / 2) / width).clip(0, 1) * 255
-    assert np.abs(found - wanted).max() <= 0.51
+    assert np.abs(values - wanted).max() <= 0.51
 
 
 def test_a_negative_is_turned_over(tmp_path):
@@ -86,11 +86,11 @@ def test_a_negative_is_turned_over(tmp_path):
     dicom = pydicom.dcmread(tmp_path / "slice.dcm")
     dicom.PhotometricInterpretation = "MONOCHROME1"
     dicom.save_as(tmp_path / "negative.dcm")
-    one, two = (
+    first, two = (
         np.asarray(open_dicom(tmp_path / name, None, SOFT_TISSUE), int)
         for name in ("slice.dcm", "negative.dcm")
     )
-    assert np.abs(one + two - 255).max() <= 1
+    assert np.abs(first + two - 255).max() <= 1
 
 
 # What five slices, named IM8 … IM12, have in their headers; 3 of each is the middle.
@@ -108,13 +108,16 @@ OTHERWISE = [{"InstanceNumber": order} for order in (3, 1, 2, 4, 5)]
 @pytest.mark.parametrize(
     ("headers", "order"),
     [
-        ([one | other for one, other in zip(LOCATED, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
-        ([one | other for one, other in zip(HIGH, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
         (
-            [one | other for one, other in zip(LEFTWARDS, OTHERWISE, strict=True)],
+            [item | other for item, other in zip(LOCATED, OTHERWISE, strict=True)],
             (9, 12, 11, 8, 10),
         ),
-        ([{"SliceLocation": None} | one for one in NUMBERED], (9, 12, 11, 8, 10)),
+        ([item | other for item, other in zip(HIGH, OTHERWISE, strict=True)], (9, 12, 11, 8, 10)),
+        (
+            [item | other for item, other in zip(LEFTWARDS, OTHERWISE, strict=True)],
+            (9, 12, 11, 8, 10),
+        ),
+        ([{"SliceLocation": None} | item for item in NUMBERED], (9, 12, 11, 8, 10)),
         ([*LOCATED[:4], {}], (8, 9, 10, 11, 12)),
         ([{}] * 5, (8, 9, 10, 11, 12)),
     ],
@@ -124,9 +127,9 @@ def test_slices_of_a_series_are_in_the_order_of_their_places(tmp_path, headers, 
     for number, header in zip(range(8, 13), headers, strict=True):
         write_dicom(tmp_path / f"IM{number}.dcm", number, **header)
     for place, number in zip((0.0, 0.3, 0.5, 0.7, 1.0), order, strict=True):
-        found = np.asarray(cut_dicom_series(tmp_path, place, SOFT_TISSUE))
+        values = np.asarray(cut_dicom_series(tmp_path, place, SOFT_TISSUE))
         wanted = np.asarray(open_dicom(tmp_path / f"IM{number}.dcm", None, SOFT_TISSUE))
-        assert np.array_equal(found, wanted)
+        assert np.array_equal(values, wanted)
 
 
 def test_a_slice_that_is_added_takes_its_place(tmp_path):
@@ -152,16 +155,16 @@ def damaged(path, how: str) -> None:
         raw = path.read_bytes().replace(rows + b"\x02\x00", rows + b"\x03\x00\x00")
         path.write_bytes(raw)
         return
-    found = pydicom.dcmread(path)
+    result = pydicom.dcmread(path)
     if how == "empty slope":
-        found.RescaleSlope = None
+        result.RescaleSlope = None
     elif how == "many slopes":
-        found.RescaleSlope = [1, 2]
+        result.RescaleSlope = [1, 2]
     else:
-        found.PixelData = pydicom.encaps.encapsulate([b"garbage"])
-        found["PixelData"].is_undefined_length = True
-        found.file_meta.TransferSyntaxUID = how
-    found.save_as(path)
+        result.PixelData = pydicom.encaps.encapsulate([b"garbage"])
+        result["PixelData"].is_undefined_length = True
+        result.file_meta.TransferSyntaxUID = how
+    result.save_as(path)
 
 
 @pytest.mark.parametrize(
@@ -236,13 +239,13 @@ def test_a_flat_plane_is_no_division_by_zero():
 )
 def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path):
     data = f"{reader}:{make(tmp_path / 'data', 20)}"
-    one = open_cohort(DataSettings(data=data))
+    cohort = open_cohort(DataSettings(data=data))
     three = open_cohort(DataSettings(data=data, slices=3))
-    assert len(three) == 3 * len(one)
+    assert len(three) == 3 * len(cohort)
     assert (
         three.table["patient_id"]
         .value_counts()
-        .eq(3 * one.table["patient_id"].value_counts())
+        .eq(3 * cohort.table["patient_id"].value_counts())
         .all()
     )
     stored = store_samples(three, SIZE, tmp_path / "cache")
@@ -299,20 +302,20 @@ def test_voxels_that_are_no_number_are_black_and_change_no_other(tmp_path, name,
     values = np.random.default_rng(0).uniform(5, 9, (20, 20, 3)).astype(np.float32)
     values[:6] = value
     nibabel.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / name)
-    found = np.asarray(cut_nifti(tmp_path / name, 0.5), int)
+    result = np.asarray(cut_nifti(tmp_path / name, 0.5), int)
     whole = np.rot90(values[6:, :, 1])
     low, high = np.percentile(whole, (1, 99))
     wanted = ((whole - low) / (high - low)).clip(0, 1) * 255
-    assert (found[:, :6] == 0).all()
-    assert np.abs(found[:, 6:] - wanted).max() <= 0.51
+    assert (result[:, :6] == 0).all()
+    assert np.abs(result[:, 6:] - wanted).max() <= 0.51
     nibabel.Nifti1Image(np.full_like(values, value), np.eye(4)).to_filename(tmp_path / name)
     with pytest.raises(ValueError, match="no voxel of the slice is a finite number"):
         cut_nifti(tmp_path / name, 0.5)
 
 
 def test_an_array_with_holes_is_black_there(tmp_path):
-    found = np.asarray(grey(np.array([[np.nan, 1.0], [np.inf, 2.0]]), 0, 2))
-    assert found.tolist() == [[0, 128], [0, 255]]
+    values = np.asarray(grey(np.array([[np.nan, 1.0], [np.inf, 2.0]]), 0, 2))
+    assert values.tolist() == [[0, 128], [0, 255]]
 
 
 SLICES = [{"SliceLocation": 10.0 * order, "SeriesInstanceUID": "1.2"} for order in range(4)]
@@ -332,9 +335,9 @@ def test_a_localizer_is_no_slice_and_the_run_says_so(tmp_path):
     write_dicom(folder / "a_scout.DCM", 99, side=64, **scout)
     cohort = open_cohort(DataSettings(data=f"covid_ct_md:{root}"))
     for _ in range(2):  # decoded, and out of the store
-        found = store_samples(cohort, SIZE, tmp_path)
-        assert np.array_equal(found.read("P000-1"), wanted.read("P000-1"))
-        assert found.source.notes == (
+        result = store_samples(cohort, SIZE, tmp_path)
+        assert np.array_equal(result.read("P000-1"), wanted.read("P000-1"))
+        assert result.source.notes == (
             f"{folder}: localizer images are no slices of the volume and were left out "
             "(a_scout.DCM).",
         )

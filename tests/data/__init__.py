@@ -15,7 +15,7 @@ def tiny(reader: str, root: Path) -> DataSettings:
     """
     module = import_module(f"tests.data.{reader}")
     if hasattr(module, "settings"):
-        made: DataSettings = module.settings(root)
-        return made
+        built: DataSettings = module.settings(root)
+        return built
     path = getattr(module, f"make_{reader}")(root)
     return DataSettings(data=f"{reader}:{path}")

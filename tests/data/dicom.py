@@ -22,19 +22,19 @@ def write_dicom(path: Path, number: int, side: int = 40, **header: object) -> No
 
     A part of the header that is None is there, and empty.
     """
-    found = Dataset()
-    found.file_meta = FileMetaDataset()
-    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID = CTImageStorage
-    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID = generate_uid()
-    found.Modality, found.PhotometricInterpretation = "CT", "MONOCHROME2"
-    found.Rows = found.Columns = side
-    found.SamplesPerPixel, found.PixelRepresentation = 1, 0
-    found.BitsAllocated = found.BitsStored = 16
-    found.HighBit = 15
-    found.RescaleSlope, found.RescaleIntercept = 1, -1024
-    found.PixelData = (ct_slice(number, side) + 1024).round().clip(0).astype(np.uint16).tobytes()
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.PhotometricInterpretation = "CT", "MONOCHROME2"
+    dataset.Rows = dataset.Columns = side
+    dataset.SamplesPerPixel, dataset.PixelRepresentation = 1, 0
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+    dataset.PixelData = (ct_slice(number, side) + 1024).round().clip(0).astype(np.uint16).tobytes()
     for name, value in header.items():
-        setattr(found, name, value)
+        setattr(dataset, name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    found.save_as(path, enforce_file_format=True)
+    dataset.save_as(path, enforce_file_format=True)

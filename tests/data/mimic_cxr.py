@@ -43,20 +43,21 @@ def make_mimic_cxr(root: Path, patients: int = 40) -> Path:
             )
     pd.DataFrame(images).to_csv(root / "mimic-cxr-2.0.0-metadata.csv.gz", index=False)
     pd.DataFrame(studies).to_csv(root / "mimic-cxr-2.0.0-chexpert.csv.gz", index=False)
-    known = [f"{10000032 + patient}" for patient in range(patients - 1)]
+    expected = [f"{10000032 + patient}" for patient in range(patients - 1)]
     pd.DataFrame(
         {
-            "subject_id": known,
-            "gender": ["F" if patient % 2 else "M" for patient in range(len(known))],
-            "anchor_age": [25 + 3 * patient % 70 for patient in range(len(known))],
+            "subject_id": expected,
+            "gender": ["F" if patient % 2 else "M" for patient in range(len(expected))],
+            "anchor_age": [25 + 3 * patient % 70 for patient in range(len(expected))],
         }
     ).to_csv(root / "patients.csv.gz", index=False)
     admissions = {
-        "subject_id": known * 2,
-        "admittime": ["2180-05-06 22:23:00"] * len(known) + ["2170-01-01 00:00:00"] * len(known),
-        "race": ["OTHER"] * len(known) + [RACES[n % 5] for n in range(len(known))],
-        "insurance": [("Medicare", "Private")[n % 2] for n in range(2 * len(known))],
-        "language": [("English", "Spanish", "?")[n % 3] for n in range(2 * len(known))],
+        "subject_id": expected * 2,
+        "admittime": ["2180-05-06 22:23:00"] * len(expected)
+        + ["2170-01-01 00:00:00"] * len(expected),
+        "race": ["OTHER"] * len(expected) + [RACES[n % 5] for n in range(len(expected))],
+        "insurance": [("Medicare", "Private")[n % 2] for n in range(2 * len(expected))],
+        "language": [("English", "Spanish", "?")[n % 3] for n in range(2 * len(expected))],
     }
     pd.DataFrame(admissions).to_csv(root / "admissions.csv.gz", index=False)
     return root

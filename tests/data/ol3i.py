@@ -19,7 +19,7 @@ def make_ol3i(root: Path, patients: int = 60) -> Path:
     with h5py.File(root / "l3_slices.h5", "w") as file:
         for number, name in enumerate(names):
             file[name] = ct_slice(number).round().astype(np.int16)
-    known = [n % 3 != 2 for n in range(patients)]  # what has become of them after five years
+    expected = [n % 3 != 2 for n in range(patients)]  # what has become of them after five years
     pd.DataFrame(
         {
             "anon_id": names,
@@ -28,8 +28,8 @@ def make_ol3i(root: Path, patients: int = 60) -> Path:
             "bmi": 27.5,
             "label_1y": [int(n % 4 == 0) for n in range(patients)],
             "set_1y": [PARTS[n // 4 % 5] for n in range(patients)],
-            "label_5y": [f"{float(n % 3 == 0)}" if known[n] else "" for n in range(patients)],
-            "set_5y": [PARTS[(n // 3 + 1) % 5] if known[n] else "" for n in range(patients)],
+            "label_5y": [f"{float(n % 3 == 0)}" if expected[n] else "" for n in range(patients)],
+            "set_5y": [PARTS[(n // 3 + 1) % 5] if expected[n] else "" for n in range(patients)],
         }
     ).to_csv(root / "clinical_data.csv", index=False)
     return root

@@ -16,13 +16,13 @@ def test_a_model_whose_classes_have_no_names_takes_those_of_the_others(unnamed):
     models = {f"m{seed}": predictions(seed) for seed in range(3)}
     for place in unnamed:
         models[f"m{place}"] = replace(models[f"m{place}"], classes=NUMBERS)
-    found = match(models, "test").models
-    assert {one.classes for one in found.values()} == {("benign", "malignant")}
+    result = match(models, "test").models
+    assert {item.classes for item in result.values()} == {("benign", "malignant")}
 
 
 def test_classes_that_nobody_names_are_numbers():
     models = {f"m{seed}": replace(predictions(seed), classes=NUMBERS) for seed in range(2)}
-    assert {one.classes for one in match(models, "test").models.values()} == {NUMBERS}
+    assert {model.classes for model in match(models, "test").models.values()} == {NUMBERS}
 
 
 @pytest.mark.parametrize("other", [("malignant", "benign"), ("0", "1", "2")])

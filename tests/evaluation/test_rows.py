@@ -32,17 +32,17 @@ def predictions(seed, n=600, shift=0.0):
 
 
 def one(rows, **where):
-    found = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
-    assert len(found) == 1
-    return found.iloc[0]
+    result = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
+    assert len(result) == 1
+    return result.iloc[0]
 
 
 def test_rows_of_the_test_split_with_a_threshold_from_validation():
-    given = predictions(1)
-    rows = metric_rows(given, ["sex"], model="full", seed=0, plan=PLAN)
+    inputs = predictions(1)
+    rows = metric_rows(inputs, ["sex"], model="full", seed=0, plan=PLAN)
     assert tuple(rows.columns) == COLUMNS
-    test = given.of_split("test").table
-    cut = cut_of(given)
+    test = inputs.of_split("test").table
+    cut = cut_of(inputs)
     assert "validation" in cut.how
     row = one(rows, group="f", metric="sensitivity")
     mine = test[(test["attr_sex"] == "f") & (test["label"] == 1)]
@@ -55,13 +55,13 @@ def test_rows_of_the_test_split_with_a_threshold_from_validation():
 
 
 def test_the_threshold_never_comes_from_test_rows():
-    given = predictions(1)
-    moved = given.table.copy()
+    inputs = predictions(1)
+    moved = inputs.table.copy()
     test = moved["split"] == "test"
     moved.loc[test, "label"] = 1 - moved.loc[test, "label"]
-    again = cut_of(Predictions(moved, given.classes, given.levels))
-    assert again.threshold == cut_of(given).threshold
-    alone = Predictions(given.of_split("test").table, given.classes, given.levels)
+    again = cut_of(Predictions(moved, inputs.classes, inputs.levels))
+    assert again.threshold == cut_of(inputs).threshold
+    alone = Predictions(inputs.of_split("test").table, inputs.classes, inputs.levels)
     assert cut_of(alone).threshold == 0.5
 
 
@@ -69,7 +69,7 @@ def test_paired_differences_are_of_the_same_patients():
     first, second = predictions(1), predictions(2, shift=0.3)
     names = ("tuned", "full")
     rows = paired_rows((first, second), ["sex"], names=names, seed=0, plan=PLAN)
-    apart = [metric_rows(one, ["sex"], model="m", seed=0, plan=PLAN) for one in (first, second)]
+    apart = [metric_rows(item, ["sex"], model="m", seed=0, plan=PLAN) for item in (first, second)]
     np.testing.assert_allclose(rows["value"], apart[0]["value"] - apart[1]["value"], atol=1e-15)
     assert (rows["model"] == "tuned").all()
     assert (rows["against"] == "full").all()
@@ -108,9 +108,9 @@ def test_a_sample_that_two_models_tell_apart(column):
 
 
 def test_levels_keep_their_order():
-    given = predictions(1)
-    table = given.table.replace({"attr_sex": {"unknown": "m"}})
-    ordered = Predictions(table, given.classes, {"sex": ("m", "f")})
+    inputs = predictions(1)
+    table = inputs.table.replace({"attr_sex": {"unknown": "m"}})
+    ordered = Predictions(table, inputs.classes, {"sex": ("m", "f")})
     assert groups_in(ordered, ["sex"])["sex"].levels == ("m", "f")
 
 
@@ -120,12 +120,12 @@ def test_a_split_without_rows():
 
 
 def test_a_threshold_for_each_group():
-    given = predictions(1)
-    cut = cut_of(given, policy("youden"), by="sex")
-    val = given.of_split("val").table
+    inputs = predictions(1)
+    cut = cut_of(inputs, policy("youden"), by="sex")
+    val = inputs.of_split("val").table
     women = val[val["attr_sex"] == "f"]
     assert cut.own["f"] == youden(women["label"], women["score"])
-    rows = metric_rows(given, ["sex"], model="full", seed=0, plan=PLAN, cut=cut)
+    rows = metric_rows(inputs, ["sex"], model="full", seed=0, plan=PLAN, cut=cut)
     assert one(rows, group="f", metric="sensitivity")["threshold"] == cut.own["f"]
     assert one(rows, group="m", metric="sensitivity")["threshold"] == cut.own["m"]
     assert np.isnan(one(rows, attribute="*", metric="sensitivity")["threshold"])
@@ -149,9 +149,9 @@ def test_many_classes_take_no_threshold():
 
 
 def test_an_attribute_within_the_levels_of_another():
-    given = predictions(1)
-    given.table["attr_site"] = np.where(given.table["patient_id"].astype(int) % 5 < 2, "A", "B")
-    both = Predictions(given.table, given.classes, {**given.levels, "site": ("A", "B")})
+    inputs = predictions(1)
+    inputs.table["attr_site"] = np.where(inputs.table["patient_id"].astype(int) % 5 < 2, "A", "B")
+    both = Predictions(inputs.table, inputs.classes, {**inputs.levels, "site": ("A", "B")})
     rows = metric_rows(both, ["sex|site"], model="full", seed=0, plan=PLAN)
     assert list(rows["attribute"].unique()) == ["*", "sex|site=A", "sex|site=B"]
     test = both.of_split("test").table
@@ -167,23 +167,23 @@ def few(given, keep):
 
 
 def test_few_validation_rows_give_a_half_and_the_rule_says_so():
-    given = predictions(1)
-    scarce = few(given, lambda table, val: val & ((table["label"] == 0) | (table.index % 40 == 0)))
+    inputs = predictions(1)
+    scarce = few(inputs, lambda table, val: val & ((table["label"] == 0) | (table.index % 40 == 0)))
     cut = cut_of(scarce)
     assert cut.threshold == 0.5
     assert cut.origin == "default"
     assert cut.how.startswith("0.5 and not Youden's index, as the validation rows hold ")
     assert "positives and " in cut.how
     assert cut.how.endswith("negatives, and 10 of each are needed")
-    one_class = few(given, lambda table, val: val & (table["label"] == 0))
+    one_class = few(inputs, lambda table, val: val & (table["label"] == 0))
     assert "hold 0 positives and" in cut_of(one_class).how
-    assert cut_of(given).origin == "validation"
+    assert cut_of(inputs).origin == "validation"
 
 
 def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
-    given = predictions(1)
-    women = given.table["attr_sex"] == "f"
-    scarce = few(given, lambda table, val: val & (~women | (table.index % 12 == 0)))
+    inputs = predictions(1)
+    women = inputs.table["attr_sex"] == "f"
+    scarce = few(inputs, lambda table, val: val & (~women | (table.index % 12 == 0)))
     cut = cut_of(scarce, policy("youden"), by="sex")
     assert set(cut.own) == {"m", "unknown"}
     assert "the others take that of all rows" in cut.how
@@ -192,10 +192,10 @@ def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
 
 
 def test_combinations_that_do_not_occur_are_no_groups():
-    given = predictions(1)
-    table = given.table.assign(attr_age=np.where(given.table["attr_sex"] == "f", "old", "young"))
+    inputs = predictions(1)
+    table = inputs.table.assign(attr_age=np.where(inputs.table["attr_sex"] == "f", "old", "young"))
     table.loc[table.index % 5 == 0, "attr_age"] = "old"  # but no young woman
-    both = Predictions(table, given.classes, {**given.levels, "age": ("young", "old", "oldest")})
+    both = Predictions(table, inputs.classes, {**inputs.levels, "age": ("young", "old", "oldest")})
     groups = groups_in(both, ["sex*age"])["sex*age"]
     assert groups.levels == ("f*old", "m*young", "m*old", "unknown")
     rows = metric_rows(both, ["sex*age", "age"], model="m", seed=0, plan=PLAN)

@@ -35,7 +35,7 @@ def table(seed=0, *, patients=300, attributes=2, steep=(2.5, 2.5), split=None):
     levels = {f"a{k}": rng.integers(2, size=patients)[patient] for k in range(attributes)}
     slope = np.choose(levels["a0"], steep)
     score = 1 / (1 + np.exp(-slope * (label - 0.5) - rng.normal(size=len(patient))))
-    names = {name: np.where(of == 1, "y", "x") for name, of in levels.items()}
+    names = {name: np.where(level == 1, "y", "x") for name, level in levels.items()}
     frame = pd.DataFrame(
         {"patient_id": [f"p{i}" for i in patient], "label": label, "score": score, **names}
     )
@@ -163,7 +163,7 @@ def test_a_model_that_only_takes_away_is_said_to_level_down(compared):
     claimed = [verdict for verdict in verdicts_of(run) if verdict.claim]
     assert any("95\xa0%" in verdict.text for verdict in claimed)
     assert all(verdict.text.replace("\xa0", " ") in terminal for verdict in claimed)
-    of_a0 = {one.about: one for one in verdicts_of(run) if one.attribute == "a0"}
+    of_a0 = {item.about: item for item in verdicts_of(run) if item.attribute == "a0"}
     levelled = of_a0["levelling down: new against old"]
     assert levelled.claim
     assert "where a0 is x" in levelled.text
@@ -174,7 +174,7 @@ def test_a_model_that_only_takes_away_is_said_to_level_down(compared):
 def test_a_loss_beside_a_gain_of_the_worst_served_is_a_trade(compared):
     best = table(patients=600, steep=(4.0, 4.0), split=True)
     run = compared(harmed(best, "x"), harmed(best, "y"))  # y was harmed, now x is
-    of_a0 = {one.about: one for one in verdicts_of(run) if one.attribute == "a0"}
+    of_a0 = {item.about: item for item in verdicts_of(run) if item.attribute == "a0"}
     verdict = of_a0["levelling down: new against old"]
     assert not verdict.claim
     assert verdict.text.endswith("is served better, this is a trade and not levelling down.")
@@ -193,10 +193,10 @@ def test_every_group_gains_or_loses_in_a_table(compared):
 
 
 def test_the_same_model_by_other_patients_shares_no_resamples(audited, tmp_path):
-    one, other = table(1), table(2)
+    first, other = table(1), table(2)
     other["patient_id"] = "q" + other["patient_id"]
     paths = []
-    for name, frame in (("one", one), ("other", other)):
+    for name, frame in (("one", first), ("other", other)):
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
         paths.append(tmp_path / f"{name}.csv")
     both = audit(AuditSettings(inputs=tuple(paths), attribute=("a0",)), tmp_path / "both")
@@ -230,8 +230,8 @@ def test_a_pruning_and_a_comparison_of_it_subtract_in_the_same_direction(tmp_pat
     rows = pd.DataFrame(read_json(again.root / "metrics.json")["rows"])
 
     def paired(table):
-        told = table[table["against"].notna() & (table["metric"] == "auc")]
-        return told.set_index(["model", "against", "attribute", "group"])["value"].to_dict()
+        text = table[table["against"].notna() & (table["metric"] == "auc")]
+        return text.set_index(["model", "against", "attribute", "group"])["value"].to_dict()
 
     assert paired(own).items() <= paired(rows).items()
     assert ("pruned", "before", "*", "*") in paired(rows)

@@ -16,7 +16,7 @@ DATA = "phantom:patients=120,size=16,tilt=0.5,tilt_test=0"
 
 
 def settings(**more) -> FinetuneSettings:
-    given = {
+    inputs = {
         "data": DATA,
         "attribute": ("group",),
         "backbone": "test_resnet",
@@ -26,7 +26,7 @@ def settings(**more) -> FinetuneSettings:
         "batch_size": 16,
         "device": "cpu",
     }
-    return FinetuneSettings(**given | more)
+    return FinetuneSettings(**inputs | more)
 
 
 @pytest.mark.parametrize("method", ["group-dro:rate=0.1,by=attribute", "jtt:weight=2", "swad"])

@@ -97,9 +97,9 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path):
                 )
             except KeyboardInterrupt:
                 continue
-        told = ("origin", "epochs", "repeats")
+        text = ("origin", "epochs", "repeats")
         return [
-            (t.params, t.value, t.state, [t.user_attrs.get(name) for name in told])
+            (t.params, t.value, t.state, [t.user_attrs.get(name) for name in text])
             for t in study.trials
         ]
 

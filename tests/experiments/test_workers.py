@@ -179,13 +179,13 @@ def finished(out) -> dict[tuple[int, int], float | None]:
     """Return the values of the trials that are done, also while another process writes."""
     if not (out / "study.db").exists():
         return {}
-    asked = (
+    request = (
         "SELECT study_id, number, value FROM trials LEFT JOIN trial_values USING (trial_id) "
         "WHERE state IN ('COMPLETE', 'PRUNED')"
     )
     with contextlib.closing(sqlite3.connect(out / "study.db", timeout=30)) as base:
         try:
-            return {(study, number): value for study, number, value in base.execute(asked)}
+            return {(study, number): value for study, number, value in base.execute(request)}
         except sqlite3.OperationalError:  # its tables are not there yet
             return {}
 
@@ -286,8 +286,8 @@ def ray_address(monkeypatch):
 
 
 def answers(port):
-    with socket.socket() as asked:
-        return asked.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as request:
+        return request.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow
@@ -310,8 +310,8 @@ def test_a_killed_driver_of_a_ray_goes_on_with_every_finished_trial(words, tmp_p
 
 
 def children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True)
-    return [int(line) for line in found.stdout.split()]
+    result = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True)
+    return [int(line) for line in result.stdout.split()]
 
 
 def is_alive(pid: int) -> bool:

@@ -19,6 +19,7 @@ from evenhand.jobs.audit import job as audit_job
 from evenhand.jobs.audit.job import audit
 from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.report import write_card
 
 
 def table(shift: float, n: int = 120) -> pd.DataFrame:
@@ -136,10 +137,10 @@ def test_what_is_refused_leaves_nothing(run, tmp_path, change, message):
     other.parent.mkdir()
     shutil.copy(good, other)
     inputs = {"twice": (good, other), "nothing": (tmp_path / "nothing.csv",)}
-    given = {"inputs": (good,), "attribute": ("sex",)} | change
-    given["inputs"] = inputs.get(given["inputs"], given["inputs"])
+    arguments = {"inputs": (good,), "attribute": ("sex",)} | change
+    arguments["inputs"] = inputs.get(arguments["inputs"], arguments["inputs"])
     with pytest.raises(EvenhandError, match=message):
-        audit(AuditSettings(**given), tmp_path / "out")
+        audit(AuditSettings(**arguments), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -160,17 +161,17 @@ def test_a_bar_goes_to_its_end_over_models_splits_and_pairs(paths, tmp_path, mon
     monkeypatch.setattr("evenhand.jobs.evaluate.bar", counted)
     settings = CompareSettings(inputs=paths, attribute=("sex",), permutations=19, replicates=50)
     compare(settings, tmp_path / "compared")
-    (one,) = bars
-    assert one["done"] == one["total"]
+    (bar,) = bars
+    assert bar["done"] == bar["total"]
     texts = {"good, val", "good, test", "poor, val", "poor, test", "good less poor"}
-    assert set(one["texts"]) == texts
+    assert set(bar["texts"]) == texts
 
 
 def test_an_excluded_group_is_in_no_sentence_and_in_no_gap(tmp_path):
-    given = table(0.2)
-    given.loc[given.index % 5 == 0, "sex"] = "c"
-    given.loc[given["sex"] == "c", "score"] = 1 - given["label"]  # always wrong
-    given.to_csv(tmp_path / "one.csv", index=False)
+    inputs = table(0.2)
+    inputs.loc[inputs.index % 5 == 0, "sex"] = "c"
+    inputs.loc[inputs["sex"] == "c", "score"] = 1 - inputs["label"]  # always wrong
+    inputs.to_csv(tmp_path / "one.csv", index=False)
     settings = AuditSettings(
         inputs=(tmp_path / "one.csv",), attribute=("sex",), exclude_group=("sex=c",),
         across=("gap",), replicates=20,
@@ -179,7 +180,12 @@ def test_an_excluded_group_is_in_no_sentence_and_in_no_gap(tmp_path):
     assert "Where sex is " in text
     assert "sex is c" not in text
     (counts,) = json.loads(re.search(r'json">(.*)</script>', text)[1])["tables"]
-    assert [one["gap"] for one in counts] == [False, False, True, True]  # everyone, c, and others
+    assert [count["gap"] for count in counts] == [
+        False,
+        False,
+        True,
+        True,
+    ]  # everyone, c, and others
 
 
 def test_each_model_is_told_with_its_own_decision_rule(paths, tmp_path):
@@ -197,3 +203,17 @@ def test_a_rule_that_all_models_share_is_told_once_and_so_is_that_it_fits_the_ro
     text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
     assert text.count("Decision rule: ") == 1
     assert text.count("The threshold was chosen on the rows that are reported") == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_page_and_card_name_a_split_only_where_the_predictions_do(tmp_path, named):
+    path, card = tmp_path / "mine.csv", tmp_path / "card.md"
+    kept = table(0.2) if named else table(0.2).drop(columns="split")
+    kept.to_csv(path, index=False)
+    run = audit(AuditSettings(inputs=(path,), attribute=("sex",)), tmp_path / "run")
+    write_card(run, None, card)
+    for text in ((run.root / "report.html").read_text("utf-8"), card.read_text("utf-8")):
+        assert ("of the test split" in text) == named
+        whom = "Measured on all 120 samples from 120 patients (the predictions name no split)"
+        assert (whom in text) != named
+    assert ("split reported: test" in card.read_text("utf-8")) == named

@@ -36,8 +36,8 @@ def test_onnx_says_the_same_for_any_batch(run, tmp_path):
     session = onnxruntime.InferenceSession(str(file))
     for batch in (1, 3, 8):
         inputs = torch.rand(batch, 3, 32, 32)
-        (found,) = session.run(None, {"inputs": inputs.numpy()})
-        np.testing.assert_allclose(found, logits(run, inputs), atol=1e-4)
+        (result,) = session.run(None, {"inputs": inputs.numpy()})
+        np.testing.assert_allclose(result, logits(run, inputs), atol=1e-4)
     card = (tmp_path / "model.md").read_text()
     assert card.startswith("---\nlibrary_name: evenhand")
     assert "group: minority" in card

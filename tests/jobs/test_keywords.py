@@ -154,12 +154,16 @@ def test_a_job_runs_as_the_command_does(tmp_path):
     cache = tmp_path / "cache"
     ended = command("finetune", PHANTOMS, *training(cache, "--epochs", 1, "--out", tmp_path / "a"))
     assert ended.status == 0, ended.err
-    given = evenhand.open_run(tmp_path / "a").record.settings
-    changed = {n: v for n, v in given if n in given.model_fields_set and n not in ("data", "cache")}
+    inputs = evenhand.open_run(tmp_path / "a").record.settings
+    changed = {
+        n: v for n, v in inputs if n in inputs.model_fields_set and n not in ("data", "cache")
+    }
     run = evenhand.finetune(PHANTOMS, **changed, cache=cache, out=tmp_path / "b")
-    one, other = evenhand.open_run(tmp_path / "a"), run
-    assert other.predictions_file("full").read_bytes() == one.predictions_file("full").read_bytes()
-    assert other.record.settings == one.record.settings
+    first, other = evenhand.open_run(tmp_path / "a"), run
+    assert (
+        other.predictions_file("full").read_bytes() == first.predictions_file("full").read_bytes()
+    )
+    assert other.record.settings == first.record.settings
 
 
 def test_an_audit_with_keywords_is_a_run(table, tmp_path):

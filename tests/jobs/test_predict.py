@@ -33,9 +33,9 @@ def test_columns_bins_and_attributes_are_as_in_the_run(run, tmp_path):
     words = ("predict", run, other(run), "--cache", run.parent / "cache")
     ended = evenhand(*words, "--out", tmp_path / "found")
     assert ended.status == 0, ended.err
-    found = pd.read_parquet(tmp_path / "found" / "models" / "full" / "predictions.parquet")
-    assert len(found) == 60
-    assert set(found["attr_years"]) == {"under 35", "35+"}
+    parquet = pd.read_parquet(tmp_path / "found" / "models" / "full" / "predictions.parquet")
+    assert len(parquet) == 60
+    assert set(parquet["attr_years"]) == {"under 35", "35+"}
 
 
 def test_classes_by_other_names_are_refused_with_what_to_do(run, tmp_path):
@@ -72,11 +72,11 @@ def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
     words = [word for name in names for word in ("--map", name)]
     assert predicted(run, renamed, tmp_path / "mapped", *words).status == 0
     assert predicted(run, other(run), tmp_path / "found").status == 0
-    mapped, found = (
+    mapped, result = (
         pd.read_parquet(tmp_path / name / "models" / "full" / "predictions.parquet")
         for name in ("mapped", "found")
     )
-    pd.testing.assert_frame_equal(mapped, found)
+    pd.testing.assert_frame_equal(mapped, result)
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,12 @@ def test_an_attribute_that_is_always_found_has_an_interval_that_more_patients_na
     widths = []
     for count in (20, 80):
         sex = np.repeat(["f", "m"], count)
-        found = probe((sex == "m")[:, None] + np.zeros((1, 2)), sex)
-        assert (found.value, found.high) == (1, 1)
-        assert found.low == pytest.approx(beta.ppf(0.025, count, 1))
-        apart = found.less(found)
-        assert (apart.low, apart.high) == (found.low - 1, 1 - found.low)
-        widths.append(found.high - found.low)
+        result = probe((sex == "m")[:, None] + np.zeros((1, 2)), sex)
+        assert (result.value, result.high) == (1, 1)
+        assert result.low == pytest.approx(beta.ppf(0.025, count, 1))
+        apart = result.less(result)
+        assert (apart.low, apart.high) == (result.low - 1, 1 - result.low)
+        widths.append(result.high - result.low)
     assert widths[1] < widths[0] / 3
 
 

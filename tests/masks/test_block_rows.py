@@ -94,11 +94,11 @@ def test_networks_by_stage_and_by_structure(name):
     assert_partition(backbone, parts(backbone))
     depths = module_depths(backbone)
     assert set(layer_names(backbone)) <= depths.keys()
-    found = families(backbone)
+    result = families(backbone)
     if name != "hrnet_w18_small":
-        attention = found["attention"].units
+        attention = result["attention"].units
         held = {n for unit in attention for n in unit.names}
         named = {n for n, _ in backbone.named_parameters() if ".attn." in n and "norm" not in n}
         assert held == named
         assert len(attention) > 4
-    assert {"norm", "conv"} <= found.keys()
+    assert {"norm", "conv"} <= result.keys()

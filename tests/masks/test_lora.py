@@ -83,9 +83,9 @@ def test_its_seed_draws_it(vit):
         for seed in (3, 3, 4)
     ]
     name = "backbone.blocks.0.attn.qkv.q.lora_A.default.weight"
-    one, same, other = (model.get_parameter(name) for model in drawn)
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
+    first, same, other = (model.get_parameter(name) for model in drawn)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
 
 
 def swin():

@@ -30,10 +30,10 @@ def test_full_and_head(vit):
 
 
 def test_the_last_blocks_come_with_what_follows_them(vit, resnet):
-    found = mask("last-2", vit)
-    assert blocks(found) == {4, 5}
-    assert "norm" in found
-    assert not found & {"cls_token", "pos_embed", "patch_embed"}
+    result = mask("last-2", vit)
+    assert blocks(result) == {4, 5}
+    assert "norm" in result
+    assert not result & {"cls_token", "pos_embed", "patch_embed"}
     assert mask("last-1", resnet) == {"stage4.conv", "stage4.norm"}
 
 
@@ -64,7 +64,7 @@ def test_random_masks_are_drawn_from_their_seed(vit):
     assert len(set(drawn)) == 40
     inside = {unit.name for unit in parts(vit.backbone) if unit.depth > 0}
     assert frozenset().union(*drawn) == inside
-    shares = np.array([len(one) / len(inside) for one in drawn])
+    shares = np.array([len(item) / len(inside) for item in drawn])
     assert abs(shares.mean() - 0.5) < 0.05
 
 
@@ -143,12 +143,12 @@ def test_a_family_by_name_has_all_of_its_bits(vit, resnet):
 @pytest.mark.parametrize("network", ["vit", "resnet"])
 def test_every_family_is_a_strategy(network, request):
     model = request.getfixturevalue(network)
-    found = families(model.backbone)
-    assert found.keys() <= set(FAMILIES) <= set(strategy_names())
-    for name in found:
+    result = families(model.backbone)
+    assert result.keys() <= set(FAMILIES) <= set(strategy_names())
+    for name in result:
         if name != "layernorm":  # which has the norm behind the blocks, too
             wanted = {
-                id(p) for u in (*found[name].units, *found[name].always) for p in u.parameters
+                id(p) for u in (*result[name].units, *result[name].always) for p in u.parameters
             }
             units = find_units(model.backbone, mask(name, model))
             assert {id(p) for unit in units for p in unit.parameters} == wanted, name

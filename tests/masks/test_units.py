@@ -21,13 +21,13 @@ STAGES = {"resnet18": 4, "vgg11": 4, "convnext_atto": 4, "efficientnet_b0": 5}
 @pytest.fixture(scope="module")
 def network():
     """Names and shapes of a network, by its name."""
-    made = {}
+    built = {}
 
     def get(name: str) -> torch.nn.Module:
-        if name not in made:
+        if name not in built:
             with torch.device("meta"):
-                made[name] = create_by_name(name)
-        return made[name]
+                built[name] = create_by_name(name)
+        return built[name]
 
     return get
 
@@ -76,10 +76,10 @@ def test_families_of_a_transformer_have_the_published_sizes(network, name):
 
 
 def test_bits_of_a_transformer_are_named_after_its_modules(network):
-    found = families(network("test_vit"))
+    result = families(network("test_vit"))
 
     def names(family: str) -> list[str]:
-        return [unit.name for unit in found[family].units if unit.name.startswith("blocks.3")]
+        return [unit.name for unit in result[family].units if unit.name.startswith("blocks.3")]
 
     assert names("blocks") == ["blocks.3"]
     assert names("attention") == ["blocks.3.attn"]
@@ -91,7 +91,7 @@ def test_bits_of_a_transformer_are_named_after_its_modules(network):
     assert names("attention-parameters") == [
         f"blocks.3.attn.{layer}.{kind}" for layer in ("qkv", "proj") for kind in ("weight", "bias")
     ]
-    assert [unit.name for unit in found["attention-parameters"].always] == ["pos_embed"]
+    assert [unit.name for unit in result["attention-parameters"].always] == ["pos_embed"]
 
 
 def test_a_unit_holds_the_parameters_that_its_name_says(network):

@@ -105,13 +105,13 @@ def test_dfr_needs_no_attribute_when_it_scores():
 )
 def test_bad_input_is_refused_before_any_work(change, text):
     labels = np.arange(40) % 2
-    asked = {
+    request = {
         "scores": np.linspace(0, 1, 40), "labels": labels, "groups": ["a", "a", "b", "b"] * 10,
         "method": "thresholds",
     } | change  # fmt: skip
-    scores, labels, groups = (asked.pop(name) for name in ("scores", "labels", "groups"))
+    scores, labels, groups = (request.pop(name) for name in ("scores", "labels", "groups"))
     with pytest.raises(EvenhandError, match=text):
-        mitigate(scores, labels, groups, **asked)
+        mitigate(scores, labels, groups, **request)
 
 
 def test_what_a_fit_needs_for_new_rows_is_asked_for():
@@ -141,9 +141,9 @@ def test_groups_that_features_show_get_the_thresholds_of_their_groups(rule):
     )  # fmt: skip
     assert free.attribute == "inferred"
     new = slice(3000, None)
-    found = free.decisions(score[new], features=features[new])
+    result = free.decisions(score[new], features=features[new])
     sick = label[new] == 1
-    reached = [found[sick & (group[new] == level)].mean() for level in ("a", "b")]
+    reached = [result[sick & (group[new] == level)].mean() for level in ("a", "b")]
     np.testing.assert_allclose(reached, 0.8, atol=0.06)
 
 
@@ -170,9 +170,9 @@ def test_the_promise_holds_in_every_true_group_though_groups_are_inferred_badly(
             *part, "inferred", head=head, aim="minimum-sensitivity", value=0.85, seed=seed
         )
         assert free.broken == ()
-        found = free.decide(score, features)
+        result = free.decide(score, features)
         sick = label == 1
-        broken += min(found[sick & (group == level)].mean() for level in "ab") < 0.85
+        broken += min(result[sick & (group == level)].mean() for level in "ab") < 0.85
     assert broken <= 17  # more has a chance of 2 % where the rate is 5 %
 
 
@@ -250,10 +250,10 @@ def test_attributes_go_by_their_names_not_by_their_order():
     for wrong in ({"sex": group}, {"sex": group, "race": old}, group):
         with pytest.raises(EvenhandError, match="age"):
             adjusted.scores(score, wrong)
-    one = mitigate(score, label, pd.Series(group, name="sex"), "recalibrate")
-    np.testing.assert_array_equal(one.scores(score, group), one.scores(score, {"sex": group}))
+    item = mitigate(score, label, pd.Series(group, name="sex"), "recalibrate")
+    np.testing.assert_array_equal(item.scores(score, group), item.scores(score, {"sex": group}))
     with pytest.raises(EvenhandError, match="fitted on sex"):
-        one.scores(score, {"race": group})
+        item.scores(score, {"race": group})
 
 
 def test_a_missing_level_in_one_of_two_attributes_is_an_unknown_group():
@@ -297,9 +297,9 @@ def test_new_scores_are_checked_as_those_of_the_fit(how):
     else:
         adjusted, more = mitigate(score, label, group, how), {"groups": group}
     for wrong in (score * 9 - 4, np.where(label == 1, np.nan, score), np.stack([score, score], 1)):
-        for of in (adjusted.scores, adjusted.decisions):
+        for values in (adjusted.scores, adjusted.decisions):
             with pytest.raises(EvenhandError, match="score"):
-                of(wrong, **more)
+                values(wrong, **more)
 
 
 @pytest.mark.parametrize("how", ["dfr", "inferred", "merged"])
@@ -329,9 +329,9 @@ def test_new_features_are_checked(how):
 )
 def test_arrays_that_do_not_fit_are_refused(name, wrong):
     score, _, label, group = world(200, 0)
-    given = {"features_or_scores": score, "y_true": label, "groups": group} | {name: wrong}
+    inputs = {"features_or_scores": score, "y_true": label, "groups": group} | {name: wrong}
     with pytest.raises(EvenhandError):
-        mitigate(**given, method="recalibrate")
+        mitigate(**inputs, method="recalibrate")
 
 
 def test_pandas_columns_in_another_order_are_refused():

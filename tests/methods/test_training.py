@@ -71,8 +71,8 @@ def test_balancing_by_attribute_alone_repairs_nothing(erm):
 def test_without_strength_it_is_plain_training_bit_for_bit(method):
     plain = train(TrainingMethod(), TRAINING, epochs=2)
     same = train(method, TRAINING, epochs=2)
-    for one, other in zip(plain.parameters(), same.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for parameter, other in zip(plain.parameters(), same.parameters(), strict=True):
+        assert torch.equal(parameter, other)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,26 @@ def test_a_saddle_point_is_reached(make):
         trail.append([*method.weights.tolist(), theta.item()])
     a, b, reached = np.mean(trail[-1500:], axis=0)
     assert (a, b, reached) == pytest.approx((0.6, 0.4, 0.4), abs=0.01)
+
+
+def test_minimax_moves_by_the_mean_loss_of_a_group_s_rows_however_they_are_batched():
+    losses = torch.tensor([5.0, *[1.0] * 10, 1.0, 2.0])
+    groups = torch.tensor([0] * 11 + [1] * 2)
+
+    def weights(*batches):
+        method = Minimax(0.5)
+        method.sampler([0, 1], ["a", "b"])
+        method.row_losses = lambda logits, labels: losses[labels]
+        for batch in map(torch.tensor, batches):
+            method.loss(torch.zeros(len(batch), 2), None, batch, groups[batch])
+        method.after_epoch()
+        return method.weights
+
+    risks = torch.tensor([15 / 11, 1.5])  # a single row with a loss of 5, and ten of 1
+    wanted = torch.softmax(0.5 * risks, dim=0)
+    rows = list(range(13))
+    torch.testing.assert_close(weights([0, 11, 12], rows[1:11]), wanted)
+    torch.testing.assert_close(weights(rows), wanted)
 
 
 def test_dro_follows_wrong_labels_and_says_so():
@@ -326,8 +346,8 @@ def test_a_resumed_training_goes_on_as_an_unbroken_one(make):
     model = copy.deepcopy(unbroken[1])
     steps(second, model, torch.optim.SGD(model.parameters(), lr=0.1), batches)
     steps(*unbroken, batches)
-    for one, other in zip(unbroken[1].parameters(), model.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for parameter, other in zip(unbroken[1].parameters(), model.parameters(), strict=True):
+        assert torch.equal(parameter, other)
 
 
 def test_unknown_rows_enter_the_plain_mean():

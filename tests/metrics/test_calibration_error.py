@@ -21,9 +21,9 @@ def test_with_one_row_for_each_patient_it_is_kumars():
     labels = (rng.random(500) < scores**1.3).astype(int)
     expected = 0.0
     for level in LEVELS:
-        of = labels[scores == level]
-        bias = of.mean() * (1 - of.mean()) / (len(of) - 1)
-        expected += len(of) / 500 * ((of.mean() - level) ** 2 - bias)
+        values = labels[scores == level]
+        bias = values.mean() * (1 - values.mean()) / (len(values) - 1)
+        expected += len(values) / 500 * ((values.mean() - level) ** 2 - bias)
     assert point(scored(labels, scores), ERROR, (0, 1)) == pytest.approx(expected, rel=1e-12)
 
 

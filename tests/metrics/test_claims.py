@@ -33,8 +33,10 @@ def cohort(seed=0, patients=400, auc=(0.85, 0.85), attributes=1):
     rows = scored(
         label[patient], norm.cdf(signal[patient] + noise / 2**0.5), patients=patient, threshold=0.5
     )
-    names = [groups_of([f"{k}{level}" for level in of[patient]]) for k, of in enumerate(group)]
-    return rows, {f"a{k}": of for k, of in enumerate(names)}
+    names = [
+        groups_of([f"{k}{level}" for level in values[patient]]) for k, values in enumerate(group)
+    ]
+    return rows, {f"a{k}": name for k, name in enumerate(names)}
 
 
 def measured(rows, groups, against=None, **plan):
@@ -67,27 +69,27 @@ def test_a_difference_says_what_its_gap_says_and_more_models_cost_something():
     rows, groups = cohort(auc=(0.9, 0.8))
     table = measured(rows, groups)
     level = next(key[1] for key in table.index if key[2] == "auc_difference")
-    one, other = (table.loc["a0", *key] for key in (("*", "auc_gap"), (level, "auc_difference")))
-    assert one["p_adjusted"] == other["p_adjusted"]
+    first, other = (table.loc["a0", *key] for key in (("*", "auc_gap"), (level, "auc_difference")))
+    assert first["p_adjusted"] == other["p_adjusted"]
     assert (table["p_adjusted"] >= table["p"])[table["p"].notna()].all()
     parts = [
         measure_part(rows, groups, Plan(across=ACROSS), rng=np.random.default_rng(1), patients=who)
         for who in ("here", "there")
     ]
     apart = [row.p_adjusted for row in judge(parts) if row.metric == "auc_gap"]
-    assert apart[0] == min(1, 2 * one["p_adjusted"])  # other patients: half of the rate for each
+    assert apart[0] == min(1, 2 * first["p_adjusted"])  # other patients: half of the rate for each
 
 
 def test_the_names_of_groups_do_not_matter():
     rows, groups = cohort(auc=(0.9, 0.8), attributes=2)
     swapped = {
-        name: groups_of([{"0": "1", "1": "0"}[of.levels[code][-1]] for code in of.codes])
-        for name, of in groups.items()
+        name: groups_of([{"0": "1", "1": "0"}[group.levels[code][-1]] for code in group.codes])
+        for name, group in groups.items()
     }
-    one, other = measured(rows, groups), measured(rows, swapped)
+    first, other = measured(rows, groups), measured(rows, swapped)
     for attribute in groups:
         key = (attribute, "*", "auc_gap")
-        assert one.loc[key, "p_adjusted"] == pytest.approx(other.loc[key, "p_adjusted"])
+        assert first.loc[key, "p_adjusted"] == pytest.approx(other.loc[key, "p_adjusted"])
 
 
 def test_paired_rows_are_claimed_by_group_for_everybody_and_for_the_worst_group():
@@ -117,17 +119,17 @@ def test_the_same_model_twice_is_claimed_to_be_nothing():
 
 
 def test_nothing_that_is_approximate_is_claimed(monkeypatch):
-    made = table_module._row
+    built = table_module._row
 
     def row_of(number, *rest):
-        row = made(number, *rest)
+        row = built(number, *rest)
         few = (number.group, number.metric) == ("00", "auc")
         return replace(row, approximate="12 patients") if few else row
 
-    given = cohort(auc=(0.95, 0.7))
-    assert measured(*given)["p_adjusted"]["a0", "*", "auc_gap"] <= 0.05
+    inputs = cohort(auc=(0.95, 0.7))
+    assert measured(*inputs)["p_adjusted"]["a0", "*", "auc_gap"] <= 0.05
     monkeypatch.setattr(table_module, "_row", row_of)
-    p = measured(*given)["p_adjusted"]
+    p = measured(*inputs)["p_adjusted"]
     assert np.isnan(p["a0", "*", "auc_gap"])
     assert not np.isnan(p["a0", "*", "specificity_gap"])
 
@@ -145,9 +147,9 @@ def test_a_share_that_no_resample_changes_is_tested_by_exact_intervals(n, shown)
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.7, 0.07, 999)
     other = value(*drawn, at=0.7)
-    found = adjust_together([contrast(value(*np.ones(999), at=1.0, trials=n), other)], 0.05)
+    result = adjust_together([contrast(value(*np.ones(999), at=1.0, trials=n), other)], 0.05)
     down = np.hypot(1 - 0.025 ** (1 / n), norm.isf(0.025) * drawn.std(ddof=1))
-    assert (found.p[0] < 0.05) == (down < 0.3) == shown
+    assert (result.p[0] < 0.05) == (down < 0.3) == shown
 
 
 def test_two_shares_at_the_same_end_do_not_differ():
@@ -159,43 +161,43 @@ def test_all_pairs_at_once_are_tested_as_one_by_one():
     rng = np.random.default_rng(0)
     drawn = 1 / (1 + np.exp(-rng.normal(rng.normal(0, 0.5, (9, 1)), 0.4, (9, 200))))
     drawn[0, :30] = drawn[1, :150] = np.nan  # a few are undefined, and too many
-    of = [value(*one[1:], at=one[-1], patients=20 + 9 * n) for n, one in enumerate(drawn)]
-    of += [value(*np.ones(199), at=1.0, trials=n, patients=n) for n in (5, 60)]
-    pairs = [contrast(one, other) for one, other in itertools.combinations(of, 2)]
-    found, slow = adjust_together(pairs, 0.05), one_by_one(pairs, 0.05)
-    assert np.isnan(found.p).any()
-    assert (found.p_adjusted < 0.05).any()
-    np.testing.assert_allclose(found.p, slow.p, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(found.p_adjusted, slow.p_adjusted, rtol=0, atol=1e-12)
-    assert found.critical == pytest.approx(slow.critical, rel=1e-12)
+    values = [value(*item[1:], at=item[-1], patients=20 + 9 * n) for n, item in enumerate(drawn)]
+    values += [value(*np.ones(199), at=1.0, trials=n, patients=n) for n in (5, 60)]
+    pairs = [contrast(item, other) for item, other in itertools.combinations(values, 2)]
+    result, slow = adjust_together(pairs, 0.05), one_by_one(pairs, 0.05)
+    assert np.isnan(result.p).any()
+    assert (result.p_adjusted < 0.05).any()
+    np.testing.assert_allclose(result.p, slow.p, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(result.p_adjusted, slow.p_adjusted, rtol=0, atol=1e-12)
+    assert result.critical == pytest.approx(slow.critical, rel=1e-12)
 
 
 def one_by_one(pairs, level) -> Together:
     """Test differences as `adjust_together` does, each by itself."""
     p, adjusted = np.full((2, len(pairs)), np.nan)
-    exact = [at for at, one in enumerate(pairs) if one.exact(0)]
+    exact = [place for place, pair in enumerate(pairs) if pair.exact(0)]
     observed, statistics = {}, {}
-    for at, one in enumerate(pairs):
-        first, second = one.sides
+    for place, pair in enumerate(pairs):
+        first, second = pair.sides
         values = first.scaled - second.scaled
         defined = values[1:][~np.isnan(values[1:])]
-        if at in exact or len(defined) < len(values[1:]) / 2:
+        if place in exact or len(defined) < len(values[1:]) / 2:
             continue
         error, variances = defined.std(ddof=1), np.array([first.variance, second.variance])
-        cases = np.array([max(of.cases - 1, 1) for of in (first, second)])
+        cases = np.array([max(values.cases - 1, 1) for values in (first, second)])
         degrees = variances.sum() ** 2 / (variances**2 / cases).sum()
-        observed[at] = norm.isf(student.sf(abs(values[0]) / error, degrees))
-        statistics[at] = np.abs(values[1:] - values[0]) / error
+        observed[place] = norm.isf(student.sf(abs(values[0]) / error, degrees))
+        statistics[place] = np.abs(values[1:] - values[0]) / error
     tested, largest, down = len(observed) + len(exact), np.zeros(199), []
-    for at in sorted(observed, key=observed.get):
-        largest = np.fmax(largest, statistics[at])
-        p[at] = (1 + (statistics[at] >= observed[at]).sum()) / (
-            1 + (~np.isnan(statistics[at])).sum()
+    for place in sorted(observed, key=observed.get):
+        largest = np.fmax(largest, statistics[place])
+        p[place] = (1 + (statistics[place] >= observed[place]).sum()) / (
+            1 + (~np.isnan(statistics[place])).sum()
         )
-        adjusted[at] = (1 + (largest >= observed[at]).sum()) / 200
-        down.append(at)
+        adjusted[place] = (1 + (largest >= observed[place]).sum()) / 200
+        down.append(place)
     adjusted[down[::-1]] = np.maximum.accumulate(adjusted[down[::-1]]) * tested / len(observed)
-    p[exact] = [exact_p(pairs[at]) for at in exact]
+    p[exact] = [exact_p(pairs[place]) for place in exact]
     adjusted[exact] = holm(p[exact]) * tested / len(exact)
     by_draws = np.quantile(largest, 1 - level * len(observed) / tested)
     critical = max(float(by_draws), float(norm.isf(level / (2 * tested))))
@@ -217,14 +219,14 @@ def exact_p(pair) -> float:
 
 def test_what_is_not_known_takes_no_part():
     rng = np.random.default_rng(0)
-    known, other = (value(*rng.normal(0.7, 0.05, 99), at=at) for at in (0.8, 0.7))
+    expected, other = (value(*rng.normal(0.7, 0.05, 99), at=place) for place in (0.8, 0.7))
     never = value(*np.full(99, 0.7), at=0.7)  # neither draws nor trials: no error
     lost = value(*np.full(99, np.nan), at=0.6)
-    found = adjust_together(
-        [contrast(known, other), contrast(never, never), contrast(lost, known)], 0.05
+    result = adjust_together(
+        [contrast(expected, other), contrast(never, never), contrast(lost, expected)], 0.05
     )
-    assert np.isnan(found.p).tolist() == [False, True, True]
-    assert found.p_adjusted[0] == found.p[0]
+    assert np.isnan(result.p).tolist() == [False, True, True]
+    assert result.p_adjusted[0] == result.p[0]
 
 
 P = st.sampled_from([0.01, 0.2, 1.0])
@@ -287,5 +289,5 @@ def test_the_worst_error_is_the_highest_one():
 
 def test_log_odds_of_few_cases_stay_finite_and_moderate():
     values = np.array([0.9, 1.0, 0.8, 0.9, 1.0, 0.9])
-    of = side("a", values, 10, share=True)
-    assert np.abs(of.scaled).max() < np.log(2 * 10 + 1) + 1e-9
+    numbers = side("a", values, 10, share=True)
+    assert np.abs(numbers.scaled).max() < np.log(2 * 10 + 1) + 1e-9

@@ -62,7 +62,7 @@ def draw(separation, size, rng):
 
 
 def values(rows, groups, resamples):
-    return estimate([rows.take(at) for at in groups], METRICS, resamples, (0, 1))
+    return estimate([rows.take(group) for group in groups], METRICS, resamples, (0, 1))
 
 
 def of_groups(values):
@@ -75,15 +75,15 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
     hits = defaultdict(list)
 
     def note(what, of, true, resamples, bootstrap):
-        found = interval(of, resamples, bootstrap)
-        hits[what].append(found.low <= true <= found.high)
+        result = interval(of, resamples, bootstrap)
+        hits[what].append(result.low <= true <= result.high)
 
     for _ in range(cohorts):
-        (one, two), groups = draw(separation, size, rng)
+        (item, two), groups = draw(separation, size, rng)
         patients = resample(size * len(separation), BCA, rng)
-        a, b = (values(rows, groups, patients) for rows in (one, two))
-        rows = resample(len(one), PERCENTILE, rng)
-        plain = values(scored(one.labels, one.scores), groups, rows)
+        a, b = (values(rows, groups, patients) for rows in (item, two))
+        rows = resample(len(item), PERCENTILE, rng)
+        plain = values(scored(item.labels, item.scores), groups, rows)
         for m, name in enumerate(["auc", "sensitivity"]):
             for how, bootstrap in (("percentile", PERCENTILE), ("bca", BCA)):
                 note(f"group {name}, {how}", a[0, m], first[0, m], patients, bootstrap)
@@ -92,15 +92,15 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
                 true = first[0, m] - second[0, m]
                 note(f"paired {name}, {how}", a[0, m] - b[0, m], true, patients, bootstrap)
             note(f"group {name}, rows resampled", plain[0, m], first[0, m], rows, PERCENTILE)
-            of, true = a[:, m], first[:, m]
-            spread = of.max(axis=0) - of.min(axis=0)
+            numbers, true = a[:, m], first[:, m]
+            spread = numbers.max(axis=0) - numbers.min(axis=0)
             note(f"gap {name}, percentile", spread, np.ptp(true), patients, PERCENTILE)
-            note(f"worst {name}, percentile", of.min(axis=0), true.min(), patients, PERCENTILE)
-            found = spread_interval([of_groups(of)], patients, PERCENTILE)
-            hits[f"gap {name}, simultaneous"].append(found.low <= np.ptp(true) <= found.high)
-            found = extreme_interval(of_groups(of), "lowest", patients, PERCENTILE)
-            hits[f"worst {name}, simultaneous"].append(found.low <= true.min() <= found.high)
-    return {what: float(np.mean(found)) for what, found in hits.items()}
+            note(f"worst {name}, percentile", numbers.min(axis=0), true.min(), patients, PERCENTILE)
+            result = spread_interval([of_groups(numbers)], patients, PERCENTILE)
+            hits[f"gap {name}, simultaneous"].append(result.low <= np.ptp(true) <= result.high)
+            result = extreme_interval(of_groups(numbers), "lowest", patients, PERCENTILE)
+            hits[f"worst {name}, simultaneous"].append(result.low <= true.min() <= result.high)
+    return {what: float(np.mean(hit)) for what, hit in hits.items()}
 
 
 @pytest.mark.slow

@@ -102,11 +102,11 @@ def test_published_vectors(case):
     rows, groups = from_counts(privileged, unprivileged)
     contrasts = ("difference", "ratio", "ratio_deviation", "log_ratio_deviation")
     named = ("disparate_impact", "average_absolute_odds_difference")
-    found, table = values(rows, groups, RATES, (*contrasts, *named), references={"x": "p"})
+    result, table = values(rows, groups, RATES, (*contrasts, *named), references={"x": "p"})
     of_group = table[table["group"] == "u"]
-    found = dict(zip(of_group["metric"], of_group["value"], strict=True))
+    result = dict(zip(of_group["metric"], of_group["value"], strict=True))
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, abs=1e-6), name
+        assert result[name] == pytest.approx(value, abs=1e-6), name
 
 
 SIZES = ("ratio_deviation", "log_ratio_deviation")
@@ -178,13 +178,13 @@ def test_agrees_with_fairlearn(data):
         "equalized_odds_difference": fl.equalized_odds_difference,
     }
     rows, groups = scored(y, decided.astype(float)), {"x": groups_of(group)}
-    found, _ = values(rows, groups, (), (*expected, "equalized_odds_mean"))
+    result, _ = values(rows, groups, (), (*expected, "equalized_odds_mean"))
     for name, reference in expected.items():
-        assert found[name] == pytest.approx(
+        assert result[name] == pytest.approx(
             reference(y, decided, sensitive_features=group), rel=1e-12, abs=1e-12
         )
     mean = fl.equalized_odds_difference(y, decided, sensitive_features=group, agg="mean")
-    assert found["equalized_odds_mean"] == pytest.approx(mean, rel=1e-12, abs=1e-12)
+    assert result["equalized_odds_mean"] == pytest.approx(mean, rel=1e-12, abs=1e-12)
 
 
 @given(data=many_groups())
@@ -197,18 +197,18 @@ def test_summaries_agree_with_fairlearn(data):
         "selection_rate": fl.selection_rate,
     }
     frame = fl.MetricFrame(metrics=rates, y_true=y, y_pred=decided, sensitive_features=group)
-    found, _ = values(
+    result, _ = values(
         scored(y, decided.astype(float)),
         {"x": groups_of(group)},
         tuple(rates),
         ("gap", "min_ratio", "worst", "best"),
     )
     for name in rates:
-        assert found[f"{name}_gap"] == pytest.approx(frame.difference()[name], abs=1e-12)
-        assert found[f"{name}_min_ratio"] == pytest.approx(frame.ratio()[name], abs=1e-12)
-    assert found["sensitivity_worst"] == pytest.approx(frame.group_min()["sensitivity"])
-    assert found["sensitivity_best"] == pytest.approx(frame.group_max()["sensitivity"])
-    assert found["false_positive_rate_worst"] == pytest.approx(
+        assert result[f"{name}_gap"] == pytest.approx(frame.difference()[name], abs=1e-12)
+        assert result[f"{name}_min_ratio"] == pytest.approx(frame.ratio()[name], abs=1e-12)
+    assert result["sensitivity_worst"] == pytest.approx(frame.group_min()["sensitivity"])
+    assert result["sensitivity_best"] == pytest.approx(frame.group_max()["sensitivity"])
+    assert result["false_positive_rate_worst"] == pytest.approx(
         frame.group_max()["false_positive_rate"]
     )
 
@@ -219,36 +219,36 @@ def test_fairprune_by_hand():
     decided = [0, 0, 1, 1, 2, 2, 0, 1, 1, 1, 2, 2]
     rows = scored(labels, np.eye(3)[decided])
     groups = {"x": groups_of(["a"] * 6 + ["b"] * 6)}
-    found, _ = values(rows, groups, (), tuple(n for n in FAIRNESS if n != "equity_scaled_auc"))
+    result, _ = values(rows, groups, (), tuple(n for n in FAIRNESS if n != "equity_scaled_auc"))
     # TPR differs by 1/2 in class 0; TNR by 1/4 in class 1, whose false positives are 1 of 4
-    assert found["eopp0_sum"] == pytest.approx(1 / 4)
-    assert found["eopp0_mean"] == pytest.approx(1 / 12)
-    assert found["eopp1_sum"] == pytest.approx(1 / 2)
-    assert found["eopp1_mean"] == pytest.approx(1 / 6)
-    assert found["eodd_fairprune_sum"] == pytest.approx(1 / 2 + 1 / 4)
-    assert found["eodd_fairprune_mean"] == pytest.approx(1 / 4)
-    assert found["pqd"] == pytest.approx(5 / 6)
-    assert found["nar"] == pytest.approx((1 / 6) / (11 / 12))
+    assert result["eopp0_sum"] == pytest.approx(1 / 4)
+    assert result["eopp0_mean"] == pytest.approx(1 / 12)
+    assert result["eopp1_sum"] == pytest.approx(1 / 2)
+    assert result["eopp1_mean"] == pytest.approx(1 / 6)
+    assert result["eodd_fairprune_sum"] == pytest.approx(1 / 2 + 1 / 4)
+    assert result["eodd_fairprune_mean"] == pytest.approx(1 / 4)
+    assert result["pqd"] == pytest.approx(5 / 6)
+    assert result["nar"] == pytest.approx((1 / 6) / (11 / 12))
     # shares decided: class 0 1/3 and 1/6, class 1 1/3 and 1/2, class 2 1/3 and 1/3
-    assert found["dpm"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
-    assert found["eom"] == pytest.approx((1 / 2 + 1 + 1) / 3)
+    assert result["dpm"] == pytest.approx((1 / 2 + 2 / 3 + 1) / 3)
+    assert result["eom"] == pytest.approx((1 / 2 + 1 + 1) / 3)
 
 
 def test_opposite_errors_cancel_in_fairprunes_equalized_odds_only():
     # a: TPR 1, FPR 0; b: TPR 1/2, FPR 1/2
     rows = scored([1, 1, 0, 0] * 2, [1.0, 1, 0, 0, 1, 0, 1, 0])
     groups = {"x": groups_of(["a"] * 4 + ["b"] * 4)}
-    found, _ = values(rows, groups, (), ("eodd_fairprune_sum", "equalized_odds_difference"))
-    assert found["eodd_fairprune_sum"] == 0
-    assert found["equalized_odds_difference"] == 0.5
+    result, _ = values(rows, groups, (), ("eodd_fairprune_sum", "equalized_odds_difference"))
+    assert result["eodd_fairprune_sum"] == 0
+    assert result["equalized_odds_difference"] == 0.5
 
 
 def test_equity_scaled_auc_by_hand():
     rows = scored([0, 1, 0, 1, 0, 1], [0.1, 0.9, 0.8, 0.2, 0.3, 0.4])
     groups = {"x": groups_of(["a", "a", "b", "b", "unknown", "unknown"])}
-    found, _ = values(rows, groups, (), ("equity_scaled_auc",))
+    result, _ = values(rows, groups, (), ("equity_scaled_auc",))
     # a 1, b 0; together .9 and .2 against .1 and .8: three of four pairs are in order
-    assert found["equity_scaled_auc"] == pytest.approx(0.75 / (1 + 0.25 + 0.75))
+    assert result["equity_scaled_auc"] == pytest.approx(0.75 / (1 + 0.25 + 0.75))
 
 
 def test_equity_scaled_auc_leaves_out_the_same_classes_everywhere():
@@ -257,14 +257,14 @@ def test_equity_scaled_auc_leaves_out_the_same_classes_everywhere():
     scores = rng.dirichlet(np.ones(3), 10)
     group = np.array(["a"] * 6 + ["b"] * 4)
     rows, groups = scored(labels, scores), {"x": groups_of(group)}
-    found, _ = values(rows, groups, ("auc",), ("equity_scaled_auc",))
+    result, _ = values(rows, groups, ("auc",), ("equity_scaled_auc",))
 
     def macro(at):
         return np.mean([roc_auc_score(labels[at] == c, scores[at, c]) for c in (0, 1)])
 
     overall, of_groups = macro(group != ""), [macro(group == name) for name in ("a", "b")]
     expected = overall / (1 + np.abs(np.array(of_groups) - overall).sum())
-    assert found["equity_scaled_auc"] == pytest.approx(expected, rel=1e-12)
+    assert result["equity_scaled_auc"] == pytest.approx(expected, rel=1e-12)
 
 
 @given(data=many_groups())
@@ -275,11 +275,11 @@ def test_renaming_groups_changes_nothing(data):
     renamed = np.char.add("z", np.char.replace(group, "g", ""))[::1]
     swapped = np.array([f"q{9 - int(name[1:])}" for name in renamed])  # the order turns round
     rows = scored(y, scores)
-    found = [
+    result = [
         values(rows, {"x": groups_of(names)}, ("auc", "sensitivity"), ("gap", *FAIRNESS))[1]
         for names in (group, swapped)
     ]
-    tables = [table[table["group"] == "*"]["value"].to_numpy() for table in found]
+    tables = [table[table["group"] == "*"]["value"].to_numpy() for table in result]
     np.testing.assert_allclose(*tables, rtol=1e-12, atol=1e-15)
 
 
@@ -303,7 +303,7 @@ def test_an_attribute_without_any_known_level_has_reasons_instead_of_numbers():
     groups = {"g": groups_of(["unknown"] * 4)}
     across = (*SUMMARIES, *CONTRASTS, *FAIRNESS)
     table = measure(rows, groups, Plan(("auc",), across), rng=np.random.default_rng(0))
-    told = table[(table["attribute"] == "g") & (table["group"] == "*")]
-    assert len(told)
-    assert told["value"].isna().all()
-    assert told["undefined"].notna().all()
+    text = table[(table["attribute"] == "g") & (table["group"] == "*")]
+    assert len(text)
+    assert text["value"].isna().all()
+    assert text["undefined"].notna().all()

@@ -32,15 +32,15 @@ def test_a_share_is_on_the_logit_scale_with_as_many_patients_as_the_rarer_kind()
 
 def test_a_mean_is_freed_of_its_skewness():
     """The inverse of Hall's g(t) = t + s t² / 3 + s² t³ / 27 + s / 6, up to twice as far as t."""
-    t, skew, one = np.array([2.1]), np.array([0.3]), np.ones(1)
-    below, above = distances(one, one, skew, t, "mean")
-    for reached, asked in ((below[0], t[0]), (-above[0], -t[0])):
+    t, skew, item = np.array([2.1]), np.array([0.3]), np.ones(1)
+    below, above = distances(item, item, skew, t, "mean")
+    for reached, request in ((below[0], t[0]), (-above[0], -t[0])):
         s = skew[0]
         back = reached + s * reached**2 / 3 + s**2 * reached**3 / 27 + s / 6
-        assert back == pytest.approx(asked)
+        assert back == pytest.approx(request)
     assert above > t > below
-    assert distances(one, one, 0 * skew, t, "mean") == (t, t)
-    far = distances(one, one, np.array([0.6]), t, "mean")[1]
+    assert distances(item, item, 0 * skew, t, "mean") == (t, t)
+    far = distances(item, item, np.array([0.6]), t, "mean")[1]
     assert far == pytest.approx(LONGEST * t)
 
 
@@ -132,8 +132,8 @@ def test_a_row_that_rests_on_few_patients_says_so(positives, few, few_apart):
 def test_two_models_are_compared_in_a_mean_on_few_patients_with_a_mark():
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1], 35)
-    one, two = (scored(labels, expit(labels + rng.normal(size=70))) for _ in range(2))
-    table = measure(one, {}, Plan(("log_loss", "auc"), ()), rng=rng, against=two)
+    first, two = (scored(labels, expit(labels + rng.normal(size=70))) for _ in range(2))
+    table = measure(first, {}, Plan(("log_loss", "auc"), ()), rng=rng, against=two)
     rows = table.set_index("metric")
     assert (rows["interval_method"] == "t").all()
     assert rows["approximate"].fillna("").to_dict() == {"log_loss": "70 patients", "auc": ""}

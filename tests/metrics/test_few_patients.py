@@ -114,9 +114,11 @@ def simulate(separations, size, prevalence, cohorts, rng, method="auto") -> pd.D
         patients = resample(size * len(separations), bootstrap, rng)
         of_models = [families(rows, groups["x"], patients) for rows in models]
         for name in METRICS:
-            at, at_less = (np.array([one[name] for one in each]) for each in (true, less))
-            both = [of[name] for of in of_models]
-            for kind, truth, few, ends in intervals(*both, at, at - at_less, patients, bootstrap):
+            place, at_less = (np.array([item[name] for item in each]) for each in (true, less))
+            both = [of_model[name] for of_model in of_models]
+            for kind, truth, few, ends in intervals(
+                *both, place, place - at_less, patients, bootstrap
+            ):
                 if ends.low is not None:
                     within = ends.low <= truth <= ends.high
                     held.append((kind, name, within, few, ends.high - ends.low))
@@ -174,10 +176,10 @@ def all_designs(cohorts: int, method: str, sizes):
         for prevalence in (0.5, 0.2):
             for name, separations in SEPARATIONS.items():
                 rng = np.random.default_rng([size, round(10 * prevalence), len(name)])
-                found = simulate(
+                result = simulate(
                     separations, size, prevalence, cohorts * (1 + (size < 80)), rng, method
                 )
-                yield found.assign(design=name)
+                yield result.assign(design=name)
 
 
 @pytest.mark.slow
@@ -190,9 +192,9 @@ def test_intervals_hold_or_say_that_they_are_approximate(size, design):
     means = ("log_loss", "brier", "squared_calibration_error")
     least = np.where(rows["metric"].isin(means), 40, 10)
     least = np.select([rows["kind"] == "ratio", rows["kind"] == "paired"], [160, 80], least)
-    for (kind, metric), of in rows[rows["few"] >= least].groupby(["kind", "metric"]):
-        error = np.sqrt(HOLDS[0] * (1 - HOLDS[0]) / len(of)) * 3
-        assert of["held"].mean() >= HOLDS[0] - error, (kind, metric, len(of))
+    for (kind, metric), values in rows[rows["few"] >= least].groupby(["kind", "metric"]):
+        error = np.sqrt(HOLDS[0] * (1 - HOLDS[0]) / len(values)) * 3
+        assert values["held"].mean() >= HOLDS[0] - error, (kind, metric, len(values))
 
 
 def test_a_few_cohorts():
@@ -208,8 +210,8 @@ def test_truths_are_those_of_a_large_cohort():
     true = truths(1.8, 0.2)
     plan = Plan(tuple(true), (), bootstrap=None)
     table = measure(rows, {}, plan, rng=rng).set_index("metric")["value"]
-    for name, at in true.items():
-        assert table[name] == pytest.approx(at, abs=0.01), name
+    for name, place in true.items():
+        assert table[name] == pytest.approx(place, abs=0.01), name
 
 
 if __name__ == "__main__":

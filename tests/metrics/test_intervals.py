@@ -74,9 +74,9 @@ def test_bca_breaks_down_to_percentiles_and_says_so():
     bca = Bootstrap(200, method="bca")
     resamples = resample(50, bca, np.random.default_rng(0))
     drawn, left_out = np.linspace(0, 1, 200), np.linspace(0.4, 0.6, 50)
-    found = interval(np.concatenate([[2.0], drawn, left_out]), resamples, bca)  # beyond them all
-    assert found.method == "percentile (BCa breaks down)"
-    assert (found.low, found.high) == pytest.approx((0.025, 0.975))
+    result = interval(np.concatenate([[2.0], drawn, left_out]), resamples, bca)  # beyond them all
+    assert result.method == "percentile (BCa breaks down)"
+    assert (result.low, result.high) == pytest.approx((0.025, 0.975))
 
 
 def test_five_of_five_less_seven_of_seven_is_no_proof_of_equality():
@@ -115,44 +115,44 @@ def test_some_less_none_of_seven_reaches_as_far_down_as_seven_may_hide():
 def one_perfect_group(perfect=5, others=20):
     """Every case of one small group is found, and half of those of a larger one."""
     labels = np.array([1] * perfect + [1, 0] * others)
-    found = (np.arange(2 * others) // 2) % 2 == 0
-    score = np.append(np.ones(perfect), np.where(found, 0.9, 0.1))
+    result = (np.arange(2 * others) // 2) % 2 == 0
+    score = np.append(np.ones(perfect), np.where(result, 0.9, 0.1))
     names = ["perfect"] * perfect + ["other"] * (2 * others)
     return scored(labels, score), groups_of(names)
 
 
 def test_a_group_that_no_resample_changes_widens_what_is_said_beside_it():
     """The exact interval of 5 of 5 and the percentiles of 10 of 20, joined."""
-    rows, of = one_perfect_group()
+    rows, values = one_perfect_group()
     plan = Plan(("sensitivity",), ("best", "worst", "gap", "difference", "detectable"))
-    table = measure(rows, {"x": of}, plan, rng=np.random.default_rng(0))
+    table = measure(rows, {"x": values}, plan, rng=np.random.default_rng(0))
     table = table[table["attribute"] == "x"]
     other = table[(table["group"] == "other") & (table["metric"] == "sensitivity")].iloc[0]
-    found = table.set_index("metric").loc[lambda rows: ~rows.index.duplicated(keep="last")]
-    signed, five = found.loc["sensitivity_difference"], 1 - 0.025 ** (1 / 5)
+    result = table.set_index("metric").loc[lambda rows: ~rows.index.duplicated(keep="last")]
+    signed, five = result.loc["sensitivity_difference"], 1 - 0.025 ** (1 / 5)
     assert (signed["group"], signed["reference"]) == ("perfect", "other")
     assert signed["interval_method"] == "logit t and exact"
     assert signed["approximate"] == "5 patients"
     assert signed["low"] == pytest.approx(0.5 - np.hypot(five, other["high"] - 0.5))
     assert signed["high"] == pytest.approx(0.5 + (0.5 - other["low"]))
-    assert found.loc["sensitivity_gap", "low"] == 0
-    assert found.loc["sensitivity_best", "low"] < 0.55
-    assert found.loc["sensitivity_best", "high"] == 1
-    assert found.loc["sensitivity_worst", "low"] < other["low"]
+    assert result.loc["sensitivity_gap", "low"] == 0
+    assert result.loc["sensitivity_best", "low"] < 0.55
+    assert result.loc["sensitivity_best", "high"] == 1
+    assert result.loc["sensitivity_worst", "low"] < other["low"]
     assert (
-        "the same in every resample: 'perfect'" in found.loc["sensitivity_detectable", "undefined"]
+        "the same in every resample: 'perfect'" in result.loc["sensitivity_detectable", "undefined"]
     )
 
 
 @pytest.mark.parametrize(("perfect", "stands_in_the_way"), [(400, False), (5, True)])
 def test_only_a_group_that_can_be_the_worst_hinders_comparing_the_worst(perfect, stands_in_the_way):
     """No error of 400 cases that all are found reaches down to 20 of 40; that of 5 does."""
-    rows, of = one_perfect_group(perfect)
+    rows, values = one_perfect_group(perfect)
     fewer = np.arange(len(rows.scores)) % 8 < 3
-    worse = scored(rows.labels, np.where((of.codes == 0) & fewer, 0.1, rows.scores))
-    assert of.levels[0] == "other"
+    worse = scored(rows.labels, np.where((values.codes == 0) & fewer, 0.1, rows.scores))
+    assert values.levels[0] == "other"
     plan = Plan(("sensitivity",), ("worst", "best"))
-    table = measure(rows, {"x": of}, plan, rng=np.random.default_rng(0), against=worse)
+    table = measure(rows, {"x": values}, plan, rng=np.random.default_rng(0), against=worse)
     of_other, across = table[table["group"] == "other"].iloc[0], table.set_index("metric")
     worst, best = across.loc["sensitivity_worst"], across.loc["sensitivity_best"]
     none = ("the same in every resample: 'perfect'", "biased where groups are close")
@@ -198,9 +198,9 @@ def test_nothing_is_certain(samples, seed):
     across = ("worst", "best", "gap", "difference", "ratio", "equalized_odds_difference", "eom")
     plan = Plan(("auc", "sensitivity", "accuracy", "log_loss"), across, bootstrap=Bootstrap(60))
     table = measure(rows, {"x": groups_of(names)}, plan, rng=np.random.default_rng(seed))
-    told = table[table["low"].notna()]
-    assert (told["low"] < told["high"]).all()
-    exact = told[told["interval_method"].str.contains("exact")]
+    text = table[table["low"].notna()]
+    assert (text["low"] < text["high"]).all()
+    exact = text[text["interval_method"].str.contains("exact")]
     assert (exact["low"] <= exact["value"]).all()
     assert (exact["value"] <= exact["high"]).all()
 
@@ -217,13 +217,13 @@ def test_differences_cover_where_a_group_is_nearly_perfect():
     """Sensitivities of .97 of 25 patients and .8 of 60: all 25 are found in half of the cohorts."""
     rng = np.random.default_rng(5)
     plan = Plan(("sensitivity",), ("difference", "gap"), bootstrap=Bootstrap(300))
-    of = {"x": groups_of(["small"] * 25 + ["large"] * 60)}
+    values = {"x": groups_of(["small"] * 25 + ["large"] * 60)}
     hits, certain = {"sensitivity_difference": 0, "sensitivity_gap": 0}, 0
     for _ in range(300):
-        found = rng.random(85) < np.repeat([0.97, 0.8], [25, 60])
-        rows = scored(np.ones(85, dtype=int), np.where(found, 0.9, 0.1))
-        table = measure(rows, of, plan, rng=rng).set_index("metric")
-        certain += found[:25].all()
+        result = rng.random(85) < np.repeat([0.97, 0.8], [25, 60])
+        rows = scored(np.ones(85, dtype=int), np.where(result, 0.9, 0.1))
+        table = measure(rows, values, plan, rng=rng).set_index("metric")
+        certain += result[:25].all()
         for metric in hits:
             hits[metric] += table.loc[metric, "low"] <= 0.17 <= table.loc[metric, "high"]
     assert 100 < certain < 200
@@ -236,11 +236,11 @@ def test_bca_by_its_formula():
     drawn, left_out = rng.normal(0.3, 1, size=5000), -rng.exponential(size=40)
     bootstrap = Bootstrap(5000, method="bca")
     resamples = as_resamples(np.zeros((5041, 1), dtype=np.uint8), 5000)
-    found = interval(np.concatenate([[0.0], drawn, left_out]), resamples, bootstrap)
+    result = interval(np.concatenate([[0.0], drawn, left_out]), resamples, bootstrap)
     z0 = norm.ppf((drawn < 0).mean())
     d = left_out.mean() - left_out
     a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
-    for end, tail in ((found.low, 0.025), (found.high, 0.975)):
+    for end, tail in ((result.low, 0.025), (result.high, 0.975)):
         z = z0 + norm.ppf(tail)
         assert end == pytest.approx(np.quantile(drawn, norm.cdf(z0 + z / (1 - a * z))), rel=1e-12)
 
@@ -266,9 +266,9 @@ def test_a_share_of_all_or_none_is_not_certain():
 
 
 def simulated(truth, error, rng, replicates=400):
-    at = rng.normal(truth, error)
-    drawn = rng.normal(at[:, None], error, size=(len(at), replicates))
-    return np.concatenate([at[:, None], drawn], axis=1)
+    place = rng.normal(truth, error)
+    drawn = rng.normal(place[:, None], error, size=(len(place), replicates))
+    return np.concatenate([place[:, None], drawn], axis=1)
 
 
 @pytest.mark.parametrize("apart", [0.0, 3.0])
@@ -281,10 +281,10 @@ def test_simultaneous_intervals_cover_tied_and_separated_groups(apart):
     spread_hits = plain_hits = lowest_hits = 0
     for _ in range(400):
         values = simulated(truth, 0.5, rng)
-        of = as_drawn(tuple("abcde"), values)
-        ours = spread_interval([of], resamples, bootstrap)
+        numbers = as_drawn(tuple("abcde"), values)
+        ours = spread_interval([numbers], resamples, bootstrap)
         plain = interval(values.max(axis=0) - values.min(axis=0), resamples, bootstrap)
-        lowest = extreme_interval(of, "lowest", resamples, bootstrap)
+        lowest = extreme_interval(numbers, "lowest", resamples, bootstrap)
         spread_hits += ours.low <= apart <= ours.high
         plain_hits += plain.low <= apart <= plain.high
         lowest_hits += lowest.low <= 0 <= lowest.high
@@ -299,9 +299,9 @@ def test_no_interval_where_most_resamples_are_undefined(share, told):
     rng = np.random.default_rng(0)
     values = rng.normal(size=401)
     values[1 : 1 + round(400 * share)] = np.nan
-    found = interval(values, resample(2, Bootstrap(400), rng), Bootstrap(400))
-    assert (found.low is not None) == told
-    assert found.undefined == round(400 * share)
+    result = interval(values, resample(2, Bootstrap(400), rng), Bootstrap(400))
+    assert (result.low is not None) == told
+    assert result.undefined == round(400 * share)
 
 
 def test_what_bca_leaves_out_is_no_resample_of_a_gap():
@@ -319,12 +319,12 @@ def test_the_order_of_groups_does_not_matter_to_a_gap():
     rng = np.random.default_rng(3)
     values = simulated(np.linspace(0, 9, 4), 0.5, rng)
     resamples = resample(2, Bootstrap(400), rng)
-    one, other = (
+    first, other = (
         spread_interval([as_drawn(tuple("abcd"), values[order])], resamples, Bootstrap(400))
         for order in ([0, 1, 2, 3], [3, 2, 1, 0])
     )
-    assert one.low > 5  # far from 0, whichever group comes first
-    assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    assert first.low > 5  # far from 0, whichever group comes first
+    assert (first.low, first.high) == pytest.approx((other.low, other.high))
 
 
 @pytest.mark.parametrize("pairs", [7, 30, 64])

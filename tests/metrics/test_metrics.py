@@ -34,8 +34,8 @@ def calibration(d: Scored, free_slope: bool) -> float:
         return np.sum(np.logaddexp(0, line) - d.labels * line)
 
     start = [0.0, 1.0] if free_slope else [0.0]
-    found = scipy.optimize.minimize(loss, start, method="BFGS", options={"gtol": 1e-9}).x
-    return found[1] if free_slope else found[0]
+    result = scipy.optimize.minimize(loss, start, method="BFGS", options={"gtol": 1e-9}).x
+    return result[1] if free_slope else result[0]
 
 
 def benefit(d: Scored, at: float) -> float:
@@ -55,8 +55,8 @@ def ece(d: Scored) -> float:
     which = np.digitize(d.scores, np.linspace(0, 1, 11)[1:-1], right=True)
     total = 0.0
     for number in np.unique(which):
-        at = which == number
-        total += at.mean() * abs(d.labels[at].mean() - d.scores[at].mean())
+        place = which == number
+        total += place.mean() * abs(d.labels[place].mean() - d.scores[place].mean())
     return total
 
 
@@ -65,12 +65,12 @@ def squared_calibration_error(d: Scored) -> float:
     which = np.digitize(d.scores, np.linspace(0, 1, 11)[1:-1], right=True)
     total = weight = 0.0
     for number in np.unique(which):
-        at = np.flatnonzero(which == number)
-        apart = d.patients[at][:, None] != d.patients[at]
+        place = np.flatnonzero(which == number)
+        apart = d.patients[place][:, None] != d.patients[place]
         if apart.any():
-            error = d.labels[at] - d.scores[at]
-            total += len(at) * np.outer(error, error)[apart].mean()
-            weight += len(at)
+            error = d.labels[place] - d.scores[place]
+            total += len(place) * np.outer(error, error)[apart].mean()
+            weight += len(place)
     return total / weight if weight else np.nan
 
 
@@ -288,8 +288,8 @@ def test_wild_scores_are_fitted():
     scores = np.append(np.full(40, 1e-7), [0.5 + 1e-3, 0.5 - 1e-3] * 20)
     labels = np.append([1] + [0] * 39, [1, 0] * 20)
     rows = scored(labels, scores)
-    found = point(rows, find_metric("calibration_slope"), (0, 1))
-    assert found == pytest.approx(calibration(rows, free_slope=True), rel=1e-6)
+    result = point(rows, find_metric("calibration_slope"), (0, 1))
+    assert result == pytest.approx(calibration(rows, free_slope=True), rel=1e-6)
 
 
 def test_an_infinite_value_is_undefined():

@@ -42,8 +42,8 @@ def test_ideal_and_minimax_can_differ():
 @given(points)
 def test_a_point_is_on_the_front_exactly_when_none_beats_it(cost):
     kept = front(cost)
-    for one, on in zip(cost, kept, strict=True):
-        beaten = any((other <= one).all() and (other < one).any() for other in cost)
+    for item, on in zip(cost, kept, strict=True):
+        beaten = any((other <= item).all() and (other < item).any() for other in cost)
         assert on == (not beaten)
 
 
@@ -53,9 +53,9 @@ def test_all_are_ranked_once_and_no_point_before_one_that_beats_it(cost, rule):
     order = ranked(cost, find_rule(rule, objectives))
     assert sorted(order) == list(range(len(cost)))
     place = np.argsort(order)
-    for one, other in np.ndindex(len(cost), len(cost)):
-        if (cost[one] <= cost[other]).all() and (cost[one] < cost[other]).any():
-            assert place[one] < place[other]
+    for item, other in np.ndindex(len(cost), len(cost)):
+        if (cost[item] <= cost[other]).all() and (cost[item] < cost[other]).any():
+            assert place[item] < place[other]
 
 
 def test_one_objective_is_ranked_by_its_value_and_undefined_ones_are_left_out():

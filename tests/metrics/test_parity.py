@@ -39,32 +39,32 @@ def rows_of(*groups: tuple[int, int, int, int]):
 
 
 def judged(*groups, replicates: int = 0):
-    rows, of = rows_of(*groups)
+    rows, values = rows_of(*groups)
     rng = np.random.default_rng(0)
     how = Bootstrap(replicates) if replicates else None
-    return judge_parity(rows, of, resample(len(rows.members), how, rng))
+    return judge_parity(rows, values, resample(len(rows.members), how, rng))
 
 
 @pytest.mark.parametrize(("privileged", "unprivileged", "ratios", "aaod"), CASES)
 def test_published_values(privileged, unprivileged, ratios, aaod):
-    found = judged(privileged, unprivileged)
+    result = judged(privileged, unprivileged)
     wanted = np.abs(1 - np.array(ratios)).mean()
-    assert found.deviation["which"][0] == pytest.approx(wanted, abs=1e-5)
-    assert found.aaod["which"][0] == pytest.approx(aaod, abs=1e-5)
+    assert result.deviation["which"][0] == pytest.approx(wanted, abs=1e-5)
+    assert result.aaod["which"][0] == pytest.approx(aaod, abs=1e-5)
 
 
 def test_equal_groups_have_no_deviation():
-    found = judged((30, 20, 60, 10), (3, 2, 6, 1), (15, 10, 30, 5))
-    assert found.deviation["which"][0] == pytest.approx(0)
-    assert found.aaod["which"][0] == pytest.approx(0)
+    result = judged((30, 20, 60, 10), (3, 2, 6, 1), (15, 10, 30, 5))
+    assert result.deviation["which"][0] == pytest.approx(0)
+    assert result.aaod["which"][0] == pytest.approx(0)
 
 
 def test_groups_are_not_pooled():
     """Two groups that lie apart on either side of the reference do not cancel out."""
-    one, other = (20, 10, 30, 0), (10, 0, 20, 10)
+    first, other = (20, 10, 30, 0), (10, 0, 20, 10)
     base = (60, 20, 100, 20)
-    apart = judged(base, one, other).deviation["which"][0]
-    pooled = judged(base, tuple(np.add(one, other))).deviation["which"][0]
+    apart = judged(base, first, other).deviation["which"][0]
+    pooled = judged(base, tuple(np.add(first, other))).deviation["which"][0]
     assert apart > pooled
 
 
@@ -74,9 +74,9 @@ def test_a_ratio_without_value_makes_the_deviation_undefined():
 
 def test_the_headline_is_the_share_of_the_deviation_that_is_gone():
     supervised, ssl = np.array([0.2, 0.4, 0.0]), np.array([0.1, 0.5, 0.1])
-    found = relative_reduction(supervised, ssl)
-    assert found[:2].tolist() == pytest.approx([0.5, -0.25])
-    assert np.isnan(found[2])
+    result = relative_reduction(supervised, ssl)
+    assert result[:2].tolist() == pytest.approx([0.5, -0.25])
+    assert np.isnan(result[2])
 
 
 def test_intervals_hold_the_value_and_need_enough_resamples():
@@ -96,10 +96,10 @@ def test_groups_that_are_alike_are_not_said_to_deviate():
         scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
         groups = {"which": groups_of(rng.choice(["a", "b"], 600))}
         resamples = resample(600, Bootstrap(300), rng)
-        found = judge_parity(scored(labels.astype(int), scores), groups, resamples)
-        values = found.deviation["which"]
+        result = judge_parity(scored(labels.astype(int), scores), groups, resamples)
+        values = result.deviation["which"]
         low.append(ends(values)[0])
-        apart.append(found.apart["which"])
+        apart.append(result.apart["which"])
         assert low[-1] < values[0] < ends(values)[1]
     assert np.mean(np.array(low) <= 0) > 0.8  # .86 where it is simulated
     assert np.mean(apart) < 0.1
@@ -112,10 +112,10 @@ def test_groups_that_lie_apart_are_told_apart():
 
 
 def test_the_mean_over_seeds_is_taken_resample_by_resample():
-    one = judged((60, 20, 100, 20), (30, 20, 60, 10), replicates=5)
+    item = judged((60, 20, 100, 20), (30, 20, 60, 10), replicates=5)
     other = judged((50, 30, 90, 30), (35, 15, 50, 20), replicates=5)
-    both = mean_of([one, other])
-    wanted = (one.deviation["which"] + other.deviation["which"]) / 2
+    both = mean_of([item, other])
+    wanted = (item.deviation["which"] + other.deviation["which"]) / 2
     assert np.array_equal(both.deviation["which"], wanted)
 
 
@@ -139,9 +139,9 @@ def test_how_often_intervals_of_the_deviation_hold(sicker, harder):
     own_side, shown = [], []
     for _ in range(400):
         rows, groups = cohort(rng, 800, sicker, harder)
-        found = judge_parity(rows, groups, resample(800, Bootstrap(600), rng))
-        low, high = ends(found.deviation["which"])
+        result = judge_parity(rows, groups, resample(800, Bootstrap(600), rng))
+        low, high = ends(result.deviation["which"])
         own_side.append(max(low, 0) <= truth <= high)
-        shown.append((max(low, 0) if found.apart["which"] else 0) <= truth <= high)
+        shown.append((max(low, 0) if result.apart["which"] else 0) <= truth <= high)
     print(f"truth {truth:.3f}, data's side {np.mean(own_side):.3f}, shown {np.mean(shown):.3f}")
     assert np.mean(shown) > 0.92

@@ -45,8 +45,8 @@ def test_a_dealing_that_is_as_extreme_as_the_data_counts():
     """Four patients: whatever the groups are called, one dealing in three is this one."""
     rows = scored([1, 1, 1, 1], [0.9, 0.8, 0.2, 0.1])
     groups = {"a": rows.take(np.arange(2)), "b": rows.take(np.arange(2, 4))}
-    found = permutation_test(groups, find_metric("brier"), 3000, np.random.default_rng(0))
-    assert found.p == pytest.approx(1 / 3, abs=0.03)
+    result = permutation_test(groups, find_metric("brier"), 3000, np.random.default_rng(0))
+    assert result.p == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_variance_of_a_share_is_the_binomials_for_single_rows():
@@ -84,8 +84,8 @@ def test_variance_of_a_mean_over_classes_is_that_of_the_patient_bootstrap(name):
     metric, classes = find_metric(name), (0, 1, 3)
     resamples = resample(300, Bootstrap(1000), rng)
     values = estimate([rows], [metric], resamples, classes)[0, 0]
-    found, variance = moments(metric, rows, classes)(np.ones((1, 300), dtype=np.uint8))
-    assert found[0] == pytest.approx(values[0], rel=1e-12)
+    result, variance = moments(metric, rows, classes)(np.ones((1, 300), dtype=np.uint8))
+    assert result[0] == pytest.approx(values[0], rel=1e-12)
     assert np.sqrt(variance[0]) == pytest.approx(values[1:].std(), rel=0.08)
 
 
@@ -111,13 +111,13 @@ def test_influences_are_derivatives_by_the_weight_of_a_patient(seed, patients, t
     weights = rng.integers(1, 4, size=(1, patients)).astype(float)
     step = 1e-5
     for name in ("auc", "auprc", "calibration_slope", "calibration_intercept", "f1"):
-        of = influences(find_metric(name), scored(labels, score, patients=owner))
-        value, influence = of(weights)
+        values = influences(find_metric(name), scored(labels, score, patients=owner))
+        value, influence = values(weights)
         if np.isnan(value[0]) or abs(value[0]) > 20:  # a fit near separation bends too much
             continue
         moved = weights + step * np.eye(patients)
         less = weights - step * np.eye(patients)
-        slope = (of(moved)[0] - of(less)[0]) / (2 * step)
+        slope = (values(moved)[0] - values(less)[0]) / (2 * step)
         assert influence[0] == pytest.approx(slope, rel=1e-3, abs=1e-5), name
         assert (weights * influence).sum() == pytest.approx(0, abs=1e-6)
 
@@ -143,11 +143,11 @@ def named(parts):
 
 def rejections(metric, times, seed, **design):
     rng = np.random.default_rng(seed)
-    found = []
+    result = []
     for _ in range(times):
         _, parts = cohort(rng, **design)
-        found.append(permutation_test(named(parts), find_metric(metric), 199, rng).p)
-    return np.mean(np.array(found) <= 0.05)
+        result.append(permutation_test(named(parts), find_metric(metric), 199, rng).p)
+    return np.mean(np.array(result) <= 0.05)
 
 
 @pytest.mark.slow
@@ -196,11 +196,13 @@ def test_a_real_difference_is_found():
 
 def test_two_groups_are_compared_by_their_studentised_difference():
     rows, parts = cohort(np.random.default_rng(6), [60, 30], [0.5, 0.2])
-    of = moments(find_metric("auc"), rows, (0, 1))
+    values = moments(find_metric("auc"), rows, (0, 1))
     member = np.repeat([0, 1], [60, 30])
-    found = [of((member == group)[None].astype(np.uint8)) for group in (0, 1)]
-    (first, v1), (second, v2) = ((value[0], variance[0]) for value, variance in found)
-    assert _statistics(of, member[None], 2)[0] == pytest.approx((first - second) ** 2 / (v1 + v2))
+    result = [values((member == group)[None].astype(np.uint8)) for group in (0, 1)]
+    (first, v1), (second, v2) = ((value[0], variance[0]) for value, variance in result)
+    assert _statistics(values, member[None], 2)[0] == pytest.approx(
+        (first - second) ** 2 / (v1 + v2)
+    )
     alone = [moments(find_metric("auc"), part, (0, 1)) for part in parts]
     everybody = [np.ones((1, len(part.members)), dtype=np.uint8) for part in parts]
     apart = [of_part(weights) for of_part, weights in zip(alone, everybody, strict=True)]
@@ -236,12 +238,12 @@ def test_undefined_permutations_are_counted():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_by_its_definition(p):
     adjusted = holm(p)
-    for at, value in enumerate(p):
+    for place, value in enumerate(p):
         smaller = sorted(p)
         steps = [min(1, (len(p) - i) * smaller[i]) for i in range(smaller.index(value) + 1)]
         ties = [min(1, (len(p) - i) * value) for i in range(len(p)) if smaller[i] == value]
-        assert adjusted[at] >= max(steps) - 1e-15
-        assert adjusted[at] <= max([*steps, *ties]) + 1e-15
+        assert adjusted[place] >= max(steps) - 1e-15
+        assert adjusted[place] <= max([*steps, *ties]) + 1e-15
     assert (adjusted >= false_discovery_control(p, method="bh") - 1e-12).all()
 
 

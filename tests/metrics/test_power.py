@@ -20,8 +20,8 @@ from evenhand.metrics import (
 def test_the_detectable_gap_is_found_four_times_in_five():
     error = 0.03
     gap = detectable_gap(error)
-    found = 1 - norm.cdf(1.959964, gap / error) + norm.cdf(-1.959964, gap / error)
-    assert found == pytest.approx(0.8, abs=1e-4)
+    result = 1 - norm.cdf(1.959964, gap / error) + norm.cdf(-1.959964, gap / error)
+    assert result == pytest.approx(0.8, abs=1e-4)
 
 
 @pytest.mark.parametrize(("positives", "negatives"), [(15, 150), (150, 15)])
@@ -31,8 +31,8 @@ def test_error_of_an_auc_foretold(positives, negatives):
     up, down = rng.exponential(4.0, (2000, positives)), rng.exponential(1.0, (2000, negatives))
     labels = np.repeat([1, 0], [positives, negatives])
     scores = np.concatenate([up, down], axis=1)
-    found = [roc_auc_score(labels, row) for row in scores]
-    assert auc_error(0.8, positives, negatives) == pytest.approx(np.std(found), rel=0.05)
+    result = [roc_auc_score(labels, row) for row in scores]
+    assert auc_error(0.8, positives, negatives) == pytest.approx(np.std(result), rel=0.05)
 
 
 def test_five_samples_of_a_patient_that_are_the_same_say_as_much_as_one():

@@ -14,7 +14,7 @@ def test_with_one_row_for_each_patient_it_is_the_chi_squared_test():
     rng = np.random.default_rng(0)
     outcome = rng.random(40_000) < np.repeat([0.10, 0.104], 20_000)
     first = np.arange(40_000) < 20_000
-    table = [[outcome[of].sum(), (~outcome[of]).sum()] for of in (first, ~first)]
+    table = [[outcome[values].sum(), (~outcome[values]).sum()] for values in (first, ~first)]
     wanted = chi2_contingency(table, correction=False).pvalue
     assert equal_rates_p(outcome, first, ~first, np.arange(40_000)) == pytest.approx(
         wanted, rel=0.01
@@ -56,5 +56,5 @@ def test_twice_the_rate_is_seen():
     rng = np.random.default_rng(4)
     first = np.arange(1000) < 400
     outcome = rng.random((100, 1000)) < np.where(first, 0.10, 0.20)
-    p = [equal_rates_p(one, first, ~first, np.arange(1000)) for one in outcome]
+    p = [equal_rates_p(item, first, ~first, np.arange(1000)) for item in outcome]
     assert np.mean(np.array(p) < 0.05) > 0.9

@@ -31,12 +31,12 @@ def recipe(rng, shift=0.0, seeds=3, noise=0.01, patients=None):
 
 def test_a_planted_difference_is_shown_and_has_its_sign():
     rng = np.random.default_rng(0)
-    found = compare_recipes(
+    result = compare_recipes(
         {"erm": recipe(rng), "up": recipe(rng, 0.1), "down": recipe(rng, -0.1)},
         "erm", {AUC: 300}, rng,
     )  # fmt: skip
-    assert [(one.recipe, one.better) for one in found] == [("up", True), ("down", False)]
-    assert all(one.low < one.value < one.high for one in found)
+    assert [(item.recipe, item.better) for item in result] == [("up", True), ("down", False)]
+    assert all(item.low < item.value < item.high for item in result)
 
 
 def test_the_same_recipe_under_many_names_is_hardly_ever_shown_to_be_better():
@@ -45,11 +45,11 @@ def test_the_same_recipe_under_many_names_is_hardly_ever_shown_to_be_better():
         rng = np.random.default_rng(seed)
         values = {str(k): {} for k in range(6)}
         truth = rng.normal(0, 0.01, 6)  # of each recipe's patients: what resamples vary around
-        for at, name in enumerate(values):
-            drawn = np.r_[truth[at], truth[at] + rng.normal(0, 0.01, DRAWS)]
+        for place, name in enumerate(values):
+            drawn = np.r_[truth[place], truth[place] + rng.normal(0, 0.01, DRAWS)]
             values[name] = {AUC: 0.8 + np.tile(drawn, (2, 1)) + rng.normal(0, 0.005, (2, 1))}
-        found = compare_recipes(values, "0", {AUC: 300}, rng)
-        claims += any(one.better is not None for one in found)
+        result = compare_recipes(values, "0", {AUC: 300}, rng)
+        claims += any(item.better is not None for item in result)
     assert claims <= 11  # the 99.9 % quantile of a binomial with 5 %
 
 
@@ -58,9 +58,9 @@ def test_differences_are_paired_by_what_patients_share():
     patients = rng.normal(0, 0.1, DRAWS + 1)
     values = {name: recipe(rng, shift, noise=0.001, patients=patients)
               for name, shift in (("erm", 0.0), ("up", 0.02))}  # fmt: skip
-    (found,) = compare_recipes(values, "erm", {AUC: 300}, rng)
-    assert found.better
-    assert found.high - found.low < 0.02
+    (result,) = compare_recipes(values, "erm", {AUC: 300}, rng)
+    assert result.better
+    assert result.high - result.low < 0.02
 
 
 def test_a_number_that_a_recipe_leaves_as_it_is_makes_no_claim_and_costs_nothing():
@@ -78,8 +78,8 @@ def test_a_number_that_a_recipe_leaves_as_it_is_makes_no_claim_and_costs_nothing
 def test_an_undefined_number_has_neither_value_nor_verdict():
     rng = np.random.default_rng(3)
     empty = {AUC: np.full((2, DRAWS + 1), np.nan)}
-    (found,) = compare_recipes({"erm": recipe(rng, seeds=2), "x": empty}, "erm", {AUC: 9}, rng)
-    assert found == Difference("x", AUC)
+    (result,) = compare_recipes({"erm": recipe(rng, seeds=2), "x": empty}, "erm", {AUC: 9}, rng)
+    assert result == Difference("x", AUC)
 
 
 def test_recombined_fits_give_the_seeds_more_degrees_of_freedom_and_so_a_narrower_interval():
@@ -127,9 +127,43 @@ def test_values_are_those_of_scikit_learn():
     label, level = rng.integers(2, size=200), rng.choice(["a", "b"], 200)
     score = rng.random(200)
     rows = scored(label, score)
-    found = values_of(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
-    assert found[AUC][0] == pytest.approx(roc_auc_score(label, score))
-    assert found[Key("*", "*", "brier")][0] == pytest.approx(brier_score_loss(label, score))
-    by_level = [roc_auc_score(label[level == one], score[level == one]) for one in "ab"]
-    assert found[GAP][0] == pytest.approx(max(by_level) - min(by_level))
-    assert found[Key("g", "*", "auc", "worst")][0] == pytest.approx(min(by_level))
+    values = values_of(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
+    assert values[AUC][0] == pytest.approx(roc_auc_score(label, score))
+    assert values[Key("*", "*", "brier")][0] == pytest.approx(brier_score_loss(label, score))
+    by_level = [roc_auc_score(label[level == item], score[level == item]) for item in "ab"]
+    assert values[GAP][0] == pytest.approx(max(by_level) - min(by_level))
+    assert values[Key("g", "*", "auc", "worst")][0] == pytest.approx(min(by_level))
+
+
+def single(deviate, seeds, rng):
+    """Compare two recipes whose difference is so many standard errors; return it, and the error.
+
+    With several seeds, half of the variance is between seeds.
+    """
+    spread = 0.01
+    patients = rng.normal(0, spread, DRAWS)
+    patients *= spread / patients.std(ddof=1)
+    by_seed = np.zeros(seeds)
+    if seeds > 1:
+        by_seed = rng.normal(size=seeds)
+        by_seed = (by_seed - by_seed.mean()) / by_seed.std(ddof=1) * spread * np.sqrt(seeds)
+    error = spread * np.sqrt(1.0 if seeds == 1 else 2.0)
+    value = deviate * error
+    change = value + by_seed[:, None] + np.r_[0.0, patients - patients.mean()]
+    erm = np.full((seeds, DRAWS + 1), 0.7)
+    values = {"erm": {AUC: erm}, "other": {AUC: erm + change}}
+    (difference,) = compare_recipes(values, "erm", {AUC: 10_000}, rng)
+    return difference, error
+
+
+@pytest.mark.parametrize("seeds", [1, 40])
+@pytest.mark.parametrize(("deviate", "claimed"), [(1.8, False), (2.12, True)])
+def test_one_difference_is_claimed_just_where_its_interval_leaves_out_0(seeds, deviate, claimed):
+    difference, _ = single(deviate, seeds, np.random.default_rng(seeds))
+    assert (difference.better is True) is claimed
+    assert (difference.low > 0) is claimed
+
+
+def test_what_would_have_shown_is_the_reach_of_the_interval_and_what_power_adds():
+    difference, error = single(1.0, 1, np.random.default_rng(1))
+    assert difference.detectable == pytest.approx((1.96 + 0.84) * error, rel=0.05)

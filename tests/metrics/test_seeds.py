@@ -39,21 +39,21 @@ def share_claimed(seeds, repeats, **how):
 def test_without_patients_it_is_welch_s_test():
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(4, 1)), 1 + 3 * rng.normal(size=(3, 1))
-    found = recipe_difference(first.repeat(50, 1), second.repeat(50, 1), PATIENTS)
+    result = recipe_difference(first.repeat(50, 1), second.repeat(50, 1), PATIENTS)
     wanted = ttest_ind(first[:, 0], second[:, 0], equal_var=False)
-    assert found.p == pytest.approx(wanted.pvalue)
-    assert found.freedom == pytest.approx(wanted.df)
+    assert result.p == pytest.approx(wanted.pvalue)
+    assert result.freedom == pytest.approx(wanted.df)
     low, high = wanted.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (result.low, result.high) == pytest.approx((low, high))
 
 
 def test_with_one_seed_it_is_the_patients_interval():
     rng = np.random.default_rng(0)
     first, second = recipes(rng, 1, by_seed=0.1, luck=0.1, apart=0.1)
-    found = recipe_difference(first, second, PATIENTS)
+    result = recipe_difference(first, second, PATIENTS)
     error = (first - second)[0, 1:].std(ddof=1)
-    assert found.error == pytest.approx(error)
-    assert found.high - found.value == pytest.approx(t.isf(0.025, PATIENTS - 1) * error)
+    assert result.error == pytest.approx(error)
+    assert result.high - result.value == pytest.approx(t.isf(0.025, PATIENTS - 1) * error)
 
 
 def test_a_model_s_own_luck_with_patients_is_counted_once():
@@ -61,7 +61,7 @@ def test_a_model_s_own_luck_with_patients_is_counted_once():
     rng = np.random.default_rng(1)
     values = [recipes(rng, 10, by_seed=0.0, luck=1.0, apart=0.0) for _ in range(100)]
     errors = [recipe_difference(*both, PATIENTS).error for both in values]
-    spread = np.std([one[:, 0].mean() - other[:, 0].mean() for one, other in values])
+    spread = np.std([item[:, 0].mean() - other[:, 0].mean() for item, other in values])
     assert np.mean(errors) == pytest.approx(spread, rel=0.25)  # counted twice it were 1.41
 
 
@@ -70,9 +70,9 @@ def test_units_and_order_do_not_matter(factor, shift, seed):
     first, second = recipes(
         np.random.default_rng(seed), 3, by_seed=1, luck=1, apart=1, resamples=20
     )
-    found = recipe_difference(first, second, PATIENTS)
+    result = recipe_difference(first, second, PATIENTS)
     other = recipe_difference(second * factor + shift, first * factor + shift, PATIENTS)
-    assert (-other.high / factor, other.p) == pytest.approx((found.low, found.p))
+    assert (-other.high / factor, other.p) == pytest.approx((result.low, result.p))
 
 
 def test_undefined_resamples_leave_no_interval_beyond_one_in_20():

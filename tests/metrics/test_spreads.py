@@ -59,8 +59,8 @@ def test_exchanged_models_have_the_negated_interval():
         for tilt in (0.0, 0.08)
     ]
     there, back = (
-        measure(one, levels, PLAN, rng=np.random.default_rng(1), against=other).set_index("metric")
-        for one, other in (models, models[::-1])
+        measure(item, levels, PLAN, rng=np.random.default_rng(1), against=other).set_index("metric")
+        for item, other in (models, models[::-1])
     )
     assert there.loc[SPREADS[0], "low"] == pytest.approx(-back.loc[SPREADS[0], "high"])
     assert there.loc[SPREADS[0], "high"] == pytest.approx(-back.loc[SPREADS[0], "low"])

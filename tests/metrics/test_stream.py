@@ -45,7 +45,7 @@ def test_many_groups_at_once_are_as_each_by_itself(monkeypatch, decimals, cells,
     metrics = [METRICS[name] for name in ("auc", "accuracy", "mcc", "log_loss", "auprc", "f1")]
     resamples = resample(len(rows.members), Bootstrap(30), np.random.default_rng(0))
     alone = [
-        estimate([rows.take(at) for at in places], metrics, resamples, (0, 1))
+        estimate([rows.take(place) for place in places], metrics, resamples, (0, 1))
         for places in groupings(rows)
     ]
     monkeypatch.setattr(PAIRS, "CELLS", cells)
@@ -54,8 +54,8 @@ def test_many_groups_at_once_are_as_each_by_itself(monkeypatch, decimals, cells,
     stream = Stream(resamples)
     together = [stream.add(rows, places, metrics, (0, 1)) for places in groupings(rows)]
     stream.run()
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+    for item, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(item, other, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("decimals", [None, 1])
@@ -68,11 +68,11 @@ def test_chunks_of_any_length_count_the_pairs_of_a_group(monkeypatch, decimals, 
     rng = np.random.default_rng(2)
     weights = rng.integers(0, 256, size=(3, len(rows.members))).astype(np.uint8)
     counts = Scan(rows, places, len(rows.members), 3)(side_by_side(weights))
-    found = (counts.ordered / (counts.positives * counts.negatives)).reshape(3, 3)
-    for at, values in zip(places, found, strict=True):
+    result = (counts.ordered / (counts.positives * counts.negatives)).reshape(3, 3)
+    for place, values in zip(places, result, strict=True):
         for drawn, value in zip(weights, values, strict=True):
-            weight = drawn[rows.patients[at]]
-            expected = roc_auc_score(rows.labels[at], rows.scores[at], sample_weight=weight)
+            weight = drawn[rows.patients[place]]
+            expected = roc_auc_score(rows.labels[place], rows.scores[place], sample_weight=weight)
             assert value == pytest.approx(expected, rel=1e-12)
 
 

@@ -37,9 +37,9 @@ def run(cohort, seed=0, against=None, **plan):
 
 
 def one(table, **where):
-    found = table[np.logical_and.reduce([table[name] == is_ for name, is_ in where.items()])]
-    assert len(found) == 1
-    return found.iloc[0]
+    result = table[np.logical_and.reduce([table[name] == is_ for name, is_ in where.items()])]
+    assert len(result) == 1
+    return result.iloc[0]
 
 
 def test_columns_and_counts(cohort):
@@ -233,9 +233,9 @@ def test_records_hold_null_for_what_is_missing(cohort):
     assert record["model"] is None
     assert type(record["n"]) is int
     assert type(record["value"]) is float
-    across = {(one["metric"], one["base"], one["aggregate"]) for one in others}
+    across = {(other["metric"], other["base"], other["aggregate"]) for other in others}
     assert ("auc_gap", "auc", "gap") in across
-    assert all(one["reference"] for one in others if one["aggregate"] == "difference")
+    assert all(other["reference"] for other in others if other["aggregate"] == "difference")
 
 
 @pytest.mark.parametrize(

@@ -146,15 +146,15 @@ def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
     across = ("worst", "gap", "min_ratio", "equalized_odds_difference", "eopp1_sum")
     metrics = tuple(metric.name for metric in target.metrics)
     plan = Plan(metrics=metrics, across=across, bootstrap=BOUND)
-    found = measure(rows, groups, plan, rng=np.random.default_rng(0))
+    result = measure(rows, groups, plan, rng=np.random.default_rng(0))
     attribute = "*" if target.is_overall else "x"
-    asked = (found["metric"] == target.row) & (found["attribute"] == attribute)
-    (row,) = found[asked & (found["group"] == "*")].to_dict("records")
+    request = (result["metric"] == target.row) & (result["attribute"] == attribute)
+    (row,) = result[request & (result["group"] == "*")].to_dict("records")
     end = row["low"] if target.direction == "maximize" else row["high"]
     bound = target.pessimistic_value(labels, scores, groups, patients=patients)
     assert bound == pytest.approx(end, rel=1e-9)
-    at = target.value(labels, scores, groups)
-    assert bound < at if target.direction == "maximize" else bound > at
+    place = target.value(labels, scores, groups)
+    assert bound < place if target.direction == "maximize" else bound > place
 
 
 def test_the_bound_is_lower_when_rows_belong_to_fewer_patients():
@@ -279,7 +279,7 @@ def test_every_metric_with_every_aggregate_is_what_the_report_says():
 
     labels, scores, groups, patients = noisy()
     rows = scored(labels, scores, patients=patients, threshold=youden(labels, scores))
-    across = (*SUMMARIES, *(name for name, one in FAIRNESS.items() if one.over != "reference"))
+    across = (*SUMMARIES, *(name for name, item in FAIRNESS.items() if item.over != "reference"))
     table = measure(
         rows, groups, Plan(tuple(METRICS), across, bootstrap=None), rng=np.random.default_rng(0)
     )
@@ -310,7 +310,7 @@ def test_two_columns_of_scores_are_the_second_alone(name):
     assert both == target.value(labels, scores, groups)
     patients = np.arange(200)
     ends = [
-        target.pessimistic_value(labels, given, groups, patients=patients)
-        for given in (scores, np.stack([1 - scores, scores], axis=1))
+        target.pessimistic_value(labels, inputs, groups, patients=patients)
+        for inputs in (scores, np.stack([1 - scores, scores], axis=1))
     ]
     assert ends[0] == ends[1]

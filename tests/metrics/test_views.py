@@ -22,8 +22,8 @@ def cohort(seed, n=240):
 
 
 def table_of(rows, names, **plan):
-    asked = Plan(METRICS, ("gap",), bootstrap=plan.pop("bootstrap", None), **plan)
-    table = measure(rows, {"x": groups_of(names)}, asked, rng=np.random.default_rng(0))
+    request = Plan(METRICS, ("gap",), bootstrap=plan.pop("bootstrap", None), **plan)
+    table = measure(rows, {"x": groups_of(names)}, request, rng=np.random.default_rng(0))
     return table[table["attribute"] == "x"].set_index(["group", "metric"])
 
 
@@ -45,8 +45,8 @@ def test_by_scikit_learn_on_the_rows_picked_by_hand(seed):
         healthy = rows.scores[compared & ~positive]
         cuts = np.append(np.unique(rows.scores), np.inf)
         allowed = cuts[[(healthy >= cut).mean() <= 0.1 + 1e-12 for cut in cuts]]
-        found = (rows.scores[own & positive] >= allowed.min()).mean()
-        assert table.loc[(level, "sensitivity_at_shared_fpr"), "value"] == pytest.approx(found)
+        result = (rows.scores[own & positive] >= allowed.min()).mean()
+        assert table.loc[(level, "sensitivity_at_shared_fpr"), "value"] == pytest.approx(result)
 
 
 def test_the_shared_threshold_is_one_for_all_groups():

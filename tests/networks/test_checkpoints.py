@@ -180,11 +180,11 @@ def test_pretrained_weights_without_a_hub(tmp_path):
 
 def test_the_seed_draws_the_model_and_leaves_the_global_state():
     before = torch.random.get_rng_state()
-    one, same, other = (build_model("test_vit", "none", 32, CLASSES, seed=s) for s in (1, 1, 2))
+    first, same, other = (build_model("test_vit", "none", 32, CLASSES, seed=s) for s in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert torch.equal(one(images()), same(images()))
-    assert not torch.equal(one.head.weight, other.head.weight)
-    assert not torch.equal(one.backbone.pos_embed, other.backbone.pos_embed)
+    assert torch.equal(first(images()), same(images()))
+    assert not torch.equal(first.head.weight, other.head.weight)
+    assert not torch.equal(first.backbone.pos_embed, other.backbone.pos_embed)
 
 
 def test_images_are_normalised_as_the_backbone_expects(vit):

@@ -37,9 +37,9 @@ def test_even_kernels_pad_one_more_at_the_end():
         layer.weight.zero_()[:, :, 0] = 1.0  # looks (8 - 1) // 2 = 3 steps back
     series = torch.zeros(1, 64, 10)
     series[:, :, 4] = 1.0
-    found = convolve(layer.eval(), series)[0, 0]
-    assert found.shape == (10,)
-    assert found.nonzero().flatten().tolist() == [7]
+    result = convolve(layer.eval(), series)[0, 0]
+    assert result.shape == (10,)
+    assert result.nonzero().flatten().tolist() == [7]
 
 
 def test_what_was_not_observed_is_held_and_marked():
@@ -51,9 +51,9 @@ def test_what_was_not_observed_is_held_and_marked():
 
 def test_an_observed_mean_is_told_from_a_missing_value(model):
     observed, missing = torch.full((1, 2, 12), 1.0), torch.full((1, 2, 12), NAN)
-    one, other = (model.readable(model.scaled(series)) for series in (observed, missing))
-    assert torch.equal(one[:, 0], other[:, 0])
-    assert not torch.equal(one, other)
+    first, other = (model.readable(model.scaled(series)) for series in (observed, missing))
+    assert torch.equal(first[:, 0], other[:, 0])
+    assert not torch.equal(first, other)
 
 
 def test_a_constant_channel_says_only_whether_it_was_observed(model):

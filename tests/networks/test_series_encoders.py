@@ -72,7 +72,7 @@ def test_a_series_without_any_observation_gives_finite_scores_and_gradients(name
 @every_encoder
 def test_a_sample_is_scored_alike_alone_and_in_a_batch(name):
     model, series = model_of(name).eval(), series_with_gaps()
-    alone = torch.cat([model(one[None]) for one in series])
+    alone = torch.cat([model(series[None]) for series in series])
     torch.testing.assert_close(model(series), alone, rtol=1e-4, atol=1e-5)
 
 

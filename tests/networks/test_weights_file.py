@@ -28,10 +28,10 @@ def network(name: str, seed: int = 5) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         size = {"img_size": 32} if "vit" in name else {}
-        made = timm.create_model(name, num_classes=0, **size)
-        for one in made.parameters():
-            nn.init.normal_(one)
-        return made
+        built = timm.create_model(name, num_classes=0, **size)
+        for parameter in built.parameters():
+            nn.init.normal_(parameter)
+        return built
 
 
 def under(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -44,8 +44,8 @@ def test_a_network_is_like_itself_in_every_group(own):
 def test_values_are_those_of_the_published_estimator():
     """The unbiased linear CKA, written out."""
     own = NETWORKS["plain CNN"]
-    one, other, inputs = own.make(), own.make(seed=1), own.inputs(N)
-    table = compare_layers(one, other, [inputs], SEX, layers=["4"], permutations=19)
+    first, other, inputs = own.make(), own.make(seed=1), own.inputs(N)
+    table = compare_layers(first, other, [inputs], SEX, layers=["4"], permutations=19)
 
     def gram(module):
         rows = module.eval()[:5](inputs).mean((2, 3)).detach().double()
@@ -58,7 +58,7 @@ def test_values_are_those_of_the_published_estimator():
         last = (ones @ k @ ones) * (ones @ m @ ones) / ((n - 1) * (n - 2))
         return (torch.trace(k @ m) + last - 2 / (n - 2) * (ones @ k @ m @ ones)) / (n * (n - 3))
 
-    k, m = gram(one), gram(other)
+    k, m = gram(first), gram(other)
     expected = float(hsic(k, m) / (hsic(k, k) * hsic(m, m)).sqrt())
     row = table.frame[table.frame["group"] == "*"].iloc[0]
     assert row["value"] == pytest.approx(expected, abs=1e-4)
@@ -86,7 +86,7 @@ def test_what_is_averaged_is_places_and_never_samples():
     module = own.make().eval()
     with recorded(module, ["patches", "encoder.layers.0"], "mean", 4) as now, torch.no_grad():
         module(own.inputs(4))
-    assert [tuple(one.shape) for one in now.values()] == [(4, 16), (4, 16)]
+    assert [tuple(item.shape) for item in now.values()] == [(4, 16), (4, 16)]
 
 
 def test_one_row_of_each_patient_counts_and_small_groups_are_named():
@@ -115,9 +115,9 @@ def test_refusals_of_a_comparison(more, text):
     own = NETWORKS["plain CNN"]
     module = own.make()
     before = state(module)
-    given = {"loader": loader(own.inputs(N)), "groups": SEX, **more}
+    inputs = {"loader": loader(own.inputs(N)), "groups": SEX, **more}
     with pytest.raises(EvenhandError, match=text):
-        compare_layers(module, module, given.pop("loader"), given.pop("groups"), **given)
+        compare_layers(module, module, inputs.pop("loader"), inputs.pop("groups"), **inputs)
     assert_same(before, module)
 
 
@@ -137,9 +137,9 @@ def test_a_probe_finds_what_is_planted_and_not_what_the_label_explains():
     assert probe(features, sex).finds
     assert not probe(features, sex, given=label).finds
     features, sex, label = planted(0, 1.5)
-    found = probe(features, sex, given=label)
-    assert found.finds
-    assert found.levels["f"] == pytest.approx(found.levels["m"])
+    result = probe(features, sex, given=label)
+    assert result.finds
+    assert result.levels["f"] == pytest.approx(result.levels["m"])
 
 
 def test_intervals_of_a_probe_cover_chance():

@@ -30,8 +30,8 @@ def by_autograd(module, inputs, names, directions):
     for place in range(len(inputs)):
         logits = logits_of(module, inputs[place : place + 1])
         for direction in directions(logits.detach(), place):
-            found = torch.autograd.grad(logits, parameters, direction, retain_graph=True)
-            total = [one + g.square() for one, g in zip(total, found, strict=True)]
+            result = torch.autograd.grad(logits, parameters, direction, retain_graph=True)
+            total = [item + g.square() for item, g in zip(total, result, strict=True)]
     halves = zip(names, parameters, total, strict=True)
     return {name: p.detach() ** 2 * t / len(inputs) / 2 for name, p, t in halves}
 
@@ -46,21 +46,21 @@ def test_saliency_equals_autograd_on_networks_of_all_kinds(own):
     module, inputs = own.make(), own.inputs()
     before = state(module)
     batches = [(inputs[:5], LABELS[:5], SEX[:5]), (inputs[5:], LABELS[5:], SEX[5:])]
-    found = group_saliency(module, batches, estimator="ggn", **ROLES)
+    result = group_saliency(module, batches, estimator="ggn", **ROLES)
     assert_same(before, module)
-    assert not any(name.startswith(f"{own.head}.") for name in found)
+    assert not any(name.startswith(f"{own.head}.") for name in result)
     module.eval()
-    rows = {sex: [k for k, one in enumerate(SEX) if one == sex] for sex in "fm"}
+    rows = {sex: [k for k, item in enumerate(SEX) if item == sex] for sex in "fm"}
     exact = {
-        sex: by_autograd(module, inputs[own], list(found), softmax_root)
+        sex: by_autograd(module, inputs[own], list(result), softmax_root)
         for sex, own in rows.items()
     }
-    for name, values in found.items():
+    for name, values in result.items():
         expected = exact["f"][name] - 0.4 * exact["m"][name]
         scale = float(exact["f"][name].max())
         torch.testing.assert_close(values, expected, rtol=1e-3, atol=2e-4 * scale, msg=name)
         torch.testing.assert_close(
-            found.by_group["m"][name], exact["m"][name], rtol=1e-3, atol=2e-4 * scale
+            result.by_group["m"][name], exact["m"][name], rtol=1e-3, atol=2e-4 * scale
         )
 
 
@@ -88,11 +88,11 @@ def test_attention_of_any_shape_equals_autograd(kdim):
     module, inputs = CrossAttention(kdim=kdim).eval(), torch.randn(4, 5, 8)
     names = [name for name, _ in module.named_parameters()]
     batch = (inputs, LABELS[:4], ["f"] * 4)
-    found = group_saliency(
+    result = group_saliency(
         module, [batch], unprivileged="f", betas={}, estimator="ggn", parameters=names
     )
     for name, expected in by_autograd(module, inputs, names, softmax_root).items():
-        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-9, msg=name)
+        torch.testing.assert_close(result[name], expected, rtol=1e-4, atol=1e-9, msg=name)
 
 
 def one_logit(module):
@@ -111,9 +111,9 @@ def test_one_logit_with_binary_cross_entropy_is_two_logits_with_cross_entropy(es
     for labels in (LABELS, LABELS.float()[:, None]):
         loss = "binary-cross-entropy"
         batch = (inputs, labels, SEX)
-        one = group_saliency(one_logit(module), [batch], estimator=estimator, loss=loss, **ROLES)
+        item = group_saliency(one_logit(module), [batch], estimator=estimator, loss=loss, **ROLES)
         for name, values in two.items():
-            torch.testing.assert_close(one[name], values, rtol=1e-4, atol=1e-9)
+            torch.testing.assert_close(item[name], values, rtol=1e-4, atol=1e-9)
 
 
 def test_several_labels_with_weights_equal_autograd():
@@ -123,17 +123,17 @@ def test_several_labels_with_weights_equal_autograd():
     loss = nn.BCEWithLogitsLoss(pos_weight=weights)
     batch = (inputs, labels, ["f"] * 12)
     roles = {"unprivileged": "f", "betas": {}}
-    found = group_saliency(module, [batch], loss=loss, estimator="ggn", **roles)
+    result = group_saliency(module, [batch], loss=loss, estimator="ggn", **roles)
 
     def roots(logits, place):
         p, y = logits.sigmoid()[0], labels[place]
         share = (weights * y + 1 - y) * p * (1 - p) / 3
         return [row[None] for row in share.sqrt().diag()]
 
-    for name, expected in by_autograd(module, inputs, list(found), roots).items():
-        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-9)
+    for name, expected in by_autograd(module, inputs, list(result), roots).items():
+        torch.testing.assert_close(result[name], expected, rtol=1e-4, atol=1e-9)
     drawn = group_saliency(module, [batch], loss=loss, draws=400, **roles)
-    for name, values in found.items():
+    for name, values in result.items():
         assert float((drawn[name] - values).abs().sum() / values.sum()) < 0.15, name
 
 
@@ -173,13 +173,13 @@ def test_inputs_by_keyword_and_a_forward_of_ones_own():
 
 def test_a_batch_may_lack_a_group_and_others_take_no_part():
     module, inputs = NETWORKS["plain CNN"].make(), NETWORKS["plain CNN"].inputs()
-    others = ["x" if k == 3 else one for k, one in enumerate(SEX)]
+    others = ["x" if k == 3 else item for k, item in enumerate(SEX)]
     kept = [k for k in range(12) if k != 3]
     whole = [(inputs[kept], LABELS[kept], [SEX[k] for k in kept])]
     parts = [(inputs[k : k + 1], LABELS[k : k + 1], others[k : k + 1]) for k in range(12)]
-    one = group_saliency(module, whole, estimator="ggn", **ROLES)
+    item = group_saliency(module, whole, estimator="ggn", **ROLES)
     for name, values in group_saliency(module, iter(parts), estimator="ggn", **ROLES).items():
-        torch.testing.assert_close(values, one[name], rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(values, item[name], rtol=1e-3, atol=1e-7)
 
 
 def test_hooks_of_ones_own_stay_and_count():
@@ -187,10 +187,10 @@ def test_hooks_of_ones_own_stay_and_count():
     module[4].register_forward_hook(lambda layer, given, output: 3 * output)
     before = state(module)
     batch = (inputs, LABELS, ["f"] * 12)
-    found = group_saliency(module, [batch], unprivileged="f", betas={}, estimator="ggn")
+    result = group_saliency(module, [batch], unprivileged="f", betas={}, estimator="ggn")
     assert_same(before, module)
-    for name, expected in by_autograd(module, inputs, list(found), softmax_root).items():
-        torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-9)
+    for name, expected in by_autograd(module, inputs, list(result), softmax_root).items():
+        torch.testing.assert_close(result[name], expected, rtol=1e-3, atol=1e-9)
 
 
 class Twice(nn.Module):
@@ -261,17 +261,17 @@ def test_refusals_leave_the_network_as_it_was(build, batches, more, text):
 def test_the_figure_shows_each_number_by_group():
     pytest.importorskip("matplotlib").use("Agg")
     module, inputs = NETWORKS["plain CNN"].make(), NETWORKS["plain CNN"].inputs()
-    found = group_saliency(module, [(inputs, LABELS, SEX)], **ROLES)
-    axes = found.plot("4.weight")
+    result = group_saliency(module, [(inputs, LABELS, SEX)], **ROLES)
+    axes = result.plot("4.weight")
     drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
-    order = found.by_group["f"]["4.weight"].flatten().argsort(stable=True)
+    order = result.by_group["f"]["4.weight"].flatten().argsort(stable=True)
     for sex in "fm":
-        assert drawn[sex].tolist() == found.by_group[sex]["4.weight"].flatten()[order].tolist()
-    assert found.plot("4", axes) is axes  # by its module, on axes that are there
-    most = max(found, key=lambda name: float(found.by_group["f"][name].sum()))
-    assert found.plot().get_title(loc="left") == most
+        assert drawn[sex].tolist() == result.by_group[sex]["4.weight"].flatten()[order].tolist()
+    assert result.plot("4", axes) is axes  # by its module, on axes that are there
+    most = max(result, key=lambda name: float(result.by_group["f"][name].sum()))
+    assert result.plot().get_title(loc="left") == most
     with pytest.raises(UnknownNameError, match="no parameter '5'"):
-        found.plot("5")
+        result.plot("5")
 
 
 def test_a_sample_is_even_in_the_order_of_the_unprivileged_group():
@@ -303,8 +303,8 @@ def test_a_caller_without_gradients_gets_the_same():
     module, batches = small(), [(torch.randn(12, 3), LABELS, SEX)]
     expected = group_saliency(module, batches, **ROLES)
     with torch.no_grad():
-        found = group_saliency(module, batches, **ROLES)
-    assert torch.equal(found["0.weight"], expected["0.weight"])
+        result = group_saliency(module, batches, **ROLES)
+    assert torch.equal(result["0.weight"], expected["0.weight"])
 
 
 @pytest.mark.parametrize(

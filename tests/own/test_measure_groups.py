@@ -83,23 +83,23 @@ def written(folder, score):
 
 
 def test_numbers_intervals_and_tests_are_those_of_the_audit(measured, tmp_path):
-    asked = {"metric": ("auc",), "across": ("worst", "gap", "detectable"), "threshold": "0.5"}
-    evenhand.audit(inputs=written(tmp_path, "score"), out=tmp_path / "run", **asked)
+    request = {"metric": ("auc",), "across": ("worst", "gap", "detectable"), "threshold": "0.5"}
+    evenhand.audit(inputs=written(tmp_path, "score"), out=tmp_path / "run", **request)
     rows = json.loads((tmp_path / "run" / "metrics.json").read_text())["rows"]
     frame = measured.frame.astype(object).where(measured.frame.notna(), None)
     assert tuple(frame.columns) == COLUMNS
     key = ["attribute", "group", "metric"]
     ours, theirs = (
-        pd.DataFrame(one).astype(object).drop(columns="model").set_index(key).sort_index()
-        for one in (frame.to_dict("records"), rows)
+        pd.DataFrame(item).astype(object).drop(columns="model").set_index(key).sort_index()
+        for item in (frame.to_dict("records"), rows)
     )
     pd.testing.assert_frame_equal(ours, theirs[ours.columns], check_dtype=False)
 
 
 def test_paired_differences_are_those_of_the_comparison(tmp_path):
-    asked = {"metric": ("auc",), "across": ("worst", "gap", "detectable"), "attribute": ("sex",)}
+    request = {"metric": ("auc",), "across": ("worst", "gap", "detectable"), "attribute": ("sex",)}
     files = tuple(written(tmp_path, score) for score in ("score", "other"))
-    evenhand.compare(inputs=files, out=tmp_path / "run", threshold="0.5", **asked)
+    evenhand.compare(inputs=files, out=tmp_path / "run", threshold="0.5", **request)
     rows = json.loads((tmp_path / "run" / "metrics.json").read_text())["rows"]
     table = measure_groups(
         TABLE.y, TABLE.score, TABLE.sex, patients=TABLE.patient, against=TABLE.other
@@ -294,10 +294,10 @@ LABELS, SCORES, SEX = np.array([0, 1] * 20), np.array([0.2, 0.7] * 20), ["f", "m
     ],
 )
 def test_bad_input_has_one_clear_error(more, text):
-    given = {"y_true": LABELS, "y_score": SCORES, "groups": SEX, **more}
-    arrays = [given.pop(name) for name in ("y_true", "y_score", "groups")]
+    inputs = {"y_true": LABELS, "y_score": SCORES, "groups": SEX, **more}
+    arrays = [inputs.pop(name) for name in ("y_true", "y_score", "groups")]
     with pytest.raises(EvenhandError, match=text):
-        measure_groups(*arrays, **given)
+        measure_groups(*arrays, **inputs)
 
 
 def test_rows_in_another_order_are_refused():
@@ -324,7 +324,7 @@ def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
     section = (ROOT / "docs/guides/own.md").read_text().partition("## Numbers by group")[2]
     script = re.search(r"```python\n(.*?)```", section, re.S).group(1)
     df = TABLE[["sex", "patient"]].assign(age_group=TABLE.site)
-    given = {"y": TABLE.y, "score": TABLE.score, "df": df, "earlier_score": TABLE.other}
-    exec(script, given)
+    inputs = {"y": TABLE.y, "score": TABLE.score, "df": df, "earlier_score": TABLE.other}
+    exec(script, inputs)
     assert (tmp_path / "page.html").stat().st_size > 10_000
-    assert set(given["table"].page.attributes) == {"sex", "age_group"}
+    assert set(inputs["table"].page.attributes) == {"sex", "age_group"}

@@ -85,6 +85,7 @@ def test_channels_go_and_what_is_kept_says_the_same(name):
     assert_same(before, module)
     left = sum(p.numel() for p in pruned.module.parameters())
     assert left < sum(p.numel() for p in module.parameters())
+    assert pruned.curve["sparsity"].max() <= 0.3
     for key, kept in pruned.mask.items():
         narrow, wide = pruned.module.get_parameter(key), module.get_parameter(key)
         assert torch.equal(wide[kept], narrow.flatten())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from tests.conftest import ROOT
+from tests.own.networks import NETWORKS
 from torch import nn
 
 RECIPES = re.findall(
@@ -31,15 +32,49 @@ def test_a_plain_loop():
     torch.manual_seed(0)
     sets = [(torch.tensor(x), torch.tensor(y), sex) for x, y, sex in map(planted, (0, 1))]
     network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    given = {"train": sets[0], "test": sets[1], "network": network}
-    exec(RECIPES[0], given)
-    _, labels, sex = sets[1]
-    rows = given["table"].frame.set_index(["group", "metric"])
-    women = torch.tensor(sex == "f")
-    expected = roc_auc_score(labels[women], given["score"][women, 1])
-    assert rows.loc[("f", "auc"), "value"] == pytest.approx(expected)
-    drawn = pd.Series(sex_of(given["order"], sets[0][2])).value_counts(normalize=True)
+    scope = {"train": sets[0], "test": sets[1], "network": network}
+    exec(RECIPES[0], scope)
+    assert_measured(scope, sets[1])
+    drawn = pd.Series(sex_of(scope["order"], sets[0][2])).value_counts(normalize=True)
     assert 0.4 < drawn["f"] < 0.6
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning():
+    pytest.importorskip("lightning")
+    torch.manual_seed(0)
+    sets = [(torch.tensor(x), torch.tensor(y), sex) for x, y, sex in map(planted, (0, 1))]
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 2))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    scope = {"train": sets[0], "test": sets[1], "network": network}
+    exec(RECIPES[1], scope)
+    changed = {
+        name for name, value in network.state_dict().items() if not value.equal(before[name])
+    }
+    assert changed == {"2.weight", "2.bias", "3.weight", "3.bias"}
+    assert_measured(scope, sets[1])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_of_transformers(tmp_path):
+    own = NETWORKS["transformers ViT"]
+    network, sex = own.make(), np.repeat(["f", "m"], 30)
+    sets = [(own.inputs(60, seed), torch.tensor([0, 1] * 30), sex) for seed in (0, 1)]
+    before = network.classifier.weight.clone()
+    scope = {"train": sets[0], "test": sets[1], "network": network, "folder": str(tmp_path)}
+    exec(RECIPES[2], scope)
+    assert not network.classifier.weight.equal(before)
+    assert not torch.allclose(scope["method"].weights, torch.full((4,), 0.25), atol=1e-4)
+    assert_measured(scope, sets[1])
+
+
+def assert_measured(scope, rows):
+    """The table has the AUC of the women among the rows."""
+    _, labels, sex = rows
+    women = torch.tensor(sex == "f")
+    expected = roc_auc_score(labels[women], scope["score"][women, 1])
+    measured = scope["table"].frame.set_index(["group", "metric"])
+    assert measured.loc[("f", "auc"), "value"] == pytest.approx(expected)
 
 
 def sex_of(order, sex):
@@ -48,7 +83,7 @@ def sex_of(order, sex):
 
 def test_scikit_learn_on_stored_features():
     features, labels, sex = planted(0, 400)
-    given = {"features": features, "y": labels, "sex": sex, "rows": np.arange(400) < 200}
-    exec(RECIPES[1], given)
-    assert {"f", "m"} < set(given["table"].frame["group"])
-    assert given["leak"].finds
+    scope = {"features": features, "y": labels, "sex": sex, "rows": np.arange(400) < 200}
+    exec(RECIPES[3], scope)
+    assert {"f", "m"} < set(scope["table"].frame["group"])
+    assert scope["leak"].finds

@@ -37,7 +37,7 @@ def test_the_script_runs_on(name):
         with torch.no_grad():
             return logits_of(network, inputs).softmax(1)
 
-    given = {
+    arguments = {
         "torch": torch,
         "make": own.make,
         "network": own.make(),
@@ -48,10 +48,10 @@ def test_the_script_runs_on(name):
         "scores": scores,
         "evaluate": lambda network: float((scores(network).argmax(1) == labels).float().mean()),
     }
-    exec(SCRIPT, given)
-    search, pruned, table = given["search"], given["pruned"], given["table"]
-    assert search.choice.mask <= {unit.name for unit in given["units"]}
-    assert given["saliency"].keys() == pruned.mask.keys()
+    exec(SCRIPT, arguments)
+    search, pruned, table = arguments["search"], arguments["pruned"], arguments["table"]
+    assert search.choice.mask <= {unit.name for unit in arguments["units"]}
+    assert arguments["saliency"].keys() == pruned.mask.keys()
     assert pruned.sparsity == pytest.approx(0.3, abs=0.001)
     assert {"f", "m", "*"} == set(table.frame["group"])
     zeroed = own.make()

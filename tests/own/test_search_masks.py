@@ -40,19 +40,19 @@ class Loop:
 
 def test_the_planted_mask_wins_and_is_confirmed_beside_the_known_strategies():
     loop = Loop()
-    found = search_masks(loop, UNITS, **{**SETTINGS, "trials": 30})
-    assert "2" in found.choice.mask
-    assert len(found.choice.mask) <= 2
-    assert found.choice.units == tuple(unit for unit in UNITS if unit.name in found.choice.mask)
-    table = found.confirmed.set_index("origin")
+    masks = search_masks(loop, UNITS, **{**SETTINGS, "trials": 30})
+    assert "2" in masks.choice.mask
+    assert len(masks.choice.mask) <= 2
+    assert masks.choice.units == tuple(unit for unit in UNITS if unit.name in masks.choice.mask)
+    table = masks.confirmed.set_index("origin")
     assert {"full", "head"} <= set(table.index)
-    assert found.confirmed["mean"].iloc[0] >= found.confirmed["mean"].max()
-    assert (found.confirmed["seeds"] == 2).all()
-    assert found.choice.seed in (1, 2)
-    assert found.trials["origin"].tolist()[:2] == ["full", "head"]
-    optimism = found.confirmed["searched"] - found.confirmed["mean"]
-    np.testing.assert_allclose(found.confirmed["optimism"], optimism)
-    assert "auc_worst" in found._repr_html_()
+    assert masks.confirmed["mean"].iloc[0] >= masks.confirmed["mean"].max()
+    assert (masks.confirmed["seeds"] == 2).all()
+    assert masks.choice.seed in (1, 2)
+    assert masks.trials["origin"].tolist()[:2] == ["full", "head"]
+    optimism = masks.confirmed["searched"] - masks.confirmed["mean"]
+    np.testing.assert_allclose(masks.confirmed["optimism"], optimism)
+    assert "auc_worst" in masks._repr_html_()
 
 
 def test_what_falls_behind_is_stopped_and_closed():
@@ -96,7 +96,7 @@ def test_methods_and_several_classes():
         yield np.eye(3)[labels] * 0.8 + 0.2 / 3
 
     groups = np.repeat(["a", "b"], 15)
-    found = search_masks(
+    masks = search_masks(
         train,
         UNITS,
         y_true=labels,
@@ -106,7 +106,7 @@ def test_methods_and_several_classes():
         confirm=1,
     )
     assert seen == {"erm", "group-dro"}
-    assert found.confirmed["mean"].iloc[0] == 1
+    assert masks.confirmed["mean"].iloc[0] == 1
 
 
 def test_the_pessimistic_end_is_below_the_value():
@@ -133,9 +133,9 @@ def test_a_real_loop_tunes_what_the_choice_says():
         moved.append((not torch.equal(network[4].weight, fresh), "4" in choice.mask))
 
     units = units_of(own.make())
-    found = search_masks(train, units, confirm=1, stopping=False, **{**SETTINGS, "trials": 4})
-    assert all(one == other for one, other in moved)
-    assert isinstance(found.study, optuna.Study)
+    masks = search_masks(train, units, confirm=1, stopping=False, **{**SETTINGS, "trials": 4})
+    assert all(item == other for item, other in moved)
+    assert isinstance(masks.study, optuna.Study)
 
 
 def yields(scores):
@@ -166,6 +166,6 @@ def yields(scores):
     ],
 )
 def test_refusals(train, more, text):
-    given = {"units": UNITS, **SETTINGS, **more}
+    inputs = {"units": UNITS, **SETTINGS, **more}
     with pytest.raises(EvenhandError, match=f"(?s){text}"):
-        search_masks(train, given.pop("units"), **given)
+        search_masks(train, inputs.pop("units"), **inputs)

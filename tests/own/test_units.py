@@ -25,10 +25,10 @@ def state(module):
     return (
         {name: value.clone() for name, value in module.state_dict().items()},
         {name: p.requires_grad for name, p in module.named_parameters()},
-        {name: one.training for name, one in module.named_modules()},
+        {name: item.training for name, item in module.named_modules()},
         {
-            name: (dict(one._forward_hooks), dict(one._forward_pre_hooks), set(vars(one)))
-            for name, one in module.named_modules()
+            name: (dict(item._forward_hooks), dict(item._forward_pre_hooks), set(vars(item)))
+            for name, item in module.named_modules()
         },
     )
 

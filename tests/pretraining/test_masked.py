@@ -110,7 +110,7 @@ def test_mae_takes_vision_transformers_of_other_builds(backbone):
     images = torch.rand(4, 3, 32, 32, generator=rng())
     learner(*learner.draw(images, rng())).backward()
     weights = dict(learner.encoder.named_parameters())
-    taught = [name for name, one in weights.items() if one.grad is not None]
+    taught = [name for name, weight in weights.items() if weight.grad is not None]
     assert {name for name in weights if name.startswith("blocks")} <= set(taught)
 
 

@@ -64,7 +64,7 @@ def test_nt_xent_of_a_lower_temperature_weighs_the_likest_views_more():
 
 def test_vicreg_has_the_scaling_of_the_authors_code_not_of_the_equations():
     first, second = torch.randn(2, 12, 6, generator=torch.Generator().manual_seed(0)).double()
-    one, other = first.numpy(), second.numpy()
+    item, other = first.numpy(), second.numpy()
 
     def regular(views):
         spread = np.sqrt(views.var(axis=0, ddof=1) + 1e-4)
@@ -72,9 +72,9 @@ def test_vicreg_has_the_scaling_of_the_authors_code_not_of_the_equations():
         apart = (covariance**2).sum() - (np.diag(covariance) ** 2).sum()
         return np.maximum(0, 1 - spread).mean(), apart / views.shape[1]
 
-    (v, c), (v_other, c_other) = regular(one), regular(other)
-    code = 25 * ((one - other) ** 2).mean() + 25 * (v + v_other) / 2 + c + c_other
-    equations = 25 * ((one - other) ** 2).sum(axis=1).mean() + 25 * (v + v_other) + c + c_other
+    (v, c), (v_other, c_other) = regular(item), regular(other)
+    code = 25 * ((item - other) ** 2).mean() + 25 * (v + v_other) / 2 + c + c_other
+    equations = 25 * ((item - other) ** 2).sum(axis=1).mean() + 25 * (v + v_other) + c + c_other
     assert vicreg(first, second).item() == pytest.approx(code, rel=1e-6)
     assert abs(equations - code) > 1
 

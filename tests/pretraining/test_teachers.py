@@ -119,7 +119,7 @@ def test_the_loss_of_simsiam_is_that_of_the_paper():
 
 
 def test_simsiam_stops_the_gradient_of_what_is_predicted():
-    p1, p2, z1, z2 = (one.requires_grad_() for one in drawn(4, 7, 5).clone().unbind())
+    p1, p2, z1, z2 = (item.requires_grad_() for item in drawn(4, 7, 5).clone().unbind())
     simsiam_loss((p1, p2), (z1, z2)).backward()
     assert z1.grad is None
     assert z2.grad is None

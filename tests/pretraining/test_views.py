@@ -50,7 +50,7 @@ def test_views_depend_on_the_seed_alone(view):
 def test_each_sample_is_drawn_on_its_own(view):
     batch = samples(view)[:1].expand(COUNT, *samples(view).shape[1:])
     views = view(batch, seeded())
-    assert len({tuple(one.flatten().nan_to_num(9).tolist()) for one in views}) > 0.98 * COUNT
+    assert len({tuple(item.flatten().nan_to_num(9).tolist()) for item in views}) > 0.98 * COUNT
 
 
 def test_a_value_that_was_not_observed_is_never_made_up():

@@ -231,9 +231,9 @@ def jacobians(network: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, Ten
         return functional_call(network, own, (x[None],))[0]
 
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        found = [jacrev(logits)(parameters, x) for x in inputs]
+        result = [jacrev(logits)(parameters, x) for x in inputs]
         values = torch.stack([logits(parameters, x) for x in inputs]).detach()
-    return values, {name: torch.stack([one[name] for one in found]) for name in parameters}
+    return values, {name: torch.stack([item[name] for item in result]) for name in parameters}
 
 
 def exact_ggn(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
@@ -242,8 +242,8 @@ def exact_ggn(network: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     p = logits.softmax(1)
     spread = torch.diag_embed(p) - p[:, :, None] * p[:, None]  # (n, C, C)
     return {
-        name: torch.einsum("nc...,ncd,nd...->n...", of, spread, of).mean(0)
-        for name, of in jacobian.items()
+        name: torch.einsum("nc...,ncd,nd...->n...", values, spread, values).mean(0)
+        for name, values in jacobian.items()
     }
 
 
@@ -252,8 +252,8 @@ def exact_fisher(network: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str
     logits, jacobian = jacobians(network, inputs)
     residual = logits.softmax(1) - torch.nn.functional.one_hot(labels, CLASSES)
     return {
-        name: torch.einsum("nc...,nc->n...", of, residual).square().mean(0)
-        for name, of in jacobian.items()
+        name: torch.einsum("nc...,nc->n...", values, residual).square().mean(0)
+        for name, values in jacobian.items()
     }
 
 

@@ -48,38 +48,38 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("batches", [1, 2])
 def test_ggn_is_the_diagonal_of_jsj(name, batches):
     network, inputs, labels = make(name)
-    found = curvature("ggn", network, inputs, labels, batches=batches)
+    result = curvature("ggn", network, inputs, labels, batches=batches)
     for group, rows in GROUPS.items():
-        assert_equal(found[group], exact_ggn(network, inputs[rows]))
+        assert_equal(result[group], exact_ggn(network, inputs[rows]))
 
 
 @pytest.mark.parametrize("name", PARTLY)
 def test_layers_that_see_windows_or_are_not_called(name):
     network, inputs, labels = make(name)
     names = [
-        one for one, _ in network.named_parameters()
-        if not one.endswith(("_table", "q_bias", "v_bias"))
+        item for item, _ in network.named_parameters()
+        if not item.endswith(("_table", "q_bias", "v_bias"))
     ]  # fmt: skip
-    found = curvature("ggn", network, inputs, labels, names=names)
+    result = curvature("ggn", network, inputs, labels, names=names)
     for group, rows in GROUPS.items():
         exact = exact_ggn(network, inputs[rows])
-        assert_equal(found[group], {one: exact[one] for one in names})
+        assert_equal(result[group], {item: exact[item] for item in names})
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fisher_is_the_mean_squared_gradient(name):
     network, inputs, labels = make(name)
-    found = curvature("fisher", network, inputs, labels)
+    result = curvature("fisher", network, inputs, labels)
     for group, rows in GROUPS.items():
-        assert_equal(found[group], exact_fisher(network, inputs[rows], labels[rows]))
+        assert_equal(result[group], exact_fisher(network, inputs[rows], labels[rows]))
 
 
 def test_ggn_is_the_hessian_where_the_network_is_piecewise_linear():
     network, inputs, labels = make("residual")
-    found = curvature("ggn", network, inputs, labels)
+    result = curvature("ggn", network, inputs, labels)
     for group, rows in GROUPS.items():
         exact = hessian(network, inputs[rows], labels[rows]).diagonal()
-        assert_equal(found[group], by_name(network, exact))
+        assert_equal(result[group], by_name(network, exact))
 
 
 def test_the_factor_of_the_softmax_is_exact_even_where_probabilities_are_tiny():
@@ -98,8 +98,8 @@ def error(samples, draws, seed):
         inputs[:1].expand(samples, -1), labels[:1].expand(samples), {"a": slice(0, samples)}
     )
     run = find_estimator("ggn-mc")(draws, torch.Generator().manual_seed(seed))
-    found = run(network, [batch], exact)["a"]
-    return sum(float((found[name] - value).square().sum()) for name, value in exact.items())
+    result = run(network, [batch], exact)["a"]
+    return sum(float((result[name] - value).square().sum()) for name, value in exact.items())
 
 
 def test_monte_carlo_comes_closer_as_the_root_of_the_draws():
@@ -115,12 +115,12 @@ def test_monte_carlo_comes_closer_as_the_root_of_the_draws():
 def test_hutchinson_is_the_hessians_diagonal_within_its_own_error(name):
     network, inputs, labels = make(name)
     draws = 300
-    found = curvature("hutchinson", network, inputs, labels, draws=draws)
+    result = curvature("hutchinson", network, inputs, labels, draws=draws)
     for group, rows in GROUPS.items():
         whole = hessian(network, inputs[rows], labels[rows])
         beside = (whole.square().sum(1) - whole.diagonal().square()).clamp(min=0).sqrt()
         exact, spread = by_name(network, whole.diagonal()), by_name(network, beside)
-        for own, value in found[group].items():
+        for own, value in result[group].items():
             assert ((value - exact[own]).abs() <= 5 * spread[own] / draws**0.5 + 1e-9).all()
 
 
@@ -131,8 +131,8 @@ def test_the_model_is_left_as_it_was(estimator):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     curvature(estimator, network, inputs, labels, names=["conv1.weight", "conv2.bias"])
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
-    asked = {name: p.requires_grad for name, p in network.named_parameters()}
-    assert asked == {name: name != "conv1.weight" for name in asked}
+    request = {name: p.requires_grad for name, p in network.named_parameters()}
+    assert request == {name: name != "conv1.weight" for name in request}
     assert all(p.grad is None for p in network.parameters())
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -140,8 +140,8 @@ def test_the_model_is_left_as_it_was(estimator):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_only_what_is_asked_for(estimator):
     network, inputs, labels = make("residual")
-    found = curvature(estimator, network, inputs, labels, names=["conv2.weight"])
-    assert {group: list(of) for group, of in found.items()} == {
+    result = curvature(estimator, network, inputs, labels, names=["conv2.weight"])
+    assert {group: list(values) for group, values in result.items()} == {
         group: ["conv2.weight"] for group in GROUPS
     }
 
@@ -150,17 +150,17 @@ def test_only_what_is_asked_for(estimator):
 @pytest.mark.parametrize("names", [None, ["aside.weight"]], ids=["all", "aside"])
 def test_a_layer_that_does_not_reach_the_loss_has_no_curvature(estimator, names):
     inputs, labels = torch.randn(SAMPLES, 4), torch.zeros(SAMPLES, dtype=torch.long)
-    found = curvature(estimator, Aside().requires_grad_(False), inputs, labels, names=names)
-    assert list(found) == list(GROUPS)
-    for of in found.values():
-        assert not of["aside.weight"].any()
-        assert names or (of["aside.bias"].shape == (4,) and of["head.weight"].any())
+    result = curvature(estimator, Aside().requires_grad_(False), inputs, labels, names=names)
+    assert list(result) == list(GROUPS)
+    for values in result.values():
+        assert not values["aside.weight"].any()
+        assert names or (values["aside.bias"].shape == (4,) and values["head.weight"].any())
 
 
 def test_shared_weights_that_are_not_asked_for_do_no_harm():
     inputs, labels = torch.randn(SAMPLES, 4), torch.zeros(SAMPLES, dtype=torch.long)
-    found = curvature("ggn", Tied(), inputs, labels, names=["head.weight"])
-    assert found["a"]["head.weight"].any()
+    result = curvature("ggn", Tied(), inputs, labels, names=["head.weight"])
+    assert result["a"]["head.weight"].any()
 
 
 class Scaled(nn.Linear):

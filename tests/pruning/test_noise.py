@@ -35,9 +35,9 @@ def test_hutchinson_says_how_noisy_it_is(caplog):
     with caplog.at_level(logging.WARNING):
         curvature("hutchinson", network, inputs, labels, draws=6)
         curvature("hutchinson", network, inputs, labels, draws=1)
-    several, one = (record.message for record in caplog.records)
+    several, item = (record.message for record in caplog.records)
     assert "two halves of its 6 draws correlate by" in several
     assert "(a)" in several
     assert "(b)" in several
     assert "draws would bring two estimates to 0.8" in several
-    assert "one draw says nothing of its own noise" in one
+    assert "one draw says nothing of its own noise" in item

@@ -58,7 +58,7 @@ def test_the_smallest_go_and_what_is_gone_stays_gone(data):
     twice = prune_smallest(reverse, once, second)
     assert count_kept(once) == len(values) - first
     assert count_kept(twice) == len(values) - first - second
-    flat, kept = (torch.cat([of[name] for name in parts]).numpy() for of in (parts, once))
+    flat, kept = (torch.cat([values[name] for name in parts]).numpy() for values in (parts, once))
     assert not kept.any() or kept.all() or flat[~kept].max() <= flat[kept].min()
     assert not any((twice[name] & ~once[name]).any() for name in parts)
 
@@ -66,9 +66,9 @@ def test_the_smallest_go_and_what_is_gone_stays_gone(data):
 def test_beta_0_is_optimal_brain_damage_on_the_unprivileged():
     theta = {"w": torch.randn(50)}
     h = {group: {"w": torch.rand(50)} for group in ("u", "p", "q")}
-    found = saliency(theta, h, "u", {"p": 0.0, "q": 0.0})["w"]
-    torch.testing.assert_close(found, theta["w"] ** 2 * h["u"]["w"] / 2)
-    torch.testing.assert_close(found, error_change(theta, h["u"])["w"])
+    result = saliency(theta, h, "u", {"p": 0.0, "q": 0.0})["w"]
+    torch.testing.assert_close(result, theta["w"] ** 2 * h["u"]["w"] / 2)
+    torch.testing.assert_close(result, error_change(theta, h["u"])["w"])
     torch.testing.assert_close(
         saliency(theta, h, "u", {"p": 0.5, "q": 0.25})["w"],
         theta["w"] ** 2 * (h["u"]["w"] - 0.5 * h["p"]["w"] - 0.25 * h["q"]["w"]) / 2,
@@ -125,9 +125,9 @@ def test_masks_on_disk(tmp_path):
         6,
     )
     save_mask(tmp_path / "mask.safetensors", kept)
-    found = load_mask(tmp_path / "mask.safetensors")
-    assert found.keys() == kept.keys()
-    assert all(torch.equal(found[name], kept[name]) for name in kept)
+    mask = load_mask(tmp_path / "mask.safetensors")
+    assert mask.keys() == kept.keys()
+    assert all(torch.equal(mask[name], kept[name]) for name in kept)
 
 
 def test_every_parameter_is_of_one_kind():

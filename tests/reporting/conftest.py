@@ -99,10 +99,10 @@ def audit(make_report: Callable[..., Report]) -> Report:
 def tuned(make_report: Callable[..., Report]) -> Report:
     """Everything that a report can show."""
     rows = [
-        one
+        item
         for model, shift in (("fairtune", 0.0), ("full", -0.06), ("head", -0.02))
         for split in ("test", "val", "train")
-        for one in of_age("auc", 0.78 + shift, 0.86 + shift, model=model, split=split)
+        for item in of_age("auc", 0.78 + shift, 0.86 + shift, model=model, split=split)
     ]
     paired = (("full", 0.06, 0.02, 0.1, 0.004), ("head", 0.02, -0.03, 0.07, 0.61))
     for other, by, low, high, p in paired:

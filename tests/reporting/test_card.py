@@ -24,10 +24,10 @@ RECORD = make_record(**ENTRIES)
 
 def test_front_matter_is_yaml_with_the_overall_results(audit: Report) -> None:
     _, front, body = model_card(RECORD, audit.rows, "model").split("---\n", 2)
-    known = yaml.safe_load(front)
-    assert known["library_name"] == "evenhand"
-    assert known["datasets"] == ["predictions"]
-    (result,) = known["model-index"][0]["results"]
+    expected = yaml.safe_load(front)
+    assert expected["library_name"] == "evenhand"
+    assert expected["datasets"] == ["predictions"]
+    (result,) = expected["model-index"][0]["results"]
     assert {"type": "auc", "name": "AUC", "value": 0.777} in result["metrics"]
     assert body.lstrip().startswith("# model")
 
@@ -37,8 +37,8 @@ def test_a_file_keeps_its_name_where_a_job_of_ours_calls_a_model_so(
 ) -> None:
     rows = make_report(make_rows("auc", 0.71, 0.83, model="before")).rows
     assert "# The unpruned model\n" in model_card(RECORD, rows, "before")
-    given = make_record(settings=AuditSettings(inputs=(Path("mine/before.csv"),)), **ENTRIES)
-    assert "# before\n" in model_card(given, rows, "before")
+    record = make_record(settings=AuditSettings(inputs=(Path("mine/before.csv"),)), **ENTRIES)
+    assert "# before\n" in model_card(record, rows, "before")
 
 
 def test_the_card_says_how_the_model_was_trained(audit: Report) -> None:

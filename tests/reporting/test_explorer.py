@@ -37,16 +37,16 @@ def made(threshold: float = 0.371) -> Explorer:
 @pytest.mark.parametrize("threshold", [0.0, 0.371, 0.5, 0.77])
 def test_counts_give_what_is_measured(threshold: float) -> None:
     rows, groups, _ = samples(threshold)
-    found = made(threshold)
-    assert found.thresholds[found.start] == threshold
+    result = made(threshold)
+    assert result.thresholds[result.start] == threshold
     plan = Plan(METRICS, ("gap",), bootstrap=None)
     table = measure(rows, groups, plan, rng=np.random.default_rng(0))
     values = table.set_index(["group", "metric"])["value"]
-    for counts in found.tables[0].counts:
+    for counts in result.tables[0].counts:
         group = "*" if counts.name == "everyone" else counts.name
         expected = [values[group, metric] for metric in METRICS]
-        assert counts.rates(found.start) == pytest.approx(expected, rel=1e-12, nan_ok=True)
-    name, gaps = found.tables[0].rows[-1]
+        assert counts.rates(result.start) == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    name, gaps = result.tables[0].rows[-1]
     assert name == "Gap"
     assert gaps[0] == f"{100 * values['*', 'sensitivity_gap']:.1f}\N{NO-BREAK SPACE}points"
 
@@ -55,10 +55,10 @@ def test_what_is_not_compared_takes_no_part_and_an_undefined_group_makes_the_gap
     None
 ):
     rows = scored([1, 0, 1, 0], [0.9, 0.1, 0.2, 0.3])
-    found = explorer(rows, {"a": groups_of(["x", "x", "y", "y"])}, {"a": ("x",)})
-    assert found.tables[0].rows[-1] == ("Gap", ("undefined",) * 4)  # one group alone
-    found = explorer(rows, {"a": groups_of(["x", "x", "x", "y"])}, {"a": ("x", "y")})
-    assert found.tables[0].rows[-1][1][:2] == ("undefined", "0.0\N{NO-BREAK SPACE}points")
+    result = explorer(rows, {"a": groups_of(["x", "x", "y", "y"])}, {"a": ("x",)})
+    assert result.tables[0].rows[-1] == ("Gap", ("undefined",) * 4)  # one group alone
+    result = explorer(rows, {"a": groups_of(["x", "x", "x", "y"])}, {"a": ("x", "y")})
+    assert result.tables[0].rows[-1][1][:2] == ("undefined", "0.0\N{NO-BREAK SPACE}points")
 
 
 def page(make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]) -> str:
@@ -122,12 +122,15 @@ def test_script_shows_the_numbers_that_python_shows(
     assert shown
     *lines, hidden = html.unescape(shown[1]).splitlines()
     assert hidden == "hidden false, other moved false"
-    found = made()
+    result = made()
     expected = [
         "|".join(
-            [f"{threshold:g}", *(c for _, row in cells(found.tables[0].counts, at) for c in row)]
+            [
+                f"{threshold:g}",
+                *(c for _, row in cells(result.tables[0].counts, place) for c in row),
+            ]
         )
-        for at, threshold in enumerate(found.thresholds)
+        for place, threshold in enumerate(result.thresholds)
     ]
     assert len(expected) == 102
     assert lines == expected

@@ -19,27 +19,27 @@ def groups(**values: float | None) -> list[Estimate]:
 
 def test_worst_is_lowest_or_highest_as_the_metric_has_it() -> None:
     rows = groups(a=0.7, b=0.9, c=0.8)
-    found = extremes(rows, "auc")
-    assert found
-    assert (found.worst.group, found.best.group, found.groups) == ("a", "b", 3)
-    found = extremes([replace(row, base="log_loss") for row in rows], "log_loss")
-    assert found
-    assert (found.worst.group, found.best.group) == ("b", "a")
+    result = extremes(rows, "auc")
+    assert result
+    assert (result.worst.group, result.best.group, result.groups) == ("a", "b", 3)
+    result = extremes([replace(row, base="log_loss") for row in rows], "log_loss")
+    assert result
+    assert (result.worst.group, result.best.group) == ("b", "a")
 
 
 def test_unknown_and_undefined_groups_take_no_part() -> None:
-    found = extremes(groups(a=0.7, unknown=0.1, b=0.9, c=None), "auc")
-    assert found
-    assert (found.worst.group, found.groups) == ("a", 2)
+    result = extremes(groups(a=0.7, unknown=0.1, b=0.9, c=None), "auc")
+    assert result
+    assert (result.worst.group, result.groups) == ("a", 2)
     assert extremes(groups(a=0.7, unknown=0.1, c=None), "auc") is None
 
 
 def test_a_group_that_the_measurement_excluded_is_not_the_worst() -> None:
     left_out, *others = groups(excluded=0.2, a=0.7, b=0.9)
     left_out = replace(left_out, compared=False)
-    found = extremes([left_out, *others], "auc")
-    assert found
-    assert (found.worst.group, found.groups) == ("a", 2)
+    result = extremes([left_out, *others], "auc")
+    assert result
+    assert (result.worst.group, result.groups) == ("a", 2)
     assert extremes([left_out, others[0]], "auc") is None
 
 
@@ -64,15 +64,15 @@ def test_apart_is_judged_by_the_corrected_p_value(
     """An interval clear of 0 is no claim, nor is anything that is only approximate."""
     gap = replace(ROW, group="*", base="auc", aggregate="gap", value=0.2, low=0.1, high=0.3)
     gap = replace(gap, p_adjusted=p, approximate=approximate)
-    found = extremes([*groups(a=0.7, b=0.9), gap], "auc")
-    assert found
-    assert found.apart is apart
+    result = extremes([*groups(a=0.7, b=0.9), gap], "auc")
+    assert result
+    assert result.apart is apart
 
 
 def test_without_a_gap_nothing_is_apart() -> None:
-    found = extremes(groups(a=0.7, b=0.9), "auc")
-    assert found
-    assert not found.apart
+    result = extremes(groups(a=0.7, b=0.9), "auc")
+    assert result
+    assert not result.apart
 
 
 def test_unknown_in_any_part_of_an_intersection() -> None:

@@ -116,11 +116,11 @@ def test_curves_and_the_explorer_take_the_largest_groups(measured):
     rows = samples.take(np.arange(len(group)))
     largest = pd.Series(group).value_counts().index
     table = explorer(rows, {"site": sized}, {"site": sized.levels}).tables[0]
-    assert {one.name for one in table.counts} <= {"everyone", *largest[: DRAWN + 1]}
+    assert {count.name for count in table.counts} <= {"everyone", *largest[: DRAWN + 1]}
     assert len(table.counts) == 1 + DRAWN
     assert "groups the 20 with most samples are shown" in table.left_out
     (view,) = score_views(rows, {"site": sized}, "positive")
-    assert {one.name for one in view.distributions} <= set(largest[:9])
+    assert {distribution.name for distribution in view.distributions} <= set(largest[:9])
 
 
 def test_the_page_of_many_groups_is_a_page(measured):
@@ -133,8 +133,8 @@ def test_rows_are_looked_up_without_a_scan(measured, monkeypatch):
     """A lookup by fields that were asked for before touches no row but those that it returns."""
     rows = estimates(measured[2])
     wanted = {"group": "g03", "metric": "auc"}
-    found = find(rows, **wanted)
-    assert found == tuple(r for r in rows if r.group == "g03" and r.metric == "auc") != ()
+    result = find(rows, **wanted)
+    assert result == tuple(r for r in rows if r.group == "g03" and r.metric == "auc") != ()
     monkeypatch.setattr(Estimates, "__iter__", None)
     assert find(rows, group="g04", metric="auc")[0].group == "g04"
     assert len(find(rows, group="nobody", metric="auc")) == 0

@@ -19,12 +19,12 @@ ROW = Estimate(
 def test_facts_become_tables_and_none_is_lost() -> None:
     settings = SimilaritySettings(runs=(Path("a"), Path("b")))
     entries = {"seconds": {"search": 75}, "extra": {"a": 1, "b": [2, 3]}, "notes": ()}
-    run, given, time = fact_tables(make_record("similarity", settings, **entries))
+    run, inputs, time = fact_tables(make_record("similarity", settings, **entries))
     about = ("job", "seed", "fingerprint", "schema", "models", "notes", "extra.a", "extra.b")
     assert tuple(name for name, _ in run.rows) == about
     assert run.rows[-1] == ("extra.b", "2, 3")
-    assert (given.title, [name for name, _ in given.rows]) == ("Settings", [*settings.kept()])
-    assert {("bandwidth", "1.0"), ("data", "none"), ("layer", "none")} <= {*given.rows}
+    assert (inputs.title, [name for name, _ in inputs.rows]) == ("Settings", [*settings.kept()])
+    assert {("bandwidth", "1.0"), ("data", "none"), ("layer", "none")} <= {*inputs.rows}
     assert (time.title, time.rows) == ("Time", (("search", "1 min 15 s"),))
 
 

@@ -156,8 +156,8 @@ def test_every_fit_of_the_choice_is_shown_and_their_mean() -> None:
     (view,) = search_views(Search(trials(), [find_target("auc")], [studied(study)]))
     columns = ("auc, validation", "auc, test", "AUC of everyone, test", "AUC of age: 60+, test")
     assert view.findings.fit_columns == columns
-    told = [(row.name, row.delivered, row.cells) for row in view.findings.fits]
-    assert told == [
+    text = [(row.name, row.delivered, row.cells) for row in view.findings.fits]
+    assert text == [
         ("seed 1", False, ("0.700", "0.600", "0.800", "undefined")),
         ("seed 2", True, ("0.900", "0.800", "0.800", "undefined")),
         ("mean", False, ("0.800", "0.700", "0.800", "undefined")),

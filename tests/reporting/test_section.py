@@ -18,9 +18,9 @@ def test_a_registered_section_is_on_its_page_in_its_place(audit: Report, monkeyp
     def notes(report: Report) -> Part | None:
         return Part(sentences=tuple(report.notes)) if report.notes else None
 
-    assert "part" not in [one.name for one in sections_of("report", audit)]
+    assert "part" not in [item.name for item in sections_of("report", audit)]
     noted = replace(audit, notes=["Only one scanner."])
-    names = [one.name for one in sections_of("report", noted)]
+    names = [item.name for item in sections_of("report", noted)]
     assert names.index("part") == names.index("groups") + 1
     page = render(noted)
     assert '<li><a href="#part">Notes on model</a></li>' in page

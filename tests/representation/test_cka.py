@@ -23,8 +23,8 @@ def models(seed: int, n: int = 60, noise: float = 1.0) -> tuple[np.ndarray, np.n
 
 def layers(kernel: str, *features: np.ndarray) -> list[Layer]:
     if kernel == "linear":
-        return [Layer(one) for one in features]
-    return [rbf_layer(one, 1.0, np.random.default_rng(0)) for one in features]
+        return [Layer(feature) for feature in features]
+    return [rbf_layer(feature, 1.0, np.random.default_rng(0)) for feature in features]
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -41,12 +41,12 @@ def test_it_does_not_see_rotation_scale_or_place(kernel, seed, scale, move):
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_it_is_symmetric_and_one_with_itself(kernel):
     first, second = layers(kernel, *models(0))
-    one, other = cka([first, second], [second], ROWS), cka([second], [first, second], ROWS)
-    np.testing.assert_allclose(one.value, other.value.T)
-    np.testing.assert_allclose(one.influence, other.influence.transpose(0, 2, 1))
-    assert one.value[1, 0] == pytest.approx(1)
-    assert one.error[1, 0] == pytest.approx(0, abs=1e-9)
-    assert 0.2 < one.value[0, 0] < 0.95
+    item, other = cka([first, second], [second], ROWS), cka([second], [first, second], ROWS)
+    np.testing.assert_allclose(item.value, other.value.T)
+    np.testing.assert_allclose(item.influence, other.influence.transpose(0, 2, 1))
+    assert item.value[1, 0] == pytest.approx(1)
+    assert item.error[1, 0] == pytest.approx(0, abs=1e-9)
+    assert 0.2 < item.value[0, 0] < 0.95
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -55,7 +55,7 @@ def test_influence_is_what_leaving_a_patient_out_does(kernel):
     dealt = batches(np.arange(60), 20, np.random.default_rng(0))
     whole = cka([first], [second], dealt)
     batch, patient = dealt[1], dealt[1, 4]
-    without = [row_terms([first], [second], at) for at in (dealt[0], dealt[2])]
+    without = [row_terms([first], [second], place) for place in (dealt[0], dealt[2])]
     without.append(row_terms([first], [second], batch[batch != patient]))
     mean = [
         np.mean([hsic(getattr(terms, name)) for terms in without])
@@ -86,17 +86,17 @@ def test_batches_estimate_what_all_rows_do():
 
 def test_who_is_in_no_batch_has_no_influence():
     x, y = models(0)
-    found = cka([Layer(x)], [Layer(y)], np.arange(10, 30)[None])
-    assert not found.influence[:10].any()
-    assert found.influence[10:30].all()
-    assert not found.influence[30:].any()
+    result = cka([Layer(x)], [Layer(y)], np.arange(10, 30)[None])
+    assert not result.influence[:10].any()
+    assert result.influence[10:30].all()
+    assert not result.influence[30:].any()
 
 
 def test_a_layer_that_does_not_vary_has_no_similarity():
     x, _ = models(0)
-    found = cka([Layer(np.ones((60, 4)))], [Layer(x)], ROWS)
-    assert np.isnan(found.value).all()
-    assert np.isnan(found.error).all()
+    result = cka([Layer(np.ones((60, 4)))], [Layer(x)], ROWS)
+    assert np.isnan(result.value).all()
+    assert np.isnan(result.error).all()
 
 
 @pytest.mark.slow
@@ -108,8 +108,8 @@ def test_intervals_cover_the_truth(n, width, noise):
 
     def draw(size: int) -> tuple[list[Layer], list[Layer]]:
         shared = rng.standard_normal((size, 5))
-        one, two = (shared @ m + noise * rng.standard_normal((size, width)) for m in mix)
-        return [Layer(one)], [Layer(two)]
+        first, two = (shared @ m + noise * rng.standard_normal((size, width)) for m in mix)
+        return [Layer(first)], [Layer(two)]
 
     truth = cka(*draw(6000), batches(np.arange(6000), 500, rng)).value[0, 0]
     ends = [cka(*draw(n), np.arange(n)[None]).interval(0.95) for _ in range(400)]

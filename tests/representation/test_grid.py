@@ -100,8 +100,8 @@ def test_the_ratio_of_one_pair_of_models_is_that_of_similarity():
         Jackknifed(np.full(4, value), 1e-3 * rng.normal(size=(2000, 4))) for value in (0.6, 0.2)
     ]
     single = [
-        Sizes(one.value[None, None], one.influence[:, None, None], np.zeros((1, 1, 1)))
-        for one in map(absolute_mean, numbers)
+        Sizes(mean.value[None, None], mean.influence[:, None, None], np.zeros((1, 1, 1)))
+        for mean in map(absolute_mean, numbers)
     ]
     ratio = size_ratio_of(*single, LEVEL)
     expected = size_ratio(*numbers, LEVEL, rng)

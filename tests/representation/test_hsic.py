@@ -39,13 +39,13 @@ def pair(seed: int, n: int = 7, widths: tuple[int, int] = (3, 4)) -> list[np.nda
 def test_it_is_the_mean_over_all_quadruples(bandwidth):
     x, y = pair(0)
     terms = row_terms([Layer(x, bandwidth)], [Layer(y, bandwidth)], np.arange(7))
-    for found, one, two in [
+    for result, item, two in [
         (terms.cross[:, 0, 0], x, y),
         (terms.first[:, 0], x, x),
         (terms.second[:, 0], y, y),
     ]:
-        expected = by_definition(gram(one, bandwidth), gram(two, bandwidth))
-        assert hsic(found) == pytest.approx(expected, rel=1e-9)
+        expected = by_definition(gram(item, bandwidth), gram(two, bandwidth))
+        assert hsic(result) == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.integers(0, 1000), st.booleans())
@@ -53,10 +53,10 @@ def test_without_a_row_it_is_what_the_other_rows_give(seed, wide):
     """With few features it goes by features, with many by n × n matrices."""
     x, y = pair(seed, n=12, widths=(30, 20) if wide else (1, 1))
     layers = [Layer(x)], [Layer(y)]
-    found = hsic_without(row_terms(*layers, np.arange(12)).cross)[:, 0, 0]
+    result = hsic_without(row_terms(*layers, np.arange(12)).cross)[:, 0, 0]
     for row in range(12):
         rest = np.delete(np.arange(12), row)
-        assert found[row] == pytest.approx(hsic(row_terms(*layers, rest).cross)[0, 0], rel=1e-7)
+        assert result[row] == pytest.approx(hsic(row_terms(*layers, rest).cross)[0, 0], rel=1e-7)
 
 
 @given(st.integers(0, 1000))
@@ -64,10 +64,10 @@ def test_features_and_matrices_give_the_same(seed):
     """Zeros beside the features change no product, and make matrices the cheaper way."""
     x, y = pair(seed, n=40, widths=(2, 3))
     padded = [Layer(np.hstack([rows, np.zeros((40, 200))])) for rows in (x, y)]
-    one = row_terms([Layer(x)], [Layer(y)], np.arange(40))
+    item = row_terms([Layer(x)], [Layer(y)], np.arange(40))
     two = row_terms(padded[:1], padded[1:], np.arange(40))
     for name in ("cross", "first", "second"):
-        np.testing.assert_allclose(getattr(one, name), getattr(two, name), rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(getattr(item, name), getattr(two, name), rtol=1e-8, atol=1e-8)
 
 
 def test_more_layers_on_either_side_change_nothing():
@@ -83,19 +83,19 @@ def test_more_layers_on_either_side_change_nothing():
 def test_independent_features_give_zero_on_average(kernel):
     """The biased estimator would give about .1 here."""
     rng = np.random.default_rng(0)
-    found = []
+    result = []
     for _ in range(400):
         x, y = rng.standard_normal((2, 20, 30))
         layers = [Layer(z) if kernel == "linear" else rbf_layer(z, 1.0, rng) for z in (x, y)]
         terms = row_terms(layers[:1], layers[1:], np.arange(20))
         own = np.sqrt(hsic(terms.first)[0] * hsic(terms.second)[0])
-        found.append(hsic(terms.cross)[0, 0] / own)
-    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(400)
+        result.append(hsic(terms.cross)[0, 0] / own)
+    assert abs(np.mean(result)) < 3 * np.std(result) / np.sqrt(400)
 
 
 def test_single_precision_is_enough():
     x, y = pair(3, n=300, widths=(500, 400))
-    at = np.arange(300)
-    single = row_terms([Layer(x.astype("f4"))], [Layer(y.astype("f4"))], at)
-    double = row_terms([Layer(x)], [Layer(y)], at)
+    place = np.arange(300)
+    single = row_terms([Layer(x.astype("f4"))], [Layer(y.astype("f4"))], place)
+    double = row_terms([Layer(x)], [Layer(y)], place)
     assert hsic(single.cross) == pytest.approx(hsic(double.cross), rel=1e-4)

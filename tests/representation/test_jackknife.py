@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evenhand.representation import Jackknifed, mean_size, size_ratio
+from evenhand.representation.jackknife import ratio_of
 
 
 def means(data: np.ndarray) -> Jackknifed:
@@ -18,15 +19,15 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def test_error_and_interval_of_means():
     data = rng().standard_normal((50, 3))
-    found = means(data)
-    np.testing.assert_allclose(found.error, data.std(axis=0, ddof=1) / np.sqrt(50))
-    low, high = found.interval(0.95)
-    np.testing.assert_allclose((high - low) / 2, 1.959964 * found.error)
+    result = means(data)
+    np.testing.assert_allclose(result.error, data.std(axis=0, ddof=1) / np.sqrt(50))
+    low, high = result.interval(0.95)
+    np.testing.assert_allclose((high - low) / 2, 1.959964 * result.error)
 
 
 def test_a_patient_on_both_sides_of_a_difference_counts_once():
-    found = means(rng().standard_normal((50, 3)))
-    assert not found.less(found).error.any()
+    result = means(rng().standard_normal((50, 3)))
+    assert not result.less(result).error.any()
 
 
 def test_the_size_of_nothing_holds_zero_and_of_something_does_not():
@@ -48,9 +49,9 @@ def test_the_ratio_covers_the_truth():
     generator, held = rng(), []
     for _ in range(400):
         base = generator.standard_normal((80, 1))
-        one = means(base + generator.standard_normal((80, 4)) + [3, -3, 3, -3])
+        item = means(base + generator.standard_normal((80, 4)) + [3, -3, 3, -3])
         other = means(base + generator.standard_normal((80, 4)) + [1, 1, -1, -1])
-        ratio = size_ratio(one, other, 0.95, generator)
+        ratio = size_ratio(item, other, 0.95, generator)
         held.append(ratio.low <= 3 <= ratio.high)
     assert 0.92 <= np.mean(held) <= 0.98
 
@@ -60,3 +61,14 @@ def test_no_ratio_is_told_over_numbers_whose_intervals_together_hold_0():
     other = Jackknifed(np.full((3, 3), 1.5), np.eye(9).reshape(9, 3, 3))
     assert mean_size(other, 0.95, np.random.default_rng(0)).low == 0
     assert size_ratio(other, other, 0.95, np.random.default_rng(0)) is None
+
+
+def test_a_ratio_of_numbers_that_move_together_is_certain():
+    """Fieller's interval by hand: twice a number over the number is 2 for any patients."""
+    influence = np.random.default_rng(0).normal(0, 0.01, 50)
+    below = Jackknifed(np.array(0.4), influence)
+    above = Jackknifed(2 * below.value, 2 * influence)
+    ratio = ratio_of(above, below, 1.96)
+    assert [ratio.value, ratio.low, ratio.high] == pytest.approx([2, 2, 2])
+    against = ratio_of(Jackknifed(above.value, -above.influence), below, 1.96)
+    assert against.low < 1.8 < 2.2 < against.high

@@ -35,11 +35,11 @@ def test_it_finds_the_layer_that_holds_the_group_apart():
     rng = np.random.default_rng(0)
     member, labels = drawn(rng)
     layers = models(rng, member, 0.95, labels)
-    found = group_test(layers, np.arange(N), member, labels, 499, rng)
-    assert found.p == pytest.approx(1 / 500)
-    assert found.p_adjusted[1, 1] == found.p
-    assert found.p_adjusted[0, 0] > 0.05
-    assert found.difference[1, 1] > 0.3
+    result = group_test(layers, np.arange(N), member, labels, 499, rng)
+    assert result.p == pytest.approx(1 / 500)
+    assert result.p_adjusted[1, 1] == result.p
+    assert result.p_adjusted[0, 0] > 0.05
+    assert result.difference[1, 1] > 0.3
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -48,10 +48,10 @@ def test_its_difference_is_that_of_the_two_groups_alone(kernel):
     member, labels = drawn(rng)
     layers = models(rng, member, 0.5, labels)
     if kernel == "rbf":
-        layers = tuple([rbf_layer(one.features, 0.7, rng) for one in side] for side in layers)
-    found = group_test(layers, np.arange(N), member, labels, 9, rng)
+        layers = tuple([rbf_layer(item.features, 0.7, rng) for item in side] for side in layers)
+    result = group_test(layers, np.arange(N), member, labels, 9, rng)
     inside, rest = (cka(*layers, np.flatnonzero(which)[None]).value for which in (member, ~member))
-    np.testing.assert_allclose(found.difference, inside - rest, atol=1e-9)
+    np.testing.assert_allclose(result.difference, inside - rest, atol=1e-9)
 
 
 def test_membership_is_permuted_among_like_labels():
@@ -78,12 +78,12 @@ def test_size_without_and_power_with_a_planted_difference():
     rng = np.random.default_rng(0)
 
     def rejected(planted: float, times: int) -> float:
-        found = []
+        result = []
         for _ in range(times):
             member, labels = drawn(rng)
             layers = models(rng, member, planted, labels)
-            found.append(group_test(layers, np.arange(N), member, labels, 99, rng).p <= 0.05)
-        return float(np.mean(found))
+            result.append(group_test(layers, np.arange(N), member, labels, 99, rng).p <= 0.05)
+        return float(np.mean(result))
 
     assert rejected(0.0, 400) <= 0.08
     assert rejected(0.6, 60) >= 0.8

@@ -47,8 +47,8 @@ def test_distinct_sorts_and_leaves_out_blanks_and_every_unknown():
 )
 def test_what_was_not_learnt_is_no_level(text):
     raw = pd.Series(["CATHOLIC", text, "NOT RELIGIOUS", "+", "Hindu?"], dtype="str")
-    known = ["+", "CATHOLIC", "Hindu?", "NOT RELIGIOUS"]
-    assert distinct("religion", "religion", raw).levels == tuple(known)
+    expected = ["+", "CATHOLIC", "Hindu?", "NOT RELIGIOUS"]
+    assert distinct("religion", "religion", raw).levels == tuple(expected)
     rule = named("language", "language", {"Catholic": ("catholic",)}, rest="other")
     levels = ["Catholic", UNKNOWN, "other", "other", "other"]
     assert rule.of(raw).tolist() == levels

@@ -171,9 +171,9 @@ def test_a_missing_extra_is_named_with_its_line(tmp_path, monkeypatch):
 def test_a_look_up_keeps_rows_and_leaves_unknown_keys_blank(tmp_path):
     table = pd.DataFrame({"id": ["a", "b", "a"]}, index=[2, 3, 5])
     other = pd.DataFrame({"id": ["a"], "sex": ["f"]}, index=[2])
-    found = look_up(table, "id", other, tmp_path, ("sex",))
-    assert found.index.tolist() == [2, 3, 5]
-    assert found["sex"].isna().tolist() == [False, True, False]
+    result = look_up(table, "id", other, tmp_path, ("sex",))
+    assert result.index.tolist() == [2, 3, 5]
+    assert result["sex"].isna().tolist() == [False, True, False]
 
 
 def test_a_look_up_takes_rows_that_say_the_same_once(tmp_path):
@@ -190,8 +190,8 @@ def test_a_look_up_in_a_table_with_repeated_keys_is_refused(tmp_path):
 
 def test_stacked_tables_name_file_and_row():
     table = pd.DataFrame({"id": ["a"]}, index=[2])
-    found = stacked({"od.csv": table, "os.csv": table})
-    assert found.index.tolist() == ["od.csv:2", "os.csv:2"]
+    result = stacked({"od.csv": table, "os.csv": table})
+    assert result.index.tolist() == ["od.csv:2", "os.csv:2"]
 
 
 def test_ids_that_a_float_cannot_hold_are_refused(tmp_path):

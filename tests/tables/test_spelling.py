@@ -49,8 +49,8 @@ def test_clean_text_is_clean_and_composed(text):
 def test_a_column_is_cleaned_as_its_values_are(values):
     column = pd.Series(values, dtype="str")
     wanted = [None if value is None else clean(value) for value in values]
-    found = [None if pd.isna(value) else value for value in clean_column(column)]
-    assert found == wanted
+    result = [None if pd.isna(value) else value for value in clean_column(column)]
+    assert result == wanted
 
 
 @pytest.mark.parametrize(

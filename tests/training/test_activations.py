@@ -42,13 +42,13 @@ def test_a_layer_is_a_row_of_means_over_its_places(images, backbone, count):
     model = network(backbone)
     names = layer_names(model.backbone)
     assert len(names) == count
-    found = activations(model, images, names, make_accelerator(CPU))
-    for name, rows in found.items():
+    result = activations(model, images, names, make_accelerator(CPU))
+    for name, rows in result.items():
         seen = []
         hook = model.backbone.get_submodule(name).register_forward_hook(
             lambda module, given, output, seen=seen: seen.append(output)
         )
-        pixels = np.stack([images.read(one) for one in images.table["sample_id"]])
+        pixels = np.stack([images.read(item) for item in images.table["sample_id"]])
         model.features(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255)
         hook.remove()
         (output,) = seen
@@ -69,20 +69,20 @@ def test_series_are_flat_and_without_dropout(series):
     model = build_model("conv1d", "none", model_inputs(series), series.classes, 0).train()
     names = layer_names(model.backbone)
     assert names == ("conv1", "conv2", "conv3")
-    one, two = (activations(model, series, names, make_accelerator(CPU)) for _ in range(2))
+    first, two = (activations(model, series, names, make_accelerator(CPU)) for _ in range(2))
     steps = len(series.read(series.table["sample_id"][0]))
-    assert [rows.shape[1] for rows in one.values()] == [steps * width for width in (32, 64, 96)]
-    assert all((one[name] == two[name]).all() for name in names)
+    assert [rows.shape[1] for rows in first.values()] == [steps * width for width in (32, 64, 96)]
+    assert all((first[name] == two[name]).all() for name in names)
 
 
 def test_convolutions_of_series_are_read_after_their_relu(series):
     model = build_model("conv1d", "none", model_inputs(series), series.classes, 0).eval()
-    found = activations(model, series, ("conv3",), make_accelerator(CPU))["conv3"]
-    assert found.min() == 0
-    raw = np.stack([series.read(one) for one in series.table["sample_id"]])
+    result = activations(model, series, ("conv3",), make_accelerator(CPU))["conv3"]
+    assert result.min() == 0
+    raw = np.stack([series.read(item) for item in series.table["sample_id"]])
     with torch.inference_mode():
         features = model.features(torch.from_numpy(raw).transpose(1, 2))
-    largest = found.reshape(len(found), 96, -1).max(axis=2)
+    largest = result.reshape(len(result), 96, -1).max(axis=2)
     np.testing.assert_allclose(largest, features.numpy(), atol=1e-5)
 
 

@@ -98,18 +98,18 @@ def test_cached_training_is_training_with_the_same_views(train, either, backbone
     anew, cached, again = fitted("anew", None), fitted("cached", either), fitted("cached", either)
     assert close(anew, cached)
     assert close(anew, again)
-    for one, other in zip(scores["anew"] * 2, scores["cached"], strict=True):
-        assert np.allclose(one, other, atol=1e-5)
+    for score, other in zip(scores["anew"] * 2, scores["cached"], strict=True):
+        assert np.allclose(score, other, atol=1e-5)
 
 
 def test_frozen_layers_run_once_for_each_view_and_never_again(train, either, splits):
     schedule = constant(frozenset({"blocks.3"}))
     n, val = len(splits.train), len(splits.val)
-    found = [
+    result = [
         blocks_run(train, schedule=schedule, cache=either, epochs=4, views=2) for _ in range(2)
     ]
     extra = 2 * 3  # the sample that a cut is tried on: the whole, the part below, their size
-    first, second = found
+    first, second = result
     assert first[0] <= 2 * n + val + extra
     assert second[0] <= extra
     assert first[3] >= 4 * (n + val)
@@ -201,8 +201,8 @@ def test_memory_is_bounded_and_the_rest_is_read_from_disk(tmp_path):
     for value in range(4):
         array(cache, str(value), value)
     for value in (0, 1, 2, 3, 2, 0):
-        found = cache.find(str(value)).take(np.array([3, 3, 9]))
-        assert torch.equal(found, torch.full((3, 25), float(value)))
+        result = cache.find(str(value)).take(np.array([3, 3, 9]))
+        assert torch.equal(result, torch.full((3, 25), float(value)))
     assert list(cache._held) == ["2", "0"]
     array(cache, "large", 7, rows=30)
     large = cache.find("large")
@@ -232,9 +232,9 @@ def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
     cache, find, taken = ActivationFiles(largest, tmp_path, GENEROUS), ActivationFiles.find, []
 
     def watched(self, name):
-        found = find(self, name)
-        taken.append((type(found.held), sum(one.nbytes for one in self._alive.values())))
-        return found
+        result = find(self, name)
+        taken.append((type(result.held), sum(item.nbytes for item in self._alive.values())))
+        return result
 
     monkeypatch.setattr(ActivationFiles, "find", watched)
     assert close(train(schedule=schedule, cache=cache), expected, atol=0)
@@ -252,14 +252,14 @@ def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monke
     train(cache=row, **deeper)
     size = next(tensor[0].nbytes for tensor in row._held.values())
     budget = int(size * (len(splits.val) + views * len(splits.train)))
-    cache, make_room, found = ActivationCache(budget), ActivationCache._make_room, []
+    cache, make_room, result = ActivationCache(budget), ActivationCache._make_room, []
     monkeypatch.setattr(
-        ActivationCache, "_make_room", lambda *given: found.append(make_room(*given))
+        ActivationCache, "_make_room", lambda *given: result.append(make_room(*given))
     )
     train(schedule=constant(frozenset({"blocks.2"})), cache=cache, **common)
     assert close(train(cache=cache, **deeper), expected)
-    assert len(found) >= 2 * (1 + int(views))
-    assert all(found)
+    assert len(result) >= 2 * (1 + int(views))
+    assert all(result)
     assert len(cache._held) >= 1 + int(views)
     counts = blocks_run(train, cache=cache, **deeper)
     assert counts[0] <= (4 - int(views)) * len(splits.train) + 6
@@ -335,9 +335,9 @@ def test_half_precision_survives_the_disk(tmp_path):
     cache = ActivationFiles(0, tmp_path, GENEROUS)
     values = torch.randn(6, 3).bfloat16()
     cache.make("half", 6, lambda: iter(values.split(4)))
-    found = cache.find("half")
-    assert isinstance(found, ActivationRows)
-    assert torch.equal(found.all(), values)
+    result = cache.find("half")
+    assert isinstance(result, ActivationRows)
+    assert torch.equal(result.all(), values)
 
 
 def test_half_precision_trains_alike(train, cache):

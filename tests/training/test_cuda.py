@@ -16,15 +16,15 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 
 def scores(train, backbone="test_vit", strategy="full", **changes) -> np.ndarray:
     """Return the scores of the validation rows after each epoch."""
-    found = []
+    result = []
 
     def on_epoch(epoch):
-        found.append(epoch.scores)
+        result.append(epoch.scores)
         return 0.0
 
     schedule = find_strategy(strategy)(small_model(backbone), 0)[1]
     train(backbone, schedule, on_epoch, **{"device": "cuda", **changes})
-    return np.stack(found)
+    return np.stack(result)
 
 
 @pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
@@ -49,8 +49,8 @@ def test_compiled_training_is_training(train):
 
 
 def test_the_same_seed_gives_nearly_the_same_in_half_precision(train):
-    one, other = (scores(train, precision="bf16") for _ in range(2))
-    assert np.allclose(one, other, atol=1e-2)
+    first, other = (scores(train, precision="bf16") for _ in range(2))
+    assert np.allclose(first, other, atol=1e-2)
 
 
 def test_what_was_trained_with_channels_last_is_saved_and_read(train, tmp_path):
@@ -58,4 +58,4 @@ def test_what_was_trained_with_channels_last_is_saved_and_read(train, tmp_path):
     save_model(tmp_path, model)
     again = load_model(tmp_path)
     pairs = zip(model.state_dict().values(), again.state_dict().values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
+    assert all(torch.equal(item, other) for item, other in pairs)

@@ -69,11 +69,11 @@ def test_two_processes_train_what_thaws_late_and_score_every_row(tmp_path):
     script.write_text(SCRIPT)
     done = launched(script, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    one, other = (read_predictions(tmp_path / f"{rank}.parquet").table for rank in (0, 1))
-    assert one.equals(other)
-    assert one["sample_id"].nunique() == len(one) == 61
-    assert np.isfinite(one["score"]).all()
-    assert one["score"].nunique() > 30
+    first, other = (read_predictions(tmp_path / f"{rank}.parquet").table for rank in (0, 1))
+    assert first.equals(other)
+    assert first["sample_id"].nunique() == len(first) == 61
+    assert np.isfinite(first["score"]).all()
+    assert first["score"].nunique() > 30
 
 
 @pytest.mark.slow
@@ -93,12 +93,14 @@ def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_pa
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("report: ") == 1
         assert done.stdout.count("everybody") == 2  # AUC and accuracy
-    one, two = (open_run(tmp_path / name) for name in ("one", "two"))
+    first, two = (open_run(tmp_path / name) for name in ("one", "two"))
     assert two.finished
-    assert {path.name for path in two.root.iterdir()} == {path.name for path in one.root.iterdir()}
-    scores = [read_predictions(run.predictions_file("full")).table["score"] for run in (one, two)]
+    assert {path.name for path in two.root.iterdir()} == {
+        path.name for path in first.root.iterdir()
+    }
+    scores = [read_predictions(run.predictions_file("full")).table["score"] for run in (first, two)]
     assert (
-        len(read_predictions(one.predictions_file("full")).table.query("split == 'train'")) % 16
+        len(read_predictions(first.predictions_file("full")).table.query("split == 'train'")) % 16
         == 0
     )
     np.testing.assert_allclose(*scores, atol=1e-5)
@@ -117,7 +119,7 @@ def test_two_processes_score_with_the_running_statistics_that_are_saved(tmp_path
     assert evenhand(*alone).status == 0
     paths = (next(open_run(tmp_path / name).root.rglob("*.parquet")) for name in ("two", "alone"))
     scores = [read_predictions(path).table.set_index("sample_id")["score"] for path in paths]
-    np.testing.assert_allclose(*(one.sort_index() for one in scores), atol=1e-5)
+    np.testing.assert_allclose(*(score.sort_index() for score in scores), atol=1e-5)
 
 
 def test_a_launcher_s_processes_do_no_other_job(tmp_path, monkeypatch):

@@ -122,22 +122,22 @@ def test_a_model_learns(train, splits):
 )
 def test_a_short_last_batch_joins_the_one_before(count, size, shares):
     processes = [SimpleNamespace(num_processes=len(shares), process_index=k) for k in range(2)]
-    found = [
+    result = [
         list(_batches(np.random.default_rng(0).permutation(count), size, process))
         for process in processes[: len(shares)]
     ]
-    assert [[len(batch) for batch in one] for one in found] == shares
-    assert sorted(np.concatenate([*map(np.concatenate, found)])) == list(range(count))
+    assert [[len(batch) for batch in item] for item in result] == shares
+    assert sorted(np.concatenate([*map(np.concatenate, result)])) == list(range(count))
 
 
 def test_batch_normalisation_never_meets_one_sample_alone(train, splits):
-    told: list[float] = []
+    text: list[float] = []
     train(
         "test_resnet",
-        on_epoch=lambda epoch: told.append(epoch.loss) or 0.0,
+        on_epoch=lambda epoch: text.append(epoch.loss) or 0.0,
         **{"epochs": 1, "batch_size": len(splits.train) - 1},
     )
-    assert math.isfinite(told[0])
+    assert math.isfinite(text[0])
 
 
 def test_the_learning_rate_rises_and_falls():
@@ -184,15 +184,15 @@ def test_without_patience_the_last_epoch_stays(train):
 
 def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(train, splits):
     """Of batches of 32 and 16, by a model that stands almost still."""
-    told: list[float] = []
+    text: list[float] = []
     model = train(
-        on_epoch=lambda epoch: told.append(epoch.loss) or 0.0,
+        on_epoch=lambda epoch: text.append(epoch.loss) or 0.0,
         **{"epochs": 1, "batch_size": 32, "lr": 1e-12, "augment": "none"},
     )
-    found = scores(model, BatchSource(splits.train, torch.device("cpu")), Accelerator(cpu=True))
-    own = found[np.arange(len(found)), splits.train.labels]
+    result = scores(model, BatchSource(splits.train, torch.device("cpu")), Accelerator(cpu=True))
+    own = result[np.arange(len(result)), splits.train.labels]
     assert len(own) == 48
-    assert told == [pytest.approx(-np.log(own).mean(), rel=1e-5)]
+    assert text == [pytest.approx(-np.log(own).mean(), rel=1e-5)]
 
 
 def test_what_on_epoch_raises_ends_the_fit(train):
@@ -210,19 +210,19 @@ def test_an_absurd_learning_rate(train):
 
 
 def test_scores_that_the_last_step_ruined(train, splits):
-    told: list[float] = []
+    text: list[float] = []
     with pytest.raises(DivergedError, match="mean score is nan in epoch 1; give a lower --lr"):
         train(
-            on_epoch=lambda epoch: told.append(epoch.loss) or 0.0,
+            on_epoch=lambda epoch: text.append(epoch.loss) or 0.0,
             **{"epochs": 1, "batch_size": len(splits.train), "lr": 1e30, "warmup": 0.0},
         )
-    assert told == []
+    assert text == []
 
 
 def test_half_precision_gives_a_model_in_full_precision(train, tmp_path):
     seen: list[np.ndarray] = []
     model = train(on_epoch=record([0.1, 0.2], seen), precision="bf16")
-    assert all(np.isfinite(found).all() for found in seen)
+    assert all(np.isfinite(result).all() for result in seen)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     save_model(tmp_path, model)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -39,8 +39,8 @@ def test_a_batch_holds_as_much_as_is_foretold(backbone):
 
 
 def test_a_convolution_counts_its_input_and_weights_do_not():
-    one, four = (activation_bytes(model_of(side)) for side in (64, 128))
-    assert np.isclose(four / one, 4, rtol=0.02)
+    first, four = (activation_bytes(model_of(side)) for side in (64, 128))
+    assert np.isclose(four / first, 4, rtol=0.02)
 
 
 def test_it_leaves_the_model_as_it_was():

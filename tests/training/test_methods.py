@@ -41,13 +41,13 @@ def trained(
     head: str = "linear",
 ) -> Model:
     model = build_model(backbone, "none", 32, splits.train.classes, 0, head)
-    told = [] if epochs is None else epochs
+    text = [] if epochs is None else epochs
     return fit(
         model,
         splits,
         constant(full_mask(model.backbone)),
         SETTINGS,
-        on_epoch=lambda epoch: told.append(epoch) or 0.0,
+        on_epoch=lambda epoch: text.append(epoch) or 0.0,
         method=method,
         groups=splits.train.table["attr_group"].astype("str").to_numpy(),
     )

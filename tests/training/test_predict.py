@@ -41,12 +41,12 @@ def test_the_batch_has_no_influence(model, splits, accelerator, monkeypatch):
 def test_neither_has_the_order(backbone, splits, accelerator):
     model = build_model(backbone, "none", 32, ("benign", "malignant"), 0).train()
     order = np.random.default_rng(0).permutation(len(splits.val))
-    one, other = (
+    first, other = (
         scores(model, BatchSource(cohort, torch.device("cpu")), accelerator)
         for cohort in (splits.val, splits.val.select(order))
     )
-    assert np.allclose(one[order], other, rtol=0, atol=1e-6)
-    assert not np.allclose(one, other, rtol=0, atol=1e-6)
+    assert np.allclose(first[order], other, rtol=0, atol=1e-6)
+    assert not np.allclose(first, other, rtol=0, atol=1e-6)
 
 
 def test_white_is_one_and_series_stay():
@@ -57,28 +57,28 @@ def test_white_is_one_and_series_stay():
 
 
 def test_scores_are_probabilities_of_the_models_logits(model, splits, accelerator):
-    found = scores(model, BatchSource(splits.val, torch.device("cpu")), accelerator)
+    result = scores(model, BatchSource(splits.val, torch.device("cpu")), accelerator)
     image = splits.val.read(splits.val.table["sample_id"][3])
     logits = model(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255)
-    assert np.allclose(found[3], logits.softmax(dim=1).detach().numpy(), atol=1e-6)
-    assert np.allclose(found.sum(axis=1), 1)
+    assert np.allclose(result[3], logits.softmax(dim=1).detach().numpy(), atol=1e-6)
+    assert np.allclose(result.sum(axis=1), 1)
 
 
 def test_the_table_keeps_the_contract(model, splits, accelerator, tmp_path):
-    found = predict(model, splits.items(), accelerator)
-    assert [*found.table] == [
+    result = predict(model, splits.items(), accelerator)
+    assert [*result.table] == [
         *("sample_id", "patient_id", "split", "label", "score", "attr_group", "attr_sex"),
         "attr_sticker",
     ]
-    assert found.classes == ("benign", "malignant")
-    assert found.levels == splits.train.levels
+    assert result.classes == ("benign", "malignant")
+    assert result.levels == splits.train.levels
     for name, cohort in splits.items():
-        rows = found.table[found.table["split"] == name]
+        rows = result.table[result.table["split"] == name]
         assert rows["sample_id"].tolist() == cohort.table["sample_id"].tolist()
         assert rows["label"].tolist() == cohort.labels.tolist()
     file = tmp_path / "predictions.parquet"
-    write_predictions(file, found)
-    assert np.array_equal(read_predictions(file).table["score"], found.table["score"])
+    write_predictions(file, result)
+    assert np.array_equal(read_predictions(file).table["score"], result.table["score"])
 
 
 def test_three_classes_have_three_columns(splits: Splits, accelerator):

@@ -39,15 +39,15 @@ def test_two_run_at_the_same_time(two, tmp_path):
 
 def test_what_ended_decides_what_comes_next(one, two):
     for engine in (one, two):
-        known, drawn = [], []
+        expected, drawn = [], []
 
-        def ask(known=known, drawn=drawn):
+        def ask(known=expected, drawn=drawn):
             while len(known) < 6:
                 drawn.append(len(known))
                 yield Job("next", jobs.square, (len(drawn),))
 
         for _, value in engine.run(ask()):
-            known.append(value)
+            expected.append(value)
         assert drawn[: engine.workers] == [0] * engine.workers
         assert all(seen >= place - engine.workers + 1 for place, seen in enumerate(drawn))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import FinetuneSettings
+from evenhand.files import to_path
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.tune.job import tune
@@ -47,14 +48,14 @@ def demo(
     overwrite
         Whether an earlier demo in ``out`` may be replaced.
     notify
-        Told what is done, and how long it takes.
+        Called with what is done, and how long it takes.
 
     Returns
     -------
     Run
         The second run.
     """
-    out = Path(out)
+    out = to_path(out, "out")
     pretrained = out / "pretrained"
     if overwrite or not (pretrained / "report.html").exists():
         notify("Pre-training a small ViT on phantoms whose group says nothing about the label …")

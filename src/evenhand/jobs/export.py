@@ -8,7 +8,7 @@ from pathlib import Path
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.rows import cut_of
 from evenhand.experiments.runs import Run, finished_run
-from evenhand.files import remove_abandoned, replacing, write_text
+from evenhand.files import remove_abandoned, replacing, to_path, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
 from evenhand.jobs.adjust.rule import rule_of
 from evenhand.jobs.keywords import StrPath
@@ -64,7 +64,7 @@ def write_model(
     Parameters and errors are those of `export`.
     """
     write = pick("format", format, FORMATS)
-    out = Path(out)
+    out = to_path(out, "out")
     opened = finished_run(run)
     name = opened.model_with_weights(model)
     adjustment = read_adjustment(opened.folder(name))

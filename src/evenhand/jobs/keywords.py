@@ -6,7 +6,6 @@ import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import Any, Protocol, TypeVar, get_origin, overload
 
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.datasets import READER, hand_over
 from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
+from evenhand.files import to_path
 from evenhand.settings import Settings, plain_values, problems
 
 StrPath = str | os.PathLike[str]
@@ -70,7 +70,7 @@ def with_keywords(
                 out = keywords.pop("out", None)
                 settings = make_settings(kind, _by_name(kind, positional, arguments, keywords))
             if out is not None:
-                return function(settings, Path(out), **chosen)
+                return function(settings, to_path(out, "out"), **chosen)
             if parameters["out"].default is inspect.Parameter.empty:
                 raise EvenhandError("out is missing: name the folder of the run.")
             return function(settings, **chosen)

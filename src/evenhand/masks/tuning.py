@@ -13,6 +13,7 @@ from torch import nn
 from evenhand.errors import EvenhandError, UnknownNameError, pick, some
 from evenhand.masks.masks import freeze_others, train_mode
 from evenhand.masks.units import Unit, all_units, biases, families, parts
+from evenhand.networks.calling import require_network
 from evenhand.networks.head import find_head, head_parameters
 from evenhand.networks.model import Model
 
@@ -54,7 +55,8 @@ def units_of(
     Raises
     ------
     EvenhandError
-        There is no such module or rule, two units share a weight, or no unit is left.
+        It is no network, there is no such module or rule, two units share a weight, or no unit is
+        left.
 
     Examples
     --------
@@ -64,6 +66,7 @@ def units_of(
     >>> [unit.name for unit in units_of(network, head=(), by=lambda name: name.split(".")[1])]
     ['weight', 'bias']
     """
+    require_network(module)
     heads = find_head(module, head)
     left_out = head_parameters(module, heads)
     _refuse_shared(module, cut := _cut(module, by), left_out)
@@ -113,6 +116,7 @@ def tune_only(
     >>> network[0].weight.requires_grad
     True
     """
+    require_network(module)
     heads = find_head(module, head)
     chosen = {**_parameters(module, units), **head_parameters(module, heads)}
     if not chosen:
@@ -188,6 +192,11 @@ def _joined(module: nn.Module, rule: Rule) -> tuple[Unit, ...]:
     held: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         unit = rule(name)
+        if unit is not None and not isinstance(unit, str):
+            raise EvenhandError(
+                f"by= gives {unit!r} for {name}; give the name of its unit, or None where it is in "
+                "none."
+            )
         if unit is not None:
             held.setdefault(unit, {})[name] = parameter
     behind = max(depths.values(), default=0) + 1
@@ -224,16 +233,19 @@ def _refuse_shared(module: nn.Module, units: Iterable[Unit], left_out: Collectio
 
 def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.Parameter]:
     """Return the parameters of units of this network, by their identity."""
-    units = list(units)
+    units = [units] if isinstance(units, str) else list(units)
     named = [unit for unit in units if isinstance(unit, str)]
     unit_of = _units_by_name(module) if named else {}
     if unknown := [name for name in named if name not in unit_of]:
         inside = [name for name in unit_of if name.startswith(f"{unknown[0]}.")]
         near = inside or difflib.get_close_matches(unknown[0], unit_of, n=3)
+        nearest = f"; near it: {some(near)}" if near else ""
         raise UnknownNameError(
-            f"the network has no unit {some(map(repr, unknown))}; near it: {some(near)}. "
-            "units_of(module) lists its units."
+            f"the network has no unit {some(map(repr, unknown))}{nearest}. units_of(module) lists "
+            "its units."
         )
+    if other := [unit for unit in units if not isinstance(unit, str | Unit)]:
+        raise EvenhandError(f"units= holds {other[0]!r:.60}; give units of units_of, or names.")
     cut = [unit_of[unit] if isinstance(unit, str) else unit for unit in units]
     own = dict(module.named_parameters())
     missing = [name for unit in cut for name in unit.names if name not in own]

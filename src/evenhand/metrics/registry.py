@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics.scored import Scored
-from evenhand.registry import Registry, caution_in
+from evenhand.registry import Registry, blamed, caution_in
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
@@ -146,7 +146,8 @@ def register_metric(
         from evenhand.metrics.forms import looped
 
         name, title = function.__name__, _title(function, at)
-        value = function if at is None else partial(function, at=at)
+        own = blamed(function, "metric")
+        value = own if at is None else partial(own, at=at)
         metric = Metric(
             name, title, direction, ideal, needs, requires, classes, share, source, form or looped,
             value, class_value, view, no_interval, caution_in(function.__doc__),

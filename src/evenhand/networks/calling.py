@@ -15,11 +15,64 @@ Forward = Callable[[nn.Module, Any], Any]
 """Calls a network on inputs and returns its logits."""
 
 
+class CallError(EvenhandError):
+    """A network fails on the inputs that it gets."""
+
+
+def require_network(module: Any, what: str = "module") -> None:
+    """Refuse what is no network, or has no parameters; the message calls it ``what``.
+
+    Raises
+    ------
+    EvenhandError
+        It is one of them.
+    """
+    if not isinstance(module, nn.Module):
+        raise EvenhandError(f"{what}={module!r:.60} is no network; give a torch.nn.Module.")
+    if next(module.parameters(), None) is None:
+        raise EvenhandError(
+            f"{what}= is a {type(module).__name__} without parameters, so nothing in it can be "
+            "tuned, pruned or compared. Give the network that holds the layers."
+        )
+
+
 def call(module: nn.Module, inputs: Any) -> Any:
     """Call a network: a mapping gives keyword arguments, a tuple or list positional ones."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     return module(*inputs) if isinstance(inputs, tuple | list) else module(inputs)
+
+
+def output_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Any:
+    """Return what a network gives for a batch.
+
+    Raises
+    ------
+    CallError
+        The call fails; the message has its reason.
+    """
+    try:
+        return forward(module, inputs)
+    except EvenhandError:
+        raise
+    except Exception as error:  # whatever the network, a hook of it or forward= raises
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise CallError(
+            f"{type(module).__name__} fails on a batch of {_described(inputs)} with "
+            f"{type(error).__name__}: {reason}\nGive inputs as it takes them (a tensor, a tuple of "
+            "positional arguments, a mapping of keyword arguments), or say how to call it: forward="
+        ) from error
+
+
+def _described(inputs: Any) -> str:
+    """Return the shapes of a batch's inputs, for a message."""
+    if isinstance(inputs, Tensor):
+        return f"{tuple(inputs.shape)} {str(inputs.dtype).removeprefix('torch.')}"
+    if isinstance(inputs, Mapping):
+        return ", ".join(f"{name} {_described(value)}" for name, value in inputs.items())
+    if isinstance(inputs, tuple | list):
+        return ", ".join(map(_described, inputs))
+    return type(inputs).__name__
 
 
 def logits_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Tensor:
@@ -28,9 +81,9 @@ def logits_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Tensor
     Raises
     ------
     EvenhandError
-        The output is no tensor and has no logits.
+        The call fails, or the output is no tensor and has no logits.
     """
-    output = forward(module, inputs)
+    output = output_of(module, inputs, forward)
     logits = getattr(output, "logits", output)
     if not isinstance(logits, Tensor):
         raise EvenhandError(

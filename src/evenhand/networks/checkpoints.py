@@ -41,6 +41,7 @@ class ModelRecord(BaseModel):
     loss: float | None = None
     losses: list[float] = []
     embeddings: EmbeddingsRecord | None = None  # of a pre-trained encoder
+    warning: str | None = None  # what a user must know of the training
 
 
 def save_model(folder: Path, model: Model, **facts: Any) -> None:

@@ -15,7 +15,14 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.masks.structure import block_names
 from evenhand.metrics.groups import Groups
-from evenhand.networks.calling import as_it_was, call, count_rows, placed
+from evenhand.networks.calling import (
+    as_it_was,
+    call,
+    count_rows,
+    output_of,
+    placed,
+    require_network,
+)
 from evenhand.networks.layers import layer_names, recorded
 from evenhand.networks.model import Model
 from evenhand.own.inputs import as_groups, as_labels, of_length
@@ -108,6 +115,8 @@ def compare_layers(
         There is no such layer, a layer returns no tensor, groups have another length, the loader
         is empty, or there are too few patients.
     """
+    require_network(first, "first")
+    require_network(second, "second")
     names = [
         _layers(module, own) for module, own in zip((first, second), _pair(layers), strict=True)
     ]
@@ -174,7 +183,7 @@ def _activations(
         for module, own, held in zip(modules, names, parts, strict=True):
             device = next(module.parameters()).device
             with torch.no_grad(), recorded(module, own, pool, count_rows(inputs)) as now:
-                forward(module, placed(inputs, device))
+                output_of(module, placed(inputs, device), forward)
             for place, name in enumerate(own):
                 if name not in now:
                     raise EvenhandError(f"the layer {name} did not run on a batch.")
@@ -184,7 +193,19 @@ def _activations(
             "loader= is empty. A generator can be read only once: give a list or a DataLoader."
         )
     joined = [[np.concatenate(layer) for layer in side] for side in parts]
-    return joined, np.array(labels) if len(labels) == len(joined[0][0]) else None
+    count = len(joined[0][0])
+    if labels and len(labels) != count:
+        raise EvenhandError(
+            f"loader= gives {len(labels)} labels for {count} rows; give one for each, or inputs "
+            "alone."
+        )
+    for own, side in zip(names, joined, strict=True):
+        for name, layer in zip(own, side, strict=True):
+            if not np.isfinite(layer).all():
+                raise EvenhandError(
+                    f"the layer {name} gives values that are not finite. Are inputs or weights NaN?"
+                )
+    return joined, np.array(labels) if labels else None
 
 
 def _first_rows(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:

@@ -82,6 +82,23 @@ def of_length(values: Any, count: int, what: str) -> NDArray[Any]:
     return array
 
 
+def as_numbers(values: Any, what: str) -> NDArray[np.float64]:
+    """Return values as an array of numbers.
+
+    Raises
+    ------
+    EvenhandError
+        They are none; the message calls them ``what``.
+    """
+    try:
+        return as_array(values).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise EvenhandError(
+            f"{what}: {type(values).__name__} holds no numbers ({error}); give an array, a tensor "
+            "or a list of numbers."
+        ) from error
+
+
 def as_array(values: Any) -> NDArray[Any]:
     """Return a tensor, Series or sequence as an array."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

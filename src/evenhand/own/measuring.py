@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, import_extra, pick, some
-from evenhand.files import write_text
+from evenhand.files import to_path, write_text
 from evenhand.metrics import (
     DETECTABLE,
     Bootstrap,
@@ -124,7 +124,7 @@ class GroupTable:
         EvenhandError
             The name of the file does not end in ``.html``, or it cannot be written.
         """
-        file = Path(path)
+        file = to_path(path, "report(path)")
         if file.suffix.lower() != ".html":
             raise EvenhandError(f"report({str(path)!r}): give a file whose name ends in .html.")
         if not file.parent.is_dir():
@@ -196,6 +196,8 @@ def measure_groups(
     """
     columns = {"y_true": y_true, "y_score": y_score, "against": against, "patients": patients}
     refuse_other_order({**columns, **group_columns(groups)})
+    if y_score is None:
+        raise EvenhandError("y_score=None: give the probability of class 1, or of each class.")
     if len({*names}) < 2:
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
     if not 0 <= threshold <= 1:

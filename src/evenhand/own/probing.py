@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError
-from evenhand.own.inputs import as_array, as_groups, of_length
+from evenhand.errors import EvenhandError, some
+from evenhand.own.inputs import as_groups, as_numbers, of_length
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.representation.probe import ProbeResult, probed
 from evenhand.tables.row_order import refuse_other_order
@@ -73,12 +73,20 @@ def probe(
     refuse_other_order(
         {"features": features, "attribute": attribute, "given": given, "patients": patients}
     )
-    table = as_array(features).astype(np.float64)
+    table = as_numbers(features, "features")
+    if not 0 < level < 1:
+        raise EvenhandError(f"level={level!r}: give the coverage of the interval, as 0.95.")
     if table.ndim != 2 or not np.isfinite(table).all():
         raise EvenhandError(
             f"features are {table.shape}; give finite numbers (n, d), one row for each sample."
         )
-    ((name, groups),) = as_groups(attribute, len(table)).items()
+    columns = as_groups(attribute, len(table))
+    if len(columns) > 1:
+        raise EvenhandError(
+            f"attribute= has {len(columns)} columns ({some(columns)}); a probe predicts one: give "
+            "its column alone."
+        )
+    ((name, groups),) = columns.items()
     levels = [each for each in groups.compared() if len(groups.rows(each))]
     if len(levels) < 2:
         raise EvenhandError(

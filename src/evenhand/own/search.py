@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from evenhand.masks.units import Family, Unit
 from evenhand.metrics import Target, find_target
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.pareto import ideal
-from evenhand.own.inputs import as_groups, as_labels, of_length
+from evenhand.own.inputs import as_groups, as_labels, as_numbers, of_length
 from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, trials_table
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed
 from evenhand.search.methods import SearchedMethod, with_methods
@@ -36,6 +37,7 @@ from evenhand.training.loop import DivergedError
 from evenhand.workers.inline import Inline
 
 NAME = "masks"
+GENERATOR = "Make it a generator function that yields the validation scores after each epoch."
 
 
 Train = Callable[[MaskChoice], Iterable[ArrayLike]]
@@ -122,6 +124,7 @@ def search_masks(
         None if patients is None else of_length(patients, len(labels), "patients"),
         find_target(target, pessimistic=pessimistic),
     )
+    _check_types(train, units, trials, lr, confirm, confirm_seeds)
     _check(units, rows, trials, lr, confirm, confirm_seeds)
     masks = _known_masks(units, baselines)
     rates = Rates(*lr, seed)
@@ -166,7 +169,7 @@ class _Rows:
 
     def value(self, scores: ArrayLike, epoch: int) -> float:
         """Return the target of scores, after a check that they are probabilities."""
-        table = _array(scores)
+        table = as_numbers(scores, f"scores that train yields after epoch {epoch}")
         classes = max(2, int(self.labels.max()) + 1)
         wanted = [(len(self.labels),)] * (classes == 2) + [(len(self.labels), classes)]
         if table.shape not in wanted:
@@ -202,6 +205,8 @@ class _Fits:
     def score(self, choice: Choice, report: Report) -> tuple[float, ...]:
         """Train a choice, and return its target after the last epoch."""
         epochs: Any = self.train(self.own(choice))
+        if not isinstance(epochs, Iterable):
+            raise EvenhandError(f"train returns {type(epochs).__name__}. {GENERATOR}")
         value = None
         with ExitStack() as stack:
             if isinstance(epochs, Generator):
@@ -212,10 +217,7 @@ class _Fits:
                     raise DivergedError(f"the scores of epoch {number} are not finite.")
                 report(number, (value,))
         if value is None:
-            raise EvenhandError(
-                "train yields nothing. Make it a generator function that yields the validation "
-                "scores after each epoch."
-            )
+            raise EvenhandError(f"train yields nothing. {GENERATOR}")
         return (value,)
 
 
@@ -259,6 +261,18 @@ class _Studies:
         return open_study(
             self.storage, name, directions, self.identity, prune_until=epochs, prune_from=floor
         )
+
+
+def _check_types(train: Any, units: Any, trials: Any, lr: Any, confirm: Any, seeds: Any) -> None:
+    if not callable(train):
+        raise EvenhandError(f"train={train!r:.60} is no function. {GENERATOR}")
+    if other := [unit for unit in units if not isinstance(unit, Unit)]:
+        raise EvenhandError(f"units= holds {other[0]!r:.60}; give units of units_of(network).")
+    if not (isinstance(lr, tuple | list) and len(lr) == 2 and all(isinstance(r, Real) for r in lr)):
+        raise EvenhandError(f"lr={lr!r}: give the lowest and the highest rate, as (1e-5, 1e-2).")
+    counts = {"trials": trials, "confirm": confirm, "confirm_seeds": seeds}
+    if wrong := {name: count for name, count in counts.items() if not isinstance(count, Integral)}:
+        raise EvenhandError(f"{wrong}: give whole numbers.")
 
 
 def _check(
@@ -353,8 +367,3 @@ def _identity(
         "seed": seed,
     }
     return identity_of(settings, digest.hexdigest())
-
-
-def _array(scores: ArrayLike) -> NDArray[np.float64]:
-    held: Any = scores.detach().cpu() if hasattr(scores, "detach") else scores
-    return np.asarray(held, dtype=np.float64)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, some
-from evenhand.networks.calling import Forward, as_it_was, call, take
+from evenhand.networks.calling import Forward, as_it_was, call, require_network, take
 from evenhand.networks.head import find_head
 from evenhand.pruning.batches import Batches, grouped
-from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
+from evenhand.pruning.curvature import GroupBatch, check_squares, check_steady, find_estimator
 from evenhand.pruning.curvature.loss import Loss, find_loss
 from evenhand.pruning.eligible import prunable
 from evenhand.pruning.saliency import GroupSaliency, unknown_parameters
@@ -63,8 +63,7 @@ class Scoring:
         seed = torch.Generator(device).manual_seed(self.seed + step)
         estimator = find_estimator(self.estimator)
         stream = grouped(batches, self.groups, device)
-        if not estimator.any_layer:
-            stream = self._checked(module, stream, names)
+        stream = self._checked(module, stream, names, any_layer=estimator.any_layer)
         h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
         theta = {name: module.get_parameter(name).detach() for name in names}
         with torch.no_grad():
@@ -72,13 +71,24 @@ class Scoring:
             return GroupSaliency.compute(theta, h, self.unprivileged, self.betas)
 
     def _checked(
-        self, module: nn.Module, stream: Iterator[GroupBatch], names: Sequence[str]
+        self,
+        module: nn.Module,
+        stream: Iterator[GroupBatch],
+        names: Sequence[str],
+        *,
+        any_layer: bool,
     ) -> Iterator[GroupBatch]:
-        """Compare the estimator with autograd on two samples of the first batch of two or more."""
+        """Try the network on two samples: it gives one output, and the estimator is autograd's.
+
+        An estimator of any layer is autograd's by itself.
+        """
         first = next(stream, None)
         if first is None:
             return stream
         rows = [0, len(first.labels) - 1]
+        if any_layer:
+            check_steady(module, take(first.inputs, rows), self.forward)
+            return chain([first], stream)
         check_squares(
             module,
             take(first.inputs, rows),
@@ -174,6 +184,7 @@ def make_scoring(
     seed: int,
 ) -> Scoring:
     """Check what saliency is asked for, and return it; arguments as in `group_saliency`."""
+    require_network(module)
     find_estimator(estimator)
     if not isinstance(betas, Mapping):
         raise EvenhandError(

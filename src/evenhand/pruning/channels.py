@@ -130,10 +130,9 @@ def trace_of(model: Model) -> Trace:
 def cut_channels(
     state: PruningState[M], scores: Named, count: int, trace: Trace
 ) -> PruningState[M]:
-    """Remove the channels and heads of least saliency that together have ``count`` numbers.
+    """Remove the channels and heads of least saliency that together have ``count`` numbers at most.
 
-    It is that number as nearly as whole channels allow, and one channel at least. One stays in
-    every layer.
+    One channel goes at least, and one stays in every layer.
     """
     model = deepcopy(state.model)
     choices = _choices(model, scores, trace)
@@ -173,7 +172,7 @@ def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int)
         if len(chosen[k]) == len(choices[k].scores) - 1:
             continue
         size = _size(choices[k].slices[place], shapes)
-        if gone and abs(gone + size - count) > abs(gone - count):
+        if gone and gone + size > count:
             break
         chosen[k].append(place)
         for (name, axis), places in choices[k].slices[place].items():

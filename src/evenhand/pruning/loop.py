@@ -33,9 +33,12 @@ class Pace:
         >>> Pace(share=10, limit=60).count(left=100, total=100)
         10
         """
-        floor = total - round(total * self.limit / 100)
         share = max(1, round(left * self.share / 100))
-        return max(0, min(share, left - floor))
+        return max(0, min(share, left - self.floor(total)))
+
+    def floor(self, total: int) -> int:
+        """Return how many numbers are left at the limit."""
+        return total - round(total * self.limit / 100)
 
     def steps(self, left: int, total: int) -> int:
         """Return how many steps there are to the limit."""
@@ -55,6 +58,9 @@ def prune_steps(
 ) -> Iterator[PruningState[M]]:
     """Yield the states of a pruning, until its limit or until nothing more can be removed.
 
+    The last state is that before it where nothing can be removed without passing the limit: one
+    channel may have more numbers than that.
+
     Parameters
     ----------
     state
@@ -70,9 +76,11 @@ def prune_steps(
     """
     number = first
     while count := pace.count(state.left, state.total):
-        before = state.left
-        state = remove(state, score(state.model, number), count)
+        before = state
+        state = remove(before, score(before.model, number), count)
+        if state.left < pace.floor(before.total):
+            state = before
         yield state
-        if state.left == before:
+        if state.left == before.left:
             return
         number += 1

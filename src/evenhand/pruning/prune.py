@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, pick
-from evenhand.networks.calling import Forward, as_it_was, logits_of, placed
+from evenhand.networks.calling import (
+    CallError,
+    Forward,
+    as_it_was,
+    logits_of,
+    placed,
+    require_network,
+)
 from evenhand.networks.head import find_head
 from evenhand.networks.widths import solid_attentions
 from evenhand.pruning.batches import Batches
@@ -107,7 +114,7 @@ def prune_module(
     share
         Percent of what is left that each step removes.
     limit
-        The highest sparsity in percent; as channels go whole, the last of them may pass it.
+        The highest sparsity in percent; whole channels end below it.
     ignore
         Names of modules or parameters that are left out.
     structure
@@ -138,8 +145,10 @@ def prune_module(
     >>> round(pruned.sparsity, 6), int((pruned.module[0].weight == 0).sum())
     (0.3, 36)
     """
+    require_network(module)
     kinds = ("conv", "linear") if structure == "weight" else IN_CHANNELS
     pick("structure", structure, dict.fromkeys(("weight", "channel")))
+    _check_functions(evaluate, recover)
     _check_numbers(batches, budget, share, limit)
     if parameters is None:
         parameters = prunable(module, kinds, find_head(module))
@@ -248,6 +257,18 @@ def _numbers(measured: Any) -> tuple[float, float, bool]:
     return numbers[0], numbers[-1], len(numbers) == 2
 
 
+def _check_functions(evaluate: Any, recover: Any) -> None:
+    if not callable(evaluate):
+        raise EvenhandError(
+            f"evaluate={evaluate!r:.60} is no function; give one from a network to its value on "
+            "validation patients."
+        )
+    if recover is not None and not callable(recover):
+        raise EvenhandError(
+            f"recover={recover!r:.60} is no function; give one that trains the network it gets."
+        )
+
+
 def _check_numbers(batches: Batches, budget: float, share: float, limit: float) -> None:
     if not 0 < share <= 100 or not 0 < limit < 100:
         raise EvenhandError(
@@ -301,8 +322,11 @@ def _channel_remover(
         )
     modules = dict(module.named_modules())
     owners = {name if name in modules else name.rpartition(".")[0] for name in ignore}
+    inputs = placed(example, next(module.parameters()).device)
+    with as_it_was(module), torch.no_grad():
+        logits_of(module.eval(), inputs, forward)  # refuses an example that fails by itself
     trace = Trace(
-        placed(example, next(module.parameters()).device),
+        inputs,
         find_head(module),
         (*owners, *solid_attentions(module)),
         forward,
@@ -318,15 +342,20 @@ def _cut(
             narrower = cut_channels(state, scores, count, trace)
         with as_it_was(narrower.model), torch.no_grad():
             logits_of(narrower.model.eval(), trace.example, trace.forward)
-    except EvenhandError:
-        raise
     except Exception as error:  # whatever torch-pruning or the network raises
+        if isinstance(error, EvenhandError) and not isinstance(error, CallError):
+            raise
+        cause = error.__cause__ or error
         raise EvenhandError(
             f"no channel of {type(state.model).__name__} can be removed: torch-pruning cannot "
-            f"follow its layers ({type(error).__name__}: {str(error).splitlines()[:1]}).\nName "
+            f"follow its layers ({type(cause).__name__}: {_first_line(cause)}).\nName "
             'the modules that it cannot follow with ignore=, or take structure="weight".'
         ) from error
     return narrower
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _in_mode_of(original: nn.Module, state: PruningState[nn.Module]) -> nn.Module:

@@ -35,21 +35,21 @@ class Contrast:
 
     Attributes
     ----------
-    one, other
+    first, second
         ``(p, q)`` CKA of their layers in each group.
     permuted
         ``(1 + P, p, q)`` the first less the second: as the groups are, and with members permuted
         among patients of one label.
     """
 
-    one: Jackknifed
-    other: Jackknifed
+    first: Jackknifed
+    second: Jackknifed
     permuted: Floats
 
     @property
     def difference(self) -> Jackknifed:
         """CKA in the first group less that in the second."""
-        return self.one.less(self.other)
+        return self.first.less(self.second)
 
 
 def contrast_of(
@@ -73,13 +73,13 @@ def contrast_of(
     """
     rng = np.random.default_rng(comparison.seed)
     size = min(comparison.batch, *map(len, groups))
-    one, other = (cka(*layers, batches(rows, size, rng)) for rows in groups)
+    first, second = (cka(*layers, batches(rows, size, rng)) for rows in groups)
     rows = np.sort(np.concatenate(groups))
     member = np.isin(rows, groups[0])
     permuted = permuted_differences(
         layers, rows, member, labels[rows], comparison.permutations, rng
     )
-    return Contrast(one, other, permuted)
+    return Contrast(first, second, permuted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +103,16 @@ class Sizes:
     @classmethod
     def of(cls, contrasts: Sequence[Sequence[Contrast]]) -> Sizes:
         """Return the sizes of contrasts by seed and cell; layers that do not vary are left out."""
-        sizes = [[absolute_mean(_defined(one.difference)) for one in row] for row in contrasts]
+        sizes = [
+            [absolute_mean(_defined(contrast.difference)) for contrast in row] for row in contrasts
+        ]
         permuted = [
-            [np.nanmean(np.abs(one.permuted), axis=(1, 2)) for one in row] for row in contrasts
+            [np.nanmean(np.abs(contrast.permuted), axis=(1, 2)) for contrast in row]
+            for row in contrasts
         ]
         return cls(
-            np.array([[one.value for one in row] for row in sizes]),
-            np.moveaxis(np.array([[one.influence for one in row] for row in sizes]), -1, 0),
+            np.array([[size.value for size in row] for row in sizes]),
+            np.moveaxis(np.array([[size.influence for size in row] for row in sizes]), -1, 0),
             np.moveaxis(np.array(permuted), -1, 0),
         )
 
@@ -182,12 +185,12 @@ class SeededMean:
         return np.asarray(-stdtrit(freedom, (1 - level) / 2), np.float64)
 
 
-def size_ratio_of(one: Sizes, other: Sizes, level: float) -> MeanSize | None:
+def size_ratio_of(larger: Sizes, smaller: Sizes, level: float) -> MeanSize | None:
     """Return how many times further apart the groups of one attribute are than those of another.
 
     Fieller's interval over patients and seeds; None where it has no end.
     """
-    above, below = one.mean, other.mean
+    above, below = larger.mean, smaller.mean
     quantile = max(float(above.quantile(level)), float(below.quantile(level)))
     return ratio_of(above.number, below.number, quantile)
 
@@ -244,7 +247,7 @@ def correlation_of(
     the latter, once for all cells and seeds, and holds the gaps as they are. So cells count for no
     more than the patients and seeds behind them.
     """
-    x = np.concatenate([one.values.mean(axis=0) for one in sizes])
+    x = np.concatenate([own.values.mean(axis=0) for own in sizes])
     y = np.concatenate([gap[:, :, 0].mean(axis=0) for gap in gaps])
     value = float(_spearman(x[None], y[None])[0])
     if len(x) < FEWEST_POINTS or np.isnan(value):
@@ -255,14 +258,14 @@ def correlation_of(
     normal = rng.standard_normal((draws, len(sizes[0].influence)))
     rows = np.arange(draws)[:, None]
     sizes_drawn, gaps_drawn = list[Floats](), list[Floats]()
-    for one, gap in zip(sizes, gaps, strict=True):
-        moved = one.values + np.tensordot(normal, one.influence, axes=1)  # (draws, S, C)
+    for own, gap in zip(sizes, gaps, strict=True):
+        moved = own.values + np.tensordot(normal, own.influence, axes=1)  # (draws, S, C)
         sizes_drawn.append(moved[rows, chosen].mean(axis=1))
         other = np.moveaxis(gap[:, :, 1 : draws + 1], -1, 0)  # (draws, S, C)
         gaps_drawn.append(other[rows, chosen].mean(axis=1))
     resampled = _spearman(np.concatenate(sizes_drawn, axis=1), np.concatenate(gaps_drawn, axis=1))
     ends = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    permuted = np.concatenate([one.permuted.mean(axis=1) for one in sizes], axis=1)
+    permuted = np.concatenate([own.permuted.mean(axis=1) for own in sizes], axis=1)
     by_chance = np.abs(_spearman(permuted, np.broadcast_to(y, permuted.shape)))
     as_large = by_chance[1:] >= abs(value) - 1e-9
     p = (1 + np.count_nonzero(as_large)) / len(by_chance)
@@ -272,10 +275,10 @@ def correlation_of(
 def _spearman(x: Floats, y: Floats) -> Floats:
     """Return the rank correlation of each two rows; NaN where one does not vary."""
     ranks = [rankdata(side, axis=1) for side in (x, y)]
-    one, other = (side - side.mean(axis=1, keepdims=True) for side in ranks)
-    root = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    left, right = (side - side.mean(axis=1, keepdims=True) for side in ranks)
+    root = np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1))
     undefined = (root == 0) | np.isnan(x).any(axis=1) | np.isnan(y).any(axis=1)
-    correlation: Floats = (one * other).sum(axis=1) / np.where(undefined, np.nan, root)
+    correlation: Floats = (left * right).sum(axis=1) / np.where(undefined, np.nan, root)
     return correlation
 
 

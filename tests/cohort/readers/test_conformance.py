@@ -28,10 +28,10 @@ def settings(request, tmp_path_factory) -> DataSettings:
     folder = tmp_path_factory.mktemp("cohort")
     if request.param == "real ham10000":
         root = request.getfixturevalue("shared_data") / "ham10000"
-        made = DataSettings(data=f"ham10000:{root}", attribute=("sex", "age"))
+        data_settings = DataSettings(data=f"ham10000:{root}", attribute=("sex", "age"))
     else:
-        made = tiny(request.param, folder / "data")
-    return made.model_copy(update={"cache": folder / "cache"})
+        data_settings = tiny(request.param, folder / "data")
+    return data_settings.model_copy(update={"cache": folder / "cache"})
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_labels_count_from_zero(cohort):
 
 @pytest.mark.parametrize("name", READERS)
 def test_every_convention_of_the_label_can_be_had(name, tmp_path):
-    made = tiny(name, tmp_path)
+    built = tiny(name, tmp_path)
     for label in [*registry.READERS[name].about.labels][:8]:
-        cohort = open_cohort(made.model_copy(update={"label": label}))
+        cohort = open_cohort(built.model_copy(update={"label": label}))
         assert set(cohort.labels) <= set(range(len(cohort.classes)))
         assert cohort.source.label.startswith(f"{label}: ")
 
@@ -126,8 +126,8 @@ def test_the_store_gives_each_sample_back(cohort, settings):
     assert set(stored.read.ids) == set(cohort.read.ids) == set(cohort.table["sample_id"])
     resized = cohort.read.resized(size_of(cohort))
     for sample_id in cohort.table["sample_id"].sample(20, random_state=0):
-        found, wanted = stored.read(sample_id), resized(sample_id)
-        assert np.array_equal(found, wanted, equal_nan=bool(cohort.channels))
+        result, wanted = stored.read(sample_id), resized(sample_id)
+        assert np.array_equal(result, wanted, equal_nan=bool(cohort.channels))
 
 
 def test_splits_are_by_patient_and_lose_nobody(cohort, settings):

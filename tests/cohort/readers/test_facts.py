@@ -65,7 +65,7 @@ def test_a_known_sample(opened, name, sample, patient, label, levels):
     (row,) = cohort.table[cohort.table["sample_id"] == sample].to_dict("records")
     assert patient in (None, row["patient_id"])
     assert label in (None, cohort.classes[row["label"]])
-    assert {one: row[f"attr_{one}"] for one in levels} == levels
+    assert {level: row[f"attr_{level}"] for level in levels} == levels
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,6 @@ def test_paths_of_chexpert_are_found_whatever_they_begin_with(tmp_path, spell):
     wanted = open_cohort(settings)
     table = pd.read_csv(tmp_path / "train.csv", dtype="str")
     table.assign(Path=table["Path"].map(spell)).to_csv(tmp_path / "train.csv", index=False)
-    found = open_cohort(settings)
-    assert found.table.equals(wanted.table)
-    assert found.read.files == wanted.read.files
+    cohort = open_cohort(settings)
+    assert cohort.table.equals(wanted.table)
+    assert cohort.read.files == wanted.read.files

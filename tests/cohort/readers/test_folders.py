@@ -68,9 +68,9 @@ def test_what_is_refused(tmp_path, more, problem):
 def test_what_programs_leave_in_folders_is_no_sample(tmp_path, name):
     wanted = opened(make_folders(tmp_path, 9))
     write_picture(tmp_path / name, 1)
-    found = opened(tmp_path)
-    assert found.classes == wanted.classes
-    assert found.table.equals(wanted.table)
+    result = opened(tmp_path)
+    assert result.classes == wanted.classes
+    assert result.table.equals(wanted.table)
 
 
 def test_images_beside_the_splits_are_listed(tmp_path):

@@ -137,9 +137,9 @@ def test_ids_that_end_like_files_are_found(root):
     table = read_metadata(root)
     table["image_id"] += ([".jpg", ".JPG"] * len(table))[: len(table)]
     write_metadata(root, table)
-    found = opened(root)
-    assert list(found.read.files.values()) == list(wanted.read.files.values())
-    assert found.source.notes == wanted.source.notes
+    result = opened(root)
+    assert list(result.read.files.values()) == list(wanted.read.files.values())
+    assert result.source.notes == wanted.source.notes
 
 
 def test_no_metadata(root):
@@ -215,5 +215,5 @@ def test_the_published_files(shared_data):
     assert age["n"].to_dict() == {"under 60": 2962, "60+": 1508, "unknown": 30}
     assert sex["positives"].sum() == age["positives"].sum() == 379 + 194 + 130
     diagnosis = opened(shared_data / "ham10000", label="diagnosis")
-    found = diagnosis.table["label"].value_counts(sort=False).sort_index().tolist()
-    assert found == [130, 194, 436, 48, 379, 3249, 64]
+    result = diagnosis.table["label"].value_counts(sort=False).sort_index().tolist()
+    assert result == [130, 194, 436, 48, 379, 3249, 64]

@@ -94,10 +94,10 @@ def test_a_time_that_is_none_is_named_with_its_row(root, cell):
 def test_rows_out_of_the_order_of_time_are_refused(root, form, change, row):
     table = pd.read_csv(root / TEST)
     table["linetime"] = table["linetime"].str[form]
-    found = refused(root, TEST, change(table))
-    assert f"{TEST}, row" in found
-    assert f" {row}" in found
-    assert "Put the rows of each person in the order of time" in found
+    result = refused(root, TEST, change(table))
+    assert f"{TEST}, row" in result
+    assert f" {row}" in result
+    assert "Put the rows of each person in the order of time" in result
 
 
 def stretched(table: pd.DataFrame, step: int) -> pd.DataFrame:
@@ -120,9 +120,9 @@ def test_a_gap_of_a_day_is_refused(root):
 def test_a_person_in_both_tables_is_refused(root):
     train, test = pd.read_csv(root / TRAIN), pd.read_csv(root / TEST)
     both = pd.concat([test, train[train["mesaid"] == 1]])
-    found = refused(root, TEST, both)
-    assert f"{TEST}, rows {len(test) + 2}, " in found
-    assert f"mesaid 1 is in {TRAIN}, too" in found
+    result = refused(root, TEST, both)
+    assert f"{TEST}, rows {len(test) + 2}, " in result
+    assert f"mesaid 1 is in {TRAIN}, too" in result
 
 
 def test_a_number_that_is_none_is_named_with_its_row(root):

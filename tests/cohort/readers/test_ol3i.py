@@ -130,5 +130,5 @@ def test_many_at_once_read_what_one_reads(root, workers):
     wanted = [read(name) for name in read.ids]
     pool: Executor
     with workers() as pool:
-        found = list(pool.map(read, read.ids))
-    assert all(map(np.array_equal, found, wanted))
+        result = list(pool.map(read, read.ids))
+    assert all(map(np.array_equal, result, wanted))

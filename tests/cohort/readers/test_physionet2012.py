@@ -68,8 +68,8 @@ def test_a_stay_without_measurement_is_left_out_and_recorded(root):
     cohort = opened(root)
     assert "104" not in set(cohort.table["sample_id"])
     assert cohort.source.left_out == (f"{root}/set-a/104.txt holds no measurement",)
-    found = verify(f"physionet2012:{root}")
-    assert f"left out: 1 sample: {root}/set-a/104.txt holds no measurement" in found
+    result = verify(f"physionet2012:{root}")
+    assert f"left out: 1 sample: {root}/set-a/104.txt holds no measurement" in result
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,8 @@ def brought(settings: DataSettings, entry: Entry) -> list[str]:
 
 def tables(root: Path) -> Iterator[Path]:
     for pattern in ("*.csv", "*.csv.gz", "*.xlsx", "Outcomes-*.txt"):
-        found = root.rglob(pattern)
-        yield from sorted(path for path in found if not path.name.endswith("timeseries.csv"))
+        result = root.rglob(pattern)
+        yield from sorted(path for path in result if not path.name.endswith("timeseries.csv"))
 
 
 def renamed(path: Path) -> Iterator[str]:
@@ -178,8 +178,8 @@ def test_each_column_that_is_renamed_is_named_or_not_needed(settings):
             except EvenhandError as error:
                 named.add(column)
                 text = str(error)
-                told = column in text or column.startswith("Unnamed")
-                assert told and (path.name in text or path.parent.name in text), text  # noqa: PT018
+                message = column in text or column.startswith("Unnamed")
+                assert message and (path.name in text or path.parent.name in text), text  # noqa: PT018
     assert named
 
 
@@ -196,8 +196,8 @@ def test_a_sample_that_is_listed_but_absent(settings):
 
 def unused(settings: DataSettings) -> int:
     """Return how many files are there that no sample uses, as ``verify`` counts them."""
-    told = re.search(r"(\d+) files? that no sample uses", verify(settings.data))
-    return int(told[1]) if told else 0
+    match = re.search(r"(\d+) files? that no sample uses", verify(settings.data))
+    return int(match[1]) if match else 0
 
 
 def test_a_sample_that_is_present_but_unlisted(settings):

@@ -40,20 +40,22 @@ def test_a_stay_has_the_last_value_of_each_hour_in_the_benchmarks_channels(stays
     grid = open_cohort(DataSettings(data=f"mimic3_mortality:{stays}")).read(
         "1_episode1_timeseries.csv"
     )
-    at = {name: place for place, name in enumerate(CHANNELS)}
+    position = {name: place for place, name in enumerate(CHANNELS)}
     assert len(CHANNELS) == 76
     assert grid.shape == (48, 76)
-    assert grid[0, at["Heart Rate"]] == 90
-    assert np.isnan(grid[1:, at["Heart Rate"]]).all()
-    total = [place for name, place in at.items() if name.startswith("Glascow coma scale total")]
+    assert grid[0, position["Heart Rate"]] == 90
+    assert np.isnan(grid[1:, position["Heart Rate"]]).all()
+    total = [
+        place for name, place in position.items() if name.startswith("Glascow coma scale total")
+    ]
     assert len(total) == 13
     assert grid[0, total].sum() == 1
-    assert grid[0, at["Glascow coma scale total: 15"]] == 1
-    assert grid[47, at["Glascow coma scale eye opening: 4 Spontaneously"]] == 1
-    observed = grid[:, at["observed: Capillary refill rate"] :]
+    assert grid[0, position["Glascow coma scale total: 15"]] == 1
+    assert grid[47, position["Glascow coma scale eye opening: 4 Spontaneously"]] == 1
+    observed = grid[:, position["observed: Capillary refill rate"] :]
     assert observed.shape == (48, 17)
-    assert np.flatnonzero(~np.isnan(grid[:, at["pH"]])).tolist() == [1]
-    assert grid[47, at["Weight"]] == 70
+    assert np.flatnonzero(~np.isnan(grid[:, position["pH"]])).tolist() == [1]
+    assert grid[47, position["Weight"]] == 70
     assert observed.sum() == 5
     assert set(np.unique(observed)) == {0, 1}
 
@@ -141,8 +143,8 @@ def test_a_survey_has_the_28_days_that_end_on_its_day(tmp_path):
     steps = pd.read_csv(root / "INS-W_1" / "FeatureData" / "steps.csv")
     own = steps[steps["pid"] == "INS-W_003"].set_index("date")[name]
     days = pd.date_range("2018-04-03", "2018-04-30").strftime("%Y-%m-%d")
-    found = cohort.read("INS-W_003#INS-W_1#2018-04-30")[:, cohort.channels.index(name)]
-    assert np.array_equal(found, own.reindex(days).to_numpy(np.float32), equal_nan=True)
+    result = cohort.read("INS-W_003#INS-W_1#2018-04-30")[:, cohort.channels.index(name)]
+    assert np.array_equal(result, own.reindex(days).to_numpy(np.float32), equal_nan=True)
     early = cohort.read("INS-W_003#INS-W_1#2018-04-07")
     assert np.isnan(early[:21]).all()  # before the study began
     assert not any("_dis" in channel or "14dhist" in channel for channel in cohort.channels)

@@ -135,8 +135,8 @@ def test_another_grid_is_decoded_for_itself(path, other):
 
 
 def test_a_grid_that_is_given_is_the_one_that_is_found(path):
-    given = opened(path, series_step=60, series_steps=3, series_variable=("pulse", "spo2"))
-    assert given.source.fingerprint == opened(path).source.fingerprint
+    inputs = opened(path, series_step=60, series_steps=3, series_variable=("pulse", "spo2"))
+    assert inputs.source.fingerprint == opened(path).source.fingerprint
 
 
 def test_a_published_data_set_has_no_long_table(tmp_path):

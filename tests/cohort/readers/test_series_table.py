@@ -38,23 +38,23 @@ def refusal(path: Path) -> str:
 def test_rows_are_time_steps_and_columns_are_channels(path):
     cohort = opened(path)
     assert cohort.channels == CHANNELS
-    found = cohort.read("series/004.csv")
-    assert found.shape == (STEPS, len(CHANNELS))
-    assert np.array_equal(found, make_series(4).to_numpy(np.float32), equal_nan=True)
+    content = cohort.read("series/004.csv")
+    assert content.shape == (STEPS, len(CHANNELS))
+    assert np.array_equal(content, make_series(4).to_numpy(np.float32), equal_nan=True)
 
 
 def test_columns_may_come_in_any_order(path):
     series = path.parent / "series" / "004.csv"
     make_series(4)[list(reversed(CHANNELS))].to_csv(series, index=False)
-    found = opened(path).read("series/004.csv")
-    assert np.array_equal(found, make_series(4).to_numpy(np.float32), equal_nan=True)
+    content = opened(path).read("series/004.csv")
+    assert np.array_equal(content, make_series(4).to_numpy(np.float32), equal_nan=True)
 
 
 def test_a_blank_line_of_one_channel_is_a_step(path):
     for number in range(20):
         (path.parent / "series" / f"{number:03d}.csv").write_text("pulse\n1\n\nNA\n4\n")
-    found = opened(path).read("series/004.csv")
-    assert np.array_equal(found[:, 0], [1, np.nan, np.nan, 4], equal_nan=True)
+    content = opened(path).read("series/004.csv")
+    assert np.array_equal(content[:, 0], [1, np.nan, np.nan, 4], equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,11 @@ def test_numbers_need_bins(path):
 def test_texts_among_numbers_are_in_a_bin_or_refused(path):
     years = ["90+", *(str(year) for year in range(20, 39))]
     write_frame(path, make_frame(10).assign(years=years))
-    asked = {"attribute": ("years",), "bins": ("years=25",)}
-    assert opened(path, **asked).table["attr_years"].tolist()[:2] == ["25+", "under 25"]
+    request = {"attribute": ("years",), "bins": ("years=25",)}
+    assert opened(path, **request).table["attr_years"].tolist()[:2] == ["25+", "under 25"]
     write_frame(path, make_frame(10).assign(years=["old", *years[1:]]))
     with pytest.raises(EvenhandError, match="row 2: the 'years' is in none of the bins under 25"):
-        opened(path, **asked)
+        opened(path, **request)
 
 
 def test_bins_of_an_attribute_that_is_not_named(path):

@@ -61,15 +61,15 @@ def test_thresholds_equalise_the_sensitivity_and_the_page_says_what_it_costs(pat
     rows, ended = adjusted(path, out, "--method", "thresholds:value=0.9")
     single = rows[rows["against"].isna() & (rows["split"] == "val")]
     for level in ("female", "male"):
-        found = value(single, model="thresholds", group=level, metric="sensitivity")["value"]
-        assert abs(found - 0.9) < 0.03
+        result = value(single, model="thresholds", group=level, metric="sensitivity")["value"]
+        assert abs(result - 0.9) < 0.03
     gain = value(rows, model="thresholds", against="unadjusted", group="female",
                  metric="sensitivity", split="test")  # fmt: skip
     assert gain["value"] > 0.1
     assert gain["p_adjusted"] < 0.05
     assert "thresholds − unadjusted  specificity" in ended.out
     verdicts = read_json(out / "verdicts.json")["verdicts"]
-    assert any("specificity of" in one["about"] and one["claim"] for one in verdicts)
+    assert any("specificity of" in verdict["about"] and verdict["claim"] for verdict in verdicts)
     page = (out / "report.html").read_text("utf-8")
     assert "a trade" in page
     assert "Attribute needed at test time" in page
@@ -113,11 +113,11 @@ def test_labels_of_test_rows_change_no_prediction(path, tmp_path):
     changed.to_csv(path, index=False)
     adjusted(path, tmp_path / "other", *words)
     for name in ("recalibrate", "multicalibrate", "thresholds"):
-        one, other = (
+        first, other = (
             read_predictions(tmp_path / run / f"models/{name}/predictions.parquet")
             for run in ("one", "other")
         )
-        np.testing.assert_array_equal(one.scores, other.scores)
+        np.testing.assert_array_equal(first.scores, other.scores)
 
 
 def test_levelling_down_is_called_that(tmp_path):
@@ -137,8 +137,8 @@ def test_what_cannot_be_promised_is_said_with_what_it_takes(tmp_path):
     page = (out / "report.html").read_text("utf-8")
     assert "no threshold can guarantee a sensitivity of 0.95" in page
     assert "72 positive patients" in page  # .95^72 < .05 / 2
-    (promise,) = (one for one in read_json(out / "verdicts.json")["verdicts"]
-                  if one["about"].startswith("promise"))  # fmt: skip
+    (promise,) = (item for item in read_json(out / "verdicts.json")["verdicts"]
+                  if item["about"].startswith("promise"))  # fmt: skip
     assert promise["claim"] is False
 
 
@@ -147,7 +147,7 @@ def test_multicalibration_tests_segments_of_test_patients_before_and_after(path,
     words = ("--attribute", "age", "--bins", "age=60", "--method", "multicalibrate")
     adjusted(path, out, *words)
     stored = read_json(out / "models/multicalibrate/adjustment.json")
-    before, after = ({one["segment"]: one for one in part} for part in stored["checks"])
+    before, after = ({item["segment"]: item for item in part} for part in stored["checks"])
     assert abs(before["sex=female"]["error"]) > abs(after["sex=female"]["error"])
     assert "sex=female, age=60+" in before
     assert "calibration of the test patients by segment" in (out / "report.html").read_text("utf-8")
@@ -175,11 +175,11 @@ def test_several_settings_of_a_method_have_names_of_their_own(path, tmp_path):
 def test_the_same_command_writes_the_same_bytes(path, tmp_path):
     for name in ("one", "other"):
         adjusted(path, tmp_path / name, "--method", "recalibrate")
-    one, other = (
+    first, other = (
         (tmp_path / name / "models/recalibrate/predictions.parquet").read_bytes()
         for name in ("one", "other")
     )
-    assert one == other
+    assert first == other
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_one_onnx_file_decides_as_the_run_does(adjusted, cache, tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.md", "model.onnx"]
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     predictions = read_predictions(adjusted / f"models/{name}/predictions.parquet").of_split("test")
-    given = {"inputs": inputs_of(adjusted, cache).numpy()}
+    inputs = {"inputs": inputs_of(adjusted, cache).numpy()}
     about = json.loads(session.get_modelmeta().custom_metadata_map["evenhand"])
     if name in ("thresholds", "recalibrate"):
         own = predictions.group("group").astype(str)
@@ -117,10 +117,10 @@ def test_one_onnx_file_decides_as_the_run_does(adjusted, cache, tmp_path, name):
     else:
         own = None
     names = ["inputs"] if own is None else ["inputs", "group"]
-    assert [one.name for one in session.get_inputs()] == names
+    assert [item.name for item in session.get_inputs()] == names
     if own is not None:
-        given["group"] = np.array([about["groups"].index(group) for group in own], np.int64)
-    score, decision = session.run(["score", "decision"], given)
+        inputs["group"] = np.array([about["groups"].index(group) for group in own], np.int64)
+    score, decision = session.run(["score", "decision"], inputs)
     np.testing.assert_allclose(score, predictions.scores, atol=1e-5)
     every = read_predictions(adjusted / f"models/{name}/predictions.parquet")
     cut = open_run(adjusted).record.cuts.get(name) or cut_of(every)
@@ -182,6 +182,6 @@ def test_a_network_whose_scores_are_adjusted_is_not_pruned(adjusted, tmp_path):
 def inputs_of(run, cache):
     """Return the inputs of the test samples, in the order of the predictions."""
     record = open_run(run).record
-    anew = DataOverrides(None, (), (), cache, False, ValueSettings())
-    test = reopen(run, data_settings(record), 32, anew).test
+    data_overrides = DataOverrides(None, (), (), cache, False, ValueSettings())
+    test = reopen(run, data_settings(record), 32, data_overrides).test
     return unit(BatchSource(test, torch.device("cpu")).take(np.arange(len(test))).inputs)

@@ -112,9 +112,9 @@ SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 4
 )
 def test_a_picked_metric_has_a_verdict_of_its_own(ssl, said):
     models = {"frozen1m": (ssl,), "supervised": (judged(0.3, 0.4),)}
-    found = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked=(GAP, WOMEN))
-    (answer,) = answers(claims_of([found])[0])
-    (row,) = (one for one in answer.rows if one.about.startswith("gap in "))
+    evaluation = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked=(GAP, WOMEN))
+    (answer,) = answers(claims_of([evaluation])[0])
+    (row,) = (row for row in answer.rows if row.about.startswith("gap in "))
     assert said in row.text
     assert row.text in answer.verdict.details
     assert row.claim == ("not certain." not in said)

@@ -44,7 +44,7 @@ def test_the_page_states_how_far_compute_is_from_equal(command, tmp_path):
     cost = costs(tmp_path / "out")
     assert cost["frozen0"].passes == cost["supervised"].passes == 3 * epoch_passes(96, 32)
     assert cost["seed0"].passes == 2 * epoch_passes(2 * 96, 0)
-    assert all(one.seconds > 0 for one in cost.values())
+    assert all(item.seconds > 0 for item in cost.values())
     ratio = 1 + cost["seed0"].passes / cost["supervised"].passes
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert f"took {ratio:.1f} times the compute of supervised in passes" in page
@@ -56,7 +56,7 @@ def test_the_usual_grid_unfreezes_gradually():
 
 
 def test_equal_compute_needs_an_objective_whose_compute_is_known():
-    given = {"data": "phantom:", "encoder": ("x.pth",), "equal_compute": True}
+    inputs = {"data": "phantom:", "encoder": ("x.pth",), "equal_compute": True}
     with pytest.raises(ValidationError, match="is not known; name an objective"):
-        AssessSettings(**given)
-    assert AssessSettings(**given, ssl=("simclr",)).equal_compute
+        AssessSettings(**inputs)
+    assert AssessSettings(**inputs, ssl=("simclr",)).equal_compute

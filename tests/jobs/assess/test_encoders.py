@@ -70,15 +70,15 @@ def test_each_encoder_is_an_arm_with_its_name_and_nothing_is_pre_trained(run):
 
 def test_a_frozen_arm_holds_the_weights_of_its_encoder(run, encoder, other):
     for name, path in (("views", encoder / "models/encoder/model.safetensors"), ("halved", other)):
-        given = load_file(path)
+        file = load_file(path)
         for seed in (0, 1):
             kept = load_model(run / "models" / f"{name}-frozen3-seed{seed}").backbone.state_dict()
-            assert all(torch.equal(kept[k], given[f"backbone.{k}"]) for k in kept)
+            assert all(torch.equal(kept[k], file[f"backbone.{k}"]) for k in kept)
 
 
 def test_all_arms_scale_their_inputs_alike(run):
     models = [load_model(path).spec.inputs for path in (run / "models").iterdir()]
-    assert all(one == models[0] for one in models)
+    assert all(model == models[0] for model in models)
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "one scale of their inputs. Supervised" in page
 
@@ -98,7 +98,7 @@ def test_each_arm_is_held_against_supervised_and_the_best_against_the_other(run)
     (between,) = ((model, against) for model, against in pairs if against != "supervised")
     assert {name.partition("-")[0] for name in between} == {"halved", "views"}
     verdicts = read_json(run / "verdicts.json")["verdicts"]
-    assert any(one["about"].endswith(" against ".join(between)) for one in verdicts)
+    assert any(verdict["about"].endswith(" against ".join(between)) for verdict in verdicts)
 
 
 def test_every_start_s_fold_names_what_is_shown(run):
@@ -168,7 +168,7 @@ def test_an_encoder_goes_beside_an_objective_and_scratch(command, encoder, tmp_p
     ended = command(tmp_path / "out", *words)
     assert ended.status == 0, ended.err
     about = {row["about"] for row in read_json(tmp_path / "out" / "verdicts.json")["verdicts"]}
-    pairs = {one.partition(", ")[2] for one in about if one.startswith("AUC, ")}
+    pairs = {item.partition(", ")[2] for item in about if item.startswith("AUC, ")}
     for start in ("vicreg", "again"):
         for other in ("supervised", "scratch"):
             assert any(p.startswith(f"{start}-") and p.endswith(f"t {other}") for p in pairs)

@@ -107,8 +107,8 @@ def test_the_report_shows_how_far_groups_lie_from_everybody_by_their_size(run):
     assert "Deviation by size of the group" in page
     assert "groups: too few to correlate their size" in page
     rows = pd.DataFrame(read_json(run / "metrics.json")["rows"])
-    at = rows[(rows["model"] == "supervised") & (rows["metric"] == "auc_less_overall")]
-    for value, size, name in zip(at["value"], at["n"], at["group"], strict=True):
+    place = rows[(rows["model"] == "supervised") & (rows["metric"] == "auc_less_overall")]
+    for value, size, name in zip(place["value"], place["n"], place["group"], strict=True):
         share = size / rows[rows["group"] == "*"]["n"].max()
         point = f"group: {name}, supervised: {100 * share:.1f}\N{NO-BREAK SPACE}%, {abs(value):.3f}"
         assert point in page
@@ -128,12 +128,14 @@ def test_every_number_has_its_counts(run):
     rows = pd.DataFrame(read_json(run / "metrics.json")["rows"])
     test = pd.read_parquet(run / "models" / "supervised-seed0" / "predictions.parquet")
     test = test[test["split"] == "test"]
-    known = test[test["attr_group"] != "unknown"]
-    for (attribute, group), of in rows.groupby(["attribute", "group"]):
-        wanted = {"*": known}.get(group, test[test["attr_group"] == group])
+    expected = test[test["attr_group"] != "unknown"]
+    for (attribute, group), values in rows.groupby(["attribute", "group"]):
+        wanted = {"*": expected}.get(group, test[test["attr_group"] == group])
         wanted = test if attribute == "*" else wanted
         counted = [len(wanted), wanted["patient_id"].nunique(), wanted["label"].sum()]
-        assert of[["n", "patients", "positives"]].drop_duplicates().to_numpy().tolist() == [counted]
+        assert values[["n", "patients", "positives"]].drop_duplicates().to_numpy().tolist() == [
+            counted
+        ]
 
 
 def test_what_is_done_is_not_done_again(run, command, tmp_path):
@@ -188,11 +190,11 @@ def test_a_group_that_is_excluded_takes_no_part_in_the_answer(tmp_path):
         write_cell(run, cell)
     assert evaluate(run, settings)[0].deviation("frozen3", "group").value is None  # no positives
     settings = settings.model_copy(update={"exclude_group": ("group=c",)})
-    found = evaluate(run, settings)[0]
-    assert found.deviation("frozen3", "group").value is not None
-    assert set(found.by_group("frozen3")) == {("group", "a"), ("group", "b")}
-    assert found.sizes["group", "*"].n == 24
-    assert found.sizes["*", "*"].n == 36
+    result = evaluate(run, settings)[0]
+    assert result.deviation("frozen3", "group").value is not None
+    assert set(result.by_group("frozen3")) == {("group", "a"), ("group", "b")}
+    assert result.sizes["group", "*"].n == 24
+    assert result.sizes["*", "*"].n == 36
 
 
 def test_the_page_names_a_group_that_is_excluded(run, tmp_path):
@@ -235,9 +237,9 @@ def test_all_arms_start_from_the_same_weights(run, start, elsewhere):
     weights = str(run / "models" / "frozen3-seed0" / "model.safetensors") if elsewhere else "none"
     supervised, encoder = start("supervised", weights=weights)
     ssl, _ = start("frozen0", weights=weights)
-    for one in (supervised, ssl):
-        assert same(one.backbone, encoder.backbone)
-        assert one.spec.inputs == encoder.spec.inputs
+    for item in (supervised, ssl):
+        assert same(item.backbone, encoder.backbone)
+        assert item.spec.inputs == encoder.spec.inputs
     assert same(supervised.head, ssl.head)
     if elsewhere:
         assert same(supervised.backbone, load_model(run / "models" / "frozen3-seed0").backbone)
@@ -254,7 +256,7 @@ def same(one, other):
 def test_cells_with_few_labels_scale_their_inputs_alike(run):
     names = ("frozen3", "supervised", "frozen3-50pct", "supervised-50pct")
     inputs = [load_model(run / "models" / f"{name}-seed1").spec.inputs for name in names]
-    assert all(one == inputs[0] for one in inputs)
+    assert all(item == inputs[0] for item in inputs)
 
 
 @pytest.mark.slow
@@ -276,12 +278,12 @@ def test_every_seed_s_models_are_compared_as_similarity_compares_them(
     out = shutil.copytree(run, tmp_path / "again")
     Run(out).note(status="running")
     assert command(out).status == 0
-    found = read_json(out / "similarity.json")
-    assert [one["seed"] for one in found["seeds"]] == [0, 1]
-    first, second = (means(one["attributes"]["group"]) for one in found["seeds"])
-    assert first == pytest.approx(over_layers(found["attributes"]["group"]["groups"]))
+    content = read_json(out / "similarity.json")
+    assert [item["seed"] for item in content["seeds"]] == [0, 1]
+    first, second = (means(item["attributes"]["group"]) for item in content["seeds"])
+    assert first == pytest.approx(over_layers(content["attributes"]["group"]["groups"]))
     assert first != pytest.approx(second)
-    named = [name.replace("seed0", "seed1") for name in found["models"]]
+    named = [name.replace("seed0", "seed1") for name in content["models"]]
     models = [word for name in named for word in ("--model", name)]
     words = ("similarity", out, out, *models, "--split", "val", "--minimum", 8)
     ended = evenhand(*words, "--cache", tmp_path, "--device", "cpu", "--out", tmp_path / "out")
@@ -476,10 +478,10 @@ def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
 
 
 def test_one_seed_speaks_of_two_models():
-    found = recipes({"m": -0.05}, seeds=1)
-    assert any(row.claim for row in answers(the_claims(found))[0].rows)
-    assert "these two models" in about_seeds(claims_of([found]))
-    assert "Another seed may tell otherwise" in about_seeds(claims_of([found]))
+    result = recipes({"m": -0.05}, seeds=1)
+    assert any(row.claim for row in answers(the_claims(result))[0].rows)
+    assert "these two models" in about_seeds(claims_of([result]))
+    assert "Another seed may tell otherwise" in about_seeds(claims_of([result]))
     assert "Each cell has 4 seeds" in about_seeds(claims_of([recipes({})]))
 
 
@@ -494,28 +496,28 @@ def test_claims_are_corrected_for_all_that_the_page_judges():
 def test_every_verdict_of_the_page_is_written(run):
     page = (run / "report.html").read_text()
     verdicts = read_json(run / "verdicts.json")["verdicts"]
-    about = {one["about"].partition(",")[0] for one in verdicts}
+    about = {verdict["about"].partition(",")[0] for verdict in verdicts}
     assert about >= {"AUC", "deviation from parity"}
     assert any(name.startswith("layers of") for name in about)
-    texts = [one["text"] for one in verdicts if "requirement" not in one["about"]]
+    texts = [verdict["text"] for verdict in verdicts if "requirement" not in verdict["about"]]
     assert all(str(escape(text)) in page for text in texts)
 
 
 @pytest.mark.parametrize(("noise", "sure"), [(0.02, True), (0.5, False)])
 def test_a_share_of_what_may_be_nothing_has_no_interval(noise, sure):
     supervised = replace(judged(0.8, 0.4, 0.01), deviation=judged(0.8, 0.4, noise).deviation)
-    found = evaluation(judged(0.8, 0.2, 0.01), supervised)
-    reduction = found.reduction("frozen1m", "sex")
+    result = evaluation(judged(0.8, 0.2, 0.01), supervised)
+    reduction = result.reduction("frozen1m", "sex")
     assert reduction.value == pytest.approx(0.5)
     assert (reduction.low is not None) == sure
-    assert ("of that with supervised" in answers(the_claims(found))[0].verdict.headline) == sure
-    deviation = found.deviation("supervised", "sex")
+    assert ("of that with supervised" in answers(the_claims(result))[0].verdict.headline) == sure
+    deviation = result.deviation("supervised", "sex")
     assert deviation.low == pytest.approx(0.4 - noise, abs=0.02) if sure else deviation.low == 0
 
 
 def test_a_deviation_of_ratios_none_of_which_is_told_from_1_may_be_nothing():
-    one = judged(0.8, 0.4, 0.02)
-    found = evaluation(one, replace(one, apart={"sex": False}))
-    assert found.deviation("frozen1m", "sex").low == pytest.approx(0.38, abs=0.01)
-    assert found.deviation("supervised", "sex").low == 0
-    assert found.reduction("frozen1m", "sex").low is None
+    item = judged(0.8, 0.4, 0.02)
+    result = evaluation(item, replace(item, apart={"sex": False}))
+    assert result.deviation("frozen1m", "sex").low == pytest.approx(0.38, abs=0.01)
+    assert result.deviation("supervised", "sex").low == 0
+    assert result.reduction("frozen1m", "sex").low is None

@@ -49,11 +49,15 @@ def test_each_arm_is_drawn_at_each_share_with_its_interval(run):
 
 def test_every_share_s_verdicts_are_in_one_family(run):
     verdicts = read_json(run / "verdicts.json")["verdicts"]
-    pairs = {one["about"].partition(", ")[2] for one in verdicts if one["about"].startswith("AUC")}
+    pairs = {
+        verdict["about"].partition(", ")[2]
+        for verdict in verdicts
+        if verdict["about"].startswith("AUC")
+    }
     assert pairs == {f"frozen3{pct} against supervised{pct}" for pct in ("", "-50pct", "-20pct")}
     rows = read_json(run / "metrics.json")["rows"]
-    judged = [one for one in rows if one["p_adjusted"] is not None]
-    assert {one["model"] for one in judged} == {"frozen3", "frozen3-50pct", "frozen3-20pct"}
+    judged = [row for row in rows if row["p_adjusted"] is not None]
+    assert {item["model"] for item in judged} == {"frozen3", "frozen3-50pct", "frozen3-20pct"}
     page = (run / "report.html").read_text(encoding="utf-8")
     assert f"Holm over the {3 * 4} differences" in page
 
@@ -95,7 +99,7 @@ def test_too_few_patients_for_a_share_are_refused_before_any_work(command, tmp_p
 
 def test_places_of_a_line_chart_are_in_order_and_inside():
     readings = [Reading(0.6, 0.5, 0.7), Reading(None), Reading(0.8)]
-    places = [Place(at, str(at)) for at in (0.0, 1.0, 3.0)]
+    places = [Place(place, str(place)) for place in (0.0, 1.0, 3.0)]
     chart = line_chart({"a": readings, "b": readings}, places, LineFrame("", "", "", ""))
     first, second = chart.lines
     assert [mark.text for mark in first.marks] == [

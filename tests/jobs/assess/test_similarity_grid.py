@@ -28,22 +28,22 @@ def run(tmp_path_factory):
 
 def test_every_cell_and_share_is_there_with_each_seed(run):
     grid = read_grid(run)
-    assert {(one.cell, one.share) for one in grid.cells} == {
+    assert {(contrast.cell, contrast.share) for contrast in grid.cells} == {
         (cell, share) for cell in CELLS for share in SHARES
     }
-    assert all(len(one.by_seed) == 2 for one in grid.cells)
+    assert all(len(contrast.by_seed) == 2 for contrast in grid.cells)
     assert grid.patients == len(_validation(run)["patient_id"].unique())
 
 
 def test_a_group_that_is_too_small_is_left_out_with_the_reason(run):
     grid = read_grid(run)
-    assert {one.attribute for one in grid.cells} == {"sex"}
+    assert {contrast.attribute for contrast in grid.cells} == {"sex"}
     assert "30 validation patients" in grid.left_out["group"]
 
 
 def test_best_and_worst_are_those_that_both_models_serve_so(run):
     grid = read_grid(run)
-    assert all(one.gap >= 0 and one.best != one.worst for one in grid.cells)
+    assert all(contrast.gap >= 0 and contrast.best != contrast.worst for contrast in grid.cells)
 
 
 def test_the_page_shows_the_grid_and_is_written_again_from_the_run(run):

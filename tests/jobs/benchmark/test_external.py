@@ -68,8 +68,8 @@ def test_numbers_of_elsewhere_are_means_over_the_models(run):
     tables = [read_predictions(path).table for path in run.glob("fits/head/*/external.parquet")]
     expected = np.mean([roc_auc_score(table["label"], table["score"]) for table in tables])
     numbers = read(run / "benchmark.json")["external"]["entries"]["head"]
-    (value,) = (one["value"] for one in numbers
-                if (one["attribute"], one["base"]) == ("*", "auc"))  # fmt: skip
+    (value,) = (number["value"] for number in numbers
+                if (number["attribute"], number["base"]) == ("*", "auc"))  # fmt: skip
     assert value == pytest.approx(expected)
 
 
@@ -151,8 +151,8 @@ def test_from_six_data_sets_on_ranks_are_tested(command, run, tmp_path):
     ],
 )
 def test_what_cannot_be_compared_is_refused_by_name(words, says, command, run, tmp_path):
-    given = [run if word == "RUN" else word for word in words]
-    ended = evenhand(*changed(command, *given), "--out", tmp_path / "run")
+    inputs = [run if word == "RUN" else word for word in words]
+    ended = evenhand(*changed(command, *inputs), "--out", tmp_path / "run")
     assert ended.status == 2
     assert says in ended.err
     assert not (tmp_path / "run").exists()

@@ -60,7 +60,7 @@ def test_every_patient_is_tested_once_by_every_entry_and_seed(run):
             table = read_predictions(run / "models" / name / "seeds" / f"{seed}.parquet").table
             assert set(table["split"]) == {"test"}
             tested.append(table["sample_id"].tolist())
-    assert all(sorted(one) == sorted(set(one)) and one == tested[0] for one in tested)
+    assert all(sorted(item) == sorted(set(item)) and item == tested[0] for item in tested)
     assert len(tested[0]) == 160
 
 
@@ -81,25 +81,25 @@ def test_no_patient_of_a_fold_is_in_its_test_and_elsewhere_and_all_entries_share
 def test_the_plan_has_its_hash_and_the_entries(run):
     record = read(run / "benchmark.json")
     assert record["hash"] == hash_of(record["plan"])
-    assert [one["name"] for one in record["plan"]["entries"]] == ENTRIES
+    assert [item["name"] for item in record["plan"]["entries"]] == ENTRIES
     assert record["plan"]["primary"] == "auc_worst"
-    assert [one["name"] for one in record["entries"]] == [*ENTRIES, "chosen on validation"]
+    assert [item["name"] for item in record["entries"]] == [*ENTRIES, "chosen on validation"]
 
 
 def entry_of(run, name):
-    (entry,) = (one for one in read(run / "benchmark.json")["entries"] if one["name"] == name)
+    (entry,) = (item for item in read(run / "benchmark.json")["entries"] if item["name"] == name)
     return entry
 
 
 def test_entries_that_move_decisions_are_judged_apart_by_equalised_odds_and_rates(run):
     thresholds, dfr = entry_of(run, "thresholds"), entry_of(run, "dfr")
-    bases = {one["base"] for one in thresholds["differences"]}
+    bases = {threshold["base"] for threshold in thresholds["differences"]}
     assert bases == {"equalized_odds_difference", "sensitivity", "specificity"}
-    (change,) = (one for one in thresholds["differences"]
-                 if one["base"] == "equalized_odds_difference")  # fmt: skip
+    (change,) = (threshold for threshold in thresholds["differences"]
+                 if threshold["base"] == "equalized_odds_difference")  # fmt: skip
     assert change["value"] != 0
-    assert not {"sensitivity", "specificity"} & {one["base"] for one in dfr["differences"]}
-    said = {one["about"] for one in read(run / "verdicts.json")["verdicts"]}
+    assert not {"sensitivity", "specificity"} & {item["base"] for item in dfr["differences"]}
+    said = {item["about"] for item in read(run / "verdicts.json")["verdicts"]}
     assert "thresholds: decisions" in said
     assert "dfr: decisions" not in said
     assert "Entries that move decisions alone" in (run / "report.html").read_text()
@@ -253,7 +253,7 @@ def test_a_method_that_the_data_do_not_allow_is_named_and_may_be_left_out(
     outcome = evenhand(*quick, "--skip-refused", "--out", tmp_path / "run")
     assert outcome.status == 0
     assert "Entry group-balance is left out" in outcome.out
-    names = [one["name"] for one in read(tmp_path / "run" / "benchmark.json")["plan"]["entries"]]
+    names = [item["name"] for item in read(tmp_path / "run" / "benchmark.json")["plan"]["entries"]]
     assert names == [name for name in ENTRIES if name != "group-balance"]
 
 
@@ -269,22 +269,22 @@ def test_workers_and_fewer_entries_give_the_same_predictions(cache, run, tmp_pat
 
 def test_a_plan_of_one_test_leaves_everything_else_exploratory(cache, tmp_path):
     words = (*changed(RECIPE, "--trials", 1), "--strategy", "head", "--method", "thresholds")
-    one = ("--decides", "chosen", "--primary", "auc_gap:group")
+    item = ("--decides", "chosen", "--primary", "auc_gap:group")
     out = tmp_path / "run"
-    outcome = evenhand(*words, *one, *training(cache), "--out", out)
+    outcome = evenhand(*words, *item, *training(cache), "--out", out)
     assert outcome.status == 0, outcome.err
     record = read(out / "benchmark.json")
     assert (record["plan"]["decides"], record["plan"]["primary"]) == ("chosen", "auc_gap:group")
     planned = [
-        (entry["name"], one["base"], one["aggregate"])
+        (entry["name"], item["base"], item["aggregate"])
         for entry in record["entries"]
-        for one in entry["differences"]
-        if not one["exploratory"]
+        for item in entry["differences"]
+        if not item["exploratory"]
     ]
     assert planned == [("chosen on validation", "auc", "gap")]
     (tested, *others) = read(out / "verdicts.json")["verdicts"]
     assert tested["about"] == "auc_gap against erm"
-    assert all("exploratory" in one["about"] and not one["claim"] for one in others)
+    assert all("exploratory" in other["about"] and not other["claim"] for other in others)
     assert (
         "chosen on validation, while all else is exploratory" in (out / "report.html").read_text()
     )
@@ -312,21 +312,21 @@ def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, 
     assert "4 fits of at most 1 epoch" in outcome.out  # of the new entry alone
     after = read(out / "benchmark.json")
     assert (after["plan"], after["hash"]) == (before["plan"], before["hash"])
-    assert [one["name"] for one in after["added"]] == ["group-balance", "thresholds"]
+    assert [item["name"] for item in after["added"]] == ["group-balance", "thresholds"]
     assert {path: path.stat().st_mtime_ns for path in fits} == fits
     for name, later in (("head", False), ("group-balance", True), ("thresholds", True)):
-        assert {one["exploratory"] for one in entry_of(out, name)["differences"]} == {later}
+        assert {item["exploratory"] for item in entry_of(out, name)["differences"]} == {later}
     assert entry_of(out, "head")["differences"] == [
-        one
+        item
         for entry in before["entries"]
         if entry["name"] == "head"
-        for one in entry["differences"]
+        for item in entry["differences"]
     ]
     page = (out / "report.html").read_text()
     assert "Added later, and so exploratory: group-balance and thresholds." in page
     assert "group-balance, exploratory" in page
-    claims = [one for one in read(out / "verdicts.json")["verdicts"] if one["claim"]]
-    assert not [one for one in claims if "exploratory" in one["about"]]
+    claims = [item for item in read(out / "verdicts.json")["verdicts"] if item["claim"]]
+    assert not [claim for claim in claims if "exploratory" in claim["about"]]
 
     again = evenhand(*words, *new, "--add", "--out", out)
     assert again.status == 2

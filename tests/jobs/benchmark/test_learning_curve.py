@@ -67,9 +67,9 @@ def test_the_record_holds_every_curve_and_the_plan_none(run):
         shares = [point["share"] for point in curve["points"]]
         assert shares == [0.25, 0.5, 0.75, 1.0]
         last = curve["points"][-1]["numbers"]
-        assert last == [one for one in erm["numbers"] if one["base"] == "auc"]
-        before = {(one["attribute"], one["group"], one["aggregate"]): one["value"]
-                  for one in curve["points"][1]["numbers"]}  # fmt: skip
+        assert last == [item for item in erm["numbers"] if item["base"] == "auc"]
+        before = {(item["attribute"], item["group"], item["aggregate"]): item["value"]
+                  for item in curve["points"][1]["numbers"]}  # fmt: skip
         for change, number in zip(curve["doubling"], last, strict=True):
             key = (number["attribute"], number["group"], number["aggregate"])
             assert change["value"] == pytest.approx(number["value"] - before[key])
@@ -93,20 +93,20 @@ def test_a_curve_is_added_without_another_fit_of_entries(command, run, tmp_path,
 
     copy = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(copy / "fits" / "curve-everybody-50" / "fold1-seed0")  # as after a kill
-    made = []
+    built = []
     real = curves.train
 
     def train(task, *rest):
-        made.append(len(task.splits.train))
+        built.append(len(task.splits.train))
         return real(task, *rest)
 
     monkeypatch.setattr(curves, "train", train)
     ended = evenhand(*command, *CURVES, "--curve", "group=majority", "--add", "--out", copy)
     assert ended.status == 0, ended.err
-    assert len(made) == 1 + 12
+    assert len(built) == 1 + 12
     record = read(copy / "benchmark.json")
     assert [curve["name"] for curve in record["curves"]][-1] == "group=majority"
-    old, new = (np.array([one["value"] for one in read(path / "benchmark.json")["curves"][0]
+    old, new = (np.array([item["value"] for item in read(path / "benchmark.json")["curves"][0]
                           ["points"][1]["numbers"]]) for path in (run, copy))  # fmt: skip
     assert old == pytest.approx(new)
 

@@ -23,8 +23,8 @@ def folders(root, center: float, spread: float, seed: int):
         for number in range(SEEDS):
             folder = root / f"{seed}-{fold}-{number}"
             value = center + luck.sum() + rng.normal(0, spread / 4)
-            found = FoundRecord(value=value, influence=tuple(luck), n=PATIENTS)
-            write_json(folder / FILE, NetworkProbe(attributes={"sex": found}).model_dump())
+            found_record = FoundRecord(value=value, influence=tuple(luck), n=PATIENTS)
+            write_json(folder / FILE, NetworkProbe(attributes={"sex": found_record}).model_dump())
             row.append(folder)
         placed.append(row)
     return placed

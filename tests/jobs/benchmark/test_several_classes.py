@@ -56,8 +56,8 @@ def run(command, table, tmp_path_factory):
 def numbers_of(run, name):
     entries = json.loads((run / "benchmark.json").read_text())["entries"]
     (numbers,) = (entry["numbers"] for entry in entries if entry["name"] == name)
-    return {(one["attribute"], one["group"], one["base"]): one["value"]
-            for one in numbers if one["aggregate"] is None}  # fmt: skip
+    return {(number["attribute"], number["group"], number["base"]): number["value"]
+            for number in numbers if number["aggregate"] is None}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["erm", "dfr", "head"])

@@ -114,18 +114,18 @@ def test_thresholds_are_settings(cache, settings, requirement, about, status):
 
 def test_a_table_of_ones_own(tmp_path, cache):
     data, columns = own_table(tmp_path / "data")
-    found = checked(data, cache, **columns)
-    unknown = of(found, "unknown", "site")
+    result = checked(data, cache, **columns)
+    unknown = of(result, "unknown", "site")
     assert unknown.value == pytest.approx(1 / 3)
     assert unknown.status == "fail"
-    rate = of(found, "base_rate", "site")
+    rate = of(result, "base_rate", "site")
     assert rate.status == "warn"
     assert abs(rate.value) > 0.4
-    assert of(found, "cases", "site").status == "fail"
-    power = of(found, "detectable", "site")
+    assert of(result, "cases", "site").status == "fail"
+    power = of(result, "detectable", "site")
     assert (power.value, power.status) == (None, "fail")
     assert power.measured == "a class is missing in north"
-    assert of(found, "licence").status == "warn"
+    assert of(result, "licence").status == "warn"
 
 
 def rated(tmp_path, cache, rates, size, **settings):
@@ -149,12 +149,12 @@ def rated(tmp_path, cache, rates, size, **settings):
 
 
 def test_a_base_rate_of_17_percent_beside_10_is_worth_a_look(tmp_path, cache):
-    found = rated(tmp_path, cache, (0.10, 0.17), 600)
-    assert found.status == "warn"  # as a ratio; their difference is below .1
-    assert abs(found.value) == pytest.approx(0.07)
-    assert found.p_adjusted < 0.05
-    assert "difference" in found.measured
-    assert re.search(r"ratio 0\.59 \(0\.4\d to 0\.\d\d\)|ratio 1\.70 \(1\.\d\d to", found.measured)
+    result = rated(tmp_path, cache, (0.10, 0.17), 600)
+    assert result.status == "warn"  # as a ratio; their difference is below .1
+    assert abs(result.value) == pytest.approx(0.07)
+    assert result.p_adjusted < 0.05
+    assert "difference" in result.measured
+    assert re.search(r"ratio 0\.59 \(0\.4\d to 0\.\d\d\)|ratio 1\.70 \(1\.\d\d to", result.measured)
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,13 @@ def test_base_rates_pass_where_chance_explains_them_or_both_limits_are_met(
 
 def test_verdicts_are_written_beside_the_page(cache, tmp_path):
     evenhand("check", SMALL, "--cache", cache, "--out", tmp_path / "c")
-    found = json.loads((tmp_path / "c" / "check.json").read_text())["findings"]
+    result = json.loads((tmp_path / "c" / "check.json").read_text())["findings"]
     verdicts = json.loads((tmp_path / "c" / "verdicts.json").read_text())["verdicts"]
-    assert [one["claim"] for one in verdicts] == [one["status"] != "pass" for one in found]
-    assert {one["p_adjusted"] for one in verdicts if "base_rate" in one["about"]} >= {
-        one["p_adjusted"] for one in found if one["requirement"] == "base_rate"
+    assert [verdict["claim"] for verdict in verdicts] == [
+        item["status"] != "pass" for item in result
+    ]
+    assert {verdict["p_adjusted"] for verdict in verdicts if "base_rate" in verdict["about"]} >= {
+        item["p_adjusted"] for item in result if item["requirement"] == "base_rate"
     }
 
 
@@ -190,10 +192,10 @@ def test_the_same_image_in_two_splits_leaks(tmp_path, cache):
     table.to_csv(data, index=False)
     first, last = (root / table["file"].iloc[place] for place in (0, -1))
     shutil.copy(first, last)
-    found = checked(data, cache, **columns)
-    exact = of(found, "duplicates", "exact")
+    result = checked(data, cache, **columns)
+    exact = of(result, "duplicates", "exact")
     assert (exact.value, exact.status) == (1, "fail")
-    pair = found.pairs.iloc[0]
+    pair = result.pairs.iloc[0]
     assert {pair["sample"], pair["other_sample"]} == set(table["file"].iloc[[0, -1]])
     assert {pair["split"], pair["other_split"]} == {"train", "test"}
 
@@ -230,9 +232,9 @@ def test_each_window_of_a_recording_that_cannot_be_read_counts(cache):
 
 def test_data_without_attributes_can_be_checked(tmp_path, cache):
     data, columns = own_table(tmp_path / "data")
-    found = checked(data, cache, **columns | {"attribute": ()})
-    assert of(found, "attributes").status == "fail"
-    assert found.counts.empty
+    result = checked(data, cache, **columns | {"attribute": ()})
+    assert of(result, "attributes").status == "fail"
+    assert result.counts.empty
     words = ("--image-column", "file", "--label", "sick", "--patient", "who", "--cache", cache)
     out = tmp_path / "out"
     assert evenhand("check", data, *words, "--out", out).status == 1
@@ -242,22 +244,22 @@ def test_data_without_attributes_can_be_checked(tmp_path, cache):
 def test_without_attribute_those_that_cannot_be_told_are_named(tmp_path, cache):
     root = make_chexpert(tmp_path / "chexpert")
     (root / "CHEXPERT DEMO.xlsx").unlink()
-    found = of(checked(f"chexpert:{root}", cache), "attributes")
-    assert found.measured == "3: sex, age, view; without two known levels: race, race_white"
+    result = of(checked(f"chexpert:{root}", cache), "attributes")
+    assert result.measured == "3: sex, age, view; without two known levels: race, race_white"
 
 
 def test_a_tree_of_ones_own_has_no_licence_on_record(tmp_path, cache):
-    found = checked(f"folders:{make_folders(tmp_path / 'tree')}", cache, patient="person")
-    assert of(found, "licence").status == of(found, "access").status == "warn"
-    assert of(found, "licence").measured == "not recorded: the data are your own"
+    result = checked(f"folders:{make_folders(tmp_path / 'tree')}", cache, patient="person")
+    assert of(result, "licence").status == of(result, "access").status == "warn"
+    assert of(result, "licence").measured == "not recorded: the data are your own"
 
 
 def test_more_than_two_classes(tmp_path, cache):
     make_ham10000(tmp_path / "ham", lesions=80)
     data = f"ham10000:{tmp_path / 'ham'}"
-    found = checked(data, cache, label="diagnosis", attribute=("sex", "sex*age"))
-    assert found.counts["positives"].isna().all()
-    assert of(found, "base_rate", "sex").measured.startswith(("akiec", "bcc", "bkl", "mel", "nv"))
+    result = checked(data, cache, label="diagnosis", attribute=("sex", "sex*age"))
+    assert result.counts["positives"].isna().all()
+    assert of(result, "base_rate", "sex").measured.startswith(("akiec", "bcc", "bkl", "mel", "nv"))
 
 
 def test_command_without_a_folder(cache):
@@ -274,13 +276,13 @@ def test_command_with_a_folder(cache, tmp_path):
     ended = evenhand(
         "check", LARGE, "--cache", cache, "--attribute", "sex", "--out", tmp_path / "c"
     )
-    found = json.loads((tmp_path / "c" / "check.json").read_text())
-    assert found["schema"] == 1
-    assert {row["attribute"] for row in found["counts"]} == {"sex"}
+    content = json.loads((tmp_path / "c" / "check.json").read_text())
+    assert content["schema"] == 1
+    assert {row["attribute"] for row in content["counts"]} == {"sex"}
     assert json.loads((tmp_path / "c" / "run.json").read_text())["status"] == "finished"
     page = (tmp_path / "c" / "report.html").read_text()
     assert "Smallest gap that can be found" in page
-    assert page.count("<tr class=") == len(found["findings"])
+    assert page.count("<tr class=") == len(content["findings"])
     assert str(tmp_path / "c") in ended.out
     assert evenhand("report", tmp_path / "c").status == 0
 
@@ -314,14 +316,14 @@ def test_the_request_says_how_many_patients_let_a_gap_be_told(cache, tmp_path):
         *("check", LARGE, "--attribute", "group", "--cache", cache, "--out", tmp_path / "run"),
         *("--detectable", 0.13, 0.3),
     )
-    found = json.loads((tmp_path / "run" / "check.json").read_text())
-    (request,) = (one for one in found["findings"] if one["requirement"] == "request")
+    content = json.loads((tmp_path / "run" / "check.json").read_text())
+    (request,) = (item for item in content["findings"] if item["requirement"] == "request")
     assert request["status"] == "warn"
     assert request["measured"] in ended.out
     said = re.findall(r"([\d,]+) of (?:minority|them)", request["measured"])
     more, rare = (int(text.replace(",", "")) for text in said)
     assert request["value"] == more > 0
-    counts = pd.DataFrame(found["counts"])
+    counts = pd.DataFrame(content["counts"])
     test = counts[(counts["split"] == "test") & (counts["group"] != "unknown")]
     small, large = (test.sort_values("samples").iloc[place] for place in (0, 1))
     assert 0 < rare < more

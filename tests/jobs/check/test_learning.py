@@ -69,7 +69,7 @@ def test_the_command_says_it_and_refuses_groups_that_are_not_there(tmp_path):
     ended = evenhand(*words, "--curve", "everybody")
     assert ended.status in (0, 1), ended.err
     record = json.loads((tmp_path / "run" / "check.json").read_text())
-    (finding,) = (one for one in record["findings"] if one["requirement"] == "learning")
+    (finding,) = (item for item in record["findings"] if item["requirement"] == "learning")
     assert finding["about"] == "everybody"
     assert finding["measured"] in ended.out
     assert "What more training patients buy" in (tmp_path / "run" / "report.html").read_text()

@@ -45,7 +45,7 @@ def run(base, tmp_path_factory):
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(base, run, tmp_path):
     again = finetune(base, tmp_path / "again")
     other = finetune(base.model_copy(update={"seed": 1}), tmp_path / "other")
-    bytes_of = [found.predictions_file("full").read_bytes() for found in (run, again, other)]
+    bytes_of = [result.predictions_file("full").read_bytes() for result in (run, again, other)]
     assert bytes_of[0] == bytes_of[1]
     assert bytes_of[0] != bytes_of[2]
 
@@ -64,8 +64,8 @@ def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
     values = iter([0.6, 0.9, 0.1])  # of each epoch
     monkeypatch.setattr("evenhand.experiments.task.Task.values", lambda *given: (next(values),))
     settings = base.model_copy(update={"strategy": "gradual", "epochs": 6, "patience": 1})
-    found = finetune(settings, tmp_path / "run")
-    model = read_json(found.folder("gradual") / "model.json")
+    result = finetune(settings, tmp_path / "run")
+    model = read_json(result.folder("gradual") / "model.json")
     assert model["val"] == {"auc_worst": 0.9}
     assert {name.rpartition(".")[0] for name in model["mask"]} == {"blocks.5", ""}  # "": last norm
     assert {unit["name"] for unit in model["units"] if unit["tuned"]} == set(model["mask"])
@@ -79,13 +79,13 @@ def test_splits_and_predictions_are_of_the_same_samples(run):
 
 def test_only_what_the_strategy_names_has_changed(base, tmp_path):
     settings = base.model_copy(update={"strategy": "blocks.1.attn", "epochs": 1})
-    found = finetune(settings, tmp_path / "run")
+    result = finetune(settings, tmp_path / "run")
     before = make_task(settings).model().state_dict()
-    after = load_model(found.folder("units-blocks.1.attn")).state_dict()
+    after = load_model(result.folder("units-blocks.1.attn")).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("blocks.1.attn" in name for name in changed)
     assert all("blocks.1.attn" in name or "head" in name for name in changed)
-    units = read_json(found.folder("units-blocks.1.attn") / "model.json")["units"]
+    units = read_json(result.folder("units-blocks.1.attn") / "model.json")["units"]
     tuned = [unit["name"] for unit in units if unit["tuned"]]
     assert tuned == ["blocks.1.attn"]
 
@@ -110,10 +110,10 @@ def test_a_run_may_start_from_another_but_not_replace_it(base, run, tmp_path):
     settings = base.model_copy(update={"weights": str(run.root), "strategy": "head", "epochs": 1})
     with pytest.raises(EvenhandError, match="cannot be or lie in the run's own folder"):
         finetune(settings, run.root, overwrite=True)
-    found = finetune(settings, tmp_path / "head")
+    result = finetune(settings, tmp_path / "head")
     first, second = (
-        load_model(one.folder(name)).backbone.state_dict()
-        for one, name in ((run, "full"), (found, "head"))
+        load_model(item.folder(name)).backbone.state_dict()
+        for item, name in ((run, "full"), (result, "head"))
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -164,8 +164,8 @@ def test_a_bound_that_resamples_cannot_give_is_refused(base):
 
 def test_several_objectives_are_all_kept_and_the_first_decides_when_to_stop(base, tmp_path):
     goals = ("auc", "auc_worst:group")
-    found = finetune(base.model_copy(update={"target": goals, "epochs": 1}), tmp_path / "run")
-    assert tuple(read_json(found.folder("full") / "model.json")["val"]) == goals
+    result = finetune(base.model_copy(update={"target": goals, "epochs": 1}), tmp_path / "run")
+    assert tuple(read_json(result.folder("full") / "model.json")["val"]) == goals
 
 
 @pytest.mark.parametrize(("name", "copy"), [("table", shutil.copy2), ("oasis1", shutil.copy)])
@@ -206,13 +206,13 @@ def test_a_run_keeps_the_precision_that_was_chosen(base, tmp_path, monkeypatch, 
         "evenhand.training.precision.products_per_value", lambda network, inputs: products
     )
     auto = base.model_copy(update={"precision": "auto", "epochs": 1})
-    made = finetune(auto, tmp_path / "run")
-    assert made.record.settings.precision == expected
+    built = finetune(auto, tmp_path / "run")
+    assert built.record.settings.precision == expected
 
 
 def test_a_list_of_many_units_has_a_short_name_of_its_own():
     units = [f"blocks.{block}.attn" for block in range(12)]
-    one, other = model_name(",".join(units)), model_name(",".join([*units[:-1], "blocks.11.mlp"]))
-    assert one == model_name(",".join(reversed(units)))
-    assert one != other
-    assert all(name.startswith("units-blocks.0.attn+11-more-") for name in (one, other))
+    first, other = model_name(",".join(units)), model_name(",".join([*units[:-1], "blocks.11.mlp"]))
+    assert first == model_name(",".join(reversed(units)))
+    assert first != other
+    assert all(name.startswith("units-blocks.0.attn+11-more-") for name in (first, other))

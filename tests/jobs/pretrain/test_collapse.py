@@ -18,8 +18,8 @@ SERIES = "series_phantom:patients=200,steps=24,seed=1"
 def following(predicted, projected):
     """SimSiam's loss without its stopped gradient."""
     return -sum(
-        F.cosine_similarity(one, two, dim=1).mean() / 2
-        for one, two in zip(predicted, reversed(projected), strict=True)
+        F.cosine_similarity(item, two, dim=1).mean() / 2
+        for item, two in zip(predicted, reversed(projected), strict=True)
     )
 
 

@@ -211,11 +211,11 @@ def test_the_objective_is_given_as_ssl_and_by_its_earlier_name(run, cache, tmp_p
 
 
 def test_python_takes_the_objective_by_either_name(cache):
-    given = {"data": DATA, "cache": cache}
-    assert make_settings(PretrainSettings, {**given, "method": "vicreg"}).ssl == "vicreg"
-    assert make_settings(PretrainSettings, {**given, "ssl": "barlow"}).ssl == "barlow"
+    inputs = {"data": DATA, "cache": cache}
+    assert make_settings(PretrainSettings, {**inputs, "method": "vicreg"}).ssl == "vicreg"
+    assert make_settings(PretrainSettings, {**inputs, "ssl": "barlow"}).ssl == "barlow"
     with pytest.raises(EvenhandError, match="method is the earlier name of ssl"):
-        make_settings(PretrainSettings, {**given, "ssl": "barlow", "method": "vicreg"})
+        make_settings(PretrainSettings, {**inputs, "ssl": "barlow", "method": "vicreg"})
 
 
 def test_an_objective_for_other_samples_is_refused_before_training(cache, tmp_path, monkeypatch):

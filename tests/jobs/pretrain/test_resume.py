@@ -117,8 +117,8 @@ def test_the_command_goes_on_after_a_stop_and_leaves_no_state(cache, tmp_path, s
         assert ended.status == 0, ended.err
         assert not (tmp_path / name / STATE).exists()
     file = "models/encoder/model.safetensors"
-    one, other = ((tmp_path / name / file).read_bytes() for name in ("stopped", "whole"))
-    assert one == other
+    first, other = ((tmp_path / name / file).read_bytes() for name in ("stopped", "whole"))
+    assert first == other
     curves = [pd.read_csv(tmp_path / name / "curve.csv") for name in ("stopped", "whole")]
     assert curves[0].equals(curves[1])
     assert list(curves[0].columns) == ["epoch", "loss", "spread", "effective_rank"]

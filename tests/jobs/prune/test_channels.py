@@ -97,10 +97,10 @@ def test_a_narrower_model_loads_and_says_the_same(backbone, tmp_path):
         state = remove_channels(state, drawn(state, seed), state.left // 4)
     assert state.sparsity == pytest.approx(1 - 0.75**2, abs=0.02)
     save_model(tmp_path, state.model)
-    found = load_model(tmp_path)
+    model = load_model(tmp_path)
     with torch.no_grad():
-        assert torch.equal(found(inputs), state.model(inputs))
-    assert found.spec == state.model.spec
+        assert torch.equal(model(inputs), state.model(inputs))
+    assert model.spec == state.model.spec
 
 
 def drawn(state, seed) -> dict[str, torch.Tensor]:
@@ -116,14 +116,14 @@ def test_what_goes_is_the_share_that_was_asked_for_as_nearly_as_channels_allow(b
     state, _ = state_of(backbone)
     for seed in range(3):
         scores = scores_of(state.model, []) if alike else drawn(state, seed)
-        asked = round(0.15 * state.left)
+        request = round(0.15 * state.left)
         choices = _choices(state.model, scores, trace_of(state.model))
         shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
-        largest = max(_size(of, shapes) for one in choices for of in one.slices)
+        largest = max(_size(values, shapes) for choice in choices for values in choice.slices)
         before = sum(p.numel() for p in state.model.parameters())
-        state = remove_channels(state, scores, asked)
+        state = remove_channels(state, scores, request)
         gone = before - sum(p.numel() for p in state.model.parameters())
-        assert abs(gone - asked) <= largest / 2
+        assert abs(gone - request) <= largest / 2
         assert state.left == before - gone
     assert state.sparsity == pytest.approx(1 - 0.85**3, abs=0.02)
 
@@ -133,13 +133,13 @@ def test_the_size_of_every_channel_is_what_its_removal_takes(backbone):
     state, _ = state_of(backbone)
     scores = drawn(state, 0)
     shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
-    for k, one in list(enumerate(_choices(state.model, scores, trace_of(state.model))))[::3]:
-        for places in ([0], [0, 1])[: len(one.scores) - 1]:  # one stays
+    for k, item in list(enumerate(_choices(state.model, scores, trace_of(state.model))))[::3]:
+        for places in ([0], [0, 1])[: len(item.scores) - 1]:  # one stays
             model = deepcopy(state.model)
             _choices(model, scores, trace_of(model))[k].remove(places)
             gone = sum(p.numel() for p in state.model.parameters())
             gone -= sum(p.numel() for p in model.parameters())
-            together = sum((Counter(one.slices[place]) for place in places), Counter())
+            together = sum((Counter(item.slices[place]) for place in places), Counter())
             assert _size(together, shapes) == gone
 
 
@@ -213,11 +213,11 @@ def bounded(limit):
 
     @contextmanager
     def bar(_text, _total):
-        told = []
+        text = []
 
         def advance(**_known):
-            told.append(1)
-            assert len(told) < limit
+            text.append(1)
+            assert len(text) < limit
 
         yield advance
 

@@ -35,18 +35,18 @@ QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "target": "log_
 
 
 def settings(trained, cache, **changes) -> PruneSettings:
-    given = {"run": trained, "attribute": ("group",), "cache": cache, "device": "cpu"}
-    return PruneSettings(**given | QUICK | changes)
+    inputs = {"run": trained, "attribute": ("group",), "cache": cache, "device": "cpu"}
+    return PruneSettings(**inputs | QUICK | changes)
 
 
 def test_the_metric_of_the_ranking_says_who_is_unprivileged(trained, cache):
-    found = []
+    result = []
     for metric in ("auc", "sensitivity"):
         task = make_task(settings(trained, cache, rank_by=metric))
         values = {task.before[f"{metric}:{group}"]: group for group in task.positions}
-        found.append(task.roles.unprivileged)
-        assert found[-1] == values[min(values)]
-    assert found[0] != found[1]
+        result.append(task.roles.unprivileged)
+        assert result[-1] == values[min(values)]
+    assert result[0] != result[1]
 
 
 @pytest.mark.parametrize(
@@ -85,32 +85,32 @@ def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, as
 @pytest.fixture(scope="module", params=["weight", pytest.param("channel", marks=pytest.mark.slow)])
 def pruned(request, trained, cache, tmp_path_factory):
     """A quick pruning with fine-tuning, its settings, and those of the fine-tuning."""
-    given = settings(trained, cache, structure=request.param, finetune_epochs=1, lr=3e-3)
-    told = []
+    inputs = settings(trained, cache, structure=request.param, finetune_epochs=1, lr=3e-3)
+    text = []
 
     def fit(model, splits, schedule, own, **rest):
-        told.append(own)
+        text.append(own)
         return job_fit(model, splits, schedule, own, **rest)
 
     job_fit = job.fit
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evenhand.jobs.prune.job.fit", fit)
         patch.setattr("evenhand.evaluation.requests.Bootstrap", lambda *_: Bootstrap(20))
-        run = prune(given, tmp_path_factory.mktemp(request.param) / "run")
-    return run, given, told
+        run = prune(inputs, tmp_path_factory.mktemp(request.param) / "run")
+    return run, inputs, text
 
 
 def test_the_fine_tuning_is_told_its_learning_rate(pruned):
-    _, given, (told,) = pruned
-    assert (told.lr, told.epochs) == (given.lr, given.finetune_epochs)
+    _, inputs, (text,) = pruned
+    assert (text.lr, text.epochs) == (inputs.lr, inputs.finetune_epochs)
 
 
 @pytest.mark.parametrize("name", ["before", "pruned", "finetuned"])
 def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
-    run, given, _ = pruned
-    task = make_task(given)
-    found = predict(load_model(run.folder(name)), task.splits.items(), task.accelerator)
-    write_predictions(tmp_path / "again.parquet", found)
+    run, inputs, _ = pruned
+    task = make_task(inputs)
+    result = predict(load_model(run.folder(name)), task.splits.items(), task.accelerator)
+    write_predictions(tmp_path / "again.parquet", result)
     assert (tmp_path / "again.parquet").read_bytes() == run.predictions_file(name).read_bytes()
 
 
@@ -212,14 +212,14 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
     [("ggn", ("fisher", "ggn", "ggn-mc")), ("hutchinson", ("hutchinson",))],
 )
 def test_a_search_tries_no_estimator_that_the_layers_may_be_refused_by(estimator, tried):
-    given = PruneSettings(run="run", attribute=("group",), estimator=estimator)
+    prune_settings = PruneSettings(run="run", attribute=("group",), estimator=estimator)
     trial = FixedTrial({"beta": 0.3, "share": 10.0, "estimator": estimator})
-    pruning_space(given).ask(trial)
+    pruning_space(prune_settings).ask(trial)
     assert trial.distributions["estimator"].choices == tried
 
 
 def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, trained, tmp_path):
-    run, given, _ = pruned
+    run, arguments, _ = pruned
     facts = read_json(run.root / "pruning.json")
     file = tmp_path / "model.safetensors"
     ended = evenhand("export", run.root, "--format", "safetensors", "--out", file)
@@ -235,7 +235,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     assert f"- pruned for {facts['unprivileged']}, unprivileged by group, against" in card
     left = sum(p.numel() for p in model.parameters())
     zeros = sum(int((p == 0).sum()) for p in model.parameters())
-    narrow = given.structure == "channel"
+    narrow = arguments.structure == "channel"
     assert ("whole channels are removed" if narrow else "single weights are zero") in card
     before = facts["cost"]["before"]["parameters"]
     assert narrow is (left < before)

@@ -199,8 +199,8 @@ def test_a_pruning_that_is_killed_at_its_very_end_goes_on(words, tmp_path, monke
 
 
 def test_a_target_that_is_met_already_is_no_error(words, tmp_path):
-    given = without(words, "--objective")
-    ended = evenhand(*given, "--target", "auc_gap=0.9", "--out", tmp_path)
+    inputs = without(words, "--objective")
+    ended = evenhand(*inputs, "--target", "auc_gap=0.9", "--out", tmp_path)
     assert ended.status == 0, ended.err
     assert "Nothing was pruned: the target auc_gap=0.9 was met by the untouched model" in ended.out
     before, after = (tmp_path / "models" / name for name in ("before", "pruned"))

@@ -85,10 +85,10 @@ def test_batches_hold_so_many_of_each_group_and_come_round(settings):
     batches = list(group_batches(task.source, task.positions, 40, 8, np.random.default_rng(0)))
     labels = task.splits.train.labels
     for group, positions in task.positions.items():
-        found = np.concatenate([b.labels[b.rows[group]].numpy() for b in batches])
-        assert len(found) == 320
+        values = np.concatenate([b.labels[b.rows[group]].numpy() for b in batches])
+        assert len(values) == 320
         share = labels[positions].mean()
-        assert found.mean() == pytest.approx(share, abs=0.05)
+        assert values.mean() == pytest.approx(share, abs=0.05)
     assert group_positions(task.splits.train, "group", ["majority"])["majority"].tolist() == [
         place
         for place, level in enumerate(task.splits.train.table["attr_group"])
@@ -134,10 +134,10 @@ def test_batches_hold_so_many_of_each_group_and_come_round(settings):
 )
 def test_bad_settings(words, tmp_path, flags, message):
     out = tmp_path / "out"
-    given = without(words, "--attribute") if flags[0] == "--attribute" else words
+    inputs = without(words, "--attribute") if flags[0] == "--attribute" else words
     if flags[0] == "--target" and len(flags) == 2:
-        given = without(given, "--objective")
-    ended = evenhand(*changed(given, *flags), "--out", out)
+        inputs = without(inputs, "--objective")
+    ended = evenhand(*changed(inputs, *flags), "--out", out)
     assert ended.status == 2
     assert message in ended.err
     assert not out.exists()
@@ -145,8 +145,8 @@ def test_bad_settings(words, tmp_path, flags, message):
 
 @pytest.mark.parametrize("structure", ["weight", "channel"])
 def test_layers_that_the_estimator_cannot_handle(words, tmp_path, monkeypatch, structure):
-    known = {kind: rules for kind, rules in RULES.items() if kind is not nn.Conv2d}
-    monkeypatch.setattr("evenhand.pruning.curvature.taps.RULES", known)
+    expected = {kind: rules for kind, rules in RULES.items() if kind is not nn.Conv2d}
+    monkeypatch.setattr("evenhand.pruning.curvature.taps.RULES", expected)
     ended = evenhand(*words, "--structure", structure, "--out", tmp_path / "out")
     assert ended.status == 2
     assert "backbone.conv1.0.weight (in a Conv2d)" in ended.err

@@ -56,7 +56,8 @@ def gauss_newton(loss, network, inputs, labels):
     spread = jacrev(jacrev(lambda z: loss(z, labels)))(logits)  # (n, C, n, C)
     own = torch.stack([spread[k, :, k] for k in range(len(inputs))])
     return {
-        name: torch.einsum("nc...,ncd,nd...->...", of, own, of) for name, of in jacobian.items()
+        name: torch.einsum("nc...,ncd,nd...->...", values, own, values)
+        for name, values in jacobian.items()
     }
 
 
@@ -78,17 +79,17 @@ def test_parts_of_the_loss_are_those_of_torch(loss):
 @pytest.mark.parametrize("name", ["linear", "positions", "residual", "vit"])
 def test_ggn_is_that_of_the_loss(name, loss):
     network, inputs, labels = make(name)
-    found = curvature("ggn", loss, network, inputs, labels)
+    result = curvature("ggn", loss, network, inputs, labels)
     for group, rows in GROUPS.items():
-        assert_equal(found[group], gauss_newton(loss, network, inputs[rows], labels[rows]))
+        assert_equal(result[group], gauss_newton(loss, network, inputs[rows], labels[rows]))
 
 
 def test_ggn_is_the_hessian_of_the_loss_where_the_network_is_piecewise_linear(loss):
     network, inputs, labels = make("residual")
-    found = curvature("ggn", loss, network, inputs, labels)
+    result = curvature("ggn", loss, network, inputs, labels)
     for group, rows in GROUPS.items():
         exact = hessian(loss, network, inputs[rows], labels[rows]).diagonal()
-        assert_equal(found[group], by_name(network, exact))
+        assert_equal(result[group], by_name(network, exact))
 
 
 def test_monte_carlo_is_unbiased_for_the_ggn_of_the_loss(loss):
@@ -98,9 +99,9 @@ def test_monte_carlo_is_unbiased_for_the_ggn_of_the_loss(loss):
         curvature("ggn-mc", loss, network, inputs, labels, draws=50, seed=seed)
         for seed in range(60)
     ]
-    for group, of in exact.items():
-        for name, value in of.items():
-            runs = torch.stack([one[group][name] for one in drawn])
+    for group, values in exact.items():
+        for name, value in values.items():
+            runs = torch.stack([item[group][name] for item in drawn])
             error = runs.std(0) / len(runs) ** 0.5
             assert ((runs.mean(0) - value).abs() <= 4.5 * error + 1e-12).all()
 
@@ -108,27 +109,27 @@ def test_monte_carlo_is_unbiased_for_the_ggn_of_the_loss(loss):
 def test_hutchinson_is_the_hessians_diagonal_of_the_loss(loss):
     network, inputs, labels = make("linear")
     draws = 300
-    found = curvature("hutchinson", loss, network, inputs, labels, draws=draws)
+    result = curvature("hutchinson", loss, network, inputs, labels, draws=draws)
     for group, rows in GROUPS.items():
         whole = hessian(loss, network, inputs[rows], labels[rows])
         beside = (whole.square().sum(1) - whole.diagonal().square()).clamp(min=0).sqrt()
         exact, spread = by_name(network, whole.diagonal()), by_name(network, beside)
-        for own, value in found[group].items():
+        for own, value in result[group].items():
             assert ((value - exact[own]).abs() <= 5 * spread[own] / draws**0.5 + 1e-9).all()
 
 
 def test_fisher_is_the_squared_gradient_with_each_samples_weight_once(loss):
     network, inputs, labels = make("linear")
-    found = curvature("fisher", loss, network, inputs, labels)
+    result = curvature("fisher", loss, network, inputs, labels)
     logits, jacobian = jacobians(network, inputs)
     slopes = jacrev(lambda z: sample_losses(loss, z, labels).sum())(logits)  # (n, C)
     counts = soft_targets(loss, labels, logits).sum(1)
     for group, rows in GROUPS.items():
         total = sample_weights(loss, labels, logits)[rows].sum()
-        for name, of in jacobian.items():
-            squares = torch.einsum("nc...,nc->n...", of, slopes).square()
+        for name, values in jacobian.items():
+            squares = torch.einsum("nc...,nc->n...", values, slopes).square()
             expected = torch.einsum("n...,n->...", squares[rows], 1 / counts[rows]) / total
-            torch.testing.assert_close(found[group][name], expected, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(result[group][name], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_fisher_is_the_ggn_at_the_minimum_of_a_weighted_loss():

@@ -20,10 +20,10 @@ def roles(values=VALUES, sizes=SIZES, **changes):
 
 
 def test_the_others_share_beta_by_size():
-    found = roles()
-    assert found.groups == ("old", "young", "middle")
-    assert found.betas == pytest.approx({"young": 0.3, "middle": 0.1})
-    assert "auc is worst for old (0.600) and best for young (0.900)" in found.why
+    result = roles()
+    assert result.groups == ("old", "young", "middle")
+    assert result.betas == pytest.approx({"young": 0.3, "middle": 0.1})
+    assert "auc is worst for old (0.600) and best for young (0.900)" in result.why
 
 
 def test_a_group_with_its_own_beta_leaves_the_others_their_share():
@@ -31,17 +31,17 @@ def test_a_group_with_its_own_beta_leaves_the_others_their_share():
 
 
 def test_worst_is_the_highest_of_a_metric_where_less_is_better():
-    found = roles(rank_by="log_loss")
-    assert found.unprivileged == "young"
-    assert found.betas == pytest.approx({"middle": 0.4 * 2 / 3, "old": 0.4 / 3})
-    assert "log_loss is worst for young (0.900) and best for old (0.600)" in found.why
+    result = roles(rank_by="log_loss")
+    assert result.unprivileged == "young"
+    assert result.betas == pytest.approx({"middle": 0.4 * 2 / 3, "old": 0.4 / 3})
+    assert "log_loss is worst for young (0.900) and best for old (0.600)" in result.why
 
 
 def test_named_groups_alone_share_beta():
-    found = roles(privileged=("middle",))
-    assert (found.unprivileged, found.betas) == ("old", {"middle": 0.4})
-    found = roles(unprivileged="young")
-    assert (found.unprivileged, list(found.betas)) == ("young", ["middle", "old"])
+    result = roles(privileged=("middle",))
+    assert (result.unprivileged, result.betas) == ("old", {"middle": 0.4})
+    result = roles(unprivileged="young")
+    assert (result.unprivileged, list(result.betas)) == ("young", ["middle", "old"])
     assert roles(privileged=("old",)).unprivileged == "middle"  # the worst of those that are left
 
 
@@ -61,6 +61,6 @@ def test_a_group_without_training_samples_is_refused():
 def test_the_groups_of_an_intersection():
     values = {"female*old": 0.7, "female*young": 0.8, "male*old": 0.75, "male*young": 0.9}
     sizes = dict.fromkeys(values, 10) | {"male*young": 30}
-    found = roles(values, sizes, attribute=("sex*age",), group_beta=("male*old=0",))
-    assert found.unprivileged == "female*old"
-    assert found.betas == pytest.approx({"female*young": 0.08, "male*old": 0, "male*young": 0.24})
+    result = roles(values, sizes, attribute=("sex*age",), group_beta=("male*old=0",))
+    assert result.unprivileged == "female*old"
+    assert result.betas == pytest.approx({"female*young": 0.08, "male*old": 0, "male*young": 0.24})

@@ -26,17 +26,17 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, cache):
     """Return a function that makes the run of an encoder once."""
-    root, made = tmp_path_factory.mktemp("runs"), {}
+    root, built = tmp_path_factory.mktemp("runs"), {}
 
     def run(name):
-        if name not in made:
+        if name not in built:
             out = root / name
             ended = evenhand(
                 "finetune", DATA, *BASIC, "--backbone", name, "--cache", cache, "--out", out
             )
             assert ended.status == 0, ended.err
-            made[name] = out
-        return made[name]
+            built[name] = out
+        return built[name]
 
     return run
 

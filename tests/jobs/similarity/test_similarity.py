@@ -101,9 +101,9 @@ def test_a_small_group_is_shown_and_makes_no_claim(trained):
 def test_two_models_of_one_run_and_some_layers(trained):
     words = ("--layer", "blocks.0", "--layer", "blocks.5", "--kernel", "rbf", "--split", "test")
     assert compared(trained, *words, out="some").status == 0
-    found = json.loads((trained / "some" / "similarity.json").read_text())
-    assert found["layers"] == [["blocks.0", "blocks.5"]] * 2
-    assert found["kernel"] == "rbf"
+    content = json.loads((trained / "some" / "similarity.json").read_text())
+    assert content["layers"] == [["blocks.0", "blocks.5"]] * 2
+    assert content["kernel"] == "rbf"
 
 
 @pytest.mark.parametrize(

@@ -45,14 +45,14 @@ def candidate(trial, searched, again, study="one"):
 
 
 def test_optimism_is_how_much_better_the_search_looked_whichever_way_is_better():
-    one = candidate(4, [0.80, 0.05], [[0.70, 0.10], [0.74, 0.14], [0.72, 0.12]])
-    told = one.facts((AUC, GAP))["objectives"]
+    item = candidate(4, [0.80, 0.05], [[0.70, 0.10], [0.74, 0.14], [0.72, 0.12]])
+    text = item.facts((AUC, GAP))["objectives"]
     half = student.ppf(0.975, 2) * 0.02 / np.sqrt(3)
-    assert told["auc_worst"]["mean"] == pytest.approx(0.72)
-    assert told["auc_worst"]["optimism"] == pytest.approx(0.08)
-    assert told["auc_gap"]["optimism"] == pytest.approx(0.07)
-    assert told["auc_worst"]["optimism_low"] == pytest.approx(0.08 - half)
-    assert told["auc_gap"]["mean_high"] == pytest.approx(0.12 + half)
+    assert text["auc_worst"]["mean"] == pytest.approx(0.72)
+    assert text["auc_worst"]["optimism"] == pytest.approx(0.08)
+    assert text["auc_gap"]["optimism"] == pytest.approx(0.07)
+    assert text["auc_worst"]["optimism_low"] == pytest.approx(0.08 - half)
+    assert text["auc_gap"]["mean_high"] == pytest.approx(0.12 + half)
 
 
 def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_ever():
@@ -79,7 +79,7 @@ def test_no_candidate_that_was_not_chosen_has_a_better_mean(given):
         for number, (baseline, again) in enumerate(given)
     ]
     chosen = best_candidate(pool, (AUC,), find_rule(None, (AUC,)))
-    assert all(chosen.mean >= one.mean for one in pool)
+    assert all(chosen.mean >= item.mean for item in pool)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_importance_is_the_mean_difference_of_trials_with_and_without_a_unit():
     (row,) = unit_importance(trials, (AUC,))  # b and c are tuned by one trial alone
     assert (row.unit, row.trials_with, row.trials_without) == ("a", 3, 2)
     assert row.difference == pytest.approx(0.8 - 0.55)
-    one, other = np.array([0.8, 0.9, 0.7]), np.array([0.5, 0.6])
-    parts = [one.var(ddof=1) / 3, other.var(ddof=1) / 2]
+    first, other = np.array([0.8, 0.9, 0.7]), np.array([0.5, 0.6])
+    parts = [first.var(ddof=1) / 3, other.var(ddof=1) / 2]
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
     half = student.ppf(0.975, freedom) * np.sqrt(sum(parts))
     assert row.low == pytest.approx(0.25 - half)

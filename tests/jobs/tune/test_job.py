@@ -76,7 +76,7 @@ def trials_of(out, name=None):
 
 
 def study_of(out, name):
-    return {one["name"]: one for one in read_json(out / "search.json")["studies"]}[name]
+    return {item["name"]: item for item in read_json(out / "search.json")["studies"]}[name]
 
 
 def test_each_contender_has_as_many_trials_of_its_own_and_fairtune_starts_from_the_others(unbroken):
@@ -150,7 +150,7 @@ def test_every_confirmed_seed_is_reported_on_test(unbroken, name):
         rows = read_predictions(path).of_split("test")
         everyone = find_target("auc").value(rows.labels, rows.scores, {})
         assert fit["auc"][0] == {"attribute": "*", "group": "*", "value": pytest.approx(everyone)}
-        groups = [one["value"] for one in fit["auc"][1:]]
+        groups = [item["value"] for item in fit["auc"][1:]]
         assert fit["test"]["auc_worst"] == pytest.approx(min(groups))
     delivered = unbroken / "models" / name / "seeds" / f"{chosen['seed']}.parquet"
     mine = unbroken / "models" / name / "predictions.parquet"
@@ -171,13 +171,13 @@ def test_the_chosen_trial_has_the_best_mean_over_fresh_seeds(unbroken, name):
     assert (again["state"] == "complete").all()  # nothing is stopped early here
     means = again.astype({"auc_worst": float}).groupby("origin")["auc_worst"].mean()
     study = study_of(unbroken, name)
-    own = [one for one in study["confirmed"] if one["study"] == name]
+    own = [item for item in study["confirmed"] if item["study"] == name]
     searched = trials_of(unbroken, name)["auc_worst"].astype(float)
     for candidate in own:
-        one = candidate["objectives"]["auc_worst"]
-        assert one["mean"] == pytest.approx(means[f"trial {candidate['trial']}"])
-        assert one["optimism"] == pytest.approx(searched[candidate["trial"]] - one["mean"])
-        assert one["optimism_low"] <= one["optimism"] <= one["optimism_high"]
+        item = candidate["objectives"]["auc_worst"]
+        assert item["mean"] == pytest.approx(means[f"trial {candidate['trial']}"])
+        assert item["optimism"] == pytest.approx(searched[candidate["trial"]] - item["mean"])
+        assert item["optimism_low"] <= item["optimism"] <= item["optimism_high"]
     best = max(study["confirmed"], key=lambda one: one["objectives"]["auc_worst"]["mean"])
     assert study["chosen"].items() >= {"study": best["study"], "trial": best["trial"]}.items()
     if name != "fairtune":
@@ -187,7 +187,7 @@ def test_the_chosen_trial_has_the_best_mean_over_fresh_seeds(unbroken, name):
 def test_fairtune_is_never_worse_with_fresh_seeds_than_a_baseline_that_it_contains(unbroken):
     means = {name: chosen_fits(unbroken, name)[1]["auc_worst"].mean() for name in MODELS}
     assert means["fairtune"] == max(means.values())
-    pool = {(one["study"], one["trial"]) for one in study_of(unbroken, "fairtune")["confirmed"]}
+    pool = {(item["study"], item["trial"]) for item in study_of(unbroken, "fairtune")["confirmed"]}
     for name in ("full", "head"):
         chosen = study_of(unbroken, name)["chosen"]
         assert (name, chosen["trial"]) in pool

@@ -54,8 +54,8 @@ def test_each_method_is_a_baseline_with_as_many_trials(by_methods):
     adopted = own[own["adopted"] != ""]
     assert adopted["origin"].tolist() == ["full"] * TRIALS + ["full-group-dro"] * TRIALS
     columns = ["equalized_odds_difference", "lr", "mask", "method", "method_settings"]
-    found = pd.concat([trials_of(by_methods, one) for one in ("full", "full-group-dro")])
-    assert adopted[columns].to_numpy().tolist() == found[columns].to_numpy().tolist()
+    result = pd.concat([trials_of(by_methods, item) for item in ("full", "full-group-dro")])
+    assert adopted[columns].to_numpy().tolist() == result[columns].to_numpy().tolist()
 
 
 def test_the_delivered_model_is_trained_by_the_chosen_method(by_methods):
@@ -63,14 +63,14 @@ def test_the_delivered_model_is_trained_by_the_chosen_method(by_methods):
         about = read_json(by_methods / "models" / name / "model.json")
         trials = trials_of(by_methods, about["study"]).set_index("number")
         row = trials.loc[about["trial"]]
-        told = f":{row['method_settings']}" if row["method_settings"] else ""
-        assert about["method"] == row["method"] + told
+        text = f":{row['method_settings']}" if row["method_settings"] else ""
+        assert about["method"] == row["method"] + text
         logged = {"weight of minority, class 1"} if row["method"] == "group-dro" else set()
         assert logged <= about["logged"][0].keys()
 
 
 def test_the_page_says_which_method_was_chosen(by_methods):
-    studies = {one["name"]: one for one in read_json(by_methods / "search.json")["studies"]}
+    studies = {item["name"]: item for item in read_json(by_methods / "search.json")["studies"]}
     assert "methods" not in studies["full"]  # which has one alone
     assert {row["method"] for row in studies["fairtune"]["methods"]} == {"erm", "group-dro"}
     chosen = studies["fairtune"]["chosen"]

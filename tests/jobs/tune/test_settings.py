@@ -65,9 +65,9 @@ def test_several_objectives_keep_their_front_and_train_to_the_end(several):
     assert (trials["epochs"] == 2).all()
     cost = costs(trials[list(GOALS)].to_numpy(float), [*map(find_target, GOALS)])
     assert trials["pareto"].tolist() == front(cost).tolist()
-    told = read_json(out / "search.json")
-    assert [one["name"] for one in told["objectives"]] == list(GOALS)
-    (study,) = [one for one in told["studies"] if one["name"] == "fairtune"]
+    content = read_json(out / "search.json")
+    assert [item["name"] for item in content["objectives"]] == list(GOALS)
+    (study,) = [item for item in content["studies"] if item["name"] == "fairtune"]
     assert study["front"] == trials.loc[trials["pareto"], "number"].tolist()
 
 
@@ -90,8 +90,8 @@ def test_a_staged_space_draws_where_to_begin(several):
     assert depths[:TRIALS] == [6] * TRIALS  # nowhere: the trials of head only
     assert depths[TRIALS] == 0  # every LayerNorm
     for trial in study.trials:
-        asked = [name for name in trial.params if name.startswith("blocks.")]
-        assert all(int(name.split(".")[1]) >= trial.params["first"] for name in asked)
+        request = [name for name in trial.params if name.startswith("blocks.")]
+        assert all(int(name.split(".")[1]) >= trial.params["first"] for name in request)
 
 
 def test_without_confirmation_the_chosen_trial_itself_is_delivered(several):
@@ -192,9 +192,9 @@ def test_overwriting_searches_anew_where_the_study_is_elsewhere(tuned, tmp_path)
 
 def test_minimax_picks_what_is_fitted(elsewhere):
     out = elsewhere[0]
-    goals = [find_target(one["name"]) for one in read_json(out / "search.json")["objectives"]]
+    goals = [find_target(item["name"]) for item in read_json(out / "search.json")["objectives"]]
     for name in ("fairtune", "head"):
-        cost = costs(trials_of(out, name)[[one.name for one in goals]].to_numpy(float), goals)
+        cost = costs(trials_of(out, name)[[goal.name for goal in goals]].to_numpy(float), goals)
         wanted = ranked(cost, find_rule("minimax", goals))[0]
         assert read_json(out / "models" / name / "model.json")["trial"] == wanted
 
@@ -218,8 +218,8 @@ def test_the_database_opens_in_optuna_dashboard(several, unused_port):
         studies = fetch(root)["study_summaries"]
         names = {study["study_name"]: study["study_id"] for study in studies}
         assert names.keys() == {"several/fairtune", "several/head"}
-        found = fetch(f"{root}/{names['several/fairtune']}")
-        assert len(found["trials"]) == len(trials_of(several[0]))
+        result = fetch(f"{root}/{names['several/fairtune']}")
+        assert len(result["trials"]) == len(trials_of(several[0]))
     finally:
         process.terminate()
         process.wait()

@@ -51,8 +51,8 @@ def test_the_staged_space_writes_each_mask_in_one_way(vit, name, count):
         frozenset(name for name, bit in zip(names, bits, strict=True) if bit)
         for bits in product((0, 1), repeat=count)
     ]
-    known = {str(number): Choice(mask, 1e-3, 7) for number, mask in enumerate(masks)}
-    space = SPACES["staged"](family, RATES, known)
+    expected = {str(number): Choice(mask, 1e-3, 7) for number, mask in enumerate(masks)}
+    space = SPACES["staged"](family, RATES, expected)
     depths = sorted({unit.depth for unit in family.units})
     written = set()
     for (_, params), mask in zip(space.first, masks, strict=True):
@@ -101,15 +101,15 @@ def test_strategies_that_a_family_can_express_are_known(name, expected):
     model = build_model("test_vit", "none", 160, ("a", "b"), seed=0)
     vit = model.backbone
     masks = {
-        known: find_units(vit, find_strategy(known)(model, 0)[1](0))
-        for known in ("full", "head", "layernorm", "attention", "bitfit")
+        expected: find_units(vit, find_strategy(expected)(model, 0)[1](0))
+        for expected in ("full", "head", "layernorm", "attention", "bitfit")
     }
     family = families(vit)[name]
-    found = known_masks(family, masks)
-    assert set(found) == expected
-    assert found["full"] == {unit.name for unit in family.units}
-    assert found["head"] == frozenset()
-    assert len(set(found.values())) == len(found)
+    result = known_masks(family, masks)
+    assert set(result) == expected
+    assert result["full"] == {unit.name for unit in family.units}
+    assert result["head"] == frozenset()
+    assert len(set(result.values())) == len(result)
 
 
 def test_a_fixed_learning_rate_makes_a_space_finite(vit):
@@ -124,8 +124,8 @@ def test_repeats_have_other_seeds_and_nothing_else_changed(vit):
     space = SPACES["flat"](families(vit)["blocks"], RATES, HEAD)
     base = space.ask(FixedTrial(dict(space.first[0][1])))
     again = repeat_space({3: base}, (8, 9))
-    found = [again.ask(FixedTrial(dict(params))) for _, params in again.first]
-    assert [(one.mask, one.lr, one.seed) for one in found] == [
+    result = [again.ask(FixedTrial(dict(params))) for _, params in again.first]
+    assert [(item.mask, item.lr, item.seed) for item in result] == [
         (base.mask, base.lr, 8),
         (base.mask, base.lr, 9),
     ]

@@ -71,8 +71,8 @@ def test_the_trials_of_a_baseline_in_the_space_are_its_first(tmp_path, space):
     begun = start("head", "attention", space=space)
     study = study_of(tmp_path, begun)
     attention = {f"blocks.{depth}.attn" for depth in range(6)}
-    told = [(begun.space.ask(trial), trial.state.name, trial.value) for trial in study.trials]
-    assert told == [
+    text = [(begun.space.ask(trial), trial.state.name, trial.value) for trial in study.trials]
+    assert text == [
         (Choice(frozenset(mask), lr, 7), state, value)
         for mask in (frozenset(), attention)
         for lr, state, value in zip(
@@ -113,17 +113,17 @@ def test_what_is_always_tuned_is_a_part_of_the_mask():
 def test_adopted_trials_come_once_and_count_for_none_of_the_search_s_own(tmp_path):
     begun = start("head")
     study = study_of(tmp_path, begun)
-    asked = []
+    request = []
 
     def score(choice, report):
-        asked.append(choice)
+        request.append(choice)
         return (0.5,)
 
     adopt(study, begun.adopted)  # as the same command does after a kill
     search(study, begun.space, score, trials=4, seed=0, engine=Inline())
     assert [ADOPTED in trial.user_attrs for trial in originals(study)] == [True] * 3 + [False] * 4
-    assert len(asked) == 4
-    assert {choice.mask for choice in asked[:3]} >= {begun.space.ask(study.trials[3]).mask}
+    assert len(request) == 4
+    assert {choice.mask for choice in request[:3]} >= {begun.space.ask(study.trials[3]).mask}
 
 
 def test_a_kill_between_two_adopted_trials_loses_none(tmp_path):
@@ -158,7 +158,9 @@ def test_beside_the_masks_each_method_is_tried_with_its_default_settings(tmp_pat
     choices = {
         origin: begun.space.ask(FixedTrial(dict(params))) for origin, params in begun.space.first
     }
-    methods = {origin: (one.method, one.method_settings) for origin, one in choices.items()}
+    methods = {
+        origin: (choice.method, choice.method_settings) for origin, choice in choices.items()
+    }
     assert methods == {
         **dict.fromkeys(("layernorm", "attention", "full"), ("erm", ())),
         "group-dro": ("group-dro", (("rate", 0.05),)),

@@ -54,14 +54,14 @@ def overview_part(
     table = _table("Best of each kind", _best(rows), target)
     whole = sorted(rows, key=lambda row: -row.validated)
     every_row = _table(
-        "Every cell, the best on validation first", [("", one) for one in whole], target
+        "Every cell, the best on validation first", [("", row) for row in whole], target
     )
     fold = Fold(f"Every cell: {counted(len(rows), 'row')}", Part(tables=(every_row,)))
     return Part(sentences=sentences, tables=(table,), folds=(fold,))
 
 
 def _rows(evaluations: Sequence[Evaluation], settings: AssessSettings) -> Iterator[_Row]:
-    by_share = {one.share: one for one in evaluations}
+    by_share = {evaluation.share: evaluation for evaluation in evaluations}
     for cell in cells_of(settings):
         if cell.seed == settings.seed:
             yield _Row(by_share[cell.share], cell)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.runs import Run, finished_run
-from evenhand.files import checked, read_object, write_text
+from evenhand.files import checked, read_object, to_path, write_text
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.predict.unlabelled import write_unlabelled_page
@@ -121,7 +121,7 @@ def report(run: StrPath, *, card: StrPath | None = None, model: str | None = Non
     """
     opened = finished_run(run)
     with locked(opened.root):
-        return _report(opened, None if card is None else Path(card), model)
+        return _report(opened, None if card is None else to_path(card, "card"), model)
 
 
 def _report(opened: Run, card: Path | None, model: str | None) -> Run:

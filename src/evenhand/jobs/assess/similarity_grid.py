@@ -169,7 +169,9 @@ class _Pair:
     def served(self, attribute: str, levels: Sequence[str]) -> list[str]:
         """Return levels from the best served to the worst, by the mean AUC of both models."""
         judged = [self.evaluation.judged[name].by_group for name in (self.cell, SUPERVISED)]
-        auc = {level: sum(float(one[attribute, level][0]) for one in judged) for level in levels}
+        auc = {
+            level: sum(float(groups[attribute, level][0]) for groups in judged) for level in levels
+        }
         defined = [level for level in levels if np.isfinite(auc[level])]
         return sorted(defined, key=auc.__getitem__, reverse=True)
 
@@ -178,7 +180,7 @@ class _Pair:
         gaps = [
             self.evaluation.stacked(
                 name,
-                lambda one: one.by_group[attribute, best] - one.by_group[attribute, worst],
+                lambda model: model.by_group[attribute, best] - model.by_group[attribute, worst],
             )
             for name in (self.cell, SUPERVISED)
         ]
@@ -207,7 +209,12 @@ def grid_similarity(
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
     }
-    pairs = [_Pair(one, cell) for one in evaluations for cell in one.models if cell not in LABELLED]
+    pairs = [
+        _Pair(pairing, cell)
+        for pairing in evaluations
+        for cell in pairing.models
+        if cell not in LABELLED
+    ]
     pairings, left_out = _pairings(task, pairs, groups, how.minimum)
     layers = _Layers(run, cohort, settings, how)
     contrasts = _contrasts(pairings, groups, layers, settings)
@@ -215,18 +222,22 @@ def grid_similarity(
         name: Sizes.of(
             [
                 [
-                    of[seed]
-                    for one, of in zip(pairings, contrasts, strict=True)
-                    if one.attribute == name
+                    row[seed]
+                    for pairing, row in zip(pairings, contrasts, strict=True)
+                    if pairing.attribute == name
                 ]
                 for seed in range(settings.seeds)
             ]
         )
-        for name in dict.fromkeys(one.attribute for one in pairings)
+        for name in dict.fromkeys(pairing.attribute for pairing in pairings)
     }
     gaps = {
         name: np.stack(
-            [one.pair.gaps(name, one.best, one.worst) for one in pairings if one.attribute == name],
+            [
+                pairing.pair.gaps(name, pairing.best, pairing.worst)
+                for pairing in pairings
+                if pairing.attribute == name
+            ],
             axis=1,
         )
         for name in sizes
@@ -313,8 +324,8 @@ def _contrasts(
     comparison = comparison_of(layers.how)
     contrasts: list[list[Contrast]] = [[] for _ in pairings]
     by_pair: dict[tuple[float, str], list[int]] = {}
-    for place, one in enumerate(pairings):
-        by_pair.setdefault((one.pair.share, one.pair.cell), []).append(place)
+    for place, pairing in enumerate(pairings):
+        by_pair.setdefault((pairing.pair.share, pairing.pair.cell), []).append(place)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     with bar("similarity of the grid", len(by_pair) * len(seeds)) as advance:
         for seed in seeds:
@@ -322,9 +333,9 @@ def _contrasts(
                 base = layers.of(SUPERVISED, share, seed)
                 sides = layers.of(cell, share, seed), base
                 for place in places:
-                    one = pairings[place]
-                    own = groups[one.attribute]
-                    rows = own.rows(one.best), own.rows(one.worst)
+                    pairing = pairings[place]
+                    own = groups[pairing.attribute]
+                    rows = own.rows(pairing.best), own.rows(pairing.worst)
                     contrasts[place].append(contrast_of(sides, rows, layers.labels, comparison))
                 advance(text=with_share(cell, share))
     return contrasts
@@ -337,20 +348,20 @@ def _cells(
     level: float,
 ) -> Iterator[CellContrast]:
     places = dict.fromkeys(sizes, 0)
-    for one in pairings:
-        place = places[one.attribute]
-        places[one.attribute] += 1
-        own = sizes[one.attribute].cell(place)
+    for pairing in pairings:
+        place = places[pairing.attribute]
+        places[pairing.attribute] += 1
+        own = sizes[pairing.attribute].cell(place)
         yield CellContrast(
-            cell=one.pair.cell,
-            share=one.pair.share,
-            attribute=one.attribute,
-            best=one.best,
-            worst=one.worst,
+            cell=pairing.pair.cell,
+            share=pairing.pair.share,
+            attribute=pairing.attribute,
+            best=pairing.best,
+            worst=pairing.worst,
             size=_size(own, level),
             by_seed=tuple(map(float, own.values[:, 0])),
             by_chance=own.by_chance,
-            gap=float(gaps[one.attribute][:, place, 0].mean()),
+            gap=float(gaps[pairing.attribute][:, place, 0].mean()),
         )
 
 
@@ -395,12 +406,12 @@ def _correlations(
     several = {"*": list(sizes)} if len(sizes) > 1 else {}
     for name, attributes in {**several, **{name: [name] for name in sizes}}.items():
         correlation = correlation_of(
-            [sizes[one] for one in attributes],
-            [gaps[one] for one in attributes],
+            [sizes[attribute] for attribute in attributes],
+            [gaps[attribute] for attribute in attributes],
             how.level,
             np.random.default_rng(how.seed),
         )
-        points = sum(sizes[one].values.shape[1] for one in attributes)
+        points = sum(sizes[attribute].values.shape[1] for attribute in attributes)
         yield CorrelationRecord(
             attribute=name,
             points=points,
@@ -409,14 +420,18 @@ def _correlations(
         )
 
 
-def _correlation(one: Correlation | None) -> GridInterval | None:
-    return None if one is None else GridInterval(value=one.value, low=one.low, high=one.high)
+def _correlation(correlation: Correlation | None) -> GridInterval | None:
+    return (
+        None
+        if correlation is None
+        else GridInterval(value=correlation.value, low=correlation.low, high=correlation.high)
+    )
 
 
 def _profile(pairing: _Pairing, contrasts: Sequence[Contrast]) -> Profile:
     """Return CKA of the same layer of both models, in each group, mean over seeds."""
-    in_best = _by_layer([one.one for one in contrasts])
-    in_worst = _by_layer([one.other for one in contrasts])
+    in_best = _by_layer([contrast.first for contrast in contrasts])
+    in_worst = _by_layer([contrast.second for contrast in contrasts])
     return Profile(
         cell=pairing.pair.cell,
         share=pairing.pair.share,
@@ -425,14 +440,14 @@ def _profile(pairing: _Pairing, contrasts: Sequence[Contrast]) -> Profile:
         worst=pairing.worst,
         in_best=in_best,
         in_worst=in_worst,
-        difference=_by_layer([one.difference for one in contrasts]),
+        difference=_by_layer([contrast.difference for contrast in contrasts]),
     )
 
 
 def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[GridInterval | None, ...]:
-    values = np.stack([np.diagonal(one.value) for one in seeds])  # (S, layers)
+    values = np.stack([np.diagonal(seed.value) for seed in seeds])  # (S, layers)
     influence = np.stack(
-        [np.diagonal(one.influence, axis1=1, axis2=2) for one in seeds], axis=1
+        [np.diagonal(seed.influence, axis1=1, axis2=2) for seed in seeds], axis=1
     )  # (N, S, layers)
     mean = SeededMean.of(Jackknifed(values, influence))
     low, high = mean.interval(0.95)

@@ -30,7 +30,7 @@ LINES = 6
 def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
     """Show how far apart groups are over the grid, and whether that goes with gaps in AUC."""
     resting = f"{counted(grid.patients, f'validation {unit}')} and {counted(grid.seeds, 'seed')}"
-    cells = len({(one.cell, one.share) for one in grid.cells})
+    cells = len({(contrast.cell, contrast.share) for contrast in grid.cells})
     return Part(
         sentences=(
             f"Every cell and supervised with the same labels and seed ({counted(cells, 'pair')}): "
@@ -50,36 +50,46 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
     )
 
 
-def _of_attribute(one: AttributeContrast) -> str:
+def _of_attribute(contrast: AttributeContrast) -> str:
+    by_chance = f"{plain(contrast.by_chance)} (p {p_value(contrast.p)})"
     return (
-        f"{one.attribute}: best and worst served group are apart by {_text(one.size)}, permuted "
-        f"groups by {plain(one.by_chance)} (p {p_value(one.p)}); gap in AUC {plain(one.gap)}."
+        f"{contrast.attribute}: best and worst served group are apart by {_text(contrast.size)}, "
+        f"permuted groups by {by_chance}; gap in AUC {plain(contrast.gap)}."
     )
 
 
-def _of_ratio(one: Ratio) -> str:
-    pair = f"{one.attribute}, which has the larger gap in AUC, over {one.over}"
-    if one.ratio is None:
-        return f"How many times further apart, {pair}: no ratio, as {one.reason}."
-    return f"How many times further apart, {pair}: {_text(one.ratio)}."
+def _of_ratio(ratio: Ratio) -> str:
+    pair = f"{ratio.attribute}, which has the larger gap in AUC, over {ratio.over}"
+    if ratio.ratio is None:
+        return f"How many times further apart, {pair}: no ratio, as {ratio.reason}."
+    return f"How many times further apart, {pair}: {_text(ratio.ratio)}."
 
 
-def _of_correlation(one: CorrelationRecord) -> str:
-    where = "over attributes and cells" if one.attribute == "*" else f"{one.attribute}, over cells"
-    points = counted(one.points, "point")
-    if one.correlation is None or one.p is None:
+def _of_correlation(record: CorrelationRecord) -> str:
+    where = (
+        "over attributes and cells"
+        if record.attribute == "*"
+        else f"{record.attribute}, over cells"
+    )
+    points = counted(record.points, "point")
+    if record.correlation is None or record.p is None:
         return f"Rank correlation of size with gap in AUC, {where}: {points}, too few or all alike."
     return (
-        f"Rank correlation of size with gap in AUC, {where}: {_text(one.correlation)}, "
-        f"p {p_value(one.p)} ({points}, which are not independent: patients and seeds are drawn "
+        f"Rank correlation of size with gap in AUC, {where}: {_text(record.correlation)}, "
+        f"p {p_value(record.p)} ({points}, which are not independent: patients and seeds are drawn "
         "again for the interval, groups permuted for p)."
     )
 
 
 def _scatter(cells: Sequence[CellContrast]) -> Scatter:
     points = [
-        Point(one.attribute, with_share(one.cell, one.share), abs(one.gap), one.size.value)
-        for one in cells
+        Point(
+            contrast.attribute,
+            with_share(contrast.cell, contrast.share),
+            abs(contrast.gap),
+            contrast.size.value,
+        )
+        for contrast in cells
     ]
     title = "Differences of layers and of performance"
     says = "One point for each cell and attribute, mean over seeds."
@@ -90,13 +100,13 @@ def _scatter(cells: Sequence[CellContrast]) -> Scatter:
 def _charts(grid: GridSimilarity, evaluation: Evaluation) -> Iterator[LineChart]:
     """Yield, by attribute, the chosen cell by layer in both groups, and how cells differ."""
     places = [Place(float(number), name) for number, name in enumerate(grid.layers)]
-    for attribute in dict.fromkeys(one.attribute for one in grid.profiles):
+    for attribute in dict.fromkeys(profile.attribute for profile in grid.profiles):
         own = [
-            one
-            for one in grid.profiles
-            if one.attribute == attribute and one.share == evaluation.share
+            profile
+            for profile in grid.profiles
+            if profile.attribute == attribute and profile.share == evaluation.share
         ]
-        chosen = next(one for one in own if one.cell == evaluation.chosen)
+        chosen = next(profile for profile in own if profile.cell == evaluation.chosen)
         lines: dict[str, Sequence[Reading]] = {
             f"{chosen.best} (served best)": _readings(chosen.in_best),
             f"{chosen.worst} (served worst)": _readings(chosen.in_worst),
@@ -107,7 +117,7 @@ def _charts(grid: GridSimilarity, evaluation: Evaluation) -> Iterator[LineChart]
         title = f"What differs by layer, {attribute}"
         says = "CKA with supervised in the group served best less that in the one served worst."
         differences: dict[str, Sequence[Reading]] = {
-            one.cell: _readings(one.difference, ends=False) for one in _widest(own)
+            profile.cell: _readings(profile.difference, ends=False) for profile in _widest(own)
         }
         yield line_chart(differences, places, LineFrame(title, says, "layer", "difference"))
 
@@ -115,36 +125,38 @@ def _charts(grid: GridSimilarity, evaluation: Evaluation) -> Iterator[LineChart]
 def _widest(profiles: Sequence[Profile]) -> list[Profile]:
     """Return the profiles with the largest differences, in their order."""
 
-    def size(one: Profile) -> float:
-        return sum(abs(layer.value) for layer in one.difference if layer)
+    def size(profile: Profile) -> float:
+        return sum(abs(layer.value) for layer in profile.difference if layer)
 
     widest = sorted(profiles, key=size, reverse=True)[:LINES]
-    return [one for one in profiles if one in widest]
+    return [profile for profile in profiles if profile in widest]
 
 
 def _readings(layers: Sequence[GridInterval | None], *, ends: bool = True) -> list[Reading]:
     return [
-        Reading(None) if one is None else Reading(one.value, *((one.low, one.high) if ends else ()))
-        for one in layers
+        Reading(None)
+        if interval is None
+        else Reading(interval.value, *((interval.low, interval.high) if ends else ()))
+        for interval in layers
     ]
 
 
 def _table(cells: Sequence[CellContrast]) -> Table:
     rows = tuple(
         (
-            f"{with_share(one.cell, one.share)}, {one.attribute}",
-            one.best,
-            one.worst,
-            plain(one.gap),
-            _text(one.size),
-            plain(one.by_chance),
-            ", ".join(map(plain, one.by_seed)),
+            f"{with_share(contrast.cell, contrast.share)}, {contrast.attribute}",
+            contrast.best,
+            contrast.worst,
+            plain(contrast.gap),
+            _text(contrast.size),
+            plain(contrast.by_chance),
+            ", ".join(map(plain, contrast.by_seed)),
         )
-        for one in cells
+        for contrast in cells
     )
     columns = ("Cell, attribute", "Best", "Worst", "AUC gap", "Size", "Permuted", "By seed")
     return Table("How far apart the two groups are", columns, rows)
 
 
-def _text(one: GridInterval) -> str:
-    return text_of(Value(one.value, one.low, one.high))
+def _text(interval: GridInterval) -> str:
+    return text_of(Value(interval.value, interval.low, interval.high))

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.experiments.runs import Run
-from evenhand.files import read_json, write_json
+from evenhand.files import write_json
 from evenhand.jobs.tune.contenders import FAIRTUNE, Allowed
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import (
@@ -20,6 +20,7 @@ from evenhand.jobs.tune.importance import (
 )
 from evenhand.jobs.tune.searching import Searched, SearchJob
 from evenhand.metrics import Plan, Target, excluded_groups
+from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.search_record import (
     CandidateRecord,
     ChosenRecord,
@@ -69,8 +70,8 @@ def search_notes(job: SearchJob, allowed: Allowed, results: Sequence[Searched]) 
 
 def method_warnings(run: Run) -> list[str]:
     """Return what a user must know of the training of the delivered models."""
-    facts = {name: read_json(run.folder(name) / "model.json") for name in run.models}
-    return [f"{name}: {fact['warning']}" for name, fact in facts.items() if fact.get("warning")]
+    records = {name: read_model_record(run.folder(name)) for name in run.models}
+    return [f"{name}: {record.warning}" for name, record in records.items() if record.warning]
 
 
 def _terms(job: SearchJob, results: Sequence[Searched]) -> str:

@@ -1,7 +1,15 @@
 """Second derivatives of the loss by group, on the diagonal: one file per estimator."""
 
-from evenhand.pruning.curvature.check import check_squares
+from evenhand.pruning.curvature.check import check_squares, check_steady
 from evenhand.pruning.curvature.types import Curvature, Estimator, GroupBatch
 from evenhand.pruning.registry import ESTIMATORS, find_estimator
 
-__all__ = ["ESTIMATORS", "Curvature", "Estimator", "GroupBatch", "check_squares", "find_estimator"]
+__all__ = [
+    "ESTIMATORS",
+    "Curvature",
+    "Estimator",
+    "GroupBatch",
+    "check_squares",
+    "check_steady",
+    "find_estimator",
+]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from evenhand.errors import EvenhandError, some
-from evenhand.networks.calling import Forward, call, logits_of
+from evenhand.networks.calling import CallError, Forward, call, logits_of
 from evenhand.pruning.curvature.loss import PLAIN, Loss, OwnLoss
 from evenhand.pruning.curvature.taps import summed_squares
 from evenhand.pruning.curvature.types import ADVICE, GroupBatch
@@ -59,8 +59,7 @@ def check_squares(
         Gradients of a parameter differ, the model gives two outputs for the same samples, or it
         changes a buffer. The message names the parameters or the buffers.
     """
-    model.eval()
-    logits = _steady_logits(model, inputs, forward)
+    logits = check_steady(model, inputs, forward)
     if labels is None:
         labels = torch.zeros(2, dtype=torch.long, device=logits.device)
     loss.check(model, logits, labels)
@@ -103,8 +102,16 @@ def _nothing(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _steady_logits(model: nn.Module, inputs: Any, forward: Forward) -> Tensor:
-    """Return the logits, after a check that two passes agree and change no buffer."""
+def check_steady(model: nn.Module, inputs: Any, forward: Forward = call) -> Tensor:
+    """Return logits in evaluation mode, after a check that two passes agree and change no buffer.
+
+    Raises
+    ------
+    EvenhandError
+        The model fails on the inputs, gives two outputs for the same samples or such that are not
+        finite, or changes a buffer.
+    """
+    model.eval()
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     first = logits_of(model, inputs, forward)
     second = logits_of(model, inputs, forward)
@@ -137,19 +144,24 @@ def _summed(
 ) -> dict[str, dict[str, Tensor]]:
     try:
         return along.squares(model, batch, names)
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+    except (CallError, RuntimeError, IndexError, TypeError, ValueError) as error:
         blamed = [name for name in names if _fails(model, batch, along, name)]
         raise EvenhandError(
             f"per-sample gradients cannot be computed for {some(blamed or names)}: the model "
-            f"fails with one copy for each sample ({str(error).splitlines()[0]}).{ADVICE}"
+            f"fails with one copy for each sample ({_reason(error)}).{ADVICE}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ if isinstance(error, CallError) else error
+    return str(cause).splitlines()[0]
 
 
 def _fails(model: nn.Module, batch: GroupBatch, along: _Along, name: str) -> bool:
     """Whether the sums fail for one parameter alone."""
     try:
         along.squares(model, batch, [name])
-    except (RuntimeError, IndexError, TypeError, ValueError):
+    except (CallError, RuntimeError, IndexError, TypeError, ValueError):
         return True
     return False
 
