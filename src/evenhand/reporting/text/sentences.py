@@ -376,14 +376,19 @@ def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
     )
 
 
-def lede(rows: Sequence[Estimate], split: str, patient: str, positive: str) -> str:
-    """Say on whom the numbers were made."""
+NO_SPLIT = "(the predictions name no split)"
+
+
+def lede(rows: Sequence[Estimate], split: str | None, patient: str, positive: str) -> str:
+    """Say on whom the numbers were made; ``split`` is None where the data name none."""
     if not rows:
         return "This report has no numbers."
     largest = max(rows, key=lambda row: row.n)
-    whom = {"test": "of the test split", "val": "of the validation split", "all": ""}
+    whom = {None: NO_SPLIT, "test": "of the test split", "val": "of the validation split"}
     people = f"{count_text(largest.n, 'sample')} from {count_text(largest.patients, patient)}"
-    text = f"Measured on {people} {whom.get(split, f'of the split {split}')}".rstrip()
+    every = "all " if split is None else ""
+    whose = "" if split == "all" else f" {whom.get(split, f'of the split {split}')}"
+    text = f"Measured on {every}{people}{whose}"
     if largest.positives is None:
         return f"{text}."
     return f"{text}, {largest.positives:,} of the samples {positive}."
