@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-slow lint format docs clean
+.PHONY: demo test test-slow lint format docs package clean
 
 demo: $(READY)
 	$(BIN)/evenhand demo --out demo --overwrite
@@ -32,6 +32,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
+
+package: $(READY)
+	bash .ci/package
 
 clean:
 	rm -rf .venv demo build

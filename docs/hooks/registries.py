@@ -156,13 +156,14 @@ def readers_page() -> str:
 
 def entries(rows: Iterable[tuple[str, str, str]]) -> str:
     """Return a table of names, what they are, and when they mislead."""
-    return table(
+    listed = table(
         ("name", "what it is", "when it misleads"),
         [
             (breakable(name), cell(what), cell(caution.removeprefix("Misleads ")))
             for name, what, caution in rows
         ],
     )
+    return f'<div class="entries" markdown>\n\n{listed}\n\n</div>'
 
 
 def breakable(name: str) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 
 import jupytext
 import nbformat
-from jupyter_client import AsyncKernelManager
 from mkdocs.plugins import get_plugin_logger
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 LIMIT = 600  # seconds after which a cell hangs
 TOGETHER = 2  # tutorials that run at the same time
@@ -56,10 +56,10 @@ def run(file: Path) -> tuple[Any, dict[str, str]]:
     notebook = jupytext.read(file)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
-        kernel = AsyncKernelManager(transport="ipc", ip=f"{place}/kernel")  # opens no port
+        own = {"transport": "ipc", "ip": f"{place}/kernel"}  # opens no port
         NotebookClient(
             notebook,
-            km=kernel,
+            config=Config({"AsyncKernelManager": own}),
             timeout=LIMIT,
             startup_timeout=LIMIT,
             resources={"metadata": {"path": place}},

@@ -208,9 +208,9 @@ def blamed(function: F, kind: str) -> F:
         return function
 
     @wraps(function)
-    def call(*given: Any, **keywords: Any) -> Any:
+    def call(*arguments: Any, **keywords: Any) -> Any:
         try:
-            return function(*given, **keywords)
+            return function(*arguments, **keywords)
         except EvenhandError:
             raise
         except Exception as error:

@@ -19,6 +19,7 @@ from evenhand.jobs.audit import job as audit_job
 from evenhand.jobs.audit.job import audit
 from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.report import write_card
 
 
 def table(shift: float, n: int = 120) -> pd.DataFrame:
@@ -202,3 +203,17 @@ def test_a_rule_that_all_models_share_is_told_once_and_so_is_that_it_fits_the_ro
     text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
     assert text.count("Decision rule: ") == 1
     assert text.count("The threshold was chosen on the rows that are reported") == 1
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_page_and_card_name_a_split_only_where_the_predictions_do(tmp_path, named):
+    path, card = tmp_path / "mine.csv", tmp_path / "card.md"
+    kept = table(0.2) if named else table(0.2).drop(columns="split")
+    kept.to_csv(path, index=False)
+    run = audit(AuditSettings(inputs=(path,), attribute=("sex",)), tmp_path / "run")
+    write_card(run, None, card)
+    for text in ((run.root / "report.html").read_text("utf-8"), card.read_text("utf-8")):
+        assert ("of the test split" in text) == named
+        whom = "Measured on all 120 samples from 120 patients (the predictions name no split)"
+        assert (whom in text) != named
+    assert ("split reported: test" in card.read_text("utf-8")) == named

@@ -57,3 +57,10 @@ def test_recipes_that_are_alike_are_seldom_told_apart():
 def test_an_undefined_number_is_refused():
     with pytest.raises(EvenhandError, match="undefined"):
         rank_recipes({"erm": [0.5, np.nan], "one": [0.1, 0.2]}, "erm", higher_is_better=True)
+
+
+def test_ranks_are_tested_from_six_data_sets_on():
+    values = {"erm": [0.7, 0.71, 0.72, 0.7, 0.7, 0.7], "mine": [0.8] * 6, "worse": [0.6] * 6}
+    assert rank_recipes(values, "erm", higher_is_better=True).p_adjusted.keys() == {"mine", "worse"}
+    fewer = {name: numbers[:5] for name, numbers in values.items()}
+    assert rank_recipes(fewer, "erm", higher_is_better=True).p_adjusted == {}

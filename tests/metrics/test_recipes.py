@@ -133,3 +133,37 @@ def test_values_are_those_of_scikit_learn():
     by_level = [roc_auc_score(label[level == item], score[level == item]) for item in "ab"]
     assert values[GAP][0] == pytest.approx(max(by_level) - min(by_level))
     assert values[Key("g", "*", "auc", "worst")][0] == pytest.approx(min(by_level))
+
+
+def single(deviate, seeds, rng):
+    """Compare two recipes whose difference is so many standard errors; return it, and the error.
+
+    With several seeds, half of the variance is between seeds.
+    """
+    spread = 0.01
+    patients = rng.normal(0, spread, DRAWS)
+    patients *= spread / patients.std(ddof=1)
+    by_seed = np.zeros(seeds)
+    if seeds > 1:
+        by_seed = rng.normal(size=seeds)
+        by_seed = (by_seed - by_seed.mean()) / by_seed.std(ddof=1) * spread * np.sqrt(seeds)
+    error = spread * np.sqrt(1.0 if seeds == 1 else 2.0)
+    value = deviate * error
+    change = value + by_seed[:, None] + np.r_[0.0, patients - patients.mean()]
+    erm = np.full((seeds, DRAWS + 1), 0.7)
+    values = {"erm": {AUC: erm}, "other": {AUC: erm + change}}
+    (difference,) = compare_recipes(values, "erm", {AUC: 10_000}, rng)
+    return difference, error
+
+
+@pytest.mark.parametrize("seeds", [1, 40])
+@pytest.mark.parametrize(("deviate", "claimed"), [(1.8, False), (2.12, True)])
+def test_one_difference_is_claimed_just_where_its_interval_leaves_out_0(seeds, deviate, claimed):
+    difference, _ = single(deviate, seeds, np.random.default_rng(seeds))
+    assert (difference.better is True) is claimed
+    assert (difference.low > 0) is claimed
+
+
+def test_what_would_have_shown_is_the_reach_of_the_interval_and_what_power_adds():
+    difference, error = single(1.0, 1, np.random.default_rng(1))
+    assert difference.detectable == pytest.approx((1.96 + 0.84) * error, rel=0.05)

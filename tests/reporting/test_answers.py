@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from evenhand.reporting import Report
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.sections.answers import group_answer, spread_answer, strategy_answer
+from evenhand.reporting.sections.answers import (
+    answer_view,
+    group_answer,
+    spread_answer,
+    strategy_answer,
+)
 
 ROW = Estimate(
     model="m", split="test", attribute="sex", group="f", base="auc", value=0.7, low=0.65,
@@ -124,3 +132,16 @@ def test_the_spread_that_chose_the_models_is_answered(
     assert answer.details[0] == "Equalized odds difference: tuned 0.100 and full 0.400."
     (verdict,) = answer.verdicts
     assert verdict.claim == (p <= 0.05)
+
+
+def test_many_answers_have_an_overview_and_few_have_none(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    def overview(models: str) -> dict[str, list[str]]:
+        rows = [row for name in models for row in make_rows("auc", 0.7, 0.8, model=name)]
+        return dict(answer_view(make_report(rows)).overview)
+
+    assert overview("AB") == {}
+    assert [topic for topics in overview("ABCDE").values() for topic in topics] == [
+        f"Age under {name}" for name in "ABCDE"
+    ]

@@ -300,6 +300,26 @@ def test_chromium_shows_the_page_without_a_complaint(
     assert title[4] == "700"  # the style is applied
 
 
+def test_no_table_scrolls_sideways_at_1100_pixels(
+    tuned: Report, chromium: Callable[..., str], tmp_path: Path
+) -> None:
+    frame = f'<iframe srcdoc="{html.escape(render(tuned))}" style="width:1100px">'
+    probe = """<script>onload = () => {
+        const page = document.querySelector("iframe").contentDocument
+        page.querySelectorAll("details").forEach(part => { part.open = true })
+        const tables = [...page.querySelectorAll(".scroll, .forest")]
+        const wide = tables.filter(table => table.scrollWidth > table.clientWidth + 1)
+        document.title = `${tables.length} of which wide: `
+            + wide.map(table => table.ariaLabel || table.className).join(", ")
+    }</script>"""
+    outer = tmp_path / "outer.html"
+    outer.write_text(f"<!DOCTYPE html>{frame}</iframe>{probe}", encoding="utf-8")
+    title = re.search(r"<title>(\d+) of which wide: (.*)</title>", chromium(outer))
+    assert title
+    assert int(title[1]) > 3
+    assert title[2] == ""
+
+
 def test_a_script_that_got_in_would_not_run(
     tuned: Report, chromium: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.sentences import (
+    alone_sentence,
     apart_sentence,
     chance_remark,
     chance_sentence,
@@ -303,3 +304,17 @@ def test_what_would_usually_show_is_not_said_of_models_that_never_differ(
     same_worst = replace(PAIRED, value=0.0, p_adjusted=1.0)
     reach = replace(same_worst, aggregate="detectable", value=detectable)
     assert bool(usual_sentences([same_worst, reach], [same_worst])) == told
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "said"), [(0.2, 0.03, True), (0.2, 0.0, False), (0.01, 0.03, False)]
+)
+def test_an_interval_above_0_beside_no_claim_is_explained(p: float, low: float, said: bool) -> None:
+    ends = Extremes(OLD, YOUNG, 2, replace(GAP, p_adjusted=p, low=low))
+    assert alone_sentence(ends).startswith("The interval lies above 0") == said
+
+
+def test_a_gap_that_was_not_tested_says_why() -> None:
+    gap = replace(GAP, p_adjusted=None, approximate="12 patients")
+    text = chance_sentence(Extremes(OLD, YOUNG, 2, gap))
+    assert text.startswith("The gap was not tested (12 patients). Without a test nobody can tell")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evenhand.representation import Jackknifed, mean_size, size_ratio
+from evenhand.representation.jackknife import ratio_of
 
 
 def means(data: np.ndarray) -> Jackknifed:
@@ -60,3 +61,14 @@ def test_no_ratio_is_told_over_numbers_whose_intervals_together_hold_0():
     other = Jackknifed(np.full((3, 3), 1.5), np.eye(9).reshape(9, 3, 3))
     assert mean_size(other, 0.95, np.random.default_rng(0)).low == 0
     assert size_ratio(other, other, 0.95, np.random.default_rng(0)) is None
+
+
+def test_a_ratio_of_numbers_that_move_together_is_certain():
+    """Fieller's interval by hand: twice a number over the number is 2 for any patients."""
+    influence = np.random.default_rng(0).normal(0, 0.01, 50)
+    below = Jackknifed(np.array(0.4), influence)
+    above = Jackknifed(2 * below.value, 2 * influence)
+    ratio = ratio_of(above, below, 1.96)
+    assert [ratio.value, ratio.low, ratio.high] == pytest.approx([2, 2, 2])
+    against = ratio_of(Jackknifed(above.value, -above.influence), below, 1.96)
+    assert against.low < 1.8 < 2.2 < against.high

@@ -96,6 +96,7 @@ def test_a_fit_is_followed_and_stays_the_same(followed, tmp_path):
     assert all(math.isfinite(epoch["loss"]) and epoch["seconds"] > 0 for epoch in epochs)
 
 
+@pytest.mark.slow
 def test_workers_follow_each_trial_in_a_run_of_its_own(followed, tmp_path):
     words = training(tmp_path / "cache", "--epochs", 1, "--trials", 2, "--confirm", 0)
     words = (*words, "--target", "auc_worst", "--strategy", "full", "--workers", 2)

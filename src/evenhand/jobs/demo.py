@@ -48,7 +48,7 @@ def demo(
     overwrite
         Whether an earlier demo in ``out`` may be replaced.
     notify
-        Told what is done, and how long it takes.
+        Called with what is done, and how long it takes.
 
     Returns
     -------

@@ -188,6 +188,7 @@ def report_of(
         rows=rows,
         attributes=tuple(groups),
         split=measured.split,
+        names_split=any(request.predictions.splits for request in requests.values()),
         positive=positive_of(request.predictions.classes),
         patient=record.unit,
         search=_search(run),

@@ -35,8 +35,16 @@ def card_text(run: Run, model: str | None) -> str:
         )
     pick("model", name, dict.fromkeys(models))
     rows = read_metrics(run.root / "metrics.json")
-    positive = positive_of(read_predictions(run.predictions_file(name)).classes)
+    predictions = read_predictions(run.predictions_file(name))
     record = run.record
     split = measure_settings(record.settings).split
     pruning = pruning_of(run)
-    return model_card(record, rows, name, split=split, positive=positive, pruning=pruning)
+    return model_card(
+        record,
+        rows,
+        name,
+        split=split,
+        names_split=bool(predictions.splits),
+        positive=positive_of(predictions.classes),
+        pruning=pruning,
+    )

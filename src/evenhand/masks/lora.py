@@ -138,8 +138,10 @@ def _ends_with_value(model: Model, attention: Any) -> bool:
     size, remainder = divmod(attention.qkv.out_features, 3)
     if remainder or not isinstance(getattr(attention, "proj", None), nn.Module):
         return False
-    given: list[Tensor] = []
-    hook = attention.proj.register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0]))
+    captured: list[Tensor] = []
+    hook = attention.proj.register_forward_pre_hook(
+        lambda layer, inputs: captured.append(inputs[0])
+    )
     tensors = [*attention.qkv.parameters()]
     values = [p.detach().clone() for p in tensors]
     blank = torch.rand(1, *model.spec.inputs.shape, generator=torch.Generator().manual_seed(0))
@@ -154,7 +156,7 @@ def _ends_with_value(model: Model, attention: Any) -> bool:
         hook.remove()
         for tensor, value in zip(tensors, values, strict=True):
             tensor.data.copy_(value)
-    before, after = given
+    before, after = captured
     return bool(torch.allclose(after, 2 * before, rtol=1e-4, atol=1e-6))
 
 

@@ -23,7 +23,7 @@ from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import leading_metric
 from evenhand.reporting.text.numbers import PERCENT, listed
-from evenhand.reporting.text.sentences import lede, level
+from evenhand.reporting.text.sentences import NO_SPLIT, lede, level
 from evenhand.reporting.text.vocabulary import model_names, opening, shown, term
 from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
@@ -38,6 +38,7 @@ def model_card(
     name: str,
     *,
     split: str = "test",
+    names_split: bool = True,
     positive: str = "positive",
     pruning: Pruning | None = None,
 ) -> str:
@@ -53,6 +54,8 @@ def model_card(
         The model's name in the run.
     split
         The split that the card reports.
+    names_split
+        Whether the data name splits; where they do not, all rows are reported.
     positive
         What a positive sample is called.
     pruning
@@ -65,7 +68,7 @@ def model_card(
     by_group = Estimates(row for row in own if row.of_group)
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
-        "In short": _short(own, split, unit, positive),
+        "In short": _short(own, split if names_split else None, unit, positive),
         "How each group fares": _groups(by_group, metrics, unit),
         "Gaps between groups": _gaps(own, metrics),
         "What it is": [
@@ -75,7 +78,8 @@ def model_card(
         "Data": [
             f"- source: {_plain(source.reader)} {_plain(source.path)}",
             f"- label: {_plain(source.label or 'as in the predictions')}",
-            f"- split reported: {split}; independent units: {_plain(unit)}s",
+            f"- split reported: {split if names_split else f'all rows {NO_SPLIT}'}; "
+            f"independent units: {_plain(unit)}s",
             *([f"- samples as the model gets them: {source.stored}"] if source.stored else []),
             *(f"- left out: {_plain(what)}" for what in source.left_out),
         ],
@@ -158,7 +162,7 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
         yield "- fine-tuned after the pruning, with what was pruned kept out"
 
 
-def _short(rows: Sequence[Estimate], split: str, unit: str, positive: str) -> list[str]:
+def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str) -> list[str]:
     """Return what a reader takes away: on whom, and one paragraph and one row per attribute."""
     lines = [_plain(lede(rows, split, unit, positive))]
     attributes = [name for name in names(rows, "attribute") if name != EVERYBODY]

@@ -25,7 +25,8 @@ from evenhand.settings import Settings
 
 def render(report: Report) -> str:
     """Return the report as one HTML page that needs no network."""
-    text = lede(report.single, report.split, report.patient, report.positive)
+    split = report.split if report.names_split else None
+    text = lede(report.single, split, report.patient, report.positive)
     return _page(report.title, text, sections_of("report", report), report)
 
 

@@ -120,6 +120,8 @@ class Report:
         The attributes in the order in which they are shown.
     split
         The split that the report speaks of.
+    names_split
+        Whether the data name splits; where they do not, all rows are reported.
     positive
         What a positive sample is, in a word (``"malignant"``).
     patient
@@ -161,6 +163,7 @@ class Report:
     attributes: Sequence[str]
     record: RunRecord[Settings] | None = None
     split: str = "test"
+    names_split: bool = True
     positive: str = "positive"
     patient: str = "patient"
     search: Search | None = None

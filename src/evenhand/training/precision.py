@@ -79,7 +79,7 @@ def products_per_value(network: nn.Module, inputs: Tensor) -> float:
     """
     products, values = 0, 0
 
-    def count(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         nonlocal products, values
         values += out.numel()
         if isinstance(layer, nn.Linear | nn.Conv2d):

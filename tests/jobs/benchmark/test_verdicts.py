@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evenhand.jobs.benchmark.comparing import Result, primary_keys
+from evenhand.jobs.benchmark.comparing import Result, Roles, primary_keys
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.page import _glance
 from evenhand.jobs.benchmark.settings import PRIMARY, BenchmarkSettings
@@ -81,3 +81,16 @@ def test_at_a_glance_an_entry_has_its_gain_whom_it_costs_and_a_word():
     down = glance(WORST, old=False)
     assert down[2].startswith("old: \N{MINUS SIGN}0.100")
     assert down[3] == "the same group"
+
+
+def test_decisions_that_cost_a_group_more_than_allowed_are_better_at_a_price():
+    gap, rate = Key("age", EVERYBODY, "equalized_odds_difference"), Key("age", "old", "specificity")
+    for lost, word in ((-0.005, "better"), (-0.02, "better, at a price")):
+        changes = [
+            Difference("cut", gap, -0.2, -0.3, -0.1, 0.001, 0.001, better=True),
+            Difference("cut", rate, lost, lost, lost, 0.5, 0.5),
+        ]
+        values = {name: {gap: np.zeros((2, 3)), rate: np.zeros((2, 3))} for name in (ERM, "cut")}
+        roles = Roles(apart=frozenset(["cut"]))
+        result = Result(values, changes, {}, 2, (gap,), worst={"age": "old"}, roles=roles)
+        assert _glance(result, "cut")[-1] == word

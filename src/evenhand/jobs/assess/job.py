@@ -57,7 +57,7 @@ def assess(
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     notify
-        Told, before the long work, how many fits there will be and how long they take.
+        Called, before the long work, with how many fits there will be and how long they take.
 
     Raises
     ------

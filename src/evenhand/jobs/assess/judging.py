@@ -160,7 +160,7 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
             if key[:2] in supervised.sizes
         ),
         references=supervised.references,
-        validated={name: float(np.mean(of.validated)) for name, of in recipes.items()},
+        validated={name: float(np.mean(recipe.validated)) for name, recipe in recipes.items()},
     )
 
 

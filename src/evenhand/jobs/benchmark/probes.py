@@ -63,9 +63,9 @@ class _Fold:
         )
 
 
-def probe_network(folder: Path, task: Task, model: Model, here: Predictions) -> None:
+def probe_network(folder: Path, task: Task, model: Model, predictions: Predictions) -> None:
     """Probe what the last layer is given of test patients of the fold, one sample of each."""
-    samples = one_each(here.of_split("test"), PATIENTS, task.settings.seed)
+    samples = one_each(predictions.of_split("test"), PATIENTS, task.settings.seed)
     test = task.splits.test
     order = pd.Index(test.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
     layers = activations(model, test.select(order), [HEAD_INPUT], make_accelerator(task.settings))

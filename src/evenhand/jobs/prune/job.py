@@ -80,7 +80,8 @@ def prune(
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     notify
-        Told who is unprivileged, how the pruning ended, which step won and how lucky that may be.
+        Called with who is unprivileged, how the pruning ended, which step won, and how lucky that
+        may be.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evenhand.metrics import Bootstrap, Scored
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.reporting.charts.forest import Axis, axis_over, labelled
+from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.charts.scatter import Ticks
 from evenhand.reporting.text.numbers import PLAIN, count_text
 
@@ -136,9 +137,7 @@ def stretches(there: NDArray[np.bool_]) -> list[slice]:
 def _points(x: Floats, y: Floats, axes: tuple[Axis, Axis]) -> str:
     """Return places in percent; those outside the picture are cut off when it is drawn."""
     across, up = axes
-    places = zip(
+    return polyline(
         100 * (x - across.low) / (across.high - across.low),
         100 - 100 * (y - up.low) / (up.high - up.low),
-        strict=True,
     )
-    return " ".join(f"{a:.2f},{b:.2f}" for a, b in places)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evenhand.metrics import UNKNOWN, Groups, Scored
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
+from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.text.numbers import count_text
 from evenhand.reporting.text.vocabulary import shown
 
@@ -19,7 +20,7 @@ DRAWN = 8
 """How many groups are drawn, the largest first; more line styles could not be told apart."""
 
 POINTS_KEPT = 150
-"""How many points of a curve are drawn; more are not visible and make the page larger."""
+"""How many points of a curve are drawn at most."""
 
 CALIBRATION_BINS = 10
 HISTOGRAM_BINS = 25
@@ -178,8 +179,7 @@ def _flagged(rows: Scored) -> tuple[Floats, Floats]:
 
 def _line(name: str, look: int, x: Floats, y: Floats) -> CurveSeries:
     kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS_KEPT)).round().astype(int))
-    pairs = zip(100 * x[kept], 100 - 100 * y[kept], strict=True)
-    return CurveSeries(name, look, " ".join(f"{a:.2f},{b:.2f}" for a, b in pairs))
+    return CurveSeries(name, look, polyline(100 * x[kept], 100 - 100 * y[kept]))
 
 
 def _calibration(name: str, look: int, rows: Scored) -> CurveSeries:

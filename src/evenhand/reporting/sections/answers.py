@@ -15,6 +15,7 @@ from evenhand.reporting.sections.strategies import leading_metric
 from evenhand.reporting.text.numbers import hundredths, listed
 from evenhand.reporting.text.sentences import (
     Outcome,
+    alone_sentence,
     apart_sentence,
     chance_remark,
     chance_sentence,
@@ -299,7 +300,12 @@ def _told(ends: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
     return Answer(
         topic=first_upper(shown(ends.worst.attribute)),
         headline=headline,
-        details=(size, chance, *(verdict.text for verdict in others_told)),
+        details=(
+            size,
+            chance,
+            *filter(None, [alone_sentence(ends)]),
+            *(verdict.text for verdict in others_told),
+        ),
         outcome="a gap" if ends.apart or beside else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
         verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *others_told),
@@ -346,12 +352,24 @@ CORRECTED = (
 )
 
 
+MANY = 4
+"""More answers than these have an overview above them."""
+
+
 @dataclass(frozen=True)
 class AnswerView:
     """The answers of a page, and its further remarks."""
 
     answers: tuple[Answer, ...]
     remarks: tuple[str, ...]
+
+    @property
+    def overview(self) -> dict[Outcome, list[str]]:
+        """The topics of many answers by their outcome, claims first; empty for few answers."""
+        topics: dict[Outcome, list[str]] = {}
+        for answer in sorted(self.answers, key=lambda answer: answer.outcome == "cannot tell"):
+            topics.setdefault(answer.outcome, []).append(answer.topic.removesuffix("?"))
+        return topics if len(self.answers) > MANY else {}
 
 
 @section("report", "answer", "The answer", place=10)

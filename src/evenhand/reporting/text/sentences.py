@@ -139,7 +139,9 @@ def chance_sentence(extremes: Extremes) -> str:
     gap, two = extremes.gap, extremes.groups == 2
     pair = "two groups" if two else f"{extremes.groups} groups"
     if gap is None or gap.p_adjusted is None:
-        return f"Without a test nobody can tell whether the {pair} differ."
+        why = gap and (gap.approximate or gap.no_interval or gap.undefined)
+        reason = f"The gap was not tested ({why}). " if why else ""
+        return f"{reason}Without a test nobody can tell whether the {pair} differ."
     if extremes.apart:
         whom = "The two groups" if two else f"At least two of the {pair}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
@@ -152,6 +154,18 @@ def chance_sentence(extremes: Extremes) -> str:
     )
 
 
+def alone_sentence(extremes: Extremes) -> str:
+    """Say why an interval may lie above 0 where no difference is shown; else return ""."""
+    gap = extremes.gap
+    above = gap is not None and gap.low is not None and gap.low > 0
+    tested = gap is not None and gap.p_adjusted is not None
+    return ALONE if above and tested and not extremes.apart else ""
+
+
+ALONE = (
+    "The interval lies above 0 because it is of this gap alone; the corrected p counts how many "
+    "gaps were looked at, of which the largest are large by chance."
+)
 USUALLY = f"would usually show (power 80{NBSP}%)"
 
 
@@ -362,14 +376,19 @@ def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
     )
 
 
-def lede(rows: Sequence[Estimate], split: str, patient: str, positive: str) -> str:
-    """Say on whom the numbers were made."""
+NO_SPLIT = "(the predictions name no split)"
+
+
+def lede(rows: Sequence[Estimate], split: str | None, patient: str, positive: str) -> str:
+    """Say on whom the numbers were made; ``split`` is None where the data name none."""
     if not rows:
         return "This report has no numbers."
     largest = max(rows, key=lambda row: row.n)
-    whom = {"test": "of the test split", "val": "of the validation split", "all": ""}
+    whom = {None: NO_SPLIT, "test": "of the test split", "val": "of the validation split"}
     people = f"{count_text(largest.n, 'sample')} from {count_text(largest.patients, patient)}"
-    text = f"Measured on {people} {whom.get(split, f'of the split {split}')}".rstrip()
+    every = "all " if split is None else ""
+    whose = "" if split == "all" else f" {whom.get(split, f'of the split {split}')}"
+    text = f"Measured on {every}{people}{whose}"
     if largest.positives is None:
         return f"{text}."
     return f"{text}, {largest.positives:,} of the samples {positive}."
