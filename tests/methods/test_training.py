@@ -169,6 +169,26 @@ def test_a_saddle_point_is_reached(make):
     assert (a, b, reached) == pytest.approx((0.6, 0.4, 0.4), abs=0.01)
 
 
+def test_minimax_moves_by_the_mean_loss_of_a_group_s_rows_however_they_are_batched():
+    losses = torch.tensor([5.0, *[1.0] * 10, 1.0, 2.0])
+    groups = torch.tensor([0] * 11 + [1] * 2)
+
+    def weights(*batches):
+        method = Minimax(0.5)
+        method.sampler([0, 1], ["a", "b"])
+        method.row_losses = lambda logits, labels: losses[labels]
+        for batch in map(torch.tensor, batches):
+            method.loss(torch.zeros(len(batch), 2), None, batch, groups[batch])
+        method.after_epoch()
+        return method.weights
+
+    risks = torch.tensor([15 / 11, 1.5])  # a single row with a loss of 5, and ten of 1
+    wanted = torch.softmax(0.5 * risks, dim=0)
+    rows = list(range(13))
+    torch.testing.assert_close(weights([0, 11, 12], rows[1:11]), wanted)
+    torch.testing.assert_close(weights(rows), wanted)
+
+
 def test_dro_follows_wrong_labels_and_says_so():
     noisy = world(8000, 0.0, 3, minority=0.2, flip=0.3)
     method = GroupDRO(0.05, by="attribute")

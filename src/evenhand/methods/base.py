@@ -268,7 +268,7 @@ def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]
 
 
 def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the mean of values ``(B,)`` in each of ``count`` groups, and which groups occur.
+    """Return the mean of values ``(B,)`` in each of ``count`` groups, and the rows of each.
 
     Rows with the group −1 take no part. The mean of a group that does not occur is 0.
     """
@@ -277,7 +277,7 @@ def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
     sums = torch.zeros(count, dtype=values.dtype, device=values.device)
     sums = sums.index_add(0, index, values[member])
     sizes = torch.bincount(index, minlength=count).to(values.dtype)
-    return sums / sizes.clamp(min=1), sizes > 0
+    return sums / sizes.clamp(min=1), sizes
 
 
 def with_unknown(group_loss: Tensor, losses: Tensor, groups: Tensor) -> Tensor:

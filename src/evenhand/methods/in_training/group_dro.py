@@ -73,15 +73,15 @@ class GroupDRO(TrainingMethod):
         """Return the weighted loss of the groups in a batch, after the weights have moved."""
         losses = self.row_losses(logits, labels)
         numbers = self.known_cells().of(labels, groups)
-        means, present = group_means(losses, numbers, len(self.weights))
+        means, sizes = group_means(losses, numbers, len(self.weights))
         if torch.is_grad_enabled():
-            self.note(means.detach().float().cpu(), present.cpu())
+            self.note(means.detach().float().cpu(), sizes.float().cpu())
         weights = self.weights.to(means)
         return with_unknown((weights * means).sum(), losses, numbers)
 
-    def note(self, means: Tensor, present: Tensor) -> None:
-        """Use the mean losses ``(G,)`` of the groups in a batch."""
-        self.move(means, present)
+    def note(self, means: Tensor, sizes: Tensor) -> None:
+        """Use the mean losses ``(G,)`` of the groups in a batch, which have so many rows in it."""
+        self.move(means, sizes > 0)
 
     def move(self, losses: Tensor, present: Tensor) -> None:
         """Shift weight among the groups that are present, towards those with higher losses."""

@@ -32,8 +32,9 @@ class Minimax(GroupDRO):
 
     Notes
     -----
-    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks. Keep
-    the epoch that serves the worst group best on validation, not the last one.
+    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks, each
+    the mean loss of the group's rows in the epoch. Keep the epoch that serves the worst group best
+    on validation, not the last one.
     """
 
     name = "minimax"
@@ -43,21 +44,22 @@ class Minimax(GroupDRO):
         super().__init__(rate, 0.0, by=by)
         self._first, self.epochs = rate, 0
         self._sums = torch.zeros(0)
-        self._batches = torch.zeros(0)
+        self._rows = torch.zeros(0)
 
-    def note(self, means: Tensor, present: Tensor) -> None:
-        """Add the groups' losses in a batch to those of the epoch."""
+    def note(self, means: Tensor, sizes: Tensor) -> None:
+        """Add the losses and rows of the groups in a batch to those of the epoch."""
         if not len(self._sums):
-            self._sums, self._batches = torch.zeros_like(means), torch.zeros_like(means)
-        self._sums += means * present
-        self._batches += present
+            self._sums = torch.zeros(len(means), dtype=torch.float64)
+            self._rows = torch.zeros_like(self._sums)
+        self._sums += means.double() * sizes
+        self._rows += sizes
 
     def after_epoch(self) -> Mapping[str, float]:
         """Move the weights by the risks of the epoch, and return them."""
         self.epochs += 1
         self.rate = self._first / math.sqrt(self.epochs)
-        self.move(self._sums / self._batches.clamp(min=1), self._batches > 0)
-        self._sums, self._batches = torch.zeros(0), torch.zeros(0)
+        self.move((self._sums / self._rows.clamp(min=1)).float(), self._rows > 0)
+        self._sums, self._rows = torch.zeros(0), torch.zeros(0)
         return super().after_epoch()
 
     def state_dict(self) -> dict[str, Any]:

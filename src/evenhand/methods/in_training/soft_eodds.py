@@ -95,7 +95,8 @@ class SoftEodds(TrainingMethod):
         """Return the penalty on differences of the running means, this batch's among them."""
         scores = logits.softmax(dim=1)[:, 1]
         numbers = self.known_cells().of(labels, groups)
-        means, present = group_means(scores, numbers, len(self.means))
+        means, sizes = group_means(scores, numbers, len(self.means))
+        present = sizes > 0
         keep = self.memory * self.seen.to(means)
         before = self.means.to(means)
         running = torch.where(present, (1 - keep) * means + keep * before, before)
