@@ -174,9 +174,10 @@ def table(rows: dict[str, dict[str, str]]) -> str:
     """Return the table in Markdown, with numbered reasons below."""
     reasons: dict[str, int] = {}
 
-    def cell(text: str) -> str:
+    def cell(text: str, network: str) -> str:
         if ": " not in text:
             return text
+        text = text.replace(network, "the network")
         return f"no [{reasons.setdefault(text, len(reasons) + 1)}]"
 
     lines = [
@@ -184,7 +185,7 @@ def table(rows: dict[str, dict[str, str]]) -> str:
         f"|---|---|{'---|' * len(COLUMNS)}",
     ]
     for name, row in rows.items():
-        cells = " | ".join(cell(row[column]) for column in COLUMNS)
+        cells = " | ".join(cell(row[column], name) for column in COLUMNS)
         lines.append(f"| `{name}` | {row['size']} | {cells} |")
     notes = [f"{number}. {text.partition(': ')[2]}" for text, number in reasons.items()]
     return "\n".join([*lines, "", *notes])

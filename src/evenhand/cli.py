@@ -274,7 +274,7 @@ def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
 
     Each of them is an entry; erm, the full network without a method, always is one. All have the
     same patients, trials, learning rates, epochs and seeds, and each patient is tested once. The
-    plan is written before anything is fitted. Labels have two classes.
+    plan is written before anything is fitted.
     """
     from evenhand.jobs.benchmark.job import benchmark as work
     from evenhand.reporting.terminal import print_verdicts

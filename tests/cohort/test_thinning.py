@@ -63,3 +63,9 @@ def test_other_names_are_refused(text, says):
 def test_a_group_of_an_intersection_is_named_by_its_levels():
     levels = {"sex": ("f", "m"), "age": ("under 60", "60+")}
     assert Thinning.of_text("sex*age=f*60+", levels).level == "f*60+"
+
+
+def test_of_every_label_of_a_group_one_patient_stays():
+    part = Thinning().thinned(COHORT, 0.001, ("group",), np.random.default_rng(0))
+    cells = part.table.groupby(["attr_group", "label"], observed=True)["patient_id"].nunique()
+    assert cells.tolist() == [1, 1, 1, 1]

@@ -227,3 +227,15 @@ def test_without_labels_the_samples_of_each_intersection_are_counted(run, unlabe
     assert ended.status == 0, ended.err
     counts = pd.read_csv(tmp_path / "new" / "groups.csv")
     assert "years*skin" in set(counts["attribute"])
+
+
+def test_an_incomplete_map_lists_the_columns_of_the_file_alone(run, tmp_path):
+    path = run.parent / "foreign.csv"
+    table = pd.read_csv(run.parent / "cohort.csv", dtype="str")
+    table.rename(columns={"years": "age", "person": "subject"}).to_csv(path, index=False)
+    ended = predicted(run, path, tmp_path / "out", "--map", "years=age")
+    assert ended.status == 2
+    shown = ended.err.split("it has: ")[1].split(". Name")[0].replace("\n", " ").split(", ")
+    assert [" ".join(name.split()) for name in shown] == list(pd.read_csv(path).columns)
+    assert "--map person=COLUMN" in " ".join(ended.err.split())
+    assert "--attribute" not in ended.err

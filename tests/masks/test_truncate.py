@@ -157,3 +157,20 @@ def test_backward_does_what_the_mask_needs_and_no_more(strategy):
     below_it |= any(id(p) in wanted for p in model.backbone.norm.parameters())
     flops += 2 * batch * model.head.weight.numel() * (1 + below_it)
     assert backward_flops(model, mask, batch) == flops
+
+
+class Asserting(nn.Module):
+    """A network that looks at its input before anything else, as HRNet does at its branches."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.tail = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+
+    def forward(self, images):
+        assert images.shape[1] == 3
+        return self.tail(self.stem(images)).mean((2, 3))
+
+
+def test_a_network_that_asserts_what_it_reads_is_not_cut():
+    network = Asserting().eval().requires_grad_(False)
+    assert cut_at(network, 1, torch.rand(2, 3, 8, 8)) is None

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.afterwards.thresholds import (
+    _best_benefit,
     choose_thresholds,
     halfway_down,
     positives_needed,
@@ -130,3 +131,9 @@ def test_between_neighbouring_numbers_the_threshold_stays():
     low = 0.5
     high = float(np.nextafter(low, 1))
     assert halfway_down(high, np.array([low, high])) == high
+
+
+def test_where_flagging_is_worth_nothing_no_row_is_flagged():
+    """One false for each true flag at even odds: a benefit of 0, which flagging nobody has, too."""
+    chosen = _best_benefit(np.array([0.9, 0.8]), np.array([0, 1]), 0.5)
+    assert chosen.threshold > 0.9

@@ -61,3 +61,11 @@ def test_the_sentences_are_about_the_thinned_group_and_the_groups_served_worst()
     (chart,) = part.charts
     assert [line.name for line in chart.lines] == ["old", "young"]
     assert len(chart.lines[0].marks) == 4
+
+
+def test_the_worst_group_is_the_one_with_the_lowest_auc_on_all_patients():
+    for group in (OLD, YOUNG):
+        low = curve(0.0)
+        low.values[ALL][group][:] -= 0.2
+        assert low.worst("age") == group
+    assert low.worst("sex") is None

@@ -114,3 +114,18 @@ def test_a_planted_difference_is_seen(seeds, least):
     error = np.sqrt(2 * (by_seed**2 + luck**2) / seeds + apart**2)
     how = {"by_seed": by_seed, "luck": luck, "apart": apart}
     assert share_claimed(seeds, 100, planted=3 * error, **how) >= least
+
+
+def test_where_patients_add_nothing_the_freedom_is_that_of_the_seeds():
+    first = np.repeat([[0.80], [0.82], [0.79], [0.85]], 201, axis=1)
+    difference = recipe_difference(first, np.zeros((1, 201)), patients=500)
+    assert difference.freedom == pytest.approx(3)
+    assert difference.error == pytest.approx(first[:, 0].std(ddof=1) / 2)
+
+
+def test_what_other_patients_would_change_of_a_seed_is_taken_from_the_spread_of_seeds():
+    """Two seeds ±a, whose resamples move by ±r: the variance is (2a² − 2 var r) / 2."""
+    moved = np.random.default_rng(0).normal(0, 0.01, 400)
+    row = np.r_[0.05, 0.05 + moved]
+    difference = recipe_difference(np.stack([row, -row]), np.zeros((1, 401)), patients=500)
+    assert difference.error**2 == pytest.approx(0.05**2 - moved.var(ddof=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -115,3 +116,10 @@ def test_the_record_comes_back_from_its_file_as_it_was():
 
 def test_the_mean_of_layers_that_do_not_vary_is_undefined():
     assert math.isnan(mean(((None,),)))
+
+
+def test_a_summary_has_every_group_that_was_compared_tested_or_not():
+    compared, untested = group("a", 0.1), group("b", None)
+    absent = GroupSimilarity(group="c", patients=3, auc=None, undefined="3 patients")
+    own = replace(attribute(0.1), groups=(compared, untested, absent))
+    assert [row.group for row in AttributeSummary.of(own).groups] == ["a", "b"]

@@ -124,3 +124,9 @@ def test_codes_for_unknown_are_named_with_their_flag():
     own = read("sex", values, unknown_value=("sex=9,U", "sex=X"))
     assert levels(own) == ["F", "M", UNKNOWN, UNKNOWN, UNKNOWN]
     assert own.notes == ()
+
+
+@pytest.mark.parametrize("rule", [{}, {"conflict": ("sex=majority",)}])
+def test_two_spellings_in_one_patient_are_no_conflict(rule):
+    with pytest.raises(EvenhandError, match=r"several spellings.*--merge sex=Male,male"):
+        read("sex", ["Male", "male", "Male", "F", "F"], ["a", "a", "c", "b", "d"], **rule)

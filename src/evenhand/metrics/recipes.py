@@ -6,6 +6,7 @@ of a seed share starting weights and the order of samples, so differences are ta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -55,7 +56,8 @@ class Difference:
     p, p_adjusted
         Of "no difference", alone and corrected over the family; None where undefined.
     detectable
-        How large a difference would have been claimed with power .8.
+        How large a difference would have been claimed with power .8; None where it is undefined,
+        or no difference that is possible would.
     better
         Whether the number is shown to be better (True), worse (False), or neither (None).
     """
@@ -214,6 +216,18 @@ def is_better(key: Key, change: float) -> bool:
     return change < 0 if kind.direction == "lower" else change > 0
 
 
+def largest_change(key: Key) -> float:
+    """Return how far a number can change: 1 for shares and gaps between shares, else infinity.
+
+    Examples
+    --------
+    >>> largest_change(Key("sex", "*", "auc", "gap")), largest_change(Key("*", "*", "auprg"))
+    (1.0, inf)
+    """
+    metrics = FAIRNESS[key.base].metrics if key.base in FAIRNESS else (key.base,)
+    return 1.0 if all(find_metric(name).share for name in metrics) else math.inf
+
+
 def levelled_down(
     differences: Sequence[Difference], attribute: str, worst: str | None
 ) -> tuple[str, ...]:
@@ -332,14 +346,38 @@ def _judged(
     reach = within * test.error
     to_power = float(stdtrit(test.freedom, POWER)) * test.error
     claimed = p_adjusted <= level and difference.value != 0
+    limit = largest_change(difference.key)
     return replace(
         difference,
-        low=difference.value - reach,
-        high=difference.value + reach,
+        low=max(difference.value - reach, -limit),
+        high=min(difference.value + reach, limit),
         p_adjusted=p_adjusted,
-        detectable=reach + to_power,
+        detectable=reach + to_power if reach + to_power <= limit else None,
         better=is_better(difference.key, difference.value) if claimed else None,
     )
+
+
+def worst_served(values: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, str]:
+    """Return the level of each attribute with the lowest mean.
+
+    Parameters
+    ----------
+    values
+        The AUC of each attribute's level in several models or folds. NaN is left out of the mean,
+        and so is a level that is NaN in all of them.
+
+    Examples
+    --------
+    >>> nan = float("nan")
+    >>> worst_served({("sex", "f"): [nan, 0.1], ("sex", "m"): [0.9, 0.8], ("sex", "x"): [nan]})
+    {'sex': 'f'}
+    """
+    defined = {key: np.asarray(several)[~np.isnan(several)] for key, several in values.items()}
+    means = {key: float(several.mean()) for key, several in defined.items() if several.size}
+    worst: dict[str, str] = {}
+    for attribute, level in sorted(means, key=lambda key: means[key]):
+        worst.setdefault(attribute, level)
+    return worst
 
 
 def rarer_patients(rows: Scored, places: NDArray[np.intp] | None = None) -> int:

@@ -100,9 +100,10 @@ def own_attribute(
         refuse_unbinned(raw, rule, source)
         return OwnAttribute(rule, raw, tuple(_old_notes(name, raw)))
     refuse_measurement(name, raw, source)
+    named = distinct(name, str(raw.name), raw).levels
+    refuse_spellings(name, raw[raw.isin(named)], source)  # two spellings are no conflict
     raw, differing = one_per_patient(name, raw, patients, source, values.conflicts.get(name))
     rule = distinct(name, str(raw.name), raw)
-    refuse_spellings(name, raw[raw.isin(rule.levels)], source)
     _refuse_dates(rule, raw, source)
     _refuse_no_names(name, raw, source)
     _refuse_unfilled(rule, raw, patients, source)

@@ -15,6 +15,7 @@ from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
 from evenhand.metrics.parity import Judged
 from evenhand.metrics.rows import Key
+from evenhand.metrics.scored import scored
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
 CHOICE = (
@@ -99,7 +100,7 @@ def judged(gap: float, of_women: float) -> Judged:
 
 GAP = Key("sex", "*", "false_negative_rate", "gap")
 WOMEN = Key("sex", "f", "false_negative_rate")
-SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200))
+SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200, 200))
 
 
 @pytest.mark.parametrize(
@@ -141,3 +142,10 @@ def test_a_choice_that_cannot_be_measured_is_refused_before_any_work(command, tm
     assert ended.status == 2
     assert said in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_sizes_count_patients_of_the_rarer_class_not_their_images():
+    patients = np.array([*range(60), *[60] * 10, *[61] * 10])
+    labels = (patients >= 60).astype(int)
+    rows = scored(labels, np.linspace(0, 1, 80), patients=patients)
+    assert RowCounts.of(rows) == RowCounts(80, 62, 20, 2)

@@ -364,10 +364,10 @@ def test_bad_input_is_refused_before_any_work(command, tmp_path, more, said):
 
 
 def test_a_correlation_of_size_and_distance_needs_groups_enough():
-    sizes = {("*", "*"): RowCounts(100, 100, 50)}
+    sizes = {("*", "*"): RowCounts(100, 100, 50, 50)}
     aucs = {("site", f"{k}"): np.full(3, 0.8 + 0.01 * k) for k in range(6)}
-    sizes |= {("site", f"{k}"): RowCounts(30 - k, 30 - k, 9) for k in range(6)} | {
-        ("site", "*"): RowCounts(*3 * [99])
+    sizes |= {("site", f"{k}"): RowCounts(30 - k, 30 - k, 9, 9) for k in range(6)} | {
+        ("site", "*"): RowCounts(99, 99, 99, 0)
     }
     apart = {"site": np.full(3, 0.1)}
     one = Judged(np.full(3, 0.8), aucs, apart, apart, {"site": True})
@@ -385,7 +385,7 @@ def judged(auc: float, deviation: float, noise: float) -> Judged:
     return Judged(auc + stray, by_group, by_sex, {}, {"sex": True})
 
 
-SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200))
+SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200, 200))
 
 
 def evaluation(ssl: Judged, supervised: Judged) -> Evaluation:
@@ -438,7 +438,7 @@ def recipe(shifts: dict[str, float], spread: float = 0.002, seeds: int = 4) -> t
 
 
 def recipes(shifts: dict[str, float], worst: str | None = "f", **how) -> Evaluation:
-    sizes = SIZES | {("sex", "m"): RowCounts(400, 400, 200)}
+    sizes = SIZES | {("sex", "m"): RowCounts(400, 400, 200, 200)}
     models = {"frozen1m": recipe(shifts, **how), "supervised": recipe({}, **how)}
     return Evaluation(
         1.0, "frozen1m", models, {"supervised": {"sex": worst} if worst else {}}, {}, sizes

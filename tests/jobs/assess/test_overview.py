@@ -41,7 +41,7 @@ def evaluation_of(share, monkeypatch):
     recipes = [cell.recipe for cell in cells_of(SETTINGS) if cell.share == share]
     models = {name: (judged(0.6),) for name in recipes}
     evaluation = Evaluation(
-        share, "simclr-frozen1", models, {}, {}, {("*", "*"): RowCounts(9, 9, 4)}
+        share, "simclr-frozen1", models, {}, {}, {("*", "*"): RowCounts(9, 9, 4, 4)}
     )
     monkeypatch.setattr(Evaluation, "judged", {name: own[0] for name, own in models.items()})
     low = 0.0 if share == 1 else 0.3

@@ -42,6 +42,8 @@ def test_a_plan_of_an_earlier_version_is_read_with_defaults_for_what_it_lacks():
     assert plan.decides == "every"
     assert plan.entries == (Entry("erm"), Entry("head", strategy="head"))
     assert plan.primary_metric == "auc_worst"
+    assert plan.primary_attributes == ("sex",)
+    assert plan.model_copy(update={"primary": "auc_gap"}).primary_attributes == plan.attributes
 
 
 def test_a_plan_keeps_the_training_settings_that_no_field_names():
@@ -58,12 +60,13 @@ def test_the_hash_of_a_plan_is_that_of_its_file():
 
 def test_the_mean_of_an_entry_is_over_attributes_and_leaves_groups_out():
     result = entry(number("sex", 0.6), number("age", 0.8), number("sex", 0.1, group="f"))
-    assert result.mean("auc_worst") == pytest.approx(0.7)
+    assert result.mean("auc_worst", ("sex", "age")) == pytest.approx(0.7)
+    assert result.mean("auc_worst", ("age",)) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("numbers", [(), (number("sex", 0.6), number("age", None))])
 def test_the_mean_of_an_entry_is_undefined_where_a_number_is_missing(numbers):
-    assert entry(*numbers).mean("auc_worst") is None
+    assert entry(*numbers).mean("auc_worst", ("sex", "age")) is None
 
 
 def test_a_difference_keeps_every_field():

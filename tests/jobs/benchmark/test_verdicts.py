@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evenhand.jobs.benchmark.comparing import Result, primary_keys
+from evenhand.jobs.benchmark.comparing import Result, Roles, primary_keys
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.page import _glance
 from evenhand.jobs.benchmark.settings import PRIMARY, BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import Statement, statements_of
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key
+from evenhand.reporting.verdicts import Verdict
 
 OVERALL = Key(EVERYBODY, EVERYBODY, "auc")
 WORST = Key("age", EVERYBODY, "auc", "worst")
@@ -81,3 +82,49 @@ def test_at_a_glance_an_entry_has_its_gain_whom_it_costs_and_a_word():
     down = glance(WORST, old=False)
     assert down[2].startswith("old: \N{MINUS SIGN}0.100")
     assert down[3] == "the same group"
+
+
+def planned_verdict(*differences: Difference) -> Verdict:
+    """Return the verdict on the number that decides."""
+    values = {name: {WORST: np.zeros((2, 3))} for name in (ERM, "dro", "head")}
+    return statements_of(Result(values, differences, {}, 2, (WORST,)))[0].verdict
+
+
+def test_the_p_value_of_a_verdict_is_that_of_the_entries_that_look_better():
+    loser = Difference("head", WORST, -0.2, -0.3, -0.1, 0.001, 0.002, better=False)
+    winner = Difference("dro", WORST, 0.1, 0.05, 0.15, 0.01, 0.012, better=True)
+    verdict = planned_verdict(winner, loser)
+    assert verdict.claim
+    assert verdict.p_adjusted == 0.012
+    assert "Shown to be worse than erm: head (" in verdict.text
+
+
+def test_a_loss_alone_is_said_and_has_no_p_value_of_a_gain():
+    verdict = planned_verdict(
+        Difference("head", WORST, -0.2, -0.3, -0.1, 0.001, 0.002, better=False)
+    )
+    assert not verdict.claim
+    assert verdict.p_adjusted is None
+    assert "None was shown to be better." in verdict.text
+    assert "Shown to be worse than erm: head (" in verdict.text
+
+
+def test_a_number_that_no_entry_can_change_is_said_to_be_untested():
+    result = Result({ERM: {}, "thresholds": {}}, [], {}, 2, (WORST,))
+    verdict = statements_of(result)[0].verdict
+    assert verdict.about == "auc_worst against erm"
+    assert not verdict.claim
+    assert verdict.text.startswith("No entry is tested by auc_worst")
+
+
+def test_decisions_that_cost_a_group_more_than_allowed_are_better_at_a_price():
+    gap, rate = Key("age", EVERYBODY, "equalized_odds_difference"), Key("age", "old", "specificity")
+    for lost, word in ((-0.005, "better"), (-0.02, "better, at a price")):
+        changes = [
+            Difference("cut", gap, -0.2, -0.3, -0.1, 0.001, 0.001, better=True),
+            Difference("cut", rate, lost, lost, lost, 0.5, 0.5),
+        ]
+        values = {name: {gap: np.zeros((2, 3)), rate: np.zeros((2, 3))} for name in (ERM, "cut")}
+        roles = Roles(apart=frozenset(["cut"]))
+        result = Result(values, changes, {}, 2, (gap,), worst={"age": "old"}, roles=roles)
+        assert _glance(result, "cut")[-1] == word

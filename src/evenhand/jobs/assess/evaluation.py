@@ -212,4 +212,4 @@ class Evaluation:
 
     def _patients(self, keys: Iterable[tuple[str, str]]) -> int:
         """Return the smallest number of patients of the rarer class over some groups."""
-        return min(min(self.sizes[key].rarer, self.sizes[key].patients) for key in keys)
+        return min(self.sizes[key].rarer for key in keys)

@@ -22,6 +22,7 @@ from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.parity import Judged, judge_parity
+from evenhand.metrics.recipes import worst_served
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import Scored
@@ -120,13 +121,8 @@ def _largest(sizes: Mapping[tuple[str, str], RowCounts], attribute: str) -> str:
 
 def worst_levels(models: Sequence[JudgedModel]) -> dict[str, str]:
     """Return the level of each attribute with the lowest AUC on validation, mean over models."""
-    validated = [model.validated for model in models]
-    means = {key: float(np.mean([auc_of[key] for auc_of in validated])) for key in validated[0]}
-    worst: dict[str, str] = {}
-    for (attribute, level), value in sorted(means.items(), key=lambda item: item[1]):
-        if np.isfinite(value):
-            worst.setdefault(attribute, level)
-    return worst
+    levels = models[0].validated
+    return worst_served({key: [model.validated[key] for model in models] for key in levels})
 
 
 def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -> Evaluation:

@@ -173,7 +173,7 @@ def _remarks(
         ]
         if small:
             yield (
-                f"{attribute}: fewer than {FEWEST} test samples of the rarer class in "
+                f"{attribute}: fewer than {FEWEST} test patients of the rarer class in "
                 f"{', '.join(small)}. What is said of these groups rests on few people."
             )
     for group in settings.exclude_group:

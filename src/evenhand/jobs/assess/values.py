@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evenhand.metrics.parity import ends
+from evenhand.metrics.recipes import rarer_patients
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference
@@ -59,18 +60,15 @@ class Change:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """How many rows, patients and positives a number rests on."""
+    """How many rows, patients, positives and patients of the rarer class a number rests on."""
 
     n: int
     patients: int
     positives: int
+    rarer: int
+    """Patients of the rarer class."""
 
     @classmethod
     def of(cls, rows: Scored) -> RowCounts:
         """Count some rows."""
-        return cls(len(rows), len(rows.members), int(rows.labels.sum()))
-
-    @property
-    def rarer(self) -> int:
-        """How many rows the rarer class has."""
-        return min(self.positives, self.n - self.positives)
+        return cls(len(rows), len(rows.members), int(rows.labels.sum()), rarer_patients(rows))

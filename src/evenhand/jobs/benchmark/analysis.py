@@ -28,7 +28,7 @@ from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.estimate import common_classes, point
 from evenhand.metrics.groups import excluded_groups
-from evenhand.metrics.recipes import Values, is_better, stability
+from evenhand.metrics.recipes import Values, is_better, stability, worst_served
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.rows import Key
 from evenhand.metrics.target_names import find_target
@@ -153,12 +153,7 @@ def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[
                 classes = (1,) if rows.binary else common_classes(list(parts.values()))
                 for level, part in parts.items():
                     by_level.setdefault((name, level), []).append(point(part, auc, classes))
-    means = {key: float(np.mean(values)) for key, values in by_level.items()}
-    worst: dict[str, str] = {}
-    for (name, level), mean in sorted(means.items(), key=lambda item: item[1]):
-        if np.isfinite(mean):
-            worst.setdefault(name, level)
-    return worst
+    return worst_served(by_level)
 
 
 def _selection(

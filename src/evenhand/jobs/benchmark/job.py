@@ -53,6 +53,7 @@ from evenhand.jobs.benchmark.verdicts import statements_of
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
+from evenhand.reporting.sections.learning_curve import curve_verdicts
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.runs import run_scope
@@ -149,6 +150,7 @@ def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
     statements = statements_of(result)
     transfers = [] if outside is None else transfers_of(result, outside)
     more = [transfer.verdict for transfer in transfers]
+    more += [verdict for curve in curves for verdict in curve_verdicts(curve, result.worst)]
     more += [] if data_sets is None else [data_sets_verdict(data_sets)]
     write_verdicts(
         run.root / "verdicts.json", [*(statement.verdict for statement in statements), *more]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,7 +62,7 @@ class CurveFitRecord(BaseModel, frozen=True):
     lr: float
     """The learning rate that `ERM` chose on all training patients."""
     epochs: int
-    """As many as make the steps those of `ERM`."""
+    """As many as make about the steps of `ERM`."""
     patients: int
     """Training patients of those that became fewer."""
     whole: int
@@ -103,12 +104,13 @@ def fit_curves(work: Work, fits: Sequence[CurveFit], engine: Engine) -> None:
 
 
 def make_curve_fit(work: Work, fit: CurveFit) -> None:
-    """Train erm on fewer patients, at its learning rate and in as many steps; and score."""
+    """Train erm on fewer patients, at its learning rate and in about as many steps; and score."""
     settings, whole = work.settings, work.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
     few = fit.thinning.thinned(whole.splits.train, fit.share, settings.attribute, rng)
     task = task_on(whole.settings, replace(whole.splits, train=few))
-    lr, times = fit_record(work.run, fit.erm).lr, len(whole.splits.train) / len(few)
+    lr, steps = fit_record(work.run, fit.erm).lr, steps_in_epoch(len(few), settings.batch_size)
+    times = steps_in_epoch(len(whole.splits.train), settings.batch_size) / steps
     epochs = round(settings.epochs * times)
     fit_settings = task.fit_settings(lr, fit.seed).model_copy(
         update={"epochs": epochs, "patience": round(settings.patience * times)}
@@ -123,6 +125,17 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
     )
     write_json(fit.folder(work.run) / "fit.json", record.model_dump())
     write_predictions(fit.predictions(work.run), predicted(task, trained.model))
+
+
+def steps_in_epoch(samples: int, batch_size: int) -> int:
+    """Return how many batches an epoch has, the last one short or not.
+
+    Examples
+    --------
+    >>> steps_in_epoch(110, 64), steps_in_epoch(128, 64)
+    (2, 2)
+    """
+    return math.ceil(samples / batch_size)
 
 
 def analyse_curves(

@@ -13,6 +13,7 @@ from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.plan import read_plan
 from evenhand.jobs.benchmark.record import DataSets, PlanRecord, RecipeTerms
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
+from evenhand.jobs.benchmark.verdicts import about_number
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.ranks import FEWEST, RankTest, rank_recipes
 from evenhand.metrics.recipes import is_better
@@ -65,15 +66,24 @@ def _other(path: Path, settings: BenchmarkSettings, names: Sequence[str]) -> Oth
     record = read_plan(run)
     _refuse_other_terms(path, settings, names, record.plan)
     base = record.plan.primary_metric
-    values = {entry.name: entry.mean(base) for entry in record.entries}
+    attributes = record.plan.primary_attributes
+    values = {entry.name: entry.mean(base, attributes) for entry in record.entries}
     undefined = [name for name in names if values.get(name) is None]
     if undefined:
         raise EvenhandError(
             f"--also {path}: {base} of {', '.join(undefined)} is undefined there, so that the "
             "data sets cannot be compared. Leave it out."
         )
-    verdict = read_verdicts(run.root / "verdicts.json")[0].text
-    return Other(path.resolve().name, {name: values[name] or 0.0 for name in names}, verdict)
+    means = {name: values[name] or 0.0 for name in names}
+    return Other(path.resolve().name, means, _deciding_verdict(run, record.plan))
+
+
+def _deciding_verdict(run: Run, plan: PlanRecord) -> str:
+    """Return what a benchmark says of the number that decides, of each of its attributes."""
+    about = about_number(plan.primary_metric)
+    verdicts = read_verdicts(run.root / "verdicts.json")
+    texts = [verdict.text for verdict in verdicts if verdict.about == about]
+    return " ".join(texts) or f"It tests no entry by {plan.primary_metric}."
 
 
 def _refuse_other_terms(
@@ -134,7 +144,8 @@ def data_sets_verdict(data_sets: DataSets) -> Verdict:
         if shown
         else "None was shown to be better."
     )
-    lowest = min(data_sets.test.p_adjusted.values(), default=None)
+    better = [name for name in data_sets.test.p_adjusted if _ranks_better(data_sets.test, name)]
+    lowest = min((data_sets.test.p_adjusted[name] for name in better), default=None)
     text = f"{friedman}{shown_better} Mean ranks: {ranks}. Corrected by Holm."
     return Verdict(about, "*", claim=bool(shown), text=text, p_adjusted=lowest)
 
@@ -143,5 +154,9 @@ def _shown(test: RankTest) -> Iterator[str]:
     if test.p is not None and test.p > CLAIM:
         return
     for name, p in test.p_adjusted.items():
-        if p <= CLAIM and test.ranks[name] < test.ranks[ERM]:
+        if p <= CLAIM and _ranks_better(test, name):
             yield f"{name} (p {p_value(p)})"
+
+
+def _ranks_better(test: RankTest, name: str) -> bool:
+    return test.ranks[name] < test.ranks[ERM]

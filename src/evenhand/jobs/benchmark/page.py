@@ -132,6 +132,9 @@ def _word(result: Result, name: str, decisive: Sequence[Difference | None]) -> s
     word = "better" if True in shown else "worse" if False in shown else "not shown"
     attributes = {key.attribute for key in result.values[ERM]} - {EVERYBODY}
     own = result.of_recipe(name)
+    rates = [change.value or 0.0 for change in own if change.key.base in RATES]
+    if word == "better" and name in result.roles.apart and min(rates, default=0.0) < -ALLOWED:
+        word = "better, at a price"
     down = any(
         levelled_down(own, attribute, result.worst.get(attribute)) for attribute in attributes
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Self
 
 from pydantic import BaseModel, Field
@@ -78,6 +79,12 @@ class PlanRecord(_Part):
         """The number that decides, without the attribute that it may be limited to."""
         return self.primary.partition(":")[0]
 
+    @property
+    def primary_attributes(self) -> tuple[str, ...]:
+        """The attributes whose number decides: the named one, or all."""
+        attribute = self.primary.partition(":")[2]
+        return (attribute,) if attribute else self.attributes
+
 
 class NumberRecord(_Part):
     """A number of an entry, the mean over its seeds; None where it is undefined."""
@@ -126,12 +133,18 @@ class EntryRecord(_Part):
     differences: tuple[PlannedDifference, ...]
     levelled_down: dict[str, tuple[str, ...]]
 
-    def mean(self, metric: str) -> float | None:
-        """Return a number of everybody or across groups, the mean over attributes.
+    def mean(self, metric: str, attributes: Collection[str]) -> float | None:
+        """Return a number of everybody or across groups, the mean over some attributes.
 
         None where it is not there, or undefined for an attribute.
         """
-        values = [n.value for n in self.numbers if n.group == EVERYBODY and n.name == metric]
+        values = [
+            number.value
+            for number in self.numbers
+            if number.group == EVERYBODY
+            and number.name == metric
+            and number.attribute in (EVERYBODY, *attributes)
+        ]
         defined = [value for value in values if value is not None]
         return sum(defined) / len(defined) if values and len(defined) == len(values) else None
 

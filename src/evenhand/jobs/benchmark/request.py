@@ -123,9 +123,9 @@ def curves_part(outcome: Outcome) -> Part | None:
         return None
     says = (
         f"{ERM} with fewer training patients: in every fold and for every seed, at the learning "
-        "rate that it has chosen on all of them, and in as many steps. Smaller shares are parts of "
-        "larger ones. The intervals of a curve are corrected together; it is no part of the plan, "
-        "so that it claims nothing of the entries."
+        "rate that it has chosen on all of them, and in about as many steps. Smaller shares are "
+        "parts of larger ones. The intervals of a curve are corrected together; it is no part of "
+        "the plan, so that it claims nothing of the entries."
     )
     parts = [curve_part(curve, outcome.result.worst) for curve in outcome.curves]
     return Part(

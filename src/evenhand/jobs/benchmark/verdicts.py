@@ -7,7 +7,13 @@ from typing import Literal, NamedTuple
 
 from evenhand.jobs.benchmark.comparing import DECISIONS, Result
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, levelled_down
+from evenhand.metrics.recipes import (
+    RATES,
+    Difference,
+    is_auc_of_group,
+    is_better,
+    levelled_down,
+)
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.text.numbers import Scale, listed, p_value, plain
 from evenhand.reporting.verdicts import Verdict
@@ -54,6 +60,11 @@ def number_name(key: Key) -> str:
     return name if key.group == EVERYBODY else f"{name} of {key.group}"
 
 
+def about_number(name: str) -> str:
+    """Return what the verdict on a number is about, as its record says it."""
+    return f"{name} against {ERM}"
+
+
 def change_text(difference: Difference) -> str:
     """Return a difference with its corrected interval."""
     if difference.value is None:
@@ -78,23 +89,42 @@ def _of_number(result: Result, key: Key) -> Iterator[Statement]:
         yield Statement("number", key, _planned(result, key, planned))
     if others:
         yield Statement("exploratory", key, _exploratory(key, others))
+    if key in result.primary and not compared:
+        yield Statement("number", key, _untested(key))
+
+
+def _untested(key: Key) -> Verdict:
+    """Return that no entry can change the number that decides."""
+    text = (
+        f"No entry is tested by {number_name(key)}: all of them move decisions alone, and leave it "
+        "as it is. Give --primary equalized_odds_difference, or entries that are trained."
+    )
+    return Verdict(about_number(number_name(key)), key.attribute, claim=False, text=text)
 
 
 def _planned(result: Result, key: Key, planned: Sequence[Difference]) -> Verdict:
     """Return who is better in one number, or how large a difference would have shown."""
     tested = [difference for difference in planned if difference.p_adjusted is not None]
     better = [difference for difference in tested if difference.better]
-    p = min(
-        (difference.p_adjusted for difference in tested if difference.p_adjusted is not None),
-        default=None,
-    )
-    about = f"{number_name(key)} against {ERM}"
+    worse = [difference for difference in tested if difference.better is False]
+    loss = f" Shown to be worse than {ERM}: {_named(worse)}." if worse else ""
+    about, p = about_number(number_name(key)), _smallest_p(tested)
     if better:
-        text = f"Shown to be better than {ERM}: {_named(better)}. {_cost(result, better)}"
+        text = f"Shown to be better than {ERM}: {_named(better)}. {_cost(result, better)}{loss}"
         text += "" if result.seeds > 1 else f" {FEW_SEEDS}"
         return Verdict(about, key.attribute, claim=True, text=text, p_adjusted=p)
-    text = f"None was shown to be better. {_detectable(tested)}"
+    text = f"None was shown to be better. {_detectable(tested)}{loss}"
     return Verdict(about, key.attribute, claim=False, text=text, p_adjusted=p)
+
+
+def _smallest_p(tested: Sequence[Difference]) -> float | None:
+    """Return the smallest p-value of the differences that point to an entry that is better."""
+    values = [
+        difference.p_adjusted
+        for difference in tested
+        if difference.p_adjusted is not None and is_better(difference.key, difference.value or 0.0)
+    ]
+    return min(values, default=None)
 
 
 def _exploratory(key: Key, others: Sequence[Difference]) -> Verdict:
@@ -180,6 +210,8 @@ def _cost(result: Result, better: Sequence[Difference]) -> str:
 def _detectable(tested: Sequence[Difference]) -> str:
     sizes = [difference.detectable for difference in tested if difference.detectable is not None]
     if not sizes:
+        if any(difference.p_adjusted is not None for difference in tested):
+            return "So few patients would not have shown even the largest possible difference."
         return "No difference could be tested."
     low, high = plain(min(sizes)), plain(max(sizes))
     each = low if low == high else f"{low} to {high}, by entry,"

@@ -86,8 +86,9 @@ class _Table:
     def edit(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a table with the run's column names, and placeholder labels where it has none."""
         path, label = Path(reader_of(self.settings.data)[1]), self.settings.label
+        own = list(map(str, table))
         table = rename_columns(table, self.renamed, path)
-        self._require_columns(table, path)
+        self._require_columns(table, path, own)
         sample = self.settings.image_column or self.settings.series_column or ""
         self.pairs = _pairs(table, sample, self.settings)
         if label is None or self.label_named or (label in table and table[label].notna().any()):
@@ -100,13 +101,15 @@ class _Table:
         # Every class occurs, so that they are read in the model's order.
         return table.assign(**{label: np.resize(np.array(self.classes, object), len(table))})
 
-    def _require_columns(self, table: pd.DataFrame, path: Path) -> None:
+    def _require_columns(self, table: pd.DataFrame, path: Path, own: list[str]) -> None:
         absent = [name for name in _needed(self.settings) if name not in table]
         if absent:
+            attributes = set(absent) & set(_attributes(self.settings))
+            others = ", or name other attributes with --attribute" if attributes else ""
             raise EvenhandError(
                 f"{path} has no column {some(absent)}, which the model's run names; it has: "
-                f"{', '.join(map(str, table))}. Name the column that is meant, as in --map "
-                f"{absent[0]}=COLUMN, or name other attributes with --attribute."
+                f"{', '.join(own)}. Name the column that is meant, as in --map "
+                f"{absent[0]}=COLUMN{others}."
             )
 
 
@@ -128,8 +131,12 @@ def _pairs(table: pd.DataFrame, sample: str, settings: PredictSettings) -> dict[
 def _needed(settings: PredictSettings) -> list[str]:
     """Return the columns that samples are made from; a table without labels is scored, too."""
     own = (settings.patient, settings.image_column, settings.series_column)
-    parts = (part for name in settings.attribute for part in name.split("*"))
-    return list(dict.fromkeys([*filter(None, own), *parts]))
+    return list(dict.fromkeys([*filter(None, own), *_attributes(settings)]))
+
+
+def _attributes(settings: PredictSettings) -> list[str]:
+    """Return the columns that attributes and the parts of intersections are read from."""
+    return [part for name in settings.attribute for part in name.split("*")]
 
 
 def _renamed(settings: PredictSettings) -> dict[str, str]:

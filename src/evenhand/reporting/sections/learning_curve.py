@@ -11,6 +11,7 @@ from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
 from evenhand.reporting.sections.assessment import Fold, Part, Table
 from evenhand.reporting.text.numbers import Scale, plain
+from evenhand.reporting.verdicts import Verdict
 
 CHANGE = Scale(signed=True)
 
@@ -26,13 +27,31 @@ def curve_part(curve: LearningCurve, served_worst: Mapping[str, str]) -> Part:
         The group of each attribute that the sentences are about, beside the group that becomes
         smaller.
     """
-    own = [curve.own] if curve.own in curve.keys else []
-    worst = [Key(attribute, group, "auc") for attribute, group in served_worst.items()]
-    sentences = [
-        doubling_text(curve, key) for key in dict.fromkeys((*own, *worst)) if key is not None
-    ]
+    sentences = [verdict.text for verdict in curve_verdicts(curve, served_worst)]
     table = Fold(f"Every number of the curve: {curve.name}", Part(tables=(_table(curve),)))
     return Part(sentences=tuple(sentences), charts=tuple(_charts(curve)), folds=(table,))
+
+
+def curve_verdicts(curve: LearningCurve, served_worst: Mapping[str, str]) -> list[Verdict]:
+    """Return what a learning curve shows; it is exploratory, and claims nothing.
+
+    Parameters
+    ----------
+    curve, served_worst
+        See `curve_part`.
+    """
+    own = [curve.own] if curve.own in curve.keys else []
+    worst = [Key(attribute, group, "auc") for attribute, group in served_worst.items()]
+    return [
+        Verdict(
+            f"learning curve of {curve.name}: AUC of {key.group}, exploratory",
+            key.attribute,
+            claim=False,
+            text=doubling_text(curve, key),
+        )
+        for key in dict.fromkeys((*own, *worst))
+        if key is not None
+    ]
 
 
 def doubling_text(curve: LearningCurve, key: Key) -> str:
@@ -51,8 +70,10 @@ def _meaning(change: Difference) -> str:
         return "more of them helped, and the curve still rises; another doubling usually buys less."
     if change.better is False:
         return "more of them hurt this group."
-    if change.detectable is None:
+    if change.p_adjusted is None:
         return "nothing was tested."
+    if change.detectable is None:
+        return "not shown to matter; so few patients would not have shown any possible change."
     return (
         f"not shown to matter; a change of {plain(change.detectable)} would have shown with "
         "power .8."

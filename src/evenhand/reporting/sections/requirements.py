@@ -31,6 +31,7 @@ TITLES = {
     "licence": "Licence",
     "access": "Where to get the data",
     "label": "Label",
+    "note": "Note of the reader",
 }
 LOOKS = {"pass": "better", "warn": "unsure", "fail": "worse"}
 
