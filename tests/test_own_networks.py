@@ -36,12 +36,15 @@ class PlainCNN(nn.Module):
 
 
 class Rhythm(nn.Module):
-    """Two convolutions over time."""
+    """Four convolutions over time, so that the freeze grid has three thirds."""
 
     def __init__(self, channels):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv1d(channels, 8, 5, padding=2), nn.ReLU(), nn.Conv1d(8, 12, 5, padding=2)
+            nn.Conv1d(channels, 8, 5, padding=2), nn.ReLU(),
+            nn.Conv1d(8, 8, 5, padding=2), nn.ReLU(),
+            nn.Conv1d(8, 8, 5, padding=2), nn.ReLU(),
+            nn.Conv1d(8, 12, 5, padding=2),
         )
 
     def forward(self, series):

@@ -22,6 +22,7 @@ from tests.data.dicom import write_dicom
 from evenhand.cohort.cohort import UnreadableError
 from evenhand.cohort.images import arrays
 from evenhand.cohort.images import planes as planes_module
+from evenhand.cohort.images.dicom import open_dicom
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
@@ -133,8 +134,42 @@ class TestDicom:
     def test_a_file_is_shown_through_its_own_window(self, tmp_path):
         write_grey_dicom(tmp_path / "a.dcm", WindowCenter=[100, 20], WindowWidth=[50, 1])
         result = read(table_of(tmp_path, "a.dcm"))["a.dcm"][..., 0]
-        wanted = ((PLANE.astype(float) - 75) / 50).clip(0, 1) * 255
+        wanted = ((PLANE.astype(float) - 75) / 49).clip(0, 1) * 255
         assert np.abs(result - wanted).max() <= 0.51
+
+    @pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+    @pytest.mark.parametrize("function", [None, "LINEAR", "LINEAR_EXACT", "SIGMOID"])
+    @pytest.mark.parametrize("width", [1, 20, 300])
+    def test_its_window_has_the_function_that_it_names(self, tmp_path, kind, function, width):
+        path = tmp_path / "a.dcm"
+        header = {"WindowCenter": 91.5, "WindowWidth": width, "VOILUTFunction": function}
+        write_grey_dicom(
+            path, PhotometricInterpretation=kind, RescaleSlope=2, RescaleIntercept=-100,
+            **{name: value for name, value in header.items() if value is not None},
+        )  # fmt: skip
+        header = pydicom.dcmread(path)
+        units = pydicom.pixels.apply_modality_lut(header.pixel_array, header)
+        with np.errstate(over="ignore"):
+            wanted = (pydicom.pixels.apply_windowing(units, header) + 100) / 2  # to 0 … 255
+        wanted = 255 - wanted if kind == "MONOCHROME1" else wanted
+        assert np.abs(np.asarray(open_dicom(path, None), float) - wanted).max() <= 0.51
+
+    def test_a_window_that_the_user_gives_is_linear_whatever_the_file_s_function(self, tmp_path):
+        write_grey_dicom(tmp_path / "a.dcm")
+        more = {"WindowCenter": 9, "WindowWidth": 9, "VOILUTFunction": "SIGMOID"}
+        write_grey_dicom(tmp_path / "b.dcm", **more)
+        table = table_of(tmp_path, "a.dcm", "b.dcm")
+        content = read(table, window=(100, 50))
+        wanted = ((PLANE.astype(float) - 75) / 50).clip(0, 1) * 255
+        assert np.abs(content["b.dcm"][..., 0] - wanted).max() <= 0.51
+        assert np.array_equal(content["a.dcm"], content["b.dcm"])
+
+    def test_a_function_that_the_standard_lacks_is_refused(self, tmp_path):
+        more = {"WindowCenter": 9, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}
+        write_grey_dicom(tmp_path / "a.dcm", **more)
+        with pytest.raises(ValueError, match=r"VOILUTFunction is 'CUBIC'.*give --window"):
+            open_dicom(tmp_path / "a.dcm", None)
+        open_dicom(tmp_path / "a.dcm", None, (9, 9))
 
     def test_without_one_it_is_the_range_of_its_bits_rescaled(self, tmp_path):
         write_grey_dicom(tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-1024)

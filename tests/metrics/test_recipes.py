@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evenhand.metrics import recipes as recipes_module
 from evenhand.metrics.groups import groups_of
 from evenhand.metrics.recipes import (
     Difference,
@@ -110,6 +111,28 @@ def test_levelling_down_needs_a_shown_loss_and_no_shown_gain_of_the_worst_group(
     assert levelled_down([of("old", True), of("young", False)], "g", "old") == ()
     assert levelled_down([of("old", None), of("young", None)], "g", "old") == ()
     assert levelled_down([of("old", None), of("young", False)], "other", "old") == ()
+
+
+def test_a_gain_of_a_group_that_is_not_the_worst_excuses_no_loss():
+    old, young, middle = (
+        Difference("x", Key("g", level, "auc"), better=better)
+        for level, better in (("old", None), ("young", False), ("middle", True))
+    )
+    assert levelled_down([old, young, middle], "g", "old") == ("young",)
+    assert levelled_down([old, young, middle], "g", None) == ()  # where the worst is not known
+    assert levelled_down([old, young], "g", None) == ("young",)
+
+
+@pytest.mark.parametrize("freedom", [4, 300])
+def test_a_difference_of_the_detectable_size_is_claimed_with_power_8_in_10(freedom):
+    """One number: of t-distributed errors, 80 % leave such a difference beyond the reach."""
+    rng = np.random.default_rng(8)
+    test = recipes_module._Test(0, rng.normal(size=DRAWS), 0.0, 0.02, freedom)
+    alone = Difference("x", AUC, 0.05)
+    judged = recipes_module._judged(alone, test, critical=1.96, p_adjusted=0.5, level=0.05)
+    reach = judged.high - judged.value
+    errors = 0.02 * rng.standard_t(freedom, 100_000)
+    assert np.mean(judged.detectable + errors > reach) == pytest.approx(0.8, abs=0.01)
 
 
 def test_stability_is_0_where_one_recipe_is_always_the_best_and_half_where_two_are_equal():

@@ -65,6 +65,17 @@ def test_a_model_s_own_luck_with_patients_is_counted_once():
     assert np.mean(errors) == pytest.approx(spread, rel=0.25)  # counted twice it were 1.41
 
 
+def test_a_quarter_of_the_models_own_luck_has_the_patients_degrees_of_freedom():
+    """Luck alone, of variance i in each model: i/S − i/4S with S − 1, the rest with n − 1."""
+    seeds, rng = 4, np.random.default_rng(2)
+    first = 0.8 + rng.normal(size=(seeds, 20001))
+    first[:, 0] = 0.8  # on the data, seeds do not differ
+    second = np.zeros((1, first.shape[1]))
+    result = recipe_difference(first, second, PATIENTS)
+    wanted = 1 / (0.25**2 / (PATIENTS - 1) + 0.75**2 / (seeds - 1))
+    assert result.freedom == pytest.approx(wanted, rel=0.05)
+
+
 @given(st.floats(0.1, 10), st.floats(-5, 5), st.integers(0, 2**32 - 1))
 def test_units_and_order_do_not_matter(factor, shift, seed):
     first, second = recipes(

@@ -102,6 +102,36 @@ def test_one_row_of_each_patient_counts_and_small_groups_are_named():
     assert "10 are needed" in rows.loc[("site", "B"), "undefined"]
 
 
+def compare(labels):
+    """Compare two networks on one batch with labels."""
+    own = NETWORKS["plain CNN"]
+    modules = own.make(), own.make(seed=1)
+    batch = own.inputs(N) if labels is ... else (own.inputs(N), labels)
+    return compare_layers(*modules, [batch], SEX, layers=["4"], permutations=19).frame
+
+
+def test_labels_are_not_needed():
+    pd.testing.assert_frame_equal(compare(None), compare(...))
+
+
+@pytest.mark.parametrize(
+    "name", [lambda k: ("benign", "malign")[k], bool, float, lambda k: ["x", None][k],
+             lambda k: [k], lambda k: [k, 1 - k]]
+)  # fmt: skip
+def test_labels_of_any_kind_are_classes(name):
+    classes = [k // 2 % 2 for k in range(N)]
+    pd.testing.assert_frame_equal(compare([name(k) for k in classes]), compare(classes))
+
+
+@pytest.mark.parametrize(
+    "labels", [np.linspace(0, 1, N), np.zeros((N, 2, 2)), [{"boxes": 1}] * N, {"boxes": 1}, [], 3,
+               [[1]] * (N - 1) + [[1, 2]]]
+)  # fmt: skip
+def test_labels_that_are_no_classes_are_refused_by_the_name_of_the_loader(labels):
+    with pytest.raises(EvenhandError, match=r"loader=: the labels .* give None in their place"):
+        compare(labels)
+
+
 @pytest.mark.parametrize(
     ("more", "text"),
     [

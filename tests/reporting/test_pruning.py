@@ -122,7 +122,7 @@ def test_luck_is_told_where_a_step_was_chosen():
     }  # fmt: skip
     first, second = pruning_view(pruning(luck=luck)).luck
     assert "Step 1 was chosen on all 30 validation patients" in first
-    assert "is worse than step 1 by 0.030 on average" in second
+    assert "0.030 of the change is taken for the luck of the choice" in second
     older = pruning()
     without = older.record.model_dump(exclude={"luck", "share"})
     record = PruningRecord.model_validate(without)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from evenhand.networks.calling import (
 )
 from evenhand.networks.layers import layer_names, recorded
 from evenhand.networks.model import Model
-from evenhand.own.inputs import as_groups, as_labels, of_length
+from evenhand.own.inputs import as_array, as_groups, of_length
 from evenhand.representation import Layer
 from evenhand.representation.by_group import Comparison, Patients, measure_similarity
 from evenhand.representation.results import GroupSimilarity, Similarity
@@ -93,7 +93,8 @@ def compare_layers(
         Any two networks that take the same inputs.
     loader
         Yields inputs, or tuples that begin with inputs and labels; in the order of ``groups``.
-        With labels, the test permutes within a class.
+        Labels may be None, or classes of any kind, ``(n,)`` or ``(n, k)``: then the test permutes
+        within a class.
     groups
         The groups of all rows: a Series, a mapping of names to arrays, or a data frame.
     layers
@@ -113,7 +114,7 @@ def compare_layers(
     ------
     EvenhandError
         There is no such layer, a layer returns no tensor, groups have another length, the loader
-        is empty, or there are too few patients.
+        is empty or its labels are no classes, or there are too few patients.
     """
     require_network(first, "first")
     require_network(second, "second")
@@ -179,7 +180,7 @@ def _activations(
     for item in loader:
         inputs = item[0] if isinstance(item, tuple | list) else item
         if isinstance(item, tuple | list) and len(item) > 1:
-            labels.extend(as_labels(item[1]).tolist())
+            labels.extend(_labels(item[1]))
         for module, own, held in zip(modules, names, parts, strict=True):
             device = next(module.parameters()).device
             with torch.no_grad(), recorded(module, own, pool, count_rows(inputs)) as now:
@@ -205,7 +206,37 @@ def _activations(
                 raise EvenhandError(
                     f"the layer {name} gives values that are not finite. Are inputs or weights NaN?"
                 )
-    return joined, np.array(labels) if labels else None
+    return joined, _numbered(labels) if labels else None
+
+
+def _labels(labels: Any) -> list[tuple[Any, ...]]:
+    """Return what the loader says of each row of a batch; nothing where that is None."""
+    if labels is None:
+        return []
+    try:
+        array = as_array(labels)
+    except ValueError:  # lists of several lengths
+        array = np.empty(0)
+    fractions = array.dtype.kind == "f" and not bool((array == np.round(array)).all())
+    rows = (
+        []
+        if array.ndim not in (1, 2)
+        else [tuple(row) if array.ndim == 2 else (row,) for row in array.tolist()]
+    )
+    hashable = all(isinstance(value, Hashable) for row in rows for value in row)
+    if not rows or fractions or not hashable:
+        raise EvenhandError(
+            f"loader=: the labels of a batch are {type(labels).__name__} {array.shape} of "
+            f"{array.dtype}, which are no classes (n,) or (n, k). None are needed: give None in "
+            "their place, or inputs alone."
+        )
+    return rows
+
+
+def _numbered(labels: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
+    """Return a number for each label, the same for equal ones."""
+    numbers: dict[tuple[Any, ...], int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
 
 
 def _first_rows(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:

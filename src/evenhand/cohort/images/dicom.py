@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range, damage, grey, in_8_bits
@@ -22,6 +23,7 @@ from evenhand.errors import import_extra, some
 from evenhand.networks.inputs import Images
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _HELD = 4  # times a picture's pixels, at four bytes each, that decoding holds
 _DECODERS = {
     "JPEG-LS": "pyjpegls",
@@ -43,8 +45,8 @@ def open_dicom(
     size
         Not used: the picture is opened as it is.
     window
-        Centre and width, in rescaled units. None: the file's own window (the first of several),
-        else the whole range of its stored bits.
+        Centre and width, in rescaled units. None: the file's own window (the first of several)
+        and its function, else the whole range of its stored bits.
     frame
         Which frame of several.
 
@@ -52,7 +54,11 @@ def open_dicom(
     ------
     ValueError
         It has no pixels, several frames of which none is named, a compression for which no
-        decoder is installed, or is damaged.
+        decoder is installed, an unknown function of its window, or is damaged.
+
+    Notes
+    -----
+    The functions are those of DICOM PS3.3, C.11.2.1.2 (linear) and C.11.2.1.3 (exact, sigmoid).
     """
     with _dicom() as pydicom:
         header = pydicom.dcmread(path)
@@ -66,6 +72,8 @@ def open_dicom(
         pixels = pixels.astype(np.float32)
         pixels *= _number(header, "RescaleSlope", 1)
         pixels += _number(header, "RescaleIntercept", 0)
+        if window is None and _window_function(header) == "SIGMOID":
+            pixels, span = _on_sigmoid(pixels, *span), (0.0, 1.0)
     if kind == "MONOCHROME1":
         return grey(np.negative(pixels, out=pixels), -span[1], -span[0])
     return grey(pixels, *span)
@@ -124,7 +132,8 @@ def _span(header: Any, window: Range | None) -> Range | None:
         ends = [slope * value + start for value in (lowest, lowest + 2**bits - 1)]
         return min(ends), max(ends)
     centre, width = window or own or (0.0, 1.0)
-    return centre - width / 2, centre + width / 2
+    steps = window is None and width >= 1 and _window_function(header) == "LINEAR"
+    return centre - width / 2, centre + width / 2 - steps
 
 
 def _own_window(header: Any) -> Range | None:
@@ -135,6 +144,30 @@ def _own_window(header: Any) -> Range | None:
         return None
     centre, width = map(float, first)
     return (centre, width) if width > 0 else None
+
+
+def _window_function(header: Any) -> str:
+    """Return the function of a file's own window: ``LINEAR`` unless it says another.
+
+    ``LINEAR`` is of whole numbers, and needs a width of 1 at least. It is empty without a window.
+    """
+    if _own_window(header) is None:
+        return ""
+    name = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if name not in _FUNCTIONS:
+        raise ValueError(
+            f"its VOILUTFunction is {name!r}, and the standard's are {', '.join(_FUNCTIONS)}; give "
+            "--window"
+        )
+    return name
+
+
+def _on_sigmoid(pixels: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Return values as shares of white, on the sigmoid whose window is ``low`` … ``high``."""
+    pixels -= (low + high) / 2
+    pixels *= 4 / (high - low)
+    shares: NDArray[np.float32] = expit(pixels, out=pixels)
+    return shares
 
 
 def _by_table(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:

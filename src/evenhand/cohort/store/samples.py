@@ -23,7 +23,7 @@ from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import WriteError, remove_abandoned
 from evenhand.networks.inputs import ImageForm, Images
 
-FORMAT = 5  # of stores, and of what is decoded into them; another one makes other stores
+FORMAT = 6  # of stores, and of what is decoded into them; another one makes other stores
 
 
 @dataclass(frozen=True, eq=False)
