@@ -167,7 +167,8 @@ def _untested_reason(extremes: Extremes) -> str:
     return (
         f"The gap was not tested: its {_named(extremes.worst.metric)} rests on too few patients "
         f"where {listed(counts)}, and a test needs {FEW} in each group "
-        f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or join groups (--merge, --bins). "
+        f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or join groups (--merge, "
+        "--bins). "
     )
 
 
