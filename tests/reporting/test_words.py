@@ -318,3 +318,14 @@ def test_a_gap_that_was_not_tested_says_why() -> None:
     gap = replace(GAP, p_adjusted=None, approximate="12 patients")
     text = chance_sentence(Extremes(OLD, YOUNG, 2, gap))
     assert text.startswith("The gap was not tested (12 patients). Without a test nobody can tell")
+
+
+def test_a_group_of_too_few_patients_for_a_test_is_named_with_what_would_do() -> None:
+    few = replace(OLD, base="auc", approximate="7 patients")
+    gap = replace(GAP, base="auc", p_adjusted=None, approximate="7 patients")
+    text = chance_sentence(Extremes(few, replace(YOUNG, base="auc"), 2, gap))
+    assert text.startswith(
+        "The gap was not tested: its AUC rests on too few patients where age is 60+ (7 patients "
+        "of its rarer class), and a test needs 10 in each group (160 with "
+        "percentile or BCa intervals). Add patients, or join groups"
+    )

@@ -45,6 +45,7 @@ def run(command, tmp_path_factory):
     outcome = evenhand(*command, "--out", out)
     assert outcome.status == 0, outcome.err
     assert f"{2 * FITS} fits of at most 1 epoch" in outcome.out
+    assert "jtt a fifth more" not in outcome.out  # it is no entry
     assert "Not counted: pre-training in each fold and pruning." in outcome.out
     return out
 

@@ -209,6 +209,8 @@ def test_what_cannot_be_read_is_counted_of_all(tmp_path, cache, share):
     finding = of(checked(data, cache, **columns, patient_share=share), "unreadable")
     assert finding.value == pytest.approx(1 / 90)
     assert finding.status == "fail"
+    assert broken.name in finding.measured
+    assert "--skip-unreadable" in finding.measured
 
 
 def test_each_window_of_a_recording_that_cannot_be_read_counts(cache):
@@ -227,7 +229,7 @@ def test_each_window_of_a_recording_that_cannot_be_read_counts(cache):
     cohort = replace(phantoms, read=read, source=source)
     stored = store_samples(cohort, None, cache, skip_unreadable=True)
     finding = unreadable_finding(Splits(stored, stored, stored), CheckSettings(data="phantom:"))
-    assert finding.measured == "3 of 41 samples cannot be read"
+    assert finding.measured.startswith("3 of 41 samples cannot be read: r20 is absent; ")
 
 
 def test_data_without_attributes_can_be_checked(tmp_path, cache):

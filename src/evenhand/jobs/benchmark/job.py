@@ -326,13 +326,14 @@ def _forecast(
     minutes = max(1, round(count * seconds / settings.workers / 60))
     beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
+    longer = ", and jtt a fifth more" if any(fit.entry.method == "jtt" for fit in trained) else ""
     curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""
     return (
         f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}, of "
         f"{counted(entries, 'trained entry', 'trained entries')} in "
         f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
         f"{counted(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
-        "stops and frozen layers make it less, and jtt a fifth more."
+        f"stops and frozen layers make it less{longer}."
         f"{_beside(fits)}"
     )
 

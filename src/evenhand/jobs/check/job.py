@@ -49,6 +49,16 @@ from evenhand.runs import run_scope
 IMAGE_SIZE = 64
 """Side of the images that are looked through for duplicates, in pixels."""
 
+MEANING: dict[Status, str] = {
+    "pass": "Every requirement is met.",
+    "warn": "You may train; read results with the warnings in mind. The exit status is 0.",
+    "fail": (
+        "You may train, but what fails keeps results from being trusted until it is mended. The "
+        "exit status is 1, so that a script can stop here."
+    ),
+}
+"""What the worst outcome means for the user."""
+
 
 @dataclass(frozen=True, eq=False)
 class Requirements:
@@ -170,7 +180,8 @@ def text_table(record: CheckRecord) -> str:
         if finding.status != "pass":
             lines.append(f"{'':<37}threshold: {finding.threshold}")
     count = Counter(finding.status for finding in record.findings)
-    return "\n".join([*lines, "", ", ".join(f"{count[status]} {status}" for status in ORDER)])
+    total = ", ".join(f"{count[status]} {status}" for status in ORDER)
+    return "\n".join([*lines, "", total, MEANING[record.status]])
 
 
 def _findings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -18,6 +18,8 @@ from evenhand.jobs.check.settings import CheckSettings
 from evenhand.reporting.check_record import Finding
 from evenhand.wording import counted
 
+NAMED = 3
+"""Files that cannot be read, at most, that are named."""
 SHOWN = 200
 """Pairs of duplicates, at most, that are listed."""
 
@@ -53,11 +55,20 @@ def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
     return Finding(
         "unreadable",
         "*",
-        f"{lost:,} of {total:,} samples cannot be read",
+        f"{lost:,} of {total:,} samples cannot be read{_first(source.left_out)}",
         lost / total,
         f"at most {settings.unreadable[0]:.0%} (fails above {settings.unreadable[1]:.0%})",
         at_most(lost / total, settings.unreadable),
     )
+
+
+def _first(left_out: Sequence[str]) -> str:
+    """Name the first files that cannot be read, and the flag without which jobs refuse them."""
+    if not left_out:
+        return ""
+    more = f"; … and {len(left_out) - NAMED:,} more" if len(left_out) > NAMED else ""
+    named = "; ".join(text.rstrip(".") for text in left_out[:NAMED])
+    return f": {named}{more}. Other jobs leave them out with --skip-unreadable"
 
 
 def leakage_finding(splits: Splits) -> Finding:

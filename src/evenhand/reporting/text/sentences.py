@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from evenhand.metrics import CHANCE, DETECTABLE
+from evenhand.metrics import CHANCE, DETECTABLE, find_metric
+from evenhand.metrics.intervals import FEW, FEW_DRAWN
 from evenhand.reporting.estimates import Estimate, find
 from evenhand.reporting.text.numbers import (
     NBSP,
@@ -139,9 +140,9 @@ def chance_sentence(extremes: Extremes) -> str:
     gap, two = extremes.gap, extremes.groups == 2
     pair = "two groups" if two else f"{extremes.groups} groups"
     if gap is None or gap.p_adjusted is None:
-        why = gap and (gap.approximate or gap.no_interval or gap.undefined)
-        reason = f"The gap was not tested ({why}). " if why else ""
-        return f"{reason}Without a test nobody can tell whether the {pair} differ."
+        return (
+            f"{_untested_reason(extremes)}Without a test nobody can tell whether the {pair} differ."
+        )
     if extremes.apart:
         whom = "The two groups" if two else f"At least two of the {pair}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
@@ -151,6 +152,23 @@ def chance_sentence(extremes: Extremes) -> str:
         reach = f"; a difference of {amount_with_unit(extremes.detectable, base)} {USUALLY}"
     return (
         f"These data do not show that the {pair} differ in {_named(base)} ({p_text(gap)}){reach}."
+    )
+
+
+def _untested_reason(extremes: Extremes) -> str:
+    """Say which of the two groups rest on too few patients for a test, and what would do."""
+    gap = extremes.gap
+    few = [row for row in (extremes.worst, extremes.best) if row.approximate]
+    if not few or not find_metric(extremes.worst.metric).share:
+        why = gap and (gap.approximate or gap.no_interval or gap.undefined)
+        return f"The gap was not tested ({why}). " if why else ""
+    rare = " of its rarer class" if extremes.worst.metric == "auc" else ""
+    counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
+    return (
+        f"The gap was not tested: its {_named(extremes.worst.metric)} rests on too few patients "
+        f"where {listed(counts)}, and a test needs {FEW} in each group "
+        f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or join groups (--merge, "
+        "--bins). "
     )
 
 
