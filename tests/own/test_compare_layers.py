@@ -39,6 +39,9 @@ def test_a_network_is_like_itself_in_every_group(own):
     matrix = table.matrix("sex", "f")
     assert list(matrix.index) == list(matrix.columns)
     assert len(matrix) >= 2
+    lines = str(table).splitlines()
+    assert len(lines) == 2 + 3  # a sentence, the header, everybody and two groups
+    assert all("1.000" in line for line in lines[2:])
 
 
 def test_values_are_those_of_the_published_estimator():

@@ -48,6 +48,8 @@ def test_saliency_equals_autograd_on_networks_of_all_kinds(own):
     batches = [(inputs[:5], LABELS[:5], SEX[:5]), (inputs[5:], LABELS[5:], SEX[5:])]
     result = group_saliency(module, batches, estimator="ggn", **ROLES)
     assert_same(before, module)
+    assert len(str(result).splitlines()) == 1 + len(result)
+    assert str(result).startswith(f"Saliency of {len(result)} parameters, groups f, m")
     assert not any(name.startswith(f"{own.head}.") for name in result)
     module.eval()
     rows = {sex: [k for k, item in enumerate(SEX) if item == sex] for sex in "fm"}

@@ -44,6 +44,8 @@ def test_thirty_percent_go_and_the_logits_are_those_of_zeroing(own):
     pruned = prune_module(module, batches, constant, budget=0, limit=30, **ROLES)
     assert_same(before, module)
     assert pruned.sparsity == pytest.approx(0.3, abs=0.001)
+    assert "sparsity 30.0%" in str(pruned)
+    assert len(str(pruned).splitlines()) == 3
     assert all(one.training for one in pruned.module.modules())
     gone = sum(int((~kept).sum()) for kept in pruned.mask.values())
     assert gone == pytest.approx(0.3 * sum(kept.numel() for kept in pruned.mask.values()), abs=1)

@@ -53,12 +53,16 @@ def test_the_planted_mask_wins_and_is_confirmed_beside_the_known_strategies():
     optimism = masks.confirmed["searched"] - masks.confirmed["mean"]
     np.testing.assert_allclose(masks.confirmed["optimism"], optimism)
     assert "auc_worst" in masks._repr_html_()
+    lines = str(masks).splitlines()
+    assert lines[0] == "Search by auc_worst, higher is better, over 30 trials"
+    assert len(lines) == 4 + len(masks.confirmed)
 
 
 def test_what_falls_behind_is_stopped_and_closed():
     loop = Loop(epochs=12)
     stopped = search_masks(loop, UNITS, confirm=0, **SETTINGS)
     assert (stopped.trials["state"] == "pruned").any()
+    assert len(str(stopped).splitlines()) == 4 + len(stopped.confirmed)
     assert min(loop.yielded) < 12
     assert loop.yielded[0] == 12
     whole = search_masks(Loop(epochs=12), UNITS, confirm=0, stopping=False, **SETTINGS)

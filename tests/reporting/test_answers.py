@@ -37,6 +37,7 @@ def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: st
     found = group_answer([row for m, p in tests.items() for row in rows(m, p)], "m", "sex", "")
     assert found
     assert found.outcome == "a gap"
+    assert found.chip == ("a gap in AUC" if apart == "auc" else f"a gap in {apart}")
     assert "finds 70 of 100" in found.headline
     assert sum("the groups do differ" in sentence for sentence in found.details) == 1
 
@@ -45,7 +46,7 @@ def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
     known = [*rows("sensitivity", 0.01), *rows("auc", 0.01), *rows("specificity", 0.01)]
     found = group_answer(known, "m", "sex", "sick")
     assert found
-    assert found.outcome == "a gap"
+    assert found.outcome == found.chip == "a gap"
     assert not any("the groups do differ" in sentence for sentence in found.details)
 
 

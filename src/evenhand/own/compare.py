@@ -60,6 +60,17 @@ class SimilarityTable:
             own["first"].unique(), own["second"].unique()
         ]
 
+    def __repr__(self) -> str:
+        """Return the layers that are most alike for everybody and each group, a line each."""
+        known = self.frame.dropna(subset="value")
+        best = known.loc[known.groupby(["attribute", "group"], sort=False)["value"].idxmax()]
+        shown = best[["attribute", "group", "first", "second", "value", "low", "high", "patients"]]
+        table = shown.to_string(index=False, float_format="{:.3f}".format)
+        return (
+            f"{len(self.frame)} rows of layers and groups; the most alike layers of each group "
+            f"(frame holds all of them):\n{table}"
+        )
+
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""
         return str(self.frame.to_html(index=False, float_format="{:.3f}".format))

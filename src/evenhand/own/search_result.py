@@ -71,6 +71,19 @@ class MaskSearch:
     confirmed: pd.DataFrame = field(repr=False)
     study: Study = field(repr=False)
 
+    def __str__(self) -> str:
+        """Return the choice and the confirmed candidates, a line each."""
+        better = "higher" if self.target.maximise else "lower"
+        units = ", ".join(sorted(self.choice.mask)) or "none beside the head"
+        columns = ["trial", "origin", "lr", "searched", "mean", "low", "high"]
+        shown = self.confirmed[columns]
+        table = shown.to_string(index=False, float_format="{:.4g}".format)
+        return (
+            f"Search by {self.target.name}, {better} is better, over {len(self.trials)} trials\n"
+            f"choice: {self.choice.method}, lr {self.choice.lr:.2g}, tuned units: {units}\n"
+            f"best trials, with the mean over fresh seeds where they were confirmed:\n{table}"
+        )
+
     def _repr_html_(self) -> str:
         """Return the table of confirmed choices, for notebooks."""
         return f"<p>{self.target.name}, {self.target.direction}d</p>{self.confirmed.to_html()}"

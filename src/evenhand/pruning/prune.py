@@ -63,6 +63,17 @@ class Pruned:
     step: int
     why: str
 
+    def __str__(self) -> str:
+        """Return in a few lines what was pruned, what it did, and why it ended."""
+        first, last = self.curve.iloc[0], self.curve.iloc[self.step]
+        return (
+            f"Pruned network: step {self.step} of {len(self.curve) - 1}, sparsity "
+            f"{self.sparsity:.1%}\n"
+            f"judged by: {last['value']:.3f} (before: {first['value']:.3f}); protected: "
+            f"{last['protected']:.3f} (before: {first['protected']:.3f})\n"
+            f"ended: {self.why}"
+        )
+
     @property
     def sparsity(self) -> float:
         """Share of what may be pruned that has been, 0 … 1."""

@@ -71,6 +71,16 @@ class GroupSaliency(dict[str, Tensor]):
         super().__init__(values)
         self.by_group = by_group
 
+    def __repr__(self) -> str:
+        """Return a line for each parameter, with its mean and its range."""
+        groups = ", ".join(map(str, self.by_group))
+        lines = [
+            f"{name} {tuple(values.shape)}: mean {values.mean():.3g}, "
+            f"{values.min():.3g} to {values.max():.3g}"
+            for name, values in self.items()
+        ]
+        return "\n".join([f"Saliency of {len(self)} parameters, groups {groups}", *lines])
+
     @classmethod
     def compute(
         cls,

@@ -172,7 +172,7 @@ def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str
         answer = group_answer(rows, rows[0].model, attribute, positive)
         if answer is not None:
             sentences = " ".join(map(_plain, (answer.headline, *answer.details)))
-            lines += ["", f"**{_plain(answer.topic)}: {answer.outcome}.** {sentences}"]
+            lines += ["", f"**{_plain(answer.topic)}: {answer.chip}.** {sentences}"]
     metric = leading_metric(rows)
     head = f"| {_plain(term(metric).label)} | everyone | served worst | served best | gap |"
     return [*lines, "", head, "|---|---|---|---|---|", *_extremes(rows, metric, attributes)]

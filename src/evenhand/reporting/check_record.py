@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 SCHEMA = 1
 FILE = "check.json"
 
-Status = Literal["pass", "warn", "fail"]
+Status = Literal["pass", "note", "warn", "fail"]
+"""The outcome of a requirement; a note is a fact that the user cannot mend, and no warning."""
 
 
 @dataclass(frozen=True)

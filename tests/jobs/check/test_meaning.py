@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from evenhand.jobs.check.findings import overall
 from evenhand.jobs.check.job import text_table
-from evenhand.reporting.check_record import CheckRecord, Status
+from evenhand.reporting.check_record import CheckRecord, Finding, Status
 
 
 @pytest.mark.parametrize(
@@ -15,3 +16,9 @@ from evenhand.reporting.check_record import CheckRecord, Status
 def test_the_text_ends_in_what_the_outcome_means(status: Status, said: str) -> None:
     record = CheckRecord(schema=1, status=status, findings=(), counts=(), pairs=0, duplicates=())
     assert said in text_table(record).splitlines()[-1]
+
+
+def test_a_note_is_no_warning() -> None:
+    note = Finding("licence", "*", "not recorded", None, "stated", "note")
+    assert overall([note]) == "pass"
+    assert overall([note, Finding("leakage", "*", "none", 0, "none", "warn")]) == "warn"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from evenhand.jobs.check.settings import Limits
 from evenhand.reporting.check_record import Finding, Status
 
-ORDER: tuple[Status, ...] = ("pass", "warn", "fail")
+ORDER: tuple[Status, ...] = ("pass", "note", "warn", "fail")
 
 
 def at_most(value: float, limits: Limits) -> Status:
@@ -33,5 +33,6 @@ def at_least(value: float, limits: Limits) -> Status:
 
 
 def overall(findings: Sequence[Finding]) -> Status:
-    """Return the worst outcome."""
-    return max((finding.status for finding in findings), key=ORDER.index, default="pass")
+    """Return the worst outcome; notes count as met."""
+    judged = (finding.status for finding in findings if finding.status != "note")
+    return max(judged, key=ORDER.index, default="pass")

@@ -177,7 +177,7 @@ def text_table(record: CheckRecord) -> str:
     for finding in record.findings:
         about = "" if finding.about == "*" else finding.about
         lines.append(f"{finding.status:<6}{finding.requirement:<13}{about:<18}{finding.measured}")
-        if finding.status != "pass":
+        if finding.status in ("warn", "fail"):
             lines.append(f"{'':<37}threshold: {finding.threshold}")
     count = Counter(finding.status for finding in record.findings)
     total = ", ".join(f"{count[status]} {status}" for status in ORDER)

@@ -15,7 +15,7 @@ from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.samples import SampleStore
 from evenhand.jobs.check.findings import at_most
 from evenhand.jobs.check.settings import CheckSettings
-from evenhand.reporting.check_record import Finding
+from evenhand.reporting.check_record import Finding, Status
 from evenhand.wording import counted
 
 NAMED = 3
@@ -36,7 +36,7 @@ def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) ->
         f"{about.modality}: {channels}; read as {cohort.source.stored}",
         count,
         f"at least {settings.modalities}",
-        "pass" if count >= settings.modalities else "warn",
+        "pass" if count >= settings.modalities else "note",
     )
 
 
@@ -143,10 +143,11 @@ def note_findings(cohort: Cohort) -> Iterator[Finding]:
 def provenance_findings(cohort: Cohort, about: DataSet) -> Iterator[Finding]:
     """Say under which licence the data are, where to get them, and what the label means."""
     label, own = cohort.source.label, bool(about.yours)
+    lacking: Status = "note" if own else "warn"
     for requirement, text, wanted in (
         ("licence", "" if own else about.licence, "stated"),
         ("access", "" if own else about.access, "stated: others can get the same data"),
         ("label", label, "its meaning stated"),
     ):
         recorded = text or "not recorded: the data are your own"
-        yield Finding(requirement, "*", recorded, None, wanted, "pass" if text else "warn")
+        yield Finding(requirement, "*", recorded, None, wanted, "pass" if text else lacking)

@@ -84,6 +84,8 @@ class Answer:
         Two groups as a hundred cases each, empty when the metric is no share of positives.
     verdicts
         The sentences that claim a difference or say that none is shown, as verdicts.
+    found_in
+        The metrics that show a gap, in words, where that of the headline shows none; else "".
     """
 
     topic: str
@@ -92,6 +94,12 @@ class Answer:
     outcome: Outcome
     dots: tuple[Dots, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    found_in: str = ""
+
+    @property
+    def chip(self) -> str:
+        """The outcome as it is shown, with the metrics of a gap that is not the headline's."""
+        return f"{self.outcome} in {self.found_in}" if self.found_in else self.outcome
 
 
 def strategy_answer(
@@ -308,6 +316,7 @@ def _told(ends: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
         ),
         outcome="a gap" if ends.apart or beside else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
+        found_in=listed([in_sentence(group_ends.worst.metric) for group_ends in beside]),
         verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *others_told),
     )
 

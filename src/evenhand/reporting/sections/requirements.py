@@ -33,7 +33,7 @@ TITLES = {
     "label": "Label",
     "note": "Note of the reader",
 }
-LOOKS = {"pass": "better", "warn": "unsure", "fail": "worse"}
+LOOKS = {"pass": "better", "note": "", "warn": "unsure", "fail": "worse"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def requirement_verdicts(check: CheckRecord) -> list[Verdict]:
         Verdict(
             f"requirement {finding.requirement}",
             finding.about,
-            finding.status != "pass",
+            finding.status in ("warn", "fail"),
             f"{TITLES[finding.requirement]}: {finding.status}, {finding.measured}",
             finding.p_adjusted,
         )
@@ -118,7 +118,7 @@ def headline(check: CheckRecord) -> str:
     met = f"{len(by_status['pass'])} of {count_text(len(findings), 'requirement')} are met"
     parts = [
         f"{len(by_status[status])} {verb}: {_titles(by_status[status])}"
-        for status, verb in (("fail", "not met"), ("warn", "worth a look"))
+        for status, verb in (("fail", "not met"), ("warn", "worth a look"), ("note", "noted"))
         if by_status[status]
     ]
     return "; ".join([met, *parts]) + "."
