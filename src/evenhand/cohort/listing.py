@@ -1,4 +1,4 @@
-"""What data sets there are, and whether a folder is one of them, in words."""
+"""Text for the user: the list of data sets, and the check of one data set."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from evenhand.wording import counted
 
 
 def data_set_listing() -> str:
-    """Return what each reader reads, from its task to how to get access."""
+    """Return a description of each reader: task, labels, layout, licence, access and more."""
     return "\n\n".join(_described(reader) for _, reader in sorted(READERS.items()))
 
 
 def verify(data: str) -> str:
-    """Check that DATA is what its reader reads, and return what was found.
+    """Check that DATA has the layout and content that its reader needs, and return a summary.
 
     Raises
     ------
@@ -38,9 +38,9 @@ def verify(data: str) -> str:
         check_usable(cohort, ())
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
-        there = [place.relative_to(path) for place in places(Path(path), entry)]
-        what = f"found: {some(there)}" if there else f"not there: {entry}"
-        lines.append(f"  {what} ({entry.what})")
+        paths = [place.relative_to(path) for place in places(Path(path), entry)]
+        status = f"found: {some(paths)}" if paths else f"not there: {entry}"
+        lines.append(f"  {status} ({entry.what})")
     lines += ["", *_counted(cohort)]
     if not cohort.classes_ordered:
         lines.append("which of the two is the positive one is not obvious: --positive names it")
@@ -55,7 +55,7 @@ def verify(data: str) -> str:
 
 
 def data_set_facts(about: DataSet) -> dict[str, str]:
-    """Return what a reader reads, fact by fact; a fact may have several lines."""
+    """Return the description of a data set: text by heading; a text may have several lines."""
     attributes = [*map(_attribute, about.attributes), *about.open_attributes]
     facts = {
         "task": about.task,
@@ -86,20 +86,21 @@ def _described(reader: Reader) -> str:
 
 
 def _labels(about: DataSet) -> str:
-    """Name the conventions; findings that have the same policies, together."""
+    """List the label conventions; findings with the same policies form one item."""
     policies: dict[str, tuple[str, ...]] = {}
     for name in about.labels:
         finding, _, policy = name.partition(":")
         policies[finding] = (*policies.get(finding, ()), *([policy] if policy else []))
     plain = ", ".join(finding for finding, levels in policies.items() if not levels)
-    alike: dict[tuple[str, ...], list[str]] = {}
+    findings_by_levels: dict[tuple[str, ...], list[str]] = {}
     for finding, levels in policies.items():
         if levels:
-            alike.setdefault(levels, []).append(finding)
-    shown = [
-        f"{', '.join(findings)} (each :{', :'.join(levels)})" for levels, findings in alike.items()
+            findings_by_levels.setdefault(levels, []).append(finding)
+    items = [
+        f"{', '.join(findings)} (each :{', :'.join(levels)})"
+        for levels, findings in findings_by_levels.items()
     ]
-    return "; ".join(filter(None, [plain, *shown])) or about.yours.get("labels", "given")
+    return "; ".join(filter(None, [plain, *items])) or about.yours.get("labels", "given")
 
 
 def _attribute(rule: Attribute) -> str:

@@ -11,11 +11,11 @@ from evenhand.plugins import ImportSettings
 from evenhand.settings import SEEDS
 from evenhand.tables.settings import ClassSettings
 
-MAX_PIXELS = 80_000_000  # of one image, and of all that threads decode together
+MAX_PIXELS = 80_000_000  # limit for one image, and for all images that threads decode at once
 
 
 class DataSettings(ClassSettings, ImportSettings, title="Data"):
-    """Which data, which label, which attributes, and which patients."""
+    """Settings of the data, the label, the attributes and the patients."""
 
     machine = frozenset({"cache"})
 
@@ -125,7 +125,7 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
 
 
 class SplitSettings(DataSettings, title="Data"):
-    """How patients are kept apart, too."""
+    """Settings of the data, and the shares of patients in train, val and test."""
 
     split: tuple[float, float, float] = Field(
         (0.6, 0.2, 0.2), description="shares of the patients for train, val and test"

@@ -1,4 +1,4 @@
-"""Arrays of numpy as pictures: ``.npy``, and ``.npz`` with one array or a named one."""
+"""NumPy arrays as images: ``.npy`` files, and one array of an ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_WORKING = 12  # bytes for each value that is scaled, beside the array itself
-_PER_PIXEL = 4  # bytes of a pixel that is held, as `admit` counts them
+_WORKING = 12  # bytes per value that scaling needs, in addition to the array
+_PER_PIXEL = 4  # bytes per pixel in memory, as `admit` counts them
 
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """What the header of an array declares."""
+    """Shape and type of an array, as its header declares them."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -45,23 +45,23 @@ class ArrayForm:
 
     @property
     def held(self) -> int:
-        """Pixels that decoding keeps in memory."""
+        """Memory that decoding needs, in pixels of 4 bytes."""
         values = int(np.prod(self.shape, dtype=np.int64))
         return values * (self.dtype.itemsize + _WORKING) // _PER_PIXEL
 
 
 def open_npz(path: Path, size: int | None, key: str, span: Range) -> PIL.Image.Image:
-    """Open an array ``(H, W)`` of an npz file; ``span`` is what becomes 0 … 255."""
+    """Open an array ``(H, W)`` of an npz file; the range ``span`` is scaled to 0 … 255."""
     return grey(read_npz(path, PlaneChoice(key)), *span)
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """Read the array of a .npy file, of real numbers alone.
+    """Read the array of a .npy file; it must hold real numbers.
 
     Raises
     ------
     ValueError
-        It is damaged, holds other values, or is too large (see `admit`).
+        The file is damaged, holds other values than real numbers, or is too large (see `admit`).
     """
     with damage(TokenError, EOFError), path.open("rb") as file:
         _admit(_form_of(file))
@@ -71,12 +71,13 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 
 def read_npz(path: Path, part: PlaneChoice) -> NDArray[Any]:
-    """Read an array of an npz file: the one that the part names, or else its only one.
+    """Read the array of an npz file that ``part`` names; by default, its only array.
 
     Raises
     ------
     ValueError
-        As `read_npy`; and there is no array, no such one, or several and none is named.
+        As for `read_npy`; or the file holds no array, no array of that name, or several arrays
+        and ``part`` names none.
     """
     with _opened_npz(path) as arrays:
         name = _named(list(arrays.files), part)
@@ -100,19 +101,21 @@ def with_channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]
     Parameters
     ----------
     array
-        C is ``channels``, 1 or 3; where both ends could be it, the last is.
+        C is ``channels``, 1 or 3; if the first and the last axis have this length, the last is C.
     channels
-        How many are asked for.
+        Expected number of channels.
 
     Raises
     ------
     ValueError
-        It has another shape.
+        The array has another shape.
 
     Examples
     --------
-    >>> channels_last(np.zeros((3, 8, 6))).shape, channels_last(np.zeros((8, 6, 5)), 5).shape
-    ((8, 6, 3), (8, 6, 5))
+    >>> with_channels_last(np.zeros((3, 8, 6))).shape
+    (8, 6, 3)
+    >>> with_channels_last(np.zeros((8, 6, 5)), 5).shape
+    (8, 6, 5)
     """
     if array.ndim == 2 and array.size:
         return array[..., None]
@@ -126,10 +129,10 @@ def with_channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]
 
 
 def _no_picture(shape: tuple[int, ...], channels: int) -> str:
-    fewest = min((axis for axis in (shape[0], shape[-1]) if axis), default=0) if shape else 0
+    shortest = min((axis for axis in (shape[0], shape[-1]) if axis), default=0) if shape else 0
     advice = ""
-    if len(shape) == 3 and 0 < fewest <= MAX_CHANNELS:
-        advice = f". Give --channels {fewest} if those are channels, of all of the images"
+    if len(shape) == 3 and 0 < shortest <= MAX_CHANNELS:
+        advice = f". Give --channels {shortest} if those are channels, of all of the images"
     return (
         f"its array has the shape {shape}; a picture is (H, W), (H, W, C) or (C, H, W) of "
         f"C = {channels} channel{'s' * (channels != 1)}{advice}"
@@ -139,24 +142,25 @@ def _no_picture(shape: tuple[int, ...], channels: int) -> str:
 def array_in_8_bits(
     array: NDArray[Any], bit_depth: int | None, value_range: Range | None, window: Range | None
 ) -> Image:
-    """Return real numbers as uint8, by the range that is declared or that their kind has.
+    """Scale real numbers to uint8, from the given range or the default range of their type.
 
     Parameters
     ----------
     array
-        Any shape. Booleans are black and white, uint8 is itself, floats go from 0 to 1 unless a
-        range is given.
+        Array of any shape. Booleans become 0 and 255, uint8 is unchanged, floats lie in 0 … 1
+        unless a range is given.
     bit_depth
         Bits that uint16 values use.
     value_range
-        What is 0 and 255; values outside are refused.
+        Values that become 0 and 255; values outside this range are refused.
     window
-        Centre and width of a range outside of which values are cut off.
+        Centre and width of a range; values outside it are clipped.
 
     Raises
     ------
     ValueError
-        Values are not finite, lie outside of the range, or have none.
+        Values are not finite or lie outside the range; or no range is given, and their type has no
+        default.
 
     Examples
     --------
@@ -171,12 +175,12 @@ def array_in_8_bits(
     if window is not None:
         return in_8_bits(array, window[0] - window[1] / 2, window[0] + window[1] / 2)
     low, high = _declared(array, bit_depth, value_range)
-    least, most = float(array.min(initial=high)), float(array.max(initial=low))
-    if least < low or most > high:
+    smallest, largest = float(array.min(initial=high)), float(array.max(initial=low))
+    if smallest < low or largest > high:
         raise ValueError(
-            f"its values go from {least:g} to {most:g}, beyond the range from {low:g} to {high:g}. "
-            "Give --value-range LOW HIGH (what is black and what is white), or --window CENTRE "
-            "WIDTH to cut off what lies outside"
+            f"its values go from {smallest:g} to {largest:g}, beyond the range from {low:g} "
+            f"to {high:g}. Give --value-range LOW HIGH (what is black and what is white), or "
+            "--window CENTRE WIDTH to cut off what lies outside"
         )
     return in_8_bits(array, low, high)
 
@@ -190,22 +194,24 @@ def _declared(
         return value_range
     if array.dtype.kind == "f":
         return 0.0, 1.0
-    more = " or --bit-depth 12 (for values up to 4095)" if array.dtype == np.uint16 else ""
+    bit_depth_hint = (
+        " or --bit-depth 12 (for values up to 4095)" if array.dtype == np.uint16 else ""
+    )
     raise ValueError(
         f"it holds {array.dtype} values from {array.min(initial=0)} to {array.max(initial=0)}, and "
-        f"nothing says what is black and what is white. Give --value-range LOW HIGH{more}"
+        f"nothing says what is black and what is white. Give --value-range LOW HIGH{bit_depth_hint}"
     )
 
 
 def _refuse_not_finite(array: NDArray[Any]) -> None:
     if array.dtype.kind != "f":
         return
-    wrong = ~np.isfinite(array)
-    if wrong.any():
-        first = tuple(map(int, np.argwhere(wrong)[0]))
+    not_finite = ~np.isfinite(array)
+    if not_finite.any():
+        first = tuple(map(int, np.argwhere(not_finite)[0]))
         raise ValueError(
-            f"{int(wrong.sum())} of its values are NaN or infinite, the first at {list(first)}; a "
-            "picture has a value everywhere"
+            f"{int(not_finite.sum())} of its values are NaN or infinite, the first at "
+            f"{list(first)}; a picture has a value everywhere"
         )
 
 
@@ -213,14 +219,14 @@ def _refuse_not_finite(array: NDArray[Any]) -> None:
 def _opened_npz(path: Path) -> Iterator[Any]:
     with (
         damage(zipfile.BadZipFile, KeyError, TokenError, EOFError, NotImplementedError),
-        path.open("rb") as file,  # numpy does not close a file that it cannot make out
+        path.open("rb") as file,  # numpy does not close a file that it cannot read
         np.load(_checked_zip(file), allow_pickle=False) as arrays,
     ):
         yield arrays
 
 
 def _checked_zip(file: BinaryIO) -> BinaryIO:
-    """Refuse a file that is no zip archive, for which numpy suggests to load it unsafely."""
+    """Refuse a file that is not a zip archive; numpy's own message suggests unsafe loading."""
     if not zipfile.is_zipfile(file):
         raise ValueError("it is no npz file: no zip archive")
     file.seek(0)
@@ -243,19 +249,19 @@ def _named(names: list[str], part: PlaneChoice) -> str:
 
 
 def _form_in(arrays: Any, name: str) -> ArrayForm:
-    with arrays.zip.open(f"{name}.npy") as start:  # its form, before its values
-        return _form_of(start)
+    with arrays.zip.open(f"{name}.npy") as header:  # without its values
+        return _form_of(header)
 
 
 def _form_of(file: IO[bytes]) -> ArrayForm:
-    """Return the form of the numbers that the header of a .npy file declares."""
+    """Return the shape and type that the header of a .npy file declares."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"it has version {version} of the npy format; save it again with numpy")
-    shape, _, kind = _HEADERS[version](file)
-    if kind.kind not in "biuf":
-        raise ValueError(f"it holds values of the kind {kind}, not real numbers")
-    return ArrayForm(shape, kind)
+    shape, _, dtype = _HEADERS[version](file)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"it holds values of the kind {dtype}, not real numbers")
+    return ArrayForm(shape, dtype)
 
 
 def _admit(form: ArrayForm) -> None:

@@ -23,7 +23,7 @@ TRAIN = Entry("dftrain_task1.csv", "one row per epoch of 30 s")
 TEST = Entry("dftest_task1.csv", "one row per epoch of 30 s")
 DEMOGRAPHICS = Entry("demographics.csv", "one row per mesaid, semicolons between the columns")
 CHANNELS = ("activity", "whitelight", "redlight", "greenlight", "bluelight")
-HALF = 50  # epochs on either side of the one that is labelled
+HALF = 50  # epochs on each side of the labelled epoch
 EPOCH = 30  # seconds
 DAY = 24 * 3600
 
@@ -57,17 +57,16 @@ MESA_SLEEP = DataSet(
 
 @published("mesa_sleep", MESA_SLEEP)
 def find_mesa_sleep(root: Path) -> Samples:
-    """Find the epochs, each with 50 before and 50 after it in the order of time.
+    """Find the epochs; a sample is an epoch with the 50 epochs before and the 50 after it.
 
-    Beyond the ends of a night, and in epochs that the tables leave out, nothing is observed. The
-    label is ``gt``, never the device's own ``wake``; patients are people, of whom each has one
-    night.
+    Values are NaN outside the night, and in epochs that the tables omit. The label is ``gt``, not
+    the device's own ``wake``. Each patient has one night.
     """
     paths = [find_entry(root, entry) for entry in (TRAIN, TEST)]
     train, test = (_epochs(path) for path in paths)
-    twice = test["mesaid"].isin(train["mesaid"])
-    named = f"mesaid {some(test['mesaid'][twice].unique())} is in {paths[0].name}, too."
-    refuse_rows(twice, paths[1], f"{named} Keep each person in one of the two.")
+    in_both = test["mesaid"].isin(train["mesaid"])
+    problem = f"mesaid {some(test['mesaid'][in_both].unique())} is in {paths[0].name}, too."
+    refuse_rows(in_both, paths[1], f"{problem} Keep each person in one of the two.")
     epochs = pd.concat([train, test], ignore_index=True)
     epochs = epochs.sort_values("mesaid", kind="stable", ignore_index=True)
     people = find_entry(root, DEMOGRAPHICS)
@@ -90,7 +89,7 @@ def find_mesa_sleep(root: Path) -> Samples:
 
 
 def _epochs(path: Path) -> pd.DataFrame:
-    """Read a table of epochs, by person; ``place`` counts them from the first of the night."""
+    """Read a table of epochs, sorted by person; ``place`` numbers the epochs of a night from 0."""
     types = {
         "mesaid": "int32",
         "linetime": "str",
@@ -104,42 +103,42 @@ def _epochs(path: Path) -> pd.DataFrame:
 
 def _seconds(linetime: pd.Series, path: Path) -> pd.Series:
     """Return times of day, or dates and times, in seconds."""
-    which, text = pd.factorize(linetime, use_na_sentinel=False)  # each once: there are few
-    clock = pd.to_datetime(pd.Series(text), format="%H:%M:%S", errors="coerce", utc=True)
-    dated = pd.to_datetime(pd.Series(text), format="ISO8601", errors="coerce", utc=True)
-    since = clock.fillna(dated) - pd.Timestamp(0, tz="UTC")
-    seconds = pd.Series(since.dt.total_seconds().to_numpy()[which], linetime.index)
+    codes, texts = pd.factorize(linetime, use_na_sentinel=False)  # parse each distinct text once
+    clock = pd.to_datetime(pd.Series(texts), format="%H:%M:%S", errors="coerce", utc=True)
+    dated = pd.to_datetime(pd.Series(texts), format="ISO8601", errors="coerce", utc=True)
+    duration = clock.fillna(dated) - pd.Timestamp(0, tz="UTC")
+    seconds = pd.Series(duration.dt.total_seconds().to_numpy()[codes], linetime.index)
     problem = "'linetime' is neither a time (21:00:30) nor a date and a time (1900-01-01 21:00:30)."
     refuse_rows(seconds.isna(), path, problem)
     return seconds
 
 
 def _places(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Series:
-    """Return how many epochs each row comes after the first of its night, those left out counted.
+    """Return the number of each row's epoch in its night, from 0; omitted epochs count too.
 
-    Times of day begin anew at midnight, so that a step back is one into the next day; rows that
-    are out of order go round the clock by that, which no night does.
+    Times of day restart at midnight, so a time before that of the row above is on the next day.
+    Rows that are out of order then span a day or more, and are refused.
     """
-    within = person.diff() == 0
-    step = seconds.diff().where(within, 0)
+    same_person = person.diff() == 0
+    step = seconds.diff().where(same_person, 0)
     step = step.where(step >= 0, step + DAY)
     elapsed = step.groupby(person).cumsum()
-    bad = within & ((step <= 0) | (step % EPOCH != 0) | (elapsed >= DAY))
+    bad = same_person & ((step <= 0) | (step % EPOCH != 0) | (elapsed >= DAY))
     problem = (
         f"'linetime' is no multiple of {EPOCH} s later than in the row above of the same mesaid, "
         "within a day. Put the rows of each person in the order of time."
     )
-    refuse_rows(bad[bad].sort_index(), path, problem)  # as the file has them
-    usual = step[within].median()
-    if within.any() and usual != EPOCH:
+    refuse_rows(bad[bad].sort_index(), path, problem)  # in the order of the file
+    median_step = step[same_person].median()
+    if same_person.any() and median_step != EPOCH:
         raise EvenhandError(
-            f"{path}: rows are {usual:.0f} s apart in 'linetime'; they must be {EPOCH} s."
+            f"{path}: rows are {median_step:.0f} s apart in 'linetime'; they must be {EPOCH} s."
         )
     return (elapsed // EPOCH).astype("int32")
 
 
 def _people(path: Path) -> pd.DataFrame:
-    """Read the demographic table, whose ids may have zeros in front."""
+    """Read the demographic table; its ids may have leading zeros."""
     table = read_table(path)
     require_columns(table, path, ("mesaid",))
     number = pd.to_numeric(table["mesaid"], errors="coerce")
@@ -148,10 +147,10 @@ def _people(path: Path) -> pd.DataFrame:
 
 
 def _nights(epochs: pd.DataFrame) -> Recordings:
-    """Return the nights; what lies beyond them, or was left out, is without observations."""
-    names, first = np.unique(epochs["mesaid"].to_numpy(), return_index=True)
-    ends = [*first[1:].tolist(), len(epochs)]
-    rows = dict(zip(names.astype(str).tolist(), map(slice, first.tolist(), ends), strict=True))
+    """Return each night as a recording; values are NaN outside it and in omitted epochs."""
+    names, starts = np.unique(epochs["mesaid"].to_numpy(), return_index=True)
+    ends = [*starts[1:].tolist(), len(epochs)]
+    rows = dict(zip(names.astype(str).tolist(), map(slice, starts.tolist(), ends), strict=True))
     values, place = epochs[list(CHANNELS)].to_numpy(np.float32), epochs["place"].to_numpy()
 
     def load(name: str) -> Values:

@@ -34,7 +34,7 @@ CHANNELS = tuple(_NAMES.split())
 GENERAL = ("RecordID", "Age", "Gender", "Height", "ICUType")
 PLACE = {name: place for place, name in enumerate(CHANNELS)} | dict.fromkeys(GENERAL, -1)
 HEADER = "Time,Parameter,Value"
-ADMISSION = 4096  # bytes at the start of a file, which hold all that is said at 00:00
+ADMISSION = 4096  # bytes at the start of a file; they contain all lines of the time 00:00
 UNMEASURED = -1.0  # what the files write for "not known"
 
 DEATH = "In-hospital_death"
@@ -48,7 +48,7 @@ STATIC: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     "height": {"height": ("Height", None)},
     "icu": {f"icu: {name}": ("ICUType", code) for code, name in ICU.items()},
 }
-"""The channels of what --static names: a column, and the value that is 1 there (None: a number)."""
+"""Channels of each name of --static: the column, and the value coded as 1 (None: numeric)."""
 
 PHYSIONET2012 = DataSet(
     title="PhysioNet/CinC Challenge 2012",
@@ -69,10 +69,10 @@ PHYSIONET2012 = DataSet(
 
 @register_reader("physionet2012", PHYSIONET2012)
 def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
-    """Read the stays of set A, or of every set that is there, with sex, age and type of ICU.
+    """Read the stays of all sets in the folder, with sex, age and type of ICU.
 
-    Each hour of a channel is the mean of what was measured in it. Stays without any measurement
-    are left out and recorded.
+    The value of a channel in an hour is the mean of its measurements in this hour. Stays without
+    any measurement are left out and recorded.
     """
     unused = (
         "patient",
@@ -130,7 +130,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
 
 
 def _static(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return a row per stay and a column per channel of what is known at admission."""
+    """Return the values at admission: a row per stay, a column per channel."""
     channels = {key: rule for name in names for key, rule in STATIC[name].items()}
     columns = {
         key: pd.to_numeric(table[column])
@@ -142,12 +142,12 @@ def _static(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def _sets(root: Path) -> list[Path]:
-    """Return the outcomes of each set; none may lack its stays, nor stays their outcomes.
+    """Return the outcome tables; each needs its folder of stays, and each folder its table.
 
     Raises
     ------
     EvenhandError
-        A set is there in part.
+        A set lacks its table or its folder.
     """
     tables = {path.stem.removeprefix("Outcomes-"): path for path in root.glob("Outcomes-*.txt")}
     folders = {path.name.removeprefix("set-") for path in root.glob("set-*") if path.is_dir()}
@@ -165,32 +165,32 @@ def _sets(root: Path) -> list[Path]:
 
 
 def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
-    """Return RecordID, death, file and its stamp of each stay of a set; all have to be there."""
+    """Return RecordID, death, file and file stamp of each stay of a set; refuse absent files."""
     table = read_table(outcomes, like=".csv")
     require_columns(table, outcomes, ("RecordID", DEATH))
     refuse_blank(table, outcomes, ("RecordID", DEATH))
     refuse_repeated(table, outcomes, "RecordID")
     refuse_rows(~table[DEATH].isin(["0", "1"]), outcomes, f"{DEATH} must be 0 or 1.")
     folder = root / outcomes.stem.replace("Outcomes-", "set-")
-    there = {file.stem: str(file) for file in folder.glob("*.txt")}
-    seen = look_at(table["RecordID"].map(lambda name: there.get(name, "")), outcomes, root)
-    absent = pd.Series(~seen.there, table.index)
-    lacking = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
-    refuse_rows(absent, outcomes, f"{lacking} take the rows out.")
-    strange = sorted(there.keys() - set(table["RecordID"]))
-    if strange:
+    file_of = {file.stem: str(file) for file in folder.glob("*.txt")}
+    status = look_at(table["RecordID"].map(lambda name: file_of.get(name, "")), outcomes, root)
+    absent = pd.Series(~status.there, table.index)
+    problem = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
+    refuse_rows(absent, outcomes, f"{problem} take the rows out.")
+    without_outcome = sorted(file_of.keys() - set(table["RecordID"]))
+    if without_outcome:
         raise EvenhandError(
-            f"{outcomes} has no outcome for {len(strange)} stays of {folder}: {some(strange)}. Add "
-            "the rows, or take the files out."
+            f"{outcomes} has no outcome for {len(without_outcome)} stays of {folder}: "
+            f"{some(without_outcome)}. Add the rows, or take the files out."
         )
-    stamps = pd.Series(list(seen.stamps()), table.index)
-    stays = table[["RecordID"]].assign(file=seen.files.map(Path), stamp=stamps)
+    stamps = pd.Series(list(status.stamps()), table.index)
+    stays = table[["RecordID"]].assign(file=status.files.map(Path), stamp=stamps)
     stays[DEATH] = table[DEATH].astype("int64")
     return stays.reset_index(drop=True)
 
 
 def _admission(file: Path) -> dict[str, object]:
-    """Return what a stay's first lines say of the patient, and whether it has no measurement."""
+    """Return the patient's data at admission, and whether the stay has no measurement."""
     names = ("Age", "Gender", "ICUType", "Height")
     admission: dict[str, object] = {**dict.fromkeys(names), "empty": True}
     with file.open("rb", buffering=0) as start:
@@ -217,11 +217,11 @@ def _load(files: Mapping[str, Path], name: str) -> Values:
         minute, place, value = _measured([line for line in lines[1:] if line])
     except ValueError:
         raise _first_problem(lines, file) from None
-    kept = (place >= 0) & (value != UNMEASURED)
-    cell = (np.minimum(minute // 60, HOURS - 1) * len(CHANNELS) + place)[kept]
+    valid = (place >= 0) & (value != UNMEASURED)
+    cell = (np.minimum(minute // 60, HOURS - 1) * len(CHANNELS) + place)[valid]
     total, count = (
         np.bincount(cell, weights, HOURS * len(CHANNELS)).reshape(HOURS, len(CHANNELS))
-        for weights in (value[kept], None)
+        for weights in (value[valid], None)
     )
     if not count[:, : PLACE["Weight"]].any():
         raise UnreadableError(f"{file} holds no measurement.")
@@ -232,15 +232,15 @@ def _load(files: Mapping[str, Path], name: str) -> Values:
 def _measured(
     lines: Sequence[str], since: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return minute, channel (-1 for what is said of the patient) and value of each line.
+    """Return minute, channel (-1 for data of the patient) and value of each line.
 
-    All at once, which takes a third of the time of line by line.
+    Converting all lines at once takes a third of the time of converting line by line.
 
     Raises
     ------
     ValueError
-        A line is malformed, its parameter unknown, or its time earlier than the one before, or
-        later than 48 hours. Of a single line, the message says what is wrong with it.
+        A line is malformed, its parameter is unknown, or its time is earlier than that of the line
+        above or later than 48 hours. The message quotes the right line only if there is just one.
     """
     try:
         times, names, texts = zip(*(line.split(",") for line in lines), strict=True)
@@ -262,7 +262,7 @@ def _measured(
 
 
 def _first_problem(lines: Sequence[str], file: Path) -> UnreadableError:
-    """Return what to say of a file whose lines below the header are not as they should be."""
+    """Return the error for the first invalid line below the header of a file."""
     since = 0
     for row, line in enumerate(lines[1:], start=2):
         if line:

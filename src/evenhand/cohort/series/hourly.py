@@ -10,7 +10,7 @@ from evenhand.cohort.cohort import Values
 from evenhand.tables.reading import plain
 
 HOURS = 48
-EDGE = 1e-6  # hours; what is written at the end of an hour belongs to it, as in the benchmark
+EDGE = 1e-6  # hours; a time at the end of an hour belongs to this hour, as in the benchmark
 # The values of the five categorical variables, in the order of the benchmark's channels.
 CATEGORIES = {
     "Capillary refill rate": ("0", "1"),
@@ -97,8 +97,7 @@ def hourly(lines: Iterable[Sequence[str]]) -> Values:
     Raises
     ------
     ValueError
-        A column is missing, a line is cut off, or a cell holds what is no number or no known
-        category.
+        A column is missing, a line is cut off, or a cell is neither a number nor a known category.
     """
     header, *rows = [*lines] or [[]]
     absent = {"Hours", *VARIABLES} - set(header)
@@ -107,19 +106,19 @@ def hourly(lines: Iterable[Sequence[str]]) -> Values:
     values: Values = np.full((HOURS, len(CHANNELS)), np.nan, np.float32)
     observed = values[:, -len(VARIABLES) :]
     observed[:] = 0
-    hours, *places = (header.index(name) for name in ("Hours", *VARIABLES))
+    time_column, *columns = (header.index(name) for name in ("Hours", *VARIABLES))
     for line, cells in enumerate(rows, start=2):
         if not cells:
             continue
         if len(cells) < len(header):
             raise ValueError(f"line {line} is cut off")
-        time = float(cells[hours])
+        time = float(cells[time_column])
         if time < -EDGE or time > HOURS + EDGE:
             continue
         hour = min(int(time - EDGE), HOURS - 1)
-        for number, place in enumerate(places):
-            if cells[place]:
-                _write(values[hour], VARIABLES[number], cells[place])
+        for number, column in enumerate(columns):
+            if cells[column]:
+                _write(values[hour], VARIABLES[number], cells[column])
                 observed[hour, number] = 1
     return values
 
@@ -139,8 +138,8 @@ def _write(row: Values, name: str, cell: str) -> None:
     if places is None:
         row[first] = float(cell)
     else:
-        chosen = places.get(plain(cell))
-        if chosen is None:
+        category = places.get(plain(cell))
+        if category is None:
             raise ValueError(f"{name} is {cell!r}; known are {', '.join(CATEGORIES[name])}")
         row[first : first + len(places)] = 0
-        row[first + chosen] = 1
+        row[first + category] = 1

@@ -1,4 +1,4 @@
-"""Series by sample id: windows of equal length in recordings."""
+"""Time series: each sample is a window of a recording; all windows have equal length."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from evenhand.networks.inputs import RGB, ImageForm, Images
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """Recordings by name: what is decoded, each once.
+    """Recordings by name: each is decoded once, however many windows it has.
 
     Parameters
     ----------
     ids
-        Their names.
+        Names of the recordings.
     load
-        From a name to values ``(T, C)`` float32, NaN where nothing was observed; T may differ
-        from one to the next. Raises ``UnreadableError`` for a damaged one.
+        Function from a name to the values ``(T, C)``, float32, NaN where nothing was observed; T
+        may differ between recordings. It raises ``UnreadableError`` for a damaged recording.
     """
 
     ids: Sequence[str]
@@ -35,14 +35,15 @@ class Recordings:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Samples that are windows in recordings, which may overlap: none is ever copied.
+    """Samples that are windows of recordings; windows may overlap and are not copied.
 
     Parameters
     ----------
     recordings
-        What the windows are cut from.
+        The recordings that contain the windows.
     windows
-        ``recording`` (a name) and ``offset`` (its first step there), by ``sample_id``.
+        Columns ``recording`` (a name) and ``offset`` (first step of the window in the recording),
+        indexed by ``sample_id``.
     steps
         Length of each window.
     """
@@ -64,7 +65,7 @@ class Series:
         return self.recordings(name)[offset : offset + self.steps]
 
     def resized(self, images: Images | None) -> Series:
-        """Return the series themselves, which have no image size."""
+        """Return the series unchanged: series have no image size."""
         if images is not None:
             form = ImageForm.of(images)
             raise EvenhandError(
@@ -80,7 +81,7 @@ class Series:
 def whole_recordings(
     sample_ids: Sequence[str], load: Callable[[str], Values], steps: int
 ) -> Series:
-    """Return series of which each is a recording of its own, ``steps`` long."""
+    """Return series in which each sample is one whole recording of ``steps`` steps."""
     ids = list(sample_ids)
     windows = pd.DataFrame({"recording": ids, "offset": 0}, index=ids)
     return Series(Recordings(ids, load), windows, steps)
