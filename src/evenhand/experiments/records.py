@@ -31,7 +31,7 @@ from evenhand.settings import Settings
 S = TypeVar("S", bound=Settings, covariant=True)
 K = TypeVar("K", bound=Settings)
 
-ALWAYS = ("attribute", "bins", "data", "exclude_group", "label", "seed")
+ALWAYS = ("attribute", "bins", "data", "label", "seed")
 """Settings that every version has recorded; a record that lacks one of its job's is damaged.
 A newer setting that an older record lacks has its default."""
 
