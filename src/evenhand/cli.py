@@ -277,12 +277,14 @@ def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
     plan is written before anything is fitted.
     """
     from evenhand.jobs.benchmark.job import benchmark as work
+    from evenhand.jobs.benchmark.plan import read_plan
+    from evenhand.jobs.benchmark.terminal import entries_text
     from evenhand.reporting.terminal import print_verdicts
     from evenhand.reporting.verdicts import read_verdicts
 
     run = work(settings, out, overwrite=overwrite, notify=typer.echo)
     first, *others = read_verdicts(run.root / "verdicts.json")
-    typer.echo(f"\n{first.about}: {first.text}")
+    typer.echo(f"\n{entries_text(read_plan(run))}\n\n{first.about}: {first.text}")
     if any(other.claim for other in others):
         typer.echo(print_verdicts(others))
     for note in run.record.notes:

@@ -85,7 +85,9 @@ def problems(
             continue
         name = str(problem["loc"][0])
         if problem["type"] == "missing":
-            yield f"{word(name)} is missing"
+            field = settings.model_fields.get(name)
+            about = f": {field.description}" if field and field.description else ""
+            yield f"{word(name)} is missing{about}"
         elif problem["type"] == "extra_forbidden":
             yield str(unknown_name("setting", name, settings.model_fields))
         elif problem["type"] == "tuple_type":

@@ -120,14 +120,14 @@ def test_a_run_stands_for_its_path(tmp_path):
 def test_an_unknown_keyword_is_refused_by_the_nearest_name():
     with pytest.raises(UnknownNameError, match=r"no setting 'atribute'; .* mean 'attribute'"):
         evenhand.tune("cases.csv", atribute="sex", out="o")
-    with pytest.raises(UnknownNameError, match="no setting 'say'"):
+    with pytest.raises(UnknownNameError, match="no setting 'notify'"):
         evenhand.finetune("cases.csv", notify=print, out="o")
 
 
 @pytest.mark.parametrize(
     ("keywords", "problem"),
     [
-        ({"out": "o"}, "^data is missing$"),
+        ({"out": "o"}, "^data is missing: "),
         ({"data": "x"}, "out is missing: name the folder of the run"),
         ({"data": "x", "out": "o", "trials": 0}, r"trials: .*greater than 0 \(given: 0\)"),
         ({"data": "x", "out": "o", "seed": "a", "lr_min": -1}, "seed: .*; lr_min: "),

@@ -1,4 +1,4 @@
-"""Masks: which units of a backbone may change, and how the rest stands still."""
+"""Masks: the units of a backbone that may change; all others are frozen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Mask = frozenset[str]
 
 @dataclass(frozen=True)
 class Schedule:
-    """What may change in each epoch, and how fast."""
+    """The mask of each epoch, and the decay of the learning rate with depth."""
 
     masks: Callable[[int], Mask]
     """The mask of each epoch, counted from 0."""
@@ -30,7 +30,7 @@ class Schedule:
         return self.masks(epoch)
 
     def reach(self, epochs: int) -> Mask:
-        """Return everything that may change in one of the first epochs."""
+        """Return all units that may change in the first ``epochs`` epochs."""
         return frozenset().union(*map(self.masks, range(epochs)))
 
 
@@ -40,22 +40,22 @@ def constant(mask: Mask) -> Schedule:
 
 
 def full_mask(backbone: nn.Module) -> Mask:
-    """Return the mask under which everything may change."""
+    """Return the mask of all units."""
     return frozenset(unit.name for unit in parts(backbone))
 
 
 def listed_units(text: str) -> Mask:
-    """Return the names that a text lists, joined by commas."""
+    """Return the names in a comma-separated text."""
     return frozenset(filter(None, map(str.strip, text.split(","))))
 
 
 def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
-    """Return the units of those names.
+    """Return the units with the given names.
 
     Raises
     ------
     UnknownNameError
-        The backbone lacks some of them; the message names them all, with the nearest that it has.
+        The backbone lacks some of them; the message lists these, and the most similar units.
     """
     units = all_units(backbone)
     unknown = sorted(names - units.keys())
@@ -70,7 +70,7 @@ def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
 
 
 def set_trainable(model: Model, mask: Mask) -> None:
-    """Let the head and the units in the mask ask for gradients, and nothing else.
+    """Make the head and the units in the mask trainable, and freeze everything else.
 
     Raises
     ------
@@ -82,17 +82,17 @@ def set_trainable(model: Model, mask: Mask) -> None:
 
 
 def freeze_others(module: nn.Module, chosen: Collection[int]) -> None:
-    """Let those parameters of a network ask for gradients whose identity is among the chosen."""
+    """Make the parameters whose ``id`` is in ``chosen`` trainable, and freeze all others."""
     for parameter in module.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
 
 
 def train_mode(module: nn.Module) -> None:
-    """Put a network into training mode where it may change, into evaluation mode elsewhere.
+    """Put the trainable modules into training mode, and all others into evaluation mode.
 
-    A module trains (drops out, updates running statistics) only when all of its parameters do;
-    a module without parameters goes with the one that holds it. So a batch normalisation whose
-    bias alone is tuned keeps its statistics, and everything that is frozen stands still.
+    A module is in training mode (dropout, running statistics) only if all of its parameters are
+    trainable; a module without parameters follows its parent. So a batch normalisation keeps its
+    statistics if only its bias is trainable, and frozen modules do not change.
     """
     module.eval()
     _train_what_may_change(module)

@@ -1,4 +1,4 @@
-"""Strategies: rules for fine-tuning by name. A new one is a function with one decorator line."""
+"""Fine-tuning strategies by name. A new strategy is one decorated function."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from evenhand.masks.units import EMBEDDING, FAMILIES, biases, families, find_fam
 from evenhand.networks.model import Model, random_model
 
 Strategy = Callable[[Model, int], tuple[Model, Schedule]]
-"""From a model and a seed (for whatever is drawn) to the model to train and its schedule."""
+"""Function of a model and a random seed; it returns the model to train and its schedule."""
 
-DECAY = 0.75  # of gradual's learning rate per depth, unless --layer-decay says otherwise
+DECAY = 0.75  # factor on gradual's learning rate per depth; --layer-decay overrides it
 
 
 def find_strategy(name: str) -> Strategy:
-    """Return the strategy of a name, or the one that tunes the units listed in it.
+    """Return the strategy with a name, or one that tunes the units that the name lists.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def find_strategy(name: str) -> Strategy:
     Raises
     ------
     EvenhandError
-        Here: no strategy goes by that name, or what stands behind it is malformed. When it is
-        applied: the backbone lacks a unit, or has nothing that the strategy could tune; or the
-        strategy needs an extra that is not installed.
+        No strategy has that name, or its argument is malformed. When the strategy is applied: the
+        backbone lacks a unit, or has nothing that the strategy can tune; or an extra that the
+        strategy needs is not installed.
     """
-    if (named := strategy_of(name)) is not None:
-        strategy, argument = named
+    if (match := strategy_of(name)) is not None:
+        strategy, argument = match
         return lambda model, seed: strategy.make(model, argument, seed)
     if "." not in name and "," not in name:
         raise unknown_name("strategy", name, strategy_names())
@@ -52,10 +52,10 @@ def find_strategy(name: str) -> Strategy:
 
 
 def strategy_mask(name: str, model: Model) -> Mask | None:
-    """Return the one mask that a strategy tunes, from the weights that the model has.
+    """Return the mask that a strategy tunes in every epoch, from the model's current weights.
 
-    None where a strategy does anything else: it starts from random weights, adds parameters, or
-    changes the mask from epoch to epoch.
+    None if the strategy starts from random weights, adds parameters, or changes the mask between
+    epochs.
 
     Raises
     ------
@@ -63,14 +63,14 @@ def strategy_mask(name: str, model: Model) -> Mask | None:
         As from :func:`find_strategy` and the strategy itself.
     """
     find_strategy(name)
-    if (named := strategy_of(name)) is None:
+    if (match := strategy_of(name)) is None:
         return _units(model, listed_units(name))
-    strategy, argument = named
+    strategy, argument = match
     return None if strategy.rule is None else strategy.rule(model, argument)
 
 
 def strategy_names() -> tuple[str, ...]:
-    """Return every strategy as it is written, for help texts."""
+    """Return every strategy with the syntax of its argument, for help texts."""
     return tuple(f"{name}{strategy.usage}" for name, strategy in STRATEGIES.items())
 
 
@@ -147,8 +147,8 @@ def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
 
     Misleads at the learning rate of full fine-tuning: it usually needs a higher one.
     """
-    named = [int(block) for block in argument.split(",") if block]
-    adapted = add_lora(model, named, seed)
+    blocks = [int(block) for block in argument.split(",") if block]
+    adapted = add_lora(model, blocks, seed)
     mask = frozenset(unit.name for unit in parts(adapted.backbone) if unit.kind == "lora")
     return adapted, constant(mask)
 
@@ -170,7 +170,7 @@ def _attention(model: Model, _: str) -> Mask:
 
 
 def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:
-    """Return the first, middle and last third of the depth; stem and tail go with their ends."""
+    """Return the units of each third of the depth; stem in the first third, tail in the last."""
     units = parts(model.backbone)
     depths = _inner_depths(model)
     if len(depths) < 3:
@@ -187,8 +187,8 @@ def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:
     return first, second, third
 
 
-# The freeze grid (Yfantidou et al., KDD 2024): the three layers of the series' encoder, or the
-# thirds of any other backbone; "fl" freezes the first and the last, "m" the middle one.
+# The freeze grid (Yfantidou et al., KDD 2024). Its parts are the three layers of the encoder for
+# series, or the thirds of another backbone. "fl" freezes the first and last part, "m" the middle.
 
 
 def _tuned_thirds(model: Model, *places: int) -> Mask:
@@ -300,17 +300,17 @@ def _register_family(name: str) -> None:
 
 
 for _name in FAMILIES:
-    # attention is both; layernorm is the strategy, which has the last norm
+    # a strategy that is registered above takes precedence over a family of the same name
     if not STRATEGIES.is_added(_name):
         _register_family(_name)
 
 
 def _inner_depths(model: Model) -> list[int]:
-    """Return the depths of the blocks or stages, from the input up."""
+    """Return the depths of the blocks or stages, in order from the input."""
     inside = ("blocks.", "stage", "conv")
     units = parts(model.backbone)
     depths = {unit.depth for unit in units if unit.name.startswith(inside)}
-    # A network that is cut by its structure has other names; its depths are its blocks or layers.
+    # Other unit names: the units follow the module structure, and each depth is a block or layer.
     return sorted(depths or {unit.depth for unit in units if unit.depth > EMBEDDING})
 
 

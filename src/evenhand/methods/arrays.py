@@ -15,16 +15,16 @@ from evenhand.errors import EvenhandError, some
 from evenhand.wording import counted
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
-"""A number above 0; what is beyond a million is refused."""
+"""A number above 0, and at most one million."""
 
 NotNegative = Annotated[float, Field(ge=0, le=1e6)]
-"""A number from 0; what is beyond a million is refused."""
+"""A number from 0 to one million."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 """A number between 0 and 1."""
 
 Count = Annotated[int, Field(ge=1, le=2**31)]
-"""A whole number from 1."""
+"""A whole number, at least 1."""
 
 Strengths = Annotated[Sequence[Positive], Field(min_length=1)]
 """Numbers above 0, at least one."""
@@ -43,7 +43,7 @@ class Rows:
     labels
         ``(n,)``, 0 or 1 for two classes, else 0 … C − 1.
     groups
-        ``(n,)`` names of groups; ``"unknown"`` where it is not known.
+        ``(n,)`` names of groups; ``"unknown"`` where the group is missing.
     patients
         ``(n,)`` codes of patients, 0 … P − 1.
     """
@@ -84,7 +84,7 @@ def rows_of(
     Raises
     ------
     EvenhandError
-        Lengths differ, labels are no classes, only one class occurs, a patient is missing, or the
+        Lengths differ, a label is not a class, only one class occurs, a patient is missing, or the
         group of more than a fifth of the rows is unknown.
 
     Examples
@@ -119,12 +119,12 @@ def _codes(patients: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def features_of(features: ArrayLike, width: int | None = None) -> NDArray[Any]:
-    """Check features ``(n, D)``, with ``width`` as D; they keep the precision that they have.
+    """Check features ``(n, D)``, where D is ``width`` if given; their data type does not change.
 
     Raises
     ------
     EvenhandError
-        Another shape, no column, or a value that is no finite number.
+        The shape is wrong, there is no column, or a value is not a finite number.
     """
     table = np.asarray(features)
     fits = table.dtype.kind in "iufb" and table.ndim == 2
@@ -148,7 +148,7 @@ def scores_of(scores: ArrayLike, count: int | None = None) -> NDArray[np.float64
     Raises
     ------
     EvenhandError
-        Another shape, a missing value, or a value outside 0 … 1 (a logit).
+        The shape is wrong, a value is missing, or a value is outside 0 … 1 (a logit).
     """
     values = np.asarray(scores)
     if values.shape != (values.shape[:1] if count is None else (count,)):
@@ -177,7 +177,7 @@ def logit(scores: NDArray[np.float64], edge: float = 1e-6) -> NDArray[np.float64
 
 
 def lacking_labels(rows: Rows, least: int = 1) -> list[str]:
-    """Return, in words, which groups have fewer rows of a label than needed."""
+    """Describe each class with fewer than ``least`` rows in a group, for an error message."""
     problems = []
     for level in rows.levels:
         counts = np.bincount(rows.labels[rows.groups == level], minlength=rows.labels.max() + 1)
@@ -221,8 +221,8 @@ def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
 def names_of(groups: ArrayLike) -> NDArray[np.str_]:
     """Return the names of groups; a missing one is ``"unknown"``.
 
-    Whole numbers are named alike whatever their type: pandas turns them into floats where one of
-    them is missing.
+    A whole number has the same name as an integer and as a float: pandas converts integers to
+    floats if one of them is missing.
 
     Examples
     --------
@@ -241,7 +241,7 @@ def names_of(groups: ArrayLike) -> NDArray[np.str_]:
 
 
 def _as_given(values: ArrayLike) -> NDArray[Any]:
-    """Return an array; numpy makes text of a missing value beside texts in a list."""
+    """Return an array; lists become objects, as numpy turns None beside strings into text."""
     return values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
 
 

@@ -1,4 +1,4 @@
-"""The list of methods: what each does, what it can be told, and what it needs."""
+"""The list of methods: the purpose, settings and requirements of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def method_listing() -> str:
 
 
 def method_facts(method: Method) -> list[str]:
-    """Return sentences on a method's settings, and on what it needs."""
+    """Return sentences about a method's settings and requirements."""
     kind = method.load()
     if isinstance(kind, PostHoc):
         facts = [_settings(kind.settings), kind.needs, f"Source: {kind.source}."]
@@ -48,7 +48,7 @@ def _lines(method: Method) -> str:
 
 
 def _settings(parameters: Mapping[str, inspect.Parameter]) -> str:
-    """Return the settings with their defaults; those that the caller computes have none."""
+    """Return the settings with their defaults; the caller computes those without a default."""
     optional = [p for p in parameters.values() if p.default is not p.empty]
     if not optional:
         return ""
@@ -56,7 +56,7 @@ def _settings(parameters: Mapping[str, inspect.Parameter]) -> str:
 
 
 def _ranges(ranges: Mapping[str, Range]) -> str:
-    """Return what a search chooses, with the ranges."""
+    """Return the settings that a search varies, with their ranges."""
     range_texts = [
         f"{name} {'/'.join(map(str, r.values))}"
         if isinstance(r, OneOf)

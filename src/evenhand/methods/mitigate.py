@@ -1,4 +1,4 @@
-"""One door to the methods for trained models, on arrays."""
+"""Apply any method for trained models to arrays, with one function."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Adjusted:
     Attributes
     ----------
     method
-        The method, as it was named.
+        The name of the method.
     fit
         What the method has fitted (`Thresholds`, `Recalibrated`, `Multicalibrated`, `LastLayer`,
         `AttributeFree`, or what a method of your own returns).
     kind
-        What the method takes.
+        The method itself, with the kinds of its inputs.
     attributes
-        Names of the attributes that it was fitted on, which new rows need by these names; an array
-        without a name is ``"group"``, and fits any one attribute.
+        Names of the attributes that the method was fitted on; new rows need the same names. An
+        array without a name is called ``"group"``, and matches any single attribute.
     """
 
     method: str
@@ -74,7 +74,7 @@ class Adjusted:
         Raises
         ------
         EvenhandError
-            Groups or features are missing, or their number is another.
+            Groups or features are missing, or their length differs.
         """
         return self.fit.apply(features_or_scores, self._by(features_or_scores, groups, features))
 
@@ -86,10 +86,10 @@ class Adjusted:
         features: ArrayLike | None = None,
         threshold: float = 0.5,
     ) -> NDArray[np.bool_] | NDArray[np.intp]:
-        """Return the decision of each row: whether it is of class 1, or its class of several.
+        """Return whether each row is of class 1; with more than two classes, the class of each row.
 
-        Arguments are those of `scores`. A method without thresholds of its own cuts the scores
-        of two classes at ``threshold``.
+        Arguments are those of `scores`. For two classes, a method without thresholds of its own
+        decides class 1 at scores of ``threshold`` or more.
         """
         by = self._by(features_or_scores, groups, features)
         if (decide := getattr(self.fit, "decide", None)) is not None:
@@ -144,8 +144,8 @@ def mitigate(
     ----------
     features_or_scores
         Scores ``(n,)``: probabilities of class 1 (``thresholds``, ``recalibrate``,
-        ``multicalibrate``); or what the last layer takes, ``(n, D)`` (``dfr``). Of rows that
-        trained nothing and chose nothing.
+        ``multicalibrate``); or what the last layer takes, ``(n, D)`` (``dfr``). The rows must
+        not have been used to train the model or to choose it.
     y_true
         ``(n,)`` labels, 0 and 1; ``dfr`` also takes more classes.
     groups
@@ -161,7 +161,7 @@ def mitigate(
         ``(n, D)`` that ``thresholds`` with ``at_test="inferred"`` or ``"merged"`` infer groups
         from.
     seed
-        Of what is drawn.
+        Seed of the random draws.
     **settings
         The method's settings (``evenhand methods`` lists them).
 
@@ -173,7 +173,7 @@ def mitigate(
     Raises
     ------
     EvenhandError
-        The method or a setting is not known, lengths differ, a score is no probability (a logit,
+        The method or a setting is not known, lengths differ, a score is not a probability (a logit,
         NaN), a group lacks a class, or too many groups are unknown.
 
     Examples
@@ -192,8 +192,8 @@ def mitigate(
     name, kind, checked = post_hoc_from_text(method, **settings)
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise EvenhandError(f"seed={seed!r}: give a whole number from 0 up.")
-    named = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
-    refuse_other_order({**named, **group_columns(groups)})
+    arrays = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
+    refuse_other_order({**arrays, **group_columns(groups)})
     inputs = np.asarray(features_or_scores)
     _refuse_several_classes(name, kind, np.asarray(y_true))
     if inputs.ndim != (2 if kind.takes == "features" else 1):
@@ -206,7 +206,7 @@ def mitigate(
 
 
 def _refuse_several_classes(name: str, kind: PostHoc, labels: NDArray[Any]) -> None:
-    """Refuse more than two classes where a method takes the score of one."""
+    """Refuse more than two classes if a method takes scores of class 1."""
     classes = len(np.unique(labels)) if labels.dtype.kind in "iu" else 2
     if kind.takes == "scores" and classes > 2:
         raise EvenhandError(f"{name} is for two classes; there are {classes}. dfr takes several.")

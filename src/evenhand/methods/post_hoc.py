@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Need = Literal["yes", "inferred", "no"]
-"""Whether an adjusted model needs a row's attribute: yes, no, or no as it infers it."""
+"""Whether an adjusted model needs the attribute of a row; ``inferred``: it predicts it itself."""
 
 COMPUTED = ("patients", "features", "head", "seed")
 """Keywords of a fit that Evenhand computes; all others are settings of the method."""
@@ -28,7 +28,7 @@ class PostHocFit(Protocol):
         """Whether `apply` needs the groups."""
 
     def apply(self, inputs: ArrayLike, groups: Any, /) -> NDArray[np.float64]:
-        """Return new scores of scores ``(n,)`` or of features ``(n, D)``."""
+        """Return new scores from scores ``(n,)`` or features ``(n, D)``."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,11 @@ class PostHoc:
                 raise unknown_setting(name, setting, allowed)
 
     def computed(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of the computed values that the fit has a keyword for."""
-        takes = inspect.signature(self.fit).parameters
+        """Return the computed values for which `fit` has a keyword."""
+        parameters = inspect.signature(self.fit).parameters
         keywords = {
-            name for name, parameter in takes.items() if parameter.kind is parameter.KEYWORD_ONLY
+            name
+            for name, parameter in parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY
         }
         return {name: value for name, value in values.items() if name in keywords}

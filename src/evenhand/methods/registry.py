@@ -1,4 +1,4 @@
-"""The methods by name. A new one is a file in one of two folders, and nothing else."""
+"""Registry of mitigation methods. A new method is one file in one of two folders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Method:
     Attributes
     ----------
     name
-        What the command line calls it (``"group-dro"``).
+        Its name on the command line (``"group-dro"``).
     title
         One line.
     stage
@@ -66,17 +66,17 @@ OWN: Registry[Method] = Registry("method")
 def register_method(
     name: str, module: str | None = None, *, title: str = "", stage: Stage = "training"
 ) -> Callable[[M], M]:
-    """Register a method of your own: as a decorator, or one that a module defines as ``METHOD``.
+    """Register your own method: as a decorator, or by the module that defines it as ``METHOD``.
 
     Parameters
     ----------
     name
-        What the command line calls it.
+        Its name on the command line.
     module
-        The module that defines it, which is imported when it is used; None where the decorated
+        The module that defines the method; it is imported on first use. None if the decorated
         class or function is the method.
     title
-        One line; by default the first line of the docstring of what is decorated.
+        One line; by default the first line of the decorated object's docstring.
     stage
         ``"training"`` for a class of `evenhand.methods.base.TrainingMethod`, ``"afterwards"`` for
         a function of arrays.
@@ -112,7 +112,7 @@ def _add(method: Method) -> None:
 
 
 def methods(stage: Stage | None = None) -> dict[str, Method]:
-    """Return the methods by name, of one stage or of both; nothing heavy is imported.
+    """Return the methods of one stage, or of both, by name, without importing them.
 
     Examples
     --------
@@ -140,9 +140,9 @@ def training_method(name: str, **settings: Any) -> Any:
     Parameters
     ----------
     name
-        Its name (`methods`).
+        The method's name; `methods` lists all names.
     **settings
-        Its hyper-parameters, as in its class.
+        The method's hyper-parameters: keywords of its class.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def method_from_text(text: str, **more: Any) -> Any:
 
 
 def method_settings(text: str, computed: Iterable[str] = ()) -> tuple[str, dict[str, Any]]:
-    """Return the name of a training method and the settings that a text gives it, in their types.
+    """Return a training method's name and its settings, each converted to its type.
 
     Parameters
     ----------
@@ -240,9 +240,9 @@ def post_hoc_from_text(text: str, **more: Any) -> tuple[str, PostHoc, dict[str, 
     Parameters
     ----------
     text
-        ``NAME`` or ``NAME:SETTING=VALUE,…``; several values of a setting have ``/`` between them.
+        ``NAME`` or ``NAME:SETTING=VALUE,…``; ``/`` separates several values of a setting.
     **more
-        Settings that are not in the text, checked as those are.
+        Further settings; they are checked in the same way.
 
     Raises
     ------
@@ -260,8 +260,8 @@ def post_hoc_from_text(text: str, **more: Any) -> tuple[str, PostHoc, dict[str, 
     hints = get_type_hints(method.fit, include_extras=True)
     settings = _settings(text, listed, hints, dict.fromkeys(COMPUTED))
     method.check_settings(name, {**settings, **more})
-    if twice := sorted(settings.keys() & more.keys()):
-        raise EvenhandError(f"{', '.join(twice)} of {name} is given twice.")
+    if repeated := sorted(settings.keys() & more.keys()):
+        raise EvenhandError(f"{', '.join(repeated)} of {name} is given twice.")
     typed = {setting: _typed(text, setting, value, hints) for setting, value in more.items()}
     return name, method, {**settings, **typed}
 
@@ -269,7 +269,7 @@ def post_hoc_from_text(text: str, **more: Any) -> tuple[str, PostHoc, dict[str, 
 def _settings(
     text: str, listed: str, hints: Mapping[str, Any], computed: Iterable[str]
 ) -> dict[str, Any]:
-    """Return the settings in ``SETTING=VALUE,…``, each in its type."""
+    """Return the settings in ``SETTING=VALUE,…``, each converted to its type."""
     settings: dict[str, Any] = {}
     for item in filter(None, listed.split(",")):
         setting, _, value = item.partition("=")
@@ -282,14 +282,14 @@ def _settings(
 
 
 def _typed(text: str, setting: str, value: Any, hints: Mapping[str, Any]) -> Any:
-    """Return a setting's value in its type; one that the method lacks is refused later."""
+    """Return a value converted to its setting's type; the caller refuses unknown settings later."""
     if setting not in hints:
         return value
     hint = hints[setting]
-    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    listed = isinstance(value, str) and get_origin(bare) is Sequence
+    value_type = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    is_list = isinstance(value, str) and get_origin(value_type) is Sequence
     try:
-        return TypeAdapter(hint).validate_python(value.split("/") if listed else value)
+        return TypeAdapter(hint).validate_python(value.split("/") if is_list else value)
     except PydanticSchemaGenerationError:  # an array, such as the wrong rows of jtt
         return value
     except ValidationError as error:

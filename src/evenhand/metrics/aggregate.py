@@ -1,4 +1,4 @@
-"""Every number that is asked of the groups of one attribute."""
+"""Estimates for one attribute: each metric in each group, and across groups."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from evenhand.metrics.values import Values, values_of, versus_rest
 
 
 def check_across(names: Sequence[str]) -> None:
-    """Refuse a name that is no summary, contrast or fairness metric."""
+    """Refuse a name that is not a summary, contrast or fairness metric."""
     comparisons = {**SUMMARIES, **CONTRASTS, **FAIRNESS, DETECTABLE: detectable_gap}
     for name in names:
         pick("comparison across groups", name, comparisons)
@@ -40,7 +40,7 @@ def check_across(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class EstimateRequest:
-    """The numbers to compute for one attribute, with the values that they are made from.
+    """The numbers to compute for one attribute, and the values that they are computed from.
 
     Attributes
     ----------
@@ -49,10 +49,10 @@ class EstimateRequest:
     metrics, across
         The metrics to give for each group, and the comparisons to give across groups.
     by_class
-        The values of each class, for each fairness metric over classes, by its name.
+        For each fairness metric over classes, by name: the values of each class.
     overall
-        The values of all compared groups' samples together, for each fairness metric that needs
-        them, by its name.
+        For each fairness metric that needs them, by name: the values on the samples of all
+        compared groups together.
     """
 
     values: Values
@@ -86,24 +86,29 @@ class EstimateRequest:
 def request_numbers(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], stream: Stream
 ) -> EstimateRequest:
-    """Add to a stream all values that the numbers of one attribute are made from."""
-    named = [FAIRNESS[name] for name in across if name in FAIRNESS]
-    hidden = [name for fairness in named if fairness.over != "classes" for name in fairness.metrics]
-    values = values_of(parts, tuple(dict.fromkeys([*metrics, *hidden])), stream)
+    """Add all values that the numbers of one attribute need to a stream."""
+    fairness_metrics = [FAIRNESS[name] for name in across if name in FAIRNESS]
+    underlying = [
+        name
+        for fairness in fairness_metrics
+        if fairness.over != "classes"
+        for name in fairness.metrics
+    ]
+    values = values_of(parts, tuple(dict.fromkeys([*metrics, *underlying])), stream)
     classes = range(len(parts.together.classes))
     of_class = {
         which: versus_rest(parts, which)
         for which in classes
-        if any(fairness.over == "classes" for fairness in named)
+        if any(fairness.over == "classes" for fairness in fairness_metrics)
     }
     by_class = {
         fairness.name: [values_of(of_class[which], fairness.metrics, stream) for which in classes]
-        for fairness in named
+        for fairness in fairness_metrics
         if fairness.over == "classes"
     }
     overall = {
         fairness.name: values_of(all_compared(parts), fairness.metrics, stream, values.classes)
-        for fairness in named
+        for fairness in fairness_metrics
         if fairness.over == "overall" and parts.compared
     }
     return EstimateRequest(values, metrics, across, by_class, overall)
@@ -112,7 +117,7 @@ def request_numbers(
 def numbers_of(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], resamples: Resamples
 ) -> list[Number]:
-    """Return the numbers of one attribute, from one pass over the resamples for them alone."""
+    """Return the numbers of one attribute, in a separate pass over the resamples."""
     stream = Stream(resamples)
     request = request_numbers(parts, metrics, across, stream)
     stream.run()
@@ -129,7 +134,7 @@ def _across(values: Values, metric: str, name: str) -> Iterator[Number]:
 
 
 def _bare(values: Values, metric: str, numbers: Iterator[Number]) -> Iterator[Number]:
-    """Yield numbers, without an interval and with the reason where the metric has none."""
+    """Yield numbers; if the metric has no interval, they carry the reason and no interval."""
     reason = values.metrics[metric].no_interval
     for number in numbers:
         yield number if reason is None else replace(number, composition="point", no_interval=reason)
@@ -139,8 +144,8 @@ def _in_groups(values: Values, metric: str) -> Iterator[Number]:
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
     for level in values.parts.rows:
         family, reason = values.family_of(metric, [level]), values.why(metric, level)
-        about = {"reason": reason, "bounds": bounds, "family": (family,), "composition": "one"}
-        yield values.number(level, metric, None, family.values[0], **about)
+        fields = {"reason": reason, "bounds": bounds, "family": (family,), "composition": "one"}
+        yield values.number(level, metric, None, family.values[0], **fields)
 
 
 def _summary(values: Values, metric: str, name: str) -> Number:
@@ -163,7 +168,7 @@ def _summary(values: Values, metric: str, name: str) -> Number:
 
 
 def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
-    """Yield each group's contrast with the reference; it is computed once."""
+    """Yield each group's contrast with the reference; it is computed once and stored."""
     key = metric, name
     if key not in values.contrasts:
         values.contrasts[key] = tuple(_new_contrasts(values, metric, name))
@@ -178,18 +183,18 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         both = values.family_of(metric, [level, reference])
         with np.errstate(divide="ignore", invalid="ignore"):
             contrast = _finite(CONTRASTS[name](*both.values))
-        about = {
+        fields = {
             "reason": values.reason(metric, [level, reference]),
             "reference": reference,
             "family": (both,),
             "composition": "difference" if name == "difference" else "other",
             "bounds": (0.0, math.inf) if name.endswith("_deviation") else ANYWHERE,
         }
-        yield values.number(level, metric, name, contrast, **about)
+        yield values.number(level, metric, name, contrast, **fields)
 
 
 def _detectable(values: Values, metric: str) -> Iterator[Number]:
-    """Yield the difference found with 80 % power, from the bootstrap's error of the difference."""
+    """Yield the difference detectable with 80 % power, from its bootstrap standard error."""
     draws = slice(1, 1 + values.resamples.replicates)
     for number in _contrasts(values, metric, "difference"):
         defined = number.values[draws][~np.isnan(number.values[draws])]
@@ -209,7 +214,7 @@ def _detectable(values: Values, metric: str) -> Iterator[Number]:
 
 
 def _no_error(family: Family) -> str | None:
-    """Return why the bootstrap has no error of a difference, or None."""
+    """Return why a difference has no bootstrap standard error, or None."""
     fixed = [name for name, is_fixed in zip(family.names, family.fixed, strict=True) if is_fixed]
     return f"no error is known: {unchanging(fixed)}" if fixed else None
 
@@ -220,9 +225,13 @@ def _named(request: EstimateRequest, fairness: Fairness) -> Iterator[Number]:
         yield from _against_reference(values, fairness)
         return
     levels = values.parts.compared
-    every = request.by_class.get(fairness.name, [values])
-    reason = _first(v.reason(metric, levels) for v in every for metric in fairness.metrics)
-    families = [[v.family_of(metric, levels) for v in every] for metric in fairness.metrics]
+    values_by_class = request.by_class.get(fairness.name, [values])
+    reason = _first(
+        v.reason(metric, levels) for v in values_by_class for metric in fairness.metrics
+    )
+    families = [
+        [v.family_of(metric, levels) for v in values_by_class] for metric in fairness.metrics
+    ]
     if fairness.over == "overall" and not reason:
         together = [
             request.overall[fairness.name].family_of(metric, [EVERYBODY])
@@ -272,7 +281,7 @@ def _number(
 
 
 def _up_to_parity(fairness: Fairness) -> tuple[float, float]:
-    """Return the bounds of a fairness metric: nothing is better than parity."""
+    """Return the bounds of a fairness metric: no value is better than parity."""
     if fairness.direction == "lower":
         return fairness.ideal, math.inf
     return (-math.inf, fairness.ideal) if fairness.direction == "higher" else ANYWHERE

@@ -1,4 +1,4 @@
-"""What is said of one metric across groups: of all at once, or of each against a reference."""
+"""Aggregates over groups, and contrasts with a reference group."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from evenhand.metrics.registry import Floats, Metric
 
 Summary = Callable[[Floats, Metric], Floats]
-"""From values ``(groups, K)`` of a metric to ``(K,)``; an undefined group makes it NaN."""
+"""Function of a metric's values ``(groups, K)``; returns ``(K,)``, NaN if a group is undefined."""
 
 Contrast = Callable[[Floats, Floats], Floats]
-"""From the values ``(K,)`` of a group and of the reference to ``(K,)``."""
+"""Function of the values ``(K,)`` of a group and of the reference; returns ``(K,)``."""
 
 Extreme = Literal["lowest", "highest"]
 
@@ -56,7 +56,7 @@ def min_ratio(values: Floats, metric: Metric) -> Floats:
 def spread(values: Floats) -> Floats:
     """Return the largest minus the smallest of values ``(groups, …, K)``.
 
-    Which groups these are, the first of the K says: the data. See `distance`.
+    The first of the K values, from the data, decides which groups these are. See `distance`.
     """
     highest, lowest = _outermost(values)
     return highest - lowest
@@ -65,18 +65,18 @@ def spread(values: Floats) -> Floats:
 def least_ratio(values: Floats) -> Floats:
     """Return the lowest over the highest of values ``(groups, …, K)``; NaN where all are 0.
 
-    Which groups these are, the first of the K says: the data. See `distance`.
+    The first of the K values, from the data, decides which groups these are. See `distance`.
     """
     highest, lowest = _outermost(values)
     return lowest / highest
 
 
 def distance(signed: Floats) -> Floats:
-    """Return the size of differences ``(…, K)`` in the data, which is the first of the K.
+    """Return differences ``(…, K)``, negated if the first of the K, from the data, is negative.
 
-    A resample gives how far it lies on the side where the data lie, below 0 on the other. Its own
-    size would be of no use: where two groups are alike, no resample's difference is quite 0, so
-    that the percentiles of sizes never hold the truth, and may not hold the data's own size.
+    So a resample is negative if its difference has the opposite sign. Absolute values would not
+    work: if two groups are equal, hardly any resample has a difference of exactly 0. A percentile
+    interval of absolute values then excludes the true value 0, and may exclude the data's value.
     """
     return np.where(signed[..., :1] < 0, -signed, signed)
 
@@ -98,9 +98,9 @@ def ratio(group: Floats, reference: Floats) -> Floats:
 
 
 def ratio_deviation(group: Floats, reference: Floats) -> Floats:
-    """Return the distance of the ratio from 1, as the SSL fairness framework has it.
+    """Return the distance of the ratio from 1, as in the SSL fairness framework.
 
-    It is lopsided: twice as much is 1 away from parity, half as much is ½ away.
+    It is asymmetric: a ratio of 2 is 1 away from parity, a ratio of ½ is ½ away.
 
     Misleads where the value of the reference is near 0, and as it treats a half and the double as
     unequally far from 1.
@@ -109,7 +109,7 @@ def ratio_deviation(group: Floats, reference: Floats) -> Floats:
 
 
 def log_ratio_deviation(group: Floats, reference: Floats) -> Floats:
-    """Return the size of the log of the ratio: the same for twice as much and half as much.
+    """Return the absolute log of the ratio; it is the same for ratios of 2 and ½.
 
     Misleads where a value is near 0: a small difference then is a large ratio.
     """
@@ -117,9 +117,9 @@ def log_ratio_deviation(group: Floats, reference: Floats) -> Floats:
 
 
 def extreme(summary: str, metric: Metric) -> Extreme | None:
-    """Return whether the worst or best group of a metric is the one with the lowest value.
+    """Return whether the worst or best group of a metric has its lowest or highest value.
 
-    None where neither holds: nearest to an ideal, or no direction.
+    None for other summaries, and for metrics whose direction is "ideal" or "none".
     """
     if metric.direction not in ("higher", "lower") or summary not in ("worst", "best"):
         return None
@@ -145,7 +145,7 @@ def _badness(values: Floats, metric: Metric) -> Floats:
 def _outermost(values: Floats) -> tuple[Floats, Floats]:
     """Return the values ``(…, K)`` of the groups that are highest and lowest in the data.
 
-    Where all are equal there they are still two groups, the last and the first.
+    If all groups are equal in the data, these are the last and the first group.
     """
     data = values[..., :1]
     lowest = data.argmin(axis=0)
@@ -154,7 +154,7 @@ def _outermost(values: Floats) -> tuple[Floats, Floats]:
 
 
 def _at(values: Floats, group: NDArray[np.intp]) -> Floats:
-    """Return the values ``(…, K)`` of a group, ``(…, K)`` or ``(…, 1)``; NaN where any has none."""
+    """Return the values ``(…, K)`` of a group, ``(…, K)`` or ``(…, 1)``; NaN if any group is."""
     chosen: Floats = np.take_along_axis(values, group[None], axis=0)[0]
     return np.where(np.isnan(values).any(axis=0), np.nan, chosen)
 
@@ -165,7 +165,7 @@ SUMMARIES: dict[str, Summary] = {
     "gap": gap,
     "min_ratio": min_ratio,
 }
-"""Rows call them ``auc_worst``, ``auc_gap`` …, with group ``"*"``."""
+"""Their names in metric rows are ``auc_worst``, ``auc_gap`` …, with group ``"*"``."""
 
 CONTRASTS: dict[str, Contrast] = {
     "difference": difference,
@@ -173,7 +173,7 @@ CONTRASTS: dict[str, Contrast] = {
     "ratio_deviation": ratio_deviation,
     "log_ratio_deviation": log_ratio_deviation,
 }
-"""Rows call them ``auc_difference`` …, one for each group that is not the reference."""
+"""Names in metric rows: ``auc_difference`` …; a row for each group except the reference."""
 
 DETECTABLE = "detectable"
-"""Rows call it ``auc_detectable``: the difference from the reference that would be found."""
+"""In metric rows, ``auc_detectable``: the detectable difference from the reference."""

@@ -1,4 +1,4 @@
-"""The claims of a page: rows that a verdict rests on, and the differences behind each row."""
+"""Claims of a report: rows that a verdict rests on, and the differences behind each row."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
 from evenhand.metrics.spreads import compare_spreads
 
 CLAIM = 0.05
-"""A difference is claimed where its corrected p-value is at most this."""
+"""The largest corrected p-value at which a difference is claimed."""
 
 CHANCE = 0.5
 """The AUC of a model that ranks at random."""
 
 FIRST: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
-"""The place of a difference that is the only one."""
+"""The index of the difference in a claim about a single difference."""
 
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A row that may be claimed to differ from 0 (an AUC: from chance).
+    """A row that a report may claim to differ from 0 (for an AUC, from chance).
 
     Attributes
     ----------
     key
         What the row is about.
     contrasts, places
-        The k differences behind the row: those at these places.
+        A set of differences, and the indices ``(k,)`` of those behind the row.
     combine
-        Turns their corrected p-values ``(k,)`` into that of the row.
+        Function of their corrected p-values ``(k,)``; it returns the p-value of the row.
     """
 
     key: Key
@@ -67,9 +67,9 @@ class Claims:
     Parameters
     ----------
     numbers, rows
-        The numbers, and their rows by what they are about.
+        The numbers, and their metric rows by key.
     replicates
-        How many resamples of the patients there are.
+        The number of resamples of the patients.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Claims:
         self.replicates = replicates
 
     def of_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
-        """Yield an attribute's gaps in the headline metrics, and its differences in them."""
+        """Yield an attribute's gaps and its differences from the reference, in headline metrics."""
         for metric in self._headline_metrics(attribute, metrics):
             gap = Key(attribute, EVERYBODY, metric, "gap")
             if gap not in self.numbers or self.numbers[gap].reason:
@@ -97,13 +97,13 @@ class Claims:
         key = Key(EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
-                lone = contrast(auc, constant("chance", auc, CHANCE))
-                yield Claim(key, lone, FIRST, _smallest)
+                difference = contrast(auc, constant("chance", auc, CHANCE))
+                yield Claim(key, difference, FIRST, _smallest)
 
     def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
-        """Yield the differences of two models in some metrics.
+        """Yield the differences between two models in some metrics.
 
-        They are those for everybody, each group, and the worst groups.
+        For each metric: for everybody, for each group, and for the worst groups.
         """
         for metric in metrics:
             key = Key(EVERYBODY, EVERYBODY, metric)
@@ -116,7 +116,7 @@ class Claims:
                 yield from self._of_models(attribute, metric)
 
     def of_spreads(self, names: Sequence[str]) -> Iterator[Claim]:
-        """Yield the differences of two models in numbers that are differences across groups."""
+        """Yield the differences between two models in their spreads across groups."""
         for key, number in self.numbers.items():
             if number.metric not in names or number.reason or key in self.approximate:
                 continue
@@ -159,15 +159,15 @@ class Claims:
             yield Claim(worst, contrasts, every, partial(_worst, better=better))
 
     def _across(self, attribute: str, metric: str) -> Number | None:
-        """Return a number across the groups that has the values of all of them."""
+        """Return a number across groups that holds the values of every group, or None."""
         keys = (Key(attribute, EVERYBODY, metric, name) for name in ("worst", "gap", "best"))
         present = [self.numbers[key] for key in keys if key in self.numbers]
         return next(
-            (claim for claim in present if len(claim.family) == 2 and not claim.reason), None
+            (number for number in present if len(number.family) == 2 and not number.reason), None
         )
 
     def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
-        """Yield the signed differences from the reference that are rows."""
+        """Yield the claims about signed differences from the reference, for those that are rows."""
         place = {side.group: number for number, side in enumerate(pairs.sides)}
         for key, number in self.numbers.items():
             if (key.attribute, key.base, key.aggregate) != (attribute, metric, "difference"):
@@ -178,7 +178,7 @@ class Claims:
                 yield Claim(key, pairs, np.array([pair]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
-        """Return the headline's metric, the first in which groups vary, and those beside it."""
+        """Return the headline metric, the first in which groups differ, and those beside it."""
         judging = [name for name in metrics if has_better(name) and has_interval(name)]
         if not judging:
             return ()
@@ -200,13 +200,11 @@ class Claims:
         counts = [len(self.numbers[keys[name]].rows.members) for name in family.names]
         share = find_metric(metric).share
         every = sides(family, counts, self.replicates, share=share)
-        return [
-            claim for claim in every if claim.usable and keys[claim.group] not in self.approximate
-        ]
+        return [side for side in every if side.usable and keys[side.group] not in self.approximate]
 
 
 def _smallest(p: Floats) -> float:
-    """Return the p-value of "no difference at all": the smallest of the corrected ones."""
+    """Return the p-value of "no difference at all": the smallest corrected p-value."""
     return float(np.nanmin(p)) if not np.isnan(p).all() else np.nan
 
 
@@ -216,7 +214,7 @@ def _worst(p: Floats, better: Floats) -> float:
     Parameters
     ----------
     p
-        ``(G * G,)``, for each group under the first model less each group under the second.
+        ``(G * G,)``, for each group under the first model minus each group under the second.
     better
         ``(G, G)``, the sign of each difference: 1 where the first model's value is the better one.
 

@@ -34,8 +34,8 @@ def estimate(
     stream = Stream(resamples)
     values = [stream.add(rows, [np.arange(len(rows))], metrics, classes) for rows in groups]
     stream.run()
-    nothing = np.empty((0, len(metrics), resamples.count))
-    return np.concatenate(values) if values else nothing
+    empty = np.empty((0, len(metrics), resamples.count))
+    return np.concatenate(values) if values else empty
 
 
 def point(rows: Scored, metric: Metric, classes: Sequence[int]) -> float:
@@ -48,12 +48,12 @@ def point(rows: Scored, metric: Metric, classes: Sequence[int]) -> float:
 
 
 def common_classes(groups: Sequence[Scored]) -> tuple[int, ...]:
-    """Return the classes that every group has, and has others beside: the macro goes over them."""
+    """Return the classes for one-vs-rest means: each group has rows in and outside the class."""
     n_classes = len(groups[0].classes) if groups else 0
 
     def has(rows: Scored, which: int) -> bool:
-        of_class = int(np.count_nonzero(rows.labels == which))
-        return 0 < of_class < len(rows)
+        count = int(np.count_nonzero(rows.labels == which))
+        return 0 < count < len(rows)
 
     return tuple(c for c in range(n_classes) if all(has(rows, c) for rows in groups))
 
@@ -80,8 +80,8 @@ def why_undefined(rows: Scored, metric: Metric, classes: Sequence[int]) -> str |
 def patients_behind(rows: Scored, metric: Metric, classes: Sequence[int]) -> int:
     """Return the number of patients who have the rows that a metric requires.
 
-    The least of them where it requires several kinds or is a mean over classes; all patients where
-    it requires none.
+    It is the smallest of these numbers if the metric requires several kinds of rows or is a mean
+    over classes, and the number of all patients if it requires none.
     """
     if not rows.binary and metric.classes == "macro":
         of_class = (patients_behind(rows.versus_rest(which), metric, (1,)) for which in classes)

@@ -1,4 +1,4 @@
-"""The fairness metrics that have names of their own. A new one is one decorated function."""
+"""Fairness metrics with their own names. A new metric is one decorated function."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from evenhand.registry import Registry, blamed, caution_in
 F = TypeVar("F", bound=Callable[..., Any])
 
 Over = Literal["groups", "classes", "reference", "overall"]
-"""What a fairness metric gets of each metric that it is made of, K resamples last:
+"""The values of each underlying metric that a fairness metric takes, over K resamples:
 
-- ``"groups"``: ``(G, K)``, the groups;
-- ``"classes"``: ``(G, C, K)``, the groups, each class against the rest;
-- ``"reference"``: ``(2, K)``, one group and then the reference; there is a number for each group;
-- ``"overall"``: ``(G + 1, K)``, the groups, and last their samples together.
+- ``"groups"``: ``(G, K)``, one row for each group;
+- ``"classes"``: ``(G, C, K)``, each group, and each class against the rest;
+- ``"reference"``: ``(2, K)``, a group, then the reference; the metric has a value for each group;
+- ``"overall"``: ``(G + 1, K)``, each group, then the samples of all groups together.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Fairness:
-    """A number across groups that is made from one or more metrics.
+    """A number across groups that is computed from one or more metrics.
 
     Attributes
     ----------
     name, title
-        What rows call it; one line that says what it is.
+        Its name in metric rows, and a one-line description.
     direction, ideal
-        Which way is better, and its value at parity.
+        Which direction is better, and the value at parity.
     metrics
-        Names of the metrics that it is made from.
+        Names of the metrics that it is computed from.
     over
-        What of them it gets.
+        Which values of these metrics it takes.
     is_spread
-        Whether it is the largest difference of any two groups, in any of the metrics.
+        Whether it is the largest difference between two groups, in any of the metrics.
     source
         Where the definition comes from.
     value
-        From arrays as ``over`` says, one for each metric, to values ``(K,)``.
+        Function of one array for each metric, as in ``over``; it returns values ``(K,)``.
     caution
         When it misleads, or "".
     """
@@ -72,7 +72,7 @@ def register_fairness(
     over: Over = "groups",
     is_spread: bool = False,
 ) -> Callable[[F], F]:
-    """Register the decorated function as the fairness metric of its name.
+    """Register the decorated function as a fairness metric, under the function's name.
 
     The first line of its docstring is its title, and a paragraph that begins with "Misleads" says
     when it misleads.
@@ -219,8 +219,8 @@ def eopp1_mean(tpr: Floats) -> Floats:
 def eodd_fairprune_sum(tpr: Floats, fpr: Floats) -> Floats:
     """Largest difference of TPR + FPR, summed over classes; not equalized odds: errors cancel.
 
-    A group with a higher sensitivity and a lower false positive rate, by the same amount, counts
-    as no different from the others: |ΔTPR + ΔFPR| is 0 where both errors differ.
+    If a group's sensitivity is higher, and its false positive rate is lower by the same amount,
+    then |ΔTPR + ΔFPR| is 0, although both error rates differ.
 
     Misleads where both errors differ: a higher sensitivity and a lower false positive rate cancel.
     And a sum grows with the number of classes.

@@ -1,9 +1,9 @@
 """The unbiased Hilbert–Schmidt independence criterion of many layer pairs, row by row.
 
 A Gram matrix is centred first, as Székely & Rizzo (Ann. Stat. 2014) centre distances: the diagonal
-is 0 and every row sums to 0. The estimator of Song et al. (JMLR 2012), which Nguyen et al. (ICLR
-2021) take for CKA, is then an inner product of two matrices over n (n − 3), and what it is without
-any one row follows from the share that this row has in the product.
+is 0 and every row sums to 0. Nguyen et al. (ICLR 2021) use the estimator of Song et al. (JMLR
+2012) for CKA. With centred matrices, it is the inner product of the two matrices, divided by
+n (n − 3). The estimate without one row follows from that row's share of the inner product.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from evenhand.metrics.registry import Floats
 from evenhand.representation.layers import Layer, Rows
 
 FEWEST = 5
-"""Rows without which the estimator, less one row, is not defined."""
+"""Smallest number of rows: with one row left out, the estimator needs four."""
 
 _BLOCK = 128  # rows of a Gram matrix that are centred at a time, so that they stay in the cache
 
 
 class ProductForm(Protocol):
-    """A centred Gram matrix, as itself or as features."""
+    """A centred Gram matrix, stored as a matrix or as features."""
 
     def terms(self, other: Self) -> Floats:
         """Return each row's share ``(n,)`` of the inner product of two centred Gram matrices."""
@@ -52,7 +52,7 @@ class Factors:
 
     left: Floats  # (n, d + 2)
     right: Floats  # (n, d + 2)
-    diagonal: Floats  # (n,) what the product has on the diagonal, where the matrix has 0
+    diagonal: Floats  # (n,) the diagonal of the product; the matrix has 0 there
 
     def terms(self, other: Self) -> Floats:
         """Return the row sums of the entries' products, in O(n d²)."""
@@ -68,9 +68,9 @@ class Terms:
     Attributes
     ----------
     cross
-        ``(n, p, q)``: of a layer of the first model and a layer of the second.
+        ``(n, p, q)``: for each layer of the first model with each layer of the second.
     first, second
-        ``(n, p)`` and ``(n, q)``: of a layer and itself.
+        ``(n, p)`` and ``(n, q)``: for each layer with itself.
     """
 
     cross: Floats
@@ -79,14 +79,14 @@ class Terms:
 
 
 def row_terms(first: Sequence[Layer], second: Sequence[Layer], rows: Rows) -> Terms:
-    """Return each row's share of every inner product that CKA of some rows is made of.
+    """Return each row's share of every inner product that CKA is computed from.
 
-    Every layer's form is made once. The forms of the model with fewer layers are held while those
-    of the other pass by, one at a time.
+    The Gram matrix of each layer, or its features, is computed once. Those of the model with fewer
+    layers stay in memory; those of the other model are computed one at a time.
     """
     if len(first) > len(second):
-        turned = row_terms(second, first, rows)
-        return Terms(turned.cross.transpose(0, 2, 1), turned.second, turned.first)
+        swapped = row_terms(second, first, rows)
+        return Terms(swapped.cross.transpose(0, 2, 1), swapped.second, swapped.first)
     if _cheaper_as_factors(first, second, len(rows)):
         return _row_terms(_factors, first, second, rows)
     return _row_terms(centred_gram, first, second, rows)
@@ -95,16 +95,16 @@ def row_terms(first: Sequence[Layer], second: Sequence[Layer], rows: Rows) -> Te
 def _row_terms(
     form: Callable[[Layer, Rows], F], first: Sequence[Layer], second: Sequence[Layer], rows: Rows
 ) -> Terms:
-    held = [form(layer, rows) for layer in first]
+    forms = [form(layer, rows) for layer in first]
     cross = np.empty((len(rows), len(first), len(second)))
-    own = np.empty((len(rows), len(second)))
-    for place, layer in enumerate(second):
-        passing = form(layer, rows)
-        own[:, place] = passing.terms(passing)
-        for row, other in enumerate(held):
-            cross[:, row, place] = other.terms(passing)
-        del passing  # before the next is made
-    return Terms(cross, np.stack([layer.terms(layer) for layer in held], axis=1), own)
+    own_terms = np.empty((len(rows), len(second)))
+    for column, layer in enumerate(second):
+        current = form(layer, rows)
+        own_terms[:, column] = current.terms(current)
+        for row, other in enumerate(forms):
+            cross[:, row, column] = other.terms(current)
+        del current  # free the memory before the next layer
+    return Terms(cross, np.stack([layer.terms(layer) for layer in forms], axis=1), own_terms)
 
 
 def hsic(terms: Floats) -> Floats:
@@ -119,8 +119,9 @@ def hsic_without(terms: Floats) -> Floats:
 
     Notes
     -----
-    With rows that sum to 0, leaving row i out takes 2 rᵢ from the inner product of the matrices,
-    and makes the inner product of their row sums rᵢ; the sums of all entries stay 0.
+    Every row sums to 0, and rᵢ is the share of row i. Without row i, the inner product of the
+    matrices is smaller by 2 rᵢ, and the inner product of their row sums is rᵢ. The sum of all
+    entries of each matrix is still 0.
     """
     n = len(terms)
     left = terms.sum(axis=0) - 2 * terms * (1 + 1 / (n - 3))
@@ -154,16 +155,17 @@ def _factors(layer: Layer, chosen: Rows) -> Factors:
 
 
 def _shift(sums: Floats) -> Floats:
-    """Return what is taken from entry ij for i, and for j again, from the row sums ``(n,)``."""
+    """Return each row's shift from the row sums ``(n,)``; entry ij is reduced by shifts i and j."""
     n = len(sums)
     shift: Floats = (sums - sums.sum() / (2 * (n - 1))) / (n - 2)
     return shift
 
 
 def _cheaper_as_factors(first: Sequence[Layer], second: Sequence[Layer], n: int) -> bool:
-    """Whether the products of features cost less than n × n matrices; these are symmetric."""
+    """Return whether products of features cost less than those of symmetric n × n matrices."""
     if any(layer.bandwidth is not None for layer in (*first, *second)):
         return False
-    first_widths, two = ([layer.width for layer in layers] for layers in (first, second))
-    pairs = sum(first_widths) * sum(two) + sum(width**2 for width in (*first_widths, *two))
-    return 4 * pairs < n * sum((*first_widths, *two))
+    widths, other_widths = ([layer.width for layer in layers] for layers in (first, second))
+    every = (*widths, *other_widths)
+    pairs = sum(widths) * sum(other_widths) + sum(width**2 for width in every)
+    return 4 * pairs < n * sum(every)

@@ -1,4 +1,4 @@
-"""Studies: opening, continuing and summarising them."""
+"""Open, continue and summarise Optuna studies."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-HALVING = 2  # one in two trials goes on at each of the epochs floor, 2 floor, 4 floor …
+HALVING = 2  # half of the trials continue after each of the epochs floor, 2 · floor, 4 · floor …
 FLOOR = 0.25  # share of the epochs that every trial is trained for
 ADOPTED = "adopted"
-"""The attribute of a trial that another study trained: its number there."""
+"""User attribute of a trial that another study trained: its number in that study."""
 
 Direction = Literal["maximize", "minimize"]
 
 
 def identity_of(settings: Mapping[str, Any], fingerprint: str) -> str:
-    """Return a text of a run's settings and data: a study is continued only if it is the same."""
+    """Return a run's settings and data as text; only a study with the same text is continued."""
     return json.dumps([settings, fingerprint], sort_keys=True)
 
 
 def check_study(
     storage: BaseStorage, name: str, directions: Sequence[Direction], identity: str
 ) -> None:
-    """Refuse a name under which a storage holds another study; arguments as in `open_study`.
+    """Refuse a name that the storage uses for another study; arguments as in `open_study`.
 
     Raises
     ------
     EvenhandError
-        It was made with something else. One that a kill left empty, before its identity was
-        written, is nobody's.
+        The study has other settings, data or directions. An empty study without
+        attributes is accepted: its command was killed before it wrote the identity.
     """
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -77,7 +77,7 @@ def open_study(
     prune_until: int,
     prune_from: int = 1,
 ) -> Study:
-    """Open a study by name, or make it.
+    """Open the study of that name, or create it.
 
     Parameters
     ----------
@@ -90,15 +90,15 @@ def open_study(
     identity
         Its settings and data, from :func:`identity_of`.
     prune_until
-        The epochs of a whole training; with one objective, trials that fall behind are stopped
-        earlier. 0: no trial is stopped.
+        The epochs of a full training run; with one objective, trials that do worse than others
+        are stopped earlier. 0: no trial is stopped.
     prune_from
         The epochs that every trial is trained for, as :func:`stopping_floor` gives them.
 
     Raises
     ------
     EvenhandError
-        The storage holds a study of that name that was made with something else.
+        The storage holds a study of that name with other settings, data or directions.
     """
     check_study(storage, name, directions, identity)
     pruner: BasePruner = (
@@ -112,18 +112,18 @@ def open_study(
 
 
 def stopping_floor(epochs: int, warmup: float) -> int:
-    """Return the epochs before which no trial is stopped.
+    """Return the number of epochs that every trial is trained for.
 
-    They are a quarter of all epochs, and at least the warm-up and one whole epoch after it. A mask
-    that tunes little is fast at first: while the learning rate still rises, or has only just
-    reached its height, it is ahead of masks that end better.
+    It is a quarter of all epochs, and at least the warm-up and one full epoch after it. A mask with
+    few parameters learns fast at first: during and just after the warm-up, it scores better than
+    masks that are better at the end.
 
     Parameters
     ----------
     epochs
-        The epochs of a whole training.
+        The epochs of a full training run.
     warmup
-        Share of them on which the learning rate rises.
+        Share of these epochs in which the learning rate rises.
 
     Examples
     --------
@@ -134,41 +134,41 @@ def stopping_floor(epochs: int, warmup: float) -> int:
 
 
 def adopt(study: Study, trials: Sequence[FrozenTrial]) -> None:
-    """Begin a study with trials that another one trained, those of them that it lacks.
+    """Add the trials of another study that this study does not have yet.
 
-    Every trial bears the attribute ``adopted``, and the order is always the same, so that a study
-    that was killed on the way gets the rest.
+    Each of these trials has the attribute ``adopted``, and their order is always the same. So if a
+    kill interrupted the first call, a second call adds the missing trials.
     """
-    there = study.get_trials(deepcopy=False)
-    study.add_trials(trials[sum(ADOPTED in trial.user_attrs for trial in there) :])
+    present = study.get_trials(deepcopy=False)
+    study.add_trials(trials[sum(ADOPTED in trial.user_attrs for trial in present) :])
 
 
 def drop_study(storage: BaseStorage, name: str) -> None:
-    """Delete a study and its trials, where a storage has one of that name."""
+    """Delete a study and its trials, if the storage has a study of that name."""
     with suppress(KeyError):
         optuna.delete_study(study_name=name, storage=storage)
 
 
 class _Halving(SuccessiveHalvingPruner):
-    """Stops trials that fall behind; one that has been trained to its end has nothing to save."""
+    """Stops trials that do worse than others, but never a trial that has reached its last epoch."""
 
     def __init__(self, floor: int, epochs: int) -> None:
         super().__init__(min_resource=floor, reduction_factor=HALVING)
         self._epochs = epochs
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Say whether a trial is stopped after the epoch that it reported last."""
+        """Return whether to stop a trial after the last epoch that it reported."""
         return trial.last_step != self._epochs and super().prune(study, trial)
 
 
 def originals(study: Study) -> list[FrozenTrial]:
-    """Return the finished trials that trained something, and did not repeat an earlier one."""
+    """Return the finished trials that do not repeat an earlier trial."""
     done = study.get_trials(deepcopy=False, states=FINISHED)
     return [trial for trial in done if "repeats" not in trial.user_attrs]
 
 
 def label_of(study: Study) -> str:
-    """Return the name of a study without that of its run."""
+    """Return the name of a study without the name of its run."""
     return study.study_name.rpartition("/")[2]
 
 

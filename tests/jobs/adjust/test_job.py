@@ -197,7 +197,7 @@ def test_the_same_command_writes_the_same_bytes(path, tmp_path):
         (("--method", "thresholds", "--split", "val"), "--split val: methods are fitted on"),
         (("--method", "recalibrate", "--method-attribute", "race"), "no --method-attribute 'race'"),
         (("--method", "recalibrate", "--model", "full"), "--model full"),
-        ((), "--method is missing"),
+        ((), "--method is missing: thresholds, recalibrate, multicalibrate or dfr"),
     ],
 )
 def test_bad_settings_are_one_error_and_leave_nothing(path, tmp_path, words, text):

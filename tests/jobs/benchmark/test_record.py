@@ -8,7 +8,15 @@ import pytest
 
 from evenhand.jobs.benchmark.entries import Entry
 from evenhand.jobs.benchmark.plan import hash_of
-from evenhand.jobs.benchmark.record import DifferenceRecord, EntryRecord, NumberRecord, PlanRecord
+from evenhand.jobs.benchmark.record import (
+    BenchmarkRecord,
+    DifferenceRecord,
+    EntryRecord,
+    NumberRecord,
+    PlannedDifference,
+    PlanRecord,
+)
+from evenhand.jobs.benchmark.terminal import entries_text
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import Key
 
@@ -67,6 +75,20 @@ def test_the_mean_of_an_entry_is_over_attributes_and_leaves_groups_out():
 @pytest.mark.parametrize("numbers", [(), (number("sex", 0.6), number("age", None))])
 def test_the_mean_of_an_entry_is_undefined_where_a_number_is_missing(numbers):
     assert entry(*numbers).mean("auc_worst", ("sex", "age")) is None
+
+
+def test_the_terminal_shows_the_number_that_decides_of_each_entry_and_its_change():
+    change = PlannedDifference(**{**number("sex", 0.1).model_dump(), "recipe": "head"}, low=0.05)
+    head = entry(number("sex", 0.8), number("age", 0.9)).model_copy(
+        update={"differences": (change.model_copy(update={"high": 0.15}),)}
+    )
+    erm = entry(number("sex", 0.7)).model_copy(update={"name": "erm"})
+    record = BenchmarkRecord(plan=PLAN, hash="", entries=(erm, head))
+    _, first, second = entries_text(record).splitlines()
+    assert first.split() == ["erm", "auc_worst", "sex", "0.700"]
+    assert second.split() == [
+        *("head", "auc_worst", "sex", "0.800", "+0.100", "+0.050", "to", "+0.150")
+    ]
 
 
 def test_a_difference_keeps_every_field():

@@ -100,6 +100,11 @@ class NumberRecord(_Part):
         """The full name of the metric."""
         return full_name(self.base, self.aggregate)
 
+    def is_across(self, name: str, attributes: Collection[str]) -> bool:
+        """Whether it is that metric of everybody, or across the groups of one of the attributes."""
+        across = self.group == EVERYBODY and self.attribute in (EVERYBODY, *attributes)
+        return across and self.name == name
+
 
 class DifferenceRecord(NumberRecord):
     """A number of an entry less that of the reference; the fields are those of `Difference`."""
@@ -138,13 +143,7 @@ class EntryRecord(_Part):
 
         None where it is not there, or undefined for an attribute.
         """
-        values = [
-            number.value
-            for number in self.numbers
-            if number.group == EVERYBODY
-            and number.name == metric
-            and number.attribute in (EVERYBODY, *attributes)
-        ]
+        values = [number.value for number in self.numbers if number.is_across(metric, attributes)]
         defined = [value for value in values if value is not None]
         return sum(defined) / len(defined) if values and len(defined) == len(values) else None
 

@@ -1,4 +1,4 @@
-"""Recalibration by group: a slope and an intercept each, shrunk towards those of all rows.
+"""Recalibration by group: a slope and an intercept per group, shrunk towards the pooled fit.
 
 Misleads about the order of patients: within a group it stays as it was, and so does the AUC there.
 """
@@ -27,7 +27,7 @@ from evenhand.methods.post_hoc import Need, PostHoc
 Floats = NDArray[np.float64]
 
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
-"""Strengths that are tried, in units of the information of one row."""
+"""Strengths of the penalty to try; the unit is the information of one row."""
 FOLDS = 5
 
 
@@ -65,7 +65,7 @@ class Recalibrated:
     def apply(self, scores: ArrayLike, groups: ArrayLike) -> Floats:
         """Return recalibrated probabilities ``(n,)``.
 
-        The order inside a group stays where the slope of its line is above 0.
+        The order within a group does not change if the slope of its line is above 0.
         """
         names = names_of(groups)
         log_odds = logit(scores_of(scores, len(names)))
@@ -91,8 +91,8 @@ def recalibrate(
     labels, groups, patients
         ``(n,)`` each.
     ridges
-        Strengths to try, of the penalty on a group's distance from the line of all rows. The one
-        with the lowest log loss in cross-validation over patients is used.
+        Strengths to try for the penalty on the distance of a group's line from the line of all
+        rows. Cross-validation over patients selects the one with the lowest log loss.
     seed
         Seed of the folds of patients.
 
@@ -131,34 +131,36 @@ def _pooled(log_odds: Floats, rows: Rows) -> LogitLine:
 
 
 def _lines(log_odds: Floats, rows: Rows, ridge: float, pooled: LogitLine) -> dict[str, LogitLine]:
-    """Fit a line for each group, shrunk towards that of all rows."""
+    """Fit a line for each group, shrunk towards the pooled line."""
     features = np.column_stack([log_odds, np.ones(len(rows))])
     slope, intercept = pooled.slope, pooled.intercept
     lines = {}
     for level in rows.levels:
         member = rows.groups == level
         offset = slope * log_odds[member] + intercept
-        more, shift = fit_offset_logistic(features[member], rows.labels[member], offset, ridge)
-        lines[level] = LogitLine(float(slope + more), float(intercept + shift))
+        slope_change, intercept_change = fit_offset_logistic(
+            features[member], rows.labels[member], offset, ridge
+        )
+        lines[level] = LogitLine(float(slope + slope_change), float(intercept + intercept_change))
     return lines
 
 
 def _best_ridge(
     log_odds: Floats, rows: Rows, ridges: Sequence[float], rng: np.random.Generator
 ) -> float:
-    """Return the strength with the lowest log loss on patients that were left out."""
+    """Return the strength with the lowest log loss on patients that were left held_out."""
     fold_of = rng.permutation(rows.patients.max() + 1) % FOLDS
     fold = fold_of[rows.patients]
     losses = np.zeros(len(ridges))
     for number in range(FOLDS):
-        out = fold == number
-        rest = rows.take(~out)
-        if not out.any() or len(np.unique(rest.labels)) < 2:
+        held_out = fold == number
+        training = rows.take(~held_out)
+        if not held_out.any() or len(np.unique(training.labels)) < 2:
             continue
-        pooled = _pooled(log_odds[~out], rest)
+        pooled = _pooled(log_odds[~held_out], training)
         for place, ridge in enumerate(ridges):
-            lines = _lines(log_odds[~out], rest, ridge, pooled)
-            losses[place] += _log_loss(log_odds[out], rows.take(out), pooled, lines)
+            lines = _lines(log_odds[~held_out], training, ridge, pooled)
+            losses[place] += _log_loss(log_odds[held_out], rows.take(held_out), pooled, lines)
     return float(ridges[int(np.argmin(losses))])
 
 

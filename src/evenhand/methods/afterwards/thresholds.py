@@ -32,16 +32,16 @@ class GroupThreshold:
     Attributes
     ----------
     threshold
-        Class 1 is decided at this score and above.
+        Rows with this score or a higher score are decided as class 1.
     positives
         Positive patients (equal and minimum sensitivity) or positive rows (net benefit).
     achieved
-        Sensitivity on the rows that chose the threshold; net benefit for that aim.
+        Sensitivity (for the aim net benefit: net benefit) on the rows that it was chosen on.
     bound
         One-sided lower bound of the sensitivity among new patients, for minimum sensitivity.
     promised
-        Whether the bound reaches the aim; None for aims without a bound. Where it does not, the
-        threshold is the highest at which every positive patient of these rows is found.
+        Whether the bound reaches the aim; None for aims without a bound. If it does not, the
+        threshold is the highest at which every positive patient in these rows is found.
     needed
         Smallest number of positive patients with which the bound can reach the aim.
     """
@@ -84,10 +84,10 @@ class Thresholds:
         return scores_of(scores)
 
     def settled(self, scores: ArrayLike) -> Thresholds:
-        """Return thresholds half way down to the next lower of some scores.
+        """Return the thresholds, each moved half way down to the next lower score.
 
-        On these scores they decide as before, also when a score is computed elsewhere and differs
-        by rounding. Sensitivities are never lower, so a promise still holds.
+        The decisions on these scores do not change, even if another machine computes a score with
+        a different rounding error. No sensitivity falls, so every bound still holds.
         """
         rising = np.unique(np.asarray(scores, dtype=np.float64))
         groups = {
@@ -139,7 +139,7 @@ def choose_thresholds(
     value
         A sensitivity, or for ``net-benefit`` a probability; between 0 and 1.
     confidence
-        Joint over the groups (Bonferroni), for ``minimum-sensitivity``.
+        For ``minimum-sensitivity``: the joint confidence over the groups (Bonferroni).
 
     Raises
     ------
@@ -153,7 +153,7 @@ def choose_thresholds(
     patients as trials. It holds for the chosen threshold, too: the threshold is an order
     statistic of the patients' scores, and the sensitivity above the r-th smallest of n scores is
     distributed as Beta(n − r + 1, r) for continuous scores, and not lower with ties (Wilks, Ann.
-    Math. Stat. 1941). The rows must have chosen nothing else: neither weights nor epoch.
+    Math. Stat. 1941). The rows must not have been used to train the model or choose its epoch.
 
     Equal sensitivity follows Hardt, Price & Srebro (NeurIPS 2016), without randomised decisions.
 
@@ -185,7 +185,7 @@ def choose_thresholds(
 
 
 def halfway_down(threshold: float, rising: Floats) -> float:
-    """Return the middle between a threshold and the next lower of some values in rising order.
+    """Return the midpoint between a threshold and the next lower value of a rising array.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def halfway_down(threshold: float, rising: Floats) -> float:
     if below < 0:
         return threshold
     middle = float((rising[below] + threshold) / 2)
-    return middle if middle > rising[below] else threshold  # of neighbouring numbers
+    return middle if middle > rising[below] else threshold  # no float lies between the two
 
 
 def fit_thresholds(
@@ -213,7 +213,7 @@ def fit_thresholds(
     at_test: AtTest = "known",
     seed: int = 0,
 ) -> PostHocFit:
-    """Choose thresholds by `choose_thresholds`, or without the attribute when rows are decided.
+    """Choose thresholds by group, or thresholds that need no attribute when rows are decided.
 
     Parameters
     ----------
@@ -244,9 +244,9 @@ def fit_thresholds(
 
 
 def positives_needed(value: float, tail: float) -> int:
-    """Return the least number of positive patients with which a sensitivity can be promised.
+    """Return the smallest number of positive patients that can guarantee a sensitivity.
 
-    With n patients all found, the one-sided lower bound is tail^(1/n).
+    If all n patients are found, the one-sided lower bound is tail^(1/n).
 
     Examples
     --------
@@ -275,7 +275,7 @@ def patient_scores(score: Floats, rows: Rows) -> Floats:
 
 
 def promised_threshold(best: Floats, value: float, tail: float) -> GroupThreshold:
-    """Choose the highest order statistic whose lower bound of the sensitivity reaches a value."""
+    """Choose the highest patient score at which the sensitivity's lower bound reaches ``value``."""
     from scipy.stats import beta  # takes half a second to import
 
     count = len(best)
@@ -294,7 +294,7 @@ def promised_threshold(best: Floats, value: float, tail: float) -> GroupThreshol
 
 
 def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> GroupThreshold:
-    """Choose the score with the largest TP/n − FP/n · value/(1 − value), the highest of equals."""
+    """Choose the score with the largest TP/n − FP/n · value/(1 − value); in a tie, the highest."""
     order = np.argsort(-score, kind="stable")
     falling, positive = score[order], labels[order] == 1
     last = np.append(falling[1:] != falling[:-1], True)

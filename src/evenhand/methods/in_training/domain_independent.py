@@ -14,18 +14,18 @@ from evenhand.methods.base import TrainingMethod
 
 
 class DomainIndependent(TrainingMethod):
-    """Train a head of its own for each group, and score with the mean of their logits.
+    """Train one head for each group, and score with the mean of the heads' logits.
 
     The attribute is needed in training only. A row whose group is unknown trains the mean of the
     heads.
 
     Notes
     -----
-    Wang et al. (CVPR 2020, arXiv 1911.11834), who add the heads' logits; the mean gives the same
-    decisions and keeps the scale of a single head. In the loss, the outputs of a head are raised by
-    the logarithm of its group's share of each class, ``priors``, so that a head need not learn from
-    what features say about the group how frequent a class is in it: on rows of another group that
-    would not cancel. When rows are scored, the mean of these logarithms is added.
+    Wang et al. (CVPR 2020, arXiv 1911.11834) sum the heads' logits. The mean gives the same
+    decisions and keeps the scale of a single head. In the loss, ``priors`` are added to a head's
+    outputs: the logarithms of the shares of the classes in its group. Without them, a head would
+    use features of the group to learn how frequent each class is there, and this would distort its
+    scores for other groups. In scoring, the mean of these logarithms over the groups is added.
     """
 
     needs_attribute = True
@@ -38,13 +38,13 @@ class DomainIndependent(TrainingMethod):
         """Refuse groups that lack a label: their head could not learn it."""
         require_labels(rows, "domain-independent")
         cells = self.known_cells()
-        of_level = [rows.labels[rows.groups == level] for level in cells.levels]
-        counts = np.stack([np.bincount(own, minlength=cells.classes) for own in of_level])
+        by_level = [rows.labels[rows.groups == level] for level in cells.levels]
+        counts = np.stack([np.bincount(labels, minlength=cells.classes) for labels in by_level])
         priors = np.log(counts / counts.sum(axis=1, keepdims=True))
         self.priors = torch.from_numpy(priors - priors[:, :1]).float()
 
     def head_outputs(self, classes: int) -> int:
-        """Return C numbers for each group."""
+        """Return the number of outputs: C for each group."""
         return classes * len(self.known_cells().levels)
 
     def prior_shift(self) -> Tensor:
@@ -52,7 +52,7 @@ class DomainIndependent(TrainingMethod):
         return self.priors.mean(dim=0)
 
     def scored(self, outputs: Tensor) -> Tensor:
-        """Return the mean over heads ``(B, C)`` of ``(B, K·C)``, with the groups' mean priors."""
+        """Return logits ``(B, C)``: the mean over heads of ``(B, K·C)``, plus the mean priors."""
         cells = self.known_cells()
         heads = outputs.view(len(outputs), len(cells.levels), cells.classes)
         return heads.mean(dim=1) + self.prior_shift().to(outputs)

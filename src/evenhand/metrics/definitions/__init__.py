@@ -1,4 +1,4 @@
-"""The metrics about one group, each registered by its decorator; every module here is loaded."""
+"""Metrics of one group. Importing this package imports, and so registers, all of them."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -20,7 +20,7 @@ RATES = "Altman & Bland, BMJ 1994"
     source=RATES,
 )
 def accuracy(hits: Mean) -> Floats:
-    """Share of the samples that are decided as labelled.
+    """Share of the samples whose decision equals the label.
 
     Misleads where cases are rare: a model that flags nobody has a high accuracy.
     """
@@ -36,7 +36,7 @@ def accuracy(hits: Mean) -> Floats:
     source=RATES,
 )
 def error_rate(misses: Mean) -> Floats:
-    """Share of the samples that are decided otherwise than labelled.
+    """Share of the samples whose decision differs from the label.
 
     Misleads where cases are rare: a model that flags nobody has a low error rate.
     """
@@ -53,7 +53,7 @@ def error_rate(misses: Mean) -> Floats:
     source="Brodersen et al., ICPR 2010",
 )
 def balanced_accuracy(n: Cells) -> Floats:
-    """Mean of sensitivity and specificity; for more classes, of the classes' sensitivities.
+    """Mean of sensitivity and specificity; for more than two classes, mean class sensitivity.
 
     Misleads where errors are not equally serious: missing a share of the cases counts as much as
     flagging the same share of the others, however rare cases are.
@@ -80,9 +80,11 @@ def mcc(table: Confusion) -> Floats:
     by_label, by_decision = table.count.sum(axis=2), table.count.sum(axis=1)
     rows = by_label.sum(axis=1)
     hits = np.trace(table.count, axis1=1, axis2=2)
-    together = hits * rows - (by_label * by_decision).sum(axis=1)
-    label, decision = (rows**2 - (by**2).sum(axis=1) for by in (by_label, by_decision))
-    coefficient: Floats = together / np.sqrt(label * decision)
+    covariance = hits * rows - (by_label * by_decision).sum(axis=1)
+    label_variance, decision_variance = (
+        rows**2 - (totals**2).sum(axis=1) for totals in (by_label, by_decision)
+    )
+    coefficient: Floats = covariance / np.sqrt(label_variance * decision_variance)
     return coefficient
 
 
@@ -124,7 +126,7 @@ def false_positive_rate(n: Cells) -> Floats:
 
 @metric("higher", ideal=1.0, needs="decision", form=cells, requires=("flagged",), source=RATES)
 def ppv(n: Cells) -> Floats:
-    """Share of the flagged that are positive (precision).
+    """Share of the flagged samples that are positive (precision).
 
     Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
     lower where cases are rarer.
@@ -134,7 +136,7 @@ def ppv(n: Cells) -> Floats:
 
 @metric("higher", ideal=1.0, needs="decision", form=cells, requires=("unflagged",), source=RATES)
 def npv(n: Cells) -> Floats:
-    """Share of the not flagged that are negative.
+    """Share of the unflagged samples that are negative.
 
     Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
     higher where cases are rarer.
@@ -144,7 +146,7 @@ def npv(n: Cells) -> Floats:
 
 @metric("lower", ideal=0.0, needs="decision", form=cells, requires=("flagged",), source=RATES)
 def false_discovery_rate(n: Cells) -> Floats:
-    """Share of the flagged that are negative (false discovery rate).
+    """Share of the flagged samples that are negative (false discovery rate).
 
     Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
     higher where cases are rarer.
@@ -154,7 +156,7 @@ def false_discovery_rate(n: Cells) -> Floats:
 
 @metric("lower", ideal=0.0, needs="decision", form=cells, requires=("unflagged",), source=RATES)
 def false_omission_rate(n: Cells) -> Floats:
-    """Share of the not flagged that are positive (false omission rate, FOR).
+    """Share of the unflagged samples that are positive (false omission rate, FOR).
 
     Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
     lower where cases are rarer.
@@ -190,7 +192,7 @@ def f1(n: Cells) -> Floats:
 
 
 def _benefit(rows: Scored) -> Floats:
-    if rows.thresholds is None:  # more than two classes: such rows never get here
+    if rows.thresholds is None:  # the metric is registered for two classes only
         raise TypeError("net benefit needs thresholds")
     with np.errstate(divide="ignore", invalid="ignore"):
         odds = rows.thresholds / (1 - rows.thresholds)
@@ -208,7 +210,7 @@ def _benefit(rows: Scored) -> Floats:
     source="Vickers & Elkin, Med. Decis. Making 2006",
 )
 def net_benefit(gains: Mean) -> Floats:
-    """Net benefit: true positives less false positives at the odds of the threshold, per sample.
+    """Net benefit: true positives minus false positives × the threshold's odds, per sample.
 
     Misleads across groups whose prevalence differs: a group can gain at most its prevalence. And
     where the threshold is not the risk from which flagging is worth it.

@@ -14,7 +14,7 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 def _surprise(rows: Scored) -> Floats:
-    """Return −log of the probability given to the label, kept finite as scikit-learn does."""
+    """Return −log of the probability of the true class, clipped as in scikit-learn."""
     if rows.binary:
         probability = np.where(rows.labels == 1, rows.scores, 1 - rows.scores)
     else:
@@ -34,7 +34,7 @@ def _surprise(rows: Scored) -> Floats:
     source="Good, J. R. Stat. Soc. B 1952",
 )
 def log_loss(losses: Mean) -> Floats:
-    """Mean of −log of the probability given to the label, in nats.
+    """Mean of −log of the probability of the true class, in nats.
 
     Misleads across groups whose prevalence differs: without any skill it is lower where cases are
     rarer. A few confident errors can decide it.
@@ -45,8 +45,8 @@ def log_loss(losses: Mean) -> Floats:
 def _squares(rows: Scored) -> Floats:
     if rows.binary:
         return (rows.scores - rows.labels) ** 2
-    wanted = rows.labels[:, None] == np.arange(len(rows.classes))
-    squares: Floats = ((rows.scores - wanted) ** 2).sum(axis=1)
+    one_hot = rows.labels[:, None] == np.arange(len(rows.classes))
+    squares: Floats = ((rows.scores - one_hot) ** 2).sum(axis=1)
     return squares
 
 
@@ -92,7 +92,7 @@ def _by_label(rows: Scored) -> list[Floats]:
     source="Steyerberg et al., Epidemiology 2010 (scaled Brier score)",
 )
 def brier_skill(skill: Skill) -> Floats:
-    """Relative reduction of the Brier score against giving everybody the prevalence.
+    """Relative reduction of the Brier score, compared with predicting the prevalence for everybody.
 
     1 is perfect, 0 no better than the group's own prevalence, below 0 worse.
 
@@ -101,7 +101,7 @@ def brier_skill(skill: Skill) -> Floats:
     """
     count = skill.labels.sum(axis=1)
     reference = 1 - ((skill.labels / count[:, None]) ** 2).sum(axis=1)
-    if skill.labels.shape[1] == 2:  # squared errors of one probability, not of both
+    if skill.labels.shape[1] == 2:  # with two classes, brier counts the error of one probability
         reference = reference / 2
     relative: Floats = 1 - skill.total / count / reference
     return relative

@@ -1,0 +1,42 @@
+"""What a benchmark prints when it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from evenhand.jobs.benchmark.record import BenchmarkRecord, EntryRecord
+from evenhand.reporting.text.numbers import PLAIN, Scale
+
+CHANGE = Scale(signed=True)
+UNDEFINED = "undefined"
+
+
+def entries_text(record: BenchmarkRecord) -> str:
+    """Return a table of the number that decides: each entry's, and less that of the reference."""
+    name, reference = record.plan.primary_metric, record.plan.reference
+    lines = [("entry", "number", "attribute", "value", f"less {reference}", "interval")]
+    for entry in record.entries:
+        lines += _lines(entry, name, record.plan.primary_attributes)
+    return "\n".join(_aligned(lines))
+
+
+def _lines(
+    entry: EntryRecord, name: str, attributes: Sequence[str]
+) -> Iterator[tuple[str, str, str, str, str, str]]:
+    for number in entry.numbers:
+        if not number.is_across(name, attributes):
+            continue
+        value = UNDEFINED if number.value is None else PLAIN.text(number.value)
+        change, interval = "", ""
+        for difference in entry.differences:
+            if difference.is_across(name, (number.attribute,)) and difference.value is not None:
+                change = CHANGE.text(difference.value)
+                interval = CHANGE.interval(difference.low, difference.high)
+        yield entry.name, name, number.attribute, value, change, interval
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        yield "  ".join(cells).rstrip()
