@@ -1,7 +1,7 @@
-"""Samples that are there twice: the same numbers, or nearly the same picture.
+"""Duplicate samples: the same numbers, or nearly the same image or series.
 
-No two samples are compared but those that lie close together in one of several sorted orders, so
-that the work grows as the number of samples does, and not as its square.
+A sample is compared only with its neighbours in several sorted orders, so the work grows almost
+linearly with the number of samples, not with its square.
 """
 
 from __future__ import annotations
@@ -18,47 +18,48 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.progress import bar
 
 NEAR = 0.95
-"""Correlation from which two samples are near duplicates."""
+"""Least correlation of near duplicates."""
 
-SIDE = 16  # cells along either side of an image's sketch
-ORDERS = 32  # sorted orders; each finds a pair that another may miss
-BITS = 63  # signs that samples are sorted by
-REACH = 8  # neighbours in an order that a sample is compared with
-CLIP = 5.0  # standard deviations beyond which a value counts as no further
-SCALED_BY = 2000  # series, at most, that channels are standardised by
-WIDEST = 512  # numbers that a series is sketched by, at most
+SIDE = 16  # cells along each side of the grid that an image is reduced to
+ORDERS = 32  # number of sorted orders; each finds pairs that others may miss
+BITS = 63  # signs of random projections in the sort key of a sample
+REACH = 8  # neighbours in each order that a sample is compared with
+CLIP = 5.0  # standard deviations; values beyond are clipped
+SCALED_BY = 2000  # most series from which a channel's mean and deviation are estimated
+WIDEST = 512  # most numbers in the sketch of a series
 _CHUNK = 1024  # samples read at a time
 
 Floats = NDArray[np.float32]
 
 
 def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFrame:
-    """Return pairs of samples of different patients that are the same or nearly so.
+    """Return pairs of equal or nearly equal samples of different patients.
 
-    Images are compared by how grey levels change from cell to cell of a coarse grid, which a
-    change of size, compression or brightness leaves as it is; series by their standardised values
-    and by what was observed.
+    Images are compared by the differences of grey level between neighbouring cells of a coarse
+    grid; resizing, compression and brightness change these very little. Series are compared by
+    their standardised values and by which values were observed.
 
     Parameters
     ----------
     cohort
         A cohort whose samples have one shape.
     near
-        Correlation from which two samples count as nearly the same.
+        Least correlation of two samples that count as nearly equal.
     seed
-        Of the orders. What is exactly the same is always found; by reckoning, a pair at .95 is
-        missed about once in 1,000 times among thousands of samples, once in 50 among a million.
+        Seed of the sorted orders. Exact duplicates are always found. By calculation, a pair of
+        correlation 0.95 is missed about once in 1,000 times among thousands of samples, and once
+        in 50 times among a million.
 
     Returns
     -------
     pandas.DataFrame
         ``first`` and ``second`` (positions in the cohort), ``correlation`` and ``exact``; the
-        most alike first.
+        most similar pairs first.
     """
     sketches, digests = _sketches(cohort)
     patient = pd.factorize(cohort.table["patient_id"])[0]
-    alike = [_same(digests), *_alike(sketches, patient, near, np.random.default_rng(seed))]
-    pairs = np.unique(np.sort(np.concatenate(alike), axis=1), axis=0)
+    candidates = [_same(digests), *_alike(sketches, patient, near, np.random.default_rng(seed))]
+    pairs = np.unique(np.sort(np.concatenate(candidates), axis=1), axis=0)
     pairs = pairs[patient[pairs[:, 0]] != patient[pairs[:, 1]]]
     table = pd.DataFrame({"first": pairs[:, 0], "second": pairs[:, 1]})
     table["correlation"] = np.einsum("ij,ij->i", sketches[pairs[:, 0]], sketches[pairs[:, 1]])
@@ -68,11 +69,11 @@ def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFram
 
 
 def _sketches(cohort: Cohort) -> tuple[Floats, NDArray[np.void]]:
-    """Return a unit vector per sample ``(n, d)``, and a digest of its numbers ``(n,)``."""
+    """Return a sketch (unit vector) per sample ``(n, d)``, and a digest of its numbers ``(n,)``."""
     sketch = _series(cohort) if cohort.channels else _images
     ids = cohort.table["sample_id"]
     width = sketch(_read(cohort, ids[:1])).shape[1]
-    # Allocated once: they are all there is in memory of samples that may be millions.
+    # Allocated once: samples may be millions, and only their sketches stay in memory.
     sketches, digests = np.empty((len(ids), width), np.float32), []
     with bar("looking for duplicates", len(ids)) as advance:
         for start in range(0, len(ids), _CHUNK):
@@ -99,36 +100,36 @@ def _images(samples: NDArray[Any]) -> Floats:
 
 
 def _series(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
-    """Return the sketch of series ``(n, T, C)``: values in standard units, and what was observed.
+    """Return the function that sketches series ``(n, T, C)``: standardised values, observed or not.
 
-    Where that is many numbers they are projected at random, which keeps correlations.
+    A random projection reduces them to `WIDEST` numbers at most, and nearly keeps correlations.
     """
     rng = np.random.default_rng(0)
     ids = cohort.table["sample_id"]
-    some = _read(cohort, ids.iloc[np.sort(rng.permutation(len(ids))[:SCALED_BY])])
-    flat = some.reshape(-1, some.shape[2]).astype(np.float64)
-    seen = ~np.isnan(flat)
-    count = np.maximum(seen.sum(axis=0), 1)
-    mean = np.where(seen, flat, 0).sum(axis=0) / count
-    spread = np.sqrt(np.where(seen, (flat - mean) ** 2, 0).sum(axis=0) / count)
-    spread[spread == 0] = np.inf  # a constant channel tells nothing
-    width = 2 * some.shape[1] * some.shape[2]
+    subset = _read(cohort, ids.iloc[np.sort(rng.permutation(len(ids))[:SCALED_BY])])
+    flat = subset.reshape(-1, subset.shape[2]).astype(np.float64)
+    is_observed = ~np.isnan(flat)
+    count = np.maximum(is_observed.sum(axis=0), 1)
+    mean = np.where(is_observed, flat, 0).sum(axis=0) / count
+    deviation = np.sqrt(np.where(is_observed, (flat - mean) ** 2, 0).sum(axis=0) / count)
+    deviation[deviation == 0] = np.inf  # a constant channel carries no information
+    width = 2 * subset.shape[1] * subset.shape[2]
     project = rng.standard_normal((width, min(width, WIDEST)), np.float32)
 
     def sketch(samples: NDArray[Any]) -> Floats:
         observed = ~np.isnan(samples)
-        values = np.where(observed, (samples - mean) / spread, 0).clip(-CLIP, CLIP)
-        both = np.concatenate([values, observed - observed.mean()], axis=2, dtype=np.float32)
-        projected: Floats = both.reshape(len(samples), -1) @ project
+        values = np.where(observed, (samples - mean) / deviation, 0).clip(-CLIP, CLIP)
+        features = np.concatenate([values, observed - observed.mean()], axis=2, dtype=np.float32)
+        projected: Floats = features.reshape(len(samples), -1) @ project
         return projected
 
     return sketch
 
 
 def _unit(rows: Floats) -> Floats:
-    """Return rows less their mean, of length 1; a flat sample, which has no pattern, of length 0.
+    """Return rows minus their mean, scaled to length 1; a constant row becomes 0.
 
-    So it is near to none; two that are the same are found by their digests.
+    A constant sample is therefore near to no other; equal ones are found by their digests.
     """
     rows = rows - rows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -137,21 +138,21 @@ def _unit(rows: Floats) -> Floats:
 
 
 def _same(digests: NDArray[np.void]) -> NDArray[np.intp]:
-    """Return neighbours ``(m, 2)`` among samples of one digest: as many as link them all."""
+    """Return pairs ``(m, 2)`` that link all samples of the same digest in a chain."""
     order = np.argsort(digests, kind="stable")
-    again = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
-    return np.column_stack([order[again], order[again + 1]])
+    repeated = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
+    return np.column_stack([order[repeated], order[repeated + 1]])
 
 
 def _alike(
     sketches: Floats, patient: NDArray[np.intp], near: float, rng: np.random.Generator
 ) -> Iterator[NDArray[np.intp]]:
-    """Yield pairs ``(m, 2)`` that correlate by ``near`` and lie close together in some order.
+    """Yield pairs ``(m, 2)`` of neighbours in an order, with a correlation of at least ``near``.
 
-    Those of one patient are no duplicates, and are many where windows overlap.
+    Pairs of one patient are skipped: they are not duplicates, and overlapping windows make many.
 
-    An order is by the signs of random projections (Charikar, STOC 2002), taken about the mean
-    sample: without it most samples of one kind would have the same signs.
+    The sort key is the signs of random projections (Charikar, STOC 2002) of each sample minus the
+    mean sample; without the subtraction, most samples of one kind would have the same signs.
     """
     mean = sketches.mean(axis=0)
     for _ in range(ORDERS):

@@ -1,7 +1,7 @@
-"""Label conventions: named ways from what a source says to classes.
+"""Label conventions: named rules that turn the values of a data set into classes.
 
-Peers label the same data differently; each way has a name, which ``--label`` takes and a run
-records with its meaning.
+Published work labels the same data in different ways. Each convention has a name for ``--label``;
+a run records the name and its meaning.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ CHEST_FINDINGS = (
 )
 
 NO_REPORT = "no report"
-"""What a reader of chest X-rays writes for studies that have no labels."""
+"""Value that readers of chest X-rays write for studies without labels."""
 
 Classify = Callable[[pd.DataFrame, Path], tuple[pd.Series, tuple[str, ...]]]
-"""Table and its path in; the class name of each row (missing: left out) and the classes out."""
+"""Function from a table and its path to each row's class (missing: left out) and the classes."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Label:
     column
         The column that it reads.
     meaning
-        What counts as what, in words.
+        Text that says which values belong to which class.
     classify
-        The convention.
+        Function that applies the convention.
     split
-        The column of the split that is published with it; None where there is none of its own.
+        The column of the split that is published with the labels; None if there is none.
     """
 
     column: str
@@ -71,7 +71,7 @@ def by_value(
     Parameters
     ----------
     column
-        The column of values. Case does not matter, nor does "1.0" for "1".
+        The column of values. Case is ignored; "1.0" equals "1".
     classes
         The values of each class, in the order of classes; "" is a blank cell.
     left_out
@@ -119,10 +119,11 @@ def each_value(column: str) -> Label:
 def chest_labels() -> dict[str, Label]:
     """Make the labels of chest X-ray reports: columns of 1, 0, -1 (uncertain), blank (not named).
 
-    ``no-finding`` makes the healthy class 1, as peers do, and ``any-finding`` the others. For each
-    finding, ``NAME:zeros`` counts uncertain ones as absent, ``NAME:ones`` as present, and
-    ``NAME:ignore`` leaves them out (Irvin et al. 2019, arXiv 1901.07031). What the report does not
-    name is absent; an image without a report is left out.
+    Class 1 of ``no-finding`` is healthy, as in published work; class 1 of ``any-finding`` is not
+    healthy. For each finding, ``NAME:zeros`` counts uncertain values as absent, ``NAME:ones``
+    counts them as present, and ``NAME:ignore`` leaves them out (Irvin et al. 2019, arXiv
+    1901.07031). A finding that the report does not name is absent; an image without a report is
+    left out.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The files of a data set's published layout: what is there, and what is not."""
+"""Files of a data set's published layout: find them, and report absent ones."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     Raises
     ------
     EvenhandError
-        It is no folder, or lacks something; the message says what was looked for, what was found
-        instead, and where it may lie. Or what it has is a link that leads outside.
+        The path is not a folder; or an entry is missing (the message names it, the content of the
+        folder, and where the entry may lie); or an entry is a link that leads outside the folder.
     """
     if root.is_file():
         what = "an archive: unpack it, and give" if root.name.endswith(ARCHIVES) else "a file: give"
@@ -51,36 +51,36 @@ def check_layout(root: Path, data_set: DataSet) -> None:
 
 
 def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the data set") -> None:
-    """Raise for files and folders that links lead to, outside a root; ``where`` names them."""
+    """Refuse links that lead outside a root; the message begins with ``where``."""
     real = os.path.join(os.path.realpath(root), "")  # noqa: PTH118
-    each = dict.fromkeys(map(str, paths))  # one file may hold many samples
-    leading = [path for path in each if not os.path.realpath(path).startswith(real)]
-    if leading:
-        target = os.path.realpath(leading[0])
-        lead = "is a link that leads" if len(leading) == 1 else "are links that lead"
+    unique = dict.fromkeys(map(str, paths))  # without repeats: one file may hold many samples
+    outside = [path for path in unique if not os.path.realpath(path).startswith(real)]
+    if outside:
+        target = os.path.realpath(outside[0])
+        verb = "is a link that leads" if len(outside) == 1 else "are links that lead"
         raise EvenhandError(
-            f"{where}: {some(leading)} {lead} outside {root} (to {target}). Copy the files in, or "
+            f"{where}: {some(outside)} {verb} outside {root} (to {target}). Copy the files in, or "
             "give the folder that they lie in."
         )
 
 
 def missing(root: Path, data_set: DataSet) -> list[Entry]:
-    """Return what a folder lacks of the files and folders that a layout requires."""
+    """Return the required entries of a layout that a folder lacks."""
     return [entry for entry in data_set.layout if entry.required and not locate(root, entry)]
 
 
 def locate(root: Path, entry: Entry) -> Path | None:
-    """Return the first of the files or folders of that name, archives aside."""
+    """Return the first file or folder that matches an entry; ignore archives."""
     return next(places(root, entry), None)
 
 
 def find_entry(root: Path, entry: Entry) -> Path:
-    """Return the one file or folder that a layout requires, once the layout has been checked.
+    """Return the only file or folder of a required entry; call `check_layout` before.
 
     Raises
     ------
     EvenhandError
-        There is none any more, or there are several (see `find_optional`).
+        The entry no longer exists, or there are several (see `find_optional`).
     """
     path = find_optional(root, entry)
     if path is None:
@@ -113,19 +113,18 @@ def files_by_name(
     suffixes: tuple[str, ...],
     key: Callable[[str], str] = str,
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """Return the path of the file of each name, below some folders, and the files of no name.
+    """Return the path of each name's file below some folders, and files without a name.
 
     Parameters
     ----------
     names
-        File names, with or without suffix; a name of which there is no file gets a path that is
-        not there.
+        File names, with or without suffix. A name without a file gets a path that does not exist.
     root, folders
         The data set, and the pattern of the folders in it that hold the files.
     suffixes
-        How the names of such files end, in lower case; other files do not matter.
+        Endings of the file names, in lower case; files with other endings are ignored.
     key
-        From a file's name without that ending to the name that it goes by.
+        Function from a file's name without its ending to its name in ``names``.
 
     Raises
     ------
@@ -150,7 +149,7 @@ def files_by_name(
 def folders_by_name(
     names: pd.Series, root: Path, folders: str
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """Return the folder of each name, out of those that match a pattern, and those of no name."""
+    """Return each name's folder among the matches of a pattern, and folders without a name."""
     places = (path for path in sorted(root.glob(folders)) if path.is_dir())
     paths = {clean(path.name): str(path) for path in places}
     plain = names.map(lambda name: clean(str(name)))
@@ -159,7 +158,7 @@ def folders_by_name(
 
 
 def walk(folder: Path, root: Path) -> Iterator[str]:
-    """Yield every file below a folder, in order; as text, since 400,000 paths take their time."""
+    """Yield every file below a folder, in order, as text: 400,000 `Path` objects are slow."""
     for place, folders, files in os.walk(folder):
         folders.sort()
         for name in folders:
@@ -171,18 +170,18 @@ def walk(folder: Path, root: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Files (or folders of slices) of which each was looked at once.
+    """Status of files or folders of slices, read once from the disk.
 
     Parameters
     ----------
     files
         Paths as they are on the disk, indexed by the row of the table that names them.
     size
-        How many bytes each has; -1 where there is none.
+        Size in bytes; -1 if the file is absent.
     changed
-        When each was changed, in nanoseconds.
+        Time of the last change, in nanoseconds.
     root
-        The folder of the data set, None where files may lie anywhere.
+        Folder of the data set; None if files may lie anywhere.
     folder
         Which of them are folders, ``(n,)``.
     """
@@ -195,17 +194,17 @@ class Seen:
 
     @property
     def there(self) -> NDArray[np.bool_]:
-        """Which files there are, ``(n,)``."""
+        """Which files exist, ``(n,)``."""
         return self.size >= 0
 
     def stamps(self) -> Iterator[Stamp]:
-        """Yield what tells each file that is there from its later self."""
+        """Yield path, size and time of change of each existing file, to detect later changes."""
         there = self.there
         times = (self.size[there].tolist(), self.changed[there].tolist())
         return zip(self.files.to_numpy(object)[there], *times, strict=True)
 
     def absent(self, table: Path, *, skip: bool) -> tuple[str, ...]:
-        """Say which files are absent, for the record.
+        """Return a sentence for each absent file, for the record.
 
         Parameters
         ----------
@@ -230,7 +229,7 @@ class Seen:
 
 
 def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
-    """Look at each file once, which is what opening 400,000 of them costs.
+    """Read the status of each file only once: 400,000 files take long.
 
     Parameters
     ----------
@@ -239,14 +238,14 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     table
         The table.
     root
-        The folder that no link, of a file or of a folder on the way to it, may lead out of; None
-        where files may lie anywhere.
+        The folder that links may not leave, links to files and links to folders above them; None
+        if files may lie anywhere.
 
     Raises
     ------
     EvenhandError
-        Such a link does, or what a path leads to is neither a file nor a folder; the message names
-        the first few, and the rows that name them.
+        A link leaves ``root``, or a path leads to neither a file nor a folder. The message names
+        the first such paths and their rows.
     """
     files = files.copy()
     size, changed = np.full(len(files), -1, np.int64), np.zeros(len(files), np.int64)
@@ -286,11 +285,11 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
 
 
 _NamesIn = Callable[[str], Mapping[str, str]]
-"""The names in a folder as they are on the disk, by what `clean` makes of them."""
+"""Function from a folder to its names on the disk, by cleaned name (see `clean`)."""
 
 
 def _status(path: str, names_in: _NamesIn) -> tuple[str, os.stat_result | None, bool]:
-    """Return a path as it is on the disk, what lies there, and whether a link leads there."""
+    """Return a path as it is on the disk, its status (None: absent), and whether it is a link."""
     try:
         try:
             status = os.lstat(path)
@@ -304,10 +303,10 @@ def _status(path: str, names_in: _NamesIn) -> tuple[str, os.stat_result | None, 
 
 
 def _as_on_disk(path: str, names_in: _NamesIn) -> str | None:
-    """Return the path of a file that a table spells in another way; None if there is none.
+    """Return the path on the disk of a file that a table spells differently; None if there is none.
 
-    Folders may be divided by backslashes, and names differ in what `clean` makes one: the Unicode
-    form, blanks and invisible characters. Where several names do, none is meant.
+    The table may use backslashes between folders, and other Unicode forms, blanks or invisible
+    characters in names (see `clean`). If several files match, the result is None.
     """
     path = str(path).replace("\\", "/") if os.sep == "/" else str(path)
     if "\0" in path:
@@ -323,7 +322,7 @@ def _as_on_disk(path: str, names_in: _NamesIn) -> str | None:
 
 
 def _names_in(folder: str) -> dict[str, str]:
-    """Return the names in a folder as they are on the disk, by what `clean` makes of them."""
+    """Return the names in a folder on the disk, by cleaned name; omit names that clean alike."""
     by_name: dict[str, list[str]] = {}
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
@@ -332,13 +331,13 @@ def _names_in(folder: str) -> dict[str, str]:
 
 
 def files_below(folders: pd.Series) -> pd.Series:
-    """Return the files in folders of slices; what is no folder, or empty, as it is."""
+    """Return the files in folders of slices; keep other paths and empty folders unchanged."""
     files = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
     return folders.map(files).explode()
 
 
 def unpack_hint(root: Path | None) -> str:
-    """Say which archives in a folder are still to be unpacked, a sentence or nothing."""
+    """Return a sentence that names the archives still to be unpacked, or an empty text."""
     if root is None or not root.is_dir():
         return ""
     packed = [
@@ -353,7 +352,7 @@ def unpack_hint(root: Path | None) -> str:
 
 
 def places(root: Path, entry: Entry) -> Iterator[Path]:
-    """Yield every file or folder of that name, in order, archives aside."""
+    """Yield every file or folder that matches an entry, in order; ignore archives."""
     for name in entry.names:
         yield from sorted(path for path in root.glob(name) if not _is_archive(path))
 
@@ -363,14 +362,14 @@ def _of_no_name(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:
 
 
 def _without(name: str, suffixes: tuple[str, ...], there: Mapping[str, str]) -> str:
-    """Return a name without the suffix that some tables write, where files go by it so."""
+    """Return a name without its suffix if only the name without suffix has a file."""
     ending = next((end for end in suffixes if name.lower().endswith(end)), "")
     bare = name[: len(name) - len(ending)]
     return bare if name not in there and bare in there else name
 
 
 def _absent(root: Path, folders: str, name: str) -> str:
-    """Return a path that shows where a file that is not there would lie."""
+    """Return the path where an absent file is expected."""
     place = "…" if "*" in folders else folders
     return f"{root}{os.sep}{place}{os.sep}{name}"
 
@@ -385,7 +384,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def _hint(root: Path, data_set: DataSet, absent: Sequence[Entry]) -> str:
-    """Say where what is missing may lie: in an archive, or one folder further down or up."""
+    """Return a hint where missing entries may lie: in an archive, a subfolder or the parent."""
     if packed := unpack_hint(root):
         return packed
     near = [*sorted(path for path in root.iterdir() if path.is_dir()), root.absolute().parent]

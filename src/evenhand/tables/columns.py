@@ -1,4 +1,4 @@
-"""How a predictions table that was made elsewhere is read: its columns, scores and attributes."""
+"""Reading predictions tables of other programs: columns, scores and attributes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evenhand.tables.values import ValueRules
 class Columns:
     """How to read a table that Evenhand has not written.
 
-    Of its own tables nothing is renamed, and no score is a logit.
+    In Evenhand's own tables, no column is renamed, and scores are probabilities.
 
     Attributes
     ----------
@@ -34,15 +34,15 @@ class Columns:
     bins
         Bins of numeric attributes (see `evenhand.tables.bins.parse_bins`).
     renamed
-        The column in the file of each column of the contract: ``{"label": "y_true"}``.
+        The file's column for each of Evenhand's names: ``{"label": "y_true"}``.
     logits
         Whether the scores are logits, which are then turned into probabilities.
     values
         Rules for the values of attributes and of the label.
     positive
-        The positive one of two classes, if their names do not tell.
+        The positive class of two, if the names of the classes do not show it.
     pair
-        The column in the file in which twins share a value; by default ``pair_id``, if it is there.
+        The file's column in which twins have the same value; by default ``pair_id``, if it exists.
     """
 
     attributes: tuple[str, ...] = ()
@@ -55,10 +55,10 @@ class Columns:
 
 
 PAIR = "pair_id"
-"""The column of predictions that twins share a value of, "" where a sample has no twin."""
+"""Column of predictions: the same value for twins, and "" for a sample without a twin."""
 
 CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
-"""What columns are called, beside ``score_0`` … of several classes and ``attr_NAME``."""
+"""Names of the columns; several classes have ``score_0`` …, attributes have ``attr_NAME``."""
 
 
 def score_columns(n_classes: int) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def score_columns(n_classes: int) -> tuple[str, ...]:
 
 
 def class_numbers(n_classes: int) -> tuple[str, ...]:
-    """Return what classes are called where nobody has named them."""
+    """Return the default names of classes: the numbers from 0."""
     return tuple(map(str, range(n_classes)))
 
 
@@ -81,14 +81,14 @@ def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str)
     texts
         As the user wrote them.
     resolve
-        From a name as the user wrote it to the name to use; refuses a name that is not allowed.
+        Function from the user's name to the name to use; it refuses names that are not allowed.
     example
         A valid text, for the message.
 
     Raises
     ------
     EvenhandError
-        A text is not written so, or one name is given two columns.
+        A text does not have this form, or one name has two columns.
     """
     columns: dict[str, str] = {}
     for text in texts:
@@ -106,7 +106,7 @@ def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str)
 
 
 def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) -> pd.DataFrame:
-    """Return a table with more columns, under names of the contract (see `Columns.renamed`).
+    """Return a table with copies of columns under Evenhand's names (see `Columns.renamed`).
 
     Raises
     ------
@@ -120,7 +120,7 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
 
 
 def twins_of(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
-    """Return the column `PAIR` of a table, or no column where it does not know of twins.
+    """Return the column `PAIR` of a table, or no column if the table has no twins.
 
     Raises
     ------
@@ -157,8 +157,8 @@ def checked_columns(
     Raises
     ------
     EvenhandError
-        A column is absent, a cell is blank or not a number, an id identifies nobody, logits are
-        probabilities, or it is not known which of two classes is the positive one.
+        A column is absent, a cell is blank or not a number, an id identifies nobody, the scores
+        called logits are probabilities, or the positive class is unknown.
     """
     scores = _scores_in(raw)
     needed = ("sample_id", "patient_id", "label", *scores)
@@ -185,10 +185,10 @@ def checked_columns(
 
 
 def _scores_in(raw: pd.DataFrame) -> list[str]:
-    """Return the columns that scores are in, or should be.
+    """Return the names of the score columns, whether they exist or are still required.
 
-    ``score`` says that there are two classes, whatever else is there. A lone ``score_N`` does not
-    say what it is the score of: it has to be named.
+    A column ``score`` means two classes, whatever other columns there are. A single ``score_N``
+    is ambiguous: the user must map it to a name.
     """
     count = sum(re.fullmatch(r"score_\d+", name) is not None for name in map(str, raw))
     if "score" in raw or count < 2:
@@ -211,8 +211,8 @@ def _labels(
         refuse_spellings("label", text, path)
     values = [str(value) for value in text.dropna().unique()]
     coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
-    broken = bool((numbers % 1 > 0).any())
-    if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or broken:
+    fractional = bool((numbers % 1 > 0).any())
+    if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or fractional:
         return _whole(text, path), class_numbers(n_classes)
     refuse_rows(text.isna(), path, "the label is missing.")
     refuse_spellings("label", text, path)
@@ -259,8 +259,8 @@ def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
 
 def _refuse_probabilities(values: NDArray[np.float64], path: Path) -> None:
     """Refuse logits that look like probabilities: 0 … 1, and with sum 1 for several classes."""
-    within = bool(np.all((values >= 0) & (values <= 1)))
-    if within and (values.shape[1] == 1 or np.allclose(values.sum(axis=1), 1, atol=1e-3)):
+    in_unit_range = bool(np.all((values >= 0) & (values <= 1)))
+    if in_unit_range and (values.shape[1] == 1 or np.allclose(values.sum(axis=1), 1, atol=1e-3)):
         raise EvenhandError(
             f"--logits: the scores of {path} are probabilities, all of them from "
             f"{values.min():g} to {values.max():g}. Leave --logits out."
@@ -271,8 +271,8 @@ def _probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     if logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         return _probabilities(logits)[:, 1:]
-    power = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float64] = power / power.sum(axis=1, keepdims=True)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities
 
 
@@ -283,11 +283,11 @@ class Attributes:
     Attributes
     ----------
     table
-        A column ``attr_<name>`` of levels for each.
+        A column ``attr_<name>`` of levels for each attribute.
     levels
-        The levels of each, in order.
+        The levels of each attribute, in order.
     notes
-        Sentences on values that are implausible.
+        Sentences about implausible values.
     """
 
     table: pd.DataFrame
@@ -308,14 +308,14 @@ def attributes_of(
     Raises
     ------
     EvenhandError
-        An attribute has no column, or is a number without bins, has bins and is no number, or is
+        An attribute has no column, is numeric without bins, has bins and is not numeric, or is
         refused by `evenhand.tables.own_attributes.own_attribute`.
     """
-    marked = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
-    named = [part for attribute in columns.attributes for part in parts_of(attribute)]
+    prefixed = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
+    requested = [part for attribute in columns.attributes for part in parts_of(attribute)]
     table, levels = {}, {}
     notes: list[str] = []
-    for name in dict.fromkeys([*marked, *named]):
+    for name in dict.fromkeys([*prefixed, *requested]):
         column = _column_of(name, raw, path)
         bins = columns.bins.get(name)
         rule = bins.attribute(name, column) if bins else None

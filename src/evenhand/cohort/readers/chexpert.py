@@ -49,11 +49,14 @@ CHEXPERT = DataSet(
 
 @published("chexpert", CHEXPERT)
 def find_chexpert(root: Path) -> Samples:
-    """Find the X-rays of ``train.csv``, whose labels come from reports; race where it is given."""
+    """Find the X-rays of ``train.csv``; add race if the demographic table exists.
+
+    Software derived the labels from reports.
+    """
     path, demographics = find_entry(root, TABLE), root / DEMOGRAPHICS
     table = read_table(path)
     require_columns(table, path, ("Path",))
-    # The column begins with the name that the folder had when it was packed, or with none.
+    # Paths begin with the original name of the data set's folder, or with no such name.
     path_text = table["Path"].str.replace("\\", "/", regex=False)
     parts = path_text.str.extract(r"(?:^|/)(train|valid|test)/(patient\d+/.+)$|^(patient\d+/.+)$")
     table["image"] = parts[0].fillna("train") + "/" + parts[1].fillna(parts[2])
@@ -69,7 +72,7 @@ def find_chexpert(root: Path) -> Samples:
 
 
 def _files(table: pd.DataFrame, root: Path) -> pd.Series:
-    """Return the path of each image: as the table has it, or in the batch that has its patient."""
+    """Return the path of each image: as in the table, or in the batch folder of its patient."""
     if (root / "train").is_dir():
         return f"{root}/" + table["image"]
     folders, _ = folders_by_name(table["PATIENT"], root, f"{BATCHES}/*")

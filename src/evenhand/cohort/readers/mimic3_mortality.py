@@ -20,7 +20,7 @@ from evenhand.tables.bins import binned
 from evenhand.tables.reading import look_up, plain, read_table, stacked
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
-OLDEST = 90  # years; who is older than 89 was born 300 years ago in MIMIC-III
+OLDEST = 90  # years; MIMIC-III dates the births of patients over 89 to 300 years ago
 SOCIAL = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY")
 COLUMNS = (*SOCIAL, "GENDER", "AGE")
 DEMOGRAPHICS = Entry(
@@ -74,13 +74,13 @@ MIMIC3_MORTALITY = DataSet(
 
 @published("mimic3_mortality", MIMIC3_MORTALITY)
 def find_mimic3_mortality(root: Path) -> Samples:
-    """Find the stays; the benchmark's splits are kept where its three lists are there."""
+    """Find the stays; use the benchmark's splits if all three of its lists exist."""
     lists = {part: root / part / "listfile.csv" for part in ("train", "test")}
     table = stacked(
         {f"{part}/{path.name}": _stays(path, root / part) for part, path in lists.items()}
     )
-    stays = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
-    unlisted = tuple(sorted(set(stays) - set(table["file"])))
+    files = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
+    unlisted = tuple(sorted(set(files) - set(table["file"])))
     table, people = _with_people(table, root)
     table, splits, notes = _with_split(table, root)
     return Samples(
@@ -106,9 +106,9 @@ def _stays(path: Path, folder: Path) -> pd.DataFrame:
 
 
 def _with_people(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Return the stays with what is known of their subjects, and the tables that say it.
+    """Return the stays with their subjects' demographics, and the paths of the tables read.
 
-    Where that is MIMIC-III's own tables, it is as at the first admission.
+    MIMIC-III's own tables give the demographics at the first admission.
     """
     path = find_optional(root, DEMOGRAPHICS)
     if path is not None:
@@ -131,7 +131,7 @@ def _with_people(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Pa
 
 
 def _age(born: pd.Series, admitted: pd.Series) -> pd.Series:
-    """Return years from birth to admission, out of the text: there may be 300, too many for pandas.
+    """Return years from birth to admission, from text: pandas may not represent 300 years.
 
     Examples
     --------
@@ -139,20 +139,22 @@ def _age(born: pd.Series, admitted: pd.Series) -> pd.Series:
     >>> _age(born, pd.Series(["2140-03-12 23:59:00"] * 3, dtype="str")).tolist()
     ['64', '90', nan]
     """
-    first, last = (pd.to_numeric(day.str[:4], errors="coerce") for day in (born, admitted))
-    years = last - first - (admitted.str[5:10] < born.str[5:10])
+    birth_year, admission_year = (
+        pd.to_numeric(day.str[:4], errors="coerce") for day in (born, admitted)
+    )
+    years = admission_year - birth_year - (admitted.str[5:10] < born.str[5:10])
     return years.clip(upper=OLDEST).map("{:.0f}".format, na_action="ignore").astype("str")
 
 
 def _with_split(
     table: pd.DataFrame, root: Path
 ) -> tuple[pd.DataFrame, list[Path], tuple[str, ...]]:
-    """Return the stays with the benchmark's split, its lists, and what is to say of it."""
+    """Return the stays with the benchmark's split, the paths of its lists, and notes."""
     splits = {part: root / name for part, name in SPLITS.items() if (root / name).is_file()}
     absent = [name for part, name in SPLITS.items() if part not in splits]
     if absent:
-        there = some(path.name for path in splits.values())
-        note = f"The benchmark's split ({there}) is not kept: there is no {some(absent)}."
+        present = some(path.name for path in splits.values())
+        note = f"The benchmark's split ({present}) is not kept: there is no {some(absent)}."
         return table, [], (note,) if splits else ()
     part_of = {stay: part for part, path in splits.items() for stay in _named(path)}
     return table.assign(split=table["stay"].map(part_of)), [*splits.values()], ()
@@ -166,7 +168,7 @@ def _named(path: Path) -> pd.Series:
 
 
 def _years(age: pd.Series) -> pd.Series:
-    """Return ages in years; tables that say only 1 (under 65) or 0 become 64 and 65."""
+    """Return ages in years; a table with only 1 (under 65) and 0 gets 64 and 65."""
     coded = age.dropna().isin(["0", "1", "0.0", "1.0"]).all()
     return age.map(plain, na_action="ignore").map({"1": "64", "0": "65"}) if coded else age
 

@@ -49,9 +49,9 @@ def find_oasis1(root: Path) -> Samples:
     path = find_entry(root, TABLE)
     table = read_table(path)
     require_columns(table, path, ("ID",))
-    session = len("OAS1_0001_MR1")
+    id_length = len("OAS1_0001_MR1")
     files, unlisted = files_by_name(
-        table["ID"], root, "*", FORMATS, key=lambda name: name[:session]
+        table["ID"], root, "*", FORMATS, key=lambda name: name[:id_length]
     )
     table = table.assign(file=files, patient=table["ID"].str[: len("OAS1_0001")])
     return Samples(table, "ID", "patient", path, (path,), cut=cut_nifti, unlisted=unlisted)

@@ -62,17 +62,17 @@ def find_papila(root: Path) -> Samples:
 
 
 def _eye(path: Path, eye: str) -> pd.DataFrame:
-    """Read one eye's table; in the spreadsheets its header is spread over several rows."""
+    """Read the table of one eye; in the spreadsheets, the header takes several rows."""
     table = read_table(path)
-    first = table.iloc[:, 0].str.match(r"#\d+$").fillna(False).astype(bool)
-    if not first.any():
+    is_patient = table.iloc[:, 0].str.match(r"#\d+$").fillna(False).astype(bool)
+    if not is_patient.any():
         raise EvenhandError(f"{path} names no patient: its first column must hold ids, as #002.")
-    header = table[~first].bfill().head(1)
+    header = table[~is_patient].bfill().head(1)
     names = {
         column: header[column].iloc[0]
         for column in table.columns[1:]
         if column.startswith("Unnamed:") and len(header)
     }
-    table = table[first].rename(columns={table.columns[0]: "ID", **names})
+    table = table[is_patient].rename(columns={table.columns[0]: "ID", **names})
     require_columns(table, path, ("Age", "Gender", "Diagnosis"))
     return table.assign(eye=eye)

@@ -22,5 +22,5 @@ ABOUT = DataSet(
 
 @register_reader("series_phantom", ABOUT)
 def read_series_phantom(path: str, settings: DataSettings) -> Cohort:
-    """Make series with a planted, known bias, as SeriesPhantomSettings after the colon say."""
+    """Make series with a planted bias, by the SeriesPhantomSettings after the colon."""
     return make_series_phantoms(phantom_settings(SeriesPhantomSettings, path, settings))

@@ -64,7 +64,7 @@ ABOUT = DataSet(
 
 
 SAMPLE = "sample in a file"
-"""The column of sample ids where a file holds several."""
+"""Column of sample ids, used if a file holds several samples."""
 
 
 @register_reader("table", ABOUT)
@@ -73,23 +73,23 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
 
     A file is an image, or a series (`evenhand.cohort.series.files`); series may also lie in one
     long table (`evenhand.cohort.series.long_table`). Paths are relative to the table's folder, and
-    are the sample ids. The classes are the label's values, sorted; of two, the positive one is the
-    last. A column ``split`` (train, val, test) is honoured.
+    are the sample ids. The classes are the label's values, sorted; with two classes, the last is
+    positive. A column ``split`` (train, val, test) is used as the split.
     """
     return edited_cohort(path, settings, lambda table: table)
 
 
 @dataclass(frozen=True, eq=False)
 class TableSamples:
-    """Which rows of a table have their sample, and the way to read it."""
+    """Samples of a table: which rows have a sample, and how to read it."""
 
-    there: NDArray[np.bool_]  # which rows
+    there: NDArray[np.bool_]  # rows that have their sample
     absent: tuple[str, ...]
     read: Read
     channels: tuple[str, ...]  # of series; none of images
     fingerprint: str
-    rows: NDArray[np.intp] | None = None  # of those there, that of each sample; None: one each
-    ids: pd.Series | None = None  # of the samples; None: what the table calls each
+    rows: NDArray[np.intp] | None = None  # row of each sample; None: one sample per row
+    ids: pd.Series | None = None  # sample ids; None: the table's own
 
 
 def own_cohort(
@@ -100,10 +100,10 @@ def own_cohort(
     settings: DataSettings,
     root: Path | None = None,
 ) -> Cohort:
-    """Return the cohort of a table, whose columns of file, label and patient are named.
+    """Return the cohort of a table; ``columns`` names those of file, label and patient.
 
-    Files lie in the folder ``source``, or beside the file ``source``. They are series where
-    ``settings`` name a column of these, else images. No link may lead out of the folder ``root``.
+    Files lie in the folder ``source``, or beside the file ``source``. They are series if
+    ``settings`` name a column of series, else images. Links may not leave the folder ``root``.
     """
 
     def find(names: pd.Series) -> TableSamples:
@@ -127,15 +127,15 @@ def settled_cohort(
     Parameters
     ----------
     name, source
-        The reader, and what messages call the table.
+        Name of the reader, and path of the table for messages.
     table
-        Text, indexed by the rows as messages count them.
+        Table of text; its index is the row number that messages show.
     columns
-        Its columns of sample, label and patient.
+        Names of its columns of sample, label and patient.
     settings
         The attributes, their bins, and rules for values.
     find
-        From the column of samples to which of them are there, and the way to read them.
+        Function from the column of samples to the samples that exist, with the way to read them.
     """
     file, label, patient = columns
     names = sorted({part for name in settings.attribute for part in parts_of(name)})
@@ -190,7 +190,7 @@ def _with_static(
     source: Path,
     names: tuple[str, ...],
 ) -> TableSamples:
-    """Return series that also have the numbers of some columns, known from their first step on."""
+    """Return series with static channels: numeric columns, observed in the first step."""
     assert isinstance(samples.read, Series)
     static = numeric_columns(table, names, columns, source).set_axis(table[columns[0]])
     read, channels = with_static(samples.read, samples.channels, static)
@@ -221,7 +221,7 @@ def _in_files(
 
 
 def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> None:
-    """Refuse files as patients where a file holds several samples: they would be torn apart."""
+    """Refuse parts of a file as patients: samples of one file belong to one patient."""
     several = files[files.duplicated(keep=False)]
     if len(several):
         raise EvenhandError(
@@ -232,7 +232,7 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
 
 
 def _inside(seen: Seen, source: Path, root: Path | None) -> Iterator[Stamp]:
-    """Yield what tells each file in the folders of slices."""
+    """Yield the stamp of each file in the folders of slices."""
     folders = seen.files[seen.folder]
     if len(folders):
         yield from look_at(files_below(folders), source, root).stamps()
@@ -242,7 +242,8 @@ def _measured(names: pd.Series, source: Path, settings: DataSettings) -> TableSa
     """Find samples that are series in one long table."""
     path = _folder(source) / str(settings.series_table)
     read, channels = long_series(path, names, source, settings)
-    grid = (names.name, settings.series_step or STEP, read.steps, channels)  # decides what is read
+    # A change of any of these changes the values that are read.
+    grid = (names.name, settings.series_step or STEP, read.steps, channels)
     text = json.dumps([fingerprint((), (source, path)), *grid])
     mark = hashlib.sha256(text.encode()).hexdigest()
     return TableSamples(np.ones(len(names), np.bool_), (), read, channels, mark)
@@ -254,14 +255,14 @@ def edited_cohort(
     edit: Callable[[pd.DataFrame], pd.DataFrame],
     renamed: Mapping[str, str] | None = None,
 ) -> Cohort:
-    """Return the cohort of a table of your own, some of whose columns are others than in the file.
+    """Return the cohort of a user's table after an edit of its columns.
 
     Parameters
     ----------
     edit
-        From the table as it is read, as text, to the one that the settings speak of.
+        Function from the table of text in the file to the table that the settings describe.
     renamed
-        What columns are called in the file, by the name that the settings have.
+        A column's name in the file, by its name in the settings.
     """
     source, columns = Path(path), _columns(settings)
     file, _, patient = columns
@@ -284,9 +285,9 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
         raise EvenhandError(
             "a table is of images or of series: give --image-column or --series-column, not both."
         )
-    alone = [name for name in LONG_TABLE if getattr(settings, name)]
-    if alone and (series is None or settings.series_table is None):
-        flag_text = " and ".join(f"--{name.replace('_', '-')}" for name in alone)
+    long_table_settings = [name for name in LONG_TABLE if getattr(settings, name)]
+    if long_table_settings and (series is None or settings.series_table is None):
+        flag_text = " and ".join(f"--{name.replace('_', '-')}" for name in long_table_settings)
         raise EvenhandError(
             f"{flag_text}: a long table of series needs --series-table, the table, and "
             "--series-column, the column of both tables that names each series."
@@ -294,8 +295,8 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
     file, label, patient = image or series, settings.label, settings.patient
     if file is None or label is None or patient is None:
         flags = ("--image-column or --series-column", "--label", "--patient")
-        named = dict(zip(flags, (file, label, patient), strict=True))
-        missing = " and ".join(flag for flag, column in named.items() if column is None)
+        columns = dict(zip(flags, (file, label, patient), strict=True))
+        missing = " and ".join(flag for flag, column in columns.items() if column is None)
         hint = "" if patient else " If each sample is a patient of its own, name the file's."
         raise EvenhandError(f"a table needs {missing}: name the column that holds it.{hint}")
     return file, label, patient

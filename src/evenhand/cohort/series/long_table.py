@@ -19,18 +19,18 @@ from evenhand.tables.table_checks import refuse_blank, refuse_rows, require_colu
 from evenhand.tables.values import read_values
 
 TIME, VARIABLE, VALUE = "time", "variable", "value"
-STEP = 1.0  # of the table's unit of time, where no length is given
-ROUNDING = 1e-9  # of a step: 0.3 / 0.1 is a little less than 3
+STEP = 1.0  # default length of a step, in the table's unit of time
+ROUNDING = 1e-9  # tolerance, in steps: as floats, 0.3 / 0.1 is a little less than 3
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What was measured, sorted by series: place on the grid and value of each.
+    """Measurements sorted by series: position on the grid and value.
 
     Attributes
     ----------
     path
-        The table.
+        Path of the table.
     channels
         The variables.
     steps
@@ -38,9 +38,9 @@ class Measurements:
     rows
         First and last position of each series.
     places
-        ``(n,)`` places in the flattened grid, step × channels + channel.
+        ``(n,)`` positions in the flattened grid: step × number of channels + channel.
     values
-        ``(n,)``.
+        ``(n,)`` measured values.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Measurements:
     values: NDArray[np.float64]
 
     def load(self, series: str) -> Values:
-        """Return the values ``(T, C)``: the mean of a step, NaN where nothing was observed."""
+        """Return the values ``(T, C)``: the mean of each step, NaN where nothing was observed."""
         if series not in self.rows:
             raise UnreadableError(f"{self.path} has no measurement of {series!r}.")
         rows, size = self.rows[series], self.steps * len(self.channels)
@@ -65,25 +65,25 @@ class Measurements:
 def long_series(
     path: Path, names: pd.Series, table: Path, settings: DataSettings
 ) -> tuple[Series, tuple[str, ...]]:
-    """Return the way to read the series of a long table, and what their channels are.
+    """Return the series of a long table, and the names of their channels.
 
     Parameters
     ----------
     path
-        The long table: ``time``, ``variable``, ``value``, and a column of series, called as in
-        the table of samples. A blank value was not observed.
+        The long table: ``time``, ``variable``, ``value``, and a column of series names, called
+        as in the table of samples. A blank value was not observed.
     names
-        The series that the samples are, by that column's name.
+        The column of the table of samples that names each sample's series.
     table
         The table of samples.
     settings
-        Length and number of steps; the variables, by default all that there are.
+        Length and number of steps, and the variables (default: all in the table).
 
     Raises
     ------
     EvenhandError
-        Rows of the long table are of no sample, of an unknown variable, out of order, beyond the
-        last step, or no numbers; or a variable has several spellings.
+        A row of the long table belongs to no sample, names an unknown variable, is out of order,
+        lies beyond the last step or holds no number; or a variable has several spellings.
     """
     key = str(names.name)
     rows = read_table(path, ids=(key,))
@@ -91,8 +91,8 @@ def long_series(
     refuse_blank(rows, path, (key, TIME, VARIABLE))
     rows = rows.assign(**{VARIABLE: read_values(settings).applied(VARIABLE, rows[VARIABLE])})
     refuse_spellings(VARIABLE, rows[VARIABLE], path)
-    strange = f"{table} has no sample of this {key!r}. Add it there, or take the rows out."
-    refuse_rows(~rows[key].isin(names), path, strange)
+    no_sample = f"{table} has no sample of this {key!r}. Add it there, or take the rows out."
+    refuse_rows(~rows[key].isin(names), path, no_sample)
     step = _steps(rows, key, path, settings)
     steps = settings.series_steps or int(step.max()) + 1
     beyond = f"the time lies beyond {steps} steps. Give more --series-steps, or take the rows out."
@@ -104,25 +104,25 @@ def long_series(
     value = _numbers(rows, VALUE, path)
     channel = rows[VARIABLE].map({name: place for place, name in enumerate(channels)})
     observed = pd.DataFrame(
-        {"key": rows[key], "at": step * len(channels) + channel.astype("int64"), "value": value}
+        {"key": rows[key], "place": step * len(channels) + channel.astype("int64"), "value": value}
     )[value.notna()].sort_values("key", kind="stable")
     if observed.empty:
         raise EvenhandError(f"{path}: nothing was observed, every value is blank.")
-    series, first = np.unique(observed["key"].to_numpy(object), return_index=True)
-    ends = np.append(first[1:], len(observed))
-    measured = Measurements(
+    series, starts = np.unique(observed["key"].to_numpy(object), return_index=True)
+    ends = np.append(starts[1:], len(observed))
+    measurements = Measurements(
         path,
         channels,
         steps,
-        {str(name): slice(a, b) for name, a, b in zip(series, first, ends, strict=True)},
-        observed["at"].to_numpy(np.intp),
+        {str(name): slice(a, b) for name, a, b in zip(series, starts, ends, strict=True)},
+        observed["place"].to_numpy(np.intp),
         observed["value"].to_numpy(np.float64),
     )
-    return whole_recordings(names.tolist(), measured.load, steps), channels
+    return whole_recordings(names.tolist(), measurements.load, steps), channels
 
 
 def _steps(rows: pd.DataFrame, key: str, path: Path, settings: DataSettings) -> pd.Series:
-    """Return the step of each row, whose times have to be in order within a series."""
+    """Return the step of each row; refuse times that are out of order within a series."""
     time = _numbers(rows, TIME, path)
     refuse_rows(time < 0, path, f"the {TIME!r} is below 0; count from the start of the series.")
     earlier = "the time is earlier than in the row above of the same series. Sort them by time."

@@ -1,4 +1,4 @@
-"""``benchmark.json``: the plan, its hash, and what came of it."""
+"""``benchmark.json``: the plan, its hash and the results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TEST = (
 
 
 def plan_of(settings: BenchmarkSettings, entries: Sequence[Entry], fingerprint: str) -> PlanRecord:
-    """Return the plan: entries, the number that decides, the test, the recipe, the patients."""
+    """Return the plan: entries, primary number, test, recipe and patients."""
     plan = PlanRecord(
         entries=tuple(entries),
         reference=ERM,
@@ -78,29 +78,29 @@ def hash_of(plan: Mapping[str, Any]) -> str:
 
 
 def lock_plan(run: Run, plan: PlanRecord) -> None:
-    """Write the plan of a run, or see that it is still the one that was written.
+    """Write the plan of a run, or check that it equals the plan written before.
 
     Raises
     ------
     EvenhandError
-        The file holds another plan, or one that does not fit its hash.
+        The file holds another plan, or a plan that does not match its hash.
     """
     path = run.root / FILE
     if not path.exists():
         values = plan.as_json()
         write_json(path, {"schema": SCHEMA, "plan": values, "hash": hash_of(values)})
         return
-    kept = read_plan(run).plan
-    if kept != plan:
+    saved = read_plan(run).plan
+    if saved != plan:
         raise EvenhandError(
             f"{path}: the plan was written before any test patient was scored, and it differs from "
-            f"this command in {', '.join(_changed(kept, plan))}. Name another --out, or give "
+            f"this command in {', '.join(_changed(saved, plan))}. Name another --out, or give "
             "--overwrite."
         )
 
 
 def _changed(kept: PlanRecord, plan: PlanRecord) -> list[str]:
-    """Return the names of what differs between two plans."""
+    """Return the names of the fields that differ between two plans."""
     before, after = dict(kept), dict(plan)
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
@@ -111,12 +111,13 @@ def read_plan(run: Run) -> BenchmarkRecord:
     Raises
     ------
     EvenhandError
-        It is damaged, or the plan is not the one that its hash is of.
+        The file is damaged, or its plan does not match its hash.
     """
     path = run.root / FILE
     values = read_object(path, SCHEMA)
     record = checked(BenchmarkRecord, values, path)
-    if hash_of(values["plan"]) != record.hash:  # of the file's own text, whichever version wrote it
+    # Hash the plan as the file holds it: another version may have written it.
+    if hash_of(values["plan"]) != record.hash:
         raise EvenhandError(
             f"{path}: its plan does not fit its hash, so it was changed after it was written. "
             "Put the file back, or start again with --overwrite."
@@ -125,7 +126,7 @@ def read_plan(run: Run) -> BenchmarkRecord:
 
 
 def add_entries(run: Run, entries: Sequence[Entry]) -> None:
-    """Write down entries that are not in the plan of a run."""
+    """Record entries that are not in the plan of a run."""
     record = read_plan(run)
     present = {entry.name for entry in record.all_entries}
     new = [entry for entry in entries if entry.name not in present]
@@ -140,7 +141,7 @@ def write_result(
     curves: Sequence[LearningCurve] = (),
     probes: Sequence[ProbeRow] = (),
 ) -> None:
-    """Write what came of the plan beside it."""
+    """Write the results into ``benchmark.json``, beside the plan."""
     _write_beside_plan(
         run.root / FILE,
         added=[asdict(entry) for entry in read_plan(run).added],
@@ -166,8 +167,8 @@ def _external(outside: ExternalResult) -> ExternalRecord:
 
 
 def _claims(result: Result) -> list[Difference]:
-    """Return what is shown to be better; where decisions move, as their verdicts say."""
-    good = {
+    """Return the improvements; for entries that only move decisions, those that verdicts claim."""
+    claimed = {
         (statement.verdict.about, statement.key)
         for statement in decision_statements(result)
         if statement.verdict.claim
@@ -178,7 +179,7 @@ def _claims(result: Result) -> list[Difference]:
         if difference.better
         and (
             difference.recipe not in result.roles.apart
-            or (f"{difference.recipe}: decisions", difference.key) in good
+            or (f"{difference.recipe}: decisions", difference.key) in claimed
         )
     ]
 
@@ -186,7 +187,7 @@ def _claims(result: Result) -> list[Difference]:
 def _entry(result: Result, name: str) -> EntryRecord:
     differences = result.of_recipe(name)
     attributes = sorted({difference.key.attribute for difference in differences} - {EVERYBODY})
-    down = {
+    harmed = {
         attribute: tuple(levels)
         for attribute in attributes
         if (levels := levelled_down(differences, attribute, result.worst.get(attribute)))
@@ -195,7 +196,7 @@ def _entry(result: Result, name: str) -> EntryRecord:
         name=name,
         numbers=number_records(result.values[name]),
         differences=tuple(_planned(result, difference) for difference in differences),
-        levelled_down=down,
+        levelled_down=harmed,
     )
 
 
