@@ -202,7 +202,7 @@ def test_a_transformer_for_another_length_is_refused(tmp_path):
     [
         ("gru", "attention", "strategy 'attention': gru has no attention blocks"),
         ("gru", "layernorm", "strategy 'layernorm': gru has no norm layers"),
-        ("gru", "lora", "strategy 'lora': gru has no attention blocks with a projection"),
+        ("gru", "lora", "strategy 'lora': gru has no attention blocks with linear projections"),
         ("gru", "last-4", "K is a whole number from 1 to 3"),
     ],
 )

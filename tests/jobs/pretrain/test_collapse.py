@@ -42,7 +42,7 @@ def train(tmp_path, monkeypatch):
                 lines.append(super().text)
                 return lines[-1]
 
-        monkeypatch.setattr(training, "Curve", Watched)
+        monkeypatch.setattr(training, "LossCurve", Watched)
         words = ("--ssl", ssl, "--epochs", epochs, "--batch-size", 32, "--patience", 0)
         more = ("--device", "cpu", "--cache", tmp_path / "cache", "--out", tmp_path / "out")
         ended = evenhand("pretrain", SERIES, *words, *more)
