@@ -122,7 +122,7 @@ CASES = {
         (once, saliency, {"batches": [(INPUTS, LABELS + 5, SEX)]}, "labels run from 5 to"),
         (once, saliency, {"batches": [(INPUTS, torch.eye(2)[LABELS], SEX)]}, "of whole numbers"),
         (once, pruning, {"batches": [(INPUTS, LABELS + 5, SEX)]}, "labels run from 5 to"),
-        (once, comparison, {"loader": [(MANY, ["a", "b"] * 20)]}, "classes .* as whole numbers"),
+        (once, comparison, {"loader": [(MANY, torch.rand(40, 8, 8))]}, "the labels of a batch"),
         (once, comparison, {"loader": [(MANY, LABELS)]}, "12 labels for 40 rows"),
     ],
     "a loader that is exhausted": [
