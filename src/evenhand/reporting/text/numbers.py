@@ -132,7 +132,7 @@ def count_text(count: int, singular: str, plural: str | None = None) -> str:
 
     Examples
     --------
-    >>> counted(1, "patient"), counted(1204, "patient")
+    >>> count_text(1, "patient"), count_text(1204, "patient")
     ('1 patient', '1,204 patients')
     """
     noun = singular if count == 1 else plural or f"{singular}s"
