@@ -26,6 +26,8 @@ PATIENCE = timedelta(days=1)
 A launcher ends the others when one dies, so that nobody waits for the dead.
 """
 
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+
 
 def make_accelerator(settings: LoopSettings) -> Accelerator:
     """Return the accelerator that the settings ask for: CUDA or the CPU.
@@ -84,15 +86,19 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def place_model(model: Network, device: torch.device) -> Network:
     """Put a model on the device that trains it, with the channels of its convolutions last.
 
-    Convolutions of images are faster so, on CUDA and on the CPU.
+    Convolutions of images are faster so, on CUDA and on the CPU. A network with a single one, such
+    as the patches of a transformer, gains nothing and stays as it is on the CPU.
 
     Examples
     --------
-    >>> model = place_model(nn.Sequential(nn.Conv2d(3, 8, 3)), torch.device("cpu"))
+    >>> layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    >>> model = place_model(layers, torch.device("cpu"))
     >>> model[0].weight.is_contiguous(memory_format=torch.channels_last)
     True
     """
-    return _with_layout(model.to(device), torch.channels_last)
+    several = sum(isinstance(module, CONVOLUTIONS) for module in model.modules()) > 1
+    placed = model.to(device)
+    return _with_layout(placed, torch.channels_last) if several or device.type == "cuda" else placed
 
 
 def release_model(model: Network) -> Network:
@@ -102,7 +108,7 @@ def release_model(model: Network) -> Network:
 
 def _with_layout(model: Network, layout: torch.memory_format) -> Network:
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, CONVOLUTIONS):
             module.weight.data = module.weight.data.contiguous(memory_format=layout)
     return model
 
