@@ -67,22 +67,28 @@ def one_curve(
     judge = Judge(None, "group", find_target("auc_gap"), settings, {}, halves)
     values = [judge.values(step) for step in steps]
     winner = judge.best(values)
-    told = luck.luck_of(judge, steps, winner)
+    result = luck.luck_of(judge, steps, winner)
     tested = replace(judge, halves=None).values(test[winner])["auc_gap"]
     usual = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
-    if told is None:  # the untouched model has the least gap by chance
+    if result is None:  # the untouched model has the least gap by chance
         chosen, change = values[0]["auc_gap"], 0.0
         confirmed = values[0].get("confirm:auc_gap", chosen)
         away = {"chosen_less_test": chosen - tested, "confirmed_less_test": confirmed - tested}
         return errors(usual, chosen, confirmed, change, change) | away | {"chosen_none": 1.0}
-    found = errors(usual, told.chosen[0], told.confirmed[0], told.gain[0], told.confirmed_gain[0])
+    found = errors(
+        usual,
+        result.chosen[0],
+        result.confirmed[0],
+        result.gain[0],
+        result.confirmed_gain[0],
+    )
     return found | {
-        "chosen_less_test": told.chosen[0] - tested,
-        "confirmed_less_test": told.confirmed[0] - tested,
+        "chosen_less_test": result.chosen[0] - tested,
+        "confirmed_less_test": result.confirmed[0] - tested,
         "chosen_none": 0.0,
-        "chosen_change_holds_0": holds_0(told.gain),
-        "confirmed_change_holds_0": holds_0(told.confirmed_gain),
-        "luck": told.luck[0],
+        "chosen_change_holds_0": holds_0(result.gain),
+        "confirmed_change_holds_0": holds_0(result.confirmed_gain),
+        "luck": result.luck[0],
     }
 
 

@@ -96,10 +96,10 @@ def metrics_page() -> str:
 def _metric_facts(row: dict[str, object]) -> list[str]:
     """Return which way is better, from what it is computed, and its source."""
     ideal, needs, source = row["ideal"], row["needs"], row["source"]
-    known = isinstance(ideal, float) and not math.isnan(ideal)
+    has_ideal = isinstance(ideal, float) and not math.isnan(ideal)
     better = BETTER.get(str(row["direction"]), "")
     return [
-        better.replace(" is better.", f" is better, ideal {ideal:g}.") if known else better,
+        better.replace(" is better.", f" is better, ideal {ideal:g}.") if has_ideal else better,
         f"From {needs}." if needs != "any metric" else "",
         f"Source: {source}." if source else "",
     ]

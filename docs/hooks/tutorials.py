@@ -34,9 +34,9 @@ def pages(folder: Path) -> dict[str, str | bytes]:
         os.environ["PYTHONWARNINGS"] = (
             "ignore:IProgress not found"  # of tqdm, which transformers uses
         )
-        made = list(pool.map(run, files))
+        notebooks = list(pool.map(run, files))
     contents: dict[str, str | bytes] = {}
-    for file, (notebook, reports) in zip(files, made, strict=True):
+    for file, (notebook, reports) in zip(files, notebooks, strict=True):
         contents |= page(file.stem, notebook)
         contents[f"tutorials/{file.stem}.ipynb"] = nbformat.writes(notebook)
         contents |= {f"tutorials/{file.stem}/{path}": text for path, text in reports.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -190,3 +192,17 @@ def test_one_difference_is_claimed_just_where_its_interval_leaves_out_0(seeds, d
 def test_what_would_have_shown_is_the_reach_of_the_interval_and_what_power_adds():
     difference, error = single(1.0, 1, np.random.default_rng(1))
     assert difference.detectable == pytest.approx((1.96 + 0.84) * error, rel=0.05)
+
+
+def test_the_group_served_worst_may_be_undefined_in_a_fold():
+    values = {("sex", "m"): [0.9, 0.8], ("sex", "f"): [math.nan, 0.1], ("sex", "x"): [math.nan] * 2}
+    assert recipes_module.worst_served(values) == {"sex": "f"}
+
+
+def test_a_corrected_interval_stays_within_what_is_possible():
+    key = Key("sex", "*", "auc", "gap")
+    test = recipes_module._Test(0, np.zeros(3), 0.0, 0.9, 10.0)
+    judged = recipes_module._judged(
+        recipes_module.Difference("dro", key, -0.2), test, 2.0, 0.5, 0.05
+    )
+    assert (judged.low, judged.high, judged.detectable) == (-1.0, 1.0, None)

@@ -62,8 +62,8 @@ class SimilarityTable:
 
     def __repr__(self) -> str:
         """Return the layers that are most alike for everybody and each group, a line each."""
-        known = self.frame.dropna(subset="value")
-        best = known.loc[known.groupby(["attribute", "group"], sort=False)["value"].idxmax()]
+        defined = self.frame.dropna(subset="value")
+        best = defined.loc[defined.groupby(["attribute", "group"], sort=False)["value"].idxmax()]
         shown = best[["attribute", "group", "first", "second", "value", "low", "high", "patients"]]
         table = shown.to_string(index=False, float_format="{:.3f}".format)
         return (

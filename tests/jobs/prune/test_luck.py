@@ -145,11 +145,15 @@ def test_repeated_halves_tell_no_luck_where_one_step_wins_always():
     steps = [drawn(seeded(0), 40, signal=0.1) for _ in range(3)]
     wins = steps[0].table.assign(score=steps[0].table["label"] * 0.8 + 0.1)
     steps.append(Predictions(wins, steps[0].classes, LEVELS))
-    told = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
-    assert (told.how, told.choosing, told.confirming) == ("repeated halves", 40, 0)
-    assert told.chosen[0] == told.confirmed[0] == 1.0
-    assert abs(told.luck[0]) < 0.03  # halves of 40 patients measure the untouched model, too
-    assert told.confirmed_gain[0] == pytest.approx(told.gain[0] - told.luck[0])
+    result = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
+    assert (result.how, result.choosing, result.confirming) == (
+        "repeated halves",
+        40,
+        0,
+    )
+    assert result.chosen[0] == result.confirmed[0] == 1.0
+    assert abs(result.luck[0]) < 0.03  # halves of 40 patients measure the untouched model, too
+    assert result.confirmed_gain[0] == pytest.approx(result.gain[0] - result.luck[0])
 
 
 def test_the_luck_of_equally_good_steps_is_taken_off():
@@ -157,15 +161,15 @@ def test_the_luck_of_equally_good_steps_is_taken_off():
     steps = [drawn(seeded(seed), 40) for seed in range(8)]
     winner = judge.best([judge.values(step) for step in steps])
     assert winner > 0
-    told = luck.luck_of(judge, steps, winner)
-    assert told.luck[0] > 0
-    assert told.confirmed[0] > told.chosen[0]  # less is better
-    assert told.confirmed_gain[0] == pytest.approx(told.gain[0] + told.luck[0])
+    result = luck.luck_of(judge, steps, winner)
+    assert result.luck[0] > 0
+    assert result.confirmed[0] > result.chosen[0]  # less is better
+    assert result.confirmed_gain[0] == pytest.approx(result.gain[0] + result.luck[0])
 
 
 def test_halves_hold_equally_many_of_each_label_and_group():
-    one = drawn(seeded(3), 42, signal=0.05)
-    rows = scored_rows(one, cut_of(one))
+    predictions = drawn(seeded(3), 42, signal=0.05)
+    rows = scored_rows(predictions, cut_of(predictions))
     groups = np.arange(42) // 4 % 2
     masks = luck._half_masks(rows, np.repeat(groups, 2), seeded())[:, rows.patients[::2]]
     assert masks.shape == (20, 42)
@@ -203,19 +207,19 @@ def test_a_value_that_is_undefined_tells_no_luck(halves):
 
 
 def test_sentences_and_what_is_read_back():
-    told = Luck(
+    result = Luck(
         "auc_gap", True, "halves", 3, 60, 58,
         (0.045, 0.01, 0.11), (0.091, 0.03, 0.16),
         (-0.068, -0.1, -0.02), (-0.022, -0.06, 0.02), (0.046, None, None),
     )  # fmt: skip
-    first, second, third = luck_sentences(told)
+    first, second, third = luck_sentences(result)
     assert "Step 3 was chosen on one half of the validation patients (60): AUC gap 0.045" in first
     assert "a change of \N{MINUS SIGN}0.068 (\N{MINUS SIGN}0.100 to" in first
     assert "less is better" in first
     assert "The other half (58) had no part in the choice: 0.091 (0.030 to 0.160)" in second
     assert "looks better by 0.046 where the choice was made" in third
-    written = TypeAdapter(Luck).dump_json(told)
-    assert TypeAdapter(Luck).validate_json(written) == told
+    written = TypeAdapter(Luck).dump_json(result)
+    assert TypeAdapter(Luck).validate_json(written) == result
 
 
 @pytest.mark.slow

@@ -89,15 +89,17 @@ def _at_a_glance(result: Result) -> Table:
 
 
 def _glance(result: Result, name: str) -> tuple[str, ...]:
-    of = {change.key: change for change in result.of_recipe(name)}
+    by_key = {change.key: change for change in result.of_recipe(name)}
     groups = [
-        change for change in of.values() if is_auc_of_group(change.key) and change.value is not None
+        change
+        for change in by_key.values()
+        if is_auc_of_group(change.key) and change.value is not None
     ]
     worst = [
         change for change in groups if result.worst.get(change.key.attribute) == change.key.group
     ]
     lowest = min(groups, key=lambda change: change.value or 0.0, default=None)
-    decisive = [of.get(key) for key in result.primary]
+    decisive = [by_key.get(key) for key in result.primary]
     return (
         _shown(result, name),
         *("not compared" if change is None else change_text(change) for change in decisive),
