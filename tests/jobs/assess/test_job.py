@@ -302,10 +302,13 @@ def over_layers(groups):
 
 
 @pytest.mark.slow
-def test_workers_make_the_same_models(run, command, tmp_path, monkeypatch):
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_workers_make_the_same_models(engine, run, command, tmp_path, monkeypatch):
+    if engine == "ray":
+        pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     out = tmp_path / "beside"
-    ended = command(out, "--workers", 2)
+    ended = command(out, "--workers", 2, "--engine", engine)
     assert ended.status == 0, ended.err
     assert "12 fits of at most 2, 2 at a time" in ended.out
     for path in (run / "models").iterdir():
