@@ -156,11 +156,11 @@ def test_what_weights_an_earlier_pruning_dropped_is_known_of_the_channels_that_s
     name = "backbone.conv2.weight"
     kept = torch.rand(state.model.get_parameter(name).shape) < 0.5
     apply_mask(state.model, {name: kept})
-    pruned = replace(state, kept={name: kept})
+    pruned = replace(state, mask={name: kept})
     dead = [("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9)]
     after = remove_channels(pruned, scores_of(state.model, dead), 1)
     stay = [place for place in range(len(kept)) if place != 9]
-    assert torch.equal(after.kept[name], kept[stay])
+    assert torch.equal(after.mask[name], kept[stay])
 
 
 def test_channels_by_the_command_line(words, cache, tmp_path):
