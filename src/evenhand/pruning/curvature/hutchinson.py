@@ -80,7 +80,7 @@ def _add(
     rng: torch.Generator,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """Add z ⊙ Hz of each draw to ``into``; return the sums of both halves, thinning_step by ``step``."""
+    """Add z ⊙ Hz of each draw to ``into``; return the sums of both halves, thinned by ``step``."""
     tensors = list(parameters.values())
     halves: list[list[Tensor]] = [[], []]
     first = grad(loss, tensors, create_graph=True, materialize_grads=True)
