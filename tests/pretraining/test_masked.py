@@ -46,7 +46,7 @@ def gaps(seed=0, count=8):
 
 def test_the_encoder_does_not_see_masked_patches(mae):
     images, order = mae.draw(torch.rand(5, 3, 64, 64, generator=rng()), rng(1))
-    seen, hidden = order[:, : mae.visible_count], order[:, mae.kept :]
+    seen, hidden = order[:, : mae.visible_count], order[:, mae.visible_count :]
     changed = patches_of(images, 16).clone()
     noise = torch.randn(5, hidden.shape[1], changed.shape[2], generator=rng(2))
     changed.scatter_(1, hidden[:, :, None].expand_as(noise), noise)
