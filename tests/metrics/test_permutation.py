@@ -10,11 +10,10 @@ from scipy.stats import false_discovery_control, norm
 from evenhand.errors import EvenhandError
 from evenhand.metrics import Plan, groups_of, holm, measure, permutation_test, scored
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.influence import influences
+from evenhand.metrics.influence import influences, moments
 from evenhand.metrics.permutation import _statistics
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
-from evenhand.metrics.variance import moments
 
 
 def cohort(rng, sizes, prevalence, separation=1.0, images=3, like=0.7):

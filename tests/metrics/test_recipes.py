@@ -12,10 +12,10 @@ from evenhand.metrics.groups import groups_of
 from evenhand.metrics.recipes import (
     Difference,
     compare_recipes,
+    compared_values,
     is_better,
     levelled_down,
     stability,
-    values_of,
 )
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.rows import Key
@@ -152,7 +152,7 @@ def test_values_are_those_of_scikit_learn():
     label, level = rng.integers(2, size=200), rng.choice(["a", "b"], 200)
     score = rng.random(200)
     rows = scored(label, score)
-    values = values_of(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
+    values = compared_values(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
     assert values[AUC][0] == pytest.approx(roc_auc_score(label, score))
     assert values[Key("*", "*", "brier")][0] == pytest.approx(brier_score_loss(label, score))
     by_level = [roc_auc_score(label[level == item], score[level == item]) for item in "ab"]

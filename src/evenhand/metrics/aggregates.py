@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats, Metric
 
-Summary = Callable[[Floats, Metric], Floats]
+SummaryFunction = Callable[[Floats, Metric], Floats]
 """Function of a metric's values ``(groups, K)``; returns ``(K,)``, NaN if a group is undefined."""
 
-Contrast = Callable[[Floats, Floats], Floats]
+ContrastFunction = Callable[[Floats, Floats], Floats]
 """Function of the values ``(K,)`` of a group and of the reference; returns ``(K,)``."""
 
 Extreme = Literal["lowest", "highest"]
@@ -159,7 +159,7 @@ def _at(values: Floats, group: NDArray[np.intp]) -> Floats:
     return np.where(np.isnan(values).any(axis=0), np.nan, chosen)
 
 
-SUMMARIES: dict[str, Summary] = {
+SUMMARIES: dict[str, SummaryFunction] = {
     "worst": worst,
     "best": best,
     "gap": gap,
@@ -167,7 +167,7 @@ SUMMARIES: dict[str, Summary] = {
 }
 """Their names in metric rows are ``auc_worst``, ``auc_gap`` …, with group ``"*"``."""
 
-CONTRASTS: dict[str, Contrast] = {
+CONTRASTS: dict[str, ContrastFunction] = {
     "difference": difference,
     "ratio": ratio,
     "ratio_deviation": ratio_deviation,

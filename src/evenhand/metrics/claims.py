@@ -13,20 +13,20 @@ from evenhand.metrics.contrasts import (
     Contrasts,
     Side,
     all_pairs,
-    constant,
+    constant_side,
     contrast,
     pair_place,
     sides,
 )
-from evenhand.metrics.estimates import Number
 from evenhand.metrics.fairness import Fairness
-from evenhand.metrics.families import Family
+from evenhand.metrics.families import MetricFamily
 from evenhand.metrics.headlines import (
     BESIDE,
     has_better,
     has_interval,
     headline_order,
 )
+from evenhand.metrics.numbers import ResampledNumber
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
 from evenhand.metrics.spreads import compare_spreads
@@ -73,7 +73,7 @@ class Claims:
     """
 
     def __init__(
-        self, numbers: Sequence[Number], rows: Mapping[Key, MetricRow], replicates: int
+        self, numbers: Sequence[ResampledNumber], rows: Mapping[Key, MetricRow], replicates: int
     ) -> None:
         self.numbers = {number.key: number for number in numbers}
         self.approximate = {key for key, row in rows.items() if row.approximate is not None}
@@ -97,7 +97,7 @@ class Claims:
         key = Key(EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
-                difference = contrast(auc, constant("chance", auc, CHANCE))
+                difference = contrast(auc, constant_side("chance", auc, CHANCE))
                 yield Claim(key, difference, FIRST, _smallest)
 
     def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
@@ -158,7 +158,7 @@ class Claims:
             every = np.arange(len(contrasts))
             yield Claim(worst, contrasts, every, partial(_worst, better=better))
 
-    def _across(self, attribute: str, metric: str) -> Number | None:
+    def _across(self, attribute: str, metric: str) -> ResampledNumber | None:
         """Return a number across groups that holds the values of every group, or None."""
         keys = (Key(attribute, EVERYBODY, metric, name) for name in ("worst", "gap", "best"))
         present = [self.numbers[key] for key in keys if key in self.numbers]
@@ -194,7 +194,7 @@ class Claims:
         values = gap.family[0].values[:, 0]
         return len(set(values[~np.isnan(values)].tolist())) > 1
 
-    def _sides(self, family: Family, attribute: str, metric: str) -> list[Side]:
+    def _sides(self, family: MetricFamily, attribute: str, metric: str) -> list[Side]:
         """Prepare the groups of a family whose values and errors are good enough for a test."""
         keys = {name: Key(attribute, name, metric) for name in family.names}
         counts = [len(self.numbers[keys[name]].rows.members) for name in family.names]

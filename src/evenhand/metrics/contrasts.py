@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
 
-from evenhand.metrics.families import SAME, Family
+from evenhand.metrics.families import SAME, MetricFamily
 from evenhand.metrics.permutation import holm
 from evenhand.metrics.registry import Floats
-from evenhand.metrics.stepdown import Adjusted, blocks, step_down
+from evenhand.metrics.stepdown import AdjustedP, blocks, step_down
 
 FEWEST = 0.5
 """Share of the resamples in which a difference must be defined to be tested."""
@@ -82,7 +82,9 @@ def side(group: str, values: Floats, patients: int, *, share: bool, trials: int 
     return Side(group, values, odds, cases, trials)
 
 
-def sides(family: Family, patients: Sequence[int], replicates: int, *, share: bool) -> list[Side]:
+def sides(
+    family: MetricFamily, patients: Sequence[int], replicates: int, *, share: bool
+) -> list[Side]:
     """Prepare the values of the groups of a family, given the number of patients of each."""
     return [
         side(name, values[: 1 + replicates], count, share=share, trials=int(trials))
@@ -92,7 +94,7 @@ def sides(family: Family, patients: Sequence[int], replicates: int, *, share: bo
     ]
 
 
-def constant(group: str, like: Side, value: float) -> Side:
+def constant_side(group: str, like: Side, value: float) -> Side:
     """Return a fixed share without error, to compare ``like`` with."""
     whole = np.full(len(like.values), value)
     return Side(group, whole, np.log(whole / (1 - whole)), np.inf)
@@ -272,7 +274,7 @@ class _Stack:
         return error
 
 
-def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> Adjusted:
+def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> AdjustedP:
     """Test contrasts by their resamples."""
     errors = stack.error[places]
     difference = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.families import family
+from evenhand.metrics.families import metric_family
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.intervals import group_interval
 from evenhand.metrics.registry import Floats, find_metric
@@ -141,7 +141,7 @@ def _points(
     metrics = [find_metric(f"net_benefit_at[{threshold!r}]") for threshold in thresholds]
     prevalence = float(rows.labels.mean())
     for threshold, metric, benefits in zip(thresholds, metrics, values, strict=True):
-        alone = family({group: rows}, metric, benefits[None], resamples, (0, 1))
+        alone = metric_family({group: rows}, metric, benefits[None], resamples, (0, 1))
         ends = group_interval(alone, resamples, bootstrap).judged(alone.fewest)
         yield {
             "attribute": attribute,

@@ -29,12 +29,12 @@ LONGEST = 2.0
 PAIRS = 2**17
 """Pairs of groups that are worked on at a time."""
 
-Scale = Literal["share", "mean", "coefficient", "square", "plain"]
+ErrorScale = Literal["share", "mean", "coefficient", "square", "plain"]
 """How the ends of a value's interval are found from its error (see `Family.reach`)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
+class MetricFamily:
     """What one metric is in several groups, in the data and in each resample.
 
     Attributes
@@ -65,7 +65,7 @@ class Family:
     fixed: NDArray[np.bool_]
     trials: NDArray[np.intp]
     patients: NDArray[np.intp]
-    scale: Scale
+    scale: ErrorScale
     paired: bool = False
 
     @property
@@ -86,10 +86,10 @@ class Family:
         """The patients behind the value that has the fewest."""
         return int(self.patients.min(initial=MANY))
 
-    def take(self, places: Sequence[int]) -> Family:
+    def take(self, places: Sequence[int]) -> MetricFamily:
         """Return the values of some groups."""
         kept = list(places)
-        part = Family(
+        part = MetricFamily(
             names=tuple(self.names[place] for place in kept),
             values=self.values[kept],
             replicates=self.replicates,
@@ -106,7 +106,7 @@ class Family:
         return part
 
     @cached_property
-    def _parent(self) -> tuple[Family, list[int]] | None:
+    def _parent(self) -> tuple[MetricFamily, list[int]] | None:
         """The family that this one was taken from, and the places there; None where it was not.
 
         What is known of each group, or pair, there need not be computed again.
@@ -248,7 +248,7 @@ def _correlations(drawn: Floats, other: Floats) -> Floats:
     return r
 
 
-def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
+def spread_of(drawn: Floats, scale: ErrorScale) -> tuple[Floats, Floats]:
     """Return the standard error and the skewness of values ``(G, B)``, NaN left out."""
     error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
     whole = ~np.isnan(drawn).any(axis=1)  # these at once, the others one by one
@@ -260,7 +260,7 @@ def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
     return error, skew
 
 
-def _spread_of_defined(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
+def _spread_of_defined(drawn: Floats, scale: ErrorScale) -> tuple[Floats, Floats]:
     """Return standard error and skewness of values ``(G, B)`` without NaN; 0 of fewer than two."""
     error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
     if drawn.shape[1] < 2:
@@ -282,7 +282,7 @@ def t_quantile(tail: float, patients: NDArray[np.intp]) -> Floats:
 
 
 def distances(
-    point: Floats, error: Floats, skew: Floats, quantile: Floats, scale: Scale
+    point: Floats, error: Floats, skew: Floats, quantile: Floats, scale: ErrorScale
 ) -> tuple[Floats, Floats]:
     """Return how far intervals that are not exact reach below and above values ``(G,)``."""
     plain = quantile * error
@@ -316,13 +316,13 @@ def _joined(first: Floats, other: Floats, correlation: Floats) -> Floats:
     return np.sqrt(np.maximum(square, 0.0))
 
 
-def family(
+def metric_family(
     groups: Mapping[str, Scored],
     metric: Metric,
     values: Floats,
     resamples: Resamples,
     classes: Sequence[int],
-) -> Family:
+) -> MetricFamily:
     """Bring together the values ``(G, 1 + B + J)`` of a metric in the groups."""
     whole = replace(
         as_drawn(tuple(groups), values), replicates=resamples.replicates, scale=scale_of(metric)
@@ -338,7 +338,7 @@ def family(
     return replace(whole, fixed=fixed, trials=np.where(bounded, patients, 0), patients=patients)
 
 
-def scale_of(metric: Metric) -> Scale:
+def scale_of(metric: Metric) -> ErrorScale:
     """Return what kind of number a metric is."""
     if metric.share:
         return "share"
@@ -347,18 +347,18 @@ def scale_of(metric: Metric) -> Scale:
     return "coefficient" if isinstance(metric.form, Logistic) else "mean"
 
 
-def as_drawn(names: tuple[str, ...], values: Floats) -> Family:
+def as_drawn(names: tuple[str, ...], values: Floats) -> MetricFamily:
     """Return values as a family without exact intervals and with many patients behind each."""
     nothing = np.zeros(len(names), dtype=np.intp)
     replicates = values.shape[1] - 1
-    return Family(
+    return MetricFamily(
         names, values, replicates, nothing.astype(np.bool_), nothing, nothing + MANY, "plain"
     )
 
 
-def beside(first: Family, other: Family, *, paired: bool = False) -> Family:
+def beside(first: MetricFamily, other: MetricFamily, *, paired: bool = False) -> MetricFamily:
     """Return the values of both."""
-    return Family(
+    return MetricFamily(
         (*first.names, *other.names),
         np.concatenate([first.values, other.values]),
         first.replicates,

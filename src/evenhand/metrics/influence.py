@@ -7,7 +7,7 @@ the variance of the value (Hampel, JASA 1974).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +20,9 @@ from evenhand.metrics.scored import Scored
 
 Influences = Callable[[Weights], tuple[Floats, Floats]]
 """From weights ``(b, P)`` to values ``(b,)`` and what each patient moves them by, ``(b, P)``."""
+
+Moments = Callable[[Weights], tuple[Floats, Floats]]
+"""Function of weights ``(b, P)``; returns values and their variances, ``(b,)`` each."""
 
 STEP = 1e-6
 
@@ -171,3 +174,26 @@ _CLOSED: dict[str, Callable[[Metric, Scored], Influences]] = {
     "net_benefit_at": _of_net_benefit_at,
 }
 """The metrics whose form is no smooth sum, and whose influences are known even so."""
+
+
+def moments(metric: Metric, rows: Scored, classes: Sequence[int]) -> Moments:
+    """Prepare rows, and return the function from weights to values and variances.
+
+    The variance is that of the sum of the patients' influences on the value: for sums by the
+    delta method, for the AUC DeLong's where each patient has one row, for a mean over ``classes``
+    from the mean of the influences in each.
+    """
+    if rows.binary or metric.classes == "any":
+        problems = [rows]
+    else:
+        problems = [rows.versus_rest(which) for which in classes]
+        metric = metric.of_one_class()
+    each = [influences(metric, problem) for problem in problems]
+
+    def both(weights: Weights) -> tuple[Floats, Floats]:
+        parts = [estimate(weights) for estimate in each]
+        value, influence = (np.mean(part, axis=0) for part in zip(*parts, strict=True))
+        there = np.maximum(np.count_nonzero(weights, axis=1), 2)
+        return value, (weights * influence**2).sum(axis=1) * there / (there - 1)
+
+    return both

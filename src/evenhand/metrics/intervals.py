@@ -12,7 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from evenhand.errors import some
 from evenhand.metrics.aggregates import Extreme
-from evenhand.metrics.families import MANY, SAME, Family, Scale, spread_of, t_quantile
+from evenhand.metrics.families import MANY, SAME, ErrorScale, MetricFamily, spread_of, t_quantile
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.resample import Bootstrap, Resamples
 from evenhand.wording import counted
@@ -26,7 +26,7 @@ CONSTANT = "the same in every resample"
 NEARLY_CONSTANT = "the same in nearly every resample"
 """Said of a number whose percentiles coincide: an interval of no width would claim certainty."""
 
-METHODS: Mapping[Scale, str] = {
+METHODS: Mapping[ErrorScale, str] = {
     "share": "logit t",
     "mean": "skewed t",
     "coefficient": "t",
@@ -91,7 +91,7 @@ def unchanging(names: Sequence[str]) -> str:
     return f"{CONSTANT}: {some(map(repr, names))}"
 
 
-def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+def resampled_interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
     """Return the interval of one number from its values ``(1 + B + J,)``.
 
     Undefined replicates are counted, and left out of the quantiles; where fewer than half of the
@@ -129,7 +129,7 @@ def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | N
     return Interval(None, None, None, undefined), defined
 
 
-def group_interval(family: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+def group_interval(family: MetricFamily, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
     """Return the interval of one group's value; exact where it is a share that never changes.
 
     Where a share is 0 or 1 in the data it is so in every resample, and the bootstrap would claim
@@ -141,7 +141,7 @@ def group_interval(family: Family, resamples: Resamples, bootstrap: Bootstrap) -
     if not exact and defined is None:
         return ends
     if not exact and bootstrap.method != "auto":
-        return interval(family.values[0], resamples, bootstrap)
+        return resampled_interval(family.values[0], resamples, bootstrap)
     point, tail = float(family.values[0, 0]), (1 - bootstrap.level) / 2
     below, above = (float(reach[0]) for reach in family.reach(tail))
     low, high = point - below, point + above
@@ -150,18 +150,18 @@ def group_interval(family: Family, resamples: Resamples, bootstrap: Bootstrap) -
     return replace(ends, low=low, high=high, method=METHODS[family.scale], few=_few(family))
 
 
-def _few(family: Family) -> int:
+def _few(family: MetricFamily) -> int:
     """Return the number of patients below which an interval is approximate; a square always is."""
     return {"square": MANY, "mean": FEW_MEAN}.get(family.scale, FEW)
 
 
-def few_apart(family: Family) -> int:
+def few_apart(family: MetricFamily) -> int:
     """Return the same for what compares several groups."""
     return max(_few(family), FEW_APART) if family.scale == "share" else _few(family)
 
 
 def difference_interval(
-    values: Floats, family: Family, resamples: Resamples, bootstrap: Bootstrap
+    values: Floats, family: MetricFamily, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of the first of two values less the second, ``(1 + B + J,)``.
 
@@ -192,11 +192,11 @@ def difference_interval(
     if defined is not None and bootstrap.method == "auto":
         ends = _paired(values, family, ends, tail)
     elif defined is not None:
-        ends = interval(values, resamples, bootstrap)
+        ends = resampled_interval(values, resamples, bootstrap)
     return _with_exact(point, family, ends, tail)
 
 
-def _paired(values: Floats, family: Family, ends: Interval, tail: float) -> Interval:
+def _paired(values: Floats, family: MetricFamily, ends: Interval, tail: float) -> Interval:
     """Return the interval of a difference of two models from its own resamples."""
     drawn = values[None, 1 : 1 + family.replicates]
     error, _ = spread_of(drawn, "coefficient" if family.scale == "coefficient" else "plain")
@@ -206,7 +206,7 @@ def _paired(values: Floats, family: Family, ends: Interval, tail: float) -> Inte
     return replace(ends, low=point - reach, high=point + reach, method="t", few=few)
 
 
-def _with_exact(point: float, family: Family, ends: Interval, tail: float) -> Interval:
+def _with_exact(point: float, family: MetricFamily, ends: Interval, tail: float) -> Interval:
     """Return an interval widened by the exact intervals of the fixed values."""
     if not family.fixed.any():
         return ends
@@ -221,21 +221,21 @@ def _with_exact(point: float, family: Family, ends: Interval, tail: float) -> In
     )
 
 
-def _joined(method: str | None, family: Family) -> str:
+def _joined(method: str | None, family: MetricFamily) -> str:
     """Return the name of the method, extended where some values have exact intervals."""
     if family.fixed.all() or method is None:
         return "exact"
     return f"{method} and exact" if family.fixed.any() else method
 
 
-def made_interval(
-    values: Floats, families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
+def combined_interval(
+    values: Floats, families: Sequence[MetricFamily], resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of a number that combines several groups' values, other than by gap.
 
     It has none where one of those values never changes, as its error would count as 0.
     """
-    combined = interval(values, resamples, bootstrap)
+    combined = resampled_interval(values, resamples, bootstrap)
     fixed = [
         name
         for family in families
@@ -247,7 +247,7 @@ def made_interval(
 
 def extremes_difference_interval(
     values: Floats,
-    families: Sequence[Family],
+    families: Sequence[MetricFamily],
     which: Extreme,
     resamples: Resamples,
     bootstrap: Bootstrap,
@@ -260,7 +260,7 @@ def extremes_difference_interval(
     """
     tail = (1 - bootstrap.level) / 2 / sum(len(family.names) for family in families)
     in_reach = [_in_reach(family, which, tail, resamples) for family in families]
-    ends = made_interval(values, in_reach, resamples, bootstrap)
+    ends = combined_interval(values, in_reach, resamples, bootstrap)
     if bootstrap.method != "auto" or ends.low is None:
         return ends
     return _paired(
@@ -268,7 +268,9 @@ def extremes_difference_interval(
     )
 
 
-def _in_reach(family: Family, which: Extreme, tail: float, resamples: Resamples) -> Family:
+def _in_reach(
+    family: MetricFamily, which: Extreme, tail: float, resamples: Resamples
+) -> MetricFamily:
     """Return the family with those groups alone as fixed that could be its extreme."""
     drawn, point = family.values[:, : 1 + resamples.replicates], family.values[:, 0]
     below, above = family.reach(tail)
@@ -280,7 +282,7 @@ def _in_reach(family: Family, which: Extreme, tail: float, resamples: Resamples)
 
 
 def spread_interval(
-    families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
+    families: Sequence[MetricFamily], resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of the largest difference of any two groups in any of the families.
 
@@ -313,7 +315,7 @@ def spread_interval(
 
 
 def extreme_interval(
-    family: Family, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
+    family: MetricFamily, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of the lowest or highest of the groups' values.
 
@@ -340,7 +342,7 @@ def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
 
 
 def usable(
-    families: Sequence[Family], resamples: Resamples
+    families: Sequence[MetricFamily], resamples: Resamples
 ) -> tuple[Interval, NDArray[np.bool_] | None]:
     """Return an interval without ends, and the mask of the data and the defined replicates.
 
@@ -363,7 +365,9 @@ def _no_interval(names: Sequence[str], ends: Interval) -> Interval:
     return replace(ends, low=None, high=None, method=None, reason=unchanging(names))
 
 
-def _simultaneous(low: float, high: float, families: Sequence[Family], ends: Interval) -> Interval:
+def _simultaneous(
+    low: float, high: float, families: Sequence[MetricFamily], ends: Interval
+) -> Interval:
     exact = any(family.trials.any() for family in families)
     method = "simultaneous and exact" if exact else "simultaneous"
     few = max(map(few_apart, families))
@@ -371,7 +375,7 @@ def _simultaneous(low: float, high: float, families: Sequence[Family], ends: Int
 
 
 def _largest_t(
-    batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap, families: Sequence[Family]
+    batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap, families: Sequence[MetricFamily]
 ) -> tuple[Floats, float]:
     """Return values, and the level's quantile of the largest |t| of all of them.
 

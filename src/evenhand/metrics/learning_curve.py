@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evenhand.metrics.recipes import Difference, Values, compare_recipes
+from evenhand.metrics.recipes import Difference, RecipeValues, compare_recipes
 from evenhand.metrics.rows import EVERYBODY, Key
 
 HALF, ALL = 0.5, 1.0
@@ -36,7 +36,7 @@ class LearningCurve:
     name: str
     own: Key | None
     patients: Mapping[float, float]
-    values: Mapping[float, Values]
+    values: Mapping[float, RecipeValues]
     doubling: Sequence[Difference]
 
     @property
@@ -63,11 +63,11 @@ def learning_curve(
     name: str,
     own: Key | None,
     patients: Mapping[float, float],
-    values: Mapping[float, Values],
+    values: Mapping[float, RecipeValues],
     rarer: Mapping[Key, int],
     rng: np.random.Generator,
     *,
-    recombined: Mapping[float, Values] | None = None,
+    recombined: Mapping[float, RecipeValues] | None = None,
     folds: int = 1,
 ) -> LearningCurve:
     """Return a learning curve with the test of its last doubling.
@@ -77,7 +77,7 @@ def learning_curve(
     name, own, patients
         See `LearningCurve`.
     values
-        Numbers at each share, as `evenhand.metrics.recipes.values_of` gives them: a row for each
+        Numbers at each share, as `evenhand.metrics.recipes.compared_values` gives them: a row for each
         seed, the same resamples of patients at every share. Only AUC is kept.
     rarer
         How many patients each number rests on, of the rarer class.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,12 @@ from scipy.special import ndtri
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import CLAIM, Claim
 from evenhand.metrics.contrasts import Contrasts, Together, adjust_together
-from evenhand.metrics.permutation import holm
+from evenhand.metrics.numbers import Parts
+from evenhand.metrics.permutation import Test, holm, permutation_test
+from evenhand.metrics.plan import Plan
 from evenhand.metrics.power import BOOTSTRAP_ERROR, LEVEL, POWER
-from evenhand.metrics.rows import Key, MetricRow, joined
+from evenhand.metrics.registry import find_metric
+from evenhand.metrics.rows import EVERYBODY, Key, MetricRow, joined
 from evenhand.wording import counted
 
 ALL_CLAIMS = "80 % power, two-sided 5 % for all claims"
@@ -49,6 +52,37 @@ class Measured:
     tested: tuple[Key, ...] = ()
     finds: bool = False
     patients: str = ""
+
+
+def add_tests(
+    rows: MutableMapping[Key, MetricRow],
+    divided: Sequence[Parts],
+    plan: Plan,
+    rng: np.random.Generator,
+    step: Callable[[int], None],
+) -> tuple[Key, ...]:
+    """Put p-values into the rows of the gaps, and return the keys of those that have one.
+
+    Where there is none, the row's ``note`` says why; ``step`` is told of each permutation.
+    """
+    tested = []
+    for parts in divided:
+        groups = {level: parts.rows[level] for level in parts.compared}
+        for name in plan.metrics:
+            test = permutation_test(groups, find_metric(name), plan.permutations, rng)
+            step(plan.permutations)
+            key = Key(parts.attribute, EVERYBODY, name, "gap")
+            rows[key] = _tested(rows[key], test, plan)
+            tested += [] if test.p is None else [key]
+    return tuple(tested)
+
+
+def _tested(row: MetricRow, test: Test, plan: Plan) -> MetricRow:
+    """Return the row of a gap with the p-value of its test, or the reason why it has none."""
+    if test.p is None:
+        return replace(row, note=joined(row.note, test.reason))
+    lost = f", {test.undefined} undefined" if test.undefined else ""
+    return replace(row, p=test.p, p_method=f"{plan.permutations} permutations of patients{lost}")
 
 
 def judge(parts: Sequence[Measured]) -> list[MetricRow]:

@@ -11,7 +11,7 @@ from evenhand.errors import EvenhandError
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.targets import Target
 
-Rule = Callable[[Floats, Floats], Floats]
+PickRule = Callable[[Floats, Floats], Floats]
 """From costs ``(n, k)``, and those of the front, to badness ``(n,)``; the least is picked."""
 
 PICKS = "ideal, minimax, or budget=POINTS (as in budget=2)"
@@ -37,7 +37,7 @@ def front(cost: Floats) -> NDArray[np.bool_]:
     return kept
 
 
-def ranked(cost: Floats, rule: Rule) -> list[int]:
+def ranked(cost: Floats, rule: PickRule) -> list[int]:
     """Return the points of costs ``(n, k)`` from the one that the rule picks on.
 
     All of the front come first, then the front of the others, and so on; within each the rule
@@ -66,7 +66,7 @@ def minimax(cost: Floats, reference: Floats) -> Floats:
     return largest
 
 
-def budget(points: float, performance: int) -> Rule:
+def budget(points: float, performance: int) -> PickRule:
     """Return the rule that allows performance to be so far from its best, and no farther.
 
     Parameters
@@ -84,7 +84,7 @@ def budget(points: float, performance: int) -> Rule:
     return rule
 
 
-def find_rule(text: str | None, targets: Sequence[Target]) -> Rule:
+def find_rule(text: str | None, targets: Sequence[Target]) -> PickRule:
     """Return the rule that picks from the front of these targets; without a text, ``ideal``.
 
     One target has a front of one value, which every rule picks.
@@ -102,7 +102,7 @@ def find_rule(text: str | None, targets: Sequence[Target]) -> Rule:
             f"--pick {text} chooses between targets, and there is one "
             f"({targets[0].name}). Give a second --target, or leave --pick out."
         )
-    rules: dict[str, Rule] = {"ideal": ideal, "minimax": minimax}
+    rules: dict[str, PickRule] = {"ideal": ideal, "minimax": minimax}
     name, equals, amount = text.partition("=")
     if name in rules and not equals:
         return rules[name]

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.metrics.estimate import common_classes, why_undefined
-from evenhand.metrics.influence import why_no_influence
+from evenhand.metrics.influence import Moments, moments, why_no_influence
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import CELLS
-from evenhand.metrics.variance import Moments, moments
 from evenhand.wording import counted
 
 SMALLEST = 1e-12

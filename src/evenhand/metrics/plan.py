@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.metrics.aggregate import check_across
+from evenhand.metrics.attribute_numbers import check_across
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap
@@ -68,7 +68,7 @@ def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:
     check_across(plan.across)
     if plan.permutations and "gap" not in plan.across:
         raise EvenhandError("tests are shown with the gaps; ask for 'gap' across the groups, too.")
-    attributes = {whole(name): levels for name, levels in groups.items()}
+    attributes = {base_attribute(name): levels for name, levels in groups.items()}
     for attribute, level in _named_levels(plan):
         own = pick("attribute", attribute, attributes)
         pick(f"level of {attribute}", level, dict.fromkeys(own.levels))
@@ -91,11 +91,11 @@ def compared_levels(plan: Plan, attribute: str, groups: Groups) -> tuple[str, ..
     >>> compared_levels(Plan(minimum=2), "sex", groups_of(["f", "f", "m"]))
     ('f',)
     """
-    levels = groups.compared(plan.excluded.get(whole(attribute), ()))
+    levels = groups.compared(plan.excluded.get(base_attribute(attribute), ()))
     return tuple(level for level in levels if len(groups.rows(level)) >= plan.minimum)
 
 
-def whole(name: str) -> str:
+def base_attribute(name: str) -> str:
     """Return the attribute that a conditioned one (``"sex|site=A"``) is a part of."""
     return name.partition("|")[0]
 

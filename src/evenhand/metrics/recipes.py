@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
-from evenhand.metrics.aggregate import numbers_of
+from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.estimates import Number, everybody, parts_of
 from evenhand.metrics.fairness import FAIRNESS
 from evenhand.metrics.groups import Excluded, Groups
+from evenhand.metrics.numbers import ResampledNumber, divide_samples, undivided_samples
 from evenhand.metrics.power import POWER
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
@@ -39,7 +39,7 @@ RATES = ("sensitivity", "specificity")
 SAME = 1e-10
 """Two recipes whose numbers differ by no more are the same in that number."""
 
-Values = Mapping[Key, Floats]
+RecipeValues = Mapping[Key, Floats]
 """Numbers of a recipe, ``(S, 1 + B)`` each: a row for each seed, the data first."""
 
 
@@ -84,7 +84,7 @@ class _Test:
     freedom: float
 
 
-def values_of(
+def compared_values(
     rows: Scored,
     groups: Mapping[str, Groups],
     resamples: Resamples,
@@ -112,14 +112,16 @@ def values_of(
         The metrics of everybody, each group's AUC, the worst AUC, the gap in AUC and the
         equalised-odds difference of each attribute. NaN where a number is undefined.
     """
-    numbers = numbers_of(everybody(rows), overall, (), resamples)
+    numbers = compute_numbers(undivided_samples(rows), overall, (), resamples)
     for name, levels in groups.items():
         compared = levels.compared((excluded or {}).get(name, ()))
-        numbers += numbers_of(parts_of(rows, name, levels, compared), ("auc",), ACROSS, resamples)
+        numbers += compute_numbers(
+            divide_samples(rows, name, levels, compared), ("auc",), ACROSS, resamples
+        )
     return {number.key: _values(number) for number in numbers}
 
 
-def rates_of(
+def compared_rates(
     rows: Scored,
     groups: Mapping[str, Groups],
     resamples: Resamples,
@@ -127,22 +129,24 @@ def rates_of(
 ) -> dict[Key, Floats]:
     """Return the `RATES` ``(1 + B,)`` of the decisions of one model in each group, for two classes.
 
-    The parameters are those of `values_of`.
+    The parameters are those of `compared_values`.
     """
-    numbers: list[Number] = []
+    numbers: list[ResampledNumber] = []
     for name, levels in groups.items():
         compared = levels.compared((excluded or {}).get(name, ()))
-        numbers += numbers_of(parts_of(rows, name, levels, compared), RATES, (), resamples)
+        numbers += compute_numbers(
+            divide_samples(rows, name, levels, compared), RATES, (), resamples
+        )
     return {number.key: _values(number) for number in numbers}
 
 
 def compare_recipes(
-    values: Mapping[str, Values],
+    values: Mapping[str, RecipeValues],
     reference: str,
     patients: Mapping[Key, int],
     rng: np.random.Generator,
     *,
-    recombined: Mapping[str, Values] | None = None,
+    recombined: Mapping[str, RecipeValues] | None = None,
     folds: int = 1,
     level: float = CLAIM,
 ) -> list[Difference]:
@@ -151,7 +155,7 @@ def compare_recipes(
     Parameters
     ----------
     values
-        Of each recipe by name, as `values_of` gives them, a row for each seed. Every recipe has
+        Of each recipe by name, as `compared_values` gives them, a row for each seed. Every recipe has
         the same seeds in the same order, and the same resamples. A number that a recipe lacks is
         not compared.
     reference
@@ -262,7 +266,7 @@ def is_auc_of_group(key: Key) -> bool:
     return key.group != EVERYBODY and (key.base, key.aggregate) == ("auc", None)
 
 
-def stability(values: Mapping[str, Values], key: Key) -> float:
+def stability(values: Mapping[str, RecipeValues], key: Key) -> float:
     """Return the share of resamples, over all seeds, in which another recipe is the best.
 
     Each resample has patients drawn anew and one seed of each recipe.
@@ -274,7 +278,7 @@ def stability(values: Mapping[str, Values], key: Key) -> float:
     return float((oriented[:, :, 1:].argmax(axis=0) != winner).mean())
 
 
-def _values(number: Number) -> Floats:
+def _values(number: ResampledNumber) -> Floats:
     return np.full_like(number.values, np.nan) if number.reason else number.values
 
 

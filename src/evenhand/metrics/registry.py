@@ -19,16 +19,16 @@ Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
 """``(b, P)``: how often each of b resamples draws each patient."""
 
-Direction = Literal["higher", "lower", "ideal", "none"]
+MetricDirection = Literal["higher", "lower", "ideal", "none"]
 """What is better: higher, lower, nearer to the ideal; or the metric only describes."""
 
-Classes = Literal["two", "macro", "any"]
+ClassHandling = Literal["two", "macro", "any"]
 """Two classes only; one-vs-rest mean for more; or the metric itself takes any number."""
 
-Need = Literal["score", "decision", "label"]
+MetricInput = Literal["score", "decision", "label"]
 Requirement = Literal["positives", "negatives", "flagged", "unflagged"]
 
-View = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]]
+SampleView = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]]
 """Maps masks ``(n,)`` of the positives and of the group's own samples to that of those to use."""
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,17 +80,17 @@ class Metric:
 
     name: str
     title: str
-    direction: Direction
+    direction: MetricDirection
     ideal: float | None
-    needs: Need
+    needs: MetricInput
     requires: tuple[Requirement, ...]
-    classes: Classes
+    classes: ClassHandling
     share: bool
     source: str
     form: Form
     value: Callable[[Any], Floats]
     class_value: Callable[[Any], Floats] | None = None
-    view: View | None = None
+    view: SampleView | None = None
     no_interval: str | None = None
     caution: str = ""
 
@@ -104,18 +104,18 @@ METRICS: Registry[Metric] = Registry("metric")
 
 
 def register_metric(
-    direction: Direction,
+    direction: MetricDirection,
     *,
     ideal: float | None,
-    needs: Need,
+    needs: MetricInput,
     source: str,
     form: Form | None = None,
     requires: tuple[Requirement, ...] = (),
-    classes: Classes = "macro",
+    classes: ClassHandling = "macro",
     share: bool = True,
     at: float | None = None,
     class_value: Callable[[Any], Floats] | None = None,
-    view: View | None = None,
+    view: SampleView | None = None,
     no_interval: str | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as the metric of its name.

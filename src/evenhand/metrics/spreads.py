@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from evenhand.metrics.contrasts import Contrasts, Side
-from evenhand.metrics.families import Family, t_quantile
+from evenhand.metrics.families import MetricFamily, t_quantile
 from evenhand.metrics.intervals import Interval, few_apart, usable
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.resample import Bootstrap, Resamples
@@ -107,7 +107,10 @@ def _less(first: Side, other: Side) -> Side:
 
 
 def spread_difference_interval(
-    first: Sequence[Family], second: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
+    first: Sequence[MetricFamily],
+    second: Sequence[MetricFamily],
+    resamples: Resamples,
+    bootstrap: Bootstrap,
 ) -> Interval | None:
     """Return the interval of one model's spread less another's, None where it cannot be made.
 
@@ -142,7 +145,7 @@ def spread_difference_interval(
     return replace(ends, low=-high, high=-low, method="simultaneous", few=few)
 
 
-def _pairs(families: Sequence[Family], kept: NDArray[np.bool_]) -> Floats:
+def _pairs(families: Sequence[MetricFamily], kept: NDArray[np.bool_]) -> Floats:
     """Return all differences between two groups ``(P, 1 + B)``, metric by metric."""
     every = [
         family.values[first, kept] - family.values[other, kept]

@@ -15,7 +15,7 @@ CELLS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
-class Adjusted:
+class AdjustedP:
     """Results of testing m differences together.
 
     Attributes
@@ -36,7 +36,7 @@ class Adjusted:
 
 def step_down(
     observed: Floats, drawn: Callable[[NDArray[np.intp]], Floats], draws: int
-) -> Adjusted:
+) -> AdjustedP:
     """Test several differences together by the largest statistic, step by step.
 
     Parameters
@@ -75,7 +75,7 @@ def step_down(
         largest = statistics[-1].copy()
     surest_first = order[::-1]
     adjusted[surest_first] = np.maximum.accumulate(adjusted[surest_first])
-    return Adjusted(p, adjusted, largest)
+    return AdjustedP(p, adjusted, largest)
 
 
 def blocks(places: NDArray[np.intp], draws: int) -> Iterator[NDArray[np.intp]]:

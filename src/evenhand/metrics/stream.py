@@ -14,7 +14,7 @@ from evenhand.metrics.forms import Additive, MannWhitney, Scan, looped, side_by_
 from evenhand.metrics.registry import Floats, Form, Metric, Weights
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.scored import Places, Scored
-from evenhand.metrics.sums import Cells, cells_of
+from evenhand.metrics.sums import RowCells, divide_rows
 
 WEIGHTS = 2**25
 """How many weights (patients × resamples, a byte each) are in memory at a time."""
@@ -205,7 +205,7 @@ class Stream:
         features, columns = _features(rows, forms)
         if not features:
             return
-        for cells in cells_of(rows, [request.places for request in requests], features):
+        for cells in divide_rows(rows, [request.places for request in requests], features):
             own = {numbers[grouping]: grouping for grouping in cells.groups}
             yield partial(_added_up, cells, own, {n: self._requests[n] for n in own}, columns)
 
@@ -236,7 +236,7 @@ def _counted(scan: Scan, form: Form, number: int, drawn: Weights) -> Summaries:
 
 
 def _added_up(
-    cells: Cells,
+    cells: RowCells,
     own: Mapping[int, int],
     requests: Mapping[int, _Request],
     columns: Mapping[Additive, list[int]],

@@ -22,7 +22,7 @@ ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class RowCells:
     """Disjoint sets of rows (cells), such that each group of some groupings is a union of cells.
 
     Attributes
@@ -64,9 +64,9 @@ class Cells:
             yield start, end, range(first, last + 1)
 
 
-def cells_of(
+def divide_rows(
     rows: Scored, groupings: Sequence[Places], features: Sequence[NDArray[np.generic]]
-) -> list[Cells]:
+) -> list[RowCells]:
     """Divide rows into cells, such that each group of several groupings is a union of cells.
 
     Groupings are combined where their groups are disjoint. Where the groups of a grouping overlap,
@@ -135,11 +135,11 @@ def _cells(
     cell: NDArray[np.intp],
     groups: dict[int, csr_array],
     features: Sequence[NDArray[np.generic]],
-) -> Cells:
+) -> RowCells:
     patients = len(rows.members)
     pairs, entry = np.unique(cell * patients + rows.patients[members], return_inverse=True)
     of_cell, patient = np.divmod(pairs, patients)
     sums = np.stack([sums_of(entry, feature[members], len(pairs)) for feature in features])
     count = next(iter(groups.values())).shape[1]
     ends = np.searchsorted(of_cell, np.arange(count + 1))
-    return Cells(rows.members[patient], sums, ends, groups)
+    return RowCells(rows.members[patient], sums, ends, groups)

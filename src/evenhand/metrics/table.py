@@ -10,32 +10,37 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.aggregate import EstimateRequest, request_numbers
 from evenhand.metrics.aggregates import DETECTABLE
+from evenhand.metrics.attribute_numbers import EstimateRequest, request_numbers
 from evenhand.metrics.claims import Claim, Claims
-from evenhand.metrics.estimates import BIASED, Number, Parts, everybody, parts_of
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.headlines import leading_metric
 from evenhand.metrics.intervals import (
     NONE,
     Interval,
     clipped,
+    combined_interval,
     difference_interval,
     extreme_interval,
     extremes_difference_interval,
     group_interval,
-    interval,
-    made_interval,
+    resampled_interval,
     spread_interval,
 )
-from evenhand.metrics.measured import Measured, judge
-from evenhand.metrics.plan import Plan, check_plan, compared_levels, whole
+from evenhand.metrics.measured import Measured, add_tests, judge
+from evenhand.metrics.numbers import (
+    BIASED,
+    Parts,
+    ResampledNumber,
+    divide_samples,
+    undivided_samples,
+)
+from evenhand.metrics.plan import Plan, base_attribute, check_plan, compared_levels
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import MetricRow, as_table, joined
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.spreads import spread_difference_interval
 from evenhand.metrics.stream import Stream
-from evenhand.metrics.tests import add_tests
 
 Progress = Callable[[int, int], None]
 """Is told how many steps are done, and how many there are."""
@@ -191,12 +196,12 @@ def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
 
 def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Parts]:
     return [
-        parts_of(
+        divide_samples(
             rows,
             name,
             levels,
             compared_levels(plan, name, levels),
-            reference=plan.references.get(whole(name)),
+            reference=plan.references.get(base_attribute(name)),
             minimum=plan.minimum,
         )
         for name, levels in groups.items()
@@ -208,31 +213,33 @@ def _requests(
 ) -> list[EstimateRequest]:
     """Ask a stream for everybody's values, and for those of the groups of each attribute."""
     return [
-        request_numbers(everybody(rows), plan.metrics, (), stream),
+        request_numbers(undivided_samples(rows), plan.metrics, (), stream),
         *(request_numbers(parts, plan.metrics, plan.across, stream) for parts in divided),
     ]
 
 
-def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
+def _interval(
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap | None
+) -> Interval:
     """Return the interval of a number, as far as it lies within its bounds."""
     ends = clipped(unbounded_interval(number, resamples, bootstrap), number.bounds)
     return ends.judged(min((family.fewest for family in number.family), default=ends.few))
 
 
 def unbounded_interval(
-    number: Number, resamples: Resamples, bootstrap: Bootstrap | None
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap | None
 ) -> Interval:
     """Return the interval of a number, also where it reaches beyond the number's bounds."""
     if number.composition == "point" or bootstrap is None:
         return NONE
     if number.reason:
-        return interval(number.values, resamples, bootstrap)
+        return resampled_interval(number.values, resamples, bootstrap)
     if number.composition == "one":
         return group_interval(number.family[0], resamples, bootstrap)
     if number.composition == "difference":
         return difference_interval(number.values, number.family[0], resamples, bootstrap)
     if number.composition == "other":
-        return made_interval(number.values, number.family, resamples, bootstrap)
+        return combined_interval(number.values, number.family, resamples, bootstrap)
     if number.composition == "spread":
         return spread_interval(number.family, resamples, bootstrap)
     if number.composition == "spreads":
@@ -244,7 +251,9 @@ def unbounded_interval(
     return extreme_interval(number.family[0], number.composition, resamples, bootstrap)
 
 
-def spreads_interval(number: Number, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+def spreads_interval(
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap
+) -> Interval:
     """Return the interval of one model's spread less another's.
 
     Where there are too many pairs of groups, or a share that no resample changes, it is that of the
@@ -252,7 +261,7 @@ def spreads_interval(number: Number, resamples: Resamples, bootstrap: Bootstrap)
     """
     count = len(number.family) // 2
     families = number.family[:count], number.family[count:]
-    by_resamples = made_interval(number.values, number.family, resamples, bootstrap)
+    by_resamples = combined_interval(number.values, number.family, resamples, bootstrap)
     if by_resamples.low is None:
         return by_resamples
     ends = spread_difference_interval(*families, resamples, bootstrap)
@@ -260,7 +269,7 @@ def spreads_interval(number: Number, resamples: Resamples, bootstrap: Bootstrap)
 
 
 def _row(
-    number: Number, resamples: Resamples, bootstrap: Bootstrap | None, names: RowNames
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap | None, names: RowNames
 ) -> MetricRow:
     """Return the row of a number."""
     value = float(number.values[0])

@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evenhand.metrics.aggregate import numbers_of
+from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.estimate import common_classes, why_undefined
-from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
 from evenhand.metrics.fairness import Fairness
-from evenhand.metrics.families import Family
+from evenhand.metrics.families import MetricFamily
 from evenhand.metrics.forms import bin_pairs
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.intervals import CONSTANT, NEARLY_CONSTANT
+from evenhand.metrics.numbers import Parts, ResampledNumber, divide_samples, undivided_samples
 from evenhand.metrics.registry import Metric, find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored, scored
@@ -34,7 +34,7 @@ OVERALL = "overall"
 ARGMAX = "_argmax"
 """What a target's name ends in when its decisions are argmax."""
 
-Cut = Literal["youden", "argmax"]
+TargetCut = Literal["youden", "argmax"]
 
 
 class Problem(NamedTuple):
@@ -81,7 +81,7 @@ class Target:
     aggregate: str | None = OVERALL
     bound: float | None = None
     attribute: str | None = None
-    cut: Cut = "youden"
+    cut: TargetCut = "youden"
     pessimistic: bool = False
 
     @property
@@ -213,7 +213,7 @@ class Target:
         return {
             f"{number.base.name}:{parts.attribute}:{number.group}": _value(number)
             for parts in self._parts(rows, groups, excluded or {})
-            for number in numbers_of(parts, names, [], once)
+            for number in compute_numbers(parts, names, [], once)
             if number.group in parts.compared and not math.isnan(_value(number))
         }
 
@@ -296,7 +296,7 @@ class Target:
     ) -> Iterator[Parts]:
         about = groups if self.attribute is None else {self.attribute: groups[self.attribute]}
         for name, levels in about.items():
-            yield parts_of(rows, name, levels, levels.compared(excluded.get(name, ())))
+            yield divide_samples(rows, name, levels, levels.compared(excluded.get(name, ())))
 
     def _numbers(
         self,
@@ -304,21 +304,21 @@ class Target:
         groups: Mapping[str, Groups],
         excluded: Excluded | None,
         resamples: Resamples,
-    ) -> Iterator[Number]:
+    ) -> Iterator[ResampledNumber]:
         """Yield the one number of all samples, or a number for each attribute."""
         if self.is_overall:
-            yield numbers_of(everybody(rows), [self.metric.name], (), resamples)[0]
+            yield compute_numbers(undivided_samples(rows), [self.metric.name], (), resamples)[0]
             return
         metrics = [self.metric.name] if isinstance(self.metric, Metric) else []
         across = self.aggregate or self.metric.name
         for parts in self._parts(rows, groups, excluded or {}):
-            yield numbers_of(parts, metrics, [across], resamples)[-1]
+            yield compute_numbers(parts, metrics, [across], resamples)[-1]
 
     def _worst(self, values: list[float]) -> float:
         worst = min if self.maximise else max
         return math.nan if np.isnan(values).any() else float(worst(values))
 
-    def _end(self, number: Number, resamples: Resamples) -> float:
+    def _end(self, number: ResampledNumber, resamples: Resamples) -> float:
         """Return the pessimistic end, or the value where no resample changes it (AUC 1, say).
 
         An AUC of 1 that no resample changes counts as 1. With the exact interval of the report it
@@ -335,11 +335,11 @@ class Target:
         return math.nan if end is None else end
 
 
-def _value(number: Number) -> float:
+def _value(number: ResampledNumber) -> float:
     return math.nan if number.reason else float(number.values[0])
 
 
-def _without_exact(family: Family) -> Family:
+def _without_exact(family: MetricFamily) -> MetricFamily:
     """Return a family without the exact intervals of groups whose value never changes."""
     nothing = np.zeros(len(family.names), dtype=np.intp)
     return replace(family, fixed=nothing.astype(np.bool_), trials=nothing)

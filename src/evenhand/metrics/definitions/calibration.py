@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evenhand.metrics.forms import BinPairs, Bins, Logistic, LogisticFit, bin_pairs, bins
+from evenhand.metrics.forms import BinPairs, BinSums, Logistic, LogisticFit, bin_pairs, bins
 from evenhand.metrics.registry import Floats, metric
 
 HIERARCHY = "Van Calster et al., BMC Med. 2019"
@@ -21,7 +21,7 @@ BY_CHANCE = "chance alone moves bins off the diagonal, so resamples never come n
     source="Naeini et al., AAAI 2015; 10 equal bins",
     no_interval=BY_CHANCE,
 )
-def ece(cells: Bins) -> Floats:
+def ece(cells: BinSums) -> Floats:
     """Mean distance (expected calibration error) of label and probability over bins.
 
     Misleads in small groups: the fewer samples, the more chance raises it, even for a calibrated

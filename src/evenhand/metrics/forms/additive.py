@@ -52,3 +52,63 @@ def sums_of(owner: NDArray[np.intp], feature: NDArray[Any], count: int) -> Float
         owner, feature = owner[order], feature[order]
     sums = np.bincount(owner, weights=feature, minlength=count)
     return sums.astype(np.float64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """Sums and counts ``(b,)``."""
+
+    total: Floats
+    count: Floats
+
+    @property
+    def value(self) -> Floats:
+        """The mean ``(b,)``; NaN without rows."""
+        return self.total / self.count
+
+
+def rowwise(value: Callable[[Scored], NDArray[Any]]) -> Additive:
+    """Make the form whose summary is the mean of ``value(rows)``, values ``(n,)``."""
+    return Additive(
+        features=lambda rows: [value(rows), np.ones(len(rows), dtype=np.bool_)],
+        summary=lambda sums: Mean(*sums.T),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Numbers ``(b,)`` of true and false positives and negatives."""
+
+    tn: Floats
+    fp: Floats
+    fn: Floats
+    tp: Floats
+
+
+cells = Additive(
+    features=lambda rows: [2 * rows.labels + rows.decisions == cell for cell in range(4)],
+    summary=lambda sums: Cells(*sums.T),
+)
+"""The form of the metrics that are computed from the four counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Numbers ``(b, C, C)`` of rows by label and, last, by decision."""
+
+    count: Floats
+
+
+def _confusion_cells(rows: Scored) -> list[NDArray[np.bool_]]:
+    classes = len(rows.classes)
+    cell = rows.labels * classes + rows.decisions
+    return [cell == number for number in range(classes**2)]
+
+
+def _matrix(sums: Floats) -> Confusion:
+    classes = round(sums.shape[1] ** 0.5)
+    return Confusion(sums.reshape(len(sums), classes, classes))
+
+
+confusion = Additive(features=_confusion_cells, summary=_matrix)
+"""The form of the metrics that are computed from the whole confusion matrix."""

@@ -16,7 +16,7 @@ BINS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Bins:
+class BinSums:
     """Sums ``(b, BINS)`` of label − probability, and numbers of rows ``(b,)``."""
 
     excess: Floats
@@ -47,7 +47,7 @@ def _excess(rows: Scored) -> list[Floats]:
 
 bins = Additive(
     features=lambda rows: [*_excess(rows), np.ones(len(rows), dtype=np.bool_)],
-    summary=lambda sums: Bins(sums[:, :BINS], sums[:, BINS]),
+    summary=lambda sums: BinSums(sums[:, :BINS], sums[:, BINS]),
     smooth=False,
 )
 """The form of the metrics that are computed from binned probabilities."""

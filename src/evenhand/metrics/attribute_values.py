@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from evenhand.errors import SHOWN
 from evenhand.metrics.estimate import common_classes, why_undefined
-from evenhand.metrics.estimates import Number, Parts
-from evenhand.metrics.families import Family, family
+from evenhand.metrics.families import MetricFamily, metric_family
+from evenhand.metrics.numbers import Parts, ResampledNumber
 from evenhand.metrics.registry import Floats, Metric, find_metric
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY
@@ -25,7 +25,7 @@ NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, eq=False)
-class Values:
+class GroupValues:
     """Values of metrics in groups, for the data and every resample.
 
     Attributes
@@ -54,11 +54,11 @@ class Values:
         return {level: place for place, level in enumerate(self.parts.rows)}
 
     @cached_property
-    def contrasts(self) -> dict[tuple[str, str], tuple[Number, ...]]:
+    def contrasts(self) -> dict[tuple[str, str], tuple[ResampledNumber, ...]]:
         """The contrasts of a metric with the reference that were computed before, by name."""
         return {}
 
-    def family_of(self, metric: str, levels: Sequence[str]) -> Family:
+    def family_of(self, metric: str, levels: Sequence[str]) -> MetricFamily:
         """Return the values of a metric in some groups."""
         key = metric, tuple(levels)
         if key not in self._families:
@@ -66,22 +66,22 @@ class Values:
             self._families[key] = self._of_all(metric).take(places)
         return self._families[key]
 
-    def _of_all(self, metric: str) -> Family:
+    def _of_all(self, metric: str) -> MetricFamily:
         if metric not in self._whole:
             values = self.tables[metric]
             groups = {level: self._seen(metric, level) for level in self.parts.rows}
-            self._whole[metric] = family(
+            self._whole[metric] = metric_family(
                 groups, self.metrics[metric], values, self.resamples, self.classes
             )
         return self._whole[metric]
 
     @cached_property
-    def _whole(self) -> dict[str, Family]:
+    def _whole(self) -> dict[str, MetricFamily]:
         """The values of each metric in all groups, kept like those of some."""
         return {}
 
     @cached_property
-    def _families(self) -> dict[tuple[str, tuple[str, ...]], Family]:
+    def _families(self) -> dict[tuple[str, tuple[str, ...]], MetricFamily]:
         """Families by metric and levels, kept so that their errors are computed once."""
         return {}
 
@@ -112,7 +112,7 @@ class Values:
 
     def number(
         self, group: str, name: str, aggregate: str | None, values: Floats, **about: Any
-    ) -> Number:
+    ) -> ResampledNumber:
         """Return a number about a group, or about all compared ones, made from a metric.
 
         ``about`` are further fields of it.
@@ -122,17 +122,17 @@ class Values:
         threshold = rows.threshold if metric.needs == "decision" else None
         note = _macro_note(rows, metric, self.classes)
         attribute = self.parts.attribute
-        return Number(
+        return ResampledNumber(
             attribute, group, metric, values, rows, aggregate, threshold, note=note, **about
         )
 
 
-def values_of(
+def request_values(
     parts: Parts,
     metrics: Sequence[str],
     stream: Stream,
     classes: tuple[int, ...] | None = None,
-) -> Values:
+) -> GroupValues:
     """Ask a stream for metrics in every group; when it has run, the values are there.
 
     Parameters
@@ -154,7 +154,7 @@ def values_of(
         ]
         table = stream.add(parts.source, seen, list(alike.values()), classes)
         tables |= {name: table[:, column] for column, name in enumerate(alike)}
-    return Values(parts, by_name, tables, stream.resamples, classes)
+    return GroupValues(parts, by_name, tables, stream.resamples, classes)
 
 
 def versus_rest(parts: Parts, which: int) -> Parts:

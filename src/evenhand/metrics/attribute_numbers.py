@@ -11,24 +11,24 @@ import numpy as np
 
 from evenhand.errors import pick
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES, extreme, why_no_extreme
-from evenhand.metrics.estimates import (
+from evenhand.metrics.attribute_values import GroupValues, request_values, versus_rest
+from evenhand.metrics.fairness import FAIRNESS, Fairness
+from evenhand.metrics.families import MetricFamily, beside
+from evenhand.metrics.intervals import unchanging
+from evenhand.metrics.numbers import (
     ANYWHERE,
     BIASED,
     UNIT,
-    Number,
     Parts,
+    ResampledNumber,
     all_compared,
     with_note,
 )
-from evenhand.metrics.fairness import FAIRNESS, Fairness
-from evenhand.metrics.families import Family, beside
-from evenhand.metrics.intervals import unchanging
 from evenhand.metrics.power import BOOTSTRAP_ERROR, detectable_gap
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY, joined
 from evenhand.metrics.stream import Stream
-from evenhand.metrics.values import Values, values_of, versus_rest
 
 
 def check_across(names: Sequence[str]) -> None:
@@ -55,13 +55,13 @@ class EstimateRequest:
         compared groups together.
     """
 
-    values: Values
+    values: GroupValues
     metrics: Sequence[str]
     across: Sequence[str]
-    by_class: Mapping[str, Sequence[Values]]
-    overall: Mapping[str, Values]
+    by_class: Mapping[str, Sequence[GroupValues]]
+    overall: Mapping[str, GroupValues]
 
-    def numbers(self) -> list[Number]:
+    def numbers(self) -> list[ResampledNumber]:
         """Return each metric in each group, then the comparisons across groups, in that order.
 
         Call it after the stream that computes the values has run.
@@ -94,7 +94,7 @@ def request_numbers(
         if fairness.over != "classes"
         for name in fairness.metrics
     ]
-    values = values_of(parts, tuple(dict.fromkeys([*metrics, *underlying])), stream)
+    values = request_values(parts, tuple(dict.fromkeys([*metrics, *underlying])), stream)
     classes = range(len(parts.together.classes))
     of_class = {
         which: versus_rest(parts, which)
@@ -102,21 +102,23 @@ def request_numbers(
         if any(fairness.over == "classes" for fairness in fairness_metrics)
     }
     by_class = {
-        fairness.name: [values_of(of_class[which], fairness.metrics, stream) for which in classes]
+        fairness.name: [
+            request_values(of_class[which], fairness.metrics, stream) for which in classes
+        ]
         for fairness in fairness_metrics
         if fairness.over == "classes"
     }
     overall = {
-        fairness.name: values_of(all_compared(parts), fairness.metrics, stream, values.classes)
+        fairness.name: request_values(all_compared(parts), fairness.metrics, stream, values.classes)
         for fairness in fairness_metrics
         if fairness.over == "overall" and parts.compared
     }
     return EstimateRequest(values, metrics, across, by_class, overall)
 
 
-def numbers_of(
+def compute_numbers(
     parts: Parts, metrics: Sequence[str], across: Sequence[str], resamples: Resamples
-) -> list[Number]:
+) -> list[ResampledNumber]:
     """Return the numbers of one attribute, in a separate pass over the resamples."""
     stream = Stream(resamples)
     request = request_numbers(parts, metrics, across, stream)
@@ -124,7 +126,7 @@ def numbers_of(
     return request.numbers()
 
 
-def _across(values: Values, metric: str, name: str) -> Iterator[Number]:
+def _across(values: GroupValues, metric: str, name: str) -> Iterator[ResampledNumber]:
     """Yield a comparison of a metric across the groups."""
     if name in SUMMARIES:
         return _bare(values, metric, iter([_summary(values, metric, name)]))
@@ -133,14 +135,16 @@ def _across(values: Values, metric: str, name: str) -> Iterator[Number]:
     return _detectable(values, metric)
 
 
-def _bare(values: Values, metric: str, numbers: Iterator[Number]) -> Iterator[Number]:
+def _bare(
+    values: GroupValues, metric: str, numbers: Iterator[ResampledNumber]
+) -> Iterator[ResampledNumber]:
     """Yield numbers; if the metric has no interval, they carry the reason and no interval."""
     reason = values.metrics[metric].no_interval
     for number in numbers:
         yield number if reason is None else replace(number, composition="point", no_interval=reason)
 
 
-def _in_groups(values: Values, metric: str) -> Iterator[Number]:
+def _in_groups(values: GroupValues, metric: str) -> Iterator[ResampledNumber]:
     bounds = UNIT if values.metrics[metric].share else ANYWHERE
     for level in values.parts.rows:
         family, reason = values.family_of(metric, [level]), values.why(metric, level)
@@ -148,7 +152,7 @@ def _in_groups(values: Values, metric: str) -> Iterator[Number]:
         yield values.number(level, metric, None, family.values[0], **fields)
 
 
-def _summary(values: Values, metric: str, name: str) -> Number:
+def _summary(values: GroupValues, metric: str, name: str) -> ResampledNumber:
     compared = values.parts.compared
     family = values.family_of(metric, compared)
     reason = why_no_extreme(name, values.metrics[metric]) or values.reason(metric, compared)
@@ -167,7 +171,7 @@ def _summary(values: Values, metric: str, name: str) -> Number:
     return replace(number, composition=picked, bounds=bounds)
 
 
-def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
+def _contrasts(values: GroupValues, metric: str, name: str) -> Iterator[ResampledNumber]:
     """Yield each group's contrast with the reference; it is computed once and stored."""
     key = metric, name
     if key not in values.contrasts:
@@ -175,7 +179,7 @@ def _contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
     yield from values.contrasts[key]
 
 
-def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
+def _new_contrasts(values: GroupValues, metric: str, name: str) -> Iterator[ResampledNumber]:
     reference = values.parts.reference
     for level in values.parts.compared:
         if level == reference or reference is None:
@@ -193,7 +197,7 @@ def _new_contrasts(values: Values, metric: str, name: str) -> Iterator[Number]:
         yield values.number(level, metric, name, contrast, **fields)
 
 
-def _detectable(values: Values, metric: str) -> Iterator[Number]:
+def _detectable(values: GroupValues, metric: str) -> Iterator[ResampledNumber]:
     """Yield the difference detectable with 80 % power, from its bootstrap standard error."""
     draws = slice(1, 1 + values.resamples.replicates)
     for number in _contrasts(values, metric, "difference"):
@@ -213,13 +217,13 @@ def _detectable(values: Values, metric: str) -> Iterator[Number]:
         )
 
 
-def _no_error(family: Family) -> str | None:
+def _no_error(family: MetricFamily) -> str | None:
     """Return why a difference has no bootstrap standard error, or None."""
     fixed = [name for name, is_fixed in zip(family.names, family.fixed, strict=True) if is_fixed]
     return f"no error is known: {unchanging(fixed)}" if fixed else None
 
 
-def _named(request: EstimateRequest, fairness: Fairness) -> Iterator[Number]:
+def _named(request: EstimateRequest, fairness: Fairness) -> Iterator[ResampledNumber]:
     values = request.values
     if fairness.over == "reference":
         yield from _against_reference(values, fairness)
@@ -254,7 +258,7 @@ def _named(request: EstimateRequest, fairness: Fairness) -> Iterator[Number]:
     yield number
 
 
-def _against_reference(values: Values, fairness: Fairness) -> Iterator[Number]:
+def _against_reference(values: GroupValues, fairness: Fairness) -> Iterator[ResampledNumber]:
     reference = values.parts.reference
     for level in values.parts.compared:
         if level == reference or reference is None:
@@ -269,14 +273,16 @@ def _against_reference(values: Values, fairness: Fairness) -> Iterator[Number]:
 
 
 def _number(
-    values: Values, fairness: Fairness, group: str, estimate: Floats, reason: str | None
-) -> Number:
+    values: GroupValues, fairness: Fairness, group: str, estimate: Floats, reason: str | None
+) -> ResampledNumber:
     parts = values.parts
     rows = parts.together if group == EVERYBODY else parts.rows[group]
     decided = any(find_metric(metric).needs == "decision" for metric in fairness.metrics)
     note = "" if fairness.is_spread or fairness.over == "reference" else BIASED
     threshold = rows.threshold if decided else None
-    number = Number(parts.attribute, group, fairness, estimate, rows, None, threshold, reason)
+    number = ResampledNumber(
+        parts.attribute, group, fairness, estimate, rows, None, threshold, reason
+    )
     return replace(number, note=note, bounds=_up_to_parity(fairness))
 
 
@@ -291,7 +297,7 @@ def _first(reasons: Iterator[str | None]) -> str | None:
     return next(filter(None, reasons), None)
 
 
-def _nothing(values: Values) -> Floats:
+def _nothing(values: GroupValues) -> Floats:
     return np.full(values.resamples.count, np.nan)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.fairness import Fairness
-from evenhand.metrics.families import Family, beside
+from evenhand.metrics.families import MetricFamily, beside
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.rows import EVERYBODY, Key, full_name, joined
@@ -29,7 +29,7 @@ BIASED = "biased where groups are close"
 
 
 @dataclass(frozen=True, eq=False)
-class Number:
+class ResampledNumber:
     """One number before it is a row.
 
     Attributes
@@ -71,7 +71,7 @@ class Number:
     no_interval: str | None = None
     reference: str | None = None
     note: str = ""
-    family: tuple[Family, ...] = ()
+    family: tuple[MetricFamily, ...] = ()
     composition: Composition = "other"
     bounds: tuple[float, float] = ANYWHERE
 
@@ -85,7 +85,7 @@ class Number:
         """The full name, as in ``auc_gap``."""
         return full_name(self.base.name, self.aggregate)
 
-    def minus(self, other: Number) -> Number:
+    def minus(self, other: ResampledNumber) -> ResampledNumber:
         """Return the same number as a difference from another model's."""
         less = replace(
             self,
@@ -156,12 +156,12 @@ class Parts:
         return np.flatnonzero(everybody & metric.view(self.source.labels == 1, own))
 
 
-def with_note(number: Number, note: str) -> Number:
+def with_note(number: ResampledNumber, note: str) -> ResampledNumber:
     """Return the number with one more thing that must be known about how it was made."""
     return replace(number, note=joined(number.note, note) or "")
 
 
-def everybody(rows: Scored) -> Parts:
+def undivided_samples(rows: Scored) -> Parts:
     """Return all samples as the one group ``"*"``."""
     everything = {EVERYBODY: np.arange(len(rows))}
     return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, everything)
@@ -175,7 +175,7 @@ def all_compared(parts: Parts) -> Parts:
     )
 
 
-def parts_of(
+def divide_samples(
     rows: Scored,
     attribute: str,
     groups: Groups,
