@@ -1,4 +1,4 @@
-"""Values of several metrics in the groups of one attribute, by name."""
+"""Values of several metrics in the groups of one attribute."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 @dataclass(frozen=True, eq=False)
 class GroupValues:
-    """Values of metrics in groups, for the data and every resample.
+    """Values of metrics in groups, in the data and in every resample.
 
     Attributes
     ----------
     parts
-        The groups.
+        The samples of the groups.
     metrics
         The metrics by name.
     tables
-        By metric, ``(groups, 1 + B + J)`` in the order of ``parts``.
+        By name of the metric: its values, ``(groups, 1 + B + J)``, in the order of ``parts.rows``.
     resamples
-        The patients that they are of.
+        The resamples that the values belong to.
     classes
         The classes that one-vs-rest means are taken over.
     """
@@ -55,7 +55,7 @@ class GroupValues:
 
     @cached_property
     def contrasts(self) -> dict[tuple[str, str], tuple[ResampledNumber, ...]]:
-        """The contrasts of a metric with the reference that were computed before, by name."""
+        """Contrasts with the reference that were computed before, by metric and contrast."""
         return {}
 
     def family_of(self, metric: str, levels: Sequence[str]) -> MetricFamily:
@@ -63,59 +63,69 @@ class GroupValues:
         key = metric, tuple(levels)
         if key not in self._families:
             places = [self._place[level] for level in levels]
-            self._families[key] = self._of_all(metric).take(places)
+            self._families[key] = self._all_groups(metric).take(places)
         return self._families[key]
 
-    def _of_all(self, metric: str) -> MetricFamily:
-        if metric not in self._whole:
+    def _all_groups(self, metric: str) -> MetricFamily:
+        """Return the values of a metric in all groups."""
+        if metric not in self._complete_families:
             values = self.tables[metric]
-            groups = {level: self._seen(metric, level) for level in self.parts.rows}
-            self._whole[metric] = metric_family(
+            groups = {level: self._samples(metric, level) for level in self.parts.rows}
+            self._complete_families[metric] = metric_family(
                 groups, self.metrics[metric], values, self.resamples, self.classes
             )
-        return self._whole[metric]
+        return self._complete_families[metric]
 
     @cached_property
-    def _whole(self) -> dict[str, MetricFamily]:
-        """The values of each metric in all groups, kept like those of some."""
+    def _complete_families(self) -> dict[str, MetricFamily]:
+        """Families of all groups, by metric; kept so that their errors are computed once."""
         return {}
 
     @cached_property
     def _families(self) -> dict[tuple[str, tuple[str, ...]], MetricFamily]:
-        """Families by metric and levels, kept so that their errors are computed once."""
+        """Families of some groups, by metric and levels; kept for the same reason."""
         return {}
 
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
-        """Return why a number across some groups is undefined, or None."""
+        """Return why a number across some groups is undefined, in words, or None."""
         if len(levels) < 2:
             return f"{counted(len(levels), 'group')} to compare; two are needed"
-        whys = [(level, why) for level in levels if (why := self.why(metric, level))]
-        reasons = [f"group {level!r}: {why}" for level, why in whys[:SHOWN]]
-        more = [f"and {len(whys) - SHOWN:,} more groups"] if len(whys) > SHOWN else []
-        return "; ".join([*reasons, *more]) or None
+        reasons = [
+            f"group {level!r}: {reason}"
+            for level in levels
+            if (reason := self.why_undefined_in(level, metric))
+        ]
+        more = [f"and {len(reasons) - SHOWN:,} more groups"] if len(reasons) > SHOWN else []
+        return "; ".join([*reasons[:SHOWN], *more]) or None
 
-    def why(self, metric: str, level: str) -> str | None:
-        """Return why a metric is undefined, or not claimed, in a group, or None."""
+    def why_undefined_in(self, level: str, metric: str) -> str | None:
+        """Return why a metric is undefined in a group, or the group too small, or None."""
         key = metric, level
-        if key not in self._whys:
-            small, seen = self.parts.small.get(level), self._seen(metric, level)
-            self._whys[key] = small or why_undefined(seen, self.metrics[metric], self.classes)
-        return self._whys[key]
+        if key not in self._reasons:
+            small, samples = self.parts.small.get(level), self._samples(metric, level)
+            self._reasons[key] = small or why_undefined(samples, self.metrics[metric], self.classes)
+        return self._reasons[key]
 
     @cached_property
-    def _whys(self) -> dict[tuple[str, str], str | None]:
-        """Why a metric is undefined in a group, by metric and level."""
+    def _reasons(self) -> dict[tuple[str, str], str | None]:
+        """The results of `why_undefined_in`, by metric and level."""
         return {}
 
-    def _seen(self, metric: str, level: str) -> Scored:
-        return self.parts.seen(level, self.metrics[metric])
+    def _samples(self, metric: str, level: str) -> Scored:
+        """Return the samples that a metric of a group uses."""
+        return self.parts.used_by(level, self.metrics[metric])
 
     def number(
-        self, group: str, name: str, aggregate: str | None, values: Floats, **about: Any
+        self, group: str, name: str, aggregate: str | None, values: Floats, **fields: Any
     ) -> ResampledNumber:
-        """Return a number about a group, or about all compared ones, made from a metric.
+        """Return a number of a metric about a group, or about all compared groups (``"*"``).
 
-        ``about`` are further fields of it.
+        Parameters
+        ----------
+        group, name, aggregate, values
+            The group, the name of the metric, the aggregate and the values of the number.
+        **fields
+            Further fields of `ResampledNumber`.
         """
         rows = self.parts.together if group == EVERYBODY else self.parts.rows[group]
         metric = self.metrics[name]
@@ -123,7 +133,7 @@ class GroupValues:
         note = _macro_note(rows, metric, self.classes)
         attribute = self.parts.attribute
         return ResampledNumber(
-            attribute, group, metric, values, rows, aggregate, threshold, note=note, **about
+            attribute, group, metric, values, rows, aggregate, threshold, note=note, **fields
         )
 
 
@@ -133,10 +143,16 @@ def request_values(
     stream: Stream,
     classes: tuple[int, ...] | None = None,
 ) -> GroupValues:
-    """Ask a stream for metrics in every group; when it has run, the values are there.
+    """Request metrics in every group from a stream, which fills the values when it runs.
 
     Parameters
     ----------
+    parts
+        The samples of the groups.
+    metrics
+        Names of the metrics.
+    stream
+        Computes the values.
     classes
         The classes that one-vs-rest means are taken over; by default those that every compared
         group has.
@@ -147,26 +163,27 @@ def request_values(
         classes = common_classes(compared or [parts.together])
     tables: dict[str, Floats] = {}
     for view in dict.fromkeys(metric.view for metric in by_name.values()):
-        alike = {name: metric for name, metric in by_name.items() if metric.view is view}
-        seen = [
-            NOBODY if level in parts.small else parts.places_seen(level, next(iter(alike.values())))
+        of_view = {name: metric for name, metric in by_name.items() if metric.view is view}
+        example = next(iter(of_view.values()))
+        places = [
+            NOBODY if level in parts.small else parts.places_used(level, example)
             for level in parts.rows
         ]
-        table = stream.add(parts.source, seen, list(alike.values()), classes)
-        tables |= {name: table[:, column] for column, name in enumerate(alike)}
+        table = stream.add(parts.source, places, list(of_view.values()), classes)
+        tables |= {name: table[:, column] for column, name in enumerate(of_view)}
     return GroupValues(parts, by_name, tables, stream.resamples, classes)
 
 
 def versus_rest(parts: Parts, which: int) -> Parts:
-    """Return the same groups with the two-class problem "class ``which`` or another"."""
-    rows = {level: of_level.versus_rest(which) for level, of_level in parts.rows.items()}
+    """Return the groups with the two-class problem of class number ``which`` against the others."""
+    rows = {level: samples.versus_rest(which) for level, samples in parts.rows.items()}
     together, source = parts.together.versus_rest(which), parts.source.versus_rest(which)
     return replace(parts, rows=rows, together=together, source=source)
 
 
 def _macro_note(rows: Scored, metric: Metric, classes: Sequence[int]) -> str:
-    """Name the classes that the mean over classes leaves out, because some group lacks them."""
+    """Return a note that names the classes that the mean leaves out, because a group lacks them."""
     if rows.binary or metric.classes != "macro":
         return ""
-    left_out = [name for which, name in enumerate(rows.classes) if which not in classes]
+    left_out = [name for index, name in enumerate(rows.classes) if index not in classes]
     return f"macro without {', '.join(left_out)} (not in every group)" if left_out else "macro"

@@ -14,7 +14,7 @@ from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.judge import VAL, Judge, across_of
 from evenhand.metrics import EVERYBODY, Bootstrap, Plan, compared_levels
 from evenhand.metrics.attribute_numbers import compute_numbers
-from evenhand.metrics.intervals import ENOUGH
+from evenhand.metrics.intervals import MIN_DEFINED
 from evenhand.metrics.numbers import divide_samples, undivided_samples
 from evenhand.metrics.resample import as_resamples
 from evenhand.metrics.scored import Scored
@@ -154,7 +154,7 @@ def _mean_luck(apart: Floats) -> tuple[float, float]:
     elsewhere, and that where it was chosen. NaN where too few halves have them.
     """
     defined = apart[np.isfinite(apart).all(axis=1)]
-    if len(defined) <= ENOUGH * HALVES:
+    if len(defined) <= MIN_DEFINED * HALVES:
         return math.nan, math.nan
     value, elsewhere, chosen = defined.mean(axis=0) / math.sqrt(2)
     return float(value), float(elsewhere - chosen)
