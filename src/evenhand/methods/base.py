@@ -19,7 +19,7 @@ from evenhand.methods.arrays import Count as Count
 from evenhand.methods.arrays import NotNegative as NotNegative
 from evenhand.methods.arrays import Positive as Positive
 from evenhand.methods.arrays import Rows, names_of, rows_of
-from evenhand.methods.ranges import Range
+from evenhand.methods.ranges import SettingRange
 
 By = Literal["attribute", "label*attribute"]
 """What a group is: the rows of one level, or those of one label within one level."""
@@ -91,7 +91,7 @@ class TrainingMethod:
     """Whether training reads the groups. No training method needs them to score rows."""
     trains_twice = False
     """Whether a short first training must find the rows that it gets wrong (``wrong``)."""
-    ranges: Mapping[str, Range] = MappingProxyType({})
+    ranges: Mapping[str, SettingRange] = MappingProxyType({})
     """The settings that a search chooses, each with what it may be; others keep their defaults."""
     by: By = "attribute"
 

@@ -29,4 +29,4 @@ class OneOf:
         return value in self.values
 
 
-Range = Between | OneOf
+SettingRange = Between | OneOf
