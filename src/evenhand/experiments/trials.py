@@ -27,7 +27,7 @@ from evenhand.experiments.study_storage import (
     try_again,
 )
 from evenhand.progress import bar
-from evenhand.search.space import Choice, Space
+from evenhand.search.space import AnyChoice, Space
 from evenhand.search.study import ADOPTED, FINISHED, label_of, originals, summary_of
 from evenhand.training.loop import DivergedError
 from evenhand.workers import Engine, Job, Lost
@@ -41,14 +41,14 @@ Values = tuple[float, ...]
 Report = Callable[[int, Values], None]
 """Receives the number of epochs done and the objectives; stops a trial that falls behind."""
 
-Score = Callable[[Choice, Report], Values]
+Score = Callable[[AnyChoice, Report], Values]
 """Trains a choice and returns its objectives."""
 
 
 def search(
     study: Study,
-    space: Space[Choice],
-    score: Score[Choice],
+    space: Space[AnyChoice],
+    score: Score[AnyChoice],
     trials: int,
     seed: int,
     engine: Engine,
@@ -101,19 +101,19 @@ def search(
 
 
 @dataclass(eq=False)
-class _Driver(Generic[Choice]):
+class _Driver(Generic[AnyChoice]):
     """Draws trials for workers, and says how they ended."""
 
     study: Study
     seen: Study  # as workers reach it
     beats: Heartbeats
-    space: Space[Choice]
-    score: Score[Choice]
+    space: Space[AnyChoice]
+    score: Score[AnyChoice]
     trials: int
     seed: int
-    finished: dict[Choice, FrozenTrial]  # the finished trials that trained something
+    finished: dict[AnyChoice, FrozenTrial]  # the finished trials that trained something
     adopted: int  # of these, how many another study trained
-    at_work: dict[str, Choice] = field(default_factory=dict)  # by the number of the trial
+    at_work: dict[str, AnyChoice] = field(default_factory=dict)  # by the number of the trial
     deaths: int = 0  # in a row
 
     @property
@@ -180,7 +180,9 @@ class _Driver(Generic[Choice]):
         return Trial(study, interrupted[0]._trial_id) if interrupted else begin_trial(study)
 
 
-def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -> Values | None:
+def attempt(
+    study: Study, trial_id: int, score: Score[AnyChoice], choice: AnyChoice
+) -> Values | None:
     """Train the choice of a trial, in a worker; None says that it was stopped, or diverged.
 
     The trial gets the ``seconds`` that this took: Optuna's duration of a continued trial includes

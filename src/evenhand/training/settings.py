@@ -73,7 +73,7 @@ class LoopSettings(TrackSettings, title="Training"):
     views: int = Field(
         0,
         ge=0,
-        description="augmented views of each sample, which the epochs use in turn; 0: one per epoch",
+        description="augmented views of each sample, which epochs use in turn; 0: one per epoch",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     precision: Precision = Field("fp32", description=PRECISIONS)

@@ -27,7 +27,7 @@ from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, repeat_space
 from evenhand.search.study import (
     ADOPTED,
-    Direction,
+    StudyDirection,
     adopt,
     identity_of,
     open_study,
@@ -75,7 +75,7 @@ class Searched:
 
 def study_identity(
     task: Task, settings: TuneSettings, root: Path, name: str
-) -> tuple[str, list[Direction], str]:
+) -> tuple[str, list[StudyDirection], str]:
     """Return what a study of a run is called in its storage, its directions and its identity."""
     return (
         f"{root.resolve().name}/{name}",
