@@ -408,9 +408,9 @@ def test_soft_eodds_changes_its_means_in_training_only():
     labels, levels = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     with torch.no_grad():
         method.loss(torch.randn(4, 2), None, labels, levels)
-    assert not method.seen.any()
+    assert not method.observed.any()
     method.loss(torch.randn(4, 2, requires_grad=True), None, labels, levels)
-    assert method.seen.all()
+    assert method.observed.all()
 
 
 @pytest.mark.parametrize("memory", [-0.1, 1.0])

@@ -206,7 +206,7 @@ def test_memory_is_bounded_and_the_rest_is_read_from_disk(tmp_path):
     assert list(cache._cached) == ["2", "0"]
     array(cache, "large", 7, rows=30)
     large = cache.find("large")
-    assert isinstance(large.held, np.memmap)
+    assert isinstance(large.values, np.memmap)
     assert torch.equal(large.take(np.array([29])), torch.full((1, 25), 7.0))
 
 
@@ -215,10 +215,10 @@ def test_what_is_in_use_counts(tmp_path):
     for value in range(4):
         array(cache, str(value), value)
     used = [cache.find(str(value)) for value in range(3)]
-    assert [isinstance(rows.held, torch.Tensor) for rows in used] == [True, True, False]
-    assert cache.find("0").held is used[0].held
+    assert [isinstance(rows.values, torch.Tensor) for rows in used] == [True, True, False]
+    assert cache.find("0").values is used[0].values
     del used[0]
-    assert isinstance(cache.find("3").held, torch.Tensor)
+    assert isinstance(cache.find("3").values, torch.Tensor)
 
 
 def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
@@ -337,7 +337,7 @@ def test_half_precision_survives_the_disk(tmp_path):
     cache.make("half", 6, lambda: iter(values.split(4)))
     result = cache.find("half")
     assert isinstance(result, ActivationRows)
-    assert torch.equal(result.all(), values)
+    assert torch.equal(result.read_all(), values)
 
 
 def test_half_precision_trains_alike(train, cache):

@@ -148,7 +148,7 @@ class ActivationFiles(ActivationCache):
                 _write(part, count, chunks(), self._make_room_on_disk)
         except WriteError as error:
             raise EvenhandError(
-                f"activations cannot be kept in {self.folder}: {error.reason}. Free some space, "
+                f"activations cannot be kept in {self.folder}: {error.reason}. Make room, "
                 "name another folder with --cache, or cache none with --prefix-memory 0."
             ) from error
 
