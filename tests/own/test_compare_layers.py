@@ -138,10 +138,10 @@ def test_labels_that_are_no_classes_are_refused_by_the_name_of_the_loader(labels
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ({"layers": ["nine"]}, "has no layer 'nine'. Its blocks are"),
+        ({"layers": ["nine"]}, "has no layer 'nine'. Some of its layers: "),
         ({"loader": []}, "loader= is empty"),
         ({"groups": ["f"] * 3}, r"groups of 'group': \(3,\) values for 60 rows"),
-        ({"patients": [1] * N}, r"1 patients: a claim needs 20 \(minimum=\)"),
+        ({"patients": [1] * N}, "there are 1 patients; a comparison needs 20"),
     ],
 )
 def test_refusals_of_a_comparison(more, text):

@@ -38,8 +38,8 @@ def match(models: Mapping[str, Predictions], split: str) -> Matched:
     Raises
     ------
     EvenhandError
-        Nothing is shared by all, the models tell other classes apart, or a shared sample has two
-        labels, patients or groups.
+        If no sample is shared by all models, the models distinguish different classes, or a shared
+        sample has two labels, patients or groups.
     """
     classes = {
         len(predictions.classes): predictions.classes

@@ -35,7 +35,7 @@ def read_metrics(path: Path) -> list[MetricRow]:
     Raises
     ------
     EvenhandError
-        The file is absent or damaged, or a later version wrote it.
+        If the file is absent or damaged, or a later version wrote it.
     """
     advice = f"`evenhand report {path.parent}` writes it again."
     try:

@@ -81,7 +81,8 @@ def resolve_requests(
     Raises
     ------
     EvenhandError
-        Something named is not there, or the split or the threshold's rows are missing.
+        If a metric, attribute, group or threshold that the settings name does not exist, or the
+        split or the rows for the threshold are missing.
     """
     conditions = conditioned(attributes, settings.condition)
     groups = {
@@ -104,7 +105,7 @@ def check_choice(settings: MeasureSettings, groups: Mapping[str, Groups]) -> Non
     Raises
     ------
     EvenhandError
-        A metric, a group or a threshold that is named is not there.
+        If a metric, a group or a threshold that the settings name does not exist.
     """
     _check_known((*settings.exclude_group, *settings.reference), [groups])
     check_plan(_plan(settings, groups, two=True), groups)

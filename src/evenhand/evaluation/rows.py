@@ -89,7 +89,7 @@ def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | No
     Raises
     ------
     EvenhandError
-        The policy needs validation rows and there are none, or there are more than two classes.
+        If the rule needs validation rows and there are none, or there are more than two classes.
     """
     if len(predictions.classes) > 2:
         if rule or by:
@@ -212,7 +212,7 @@ def model_part(
     Raises
     ------
     EvenhandError
-        There are no rows of that split, or an attribute is not known.
+        If the split has no rows, or an attribute does not exist.
     """
     rows = rows_of(predictions, split)
     return measure_part(
@@ -253,7 +253,7 @@ def pair_part(
     Raises
     ------
     EvenhandError
-        No sample of the split is in both, or a sample has two labels or two patients.
+        If no sample of the split is in both, or a sample has two labels or two patients.
     """
     first, second = matched(rows_of(pair[0], split), rows_of(pair[1], split))
     first_cut, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
@@ -296,7 +296,8 @@ def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predi
     Raises
     ------
     EvenhandError
-        None is shared, the classes differ, or a shared sample has two labels, patients or groups.
+        If no sample is shared, the classes differ, or a shared sample has two labels, patients or
+        groups.
     """
     if first.classes != second.classes:
         raise EvenhandError(
@@ -328,7 +329,7 @@ def rows_of(predictions: Predictions, split: str) -> Predictions:
     Raises
     ------
     EvenhandError
-        There are none; the text names the splits that there are.
+        If the split has no rows; the message names the splits that exist.
     """
     rows = predictions.of_split(split)
     if not len(rows):
