@@ -71,5 +71,5 @@ def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_p
         assert Fits(settings, own, run).task() is cached_task(settings)
         with pytest.raises(EvenhandError, match="holds other data than where the command was"):
             Fits(settings, "another", run).task()
-        with pytest.raises(EvenhandError, match=r"absent.*Name a folder with --out that all nodes"):
+        with pytest.raises(EvenhandError, match=r"absent.*Give --out a folder that all nodes"):
             Fits(settings, own, Run(tmp_path / "absent")).task()

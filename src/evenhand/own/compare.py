@@ -262,7 +262,8 @@ def _labels(labels: Any) -> list[tuple[Any, ...]]:
     if not rows or fractions or not hashable:
         raise EvenhandError(
             f"loader=: the labels of a batch are {type(labels).__name__} {array.shape} of "
-            f"{array.dtype}; give classes (n,) or (n, k), or no labels (None, or inputs alone)."
+            f"{array.dtype}, which are no classes (n,) or (n, k). Labels are optional: give None "
+            "instead, or inputs alone."
         )
     return rows
 

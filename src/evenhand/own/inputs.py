@@ -62,8 +62,8 @@ def as_labels(y_true: Any) -> NDArray[np.int64]:
     )
     if labels.ndim != 1 or not len(labels) or not whole or labels.min() < 0:
         raise EvenhandError(
-            f"y_true has shape {labels.shape} and type {labels.dtype}; give classes (n,) as whole "
-            "numbers from 0, one for each row."
+            f"y_true is {labels.shape} of {labels.dtype}; give classes (n,) as whole numbers from "
+            "0, one for each row."
         )
     return labels.astype(np.int64)
 
