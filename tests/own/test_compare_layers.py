@@ -131,7 +131,7 @@ def test_labels_of_any_kind_are_classes(name):
                [[1]] * (N - 1) + [[1, 2]]]
 )  # fmt: skip
 def test_labels_that_are_no_classes_are_refused_by_the_name_of_the_loader(labels):
-    with pytest.raises(EvenhandError, match=r"loader=: the labels .* give None in their place"):
+    with pytest.raises(EvenhandError, match=r"loader=: the labels .* give None instead"):
         compare(labels)
 
 
