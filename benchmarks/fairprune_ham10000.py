@@ -154,8 +154,8 @@ def one_shot(judged: Judged) -> Iterator[Cell]:
     """Prune once at each β and share, and by the controls; one curvature serves them all."""
     task = judged.task
     state = start(task)
-    h = curvature_of(task, task.model, tuple(state.kept), 1)
-    theta = {name: task.model.get_parameter(name).detach() for name in state.kept}
+    h = curvature_of(task, task.model, tuple(state.mask), 1)
+    theta = {name: task.model.get_parameter(name).detach() for name in state.mask}
     yield judged.cell(task.model, method="before", beta=None, share=0)
     worst, others = task.roles.unprivileged, task.roles.betas
     total = sum(others.values())

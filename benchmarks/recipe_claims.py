@@ -28,7 +28,7 @@ from evenhand.jobs.assess.judging import JudgedModel, judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.parity import Judged
+from evenhand.metrics.parity import ParityNumbers
 from evenhand.tables.predictions import read_predictions
 
 FITS, DRAWS, SEEDS = 40, 200, 3
@@ -108,7 +108,7 @@ def power(tested: Sequence[JudgedModel], seeds: int, planted: float) -> dict[str
     }
 
 
-def _worse(judged: Judged, planted: float) -> Judged:
+def _worse(judged: ParityNumbers, planted: float) -> ParityNumbers:
     by_group = {**judged.by_group, HURT: judged.by_group[HURT] - planted}
     return replace(judged, by_group=by_group)
 

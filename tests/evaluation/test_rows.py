@@ -116,7 +116,7 @@ def test_levels_keep_their_order():
 
 def test_a_split_without_rows():
     with pytest.raises(
-        EvenhandError, match="no rows of the split 'train'. Give --split one of: val, test"
+        EvenhandError, match=r"no rows of the split 'train'\. Give --split one of: val, test"
     ):
         metric_rows(predictions(1), ["sex"], model="full", seed=0, split="train")
 

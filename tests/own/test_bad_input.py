@@ -126,7 +126,7 @@ CASES = {
         (once, comparison, {"loader": [(MANY, LABELS)]}, "12 labels for 40 rows"),
     ],
     "a loader that is exhausted": [
-        (once, saliency, {"batches": iter([])}, "gave nothing. A generator can be read once"),
+        (once, saliency, {"batches": iter([])}, "gave nothing. A generator can be read only once"),
         (once, pruning, {"batches": iter([(INPUTS, LABELS, SEX)])}, "can be read only once"),
         (once, pruning, {"batches": Exhausted()}, "gave nothing"),
         (once, comparison, {"loader": iter([])}, "loader= is empty"),
@@ -139,11 +139,11 @@ CASES = {
             "nothing is left",
         ),
         (once, cut, {"by": lambda name: None}, "no unit is left"),
-        (once, cut, {"by": lambda name: 3}, "by= gives 3 for"),
+        (once, cut, {"by": lambda name: 3}, "by= returns 3 for"),
         (once, cut, {"by": "x"}, "no rule for units 'x'"),
         (once, tuning, {"units": "nope"}, r"no unit 'nope'\. units_of"),
-        (once, tuning, {"units": [3]}, "units= holds 3"),
-        (once, saliency, {"parameters": []}, "names nothing"),
+        (once, tuning, {"units": [3]}, "units= contains 3"),
+        (once, saliency, {"parameters": []}, "parameters= is empty"),
     ],
     "functions that are none": [
         (once, pruning, {"evaluate": None}, "evaluate=None is no function"),

@@ -25,7 +25,7 @@ from evenhand.metrics.registry import Metric, find_metric
 from evenhand.metrics.scored import Scored, scored
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Model, build_model
-from evenhand.pretraining.learners import Batch, Encoder, Learner
+from evenhand.pretraining.learners import Encoder, Learner, LearnerBatch
 from evenhand.pretraining.registry import SSL_OBJECTIVES, SSLObjective
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.pruning.registry import find_estimator
@@ -261,7 +261,7 @@ class ObjectiveContract:
             torch.default_generator.manual_seed(seed)
             return self.objective.make(Encoder.of_model(model, samples=COUNT)).eval()
 
-    def batch(self, learner: Learner, seed: int = 0) -> Batch:
+    def batch(self, learner: Learner, seed: int = 0) -> LearnerBatch:
         """Return what a step learns from, of a few samples that differ."""
         drawn = torch.Generator().manual_seed(seed)
         if self.objective.modality == "images":
@@ -272,7 +272,7 @@ class ObjectiveContract:
             samples = level + torch.randn(COUNT, 2, 24, generator=drawn)
         return learner.draw(samples, drawn)
 
-    def _picked(self, batch: Batch, *orders: torch.Tensor) -> Batch:
+    def _picked(self, batch: LearnerBatch, *orders: torch.Tensor) -> LearnerBatch:
         """Return the batch with the samples of each view in an order of its own."""
         places = torch.cat([COUNT * view + order for view, order in enumerate(orders)])
         return tuple(part[places] for part in batch)

@@ -19,7 +19,7 @@ from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import Batch, BatchProvider, BatchSource
 from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
-from evenhand.masks.truncate import Truncation, below, cut_at, first_depth, rest_behind
+from evenhand.masks.truncate import Truncation, activations_at, cut_at, first_depth, upper_part
 from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
 from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
 from evenhand.networks.model import Model
@@ -168,7 +168,7 @@ class Feed:
                 if cut is not None:
                     # The first cut is the highest, so that this is done once.
                     self._weights = self._weights or _weights_below(backbone, cut.depth)
-                    activations = below(backbone, backbone, cut.depth, sample)
+                    activations = activations_at(backbone, backbone, cut.depth, sample)
                     batch = min(self._settings.batch_size, len(self))
                     self._cache.check(activations, batch)
                     count = len(self._pool.source)
@@ -189,28 +189,28 @@ class Feed:
         if cut is None or number >= self._room[cut.depth]:
             return view, None
         if self._augment is none:
-            return self._of_pool(cut), cut.rest
+            return self._of_pool(cut), cut.upper
         name = f"{self._settings.augment} {self._settings.seed} {number}"
-        return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.rest
+        return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.upper
 
     def val(self, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return what is scored after each epoch, and what of the backbone takes it."""
         if cut is None:
             return self._val, None
-        return self._plain(self._val, self._names["val"], cut), cut.rest
+        return self._plain(self._val, self._names["val"], cut), cut.upper
 
     def split(self, name: str, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return what is scored of a split when the fit has ended, and what takes it."""
         if name == "val":
             return self.val(cut)
         if name == "train":
-            return (self._train, None) if cut is None else (self._of_pool(cut), cut.rest)
+            return (self._train, None) if cut is None else (self._of_pool(cut), cut.upper)
         cohort = getattr(self._splits, name)
         source = BatchSource(cohort, self._accelerator.device)
         return (
             (source, None)
             if cut is None
-            else (self._plain(source, _identity(cohort), cut), cut.rest)
+            else (self._plain(source, _identity(cohort), cut), cut.upper)
         )
 
     def _of_pool(self, cut: Truncation) -> Kept:
@@ -251,7 +251,7 @@ class Feed:
                 inputs = computed.take(np.arange(first, min(first + size, len(samples)))).inputs
                 if lower is None:
                     inputs = self._model.readable(self._model.scaled(unit(inputs)))
-                yield below(network, backbone, cut.depth, inputs)
+                yield activations_at(network, backbone, cut.depth, inputs)
 
     def _lower(self, source: BatchSource, name: str, depth: int) -> tuple[nn.Module, Kept] | None:
         """Return the rest behind the nearest lower cut whose activations are kept, and these."""
@@ -259,7 +259,7 @@ class Feed:
         for lower in range(depth - 1, EMBEDDING, -1):
             rows = self._cache.find(self._name(name, lower))
             if rows is not None and self._cache.spares(rows):
-                return rest_behind(self._model.backbone, lower), Kept(source, rows, self._convolves)
+                return upper_part(self._model.backbone, lower), Kept(source, rows, self._convolves)
         return None
 
     def _name(self, name: str, depth: int) -> str:

@@ -28,7 +28,7 @@ from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.estimate import common_classes, point
 from evenhand.metrics.groups import excluded_groups
-from evenhand.metrics.recipes import Values, is_better, stability, worst_served
+from evenhand.metrics.recipes import RecipeValues, is_better, stability, worst_served
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.rows import Key
 from evenhand.metrics.target_names import find_target
@@ -157,7 +157,7 @@ def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[
 
 
 def _selection(
-    values: Mapping[str, Values], candidates: Sequence[Entry], key: Key, picks: Counter[str]
+    values: Mapping[str, RecipeValues], candidates: Sequence[Entry], key: Key, picks: Counter[str]
 ) -> Selection:
     competing = {entry.name: values[entry.name] for entry in candidates}
     means = {name: float(numbers[key][:, 0].mean()) for name, numbers in competing.items()}

@@ -22,7 +22,7 @@ from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.jobs.pretrain.state import STATE, PretrainingState
 from evenhand.networks.model import Model
-from evenhand.pretraining.collapse import effective_rank, spread
+from evenhand.pretraining.collapse import effective_rank, embedding_spread
 from evenhand.pretraining.learners import Encoder, Learner
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.progress import bar
@@ -266,7 +266,7 @@ class _Learning:
         samples = self.model.scaled(unit(source.take(places).inputs))
         with self.accelerator.autocast():
             embeddings = learner.embed(learner.read(samples))
-        return spread(embeddings), effective_rank(embeddings)
+        return embedding_spread(embeddings), effective_rank(embeddings)
 
 
 def _is_over(best: Best) -> bool:

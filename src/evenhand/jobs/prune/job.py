@@ -39,8 +39,8 @@ from evenhand.masks.masks import constant, full_mask
 from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
-from evenhand.pruning.cost import cost_of
-from evenhand.pruning.masks import Kept, save_mask, zeros_kept
+from evenhand.pruning.cost import measure_cost
+from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
 from evenhand.pruning.remove import remover
 from evenhand.pruning.state import PruningState
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
@@ -122,7 +122,7 @@ def _work(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], None])
     state = load_state(run, task, rows, winner)
     with run.phase("writing the models"):
         _keep(task, run, BEFORE, task.model, task.mask)
-        _keep(task, run, PRUNED, state.model, state.kept)
+        _keep(task, run, PRUNED, state.model, state.mask)
     if settings.finetune_epochs:
         with run.phase("fine-tuning"):
             _finetune(task, run, state)
@@ -195,7 +195,7 @@ def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
     return sentences
 
 
-def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
+def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) -> None:
     """Save a model with its mask and score every split with it, the test split for once."""
     if run.predictions_file(name).exists():
         return
@@ -227,10 +227,10 @@ def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
     about = {"lr": settings.lr, "seed": settings.seed}
     with (
         tracked(settings, run.root, FINETUNED, about) as tracker,
-        zeros_kept(model, state.kept),
+        freeze_zeros(model, state.mask),
     ):
         model = fit(model, task.splits, schedule, settings, on_epoch=_following(task, tracker))
-    _keep(task, run, FINETUNED, model, state.kept)
+    _keep(task, run, FINETUNED, model, state.mask)
 
 
 def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
@@ -250,7 +250,7 @@ def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
 def _lost(task: PruneTask, pruned: PruningState[Model]) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
-    left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}
+    left |= {name: int(mask.sum()) for name, mask in pruned.mask.items()}
     return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
 
 
@@ -261,14 +261,14 @@ def _explain(
     pruned = load_state(run, task, rows, winner)
     gone = _lost(task, pruned)
     saliency = first_saliency(task)
-    kept = None if task.settings.structure == "channel" else pruned.kept
+    kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
     premise = check_premise(task, saliency, gone)
     sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
             **asdict(
-                cost_of(
+                measure_cost(
                     load_model(run.folder(name)).to(sample.device),
                     run.folder(name) / "model.safetensors",
                     sample,
