@@ -122,8 +122,8 @@ def build_model(
     Raises
     ------
     EvenhandError
-        The backbone is unknown or cannot take such inputs, or the weights cannot be had or do not
-        fit it.
+        If the backbone is unknown or cannot take such inputs, or the weights cannot be obtained or
+        do not fit it.
     """
     if isinstance(inputs, SeriesInputs):
         inputs = inherit_scale(inputs, weights)

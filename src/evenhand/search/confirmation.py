@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import Mask
 from evenhand.metrics import Target, costs, ranked
-from evenhand.metrics.pareto import Rule
+from evenhand.metrics.pareto import PickRule
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice
 from evenhand.search.study import originals
@@ -75,7 +75,7 @@ class Candidate:
         """Number of fits that diverged."""
         return int(np.isnan(self.again).any(axis=1).sum())
 
-    def median(self, targets: Sequence[Target], rule: Rule) -> int:
+    def median(self, targets: Sequence[Target], rule: PickRule) -> int:
         """Return the seed of the median fit, ranked by a rule; for an even number, the worse one.
 
         Fits that diverged are left out.
@@ -169,7 +169,7 @@ def confirmed_candidates(
 
 
 def best_candidate(
-    candidates: Sequence[Candidate], targets: Sequence[Target], rule: Rule
+    candidates: Sequence[Candidate], targets: Sequence[Target], rule: PickRule
 ) -> Candidate:
     """Return the candidate with the best mean over fits, ranked by a rule; of equals the first.
 

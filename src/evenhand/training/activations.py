@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
+from evenhand.errors import EvenhandError, some
 from evenhand.networks.layers import Pool, recorded
 from evenhand.networks.model import Model
 from evenhand.progress import bar
@@ -57,6 +58,11 @@ def activations(
             positions = np.arange(start, min(start + BATCH, len(source)))
             inputs = channels_last(unit(source.take(positions).inputs))
             outputs[HEAD_INPUT] = model.features(inputs)
+            if silent := [name for name in layers if name not in outputs]:
+                raise EvenhandError(
+                    f"the layers {some(silent)} of {model.spec.backbone} did not run on a batch, "
+                    "so they have no representations. Name other layers with --layer."
+                )
             for name in layers:
                 rows = outputs[name].float().cpu().numpy()
                 if name not in by_layer:

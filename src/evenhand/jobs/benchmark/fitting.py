@@ -19,7 +19,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, save_trained, train
+from evenhand.experiments.task import Task, save_trained, train_model
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust
 from evenhand.jobs.benchmark.entries import ERM, Entry
@@ -317,7 +317,7 @@ def _score(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
         fit_settings, about = task.fit_settings(trial.lr, fit.seed), {"lr": trial.lr}
         name = folder.relative_to(run.root / "fits").as_posix()
         with tracked(task.settings, run.root, name, about | {"seed": fit.seed}) as tracker:
-            trained = train(
+            trained = train_model(
                 task, model, schedule, fit_settings, mitigation=trial.mitigation, tracker=tracker
             )
         if not math.isfinite(trained.values[0]):

@@ -13,7 +13,7 @@ import numpy as np
 
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
-from evenhand.experiments.lineage import write_seen
+from evenhand.experiments.lineage import write_earlier_patients
 from evenhand.experiments.records import Parent, SourceRecord
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
@@ -152,7 +152,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         parent=Parent(run=str(task.trained.root), model=task.name, record=task.trained.record),
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, str(task.trained.root))
+    write_earlier_patients(run, str(task.trained.root))
     return run
 
 

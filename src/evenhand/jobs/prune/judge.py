@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.evaluation.rows import Cut, cut_of, metric_rows
+from evenhand.evaluation.rows import Cut, choose_cut, metric_rows
 from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import Excluded, Metric, Plan, Target, attribute_groups, find_metric
@@ -61,7 +61,7 @@ class Judge:
         """Return where the scores of validation rows are cut into decisions."""
         if self.target.cut == "argmax":
             return Cut(0.5, "the class with the higher score", origin="classes")
-        return cut_of(predictions)
+        return choose_cut(predictions)
 
     def values(self, predictions: Predictions) -> dict[str, float]:
         """Return numbers by name: ``auc`` of everybody, ``auc:female`` of a group, ``auc_gap``.

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evenhand.experiments.mitigation import mitigation_by
+from evenhand.experiments.mitigation import build_mitigation
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, Trained, save_trained, train
+from evenhand.experiments.task import Task, Trained, save_trained, train_model
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import Report
 from evenhand.files import read_json, replacing, write_json
@@ -62,7 +62,7 @@ def _trained(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
     task, settings = fits.task(), fits.settings
     model, schedule = untrained(task, settings, name, choice)
     values = dict(choice.method_settings)
-    mitigation = mitigation_by(choice.method, values, settings, task.splits.train)
+    mitigation = build_mitigation(choice.method, values, settings, task.splits.train)
     fit_settings = task.fit_settings(choice.lr, choice.seed)
     about = {
         "lr": choice.lr,
@@ -72,7 +72,7 @@ def _trained(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
     }
     fit = f"{name}/{kept_fit(fits.run, name, choice).name}"
     with tracked(settings, fits.run.root, fit, about) as tracker:
-        return train(task, model, schedule, fit_settings, report, mitigation, tracker)
+        return train_model(task, model, schedule, fit_settings, report, mitigation, tracker)
 
 
 def kept_fit(run: Run, name: str, choice: Choice) -> Path:

@@ -21,7 +21,7 @@ from evenhand.jobs.tune.fitting import keep_alone, keep_choice, score_choice
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import Start, Tuned
 from evenhand.jobs.tune.trials import best_first, trials_table
-from evenhand.metrics.pareto import Rule
+from evenhand.metrics.pareto import PickRule
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates, to_confirm
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, repeat_space
@@ -43,7 +43,7 @@ class SearchJob:
 
     task: Task
     fits: Fits[TuneSettings]
-    rule: Rule
+    rule: PickRule
     storage: BaseStorage
     engine: Engine
 
