@@ -82,7 +82,7 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     Raises
     ------
     EvenhandError
-        The weights were learnt on other channels.
+        If the weights were learnt on other channels.
     """
     if weights in ("none", "pretrained"):
         return inputs

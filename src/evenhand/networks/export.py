@@ -48,7 +48,7 @@ def to_onnx(model: Model, path: Path) -> Answer:
     Raises
     ------
     EvenhandError
-        The libraries for it are not installed, or torch cannot write this network.
+        If the libraries for ONNX are not installed, or torch cannot export this network.
     """
     try:
         import onnxruntime
@@ -96,7 +96,7 @@ def check_answers(model: Model, answer: Answer) -> float:
     Raises
     ------
     EvenhandError
-        They differ by more than rounding.
+        If the logits differ by more than rounding.
     """
     model = model.cpu().eval()
     worst = 0.0

@@ -73,7 +73,7 @@ def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     UnknownNameError
-        The backbone lacks one of them; the message lists those that it has.
+        If the backbone lacks a layer; the message lists the layers that it has.
     """
     names = layer_names(model.backbone)
     unknown = [name for name in wanted if name not in names]

@@ -42,8 +42,8 @@ def create_own(name: str, weights: str, inputs: Images | SeriesInputs) -> nn.Mod
     Raises
     ------
     EvenhandError
-        It cannot be made, takes other inputs, lacks a module that was named, or returns no array
-        ``(B, D)``.
+        If the network cannot be made, takes other inputs, lacks a module that was named, or does
+        not return an array ``(B, D)``.
     """
     if name in BACKBONES:
         own = BACKBONES[name]

@@ -78,8 +78,8 @@ def open_picture(
     Raises
     ------
     ValueError
-        The file is too large (see `admit`), has several pages, or more bits per channel than it
-        declares a range for.
+        If the file is too large (see `admit`), has several pages, or has more bits per channel than
+        its declared range.
     """
     with without_pillow_limit(), _opened(path) as image:
         _turn_to(image, page)
@@ -164,7 +164,7 @@ def open_pages(path: Path, form: ImageForm, bit_depth: int | None) -> Image:
     Raises
     ------
     ValueError
-        It has another number of pages, or they have colours or differ in size.
+        If the file has another number of pages, or the pages have colours or differ in size.
     """
     with without_pillow_limit(), _opened(path) as image:
         pages = getattr(image, "n_frames", 1)
@@ -314,7 +314,7 @@ def fitted(picture: Picture, images: Images | None) -> Image:
     Raises
     ------
     ValueError
-        It has another number of channels.
+        If the picture has another number of channels.
     """
     channels = 3 if images is None else ImageForm.of(images).channels
     if isinstance(picture, np.ndarray) and picture.shape[2] in MODES and channels in MODES:
