@@ -44,9 +44,9 @@ from evenhand.metrics import (
 )
 from evenhand.progress import bar
 from evenhand.reporting import (
+    ModelSamples,
     Pruning,
     Report,
-    Samples,
     Search,
     UnitShare,
     detectable_differences,
@@ -269,7 +269,7 @@ def _rules(
     return {rule: f" of {listed(names)}" for rule, names in models.items()}
 
 
-def _samples(requests: Mapping[str, Request], split: str) -> dict[str, Samples]:
+def _samples(requests: Mapping[str, Request], split: str) -> dict[str, ModelSamples]:
     """Return the reported samples of each model that tells two classes apart."""
     reported = {
         name: (split_rows(request.predictions, split), request)
@@ -279,12 +279,12 @@ def _samples(requests: Mapping[str, Request], split: str) -> dict[str, Samples]:
     return {name: _as_scored(rows, request) for name, (rows, request) in reported.items()}
 
 
-def _as_scored(rows: Predictions, request: Request) -> Samples:
+def _as_scored(rows: Predictions, request: Request) -> ModelSamples:
     groups = groups_in(rows, request.attributes)
     compared = {
         name: compared_levels(request.plan, name, levels) for name, levels in groups.items()
     }
-    return Samples(scored_rows(rows, request.cut), groups, compared)
+    return ModelSamples(scored_rows(rows, request.cut), groups, compared)
 
 
 def positive_of(classes: tuple[str, ...]) -> str:

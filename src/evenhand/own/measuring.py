@@ -30,8 +30,8 @@ from evenhand.metrics import (
 )
 from evenhand.own.inputs import as_array, as_groups
 from evenhand.reporting import (
+    ModelSamples,
     Report,
-    Samples,
     detectable_differences,
     render,
     render_table,
@@ -253,8 +253,8 @@ def _parts(
         yield measure(rows, against=against, rng=rng, names=RowNames(first, second, SPLIT))
 
 
-def _samples(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> Samples:
-    return Samples(
+def _samples(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> ModelSamples:
+    return ModelSamples(
         rows, groups, {name: compared_levels(plan, name, column) for name, column in groups.items()}
     )
 

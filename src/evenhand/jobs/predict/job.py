@@ -35,8 +35,7 @@ from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import check_fits
-from evenhand.training.predict import predict as predict_cohorts
-from evenhand.training.predict import scored_table
+from evenhand.training.predict import predict_cohorts, scored_table
 from evenhand.training.settings import LoopSettings
 
 INHERITED = (
