@@ -44,7 +44,7 @@ from evenhand.networks.model import Model
 from evenhand.training import loop
 from evenhand.training.device import make_accelerator
 from evenhand.training.frozen_prefix import ActivationFiles
-from evenhand.training.predict import scores
+from evenhand.training.predict import class_probabilities
 from evenhand.training.steps import Steps
 from trial import arguments as trial_arguments
 from trial import loader, plain_epoch, plain_validation
@@ -182,7 +182,7 @@ def value(task: Task, model: Model) -> float:
     """Return the objective of a network on all validation rows at once."""
     accelerator = make_accelerator(task.settings)
     source = BatchSource(task.splits.val, accelerator.device)
-    return task.values(scores(model.to(accelerator.device), source, accelerator))[0]
+    return task.values(class_probabilities(model.to(accelerator.device), source, accelerator))[0]
 
 
 def report(pairs: list[dict[str, Any]], detail: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import groups_of
 from evenhand.search.spaces import Choice
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 MARGIN = -0.01  # of the lower ends
 CLEAN = "phantom:patients=800,size=32,minority=0.5,harder=0.3,shortcut=0,seed=100"
@@ -185,7 +185,7 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
         choice = Choice(chosen.choice.mask, chosen.choice.lr, seed)
         start = untrained(task, settings, chosen.study, choice)
         model = train_model(task, *start, task.fit_settings(choice.lr, seed)).model
-        rows = predict(model, [("test", cohort)], accelerator)
+        rows = predict_cohorts(model, [("test", cohort)], accelerator)
         groups = {"group": groups_of(rows.group("group"))}
         targets.append(target.value(rows.labels, rows.scores, groups))
     return targets

@@ -44,9 +44,9 @@ from evenhand.training.frozen_prefix import MEGABYTE, ActivationCache, Activatio
 from evenhand.training.inputs import model_inputs
 from evenhand.training.loop import Epoch, fit
 from evenhand.training.memory import warn_of_memory
-from evenhand.training.predict import predict, scores
+from evenhand.training.predict import class_probabilities, predict_cohorts
 from evenhand.training.settings import FitSettings, LoopSettings
-from evenhand.training.tracking import NOBODY, Tracked, epoch_numbers
+from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +265,7 @@ def train_model(
     settings: FitSettings,
     report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
     mitigation: Mitigation | None = None,
-    tracker: Tracked = NOBODY,
+    tracker: Tracked = UNTRACKED,
 ) -> Trained:
     """Train a model, and return it with its targets on validation rows.
 
@@ -319,7 +319,7 @@ def _values_of(task: Task, model: Model) -> tuple[float, ...]:
     """Return the targets of a model on the validation rows."""
     accelerator = make_accelerator(task.settings)
     source = BatchSource(task.splits.val, accelerator.device)
-    values = task.values(scores(model.to(accelerator.device), source, accelerator))
+    values = task.values(class_probabilities(model.to(accelerator.device), source, accelerator))
     model.cpu()
     return values
 
@@ -339,7 +339,9 @@ def _wrong_rows(
     )
     accelerator = make_accelerator(settings)
     source = BatchSource(task.splits.train, accelerator.device)
-    predicted = scores(first.to(accelerator.device), source, accelerator).argmax(axis=1)
+    predicted = class_probabilities(first.to(accelerator.device), source, accelerator).argmax(
+        axis=1
+    )
     wrong: NDArray[np.bool_] = predicted != task.splits.train.labels
     return wrong
 
@@ -355,7 +357,7 @@ def save_and_score(task: Task, run: Run, name: str, trained: Trained, **facts: A
             model.to(accelerator.device), task.splits, fit_settings, accelerator, task.activations
         )
         read_split = partial(feed.split, cut=feed.cut(trained.mask))
-    predictions = predict(model, task.splits.items(), accelerator, read_split)
+    predictions = predict_cohorts(model, task.splits.items(), accelerator, read_split)
     if is_main():
         write_predictions(run.predictions_file(name), predictions)
 

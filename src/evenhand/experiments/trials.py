@@ -27,7 +27,7 @@ from evenhand.experiments.study_storage import (
     storage_errors,
 )
 from evenhand.progress import bar
-from evenhand.search.space import Choice, Space
+from evenhand.search.space import AnyChoice, Space
 from evenhand.search.study import ADOPTED, FINISHED, label_of, originals, summary_of
 from evenhand.training.loop import DivergedError
 from evenhand.workers import Engine, Job, Lost
@@ -41,14 +41,14 @@ Values = tuple[float, ...]
 Report = Callable[[int, Values], None]
 """Receives the number of epochs done and the targets' values; stops a trial that falls behind."""
 
-Score = Callable[[Choice, Report], Values]
+Score = Callable[[AnyChoice, Report], Values]
 """Trains with a choice and returns the targets' values."""
 
 
 def search(
     study: Study,
-    space: Space[Choice],
-    score: Score[Choice],
+    space: Space[AnyChoice],
+    score: Score[AnyChoice],
     trials: int,
     seed: int,
     engine: Engine,
@@ -101,19 +101,19 @@ def search(
 
 
 @dataclass(eq=False)
-class _Driver(Generic[Choice]):
+class _Driver(Generic[AnyChoice]):
     """Draws trials for workers, and records how they ended."""
 
     study: Study
     worker_study: Study  # the same study, as workers reach it
     heartbeats: Heartbeats
-    space: Space[Choice]
-    score: Score[Choice]
+    space: Space[AnyChoice]
+    score: Score[AnyChoice]
     trials: int
     seed: int
-    finished: dict[Choice, FrozenTrial]  # choice → the trial that trained with it
+    finished: dict[AnyChoice, FrozenTrial]  # choice → the trial that trained with it
     adopted: int  # the number of these that come from another study
-    running: dict[str, Choice] = field(default_factory=dict)  # number of a trial → its choice
+    running: dict[str, AnyChoice] = field(default_factory=dict)  # number of a trial → its choice
     deaths: int = 0  # of workers, in a row
 
     @property
@@ -181,7 +181,9 @@ class _Driver(Generic[Choice]):
         return Trial(study, interrupted[0]._trial_id) if interrupted else begin_trial(study)
 
 
-def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -> Values | None:
+def attempt(
+    study: Study, trial_id: int, score: Score[AnyChoice], choice: AnyChoice
+) -> Values | None:
     """Train with the choice of a trial, in a worker; return None if it was stopped or diverged.
 
     The trial's attribute ``seconds`` is the time of the training. Optuna's own duration of a

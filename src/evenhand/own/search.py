@@ -27,7 +27,7 @@ from evenhand.metrics.groups import Groups
 from evenhand.metrics.pareto import ideal
 from evenhand.own.inputs import as_groups, as_labels, as_numbers, of_length
 from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, mask_trials
-from evenhand.search.confirmation import Candidate, best_candidate, confirmed
+from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates
 from evenhand.search.methods import SearchedMethod, with_methods
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, Rates, flat_space, repeat_space
@@ -264,7 +264,7 @@ class _Studies:
         repeats = repeat_space(choices, range(seed + 1, seed + 1 + count))
         study = self._open(f"{NAME}-confirmation", 0)
         search(study, repeats, score, int(repeats.size), seed, Inline())
-        return confirmed(study, NAME, best, choices, 1)
+        return confirmed_candidates(study, NAME, best, choices, 1)
 
     def _open(self, name: str, epochs: int) -> Study:
         directions = [self.target.direction]

@@ -1,4 +1,4 @@
-"""What the layers of a model make of each sample of a cohort."""
+"""Activations of a model's layers on a cohort."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evenhand.progress import bar
 from evenhand.training.predict import BATCH, channels_last, unit
 
 HEAD_INPUT = "head input"
-"""The name, among layers, of the features that the head takes."""
+"""Name that stands, among layers, for the head's input."""
 
 
 def activations(
@@ -28,12 +28,22 @@ def activations(
     accelerator: Accelerator,
     pool: Pool = "auto",
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the activations ``(n, D)`` of layers on a stored cohort, in its order, in one pass.
+    """Return the activations ``(n, D)`` of layers on a stored cohort, in its order, from one pass.
 
-    `HEAD_INPUT` may be among the layers.
+    The model is put on the accelerator's device and into evaluation mode.
 
-    The model goes to the accelerator's device and into evaluation mode. Which layers there are
-    `layer_names` tells, and how their outputs become rows `recorded`.
+    Parameters
+    ----------
+    model
+        The model.
+    cohort
+        The cohort, with a sample store behind it.
+    layers
+        Names from `layer_names`; also `HEAD_INPUT`.
+    accelerator
+        Device and precision.
+    pool
+        How the outputs of a layer become one row per sample; see `recorded`.
     """
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)

@@ -49,7 +49,7 @@ from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
-from evenhand.training.predict import predict, unit
+from evenhand.training.predict import predict_cohorts, unit
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Tracked, epoch_numbers, tracked
 from evenhand.wording import counted
@@ -202,7 +202,7 @@ def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) 
     save_model(run.folder(name), model, units=[])
     if kept:
         save_mask(run.folder(name) / "mask.safetensors", kept)
-    predictions = predict(model, task.splits.items(), task.accelerator)
+    predictions = predict_cohorts(model, task.splits.items(), task.accelerator)
     write_predictions(run.predictions_file(name), predictions)
 
 

@@ -21,7 +21,7 @@ from evenhand.networks.model import Model
 from evenhand.reporting.charts.pruning import confirming
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 POINT = 0.01
 """A point of a metric."""
@@ -55,7 +55,7 @@ class Judge:
 
     def predict(self, model: Model, accelerator: Accelerator) -> Predictions:
         """Return what a model says about the validation rows."""
-        return predict(model, [(VAL, self.val)], accelerator)
+        return predict_cohorts(model, [(VAL, self.val)], accelerator)
 
     def cut(self, predictions: Predictions) -> Cut:
         """Return where the scores of validation rows are cut into decisions."""

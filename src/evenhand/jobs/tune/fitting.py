@@ -21,7 +21,7 @@ from evenhand.progress import bar
 from evenhand.search.spaces import Choice
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 from evenhand.training.tracking import tracked
 from evenhand.workers import Engine, Job, complete
 
@@ -126,7 +126,9 @@ def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
     task, run = fits.task(), fits.run
     for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # it comes last
         fit = _trained_fit(fits, delivery, seed)
-        predictions = predict(load_model(fit), task.splits.items(), make_accelerator(task.settings))
+        predictions = predict_cohorts(
+            load_model(fit), task.splits.items(), make_accelerator(task.settings)
+        )
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
     _place(task, run, delivery, fit)
