@@ -279,7 +279,7 @@ def test_an_operating_point_of_ones_own(path, tmp_path):
     [
         (lambda t: t.drop(columns="p(mel)"), (), "has no column p(mel)"),
         (lambda t: t.rename(columns={"age": "sex"}), (), "the column sex twice"),
-        (lambda t: t.assign(y_true="icu"), (), "label must be a whole number, from 0 up, not icu"),
+        (lambda t: t.assign(y_true="icu"), (), "label must be a whole number from 0, not icu"),
         (lambda t: t.assign(y_true=np.arange(len(t)) % 3), (), "labels must be 0 … 1"),
         (lambda t: t.assign(y_true=t["y_true"] + 1), (), "--positive 1 or --positive 2"),
         (lambda t: t.assign(**{"p(mel)": np.nan}), (), "score must be a finite number"),
