@@ -129,7 +129,7 @@ def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     says = " ".join(luck_sentences(luck))
     assert says in run.record.notes
     page = html.unescape((run.root / "report.html").read_text())
-    assert f"How lucky the choice may be.</strong> {says}" in page
+    assert f"Luck of the choice.</strong> {says}" in page
     write_card(run, None, tmp_path / "card.md")
     card = html.unescape((tmp_path / "card.md").read_text()).replace("\\", "")
     assert " ".join(says.split()) in card
