@@ -276,7 +276,7 @@ def cohort_table(
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def counts(cohort: Cohort, attribute: str) -> pd.DataFrame:
+def count_groups(cohort: Cohort, attribute: str) -> pd.DataFrame:
     """Count the samples of each group of an attribute or intersection.
 
     Returns

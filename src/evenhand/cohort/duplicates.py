@@ -32,7 +32,7 @@ _CHUNK = 1024  # samples read at a time
 Floats = NDArray[np.float32]
 
 
-def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFrame:
+def find_duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFrame:
     """Return pairs of equal or nearly equal samples of different patients.
 
     Images are compared by the differences of grey level between neighbouring cells of a coarse

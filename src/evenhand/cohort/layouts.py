@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.errors import EvenhandError, some
 from evenhand.files import Stamp
 from evenhand.tables.spelling import clean
@@ -48,7 +48,7 @@ def check_layout(root: Path, data_set: DataSet) -> None:
             f"{root} is not {data_set.title} as published. Missing: {lacks}. The folder holds: "
             f"{held}.{_hint(root, data_set, absent)}"
         )
-    refuse_outside((path for entry in data_set.layout for path in places(root, entry)), root)
+    refuse_outside((path for entry in data_set.layout for path in entry_paths(root, entry)), root)
 
 
 def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the data set") -> None:
@@ -65,17 +65,17 @@ def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the da
         )
 
 
-def missing(root: Path, data_set: DataSet) -> list[Entry]:
+def missing(root: Path, data_set: DataSet) -> list[LayoutEntry]:
     """Return the required entries of a layout that a folder lacks."""
     return [entry for entry in data_set.layout if entry.required and not locate(root, entry)]
 
 
-def locate(root: Path, entry: Entry) -> Path | None:
+def locate(root: Path, entry: LayoutEntry) -> Path | None:
     """Return the first file or folder that matches an entry; ignore archives."""
-    return next(places(root, entry), None)
+    return next(entry_paths(root, entry), None)
 
 
-def find_entry(root: Path, entry: Entry) -> Path:
+def find_entry(root: Path, entry: LayoutEntry) -> Path:
     """Return the only file or folder of a required entry; call `check_layout` before.
 
     Raises
@@ -89,7 +89,7 @@ def find_entry(root: Path, entry: Entry) -> Path:
     return path
 
 
-def find_optional(root: Path, entry: Entry) -> Path | None:
+def find_optional(root: Path, entry: LayoutEntry) -> Path | None:
     """Return the one file or folder of an entry; None if there is none.
 
     Raises
@@ -97,7 +97,7 @@ def find_optional(root: Path, entry: Entry) -> Path | None:
     EvenhandError
         If there are several such entries, and nothing shows which one belongs to the data.
     """
-    paths = list(dict.fromkeys(places(root, entry)))
+    paths = list(dict.fromkeys(entry_paths(root, entry)))
     if len(paths) > 1:
         raise EvenhandError(
             f"{root} has {len(paths)} of {entry} ({entry.what}): "
@@ -151,8 +151,8 @@ def folders_by_name(
     names: pd.Series, root: Path, folders: str
 ) -> tuple[pd.Series, tuple[str, ...]]:
     """Return each name's folder among the matches of a pattern, and folders without a name."""
-    places = (path for path in sorted(root.glob(folders)) if path.is_dir())
-    paths = {clean(path.name): str(path) for path in places}
+    entry_paths = (path for path in sorted(root.glob(folders)) if path.is_dir())
+    paths = {clean(path.name): str(path) for path in entry_paths}
     plain = names.map(lambda name: clean(str(name)))
     own = [paths.get(name) or _absent(root, folders, name) for name in plain]
     return pd.Series(own, names.index, dtype=object), _of_no_name(paths, plain)
@@ -170,7 +170,7 @@ def walk(folder: Path, root: Path) -> Iterator[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class FileStatus:
     """Status of files or folders of slices, read once from the disk.
 
     Parameters
@@ -229,7 +229,7 @@ class Seen:
         return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
 
 
-def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
+def read_status(files: pd.Series, table: Path, root: Path | None) -> FileStatus:
     """Read the status of each file only once: 400,000 files take long.
 
     Parameters
@@ -282,7 +282,7 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
         refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
-    return Seen(files, size, changed, root, folder)
+    return FileStatus(files, size, changed, root, folder)
 
 
 _NamesIn = Callable[[str], Mapping[str, str]]
@@ -352,7 +352,7 @@ def unpack_hint(root: Path | None) -> str:
     return f" Unpack {some(packed)}." if packed else ""
 
 
-def places(root: Path, entry: Entry) -> Iterator[Path]:
+def entry_paths(root: Path, entry: LayoutEntry) -> Iterator[Path]:
     """Yield every file or folder that matches an entry, in order; ignore archives."""
     for name in entry.names:
         yield from sorted(path for path in root.glob(name) if not _is_archive(path))
@@ -384,7 +384,7 @@ def _is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def _hint(root: Path, data_set: DataSet, absent: Sequence[Entry]) -> str:
+def _hint(root: Path, data_set: DataSet, absent: Sequence[LayoutEntry]) -> str:
     """Return a hint where missing entries may lie: in an archive, a subfolder or the parent."""
     if packed := unpack_hint(root):
         return packed

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.cohort import Cohort, check_usable, counts
+from evenhand.cohort.cohort import Cohort, check_usable, count_groups
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.cohort.layouts import files_below, places, walk
+from evenhand.cohort.layouts import entry_paths, files_below, walk
 from evenhand.cohort.readers import read_cohort, reader_of
 from evenhand.cohort.registry import READERS, DataSet, Reader
 from evenhand.cohort.settings import DataSettings
@@ -38,7 +38,7 @@ def verify(data: str) -> str:
         check_usable(cohort, ())
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
-        paths = [place.relative_to(path) for place in places(Path(path), entry)]
+        paths = [place.relative_to(path) for place in entry_paths(Path(path), entry)]
         status = f"found: {some(paths)}" if paths else f"not there: {entry}"
         lines.append(f"  {status} ({entry.what})")
     lines += ["", *_counted(cohort)]
@@ -121,7 +121,7 @@ def _counted(cohort: Cohort) -> list[str]:
         splits = Counter(cohort.table["split"])
         lines.append("splits: " + ", ".join(f"{name} {n}" for name, n in sorted(splits.items())))
     for name in cohort.attributes:
-        groups = counts(cohort, name)
+        groups = count_groups(cohort, name)
         numbers = zip(groups["group"], groups["n"], strict=True)
         lines.append(f"{name}: " + ", ".join(f"{group} {n}" for group, n in numbers))
     return lines

@@ -1,7 +1,7 @@
 """Published data sets: from a reader's few lines about its files to a cohort.
 
 A reader says what its data set is (a ``DataSet``) and finds its samples (a function from the
-root folder to ``Samples``). Everything else is the same for all, and is done here.
+root folder to ``SourceSamples``). Everything else is the same for all, and is done here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
 from evenhand.cohort.images.volumes import Cut, sliced, volume_slices
 from evenhand.cohort.labels import Label
-from evenhand.cohort.layouts import check_layout, files_below, locate, look_at, refuse_outside
+from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
@@ -31,7 +31,7 @@ from evenhand.tables.values import read_values
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class SourceSamples:
     """What the tables of a data set say, one row per sample, before any convention is applied.
 
     Parameters
@@ -79,7 +79,7 @@ class Samples:
     notes: tuple[str, ...] = ()
 
 
-Find = Callable[[Path], Samples]
+Find = Callable[[Path], SourceSamples]
 """Finds the samples of a data set below its root, which has been checked against its layout."""
 
 
@@ -134,7 +134,7 @@ def _completed(
 
 
 def _cohort(
-    name: str, data_set: DataSet, samples: Samples, root: Path, settings: DataSettings
+    name: str, data_set: DataSet, samples: SourceSamples, root: Path, settings: DataSettings
 ) -> Cohort:
     refuse_outside(samples.tables, root)
     convention = settings.label or next(iter(data_set.labels))
@@ -168,7 +168,7 @@ def _cohort(
 
 
 def _classified(
-    samples: Samples, data_set: DataSet, label: Label
+    samples: SourceSamples, data_set: DataSet, label: Label
 ) -> tuple[pd.DataFrame, tuple[str, ...], str]:
     """Return the rows that have a class, with its number in ``class``; the classes; the meaning."""
     table, source = samples.table, samples.source
@@ -189,22 +189,22 @@ def _classified(
 
 
 def _seen(
-    samples: Samples, table: pd.DataFrame, root: Path, *, skip: bool
+    samples: SourceSamples, table: pd.DataFrame, root: Path, *, skip: bool
 ) -> tuple[pd.DataFrame, Iterable[Stamp], tuple[str, ...]]:
     """Return the rows whose files are there, what tells these files, what the others lack."""
     if "file" not in table.columns:
         return table, (), ()
     # As objects: text out of Arrow would be made anew, slowly, for each of those who read it.
     table = table.assign(file=table["file"].astype(object))
-    seen = look_at(table["file"], samples.source, root)
+    seen = read_status(table["file"], samples.source, root)
     absent = seen.absent(samples.source, skip=skip)
     table = table.assign(file=seen.files)[seen.there]
     if samples.cut is not None:
-        seen = look_at(files_below(table["file"]), samples.source, root)
+        seen = read_status(files_below(table["file"]), samples.source, root)
     return table, seen.stamps(), absent
 
 
-def _unlisted(samples: Samples) -> tuple[str, ...]:
+def _unlisted(samples: SourceSamples) -> tuple[str, ...]:
     """Say which files no row names, so that nobody takes part of the data for the whole."""
     if not samples.unlisted:
         return ()
@@ -214,7 +214,9 @@ def _unlisted(samples: Samples) -> tuple[str, ...]:
     )
 
 
-def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.DataFrame, str, Read]:
+def _reading(
+    samples: SourceSamples, table: pd.DataFrame, slices: int
+) -> tuple[pd.DataFrame, str, Read]:
     """Return the table with a row per sample, its column of sample ids, and the way to read one."""
     if samples.read is not None:
         return table, samples.sample, samples.read(table)

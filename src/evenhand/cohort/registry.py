@@ -17,7 +17,7 @@ Open = Callable[[str, DataSettings], Cohort]
 
 
 @dataclass(frozen=True)
-class Entry:
+class LayoutEntry:
     """A file or folder of a data set's layout.
 
     Parameters
@@ -84,7 +84,7 @@ class DataSet:
     modality: str
     licence: str
     access: str
-    layout: tuple[Entry, ...] = ()
+    layout: tuple[LayoutEntry, ...] = ()
     unit: str = "patient"
     labels: Mapping[str, Label] = field(default_factory=dict)
     attributes: tuple[Attribute, ...] = ()
