@@ -181,7 +181,7 @@ def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     folder = root / outcomes.stem.replace("Outcomes-", "set-")
     file_of = {file.stem: str(file) for file in folder.glob("*.txt")}
     status = read_status(table["RecordID"].map(lambda name: file_of.get(name, "")), outcomes, root)
-    absent = pd.Series(~status.there, table.index)
+    absent = pd.Series(~status.exists, table.index)
     problem = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
     refuse_rows(absent, outcomes, f"{problem} take the rows out.")
     without_outcome = sorted(file_of.keys() - set(table["RecordID"]))

@@ -206,7 +206,7 @@ def _in_files(
     seen = read_status(paths, source, root)
     if settings.patient == names.name:
         _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
-    there, skip = seen.there, settings.skip_unreadable
+    there, skip = seen.exists, settings.skip_unreadable
     absent = seen.absent(source, skip=skip)
     tables = [source] if source.is_file() else []
     if settings.series_column is not None:
