@@ -212,7 +212,7 @@ def test_intersections_are_looked_at_and_too_small_ones_named(run, tmp_path):
     assert all(name.startswith("years*skin=") for name in record["exclude_group"])
     assert len(record["exclude_group"]) == 6  # 30 patients: no combination has 20
     page = (tmp_path / "new" / "report.html").read_text()
-    assert "Which combinations are too small to say?" in page
+    assert "Which intersections are too small to compare?" in page
 
 
 def test_intersections_of_one_attribute_alone_are_refused(run, tmp_path):
