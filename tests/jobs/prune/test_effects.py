@@ -232,7 +232,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     card = (tmp_path / "model.md").read_text()
     assert "# The pruned and fine-tuned model" in card
     assert f"pruned from: the model full of the run {trained}".replace("_", r"\_") in card
-    assert f"- pruned for {facts['unprivileged']}, unprivileged by group, against" in card
+    assert f"- pruned for {facts['unprivileged']}, the unprivileged group by group, against" in card
     left = sum(p.numel() for p in model.parameters())
     zeros = sum(int((p == 0).sum()) for p in model.parameters())
     narrow = arguments.structure == "channel"
