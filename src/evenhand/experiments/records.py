@@ -167,7 +167,7 @@ class RunRecord(CommonRecord, Generic[S]):
 
     @field_serializer("settings")
     def _kept(self, settings: Settings) -> dict[str, Any]:
-        return settings.kept()
+        return settings.recorded()
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -265,7 +265,7 @@ def _read_settings(value: object, job: str) -> Settings:
         settings = kind.model_validate(values, context=RECORDED)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
-    for name, setting in settings.kept().items():
+    for name, setting in settings.recorded().items():
         # The text "5" is no number; of several values, an earlier version may have taken one.
         if name in values and setting not in (values[name], [values[name]]):
             raise ValueError(f"{name} is {values[name]!r}, where {setting!r} belongs")

@@ -190,7 +190,7 @@ def test_the_same_command_writes_the_same_bytes(path, tmp_path):
         (("--method", "thresholds:strength=1"), "thresholds has no setting 'strength'"),
         (("--method", "thresholds:aim=best"), "aim='best'"),
         (("--method", "thresholds:value=90"), "input should be less than 1"),
-        (("--method", "recalibrate", "--method", "recalibrate"), "'recalibrate' comes twice"),
+        (("--method", "recalibrate", "--method", "recalibrate"), "'recalibrate' is given twice"),
         (("--method", "dfr"), "dfr works with the features of a model"),
         (("--method", "thresholds:at_test=inferred"), "works with the features of a model"),
         (("--method", "thresholds", "--threshold", "0.3"), "leave --threshold 0.3 out"),

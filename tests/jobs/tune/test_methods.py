@@ -142,7 +142,7 @@ def test_methods_that_the_data_do_not_allow_are_left_out_with_the_reason(words, 
     ("more", "message"),
     [
         (("--search", "masks"), "--search masks trains by one method, and --method names 2"),
-        (("--method", "group-dro:rate=1"), "--method group-dro comes twice"),
+        (("--method", "group-dro:rate=1"), "--method group-dro is given twice"),
         (("--method", "dro"), "no method 'dro'; there are: cdann, coral"),
         (("--family", "blocks"), "--family and --space are of masks"),
         (("--search", "both", "--strategy", "head"), "--search both chooses what may change"),

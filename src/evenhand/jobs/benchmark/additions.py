@@ -41,7 +41,7 @@ def find_addition(settings: BenchmarkSettings, out: Path) -> Addition:
         raise EvenhandError(f"--add: {out} holds no benchmark to which entries could be added.")
     free = ENTRIES if _is_pretrained(there) else (*ENTRIES, "pretrain_epochs")
     before = settings.model_copy(update={name: getattr(there, name) for name in free})
-    kept, own = there.kept(), before.kept()
+    kept, own = there.recorded(), before.recorded()
     others = [name for name in own if kept.get(name) != own[name]]
     if others:
         what = "; ".join(f"{name} was {kept.get(name)!r}, is {own[name]!r}" for name in others)
@@ -54,7 +54,7 @@ def find_addition(settings: BenchmarkSettings, out: Path) -> Addition:
         for name in ENTRIES
     }
     after = settings.model_copy(update=union)
-    if after.kept() == there.kept() and open_run(out).finished:
+    if after.recorded() == there.recorded() and open_run(out).finished:
         raise EvenhandError(f"--add: every entry of this command is in {out} already.")
     return Addition(before, after)
 

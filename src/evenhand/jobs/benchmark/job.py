@@ -185,7 +185,7 @@ def _opened(
     if addition is None:
         return begin(settings, folds, out, overwrite=overwrite)
     run = begin(addition.before, folds, out, goes_on=True)
-    kept = BenchmarkSettings.model_validate(addition.after.kept())
+    kept = BenchmarkSettings.model_validate(addition.after.recorded())
     run.note(settings=kept, status="running")
     return run
 

@@ -18,7 +18,7 @@ from evenhand.experiments.task import Task
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.probing import LEVEL, PATIENTS, probed_levels
-from evenhand.jobs.rereading import one_each
+from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
 from evenhand.reporting.probe_record import ProbeRow
@@ -65,7 +65,7 @@ class _Fold:
 
 def probe_network(folder: Path, task: Task, model: Model, predictions: Predictions) -> None:
     """Probe what the last layer is given of test patients of the fold, one sample of each."""
-    samples = one_each(predictions.of_split("test"), PATIENTS, task.settings.seed)
+    samples = draw_one_per_patient(predictions.of_split("test"), PATIENTS, task.settings.seed)
     test = task.splits.test
     order = pd.Index(test.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
     layers = activations(model, test.select(order), [HEAD_INPUT], make_accelerator(task.settings))

@@ -18,7 +18,7 @@ from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
-from evenhand.jobs.rereading import one_each
+from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
@@ -91,7 +91,7 @@ def _probe(task: Task, run: Run, name: str) -> None:
     """Probe the trained model and the weights that it started from, on test patients."""
     test, seed = task.splits.test, task.settings.seed
     scored = read_predictions(run.predictions_file(name)).of_split("test")
-    samples = one_each(scored, PATIENTS, seed)
+    samples = draw_one_per_patient(scored, PATIENTS, seed)
     order = pd.Index(test.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
     cohort, accelerator = test.select(order), make_accelerator(task.settings)
     models = {name: load_model(run.folder(name)), START: task.model()}

@@ -12,7 +12,7 @@ from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.rereading import one_each, samples_again
+from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
@@ -49,14 +49,14 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     models = [load_model(run.folder(name)) for run, name in chosen]
     wanted = _layers(models, settings)
     # Samples of one patient are alike in both models, and would be taken for similarity.
-    picked = one_each(predictions[0], settings.patients, settings.seed)
+    picked = draw_one_per_patient(predictions[0], settings.patients, settings.seed)
     if len(picked) < settings.minimum:
         raise EvenhandError(
             f"the split {settings.split!r} has {counted(len(picked), 'patient')}, and --minimum is "
             f"{settings.minimum}: too few for a claim. Give more patients, or a lower --minimum."
         )
     source, data, cache = chosen[0][0], settings.data, settings.cache
-    cohorts = [samples_again(source, model, picked, data=data, cache=cache) for model in models]
+    cohorts = [reread_samples(source, model, picked, data=data, cache=cache) for model in models]
     run = begin_run(
         out,
         "similarity",

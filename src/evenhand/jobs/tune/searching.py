@@ -80,7 +80,7 @@ def study_identity(
     return (
         f"{root.resolve().name}/{name}",
         [target.direction for target in task.targets],
-        identity_of(settings.kept(), task.fingerprint),
+        identity_of(settings.recorded(), task.fingerprint),
     )
 
 

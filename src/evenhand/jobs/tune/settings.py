@@ -139,5 +139,5 @@ class TuneSettings(
             )
         names = [text.partition(":")[0] for text in self.method]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"--method {twice} comes twice; give each method once")
+            raise ValueError(f"--method {twice} is given twice; give each method once")
         return self

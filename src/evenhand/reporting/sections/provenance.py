@@ -63,9 +63,9 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
         rest |= {"pruned": f"{parents[0].model} of {parents[0].run}"}
     tables = [
         ("Run", _pairs({name: value for name, value in first.items() if value is not None} | rest)),
-        ("Settings", _pairs(record.settings.kept())),
+        ("Settings", _pairs(record.settings.recorded())),
         *(
-            (f"Settings of {ancestor.run}", _pairs(ancestor.record.settings.kept()))
+            (f"Settings of {ancestor.run}", _pairs(ancestor.record.settings.recorded()))
             for ancestor in parents
         ),
         ("Versions", _pairs(record.versions)),
