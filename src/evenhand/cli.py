@@ -129,13 +129,13 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     """
     from evenhand.jobs.assess.pages import read_check
     from evenhand.jobs.check.job import check as work
-    from evenhand.jobs.check.job import measure_data, text_table
+    from evenhand.jobs.check.job import findings_text, measure_data
 
     if out:
         record = read_check(work(settings, out, overwrite=overwrite))
     else:
         record = measure_data(settings).record()
-    typer.echo(text_table(record))
+    typer.echo(findings_text(record))
     if out:
         typer.echo(f"\nreport: {out / 'report.html'}")
     raise typer.Exit(int(record.status == "fail"))
@@ -256,10 +256,10 @@ def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None
     """Compare the layers of two models, for each group."""
     from evenhand.jobs.assess.pages import read_similarity
     from evenhand.jobs.similarity.job import similarity as work
-    from evenhand.jobs.similarity.job import text_table
+    from evenhand.jobs.similarity.job import similarity_text
 
     run = work(settings, out, overwrite=overwrite)
-    typer.echo(text_table(read_similarity(run)))
+    typer.echo(similarity_text(read_similarity(run)))
     typer.echo(f"\nreport: {run.root / 'report.html'}")
 
 

@@ -16,7 +16,7 @@ from evenhand.jobs.assess.starts import EncoderStart, is_named, starts_of
 from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.jobs.pretrain.state import STATE
-from evenhand.jobs.pretrain.training import HELD_OUT, forget_state, train_encoder
+from evenhand.jobs.pretrain.training import HELD_OUT, remove_state, train_encoder
 from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.backbones import inherit_scale
@@ -158,7 +158,7 @@ def pretrained(
         cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - begun)
         facts = {**curve.facts, "losses": curve.judged, "cost": cost.model_dump()}
         save_model(folder, model, ssl=start.objective, **facts)
-        forget_state(folder)
+        remove_state(folder)
     return weights
 
 

@@ -25,7 +25,7 @@ from evenhand.jobs.assess.similarity_grid import grid_similarity, write_grid
 from evenhand.jobs.assess.starts import starts_of
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
-from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.finetune.job import begin_training_run
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
@@ -80,7 +80,7 @@ def assess(
     cells = tuple(cells_of(settings))
     with open_engine(settings) as engine:
         names = [cell.name for cell in cells]
-        run = begin("assess", task, out, names, overwrite=overwrite, encoders=encoders)
+        run = begin_training_run("assess", task, out, names, overwrite=overwrite, encoders=encoders)
         notify(_forecast(task, settings, len(cells)))
         _measure_data(task, settings, run)
         fit_all(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)

@@ -10,7 +10,7 @@ from evenhand.experiments.study_storage import open_run_storage, open_storage, s
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, fresh_task_cache, prepared
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.finetune.job import begin_training_run
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.tune.contenders import (
     FAIRTUNE,
@@ -76,7 +76,9 @@ def tune(
     where = settings.storage or str(out / "study.db")
     with open_engine(settings) as engine, storage_errors(where):
         _check_storage(task, settings, out, competing)
-        run = begin("tune", task, out, [result.name for result in competing], overwrite=overwrite)
+        run = begin_training_run(
+            "tune", task, out, [result.name for result in competing], overwrite=overwrite
+        )
         notify(_forecast(task, settings, competing))
         storage = open_storage(settings.storage) if settings.storage else open_run_storage(run)
         if overwrite:  # elsewhere than in the run directory, its studies are still there
