@@ -156,8 +156,8 @@ def pretrained(
         with tracked(settings, run.root, name, about, resumed=resumed) as tracker:
             model, curve = train_encoder(model, task.splits.train, contrast, seed, folder, tracker)
         cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - begun)
-        facts = {**curve.facts, "losses": curve.judged, "cost": cost.model_dump()}
-        save_model(folder, model, ssl=start.objective, **facts)
+        record = {**curve.best_record, "losses": curve.judged_losses, "cost": cost.model_dump()}
+        save_model(folder, model, ssl=start.objective, **record)
         remove_state(folder)
     return weights
 

@@ -284,8 +284,7 @@ def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
             seed=fit.seed,
         )
         model, curve = train_encoder(task.model(fit.seed), task.splits.train, contrast, fit.seed)
-        loss = curve.judged[curve.best - 1]
-        save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=loss)
+        save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=curve.best_loss)
     return folder / "model.safetensors"
 
 

@@ -24,8 +24,8 @@ COLUMNS = ("attribute", "group", "n", "patients", "flagged")
 def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run:
     """Write scores without labels, ``groups.csv`` and a page, and finish the run.
 
-    ``predictions.parquet`` has the usual columns except ``label``. ``groups.csv`` counts samples and
-    patients of each group and, for two classes, flagged samples (score ≥ threshold).
+    ``predictions.parquet`` has the usual columns except ``label``. ``groups.csv`` counts samples
+    and patients of each group and, for two classes, flagged samples (score ≥ threshold).
     """
     write_predictions(run.predictions_file(name), predictions, labelled=False)
     counts = flagged_counts(predictions, run.record.attributes, cut)

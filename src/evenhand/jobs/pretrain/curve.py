@@ -39,9 +39,14 @@ class LossCurve:
         return int(np.argmin(self.held_out)) + 1 if self.held_out else len(self.loss)
 
     @property
+    def judged_losses(self) -> list[float]:
+        """The losses that choose the best epoch: on held-out patients, else the training losses."""
+        return self.held_out or self.loss
+
+    @property
     def best_loss(self) -> float:
-        """The loss of the best epoch: on held-out patients, else the training loss."""
-        return (self.held_out or self.loss)[self.best - 1]
+        """The loss of the best epoch."""
+        return self.judged_losses[self.best - 1]
 
     @property
     def best_embeddings(self) -> Embeddings:
@@ -59,13 +64,9 @@ class LossCurve:
         return f"epoch {len(self.loss)}: {loss}, {embeddings}{collapsed}"
 
     @property
-    def model_record(self) -> dict[str, Any]:
-        """The values about the best epoch that ``model.json`` holds."""
-        return {
-            "loss": self.best_loss,
-            "epoch": self.best,
-            "embeddings": asdict(self.best_embeddings),
-        }
+    def best_record(self) -> dict[str, Any]:
+        """The best epoch and its embeddings, as in ``model.json``."""
+        return {"epoch": self.best, "embeddings": asdict(self.best_embeddings)}
 
     def _embeddings(self, index: int) -> Embeddings:
         return Embeddings(self.spread[index], self.rank[index], self.untrained[1])
