@@ -31,9 +31,9 @@ from evenhand.evaluation.rows import metric_rows, paired_rows
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import read_json, write_json, write_text
 from evenhand.jobs.finetune.job import finetune
-from evenhand.jobs.prune.loop import curvature_of, start, steps
+from evenhand.jobs.prune.loop import initial_state, pruning_steps, step_curvature
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.jobs.prune.task import PruneTask, make_task
+from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.metrics import Plan
 from evenhand.networks.model import Model
 from evenhand.pruning.remove import remove_weights, remover
@@ -119,7 +119,7 @@ def task_of(given: argparse.Namespace, run: Path, attribute: str, kind: str) -> 
         budget=None,
         structure="channel" if kind == "channels" else "weight",
     )
-    return make_task(settings)
+    return make_prune_task(settings)
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class Judged:
 def one_shot(judged: Judged) -> Iterator[Cell]:
     """Prune once at each β and share, and by the controls; one curvature serves them all."""
     task = judged.task
-    state = start(task)
-    h = curvature_of(task, task.model, tuple(state.kept), 1)
+    state = initial_state(task)
+    h = step_curvature(task, task.model, tuple(state.kept), 1)
     theta = {name: task.model.get_parameter(name).detach() for name in state.kept}
     yield judged.cell(task.model, method="before", beta=None, share=0)
     worst, others = task.roles.unprivileged, task.roles.betas
@@ -181,10 +181,10 @@ def pruned(
 def iterated(judged: Judged) -> Iterator[Cell]:
     """Prune a tenth of what is left, again and again, with fresh curvature each time."""
     task = judged.task
-    first, settings = start(task), task.settings
+    first, settings = initial_state(task), task.settings
     row = {"step": 0, "left": first.left, "sparsity": 0.0, **task.before}
     method = f"iterated, {settings.structure}s"
-    for step in steps(task, first, [row], remover(settings.structure)):
+    for step in pruning_steps(task, first, [row], remover(settings.structure)):
         share = round(100 * step.state.sparsity, 1)
         about = {"method": method, "beta": settings.beta, "share": share}
         yield judged.cell(step.state.model, **about, seconds=step.row["seconds"])
