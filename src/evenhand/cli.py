@@ -155,17 +155,17 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
     Other commands start from it with --weights RUN.
     """
+    from evenhand.jobs.pretrain.curve import embeddings_of
     from evenhand.jobs.pretrain.job import ENCODER
     from evenhand.jobs.pretrain.job import pretrain as work
     from evenhand.networks.checkpoints import read_model_record
-    from evenhand.pretraining.collapse import Embeddings
 
     run = work(settings, out, overwrite=overwrite)
     encoder = read_model_record(run.folder(ENCODER))
     epochs = counted(encoder.epoch or 0, "epoch")
     typer.echo(f"loss {encoder.loss or 0:.3f} after {epochs}; start from it: --weights {out}")
-    if encoder.embeddings:
-        for sentence in Embeddings(**dict(encoder.embeddings)).sentences("The encoder"):
+    if embeddings := embeddings_of(encoder):
+        for sentence in embeddings.sentences("The encoder"):
             typer.echo(sentence)
 
 

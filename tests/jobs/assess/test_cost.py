@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from tests.command import evenhand
 
-from evenhand.jobs.assess.cost import cost_of, epoch_passes
+from evenhand.jobs.assess.cost import epoch_passes, training_cost
 from evenhand.jobs.assess.settings import AssessSettings
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
@@ -24,7 +24,7 @@ def command(tmp_path_factory):
 
 def costs(run):
     folders = [*(run / "models").iterdir(), *(run / "encoders").iterdir()]
-    return {folder.name.removesuffix("-seed0"): cost_of(folder) for folder in folders}
+    return {folder.name.removesuffix("-seed0"): training_cost(folder) for folder in folders}
 
 
 def test_supervised_gets_the_passes_of_the_other_arm_on_request(command, tmp_path):

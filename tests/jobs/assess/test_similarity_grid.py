@@ -6,7 +6,7 @@ import pytest
 from tests.command import evenhand
 
 from evenhand.experiments.runs import open_run
-from evenhand.jobs.assess.similarity_grid import read_grid
+from evenhand.jobs.assess.similarity_grid_record import read_grid
 from evenhand.tables.predictions import read_predictions
 
 CELLS, SHARES = ("frozen3", "frozen0"), (1.0, 0.5)

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evenhand.networks.checkpoints import ModelRecord
 from evenhand.pretraining.collapse import Embeddings
+
+
+def embeddings_of(record: ModelRecord) -> Embeddings | None:
+    """Return the embeddings in the record of an encoder; None if it has none."""
+    return Embeddings(**dict(record.embeddings)) if record.embeddings else None
 
 
 @dataclass(frozen=True, eq=False)
