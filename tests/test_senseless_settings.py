@@ -149,7 +149,7 @@ def test_a_model_of_no_card(tmp_path):
     words = ("--attribute", "sex", "--replicates", 20, "--out", run)
     assert evenhand("audit", tmp_path / "t.csv", *words).status == 0
     for more, message in (
-        (("--model", "x"), "--model x says whose card is written, and no card is asked for"),
+        (("--model", "x"), "--model x names the model of a card, but no card is requested"),
         (("--model", "x", "--card", tmp_path / "c.md"), "no model in"),
     ):
         ended = evenhand("report", run, *more)

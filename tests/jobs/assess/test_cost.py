@@ -35,7 +35,7 @@ def test_supervised_gets_the_passes_of_the_other_arm_on_request(command, tmp_pat
     each = supervised.passes // supervised.epochs
     assert together <= supervised.passes < together + each
     page = (tmp_path / "equal" / "report.html").read_text(encoding="utf-8")
-    assert "As was asked for, supervised trains for as many passes" in page
+    assert "By --equal-compute, supervised trains for as many passes" in page
 
 
 def test_the_page_states_how_far_compute_is_from_equal(command, tmp_path):

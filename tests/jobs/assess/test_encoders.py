@@ -119,7 +119,7 @@ def test_an_encoder_in_a_scale_of_its_own_keeps_it_and_the_page_says_so(
     ended = evenhand(*words, *cells, "--cache", folder / "cache", "--out", tmp_path / "out")
     assert ended.status == 0, ended.err
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "one scale of their inputs but for far-frozen0, which" in page
+    assert "one scale of their inputs except for far-frozen0, which" in page
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from evenhand.files import read_json, write_json
 from evenhand.jobs.assess.answers import answers, seeds_text
 from evenhand.jobs.assess.claims import RecipeClaims, make_claims
 from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evidence import evidence_part
 from evenhand.jobs.assess.grid import Cell, make_cell_model, pretrain_encoder
 from evenhand.jobs.assess.judging import evaluate_grid
 from evenhand.jobs.assess.settings import AssessSettings
@@ -203,7 +204,7 @@ def test_the_page_names_a_group_that_is_excluded(run, tmp_path):
     settings = Run(out).record.settings.model_copy(update={"exclude_group": ("group=unknown",)})
     Run(out).note(settings=settings)
     assert evenhand("report", out).status == 0
-    assert "Group group=unknown: no part in the comparison" in (out / "report.html").read_text()
+    assert "Group group=unknown: excluded from the comparison" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize("given", [("scratch", "frozen1m"), ("frozen1m", "supervised")])
@@ -473,7 +474,7 @@ def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
     steady, unsteady = (recipes({"m": -0.05}, spread=spread) for spread in (0.002, 0.06))
     assert "certain for m" in answers(the_claims(steady))[0].verdict.details[1]
     assert (
-        "For no group is the change in AUC certain"
+        "The change in AUC is certain for no group"
         in answers(the_claims(unsteady))[0].verdict.details[1]
     )
 
@@ -482,7 +483,7 @@ def test_one_seed_speaks_of_two_models():
     result = recipes({"m": -0.05}, seeds=1)
     assert any(row.claim for row in answers(the_claims(result))[0].rows)
     assert "these two models" in seeds_text(make_claims([result]))
-    assert "Another seed may tell otherwise" in seeds_text(make_claims([result]))
+    assert "Other seeds may give other results" in seeds_text(make_claims([result]))
     assert "Each cell has 4 seeds" in seeds_text(make_claims([recipes({})]))
 
 
