@@ -280,7 +280,7 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
 
 @job(BenchmarkSettings, "data")
 def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
-    """Compare methods, strategies and starting weights on equal terms.
+    """Compare methods, strategies and weights on equal terms.
 
     Each of them is an entry. The entry erm, the whole network trained without a method, is always
     included. All entries have the same patients, trials, learning rates, epochs and seeds, and
@@ -355,7 +355,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
     imports: Imports = None,
 ) -> None:
-    """Write a run's model to an ONNX or safetensors file, with a card."""
+    """Write a run's model as ONNX or safetensors, with its card."""
     from evenhand.jobs.export import write_model
 
     _, deviation = write_model(run, out, format=form, model=model, overwrite=overwrite)

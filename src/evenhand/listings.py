@@ -52,7 +52,7 @@ def units(
     ] = None,
     imports: Imports = None,
 ) -> None:
-    """List a network's units: the parts that can be tuned on their own."""
+    """List a network's units: the parts that can be tuned alone."""
     from evenhand.masks.listing import unit_listing
 
     typer.echo(unit_listing(backbone, family))

@@ -57,6 +57,6 @@ def test_the_usual_grid_unfreezes_gradually():
 
 def test_equal_compute_needs_an_objective_whose_compute_is_known():
     inputs = {"data": "phantom:", "encoder": ("x.pth",), "equal_compute": True}
-    with pytest.raises(ValidationError, match="is not known; name an objective"):
+    with pytest.raises(ValidationError, match="Name an objective with --ssl"):
         AssessSettings(**inputs)
     assert AssessSettings(**inputs, ssl=("simclr",)).equal_compute

@@ -1,8 +1,9 @@
-"""What a benchmark says of patients of elsewhere and of other data sets, on the page."""
+"""The sections of the report about external patients and about several data sets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
@@ -19,19 +20,22 @@ from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.verdicts import Verdict
 
-TRANSFERRED, REVERSED, OPEN = "transferred", "reversed", "not shown to transfer"
+TransferOutcome = Literal["transferred", "reversed", "not shown to transfer"]
+TRANSFERRED: TransferOutcome = "transferred"
+REVERSED: TransferOutcome = "reversed"
+OPEN: TransferOutcome = "not shown to transfer"
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Whether a difference that is shown here is shown elsewhere."""
+    """The result for external patients of a difference that the benchmark has shown."""
 
-    outcome: str
+    outcome: TransferOutcome
     verdict: Verdict
 
 
-def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
-    """Return, of everything that is shown here, whether it is shown elsewhere."""
+def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
+    """Return the transfer of each shown difference to external patients."""
     shown = {
         (difference.recipe, difference.key): difference
         for difference in result.planned
@@ -39,55 +43,61 @@ def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
     }
     return [
         _transfer(shown[difference.recipe, difference.key], difference)
-        for difference in outside.differences
+        for difference in external.differences
         if (difference.recipe, difference.key) in shown
     ]
 
 
-def _transfer(own: Difference, there: Difference) -> Transfer:
-    outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[there.better]
+def _transfer(own: Difference, external: Difference) -> Transfer:
+    outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[external.better]
     about = f"{own.recipe} elsewhere: {number_name(own.key)}"
-    p = "" if there.p_adjusted is None else f", p {p_value(there.p_adjusted)}"
-    text = f"{outcome.capitalize()}: {change_text(own)} here, {change_text(there)}{p} there."
-    if there.better is None and there.detectable is not None:
-        text += f" A difference of {plain(there.detectable)} would have shown with power .8."
-    claim, p_adjusted = there.better is not None, there.p_adjusted
+    p = "" if external.p_adjusted is None else f", p {p_value(external.p_adjusted)}"
+    text = (
+        f"{outcome.capitalize()}: {change_text(own)} here, {change_text(external)}{p} on external "
+        "patients."
+    )
+    if external.better is None and external.detectable is not None:
+        text += f" A difference of {plain(external.detectable)} would have shown with power .8."
+    claim, p_adjusted = external.better is not None, external.p_adjusted
     return Transfer(outcome, Verdict(about, own.key.attribute, claim, text, p_adjusted))
 
 
-@section("benchmark", "elsewhere", "Elsewhere", place=50, template=PART)
+@section("benchmark", "elsewhere", "External patients", place=50, template=PART)
 def external_part(outcome: Outcome) -> Part | None:
-    """Return what is said of patients of elsewhere; None where there are none."""
-    result, outside = outcome.result, outcome.outside
-    if outside is None:
+    """Return the section about external patients; None without ``--external``."""
+    result, external = outcome.result, outcome.external
+    if external is None:
         return None
-    answers = tuple(map(_chip, transfers_of(result, outside)))
-    keys = keys_across(outside.values[ERM])
-    size = outside.sizes[keys[0]]
+    answers = tuple(map(_answer_chip, transfers_of(result, external)))
+    keys = keys_across(external.values[ERM])
+    size = external.sizes[keys[0]]
     tests = (
-        "What is shown here is tested there, corrected among these tests."
+        "The differences that are shown here are tested on them, corrected over these tests."
         if answers
-        else "Nothing is shown here, so that nothing could transfer."
+        else "No difference is shown here, so none is tested on them."
     )
-    says = (
-        f"{size[0]:,} samples of {size[1]:,} patients, scored by the models of every fold and "
-        "seed; the numbers are means over them. Decisions are cut as validation patients of here "
-        f"say. {tests}"
+    sentence = (
+        f"{size.samples:,} samples of {size.patients:,} external patients, scored by the models of "
+        "every fold and seed; the numbers are means over these models. Decision thresholds are "
+        f"those of the validation patients of the benchmark. {tests}"
     )
     rows = [
-        (name, *(f"{_mean(result, name, key)} → {_plain(values[key])}" for key in keys))
-        for name, values in outside.values.items()
+        (
+            name,
+            *(f"{_own_mean_text(result, name, key)} → {_mean_text(values[key])}" for key in keys),
+        )
+        for name, values in external.values.items()
     ]
     columns = ("Entry", *(_column(key) for key in keys))
-    table = Table("Here → elsewhere", columns, tuple(rows))
-    return Part(answers=answers, sentences=(says,), tables=(table,))
+    table = Table("Here → external patients", columns, tuple(rows))
+    return Part(answers=answers, sentences=(sentence,), tables=(table,))
 
 
-def _chip(transfer: Transfer) -> Answer:
+def _answer_chip(transfer: Transfer) -> Answer:
     outcome, verdict = transfer.outcome, transfer.verdict
     look = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
-    where = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
-    return Answer(f"{verdict.about}{where}", look, outcome, verdict.text, ())
+    attribute = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
+    return Answer(f"{verdict.about}{attribute}", look, outcome, verdict.text, ())
 
 
 def _column(key: Key) -> str:
@@ -95,19 +105,19 @@ def _column(key: Key) -> str:
     return name if key.attribute == EVERYBODY else f"{name}, {key.attribute}"
 
 
-def _mean(result: Result, name: str, key: Key) -> str:
+def _own_mean_text(result: Result, name: str, key: Key) -> str:
     values = result.values[name].get(key)
-    return "undefined" if values is None else _plain(values)
+    return "undefined" if values is None else _mean_text(values)
 
 
-def _plain(values: Floats) -> str:
+def _mean_text(values: Floats) -> str:
     mean = float(values[:, 0].mean())
     return "undefined" if mean != mean else plain(mean)
 
 
 @section("benchmark", "data-sets", "Several data sets", place=60, template=PART)
 def data_sets_part(outcome: Outcome) -> Part | None:
-    """Return what is said of several data sets; None where there is one."""
+    """Return the section about several data sets; None without ``--also``."""
     data_sets = outcome.data_sets
     if data_sets is None:
         return None
@@ -119,6 +129,7 @@ def data_sets_part(outcome: Outcome) -> Part | None:
         for name, values in data_sets.values.items()
     ]
     columns = ("Entry", "Mean rank", *data_sets.names)
-    says = [f"{n}: {t}" for n, t in zip(data_sets.names[1:], data_sets.verdicts, strict=True)]
-    table = Table("The number that decides", columns, tuple(rows))
-    return Part(answers=(answer,), sentences=tuple(says), tables=(table,))
+    others = zip(data_sets.names[1:], data_sets.verdicts, strict=True)
+    sentences = tuple(f"{name}: {text}" for name, text in others)
+    table = Table("The primary number", columns, tuple(rows))
+    return Part(answers=(answer,), sentences=sentences, tables=(table,))

@@ -15,13 +15,14 @@ from evenhand.cohort.cohort import Cohort, known_levels
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
+from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.check.findings import ORDER, overall
 from evenhand.jobs.check.groups import attribute_findings, group_counts, size_findings
-from evenhand.jobs.check.learning import curve_thinnings, learning_findings
+from evenhand.jobs.check.learning import learning_findings
 from evenhand.jobs.check.material import (
     SHOWN,
     duplicate_findings,
@@ -147,7 +148,7 @@ def _prepare(settings: CheckSettings) -> tuple[CheckSettings, Splits]:
     if not settings.attribute:
         usable = (name for name in cohort.attributes if len(known_levels(cohort.table, name)) > 1)
         settings = settings.model_copy(update={"attribute": tuple(usable)})
-    curve_thinnings(cohort, settings)  # refuses wrong levels before the data are stored
+    Thinning.of_texts(settings.curve, cohort.levels)  # refuses wrong levels before data are stored
     images = _image_form(cohort, settings.channels)
     return settings, prepare_splits(settings, images, np.random.default_rng(settings.seed))
 

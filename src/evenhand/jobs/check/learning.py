@@ -32,22 +32,11 @@ STRENGTH = 0.1  # inverse of the ridge penalty, of standardised features
 CHUNK = 1024  # samples read at a time
 
 
-def curve_thinnings(cohort: Cohort, settings: CheckSettings) -> list[Thinning]:
-    """Return the thinnings of the learning curves in the settings: everybody, or a group.
-
-    Raises
-    ------
-    EvenhandError
-        If the data have no such attribute or level.
-    """
-    return [Thinning.of_text(text, cohort.levels) for text in dict.fromkeys(settings.curve)]
-
-
 def learning_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
     """Judge the gain from the last doubling of training patients, for the worst-served groups."""
-    thinnings = curve_thinnings(splits.train, settings)
+    thinnings = Thinning.of_texts(settings.curve, splits.train.levels)
     if not thinnings:
         return
     curves = _Curves(splits, attributes, settings.seed)
