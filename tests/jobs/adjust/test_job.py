@@ -234,7 +234,7 @@ def change(what):
         ("no test", "recalibrate", "has no rows of the split 'test'"),
         ("one label", "recalibrate", "female has 0 rows of class 1"),
         ("one label", "thresholds", "group 'female' has"),
-        ("unknown", "thresholds", "needs sex of the test rows, and it is unknown for 100%"),
+        ("unknown", "thresholds", "needs sex of the test rows, but it is unknown for 100%"),
         ("three classes", "thresholds", "is for two classes; there are 3"),
     ],
 )

@@ -39,7 +39,7 @@ def stopping(monkeypatch):
         monkeypatch.setattr(PretrainingState, "save", save)
 
     keep = PretrainingState.save
-    monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(training, "SAVE_INTERVAL", 0.0)
     return after
 
 

@@ -304,7 +304,8 @@ def begin_benchmark(
         goes_on=goes_on,
     )
     run.note(source=SourceRecord.of(cohort.source, levels=cohort.levels))
-    table = cohort.table[["sample_id", "patient_id"]].assign(fold=pd.Series(folds.place + 1))
+    fold = pd.Series(folds.fold_of_sample + 1)
+    table = cohort.table[["sample_id", "patient_id"]].assign(fold=fold)
     write_csv(run.root / "folds.csv", table)
     return run
 

@@ -82,7 +82,8 @@ def _read_other(path: Path, settings: BenchmarkSettings, names: Sequence[str]) -
             f"its results again: evenhand report {path}"
         )
     means = {name: values[name] or 0.0 for name in names}
-    return OtherBenchmark(path.resolve().name, means, " ".join(record.primary_verdicts))
+    verdict = " ".join(record.primary_verdicts) or f"It tests no entry by {metric}."
+    return OtherBenchmark(path.resolve().name, means, verdict)
 
 
 def _refuse_other_terms(

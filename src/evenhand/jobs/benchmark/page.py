@@ -160,7 +160,8 @@ def _answer_chip(statement: Statement, *, is_primary: bool = False) -> Answer:
     if statement.exploratory:
         outcome, chip = "unsure", EXPLORATORY
     attribute = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
-    topic, details = f"{verdict.about}{attribute}", ()
+    topic = f"{verdict.about}{attribute}"
+    details: tuple[str, ...] = ()
     if statement.kind == "number" and statement.key is not None and not statement.exploratory:
         topic = f"{number_title(statement.key)}, against {ERM}"
         details = ("This is the primary number of the plan.",) if is_primary else ()

@@ -148,7 +148,9 @@ def write_result(
     primary = [
         statement.verdict.text
         for statement in statements
-        if statement.kind == "number" and statement.key in result.primary
+        if statement.kind == "number"
+        and statement.key in result.primary
+        and not statement.exploratory
     ]
     _write_beside_plan(
         run.root / FILE,
