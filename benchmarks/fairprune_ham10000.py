@@ -40,7 +40,7 @@ from evenhand.pruning.remove import remove_weights, remover
 from evenhand.pruning.saliency import error_change, saliency
 from evenhand.pruning.state import PruningState
 from evenhand.tables.predictions import read_predictions, write_predictions
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 BETAS = (0.0, 0.1, 0.33, 0.5, 0.7, 0.9)
 SHARES = (10, 20, 30, 40, 50, 60)  # percent of the prunable weights
@@ -65,7 +65,7 @@ def main() -> None:
         if not (root / "cells.json").exists():
             about = {"backbone": args.backbone, "label": label, "seed": seed}
             task = task_of(args, run, attribute, kind)
-            judged = Judged(task, root, tuple(args.betas), tuple(args.shares))
+            judged = ParityNumbers(task, root, tuple(args.betas), tuple(args.shares))
             cells = [{**about, "attribute": attribute, **item} for item in KINDS[kind](judged)]
             write_json(root / "cells.json", cells)
             print(json.dumps({"name": root.name, "cells": len(cells)}), flush=True)
@@ -123,7 +123,7 @@ def task_of(given: argparse.Namespace, run: Path, attribute: str, kind: str) -> 
 
 
 @dataclass(frozen=True)
-class Judged:
+class ParityNumbers:
     """What is pruned, and where the predictions of each outcome go."""
 
     task: PruneTask
@@ -135,7 +135,7 @@ class Judged:
         """Return what one model is worth on validation and test, without intervals."""
         task, attribute = self.task, self.task.settings.attribute[0]
         splits = [(name, part) for name, part in task.splits.items() if name != "train"]
-        predictions = predict(model, splits, task.accelerator)
+        predictions = predict_cohorts(model, splits, task.accelerator)
         shown = "-".join(f"{value:g}" if isinstance(value, float) else str(value)
                          for name, value in about.items() if name != "seconds")  # fmt: skip
         file = self.root / f"{shown}.parquet"
@@ -150,12 +150,12 @@ class Judged:
         return result
 
 
-def one_shot(judged: Judged) -> Iterator[Cell]:
+def one_shot(judged: ParityNumbers) -> Iterator[Cell]:
     """Prune once at each β and share, and by the controls; one curvature serves them all."""
     task = judged.task
     state = initial_state(task)
-    h = step_curvature(task, task.model, tuple(state.kept), 1)
-    theta = {name: task.model.get_parameter(name).detach() for name in state.kept}
+    h = step_curvature(task, task.model, tuple(state.mask), 1)
+    theta = {name: task.model.get_parameter(name).detach() for name in state.mask}
     yield judged.cell(task.model, method="before", beta=None, share=0)
     worst, others = task.roles.unprivileged, task.roles.betas
     total = sum(others.values())
@@ -171,14 +171,14 @@ def one_shot(judged: Judged) -> Iterator[Cell]:
 
 
 def pruned(
-    judged: Judged, state: PruningState, scores: dict[str, Tensor], **about: Any
+    judged: ParityNumbers, state: PruningState, scores: dict[str, Tensor], **about: Any
 ) -> Iterator[Cell]:
     for share in judged.shares:
         after = remove_weights(state, scores, round(state.total * share / 100))
         yield judged.cell(after.model, share=share, **about)
 
 
-def iterated(judged: Judged) -> Iterator[Cell]:
+def iterated(judged: ParityNumbers) -> Iterator[Cell]:
     """Prune a tenth of what is left, again and again, with fresh curvature each time."""
     task = judged.task
     first, settings = initial_state(task), task.settings

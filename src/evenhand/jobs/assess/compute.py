@@ -11,7 +11,7 @@ from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.cost import TrainingCost, training_cost
 from evenhand.jobs.assess.grid import Cell, cell_start, encoder_weights, grid_cells
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.reporting.sections.assessment import Table
+from evenhand.reporting.part import Table
 from evenhand.reporting.text.numbers import plain
 
 

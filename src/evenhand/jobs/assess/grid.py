@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, keep, train, with_label_share
+from evenhand.experiments.task import Task, save_and_score, train_model, with_label_share
 from evenhand.jobs.assess.cost import TrainingCost, epoch_passes, equal_epochs, training_cost
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import EncoderStart, cells_name_starts, encoder_starts
@@ -180,13 +180,13 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     tracked_values = {"lr": settings.lr, "seed": cell.seed}
     with tracked(settings, run.root, cell.name, tracked_values) as tracker:
         fit_settings = _fit_settings(cell_task, settings, run, cell)
-        trained = train(cell_task, model, schedule, fit_settings, tracker=tracker)
+        trained = train_model(cell_task, model, schedule, fit_settings, tracker=tracker)
     cost = TrainingCost(
         epochs=len(trained.logged),
         passes=len(trained.logged) * _epoch_passes(cell_task),
         seconds=time.monotonic() - begun,
     )
-    keep(cell_task, run, cell.name, trained, lr=settings.lr, cost=cost.model_dump())
+    save_and_score(cell_task, run, cell.name, trained, lr=settings.lr, cost=cost.model_dump())
 
 
 def _with_labels(task: Task, settings: AssessSettings, share: float) -> Task:

@@ -21,7 +21,7 @@ from evenhand.jobs.assess.starts import cells_name_starts
 from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Groups
-from evenhand.metrics.parity import Judged, judge_parity
+from evenhand.metrics.parity import ParityNumbers, judge_parity
 from evenhand.metrics.recipes import worst_served
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
@@ -53,7 +53,7 @@ class JudgedModel:
         The AUC of each group on its validation rows, NaN if it is undefined.
     """
 
-    judged: Judged
+    judged: ParityNumbers
     sizes: Mapping[tuple[str, str], RowCounts]
     validation_auc: Mapping[tuple[str, str], float]
     references: Mapping[str, str] = field(default_factory=dict)

@@ -27,8 +27,8 @@ from evenhand.metrics.rows import EVERYBODY
 from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
+from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.section import PART, include_page, section, sections_of
-from evenhand.reporting.sections.assessment import Fold, Part, Table
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted

@@ -37,8 +37,8 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
 from evenhand.progress import bar
 from evenhand.representation.grid import (
-    Contrast,
     Correlation,
+    GroupContrast,
     SeededMean,
     Sizes,
     contrast_of,
@@ -135,14 +135,14 @@ def grid_similarity(
 
 
 def _sizes(
-    comparisons: Sequence[_Comparison], contrasts: Sequence[Sequence[Contrast]], seeds: int
+    comparisons: Sequence[_Comparison], contrasts: Sequence[Sequence[GroupContrast]], seeds: int
 ) -> dict[str, Sizes]:
     """Return the sizes of differences in CKA, of all cells and seeds, by attribute."""
-    by_attribute: dict[str, list[Sequence[Contrast]]] = {}
+    by_attribute: dict[str, list[Sequence[GroupContrast]]] = {}
     for comparison, by_seed in zip(comparisons, contrasts, strict=True):
         by_attribute.setdefault(comparison.attribute, []).append(by_seed)
     return {
-        name: Sizes.of([[by_seed[seed] for by_seed in cells] for seed in range(seeds)])
+        name: Sizes.of_contrasts([[by_seed[seed] for by_seed in cells] for seed in range(seeds)])
         for name, cells in by_attribute.items()
     }
 
@@ -208,10 +208,10 @@ def _contrasts(
     groups: Mapping[str, Groups],
     layers: _Layers,
     settings: AssessSettings,
-) -> list[list[Contrast]]:
+) -> list[list[GroupContrast]]:
     """Return the contrasts of each comparison, by seed; each model is read once."""
     measure = comparison_of(layers.how)
-    contrasts: list[list[Contrast]] = [[] for _ in comparisons]
+    contrasts: list[list[GroupContrast]] = [[] for _ in comparisons]
     by_pair: dict[tuple[float, str], list[int]] = {}
     for index, comparison in enumerate(comparisons):
         by_pair.setdefault((comparison.pair.share, comparison.pair.cell), []).append(index)
@@ -317,7 +317,7 @@ def _correlation_interval(correlation: Correlation | None) -> GridInterval | Non
     )
 
 
-def _profile(comparison: _Comparison, contrasts: Sequence[Contrast]) -> Profile:
+def _profile(comparison: _Comparison, contrasts: Sequence[GroupContrast]) -> Profile:
     """Return CKA of each layer of both models in each group, as mean over seeds."""
     return Profile(
         cell=comparison.pair.cell,
@@ -336,7 +336,7 @@ def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[GridInterval | None, ...]:
     influence = np.stack(
         [np.diagonal(seed.influence, axis1=1, axis2=2) for seed in seeds], axis=1
     )  # (N, S, layers)
-    mean = SeededMean.of(Jackknifed(values, influence))
+    mean = SeededMean.over_seeds(Jackknifed(values, influence))
     low, high = mean.interval(0.95)
     return tuple(
         GridInterval(value=float(value), low=float(layer_low), high=float(layer_high))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
+from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows
 from evenhand.experiments.runs import Run
 from evenhand.jobs.benchmark.adjusting import TestedModel, adjust_predictions
 from evenhand.jobs.benchmark.comparing import (
@@ -28,7 +28,7 @@ from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.estimate import common_classes, point
 from evenhand.metrics.groups import excluded_groups
-from evenhand.metrics.recipes import Values, is_better, stability, worst_served
+from evenhand.metrics.recipes import RecipeValues, is_better, stability, worst_served
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.rows import Key
 from evenhand.metrics.target_names import find_target
@@ -94,7 +94,7 @@ def read_tested(file: Path) -> TestedModel:
     """Read the predictions of a fit, and return its test rows with their decisions."""
     predictions = _read_cached(str(file), file.stat().st_mtime_ns)
     test = predictions.of_split("test")
-    return TestedModel(test, scored_rows(test, cut_of(predictions)))
+    return TestedModel(test, scored_rows(test, choose_cut(predictions)))
 
 
 def _chosen_fits(
@@ -142,7 +142,7 @@ def _external_model(run: Run, fit: Fit, settings: BenchmarkSettings) -> TestedMo
         return adjust_predictions(fit.entry, before, settings, fit.seed).tested(SPLIT)
     predictions = with_external(run, fit)
     external = predictions.of_split(SPLIT)
-    return TestedModel(external, scored_rows(external, cut_of(predictions)))
+    return TestedModel(external, scored_rows(external, choose_cut(predictions)))
 
 
 def _worst_levels(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[str, str]:
@@ -152,7 +152,7 @@ def _worst_levels(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -
     for seed in seeds:
         for fold in range(settings.folds):
             val = _read(run, Fit(Entry(ERM), fold, seed)).of_split("val")
-            rows, groups = scored_rows(val, cut_of(val)), groups_in(val, settings.attribute)
+            rows, groups = scored_rows(val, choose_cut(val)), groups_in(val, settings.attribute)
             excluded = excluded_groups(settings.exclude_group, groups)
             for name, attribute_groups in groups.items():
                 levels = attribute_groups.compared(excluded.get(name, ()))
@@ -164,7 +164,7 @@ def _worst_levels(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -
 
 
 def _selection(
-    values: Mapping[str, Values], candidates: Sequence[Entry], key: Key, picks: Counter[str]
+    values: Mapping[str, RecipeValues], candidates: Sequence[Entry], key: Key, picks: Counter[str]
 ) -> Selection:
     competing = {entry.name: values[entry.name] for entry in candidates}
     means = {name: float(numbers[key][:, 0].mean()) for name, numbers in competing.items()}

@@ -24,11 +24,11 @@ from evenhand.metrics.recipes import (
     OVERALL,
     RATES,
     Difference,
-    Values,
+    RecipeValues,
     compare_recipes,
+    compared_rates,
+    compared_values,
     rarer_patients,
-    rates_of,
-    values_of,
 )
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
@@ -136,7 +136,7 @@ class Result:
         of their own, and no claim rests on them.
     """
 
-    values: Mapping[str, Values]
+    values: Mapping[str, RecipeValues]
     differences: Sequence[Difference]
     sizes: Mapping[Key, SampleCounts]
     seeds: int
@@ -221,7 +221,7 @@ Family = Mapping[str, Sequence[Key]]
 
 
 def _families(
-    values: Mapping[str, Values], settings: BenchmarkSettings, roles: Roles
+    values: Mapping[str, RecipeValues], settings: BenchmarkSettings, roles: Roles
 ) -> tuple[Family, Family]:
     """Return the family that the plan tests, and the exploratory one."""
     compared = {name: _compared_keys(values[name], name, roles) for name in values if name != ERM}
@@ -238,14 +238,14 @@ def _families(
     return planned, {name: keys for name, keys in exploratory.items() if keys}
 
 
-def _compared_keys(values: Values, name: str, roles: Roles) -> tuple[Key, ...]:
+def _compared_keys(values: RecipeValues, name: str, roles: Roles) -> tuple[Key, ...]:
     """Return the numbers by which an entry is compared."""
     if name in roles.decision_entries:
         return tuple(key for key in values if key.base in (DECISIONS, *RATES))
     return tuple(key for key in values if key.base not in RATES)
 
 
-def _family_values(values: Mapping[str, Values], family: Family) -> dict[str, Values]:
+def _family_values(values: Mapping[str, RecipeValues], family: Family) -> dict[str, RecipeValues]:
     """Return the values of erm, and the compared values of each entry of a family."""
     return {ERM: values[ERM]} | {
         name: {key: values[name][key] for key in keys} for name, keys in family.items()
@@ -299,7 +299,7 @@ class Measure:
 
     def model_values(
         self, models: Iterable[Sequence[TestedModel]], resamples: Resamples, *, rates: bool = False
-    ) -> Values:
+    ) -> RecipeValues:
         """Return the numbers of several models, ``(models, 1 + B)`` each.
 
         ``rates`` adds the sensitivity and specificity of each group.
@@ -307,15 +307,15 @@ class Measure:
         by_model = []
         for folds in models:
             rows = _join_rows(self.rows, folds, self.order)
-            values = values_of(rows, self.groups, resamples, self.excluded, self.overall)
+            values = compared_values(rows, self.groups, resamples, self.excluded, self.overall)
             if rates and rows.binary:
-                values |= rates_of(rows, self.groups, resamples, self.excluded)
+                values |= compared_rates(rows, self.groups, resamples, self.excluded)
             by_model.append(values)
         return {key: np.stack([numbers[key] for numbers in by_model]) for key in by_model[0]}
 
     def entry_values(
         self, by_seed: BySeed, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
-    ) -> tuple[Values, Values]:
+    ) -> tuple[RecipeValues, RecipeValues]:
         """Return an entry's numbers ``(S, 1 + B)``, and the numbers of each deal ``(R, S)``."""
         values = self.model_values(by_seed, self.patients, rates=rates)
         dealt = (folds for deal in deals for folds in _deal_fits(by_seed, deal))

@@ -21,7 +21,7 @@ from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
 from evenhand.jobs.predict.new_data import open_new_data
-from evenhand.metrics.recipes import Difference, Values, compare_recipes
+from evenhand.metrics.recipes import Difference, RecipeValues, compare_recipes
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
 
@@ -44,7 +44,7 @@ class ExternalResult:
         The counts behind each number.
     """
 
-    values: Mapping[str, Values]
+    values: Mapping[str, RecipeValues]
     differences: Sequence[Difference]
     sizes: Mapping[Key, SampleCounts]
 
@@ -154,6 +154,6 @@ def _dealt_means(points: Floats, deal: NDArray[np.intp]) -> Floats:
     return means
 
 
-def keys_across(values: Values) -> list[Key]:
+def keys_across(values: RecipeValues) -> list[Key]:
     """Return the keys of numbers of everybody, or across the groups of an attribute."""
     return [key for key in values if key.group == EVERYBODY]

@@ -19,7 +19,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, save_trained, train
+from evenhand.experiments.task import Task, save_trained, train_model
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust_predictions
 from evenhand.jobs.benchmark.entries import ERM, Entry
@@ -36,7 +36,7 @@ from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import BATCH, predict, scores, unit
+from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, unit
 from evenhand.training.tracking import tracked
 from evenhand.workers import Engine, Job, complete
 
@@ -261,7 +261,7 @@ def _external_cohorts(work: Work, task: Task) -> list[tuple[str, Cohort]]:
 def _predict_external(work: Work, task: Task, model: Model) -> Predictions | None:
     """Return a model's predictions of external patients; None without ``--external``."""
     cohorts = _external_cohorts(work, task)
-    return predict(model, cohorts, make_accelerator(task.settings)) if cohorts else None
+    return predict_cohorts(model, cohorts, make_accelerator(task.settings)) if cohorts else None
 
 
 def _prune(task: Task, model: Model, fit: Fit, erm: EntryFitRecord) -> tuple[EntryFitRecord, Model]:
@@ -270,7 +270,7 @@ def _prune(task: Task, model: Model, fit: Fit, erm: EntryFitRecord) -> tuple[Ent
     assert isinstance(pruned.module, Model)
     accelerator = make_accelerator(task.settings)
     val = BatchSource(task.splits.val, accelerator.device)
-    value = task.values(scores(pruned.module, val, accelerator))[0]
+    value = task.values(class_probabilities(pruned.module, val, accelerator))[0]
     sign = 1.0 if task.targets[0].maximise else -1.0
     curve = tuple(
         sign * float(value) if value == value else None for value in pruned.curve["value"]
@@ -291,14 +291,19 @@ def _pretrain_encoder(work: Work, task: Task, fit: Fit) -> Path:
             precision=settings.precision,
             seed=fit.seed,
         )
-        model, curve = train_encoder(task.model(fit.seed), task.splits.train, contrast, fit.seed)
+        tracked_values = {"lr": contrast.lr, "seed": fit.seed, "ssl": contrast.ssl}
+        name = folder.relative_to(work.run.root / "fits").as_posix()
+        with tracked(settings, work.run.root, name, tracked_values) as tracker:
+            model, curve = train_encoder(
+                task.model(fit.seed), task.splits.train, contrast, fit.seed, tracker=tracker
+            )
         save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=curve.best_loss)
     return folder / "model.safetensors"
 
 
 def predict_fold(task: Task, model: Model) -> Predictions:
     """Return a model's predictions of the validation and test patients of its fold."""
-    return predict(model, _scored_cohorts(task), make_accelerator(task.settings))
+    return predict_cohorts(model, _scored_cohorts(task), make_accelerator(task.settings))
 
 
 def erm_folder(run: Run, fit: Fit) -> Path:
@@ -325,7 +330,7 @@ def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
         tracked_values = {"lr": trial.lr, "seed": fit.seed}
         name = folder.relative_to(run.root / "fits").as_posix()
         with tracked(task.settings, run.root, name, tracked_values) as tracker:
-            trained = train(
+            trained = train_model(
                 task, model, schedule, fit_settings, mitigation=trial.mitigation, tracker=tracker
             )
         if not math.isfinite(trained.values[0]):

@@ -1,4 +1,4 @@
-"""The sections of the report about external patients and about several data sets."""
+"""The sections of a benchmark's page on external patients and on several data sets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from evenhand.jobs.benchmark.verdicts import change_text, number_name
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
+from evenhand.reporting.part import Part, Table
+from evenhand.reporting.part import PartAnswer as Answer
 from evenhand.reporting.section import PART, section
-from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.verdicts import Verdict
 
@@ -28,14 +28,14 @@ OPEN: TransferOutcome = "not shown to transfer"
 
 @dataclass(frozen=True)
 class Transfer:
-    """The result for external patients of a difference that the benchmark has shown."""
+    """A difference that is shown on internal patients, tested on external patients."""
 
     outcome: TransferOutcome
     verdict: Verdict
 
 
 def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
-    """Return the transfer of each shown difference to external patients."""
+    """Return the test on external patients of each difference shown on internal patients."""
     shown = {
         (difference.recipe, difference.key): difference
         for difference in result.planned
@@ -48,23 +48,23 @@ def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
     ]
 
 
-def _transfer(own: Difference, external: Difference) -> Transfer:
+def _transfer(internal: Difference, external: Difference) -> Transfer:
     outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[external.better]
-    about = f"{own.recipe} elsewhere: {number_name(own.key)}"
+    about = f"{internal.recipe} on external patients: {number_name(internal.key)}"
     p = "" if external.p_adjusted is None else f", p {p_value(external.p_adjusted)}"
     text = (
-        f"{outcome.capitalize()}: {change_text(own)} here, {change_text(external)}{p} on external "
-        "patients."
+        f"{outcome.capitalize()}: {change_text(internal)} on internal patients, "
+        f"{change_text(external)}{p} on external patients."
     )
     if external.better is None and external.detectable is not None:
         text += f" A difference of {plain(external.detectable)} would have shown with power .8."
     claim, p_adjusted = external.better is not None, external.p_adjusted
-    return Transfer(outcome, Verdict(about, own.key.attribute, claim, text, p_adjusted))
+    return Transfer(outcome, Verdict(about, internal.key.attribute, claim, text, p_adjusted))
 
 
-@section("benchmark", "elsewhere", "External patients", place=50, template=PART)
+@section("benchmark", "external", "External patients", place=50, template=PART)
 def external_part(outcome: Outcome) -> Part | None:
-    """Return the section about external patients; None without ``--external``."""
+    """Return the section on external patients; None without ``--external``."""
     result, external = outcome.result, outcome.external
     if external is None:
         return None
@@ -72,24 +72,23 @@ def external_part(outcome: Outcome) -> Part | None:
     keys = keys_across(external.values[ERM])
     size = external.sizes[keys[0]]
     tests = (
-        "The differences that are shown here are tested on them, corrected over these tests."
+        "Each difference that is shown on internal patients is tested on external patients; the "
+        "p-values are corrected over these tests."
         if answers
-        else "No difference is shown here, so none is tested on them."
+        else "No difference is shown on internal patients, so none is tested on external patients."
     )
     sentence = (
         f"{size.samples:,} samples of {size.patients:,} external patients, scored by the models of "
-        "every fold and seed; the numbers are means over these models. Decision thresholds are "
-        f"those of the validation patients of the benchmark. {tests}"
+        "every fold and seed; the numbers are means over these models. Decisions use the "
+        f"thresholds of the internal validation patients. {tests}"
     )
-    rows = [
-        (
-            name,
-            *(f"{_own_mean_text(result, name, key)} → {_mean_text(values[key])}" for key in keys),
-        )
-        for name, values in external.values.items()
-    ]
+    rows = []
+    for name, values in external.values.items():
+        internal = result.values[name]
+        texts = (f"{_mean_text(internal.get(key))} → {_mean_text(values[key])}" for key in keys)
+        rows.append((name, *texts))
     columns = ("Entry", *(_column(key) for key in keys))
-    table = Table("Here → external patients", columns, tuple(rows))
+    table = Table("Internal → external patients", columns, tuple(rows))
     return Part(answers=answers, sentences=(sentence,), tables=(table,))
 
 
@@ -105,19 +104,14 @@ def _column(key: Key) -> str:
     return name if key.attribute == EVERYBODY else f"{name}, {key.attribute}"
 
 
-def _own_mean_text(result: Result, name: str, key: Key) -> str:
-    values = result.values[name].get(key)
-    return "undefined" if values is None else _mean_text(values)
-
-
-def _mean_text(values: Floats) -> str:
-    mean = float(values[:, 0].mean())
+def _mean_text(values: Floats | None) -> str:
+    mean = float("nan") if values is None else float(values[:, 0].mean())
     return "undefined" if mean != mean else plain(mean)
 
 
 @section("benchmark", "data-sets", "Several data sets", place=60, template=PART)
 def data_sets_part(outcome: Outcome) -> Part | None:
-    """Return the section about several data sets; None without ``--also``."""
+    """Return the section on several data sets; None without ``--also``."""
     data_sets = outcome.data_sets
     if data_sets is None:
         return None

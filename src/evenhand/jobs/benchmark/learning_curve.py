@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from evenhand.cohort.thinning import SHARES, Thinning
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import task_on, train
+from evenhand.experiments.task import task_from_splits, train_model
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.analysis import read_tested
 from evenhand.jobs.benchmark.comparing import Measure, make_deals
@@ -104,7 +104,7 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
     train_all = erm_task.splits.train
     thinned = fit.thinning.thinned(train_all, fit.share, settings.attribute, rng)
-    task = task_on(erm_task.settings, replace(erm_task.splits, train=thinned))
+    task = task_from_splits(erm_task.settings, replace(erm_task.splits, train=thinned))
     lr, size = fit_record(work.run, fit.erm).lr, settings.batch_size
     factor = steps_in_epoch(len(train_all), size) / steps_in_epoch(len(thinned), size)
     epochs = round(settings.epochs * factor)
@@ -112,7 +112,7 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
         update={"epochs": epochs, "patience": round(settings.patience * factor)}
     )
     model, schedule = find_strategy("full")(task.model(fit.seed), fit.seed)
-    trained = train(task, model, schedule, fit_settings)
+    trained = train_model(task, model, schedule, fit_settings)
     record = CurveFitRecord(
         lr=lr,
         epochs=epochs,

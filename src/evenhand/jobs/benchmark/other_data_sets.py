@@ -14,7 +14,7 @@ from evenhand.jobs.benchmark.plan import read_plan
 from evenhand.jobs.benchmark.record import DataSets, PlanRecord, RecipeTerms
 from evenhand.jobs.benchmark.settings import BenchmarkSettings, split_primary
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.ranks import FEWEST, RankTest, rank_recipes
+from evenhand.metrics.ranks import MIN_DATA_SETS, RankTest, rank_recipes
 from evenhand.metrics.recipes import is_better
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.reporting.text.numbers import listed, p_value, plain
@@ -128,13 +128,13 @@ def combine_data_sets(
 
 
 def data_sets_verdict(data_sets: DataSets) -> Verdict:
-    """Return the verdict on all data sets; with fewer than `FEWEST`, there is no test."""
+    """Return the verdict on all data sets; with fewer than `MIN_DATA_SETS`, there is no test."""
     count, about = len(data_sets.names), f"{len(data_sets.names)} data sets"
     ranks = listed([f"{name} {plain(rank)}" for name, rank in data_sets.test.ranks.items()])
-    if count < FEWEST:
+    if count < MIN_DATA_SETS:
         text = (
-            f"Ranks are tested with {FEWEST} data sets or more; with fewer, each data set has its "
-            f"own verdict. Mean ranks: {ranks}."
+            f"Ranks are tested with {MIN_DATA_SETS} data sets or more; with fewer, each data set "
+            f"has its own verdict. Mean ranks: {ranks}."
         )
         return Verdict(about, EVERYBODY, claim=False, text=text)
     shown = list(_better_entries(data_sets.test))

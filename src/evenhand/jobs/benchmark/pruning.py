@@ -24,7 +24,7 @@ from evenhand.pruning.curvature import find_estimator
 from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.prune import Pruned, prune_module
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import scores
+from evenhand.training.predict import class_probabilities
 
 POINT = 0.01
 """One point of a metric, the unit of the budget."""
@@ -107,7 +107,7 @@ def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pru
     accelerator = make_accelerator(task.settings)
     model = model.to(accelerator.device).eval()
     val = BatchSource(task.splits.val, accelerator.device)
-    auc = _group_auc(task, scores(model, val, accelerator))
+    auc = _group_auc(task, class_probabilities(model, val, accelerator))
     worst = min(auc, key=lambda group: auc[group])
     positions = _training_positions(task, list(auc))
     total = sum(len(rows) for group, rows in positions.items() if group != worst)
@@ -119,7 +119,7 @@ def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pru
 
     def evaluate(network: nn.Module) -> tuple[float, float]:
         assert isinstance(network, Model)
-        return _target_and_auc(task, settings, scores(network, val, accelerator))
+        return _target_and_auc(task, settings, class_probabilities(network, val, accelerator))
 
     train = BatchSource(task.splits.train, accelerator.device)
     return prune_module(

@@ -11,7 +11,7 @@ from evenhand.jobs.benchmark.entries import Entry
 from evenhand.jobs.benchmark.settings import split_primary
 from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.ranks import RankTest
-from evenhand.metrics.recipes import Difference, Values
+from evenhand.metrics.recipes import Difference, RecipeValues
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.probe_record import ProbeRow
 
@@ -257,7 +257,7 @@ class BenchmarkRecord(_Part):
         return (*self.plan.entries, *self.added)
 
 
-def number_records(values: Values) -> tuple[NumberRecord, ...]:
+def number_records(values: RecipeValues) -> tuple[NumberRecord, ...]:
     """Return the mean over seeds of each number; None if it is undefined."""
     return tuple(_number_record(key, float(draws[:, 0].mean())) for key, draws in values.items())
 

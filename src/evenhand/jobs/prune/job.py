@@ -13,7 +13,7 @@ import numpy as np
 
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
-from evenhand.experiments.lineage import write_seen
+from evenhand.experiments.lineage import write_earlier_patients
 from evenhand.experiments.records import Parent, SourceRecord
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
@@ -45,8 +45,8 @@ from evenhand.masks.masks import constant, full_mask
 from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
-from evenhand.pruning.cost import cost_of
-from evenhand.pruning.masks import Kept, save_mask, zeros_kept
+from evenhand.pruning.cost import measure_cost
+from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
 from evenhand.pruning.remove import remover
 from evenhand.pruning.state import PruningState
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
@@ -55,7 +55,7 @@ from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
-from evenhand.training.predict import predict, unit
+from evenhand.training.predict import predict_cohorts, unit
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Tracked, epoch_numbers, tracked
 from evenhand.wording import counted
@@ -129,7 +129,7 @@ def _run_phases(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], 
     state = load_state(run, task, rows, best)
     with run.phase("writing the models"):
         _write_model(task, run, BEFORE, task.model, task.mask)
-        _write_model(task, run, PRUNED, state.model, state.kept)
+        _write_model(task, run, PRUNED, state.model, state.mask)
     if settings.finetune_epochs:
         with run.phase("fine-tuning"):
             _finetune(task, run, state)
@@ -159,7 +159,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         parent=Parent(run=str(task.trained.root), model=task.name, record=task.trained.record),
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, str(task.trained.root))
+    write_earlier_patients(run, str(task.trained.root))
     return run
 
 
@@ -202,14 +202,14 @@ def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
     return sentences
 
 
-def _write_model(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
+def _write_model(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) -> None:
     """Save a model with its mask, score every split with it, and write its predictions."""
     if run.predictions_file(name).exists():
         return
     save_model(run.folder(name), model, units=[])
     if kept:
         save_mask(run.folder(name) / "mask.safetensors", kept)
-    predictions = predict(model, task.splits.items(), task.accelerator)
+    predictions = predict_cohorts(model, task.splits.items(), task.accelerator)
     write_predictions(run.predictions_file(name), predictions)
 
 
@@ -233,10 +233,10 @@ def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
     tracked_values = {"lr": settings.lr, "seed": settings.seed}
     with (
         tracked(settings, run.root, FINETUNED, tracked_values) as tracker,
-        zeros_kept(model, state.kept),
+        freeze_zeros(model, state.mask),
     ):
         model = fit(model, task.splits, schedule, settings, on_epoch=_epoch_logger(task, tracker))
-    _write_model(task, run, FINETUNED, model, state.kept)
+    _write_model(task, run, FINETUNED, model, state.mask)
 
 
 def _epoch_logger(task: PruneTask, tracker: Tracked) -> OnEpoch:
@@ -256,7 +256,7 @@ def _epoch_logger(task: PruneTask, tracker: Tracked) -> OnEpoch:
 def _count_pruned(task: PruneTask, pruned: PruningState[Model]) -> dict[str, int]:
     """Return the number of pruned weights of each parameter."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
-    left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}
+    left |= {name: int(mask.sum()) for name, mask in pruned.mask.items()}
     return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
 
 
@@ -267,14 +267,14 @@ def _write_record(
     pruned = load_state(run, task, rows, best)
     pruned_counts = _count_pruned(task, pruned)
     saliency = first_saliency(task)
-    kept = None if task.settings.structure == "channel" else pruned.kept
+    kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
     premise = check_premise(task, saliency, pruned_counts)
     sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
             **asdict(
-                cost_of(
+                measure_cost(
                     load_model(run.folder(name)).to(sample.device),
                     run.folder(name) / "model.safetensors",
                     sample,

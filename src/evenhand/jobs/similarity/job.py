@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.errors import EvenhandError, some
-from evenhand.evaluation.rows import cut_of, groups_in, matched, scored_rows
+from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_rows
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
@@ -155,7 +155,7 @@ def _read_predictions(
             f"them only ({some(unshared)}). Train both on the same data, with the same --split and "
             "--seed."
         )
-    return matched(first, second)
+    return shared_rows(first, second)
 
 
 def _layers(
@@ -190,7 +190,7 @@ def _group_auc(
     plan = Plan(metrics=("auc",), across=(), bootstrap=None)
     tables = [
         measure(
-            scored_rows(prediction, cut_of(prediction)),
+            scored_rows(prediction, choose_cut(prediction)),
             groups_in(prediction, attributes),
             plan,
             rng=np.random.default_rng(0),

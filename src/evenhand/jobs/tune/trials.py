@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics import Target, costs, front, ranked
-from evenhand.metrics.pareto import Rule
+from evenhand.metrics.pareto import PickRule
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, FINISHED, originals
@@ -42,7 +42,7 @@ def study_table(study: Study, space: Space[Choice], targets: Sequence[Target]) -
     return table.assign(pareto=front(cost))
 
 
-def ranked_trials(study: Study, targets: Sequence[Target], rule: Rule) -> list[FrozenTrial]:
+def ranked_trials(study: Study, targets: Sequence[Target], rule: PickRule) -> list[FrozenTrial]:
     """Return the complete trials without repeats, in the order of the rule, the best first.
 
     Raises
