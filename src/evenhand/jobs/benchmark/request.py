@@ -125,7 +125,7 @@ def request_part(outcome: Outcome) -> Part | None:
     return Part(sentences=(sentence,), tables=(table,))
 
 
-@section("benchmark", "curves", "What more training patients buy", place=75, template=PART)
+@section("benchmark", "curves", "Gain from more training patients", place=75, template=PART)
 def curves_part(outcome: Outcome) -> Part | None:
     """Return the section about learning curves; None without ``--curve``."""
     if not outcome.curves:
