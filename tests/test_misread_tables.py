@@ -265,7 +265,7 @@ def test_verify_says_that_the_positive_class_is_not_obvious(tmp_path):
         write_picture(tmp_path / "data" / ("icu", "ward")[k % 2] / f"{k}.png", k)
     ended = evenhand("datasets", "verify", f"folders:{tmp_path / 'data'}")
     assert ended.status == 0
-    assert "--positive names it" in ended.out
+    assert "name it with --positive" in ended.out
 
 
 RIGHT = {
