@@ -105,7 +105,7 @@ AGE = ("--attribute", "age")
         ({}, ("--logits",), "are probabilities"),
         ({}, ("--attribute", "label"), "--attribute label: groups cannot be made from the label"),
         ({}, ("--attribute", "sex*sex"), "names an attribute twice"),
-        ({}, ("--attribute", "sex"), "--attribute: 'sex' comes twice"),
+        ({}, ("--attribute", "sex"), "--attribute: 'sex' is given twice"),
         ({}, ("--condition", "sex"), "--condition sex is a part of --attribute sex"),
         ({}, ("--permutations", 1), "give 19 or more"),
         ({}, ("--replicates", 18), "give 19 or more (better 1000)"),
