@@ -283,7 +283,12 @@ def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
             precision=settings.precision,
             seed=fit.seed,
         )
-        model, curve = train_encoder(task.model(fit.seed), task.splits.train, contrast, fit.seed)
+        about = {"lr": contrast.lr, "seed": fit.seed, "ssl": contrast.ssl}
+        name = folder.relative_to(work.run.root / "fits").as_posix()
+        with tracked(settings, work.run.root, name, about) as tracker:
+            model, curve = train_encoder(
+                task.model(fit.seed), task.splits.train, contrast, fit.seed, tracker=tracker
+            )
         loss = curve.judged[curve.best - 1]
         save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=loss)
     return folder / "model.safetensors"
