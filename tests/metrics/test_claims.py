@@ -134,8 +134,8 @@ def test_nothing_that_is_approximate_is_claimed(monkeypatch):
     assert not np.isnan(p["a0", "*", "specificity_gap"])
 
 
-def value(*drawn, at, share=True, trials=0, patients=50):
-    return side("g", np.array([at, *drawn]), patients, share=share, trials=trials)
+def value(*drawn, estimate, share=True, trials=0, patients=50):
+    return side("g", np.array([estimate, *drawn]), patients, share=share, trials=trials)
 
 
 @pytest.mark.parametrize(("n", "shown"), [(5, False), (10, False), (40, True)])
@@ -209,8 +209,8 @@ def exact_p(pair) -> float:
 
     def beyond(tail):
         reach = [
-            1 - tail ** (1 / of.trials) if of.trials else norm.isf(tail) * of.error
-            for of in pair.sides
+            1 - tail ** (1 / side.trials) if side.trials else norm.isf(tail) * side.error
+            for side in pair.sides
         ]
         return np.hypot(*reach) - abs(pair.values()[0])
 
