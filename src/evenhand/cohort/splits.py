@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError, some
 from evenhand.spreadsheets import unquoted, write_csv
-from evenhand.tables.attributes import group_of, parts_of
+from evenhand.tables.attributes import attribute_parts, group_of
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
@@ -368,7 +368,7 @@ def _deal(
 
 def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
     """Return the highest label and the first level of each patient, by patient id in order."""
-    names = sorted({part for attribute in attributes for part in parts_of(attribute)})
+    names = sorted({part for attribute in attributes for part in attribute_parts(attribute)})
     rules = {"label": "max", **{f"attr_{name}": "min" for name in names}}
     # As text, so that the order in which levels are declared has no influence either.
     table = cohort.table.astype({f"attr_{name}": "str" for name in names})

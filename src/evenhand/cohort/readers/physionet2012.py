@@ -102,7 +102,8 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     values = read_values(settings)
     values.check_names(("sex", "age", "icu"))
     attributes = {
-        name: values.settled(rule) for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
+        name: values.apply_to_levels(rule)
+        for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
     }
     files = dict(zip(table["RecordID"], table["file"], strict=True))
     series: Series = whole_recordings(tuple(files), partial(_load, files), HOURS)
