@@ -25,11 +25,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from evenhand.jobs.assess.answers import verdict_rows
-from evenhand.jobs.assess.claims import claims_of
+from evenhand.jobs.assess.claims import make_claims
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.judging import judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.assess.similarity import of_all_seeds
+from evenhand.jobs.assess.similarity import combine_seeds
 from evenhand.jobs.similarity.layers import Patients, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import groups_of
@@ -116,7 +116,7 @@ def evaluated(
     evaluation = Evaluation(
         1.0, chosen, models, worst, {}, tested[0].sizes, best if arms > 1 else {}
     )
-    return list(verdict_rows(claims_of([evaluation])))
+    return list(verdict_rows(make_claims([evaluation])))
 
 
 def normal(rng: np.random.Generator) -> Any:
@@ -137,7 +137,7 @@ def alike(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list[Ver
             ("a", "b"), (("1", "2"),) * 2, patients, HOW, split="val", unit="p"
         )
         records.append(record)
-    return list(similarity_verdicts(of_all_seeds(records, range(seeds))))
+    return list(similarity_verdicts(combine_seeds(records, range(seeds))))
 
 
 def layer(signal: Any, rng: np.random.Generator) -> Layer:

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.jobs.benchmark.adjusting import TestedModel
-from evenhand.jobs.benchmark.comparing import Result, compare
+from evenhand.jobs.benchmark.comparing import Result, compare_entries
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.scored import scored
@@ -108,7 +108,7 @@ def simulate(kind: str, seed: int) -> Result:
         name: [[fit_fold(world, *split, recipe, rng) for split in splits] for _ in range(SEEDS)]
         for name, recipe in recipes.items()
     }
-    return compare(tested, SETTINGS.model_copy(update={"seed": seed}))
+    return compare_entries(tested, SETTINGS.model_copy(update={"seed": seed}))
 
 
 def line_of(kind: str, seed: int) -> dict[str, object]:

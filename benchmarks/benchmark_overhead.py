@@ -22,7 +22,7 @@ import pandas as pd
 from evenhand.evaluation.rows import choose_cut, scored_rows
 from evenhand.jobs.benchmark import fitting, job
 from evenhand.jobs.benchmark.adjusting import TestedModel
-from evenhand.jobs.benchmark.comparing import compare
+from evenhand.jobs.benchmark.comparing import compare_entries
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.tables.predictions import Predictions
@@ -72,7 +72,7 @@ def analysis(patients: int) -> None:
         name: [[tested(fold) for fold in folds] for folds in seeds]
         for name, seeds in stored.items()
     }
-    result = compare(by_name, settings)
+    result = compare_entries(by_name, settings)
     spent = time.process_time() - start
     detail = {"patients": patients, "entries": ENTRIES, "differences": len(result.differences)}
     detail["seconds"] = round(time.perf_counter() - wall, 1)

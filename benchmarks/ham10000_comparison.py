@@ -22,11 +22,11 @@ import pandas as pd
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, Trained, train_model
 from evenhand.files import read_json, write_json, write_text
-from evenhand.jobs.benchmark.entries import ERM, Entry, entries_of
+from evenhand.jobs.benchmark.entries import ERM, Entry, list_entries
 from evenhand.jobs.benchmark.fitting import SCORED, Fit, fit_record
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
-from evenhand.jobs.benchmark.job import begin, benchmark
-from evenhand.jobs.benchmark.plan import hash_of, lock_plan, plan_of
+from evenhand.jobs.benchmark.job import begin_benchmark, benchmark
+from evenhand.jobs.benchmark.plan import hash_of, lock_plan, make_plan
 from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def stored(settings: BenchmarkSettings) -> list[Entry]:
     """Return the entries that have predictions of their own."""
-    return [entry for entry in entries_of(settings) if not entry.moves_decisions]
+    return [entry for entry in list_entries(settings) if not entry.moves_decisions]
 
 
 def _watch(
@@ -136,9 +136,9 @@ def restore(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) ->
     """Begin the run with the fits that an earlier run has kept, and write its plan down."""
     with run_scope(), fresh_folds():
         folds = prepared_folds(settings)
-        plan = plan_of(settings, entries_of(settings), folds.fingerprint)
+        plan = make_plan(settings, list_entries(settings), folds.fingerprint)
         refuse_other_plan(plan.as_json())
-        run = begin(settings, folds, out)
+        run = begin_benchmark(settings, folds, out)
         lock_plan(run, plan)
         for fold, seed in places(settings):
             for entry in entries:

@@ -71,10 +71,19 @@ def one_curve(
     choosing = frozenset(steps[0].table["patient_id"].iloc[::2])  # patients come in no order
     halves = Halves(choosing) if how == "halves" else None
     settings = PruneSettings(run=Path("run"), attribute=("group",), budget=None)
-    judge = Judge(None, "group", find_target("auc_gap"), settings, {}, halves)
+    judge = Judge(
+        None,
+        "group",
+        find_target("auc_gap"),
+        settings.rank_by,
+        settings.budget,
+        settings.budget_metric,
+        {},
+        halves,
+    )
     values = [judge.values(step) for step in steps]
-    winner = judge.best(values)
-    result = luck.luck_of(judge, steps, winner)
+    winner = judge.best_step(values)
+    result = luck.measure_luck(judge, steps, winner)
     tested = replace(judge, halves=None).values(test[winner])["auc_gap"]
     usual = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
     if result is None:  # the untouched model has the least gap by chance

@@ -32,7 +32,7 @@ from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, prepare_task, train_model
 from evenhand.files import read_json, write_json
 from evenhand.jobs.finetune.job import finetune
-from evenhand.jobs.tune.contenders import FAIRTUNE, untrained
+from evenhand.jobs.tune.contenders import FAIRTUNE, make_untrained
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import groups_of
@@ -183,7 +183,7 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
     targets = []
     for seed in FRESH:
         choice = Choice(chosen.choice.mask, chosen.choice.lr, seed)
-        start = untrained(task, settings, chosen.study, choice)
+        start = make_untrained(task, settings, chosen.study, choice)
         model = train_model(task, *start, task.fit_settings(choice.lr, seed)).model
         rows = predict_cohorts(model, [("test", cohort)], accelerator)
         groups = {"group": groups_of(rows.group("group"))}

@@ -43,7 +43,7 @@ def test_classes_by_other_names_are_refused_with_what_to_do(run, tmp_path):
     words = ("predict", run, coded, "--cache", run.parent / "cache")
     ended = evenhand(*words, "--out", tmp_path / "found")
     assert ended.status == 2
-    assert "has the classes 0, 1; the model tells healthy, sick apart" in ended.err
+    assert "has the classes 0, 1; the model has the classes healthy, sick" in ended.err
     assert "use the model's class names in the label column" in ended.err
 
 
@@ -187,7 +187,7 @@ def test_the_positive_class_is_the_models(tmp_path):
     assert ended.status == 0, ended.err
     ended = evenhand(*words, "--positive", "nv", "--out", tmp_path / "other")
     assert ended.status == 2
-    assert "are the probability of mel" in ended.err
+    assert "are probabilities of mel" in ended.err
     assert not (tmp_path / "other").exists()
 
 

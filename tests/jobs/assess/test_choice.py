@@ -9,7 +9,7 @@ from tests.command import evenhand
 
 from evenhand.files import read_json
 from evenhand.jobs.assess.answers import answers
-from evenhand.jobs.assess.claims import claims_of
+from evenhand.jobs.assess.claims import make_claims
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
@@ -113,8 +113,8 @@ SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 4
 )
 def test_a_picked_metric_has_a_verdict_of_its_own(ssl, text):
     models = {"frozen1m": (ssl,), "supervised": (judged(0.3, 0.4),)}
-    evaluation = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked=(GAP, WOMEN))
-    (answer,) = answers(claims_of([evaluation])[0])
+    evaluation = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked_keys=(GAP, WOMEN))
+    (answer,) = answers(make_claims([evaluation])[0])
     (row,) = (row for row in answer.rows if row.about.startswith("gap in "))
     assert text in row.text
     assert row.text in answer.verdict.details

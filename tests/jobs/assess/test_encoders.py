@@ -15,7 +15,7 @@ from evenhand import load_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
 from evenhand.jobs.assess.settings import AssessSettings
-from evenhand.jobs.assess.starts import starts_of
+from evenhand.jobs.assess.starts import encoder_starts
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
 ATTRIBUTE = ("--attribute", "group", "--device", "cpu")
@@ -88,7 +88,7 @@ def test_all_arms_scale_their_inputs_alike(run):
 def test_what_differs_between_the_arms_is_said(run, other):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Did pre-training make this fairer?" in page
-    assert f"halved: {other}, made elsewhere." in page
+    assert f"halved: {other}, an external encoder." in page
 
 
 def test_each_arm_is_held_against_supervised_and_the_best_against_the_other(run):
@@ -121,7 +121,7 @@ def test_an_encoder_in_a_scale_of_its_own_keeps_it_and_the_page_says_so(
     ended = evenhand(*words, *cells, "--cache", folder / "cache", "--out", tmp_path / "out")
     assert ended.status == 0, ended.err
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "one scale of their inputs but for far-frozen0, which" in page
+    assert "one scale of their inputs except for far-frozen0, which" in page
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_an_encoder_goes_beside_an_objective_and_scratch(command, encoder, tmp_p
 
 def test_a_single_encoder_is_named_by_its_file():
     settings = AssessSettings(data="phantom:", encoder=("weights/Res Net.pth",))
-    assert [start.name for start in starts_of(settings)] == ["Res-Net"]
+    assert [start.name for start in encoder_starts(settings)] == ["Res-Net"]
     assert settings.objectives == ()
     with pytest.raises(EvenhandError, match="are called 'simclr'"):
-        starts_of(AssessSettings(data="p:", ssl=("simclr",), encoder=("simclr=x.pth",)))
+        encoder_starts(AssessSettings(data="p:", ssl=("simclr",), encoder=("simclr=x.pth",)))
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])

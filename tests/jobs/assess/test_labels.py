@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tests.command import evenhand
 
 from evenhand.files import read_json
-from evenhand.jobs.assess.settings import AssessSettings, shares_of
+from evenhand.jobs.assess.settings import AssessSettings, parse_shares
 from evenhand.reporting.charts.lines import LineFrame, Place, Reading, line_chart
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
@@ -77,7 +77,7 @@ def test_an_earlier_name_of_the_flag_is_taken(command, tmp_path):
     ],
 )
 def test_shares_are_fractions_or_per_cent(text, shares):
-    assert shares_of(text) == pytest.approx(shares)
+    assert parse_shares(text) == pytest.approx(shares)
 
 
 @pytest.mark.parametrize("text", [("-1",), ("200",), ("half",), ("0",)])

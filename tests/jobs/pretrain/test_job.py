@@ -90,8 +90,8 @@ def test_held_out_patients_tell_when_to_stop_and_which_epoch_to_keep(cohort, mon
         after.append({k: v.clone() for k, v in learning.model.backbone.state_dict().items()})
         return judge(learning, *others)
 
-    judge = training._Learning._judge
-    monkeypatch.setattr(training._Learning, "_judge", watched)
+    judge = training._Learning._held_out_loss
+    monkeypatch.setattr(training._Learning, "_held_out_loss", watched)
     weights, curve = encoded(
         cohort, settings=FEW.model_copy(update={"epochs": 30, "lr": 3e-2, "patience": 2})
     )

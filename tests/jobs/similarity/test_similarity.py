@@ -115,7 +115,7 @@ def test_two_models_of_one_run_and_some_layers(trained):
         (("one", "two"), ("--layer", "blocks.9"), "no layer 'blocks.9'; there are: blocks.0"),
         (("one", "two"), ("--attribute", "skin"), "no attribute 'skin'"),
         (("one", "two"), ("--model", "full"), "given 1 time(s)"),
-        (("one", "two"), ("--minimum", 60), "has 52 patients, and --minimum is 60"),
+        (("one", "two"), ("--minimum", 60), "has 52 patients, fewer than --minimum 60"),
         (("one", "two"), ("--data", "phantom:patients=30,size=32"), "lacks"),
     ],
 )
