@@ -153,8 +153,8 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
             f"{lost}, while {worst_group} is not shown to be served better."
         )
     return (
-        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as {worst_group} "
-        "is served better, this is a trade and not levelling down."
+        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as "
+        f"{worst_group} is served better, this is a trade and not levelling down."
     )
 
 
