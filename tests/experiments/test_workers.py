@@ -164,9 +164,9 @@ def test_a_foreign_study_of_the_same_name(tmp_path):
 def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):
     monkeypatch.setattr(storages, "_PATIENCE", 0.5)
     with storages.serve_study(study, NetworkHost("127.0.0.1")) as theirs:
-        storages.check_study_answers(theirs)
+        storages.check_study_reachable(theirs)
     with pytest.raises(EvenhandError, match="cannot reach the study that this command serves at"):
-        storages.check_study_answers(theirs)
+        storages.check_study_reachable(theirs)
 
 
 @pytest.fixture(scope="module")

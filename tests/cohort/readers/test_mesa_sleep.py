@@ -139,5 +139,5 @@ def test_ids_of_the_demographic_table_are_numbers_and_rows_may_come_twice(root):
     pd.concat([people, people.head(3)]).to_csv(path, index=False, sep=";")
     assert opened(root).table.equals(wanted.table)
     people.assign(mesaid="first").to_csv(path, index=False, sep=";")
-    with pytest.raises(EvenhandError, match=r"demographics\.csv, rows 2, .*is no whole number"):
+    with pytest.raises(EvenhandError, match=r"demographics\.csv, rows 2, .*is not a whole number"):
         opened(root)
