@@ -93,7 +93,8 @@ def open_run_storage(run: Run) -> BaseStorage:
     Raises
     ------
     EvenhandError
-        If the file cannot be written, is damaged, or is absent although the record of the run says that it has a study.
+        If the file cannot be written, is damaged, or is absent although the record of the run
+        says that it has a study.
     """
     path = run.root.resolve() / "study.db"
     if run.record.study and not (path.is_file() and path.stat().st_size):

@@ -90,8 +90,8 @@ def tune_only(
     """Make some units and the head trainable, and freeze all other parameters.
 
     Frozen parameters have ``requires_grad`` False, and frozen modules stay in evaluation mode even
-    after ``module.train()``: no dropout, no change of running statistics. The change
-    is permanent; used in ``with``, it is undone at the end of the block.
+    after ``module.train()``: no dropout, no change of running statistics. The
+    change is permanent; in a ``with`` statement, it is undone at the end of the block.
 
     Parameters
     ----------

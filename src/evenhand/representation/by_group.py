@@ -173,7 +173,10 @@ def _ratios(contrasts: Mapping[str, Jackknifed], settings: Comparison) -> Iterat
         rng = np.random.default_rng(settings.seed)
         ratio = size_ratio(contrasts[first], contrasts[second], settings.level, rng)
         if ratio is None:
-            reason = f"the interval of the difference by {second} contains 0, or the ratio's is unbounded"
+            reason = (
+                f"the interval of the difference by {second} contains 0, or that of the ratio is "
+                "unbounded"
+            )
             yield SizeRatio(attribute=first, over=second, undefined=reason)
         else:
             yield SizeRatio(attribute=first, over=second, **vars(ratio))

@@ -60,9 +60,9 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Me
     """Return the mean of |number| with an interval.
 
     If all true numbers are 0, their estimates still differ from 0, so the mean of |estimate| is too
-    large and a plain interval around it excludes 0. Instead, each number gets a simultaneous interval (with the quantile of the largest |t|, from normal
-    draws of the patients' influence). The ends are means over these intervals; the low end is 0 if
-    all of them contain 0.
+    large and a plain interval around it excludes 0. Instead, each number gets a simultaneous
+    interval (with the quantile of the largest |t|, from normal draws of the patients' influence).
+    The ends are means over these intervals; the low end is 0 if all of them contain 0.
     """
     flat, error = numbers.value.ravel(), numbers.error.ravel()
     influence = numbers.influence.reshape(len(numbers.influence), -1)

@@ -59,7 +59,7 @@ class ActivationCache:
         self._store(name, rows)
 
     def check(self, sample: Tensor, batch_size: int) -> None:
-        """Check that the activations of one batch fit into memory; ``sample`` holds some, ``(B, …)``.
+        """Check that the activations of a batch fit into memory; ``sample`` holds some, ``(B, …)``.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class ActivationCache:
             raise EvenhandError(
                 f"--prefix-memory {self.memory // MEGABYTE}: one batch of {batch_size} takes "
                 f"{needed / MEGABYTE:.1f} MB of activations. Give at least "
-                f"{math.ceil(needed / MEGABYTE)}, a smaller --batch-size, or 0 to cache no activations."
+                f"{math.ceil(needed / MEGABYTE)}, a smaller --batch-size, or 0 to cache none."
             )
 
     def count_fitting(self, sample: Tensor, count: int, reserved: int) -> int:

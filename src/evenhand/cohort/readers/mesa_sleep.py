@@ -30,7 +30,7 @@ DAY = 24 * 3600
 MESA_SLEEP = DataSet(
     title="MESA sleep (sleep/wake benchmark)",
     task="asleep or awake, by polysomnography",
-    modality="series: wrist actigraphy and light, 101 epochs of 30 s, the labelled one in the middle",
+    modality="series: wrist actigraphy and light, 101 epochs of 30 s, labelled in the middle",
     licence="NSRR data use agreement",
     access="https://sleepdata.org/datasets/mesa, on request; exported by "
     "https://github.com/qcri/sleep_awake_benchmark with activity and light columns",
@@ -126,8 +126,8 @@ def _epoch_numbers(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Seri
     elapsed = step.groupby(person).cumsum()
     bad = same_person & ((step <= 0) | (step % EPOCH != 0) | (elapsed >= DAY))
     problem = (
-        f"from one row of a mesaid to the next, 'linetime' must increase by a multiple of {EPOCH} s, "
-        "and by less than a day in all. Sort the rows of each person by time."
+        f"in the rows of one mesaid, 'linetime' must increase by multiples of {EPOCH} s, in total by "
+        "less than a day. Sort the rows of each person by time."
     )
     refuse_rows(bad[bad].sort_index(), path, problem)  # in the order of the file
     median_step = step[same_person].median()

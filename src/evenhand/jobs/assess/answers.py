@@ -10,7 +10,7 @@ from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.part import PartAnswer
-from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_text
+from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value_text
 from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict
 
@@ -204,7 +204,7 @@ def _headline(claims: RecipeClaims, claim: RecipeClaim) -> str:
 def _p_text(claim: RecipeClaim) -> str:
     if claim.p_adjusted is None:
         return ""
-    return f", corrected p {p_text(claim.p_adjusted)}"
+    return f", corrected p {p_value_text(claim.p_adjusted)}"
 
 
 def _reduction_text(reduction: Value, against: str) -> str:

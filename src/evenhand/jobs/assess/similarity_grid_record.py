@@ -109,7 +109,7 @@ class CorrelationRecord(BaseModel, frozen=True):
 
 
 class Profile(BaseModel, frozen=True):
-    """The CKA of a cell's models with supervised models by layer: in two groups, and the difference."""
+    """CKA of a cell's models with supervised models by layer: in two groups, and the difference."""
 
     cell: str
     share: float

@@ -52,7 +52,7 @@ class CurveFit:
         return run.root / "fits" / name / f"fold{self.fold + 1}-seed{self.seed}"
 
     def predictions(self, run: Run) -> Path:
-        """Return the file of validation and test predictions; it exists once the fit is finished."""
+        """Return the file of validation and test predictions; it exists if the fit is finished."""
         return self.folder(run) / "predictions.parquet"
 
 
@@ -154,6 +154,7 @@ def _measure_curve(run: Run, settings: BenchmarkSettings, thinning: Thinning) ->
         for share, by_seed in files.items()
     }
     rng = np.random.default_rng([settings.seed, 2])  # the comparison of entries has other draws
+    # A deal assigns the fits of each fold to seeds (`make_deals`).
     measure, deals = Measure.of(tested[ALL][0], settings, rng), make_deals(settings, rng)
     numbers = {share: measure.entry_values(by_seed, deals) for share, by_seed in tested.items()}
     return learning_curve(

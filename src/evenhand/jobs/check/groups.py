@@ -84,7 +84,8 @@ def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Fin
             yield Finding(
                 requirement=requirement,
                 about=str(attribute),
-                measured=f"{value:,} {counted} in the smallest group ({least['group']}, {least['split']}); "
+                measured=f"{value:,} {counted} in the smallest group "
+                f"({least['group']}, {least['split']}); "
                 f"{short} of {len(rows)} groups (each split counted) are below {limits[0]:g}",
                 value=value,
                 threshold=f"at least {limits[0]:g} (fails below {limits[1]:g})",

@@ -271,4 +271,4 @@ class _Learning:
 
 
 def _is_over(best: Best) -> bool:
-    return bool(best.patience) and best.since >= best.patience
+    return bool(best.patience) and best.epochs_without_better >= best.patience

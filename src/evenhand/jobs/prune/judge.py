@@ -57,7 +57,8 @@ class Judge:
         The groups that take no part, by attribute.
     halves
         The halves of the validation patients. The choosing half judges steps; numbers of the
-        confirming half have names that begin with ``confirm:``. None if the same patients choose and confirm.
+        confirming half have names that begin with ``confirm:``. None if the same patients choose
+        and confirm.
     """
 
     val: Cohort

@@ -40,9 +40,9 @@ class Curvature(Protocol):
     ) -> dict[Any, dict[str, Tensor]]:
         """Return h: group → parameter → second derivatives of the group's mean loss.
 
-        ``names`` are the parameters' names. The derivatives have the parameter's shape: one second derivative for each of its scalars. One pass
-        over the batches serves all groups. The model is put into evaluation mode and not changed
-        otherwise.
+        ``names`` are the parameters' names. The derivatives have the parameter's shape: one second
+        derivative for each of its scalars. One pass over the batches serves all groups. The model
+        is put into evaluation mode and not changed otherwise.
 
         Raises
         ------

@@ -9,7 +9,7 @@ from typing import Any
 from evenhand.reporting.charts.forest import Line, Look, axis_over, labelled_ticks
 
 COLORS = {"group": "#0072b2", "worst": "#d55e00", "unknown": "#808a9b"}
-"""Colours of marks and intervals by kind of line; the kind "everyone" has the colour of the axes' text."""
+"""Colours of marks and intervals by kind of line; ``everyone`` has that of the axes' text."""
 MARKS = {"everyone": "D", "worst": "s"}
 """Marks by kind of line; other lines have a circle."""
 

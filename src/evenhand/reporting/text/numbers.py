@@ -26,12 +26,12 @@ def plain(value: float, digits: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
-def p_text(p: float) -> str:
+def p_value_text(p: float) -> str:
     """Return a p-value as ``= 0.031``, or as ``< 0.001`` if it is smaller than that.
 
     Examples
     --------
-    >>> p_text(0.0312), p_text(0.0002)
+    >>> p_value_text(0.0312), p_value_text(0.0002)
     ('= 0.031', '< 0.001')
     """
     return f"= {plain(p)}" if p >= SMALLEST_P else f"< {SMALLEST_P}"

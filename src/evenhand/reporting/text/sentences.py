@@ -14,7 +14,7 @@ from evenhand.reporting.text.numbers import (
     hundredths,
     listed,
     out_of_hundred,
-    p_text,
+    p_value_text,
     plain,
     signed,
 )
@@ -64,8 +64,8 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
     if worst.metric == "auc" and worst.positives is not None:
         return (
             f"Where {in_worst}, the model scores a {positive} case above another case "
-            f"{out_of_hundred(low)} times in 100 (AUC {plain(low)}); where {in_best}, {out_of_hundred(high)} times "
-            f"({plain(high)})."
+            f"{out_of_hundred(low)} times in 100 (AUC {plain(low)}); where {in_best}, "
+            f"{out_of_hundred(high)} times ({plain(high)})."
         )
     if worst.metric == "sensitivity":
         return (
@@ -196,7 +196,7 @@ def p_text(row: Estimate) -> str:
     >>> p_text(Estimate(base="auc", aggregate="gap", p_adjusted=0.0312))
     'corrected p = 0.031'
     """
-    return "" if row.p_adjusted is None else f"corrected p {p_text(row.p_adjusted)}"
+    return "" if row.p_adjusted is None else f"corrected p {p_value_text(row.p_adjusted)}"
 
 
 def amount_with_unit(value: float, metric: str) -> str:
