@@ -124,9 +124,8 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     """Check whether a data set can support a study of fairness.
 
     It measures the size of groups and outcomes, leaks between splits, and the power to detect a
-    gap. Where a flag takes two numbers, the first is the limit for a warning and the second the limit
-    for a failure.
-    If any requirement fails, the exit status is 1.
+    gap. Where a flag takes two numbers, the first is the limit of a warning, the second of a
+    failure. If any requirement fails, the exit status is 1.
     """
     from evenhand.jobs.assess.pages import read_check
     from evenhand.jobs.check.job import check as work

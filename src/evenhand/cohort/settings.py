@@ -35,8 +35,8 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     )
     series_column: str | None = Field(
         None,
-        description="the table's column of series: their names in --series-table or, without it, paths to "
-        "a CSV per series, with a row per time step and a column per channel",
+        description="the table's column of series: their names in --series-table or, without it, "
+        "paths to a CSV per series, with a row per time step and a column per channel",
     )
     series_table: str | None = Field(
         None,

@@ -126,8 +126,8 @@ def _epoch_numbers(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Seri
     elapsed = step.groupby(person).cumsum()
     bad = same_person & ((step <= 0) | (step % EPOCH != 0) | (elapsed >= DAY))
     problem = (
-        f"in the rows of one mesaid, 'linetime' must increase by multiples of {EPOCH} s, in total by "
-        "less than a day. Sort the rows of each person by time."
+        f"in the rows of one mesaid, 'linetime' must increase by multiples of {EPOCH} s, in total "
+        "by less than a day. Sort the rows of each person by time."
     )
     refuse_rows(bad[bad].sort_index(), path, problem)  # in the order of the file
     median_step = step[same_person].median()

@@ -10,6 +10,7 @@ import pandas as pd
 
 from evenhand.reporting.charts.pruning import (
     Chart,
+    confirming_column,
     criterion_chart,
     group_chart,
     premise_chart,
