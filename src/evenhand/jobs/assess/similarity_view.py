@@ -79,7 +79,8 @@ def _correlation_text(record: CorrelationRecord) -> str:
         return f"{title}: undefined, as {points} are too few or all equal."
     return (
         f"{title}: {_interval_text(record.correlation)}, p {p_value_text(record.p)} ({points}, "
-        "which are not independent: the interval resamples patients and seeds, and p permutes groups)."
+        "which are not independent: the interval resamples patients and seeds, and p permutes "
+        "groups)."
     )
 
 
