@@ -97,7 +97,7 @@ def test_rows_out_of_the_order_of_time_are_refused(root, form, change, row):
     result = refused(root, TEST, change(table))
     assert f"{TEST}, row" in result
     assert f" {row}" in result
-    assert "Put the rows of each person in the order of time" in result
+    assert "Sort the rows of each person by time" in result
 
 
 def stretched(table: pd.DataFrame, step: int) -> pd.DataFrame:
