@@ -77,8 +77,8 @@ def own_pictures(
         ]
         if not any(volume):
             raise EvenhandError(
-                f"--slices {slices} applies only to NIfTI volumes and folders of DICOM slices that "
-                "the table names without #; there are none. Leave it out."
+                f"--slices {slices}: none of the files is a NIfTI volume or a folder of DICOM "
+                "slices that the table names without #; it applies only to these. Leave it out."
             )
         times[volume] = slices
     rows = np.repeat(np.arange(len(paths)), times)
