@@ -124,7 +124,7 @@ def test_it_can_be_done_again_from_the_folder_alone(run):
     [
         ({"inputs": "twice"}, "two inputs are called 'good'"),
         ({"attribute": ("skin",)}, "skin"),
-        ({"map": ("label",)}, "it is written NAME=COLUMN"),
+        ({"map": ("label",)}, "write it as NAME=COLUMN"),
         ({"map": ("sampleid=img",)}, "'sampleid'.* Did you mean 'sample_id'"),
         ({"attribute": ("skin",), "map": ("sexx=gender",)}, "there are: .*skin"),
         ({"attribute": ("skin",)}, "--map skin=COLUMN"),

@@ -14,14 +14,14 @@ import evenhand
 from evenhand.errors import EvenhandError
 from evenhand.networks.model import build_model
 from evenhand.networks.registry import BACKBONES
-from evenhand.networks.weights_file import _say
+from evenhand.networks.weights_file import _warn_once
 
 CLASSES = ("benign", "malignant")
 
 
 @pytest.fixture(autouse=True)
 def _said_anew():
-    _say.cache_clear()
+    _warn_once.cache_clear()
 
 
 def network(name: str, seed: int = 5) -> nn.Module:

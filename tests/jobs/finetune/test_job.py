@@ -99,7 +99,7 @@ def test_a_killed_run_keeps_its_model_and_finishes(base, run, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             finetune(base, tmp_path / "run")
     with monkeypatch.context() as patched:
-        patched.setattr("evenhand.jobs.finetune.job.train", killed)  # must not train again
+        patched.setattr("evenhand.jobs.finetune.job.train_model", killed)  # must not train again
         done = finetune(base, tmp_path / "run")
     assert done.finished
     same = (run.root / "metrics.json").read_bytes()

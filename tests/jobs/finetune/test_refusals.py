@@ -56,7 +56,7 @@ def test_what_a_method_cannot_work_with_is_refused_before_training(
     def train(*given, **more):
         raise AssertionError(NOBODY)
 
-    monkeypatch.setattr("evenhand.jobs.finetune.job.train", train)
+    monkeypatch.setattr("evenhand.jobs.finetune.job.train_model", train)
     table = write_frame(folder / f"{what.replace(' ', '-')}.csv", altered(make_frame(), what))
     flags = without(training(folder / "cache"), "--attribute")
     words = (*WORDS, "site", *flags, "--target", "auc", "--method", method)

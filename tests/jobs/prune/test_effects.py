@@ -128,7 +128,7 @@ def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     says = " ".join(luck_sentences(luck))
     assert says in run.record.notes
     page = html.unescape((run.root / "report.html").read_text())
-    assert f"How lucky the choice may be.</strong> {says}" in page
+    assert f"Luck of the choice.</strong> {says}" in page
     write_card(run, None, tmp_path / "card.md")
     card = html.unescape((tmp_path / "card.md").read_text()).replace("\\", "")
     assert " ".join(says.split()) in card
@@ -234,7 +234,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     card = (tmp_path / "model.md").read_text()
     assert "# The pruned and fine-tuned model" in card
     assert f"pruned from: the model full of the run {trained}".replace("_", r"\_") in card
-    assert f"- pruned for {facts['unprivileged']}, unprivileged by group, against" in card
+    assert f"- pruned for {facts['unprivileged']}, the unprivileged group by group, against" in card
     left = sum(p.numel() for p in model.parameters())
     zeros = sum(int((p == 0).sum()) for p in model.parameters())
     narrow = arguments.structure == "channel"

@@ -67,7 +67,7 @@ def test_the_numbers_of_each_layer_are_kept_by_group(pruned):
             for group in groups:
                 total = layers[name]["saliency"][group]
                 assert rows[f"change:{group}"].sum() == pytest.approx(total, rel=1e-4)
-    assert "Saliency of each number of a layer" in (out / "report.html").read_text()
+    assert "Saliency of each parameter of a layer" in (out / "report.html").read_text()
 
 
 def test_the_files_of_the_contract(pruned):

@@ -228,7 +228,7 @@ def test_sentences_and_what_is_read_back():
     assert "a change of \N{MINUS SIGN}0.068 (\N{MINUS SIGN}0.100 to" in first
     assert "less is better" in first
     assert "The other half (58) had no part in the choice: 0.091 (0.030 to 0.160)" in second
-    assert "looks better by 0.046 where the choice was made" in third
+    assert "looks better by 0.046 on the patients that chose" in third
     written = TypeAdapter(Luck).dump_json(result)
     assert TypeAdapter(Luck).validate_json(written) == result
 
