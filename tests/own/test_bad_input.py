@@ -55,7 +55,7 @@ def everything(module):
 def tupled():
     """A network one of whose hooks makes a tuple of what the next layer reads."""
     module = once()
-    module[0].register_forward_hook(lambda layer, given, output: (output,))
+    module[0].register_forward_hook(lambda layer, inputs, output: (output,))
     return module
 
 
@@ -151,8 +151,8 @@ CASES = {
     ],
 }
 LISTED = [
-    pytest.param(*case, id=f"{what}: {case[1].__name__} {number}")
-    for what, cases in CASES.items()
+    pytest.param(*case, id=f"{kind}: {case[1].__name__} {number}")
+    for kind, cases in CASES.items()
     for number, case in enumerate(cases)
 ]
 

@@ -65,7 +65,7 @@ def of_age(
 
 
 def metric_rows(rows: list[dict[str, Any]]) -> list[MetricRow]:
-    return [MetricRow(**one) for one in rows]
+    return [MetricRow(**row) for row in rows]
 
 
 @pytest.fixture

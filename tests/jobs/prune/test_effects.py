@@ -70,15 +70,15 @@ def test_who_takes_part(trained, cache, change, groups):
 
 
 @pytest.mark.parametrize(
-    ("change", "asked"),
+    ("change", "setting"),
     [
         ({"target": "eopp1_sum"}, ("eopp1_sum", None)),
         ({"target": "auc_worst=0.9"}, ("auc_worst", 0.9)),
     ],
 )
-def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, asked):
+def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, setting):
     judge = make_prune_task(settings(trained, cache, **change)).judge
-    assert (judge.target.name, judge.target.bound) == asked
+    assert (judge.target.name, judge.target.bound) == setting
 
 
 @pytest.fixture(scope="module", params=["weight", pytest.param("channel", marks=pytest.mark.slow)])
@@ -193,8 +193,8 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
     trained, cache, monkeypatch
 ):
     class UsedAgain(Model):
-        def forward(self, *given):
-            logits = super().forward(*given)
+        def forward(self, *arguments):
+            logits = super().forward(*arguments)
             weight = self.backbone.conv1[0].weight  # once in its layer, and once more here
             return logits * (1 + weight.square().sum())
 
