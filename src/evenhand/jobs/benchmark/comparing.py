@@ -344,7 +344,7 @@ class Measure:
 
 
 def make_deals(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Return deals ``(folds, S)``: a deal assigns the fits of each fold to seeds in a new order.
+    """Return deals ``(folds, S)``: a deal assigns the fits of each fold to the seeds anew.
 
     The fits of different folds are independent, so every assignment is as likely as the original
     one; the spread over deals gives the variance over seeds. With two seeds, the deals are balanced
