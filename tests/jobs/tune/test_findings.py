@@ -73,10 +73,10 @@ def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_eve
         st.tuples(st.booleans(), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1
     )
 )
-def test_no_candidate_that_was_not_chosen_has_a_better_mean(given):
+def test_no_candidate_that_was_not_chosen_has_a_better_mean(candidates):
     pool = [
         candidate(number, 1.0, again, "baseline" if baseline else "own")
-        for number, (baseline, again) in enumerate(given)
+        for number, (baseline, again) in enumerate(candidates)
     ]
     chosen = best_candidate(pool, (AUC,), find_rule(None, (AUC,)))
     assert all(chosen.mean >= item.mean for item in pool)
