@@ -57,7 +57,7 @@ MESA_SLEEP = DataSet(
 
 @published("mesa_sleep", MESA_SLEEP)
 def find_mesa_sleep(root: Path) -> SourceSamples:
-    """Find the epochs; a sample is an epoch with the 50 epochs before and after it.
+    """Find the epochs; a sample is an epoch with the 50 epochs before and the 50 after it.
 
     Values are NaN outside the night, and in epochs that the tables omit. The label is ``gt``, not
     the device's own ``wake``. Each patient has one night.

@@ -1,4 +1,4 @@
-"""Read a user's own table: a row for each sample, with its file, label and patient."""
+"""A user's own CSV or parquet table: a row per sample, with its file, label and patient."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ABOUT = DataSet(
 
 
 SAMPLE = "sample in a file"
-"""The column of sample ids if a file holds several samples."""
+"""Column of sample ids, used if a file holds several samples."""
 
 
 @register_reader("table", ABOUT)
@@ -81,15 +81,15 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
 
 @dataclass(frozen=True, eq=False)
 class TableSamples:
-    """The samples of a table, and their reader."""
+    """Samples of a table: which rows have a sample, and how to read it."""
 
-    exists: NDArray[np.bool_]  # (n,) whether the sample of a row exists
-    absent: tuple[str, ...]  # a sentence for each sample that does not
+    there: NDArray[np.bool_]  # rows that have their sample
+    absent: tuple[str, ...]
     read: Read
-    channels: tuple[str, ...]  # of series; empty for images
+    channels: tuple[str, ...]  # of series; none of images
     fingerprint: str
-    rows: NDArray[np.intp] | None = None  # row of each sample; None: one sample in each row
-    ids: pd.Series | None = None  # sample ids; None: those of the table
+    rows: NDArray[np.intp] | None = None  # row of each sample; None: one sample per row
+    ids: pd.Series | None = None  # sample ids; None: the table's own
 
 
 def own_cohort(
@@ -108,7 +108,7 @@ def own_cohort(
 
     def find(names: pd.Series) -> TableSamples:
         if settings.series_table:
-            return _in_long_table(names, source, settings)
+            return _measured(names, source, settings)
         return _in_files(names, source, settings, root)
 
     return settled_cohort(name, table, source, columns, settings, find)
@@ -127,15 +127,15 @@ def settled_cohort(
     Parameters
     ----------
     name, source
-        The name of the reader, and the path of the table for messages.
+        Name of the reader, and path of the table for messages.
     table
-        The table as text; the index is the row number for messages.
+        Table of text; its index is the row number that messages show.
     columns
-        The names of its columns of sample, label and patient.
+        Names of its columns of sample, label and patient.
     settings
         The attributes, their bins, and rules for values.
     find
-        Returns the samples of the table, given the column of samples.
+        Function from the column of samples to the samples that exist, with the way to read them.
     """
     file, label, patient = columns
     names = sorted({part for name in settings.attribute for part in attribute_parts(name)})
@@ -148,11 +148,11 @@ def settled_cohort(
     refuse_repeated(table, source, file)
     refuse_ids(table[patient], source, "patient")
     codes, classes = _classes(table[label], source, settings.positive)
-    read = _attributes(table, source, names, table[patient], settings, values)
-    table = table.assign(**{name: attribute.raw for name, attribute in read.items()})
-    attributes = {name: attribute.rule for name, attribute in read.items()}
+    own = _attributes(table, source, names, table[patient], settings, values)
+    table = table.assign(**{name: each.raw for name, each in own.items()})
+    attributes = {name: each.rule for name, each in own.items()}
     samples = find(table[file])
-    table, codes = table[samples.exists], codes[samples.exists]
+    table, codes = table[samples.there], codes[samples.there]
     if settings.static:
         samples = _with_static(samples, table, columns, source, settings.static)
     if samples.rows is not None and samples.ids is not None:
@@ -175,7 +175,7 @@ def settled_cohort(
             slices=settings.slices,
             left_out=samples.absent,
             notes=(
-                *(note for attribute in read.values() for note in attribute.notes),
+                *(note for each in own.values() for note in each.notes),
                 *static_note(settings.static, settings.attribute),
             ),
         ),
@@ -190,7 +190,7 @@ def _with_static(
     source: Path,
     names: tuple[str, ...],
 ) -> TableSamples:
-    """Return series with static channels, which are numeric columns of the table."""
+    """Return series with static channels: numeric columns, observed in the first step."""
     assert isinstance(samples.read, Series)
     static = numeric_columns(table, names, columns, source).set_axis(table[columns[0]])
     read, channels = with_static(samples.read, samples.channels, static)
@@ -201,23 +201,23 @@ def _with_static(
 def _in_files(
     names: pd.Series, source: Path, settings: DataSettings, root: Path | None
 ) -> TableSamples:
-    """Return samples that are files, in the folder ``source`` or beside the file ``source``."""
+    """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
     paths, parts = without_parts(names, _folder(source))
-    status = read_status(paths, source, root)
+    seen = read_status(paths, source, root)
     if settings.patient == names.name:
         _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
-    exists = status.exists
-    absent = status.absent(source, skip=settings.skip_unreadable)
+    there, skip = seen.exists, settings.skip_unreadable
+    absent = seen.absent(source, skip=skip)
     tables = [source] if source.is_file() else []
     if settings.series_column is not None:
-        mark = fingerprint(status.stamps(), tables)
-        read, channels = series_files(status.files[exists], names[exists], source)
-        return TableSamples(exists, absent, read, channels, mark)
-    stamps = chain(status.stamps(), _slice_stamps(status, source, root))
+        mark = fingerprint(seen.stamps(), tables)
+        read, channels = series_files(seen.files[there], names[there], source)
+        return TableSamples(there, absent, read, channels, mark)
+    stamps = chain(seen.stamps(), _inside(seen, source, root))
     mark = fingerprint(stamps, tables) + (f"-{settings.slices}" if settings.slices else "")
-    files = (status.files[exists], names[exists], parts[exists])
-    pictures = own_pictures(*files, source, settings.slices)
-    return TableSamples(exists, absent, pictures.read, (), mark, pictures.rows, pictures.ids)
+    files = (seen.files[there], names[there], parts[there])
+    own = own_pictures(*files, source, settings.slices)
+    return TableSamples(there, absent, own.read, (), mark, own.rows, own.ids)
 
 
 def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> None:
@@ -231,18 +231,18 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
         )
 
 
-def _slice_stamps(status: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
+def _inside(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
     """Yield the stamp of each file in the folders of slices."""
-    folders = status.files[status.folder]
+    folders = seen.files[seen.folder]
     if len(folders):
         yield from read_status(files_below(folders), source, root).stamps()
 
 
-def _in_long_table(names: pd.Series, source: Path, settings: DataSettings) -> TableSamples:
-    """Return samples that are series in one long table."""
+def _measured(names: pd.Series, source: Path, settings: DataSettings) -> TableSamples:
+    """Find samples that are series in one long table."""
     path = _folder(source) / str(settings.series_table)
     read, channels = long_series(path, names, source, settings)
-    # All that determines the values.
+    # A change of any of these changes the values that are read.
     grid = (names.name, settings.series_step or STEP, read.steps, channels)
     text = json.dumps([fingerprint((), (source, path)), *grid])
     mark = hashlib.sha256(text.encode()).hexdigest()
@@ -260,9 +260,9 @@ def edited_cohort(
     Parameters
     ----------
     edit
-        Returns the table that the settings describe, given the table of the file as text.
+        Function from the table of text in the file to the table that the settings describe.
     renamed
-        Name of a column in the settings → its name in the file.
+        A column's name in the file, by its name in the settings.
     """
     source, columns = Path(path), _columns(settings)
     file, _, patient = columns
@@ -283,14 +283,14 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
     image, series = settings.image_column, settings.series_column
     if image is not None and series is not None:
         raise EvenhandError(
-            "a table holds images or series: give --image-column or --series-column, not both."
+            "a table is of images or of series: give --image-column or --series-column, not both."
         )
     long_table_settings = [name for name in LONG_TABLE if getattr(settings, name)]
     if long_table_settings and (series is None or settings.series_table is None):
         flag_text = " and ".join(f"--{name.replace('_', '-')}" for name in long_table_settings)
         raise EvenhandError(
-            f"{flag_text}: a long table of series needs --series-table (the table) and "
-            "--series-column (the column of both tables that names each series)."
+            f"{flag_text}: a long table of series needs --series-table, the table, and "
+            "--series-column, the column of both tables that names each series."
         )
     file, label, patient = image or series, settings.label, settings.patient
     if file is None or label is None or patient is None:
