@@ -29,6 +29,9 @@ LONGEST = 2.0
 PAIRS = 2**17
 """Pairs of groups that are worked on at a time."""
 
+ONE_PAIR = np.triu_indices(2, 1)
+"""The first and the second place of the one pair of two groups."""
+
 Scale = Literal["share", "mean", "coefficient", "square", "plain"]
 """How the ends of a value's interval are found from its error (see `Family.reach`)."""
 
@@ -202,7 +205,7 @@ class Family:
         with their correlation where the same patients are in both groups.
         """
         below, above = self.reach(tail)
-        first, second = np.triu_indices(len(self.names), 1)
+        first, second = ONE_PAIR if len(self.names) == 2 else np.triu_indices(len(self.names), 1)
         r = self.correlation[first, second]
         return (
             _joined(below[first], above[second], r),

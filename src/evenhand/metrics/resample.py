@@ -18,6 +18,9 @@ BLOCKS = 200
 KEPT = 2**26
 """Most weights (resamples × patients, a byte each) that are kept."""
 
+DRAWN = 2**17
+"""Patients that are drawn at a time; as many as stay in the cache."""
+
 
 @dataclass(frozen=True)
 class Bootstrap:
@@ -121,9 +124,12 @@ def _drawn(
 ) -> Iterator[Weights]:
     yield np.ones(patients, dtype=np.uint8)
     for _ in range(replicates):
-        times = np.bincount(rng.integers(patients, size=patients), minlength=patients)
-        # A patient drawn 255 times in one resample has no chance worth naming.
-        yield np.minimum(times, np.iinfo(np.uint8).max, out=times).astype(np.uint8)
+        times, once = np.zeros(patients, dtype=np.uint8), np.uint8(1)
+        for start in range(0, patients, DRAWN):
+            # A patient drawn more than 255 times in one resample has no chance worth naming.
+            drawn = rng.integers(patients, size=min(DRAWN, patients - start))
+            np.add.at(times, drawn, once)
+        yield times
     if left_out:
         # Blocks by chance: neighbouring patients (one hospital, one year) may be alike.
         block = rng.permutation(patients) % left_out

@@ -19,6 +19,10 @@ from evenhand.metrics.sums import Cells, cells_of
 WEIGHTS = 2**25
 """How many weights (patients × resamples, a byte each) are in memory at a time."""
 
+LINE = 32
+"""A block has a multiple of so many resamples, if it has more: a patient's weights then lie in as
+few lines of the cache as they can."""
+
 VALUES = 2**21
 """How many sums (groups × resamples) are in memory at a time."""
 
@@ -178,6 +182,7 @@ class Stream:
         size = min(WEIGHTS // max(self.resamples.patients, 1), VALUES // max(groups, 1))
         if any(looped in request.forms for request in self._requests):
             size = min(size, SLOW)
+        size -= size % LINE if size > LINE else 0
         return min(max(size, 1), self.resamples.count)
 
     def _evaluations(self, size: int) -> Iterator[Callable[[Weights], Summaries]]:

@@ -223,10 +223,12 @@ def _refuse_dates(rule: Attribute, raw: pd.Series, source: Path) -> None:
 
 def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, source: Path) -> None:
     """Refuse an attribute most of whose levels are of one patient each."""
+    if len(rule.levels) <= FEW:
+        return
     named = raw.isin(rule.levels)
     people = patients[named].groupby(raw[named]).nunique()
     alone = int((people == 1).sum())
-    if len(people) > FEW and 2 * alone > len(people):
+    if 2 * alone > len(people):
         raise EvenhandError(
             f"{source}: the attribute {rule.name!r} has {len(people)} levels, as in "
             f"{some(people.index[:2])}, and {alone} of them have one patient each: no metric can "

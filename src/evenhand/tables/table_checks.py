@@ -92,7 +92,9 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
         f"the {whose} id {some(ids[short].unique())} is a number that a spreadsheet has shortened, "
         "so that several ids may have become one. Write the column as text or whole numbers.",
     )
-    nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False) & ids.duplicated(keep=False)
+    nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False)
+    if nobody.any():
+        nobody &= ids.duplicated(keep=False)
     refuse_rows(
         nobody,
         path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ BLOCK = 4096
 
 LONGEST = 256
 """Most rows of a chunk: the products of its weights, which are bytes, stay below 2**31."""
+
+FEW_STEPS = 16
+"""Fewest steps that are worth counting in two bytes, before they are added to four."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +75,10 @@ class Scan:
         self, rows: Scored, places: Places, *, positives_first: bool
     ) -> tuple[NDArray[np.intp], bool]:
         """Return each group's rows sorted by score, and whether a positive and a negative tie."""
-        first = -rows.labels if positives_first else rows.labels
+        order = rows.positives_first if positives_first else rows.negatives_first
         rank = np.empty(len(rows), dtype=np.intp)
-        rank[np.lexsort((first, rows.scores))] = np.arange(len(rows))
-        ordered = np.concatenate([members[np.argsort(rank[members])] for members in places])
+        rank[order] = np.arange(len(rows))
+        ordered = np.concatenate([order[np.sort(rank[members])] for members in places])
         score, label = rows.scores[ordered], rows.labels[ordered]
         group = np.repeat(np.arange(len(places)), self._sizes)
         alike = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
@@ -99,20 +103,19 @@ class Scan:
         self, patient: NDArray[np.intp], positive: NDArray[np.uint8], drawn: Weights
     ) -> tuple[Floats, Floats, Floats]:
         """Return pairs in order, positives and negatives, ``(G, b)`` each."""
-        shape = patient.shape[1], drawn.shape[1]
-        weight, up = (np.empty(shape, dtype=np.uint8) for _ in range(2))
-        wide = np.empty(shape, dtype=np.int32)
-        ordered, ups, downs = (np.zeros(shape, dtype=np.int32) for _ in range(3))
-        for step, is_up in zip(patient, positive, strict=True):
-            np.take(drawn, step, axis=0, out=weight, mode="clip")
-            np.multiply(weight, is_up, out=up)
-            np.subtract(weight, up, out=weight)
-            wide[...] = up
-            ups += wide
-            wide *= downs
-            ordered += wide
-            wide[...] = weight
-            downs += wide
+        length, chunks = patient.shape
+        kind, steps = _counters(int(drawn.max(initial=0)))
+        ordered, ups, downs = (np.zeros((chunks, drawn.shape[1]), np.int32) for _ in range(3))
+        together = max(1, CELLS // drawn.shape[1])
+        for first in range(0, chunks, together):
+            own = slice(first, first + together)
+            for start in range(0, length, steps):
+                part = slice(start, start + steps), own
+                within, up, down = _walked(patient[part], positive[part], drawn, kind)
+                ordered[own] += within
+                ordered[own] += up * downs[own]
+                ups[own] += up
+                downs[own] += down
         return self._by_group(*(count.astype(np.int64) for count in (ordered, ups, downs)))
 
     def _by_group(
@@ -130,6 +133,39 @@ class Scan:
             every[there] = np.add.reduceat(counts, starts, axis=0)
             sums.append(every)
         return sums[0], sums[1], sums[2]
+
+
+def _counters(most: int) -> tuple[type[np.integer[Any]], int]:
+    """Return the type that counts the pairs of a few steps of a walk, and how many steps.
+
+    The pairs of s rows are at most s² / 4, each of at most ``most``² weights.
+    """
+    steps = (2**9 - 1) // max(1, most)
+    return (np.uint16, steps) if steps >= FEW_STEPS else (np.int32, LONGEST)
+
+
+def _walked(
+    patient: NDArray[np.intp],
+    positive: NDArray[np.uint8],
+    drawn: Weights,
+    kind: type[np.integer[Any]],
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Walk through chunks; return pairs in order, positives and negatives, ``(C, b)`` each."""
+    shape = patient.shape[1], drawn.shape[1]
+    weight, up = (np.empty(shape, dtype=np.uint8) for _ in range(2))
+    wide = np.empty(shape, dtype=kind)
+    ordered, ups, downs = (np.zeros(shape, dtype=kind) for _ in range(3))
+    for step, is_up in zip(patient, positive, strict=True):
+        np.take(drawn, step, axis=0, out=weight, mode="clip")
+        np.multiply(weight, is_up, out=up)
+        np.subtract(weight, up, out=weight)
+        wide[...] = up
+        ups += wide
+        wide *= downs
+        ordered += wide
+        wide[...] = weight
+        downs += wide
+    return ordered, ups, downs
 
 
 @dataclass(frozen=True, eq=False)

@@ -108,13 +108,14 @@ def _pictures(
 ) -> tuple[Picture, ...]:
     """Draw ROC and precision–recall of groups with both classes, and calibration of all groups."""
     looks = {name: look for look, name in enumerate(parts)}
+    counts = {name: flagged(part) for name, part in ranked.items()}
     return (
         Picture(
             "ROC",
             "Towards the upper left is better; the diagonal is chance.",
             "Share of the others flagged",
             f"Share of {positive} found",
-            tuple(_line(name, looks[name], *roc(part)) for name, part in ranked.items()),
+            tuple(_line(name, looks[name], *roc(*every)) for name, every in counts.items()),
             "up",
         ),
         Picture(
@@ -122,7 +123,7 @@ def _pictures(
             "Towards the upper right is better; rarer cases lower every line.",
             f"Share of {positive} found",
             f"Share of the flagged that is {positive}",
-            tuple(_line(name, looks[name], *recall(part)) for name, part in ranked.items()),
+            tuple(_line(name, looks[name], *recall(*every)) for name, every in counts.items()),
             "",
         ),
         Picture(
@@ -143,15 +144,13 @@ def _largest(size: dict[str, int]) -> list[str]:
     return [name for name in size if name in names]
 
 
-def roc(rows: Scored) -> tuple[Floats, Floats]:
+def roc(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
     """Return false positive rate and sensitivity, from nobody flagged to everybody."""
-    tp, fp = _flagged(rows)
     return np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])
 
 
-def recall(rows: Scored) -> tuple[Floats, Floats]:
+def recall(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
     """Return recall and precision as steps; the area below is the average precision."""
-    tp, fp = _flagged(rows)
     tp, fp = tp[tp > 0], fp[tp > 0]  # before the first positive there is no recall to draw over
     ends, heights = np.append(0, tp / tp[-1]), tp / (tp + fp)
     return np.repeat(ends, 2)[1:-1], np.repeat(heights, 2)
@@ -169,7 +168,7 @@ def calibration(rows: Scored) -> Iterator[tuple[float, float, int]]:
         )
 
 
-def _flagged(rows: Scored) -> tuple[Floats, Floats]:
+def flagged(rows: Scored) -> tuple[Floats, Floats]:
     """Return positives and negatives at or above each distinct score, scores falling."""
     order = np.argsort(-rows.scores, kind="stable")
     score, positive = rows.scores[order], rows.labels[order] == 1

@@ -46,7 +46,7 @@ def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
     Excluded, ``unknown`` and undefined groups take no part. None where fewer than two groups with
     different values remain, and for metrics that have no better and worse.
     """
-    candidates = [row for row in rows if row.metric == metric and _counts(row)]
+    candidates = [row for row in find(rows, metric=metric) if _counts(row)]
     better = term(metric).better
     if better == "neither" or len({row.value for row in candidates}) < 2:
         return None
