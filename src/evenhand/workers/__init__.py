@@ -1,7 +1,7 @@
 """Where work runs: this process, local processes, a Ray cluster."""
 
 from evenhand.workers.engine import Engine, Job, Lost, MeetingPoint, NetworkHost, SocketFolder
-from evenhand.workers.opening import complete, open_engine
+from evenhand.workers.opening import complete, expect_workers, open_engine
 from evenhand.workers.settings import WorkerSettings
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "SocketFolder",
     "WorkerSettings",
     "complete",
+    "expect_workers",
     "open_engine",
 ]

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evenhand.workers.engine import Job, Lost, MeetingPoint, NetworkHost, SocketFolder, T
 from evenhand.workers.folder import private_folder
 
-_CONTEXT = get_context("spawn")  # a fork would inherit locks of torch's threads
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+_SPAWN = get_context("spawn")  # a fork of this process would inherit locks of torch's threads
 _LAST_WORDS = 5  # lines of a dead worker's output that tell why it died
 
 
@@ -38,6 +41,7 @@ class LocalProcesses:
     def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.workers = workers
         self._threads, self._gpus = threads, gpus
+        begin_nursery(threads, (name for name in [*sys.modules] if name.startswith("evenhand.")))
         self._folder = private_folder()
         self.meeting_point: MeetingPoint = NetworkHost("127.0.0.1")
         if sys.platform != "win32":  # where gRPC has no Unix sockets
@@ -84,19 +88,58 @@ class LocalProcesses:
 
     def _hire(self) -> _Worker:
         place = min(set(range(self.workers)) - {worker.place for worker in self._busy})
-        environment = {"OMP_NUM_THREADS": str(self._threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-        return _Worker(place, Path(self._folder.name) / f"{place}.log", environment)
+        log = Path(self._folder.name) / f"{place}.log"
+        return _Worker(place, log, environment, _context(self._threads))
+
+
+_nursery_threads: list[int] = []
+
+
+def begin_nursery(threads: int, modules: Iterable[str]) -> None:
+    """Start the process that workers are forked from; it imports modules meanwhile.
+
+    There is one for this process, whose libraries have so many threads; it does nothing but import,
+    so that it has no threads of its own and no lock is held in a fork of it. Where there is none
+    (Linux alone has it), or it has another number of threads, each worker imports by itself.
+
+    Parameters
+    ----------
+    threads
+        CPU threads of each worker.
+    modules
+        What workers will need.
+    """
+    if sys.platform != "linux" or _nursery_threads:
+        return
+    from multiprocessing import forkserver
+
+    _nursery_threads.append(threads)
+    forkserver.set_forkserver_preload(list(modules))
+    with _environment({"OMP_NUM_THREADS": str(threads)}):
+        forkserver.ensure_running()
+
+
+def _context(threads: int) -> SpawnContext | ForkServerContext:
+    """Return how a worker of so many threads is started."""
+    return get_context("forkserver") if threads in _nursery_threads else _SPAWN
 
 
 class _Worker:
     """One process, which does a job after another until its pipe is closed."""
 
-    def __init__(self, place: int, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        place: int,
+        log: Path,
+        environment: Mapping[str, str],
+        context: SpawnContext | ForkServerContext,
+    ) -> None:
         self.place, self._log = place, log
-        self.pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, log), daemon=True)
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, log, environment), daemon=True)
         with _environment(environment):
             self._process.start()
         theirs.close()  # so that its death ends the pipe
@@ -162,8 +205,10 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection, log: Path) -> None:
+def _serve(pipe: Connection, log: Path, environment: Mapping[str, str]) -> None:
     """Be a worker. What it prints goes to the log, lest it garble the terminal."""
+    os.environ.clear()  # a fork has what the nursery had
+    os.environ.update(environment)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
