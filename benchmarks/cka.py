@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evenhand.representation import Layer, batches, cka, group_test
+from evenhand.representation import GroupSamples, Layer, batches, cka, group_test
 
 WIDTHS = (1536, 3072, 4608)
 ROWS = 3670
@@ -43,7 +43,8 @@ def main() -> None:
 
     rows, member = np.arange(PERMUTED), np.arange(PERMUTED) < PERMUTED // 10
     strata, rng = np.arange(PERMUTED) % 2, np.random.default_rng(0)
-    spent = seconds(lambda: group_test((first, second), rows, member, strata, 999, rng))
+    samples = GroupSamples((first, second), rows, member, strata)
+    spent = seconds(lambda: group_test(samples, 999, rng))
     show("permutation_test_over_10_seconds", spent / 10, 1.0, {"rows": PERMUTED, "seconds": spent})
 
 

@@ -32,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from evenhand.pruning.curvature import GroupBatch, find_estimator
-from evenhand.pruning.masks import Kept, apply_mask, count_kept, zeros_kept
+from evenhand.pruning.masks import WeightMask, apply_mask, count_kept, freeze_zeros
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
 from evenhand.pruning.state import PruningState
@@ -76,7 +76,7 @@ def one_network(plant: str, seed: int) -> list[dict[str, object]]:
         state = PruningState(network, kept, count_kept(kept), count_kept(kept))
         after = aucs(remove_weights(state, scores, count).model, test)
         change = {group: after[group] - before[group] for group in before}
-        gone = remove_weights(state, scores, count).kept
+        gone = remove_weights(state, scores, count).mask
         rows.append(
             {
                 "plant": plant,
@@ -111,7 +111,7 @@ def vectors(rng: np.random.Generator, plant: str, group: str, n: int) -> Group:
     return torch.tensor(features, dtype=torch.float32), torch.tensor(labels)
 
 
-def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, Kept]:
+def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, WeightMask]:
     """Return a trained network, and the mask of the weights that its two halves have."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -126,7 +126,7 @@ def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, Kept]:
     inputs, labels = joined(train)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    with zeros_kept(network, kept):
+    with freeze_zeros(network, kept):
         for _ in range(STEPS):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(inputs), labels).backward()
@@ -135,7 +135,7 @@ def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, Kept]:
     return network, kept
 
 
-def planted(network: nn.Module) -> Kept:
+def planted(network: nn.Module) -> WeightMask:
     """Return the weights into and out of the units that read the own features."""
     first = torch.zeros(network.get_parameter("0.weight").shape, dtype=torch.bool)
     first[UNITS:, SHARED:] = True
@@ -144,7 +144,7 @@ def planted(network: nn.Module) -> Kept:
     return {"0.weight": first, "2.weight": second}
 
 
-def share_planted(network: nn.Module, before: Kept, after: Kept) -> float:
+def share_planted(network: nn.Module, before: WeightMask, after: WeightMask) -> float:
     """Return which share of what was pruned belongs to the planted units."""
     gone = {name: before[name] & ~after[name] for name in before}
     ours = sum(int((gone[name] & values).sum()) for name, values in planted(network).items())

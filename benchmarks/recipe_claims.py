@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task_cache import prepared
+from evenhand.experiments.task_cache import cached_task
 from evenhand.jobs.assess.claims import RecipeClaim, claims_of
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, fit_cell
@@ -28,7 +28,7 @@ from evenhand.jobs.assess.judging import JudgedModel, judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.parity import Judged
+from evenhand.metrics.parity import ParityNumbers
 from evenhand.tables.predictions import read_predictions
 
 FITS, DRAWS, SEEDS = 40, 200, 3
@@ -45,7 +45,7 @@ def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
     """Train what is missing of the 40 fits."""
     torch.set_num_threads(1)
     settings = settings_for(data, epochs=epochs, cache=cache)
-    task, run = prepared(settings), Run(folder)
+    task, run = cached_task(settings), Run(folder)
     for seed in range(FITS):
         start = time.process_time()
         fit_cell(task, settings, run, Cell(SUPERVISED, 1.0, seed))
@@ -108,7 +108,7 @@ def power(tested: Sequence[JudgedModel], seeds: int, planted: float) -> dict[str
     }
 
 
-def _worse(judged: Judged, planted: float) -> Judged:
+def _worse(judged: ParityNumbers, planted: float) -> ParityNumbers:
     by_group = {**judged.by_group, HURT: judged.by_group[HURT] - planted}
     return replace(judged, by_group=by_group)
 

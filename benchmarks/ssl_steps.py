@@ -18,7 +18,7 @@ from torch import Tensor
 
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import build_model
-from evenhand.pretraining.learners import Batch, Encoder, Learner
+from evenhand.pretraining.learners import Encoder, Learner, LearnerBatch
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 
 STEPS, CHANNELS = 48, 37
@@ -76,7 +76,7 @@ def measure(name: str, network: str, repeats: int) -> dict[str, object]:
     return {"name": claim, "ratio": ratio, "better": "lower", "goal": GOAL, "detail": detail}
 
 
-def learner_on(name: str, network: str) -> tuple[Learner, Batch]:
+def learner_on(name: str, network: str) -> tuple[Learner, LearnerBatch]:
     """Return an objective on a network, and a batch with its views drawn."""
     rng = torch.Generator().manual_seed(SEED)
     if network == "conv1d":
@@ -93,16 +93,16 @@ def learner_on(name: str, network: str) -> tuple[Learner, Batch]:
     return learner, learner.draw(samples, rng)
 
 
-def passes(learner: Learner, batch: Batch) -> None:
+def passes(learner: Learner, batch: LearnerBatch) -> None:
     """Run the networks of a step forward and backward, with next to no loss."""
     outputs(learner, batch).square().mean().backward()
 
 
-def outputs(learner: Learner, batch: Batch) -> Tensor:
+def outputs(learner: Learner, batch: LearnerBatch) -> Tensor:
     """Return what the networks of a step make of a batch; a teacher runs beside them."""
     inputs, *others = batch
     if learner.objective.name == "mae":
-        seen = others[0][:, : learner.kept]  # type: ignore[index]
+        seen = others[0][:, : learner.visible_count]  # type: ignore[index]
         predicted: Tensor = learner.decoder(learner.encode(inputs, seen), seen)  # type: ignore[operator]
         return predicted
     if learner.objective.name == "masked":

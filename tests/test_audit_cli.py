@@ -294,7 +294,7 @@ def test_an_operating_point_of_ones_own(path, tmp_path):
         (lambda t: t, ("--reference", "sex=mail"), "Did you mean 'male'?"),
         (lambda t: t, ("--reference", "sex"), "write ATTRIBUTE=LEVEL"),
         (lambda t: t, ("--reference", "sex=male", "--reference", "sex=female"), "2 references"),
-        (lambda t: t, ("--threshold", "best"), "no threshold policy 'best'"),
+        (lambda t: t, ("--threshold", "best"), "'best' is no threshold policy"),
         (lambda t: t, ("--threshold", ".3", "--threshold-by", "sex"), "the same for every group"),
         (lambda t: t, ("--condition", "ward"), "'attr_ward' or 'ward'"),
         (lambda t: t, ("--decision", "punitive"), "--decision and --share go together"),

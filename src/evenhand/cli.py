@@ -306,7 +306,8 @@ def demo(
 ) -> None:
     """Run FairTune on made-up images, in about two minutes.
 
-    The images are phantoms with a planted bias: a shortcut that holds in the majority group only.
+    The images are phantoms with a planted bias: in training, a lesion of the minority is malignant
+    far more often than one of the majority; among test patients it is not.
     """
     from evenhand.jobs.demo import demo as work
 

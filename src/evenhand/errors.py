@@ -40,7 +40,7 @@ def pick(what: str, name: str, choices: Mapping[str, T]) -> T:
     Raises
     ------
     UnknownNameError
-        No value has that name; the message lists the names, and the nearest one.
+        If no value has the name; the message lists the names, and the nearest one.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:
     Raises
     ------
     EvenhandError
-        The package is not installed; the message is the line that installs it.
+        If the package is not installed; the message is the line that installs it.
     """
     try:
         return import_module(module)

@@ -93,7 +93,7 @@ def writing(path: Path) -> Iterator[None]:
     Raises
     ------
     WriteError
-        The block raised an OSError.
+        If the block raises an OSError.
     """
     try:
         yield
@@ -125,7 +125,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     WriteError
-        The disk is full, the folder cannot be written, or the path can be no file.
+        If the disk is full, the folder cannot be written, or no file can have the path.
     """
     with writing(path), new_folder(path.parent):
         part = path.with_name(_temporary_name(path.name))
@@ -217,7 +217,7 @@ def to_path(value: Any, what: str) -> Path:
     Raises
     ------
     EvenhandError
-        It is something else.
+        If ``value`` is neither text nor a path.
     """
     if isinstance(value, str | os.PathLike):
         return Path(value)
@@ -259,7 +259,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     DamagedError
-        The file is absent or holds no JSON; or, later, a missing key of an object is read.
+        If the file is absent or holds no JSON; also later, when a missing key of an object is read.
     """
     try:
         if path.exists() and not path.is_file():
@@ -294,9 +294,9 @@ def read_object(path: Path, schema: int | None = None) -> FileObject:
     Raises
     ------
     DamagedError
-        The file is absent or holds no JSON object, or its schema is no number.
+        If the file is absent or holds no JSON object, or its schema is not a number.
     EvenhandError
-        A later version wrote it.
+        If a later version of Evenhand wrote the file.
     """
     return _object(read_json(path), path, schema)
 
@@ -337,7 +337,7 @@ def checked(model: type[M], values: FileObject, path: Path, *, strict: bool = Fa
     Raises
     ------
     DamagedError
-        A value is missing or has the wrong type.
+        If a value is missing or has the wrong type.
     """
     try:
         if strict:

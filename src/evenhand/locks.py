@@ -60,9 +60,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     EvenhandError
-        Another process works there; the text names it.
+        If another process works in the folder; the message names the process.
     WriteError
-        The folder cannot be written.
+        If the folder cannot be written.
     """
     with writing(folder):
         lock = _acquire(folder)
@@ -82,9 +82,9 @@ def refuse_locked(folder: Path) -> None:
     Raises
     ------
     EvenhandError
-        Another process works there; the text names it.
+        If another process works in the folder; the message names the process.
     WriteError
-        It cannot be a folder: a file lies there, or the name is too long.
+        If the path cannot be a folder: a file lies there, or the name is too long.
     """
     with writing(folder), suppress(FileNotFoundError):
         if not stat.S_ISDIR(folder.stat().st_mode):

@@ -45,7 +45,7 @@ def load_plugins() -> None:
     Raises
     ------
     EvenhandError
-        A plug-in cannot be imported.
+        If a plug-in cannot be imported.
     """
     for plugin in _installed():
         if plugin.value in _loaded:
@@ -68,8 +68,8 @@ def import_modules(names: Iterable[str]) -> None:
     Raises
     ------
     EvenhandError
-        A name is not that of a module, there is no such module, or it raises an error or ends
-        Python.
+        If a name is not that of a module, no such module exists, or the import raises an error or
+        ends Python.
     """
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -111,7 +111,7 @@ def require_imports(run: Path, settings: Mapping[str, Any]) -> None:
     Raises
     ------
     EvenhandError
-        The run was made with ``--import MODULE``, and this command lacks that flag.
+        If the run was made with ``--import MODULE`` and this command lacks that flag.
     """
     missing = [name for name in settings.get("imports", ()) if name not in sys.modules]
     if missing:

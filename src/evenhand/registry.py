@@ -73,8 +73,8 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises
         ------
         EvenhandError
-            Another module has registered the name, or it has a character that flags use as a
-            separator.
+            If another module has registered the name, or the name has a character that flags use as
+            a separator.
         """
         owner = self._listed().get(name)
         if owner is not None and owner.module != module:
@@ -101,7 +101,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises
         ------
         UnknownNameError
-            No entry has the name; the message lists all names.
+            If no entry has the name; the message lists all names.
         """
         return pick(self.kind, name, self)
 
@@ -207,7 +207,7 @@ def blamed(function: F, kind: str) -> F:
     Raises
     ------
     EvenhandError
-        When it is called and fails: the message names the entry, its module and the line.
+        If a call of the function fails; the message names the entry, its module and the line.
     """
     if function.__module__.partition(".")[0] == "evenhand":
         return function

@@ -120,7 +120,7 @@ def remove_run(root: Path) -> None:
     Raises
     ------
     EvenhandError
-        The folder holds other files, too; then nothing is removed.
+        If the folder also holds files of others; nothing is removed then.
     """
     contents = Contents.of(root)
     if contents.strange:

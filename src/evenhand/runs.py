@@ -97,7 +97,7 @@ class RunFolder:
         Raises
         ------
         EvenhandError
-            It is damaged, or was written by a later version.
+            If ``run.json`` is damaged, or a later version wrote it.
         """
         path = self.root / RECORD
         return checked(RunHead, _read_record(path), path, strict=True)
@@ -198,9 +198,9 @@ def start_run(
     Raises
     ------
     EvenhandError
-        The directory holds something else: another job, other settings, other data, a finished
-        run, or files that are no run at all. Or what the job reads lies in it, another process
-        works in it, or it cannot be written.
+        If the directory holds another job, other settings, other data, a finished run, or files
+        that belong to no run; if the job reads a path inside the directory; if another process
+        works in it; or if it cannot be written.
     """
     scope = _scope.get()
     if scope is None:
@@ -280,7 +280,7 @@ def open_folder(root: str | os.PathLike[str]) -> RunFolder:
     Raises
     ------
     EvenhandError
-        There is no run in it, it is damaged, or it was written by a later version.
+        If the path holds no run, the run is damaged, or a later version wrote it.
     """
     run = RunFolder(to_path(root, "run"))
     if not (run.root / RECORD).is_file():

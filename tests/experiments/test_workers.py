@@ -26,7 +26,7 @@ from tests.experiments import searches
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments import study_storage as storages
-from evenhand.experiments.study_storage import open_storage, try_again
+from evenhand.experiments.study_storage import open_storage, retry_trial
 from evenhand.experiments.trials import search
 from evenhand.files import read_json
 from evenhand.search.study import open_study
@@ -103,7 +103,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
     file = tmp_path / "study.db"
     with pytest.warns(ExperimentalWarning):
         server = optuna.storages.RDBStorage(
-            f"sqlite:///{file}", heartbeat_interval=60, heartbeat_stale_trial_callback=try_again
+            f"sqlite:///{file}", heartbeat_interval=60, heartbeat_stale_trial_callback=retry_trial
         )
     study = open_study(server, "run/search", ["maximize"], "same", prune_until=2)
     space = searches.space()
@@ -163,10 +163,10 @@ def test_a_foreign_study_of_the_same_name(tmp_path):
 
 def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):
     monkeypatch.setattr(storages, "_PATIENCE", 0.5)
-    with storages.reachable(study, NetworkHost("127.0.0.1")) as theirs:
-        storages.check_reached(theirs)
+    with storages.serve_study(study, NetworkHost("127.0.0.1")) as theirs:
+        storages.check_study_answers(theirs)
     with pytest.raises(EvenhandError, match="cannot reach the study that this command serves at"):
-        storages.check_reached(theirs)
+        storages.check_study_answers(theirs)
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,13 @@ def test_a_killed_driver_of_a_ray_goes_on_with_every_finished_trial(words, tmp_p
 
 
 def children(pid: int) -> list[int]:
-    result = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True)
+    """Return the local workers of a driver; they are forked from a child of it."""
+    nursery = _listed("-P", pid, "-f", "forkserver")
+    return _listed("-P", nursery[0]) if nursery else []
+
+
+def _listed(*words) -> list[int]:
+    result = subprocess.run(["pgrep", *map(str, words)], capture_output=True)
     return [int(line) for line in result.stdout.split()]
 
 

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evenhand.masks.masks import find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
-from evenhand.masks.truncate import below, cut_at, first_depth, rest_behind
+from evenhand.masks.truncate import activations_at, cut_at, first_depth, upper_part
 from evenhand.masks.units import parts
 from evenhand.networks.model import build_model
 
@@ -41,8 +41,8 @@ def test_a_cut_at_any_depth_is_exact(name):
             cut = cut_at(backbone, depth, sample)
             assert cut is not None
             assert cut.depth == depth
-            activations = below(backbone, backbone, depth, sample)
-            assert torch.allclose(cut.rest(activations), whole, atol=1e-6)
+            activations = activations_at(backbone, backbone, depth, sample)
+            assert torch.allclose(cut.upper(activations), whole, atol=1e-6)
 
 
 def test_a_network_that_is_no_chain_is_not_cut():
@@ -66,11 +66,11 @@ def test_a_lower_cut_leads_to_a_higher_one(name):
     model, sample = made(name)
     backbone, top = model.backbone, parts(model.backbone)[-1].depth
     with torch.no_grad():
-        low = below(backbone, backbone, 1, sample)
+        low = activations_at(backbone, backbone, 1, sample)
         for depth in range(2, top + 2):
-            direct = below(backbone, backbone, depth, sample)
+            direct = activations_at(backbone, backbone, depth, sample)
             assert torch.allclose(
-                below(rest_behind(backbone, 1), backbone, depth, low), direct, atol=1e-6
+                activations_at(upper_part(backbone, 1), backbone, depth, low), direct, atol=1e-6
             )
 
 
@@ -78,13 +78,13 @@ def test_a_lower_cut_leads_to_a_higher_one(name):
 def test_the_rest_shares_the_weights_and_runs_nothing_below_the_cut(name):
     model, sample = made(name)
     backbone = model.backbone
-    rest = rest_behind(backbone, 3)
+    rest = upper_part(backbone, 3)
     high = {id(p) for unit in parts(backbone) if unit.depth >= 3 for p in unit.parameters}
     ran: set[int] = set()
     for module in [*backbone.modules()][1:]:
         own = {id(p) for p in module.parameters(recurse=False)}
         module.register_forward_hook(lambda *_, own=own: ran.update(own))
-    activations = below(backbone, backbone, 3, sample).detach()
+    activations = activations_at(backbone, backbone, 3, sample).detach()
     ran.clear()
     rest(activations)
     assert ran <= high

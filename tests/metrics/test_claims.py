@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from evenhand.metrics import Bootstrap, Plan, groups_of, judge, measure, measure_part, scored
 from evenhand.metrics import table as table_module
 from evenhand.metrics.claims import _worst
-from evenhand.metrics.contrasts import Together, adjust_together, contrast, side
+from evenhand.metrics.contrasts import JointTest, adjust_together, contrast, side
 from evenhand.metrics.permutation import holm
 
 ACROSS = ("worst", "best", "gap", "difference", "detectable")
@@ -172,7 +172,7 @@ def test_all_pairs_at_once_are_tested_as_one_by_one():
     assert result.critical == pytest.approx(slow.critical, rel=1e-12)
 
 
-def one_by_one(pairs, level) -> Together:
+def one_by_one(pairs, level) -> JointTest:
     """Test differences as `adjust_together` does, each by itself."""
     p, adjusted = np.full((2, len(pairs)), np.nan)
     exact = [place for place, pair in enumerate(pairs) if pair.exact(0)]
@@ -201,7 +201,7 @@ def one_by_one(pairs, level) -> Together:
     adjusted[exact] = holm(p[exact]) * tested / len(exact)
     by_draws = np.quantile(largest, 1 - level * len(observed) / tested)
     critical = max(float(by_draws), float(norm.isf(level / (2 * tested))))
-    return Together(p, np.minimum(adjusted, 1), critical)
+    return JointTest(p, np.minimum(adjusted, 1), critical)
 
 
 def exact_p(pair) -> float:

@@ -23,7 +23,7 @@ from scipy.stats import norm
 from evenhand.metrics import scored
 from evenhand.metrics.estimate import estimate
 from evenhand.metrics.families import as_drawn
-from evenhand.metrics.intervals import extreme_interval, interval, spread_interval
+from evenhand.metrics.intervals import extreme_interval, resampled_interval, spread_interval
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
 
@@ -75,7 +75,7 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
     hits = defaultdict(list)
 
     def note(what, of, true, resamples, bootstrap):
-        result = interval(of, resamples, bootstrap)
+        result = resampled_interval(of, resamples, bootstrap)
         hits[what].append(result.low <= true <= result.high)
 
     for _ in range(cohorts):

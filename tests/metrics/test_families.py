@@ -10,14 +10,14 @@ from scipy.special import expit, logit
 from scipy.stats import t as student
 
 from evenhand.metrics import Bootstrap, Plan, find_metric, groups_of, measure, scored
-from evenhand.metrics.families import LONGEST, distances, family, t_quantile
+from evenhand.metrics.families import LONGEST, distances, metric_family, t_quantile
 from evenhand.metrics.resample import resample
 
 
 def family_of(metric, values, labels):
     groups = {f"g{g}": scored(labels, np.full(len(labels), 0.5)) for g in range(len(values))}
     resamples = resample(len(labels), Bootstrap(values.shape[1] - 1), np.random.default_rng(0))
-    return family(groups, find_metric(metric), values, resamples, (0, 1))
+    return metric_family(groups, find_metric(metric), values, resamples, (0, 1))
 
 
 def test_a_share_is_on_the_logit_scale_with_as_many_patients_as_the_rarer_kind():

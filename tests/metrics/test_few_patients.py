@@ -21,12 +21,12 @@ from scipy.stats import norm
 
 from evenhand.metrics import Bootstrap, Plan, find_metric, groups_of, measure, scored
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.families import beside, family
+from evenhand.metrics.families import beside, metric_family
 from evenhand.metrics.intervals import (
+    combined_interval,
     difference_interval,
     extreme_interval,
     group_interval,
-    made_interval,
     spread_interval,
 )
 from evenhand.metrics.resample import resample
@@ -131,7 +131,7 @@ def families(rows, groups, resamples):
     metrics = [find_metric(name) for name in METRICS]
     values = estimate(list(parts.values()), metrics, resamples, (0, 1))
     return {
-        metric.name: family(parts, metric, values[:, m], resamples, (0, 1))
+        metric.name: metric_family(parts, metric, values[:, m], resamples, (0, 1))
         for m, metric in enumerate(metrics)
     }
 
@@ -164,7 +164,12 @@ def intervals(of, other, true, apart, resamples, bootstrap):
                 with np.errstate(divide="ignore", invalid="ignore"):
                     ratio = alone.values[0] / first.values[0]
                 ratio = np.where(np.isfinite(ratio), ratio, np.nan)
-                yield "ratio", true[g] / true[0], both.fewest, made_interval(ratio, [both], *how)
+                yield (
+                    "ratio",
+                    true[g] / true[0],
+                    both.fewest,
+                    combined_interval(ratio, [both], *how),
+                )
     yield "gap", np.ptp(true), of.fewest, spread_interval([of], *how)
     worst = true.max() if which == "highest" else true.min()
     yield "worst", worst, of.fewest, extreme_interval(of, which, *how)

@@ -15,7 +15,7 @@ from evenhand.metrics.intervals import (
     CONSTANT,
     NEARLY_CONSTANT,
     extreme_interval,
-    interval,
+    resampled_interval,
     spread_interval,
 )
 from evenhand.metrics.resample import as_resamples, resample
@@ -74,7 +74,9 @@ def test_bca_breaks_down_to_percentiles_and_says_so():
     bca = Bootstrap(200, method="bca")
     resamples = resample(50, bca, np.random.default_rng(0))
     drawn, left_out = np.linspace(0, 1, 200), np.linspace(0.4, 0.6, 50)
-    result = interval(np.concatenate([[2.0], drawn, left_out]), resamples, bca)  # beyond them all
+    result = resampled_interval(
+        np.concatenate([[2.0], drawn, left_out]), resamples, bca
+    )  # beyond them all
     assert result.method == "percentile (BCa breaks down)"
     assert (result.low, result.high) == pytest.approx((0.025, 0.975))
 
@@ -236,7 +238,7 @@ def test_bca_by_its_formula():
     drawn, left_out = rng.normal(0.3, 1, size=5000), -rng.exponential(size=40)
     bootstrap = Bootstrap(5000, method="bca")
     resamples = as_resamples(np.zeros((5041, 1), dtype=np.uint8), 5000)
-    result = interval(np.concatenate([[0.0], drawn, left_out]), resamples, bootstrap)
+    result = resampled_interval(np.concatenate([[0.0], drawn, left_out]), resamples, bootstrap)
     z0 = norm.ppf((drawn < 0).mean())
     d = left_out.mean() - left_out
     a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
@@ -283,7 +285,7 @@ def test_simultaneous_intervals_cover_tied_and_separated_groups(apart):
         values = simulated(truth, 0.5, rng)
         numbers = as_drawn(tuple("abcde"), values)
         ours = spread_interval([numbers], resamples, bootstrap)
-        plain = interval(values.max(axis=0) - values.min(axis=0), resamples, bootstrap)
+        plain = resampled_interval(values.max(axis=0) - values.min(axis=0), resamples, bootstrap)
         lowest = extreme_interval(numbers, "lowest", resamples, bootstrap)
         spread_hits += ours.low <= apart <= ours.high
         plain_hits += plain.low <= apart <= plain.high
@@ -299,7 +301,7 @@ def test_no_interval_where_most_resamples_are_undefined(share, told):
     rng = np.random.default_rng(0)
     values = rng.normal(size=401)
     values[1 : 1 + round(400 * share)] = np.nan
-    result = interval(values, resample(2, Bootstrap(400), rng), Bootstrap(400))
+    result = resampled_interval(values, resample(2, Bootstrap(400), rng), Bootstrap(400))
     assert (result.low is not None) == told
     assert result.undefined == round(400 * share)
 
@@ -393,7 +395,7 @@ def test_what_nearly_no_resample_changes_is_not_certain():
     assert lowest.low is not None
     assert lowest.high is not None
     assert lowest.low < 0 < lowest.high
-    alone = interval(values[0], resamples, bootstrap)
+    alone = resampled_interval(values[0], resamples, bootstrap)
     assert (alone.low, alone.reason) == (None, NEARLY_CONSTANT)
 
 

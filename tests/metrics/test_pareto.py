@@ -66,12 +66,12 @@ def test_one_objective_is_ranked_by_its_value_and_undefined_ones_are_left_out():
 @pytest.mark.parametrize(
     ("rule", "objectives", "message"),
     [
-        ("ideal", (WORST,), "there is one .auc_worst.. Give a second --target"),
-        ("best", (AUC, WORST), "no rule --pick best; there are: ideal, minimax, or budget="),
-        ("ideal=1", (AUC, WORST), "no rule --pick ideal=1"),
-        ("budget", (AUC, WORST), "how much performance may be given up"),
-        ("budget=-1", (AUC, WORST), "how much performance may be given up"),
-        ("budget=nan", (AUC, WORST), "how much performance may be given up"),
+        ("ideal", (WORST,), "there is one target .auc_worst.. Give a second --target"),
+        ("best", (AUC, WORST), "--pick best is no rule; the rules are: ideal, minimax, or budget="),
+        ("ideal=1", (AUC, WORST), "--pick ideal=1 is no rule"),
+        ("budget", (AUC, WORST), "the largest allowed loss of performance"),
+        ("budget=-1", (AUC, WORST), "the largest allowed loss of performance"),
+        ("budget=nan", (AUC, WORST), "the largest allowed loss of performance"),
         ("budget=.1", (GAP, WORST), "needs one target over everybody"),
         ("budget=.1", (AUC, WORST, GAP), "needs one target over everybody"),
     ],

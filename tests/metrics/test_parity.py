@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from evenhand.metrics.groups import groups_of
-from evenhand.metrics.parity import ends, judge_parity, mean_of, relative_reduction
+from evenhand.metrics.parity import judge_parity, mean_of, percentile_interval, relative_reduction
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.scored import scored
 
@@ -81,10 +81,10 @@ def test_the_headline_is_the_share_of_the_deviation_that_is_gone():
 
 def test_intervals_hold_the_value_and_need_enough_resamples():
     values = judged((60, 20, 100, 20), (30, 20, 60, 10), replicates=200).deviation["which"]
-    low, high = ends(values)
+    low, high = percentile_interval(values)
     assert low < values[0] < high
     values[1:20] = np.nan
-    assert ends(values) is None
+    assert percentile_interval(values) is None
 
 
 def test_groups_that_are_alike_are_not_said_to_deviate():
@@ -98,9 +98,9 @@ def test_groups_that_are_alike_are_not_said_to_deviate():
         resamples = resample(600, Bootstrap(300), rng)
         result = judge_parity(scored(labels.astype(int), scores), groups, resamples)
         values = result.deviation["which"]
-        low.append(ends(values)[0])
+        low.append(percentile_interval(values)[0])
         apart.append(result.apart["which"])
-        assert low[-1] < values[0] < ends(values)[1]
+        assert low[-1] < values[0] < percentile_interval(values)[1]
     assert np.mean(np.array(low) <= 0) > 0.8  # .86 where it is simulated
     assert np.mean(apart) < 0.1
 
@@ -140,7 +140,7 @@ def test_how_often_intervals_of_the_deviation_hold(sicker, harder):
     for _ in range(400):
         rows, groups = cohort(rng, 800, sicker, harder)
         result = judge_parity(rows, groups, resample(800, Bootstrap(600), rng))
-        low, high = ends(result.deviation["which"])
+        low, high = percentile_interval(result.deviation["which"])
         own_side.append(max(low, 0) <= truth <= high)
         shown.append((max(low, 0) if result.apart["which"] else 0) <= truth <= high)
     print(f"truth {truth:.3f}, data's side {np.mean(own_side):.3f}, shown {np.mean(shown):.3f}")

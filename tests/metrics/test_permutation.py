@@ -10,11 +10,10 @@ from scipy.stats import false_discovery_control, norm
 from evenhand.errors import EvenhandError
 from evenhand.metrics import Plan, groups_of, holm, measure, permutation_test, scored
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.influence import influences
+from evenhand.metrics.influence import influences, moments
 from evenhand.metrics.permutation import _statistics
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
-from evenhand.metrics.variance import moments
 
 
 def cohort(rng, sizes, prevalence, separation=1.0, images=3, like=0.7):
@@ -125,8 +124,8 @@ def test_influences_are_derivatives_by_the_weight_of_a_patient(seed, patients, t
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("ece", "raised by chance, the more so in a small group"),
-        ("sensitivity_at_specificity[0.95]", "how dense the scores are at the threshold"),
+        ("ece", "chance raises distances in bins, and more so in smaller groups"),
+        ("sensitivity_at_specificity[0.95]", "the density of the scores at the threshold"),
     ],
 )
 def test_metrics_whose_level_cannot_be_kept_are_refused_with_the_reason(name, why):
@@ -271,7 +270,7 @@ def test_p_values_beside_the_gaps():
     table = measure(rows, {"site": groups_of(names)}, both, rng=rng).dropna(subset=["p"])
     assert table["p_method"].str.endswith("Holm over 2").all()
     np.testing.assert_array_equal(table["p_adjusted"], holm(table["p"]))
-    with pytest.raises(EvenhandError, match="ask for 'gap'"):
+    with pytest.raises(EvenhandError, match="'gap' is not among the comparisons"):
         measure(rows, {}, Plan(across=(), permutations=9), rng=rng)
 
 

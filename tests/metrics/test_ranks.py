@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import friedmanchisquare, norm
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.ranks import FEWEST, rank_recipes
+from evenhand.metrics.ranks import MIN_DATA_SETS, rank_recipes
 
 
 def table(sets: int, gain: float, seed: int = 0) -> dict[str, list[float]]:
@@ -41,7 +41,7 @@ def test_ranks_turn_round_where_a_small_number_is_better():
 
 
 def test_below_six_data_sets_ranks_are_not_tested():
-    test = rank_recipes(table(FEWEST - 1, 0.1), "erm", higher_is_better=True)
+    test = rank_recipes(table(MIN_DATA_SETS - 1, 0.1), "erm", higher_is_better=True)
     assert test.p is None
     assert test.p_adjusted == {}
 

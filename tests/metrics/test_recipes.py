@@ -12,10 +12,10 @@ from evenhand.metrics.groups import groups_of
 from evenhand.metrics.recipes import (
     Difference,
     compare_recipes,
+    compared_values,
     is_better,
     levelled_down,
     stability,
-    values_of,
 )
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.rows import Key
@@ -131,7 +131,7 @@ def test_a_difference_of_the_detectable_size_is_claimed_with_power_8_in_10(freed
     rng = np.random.default_rng(8)
     test = recipes_module._Test(0, rng.normal(size=DRAWS), 0.0, 0.02, freedom)
     alone = Difference("x", AUC, 0.05)
-    judged = recipes_module._judged(alone, test, critical=1.96, p_adjusted=0.5, level=0.05)
+    judged = recipes_module._with_verdict(alone, test, critical=1.96, p_adjusted=0.5, level=0.05)
     reach = judged.high - judged.value
     errors = 0.02 * rng.standard_t(freedom, 100_000)
     assert np.mean(judged.detectable + errors > reach) == pytest.approx(0.8, abs=0.01)
@@ -152,7 +152,7 @@ def test_values_are_those_of_scikit_learn():
     label, level = rng.integers(2, size=200), rng.choice(["a", "b"], 200)
     score = rng.random(200)
     rows = scored(label, score)
-    values = values_of(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
+    values = compared_values(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
     assert values[AUC][0] == pytest.approx(roc_auc_score(label, score))
     assert values[Key("*", "*", "brier")][0] == pytest.approx(brier_score_loss(label, score))
     by_level = [roc_auc_score(label[level == item], score[level == item]) for item in "ab"]
@@ -202,7 +202,7 @@ def test_the_group_served_worst_may_be_undefined_in_a_fold():
 def test_a_corrected_interval_stays_within_what_is_possible():
     key = Key("sex", "*", "auc", "gap")
     test = recipes_module._Test(0, np.zeros(3), 0.0, 0.9, 10.0)
-    judged = recipes_module._judged(
+    judged = recipes_module._with_verdict(
         recipes_module.Difference("dro", key, -0.2), test, 2.0, 0.5, 0.05
     )
     assert (judged.low, judged.high, judged.detectable) == (-1.0, 1.0, None)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evenhand.metrics.stepdown import Adjusted, step_down
+from evenhand.metrics.stepdown import AdjustedP, step_down
 
 DRAWS = 40
 SIZES = st.floats(0, 5, width=16)
@@ -20,7 +20,7 @@ def problems(draw):
     return draw(arrays(float, m, elements=SIZES)), draw(arrays(float, (m, DRAWS), elements=SIZES))
 
 
-def together(observed, drawn) -> Adjusted:
+def together(observed, drawn) -> AdjustedP:
     return step_down(observed, drawn.__getitem__, DRAWS)
 
 

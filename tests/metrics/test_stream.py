@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from evenhand.metrics import scored, sums
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.forms.pairs import Scan, side_by_side
+from evenhand.metrics.forms.pairs import Scan, transposed_weights
 from evenhand.metrics.registry import METRICS
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.stream import Stream
@@ -67,7 +67,7 @@ def test_chunks_of_any_length_count_the_pairs_of_a_group(monkeypatch, decimals, 
     places = groupings(rows)[0]
     rng = np.random.default_rng(2)
     weights = rng.integers(0, 256, size=(3, len(rows.members))).astype(np.uint8)
-    counts = Scan(rows, places, len(rows.members), 3)(side_by_side(weights))
+    counts = Scan(rows, places, len(rows.members), 3)(transposed_weights(weights))
     result = (counts.ordered / (counts.positives * counts.negatives)).reshape(3, 3)
     for place, values in zip(places, result, strict=True):
         for drawn, value in zip(weights, values, strict=True):

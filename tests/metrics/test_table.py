@@ -286,5 +286,5 @@ def test_a_metric_that_only_describes_has_a_gap_and_no_worst_group(cohort):
     for name in ("worst", "best"):
         row = one(table, metric=f"selection_rate_{name}")
         assert np.isnan(row["value"])
-        assert row["undefined"].startswith("selection_rate only describes")
+        assert row["undefined"].startswith("selection_rate has no better direction")
     assert one(table, metric="selection_rate_gap")["value"] > 0

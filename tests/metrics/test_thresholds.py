@@ -100,5 +100,5 @@ def test_three_validation_rows_choose_nothing():
 
 @pytest.mark.parametrize("text", ["yuden", "1.5", "sensitivity=2", "sensitivity", "recall=0.9", ""])
 def test_policies_that_there_are_not(text):
-    with pytest.raises(EvenhandError, match="no threshold policy"):
+    with pytest.raises(EvenhandError, match="is no threshold policy"):
         policy(text)

@@ -12,7 +12,7 @@ from evenhand import build_model, register_backbone
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import full_mask, set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
-from evenhand.masks.truncate import below, cut_at
+from evenhand.masks.truncate import activations_at, cut_at
 from evenhand.masks.units import default_family, families, parts
 from evenhand.networks.encoders.gru import FadingInput, Recurrence
 from evenhand.networks.encoders.observations import hold_last, steps_since_seen
@@ -139,8 +139,8 @@ def test_a_frozen_prefix_is_cut_off_exactly(name):
         cut = cut_at(backbone, depth, sample)
         assert cut is not None
         assert cut.depth == depth
-        kept = below(backbone, backbone, depth, sample)
-        torch.testing.assert_close(cut.rest(kept), backbone(sample))
+        kept = activations_at(backbone, backbone, depth, sample)
+        torch.testing.assert_close(cut.upper(kept), backbone(sample))
 
 
 @every_encoder

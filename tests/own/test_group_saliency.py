@@ -151,7 +151,7 @@ def test_a_callable_loss():
         theirs = group_saliency(module, batch, estimator=estimator, **ROLES)
         for name, values in theirs.items():
             torch.testing.assert_close(mine[name], values)
-    with pytest.raises(EvenhandError, match=r"not for a callable\. Take the estimator hutchinson"):
+    with pytest.raises(EvenhandError, match=r"not for a function\. Take the estimator hutchinson"):
         group_saliency(module, batch, loss=own, **ROLES)
     with pytest.raises(EvenhandError, match=r"gives \(\) for 12 samples.*reduction='none'"):
         group_saliency(module, batch, loss=lambda z, y: z.sum(), estimator="fisher", **ROLES)
@@ -235,17 +235,17 @@ SMALL = (torch.randn(12, 4), LABELS, SEX)
         (TwiceConvolved, [SMALL], {}, r"layer \(2 times\).*Take the estimator hutchinson"),
         (Tied, [SMALL], {}, r"layers share: into\.weight = out\.weight"),
         (lambda: noisy(Twice()), [SMALL], {}, "different outputs for the same samples"),
-        (Twice, [], {}, "batches= gave nothing. A generator can be read once"),
-        (once, [(*SMALL[:2], ["f"] * 12)], {}, r"of the group 'm'; there are: 'f' \(12\)"),
+        (Twice, [], {}, "batches= gave nothing. A generator can be read only once"),
+        (once, [(*SMALL[:2], ["f"] * 12)], {}, r"of the group 'm'; their groups are: 'f' \(12\)"),
         (Twice, [(*SMALL[:2], SEX[:5])], {}, "12 inputs, 12 labels, 5 groups"),
-        (Twice, [SMALL[:2]], {}, r"batch 1 is 2 parts; give \(inputs, labels, groups\)"),
+        (Twice, [SMALL[:2]], {}, r"batch 1 is 2 parts; give batches \(inputs, labels, groups\)"),
         (once, [(SMALL[0], LABELS + 1, SEX)], {}, "labels run from 1 to 2; with 2 logits"),
         (once, [(SMALL[0], LABELS.float(), SEX)], {}, "takes labels .* of whole numbers"),
-        (once, [SMALL], {"loss": "binary-cross-entropy"}, "a label for each logit"),
+        (once, [SMALL], {"loss": "binary-cross-entropy"}, "one label for each logit"),
         (Twice, [SMALL], {"parameters": ["layer.wight"]}, "no parameter 'layer.wight'; near it"),
-        (Twice, [SMALL], {"parameters": []}, "names nothing"),
+        (Twice, [SMALL], {"parameters": []}, "parameters= is empty"),
         (Twice, [SMALL], {"estimator": "ggnmc"}, "no estimator 'ggnmc'"),
-        (Twice, [SMALL], {"betas": {"m": -1}}, "weight of 'm' is no number from 0 up"),
+        (Twice, [SMALL], {"betas": {"m": -1}}, "weight of 'm' is no number ≥ 0"),
         (Twice, [SMALL], {"betas": {"f": 1}}, "'f' cannot be privileged and unprivileged"),
         (Twice, [SMALL], {"loss": 3}, "loss=3: give 'cross-entropy'"),
         (ECG, [(torch.randn(2, 2, 24), [0, 1], ["f", "m"])],
@@ -318,7 +318,7 @@ def test_a_caller_without_gradients_gets_the_same():
         ({"groups": None}, "0 groups"),
         ({"groups": [["f"]] * 12}, "groups of batch 1"),
         ({"betas": ["m"]}, "give a mapping"),
-        ({"betas": {"m": "much"}}, "no number from 0 up"),
+        ({"betas": {"m": "much"}}, "no number ≥ 0"),
         ({"draws": 1.5}, "draws=1.5"),
     ],
 )

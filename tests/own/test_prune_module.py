@@ -153,11 +153,11 @@ BATCHES = [(torch.randn(12, 4), LABELS, SEX)]
         ({"structure": "row"}, "no structure 'row'; there are: channel, weight"),
         ({"structure": "channel"}, "give example="),
         ({"ignore": ["layr"]}, "ignore= names 'layr'"),
-        ({"ignore": ["0"]}, "names nothing"),
+        ({"ignore": ["0"]}, "parameters= is empty"),
         ({"share": 0}, "share=0, limit=60"),
         ({"limit": 100}, "share=10, limit=100"),
         ({"budget": -1}, "budget=-1"),
-        ({"betas": {"x": 1}}, r"of the group 'x'; there are: 'f' \(6\), 'm' \(6\)"),
+        ({"betas": {"x": 1}}, r"of the group 'x'; their groups are: 'f' \(6\), 'm' \(6\)"),
     ],
 )
 def test_refusals_leave_the_network_as_it_was(more, text):

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evenhand.pretraining.collapse import Embeddings, effective_rank, spread
+from evenhand.pretraining.collapse import Embeddings, effective_rank, embedding_spread
 
 
 def drawn(count, width, seed=0):
@@ -20,10 +20,10 @@ def drawn(count, width, seed=0):
 def test_the_spread_is_that_of_embeddings_of_length_one():
     rows = drawn(50, 6).double() + 1
     unit = rows.numpy() / np.linalg.norm(rows.numpy(), axis=1, keepdims=True)
-    assert spread(rows) == pytest.approx(math.sqrt((unit.std(axis=0) ** 2).sum()))
-    assert spread(3 * rows) == pytest.approx(spread(rows))
-    assert spread(torch.ones(9, 4)) == pytest.approx(0, abs=1e-7)
-    assert spread(torch.cat([torch.eye(8), -torch.eye(8)])) == pytest.approx(1)
+    assert embedding_spread(rows) == pytest.approx(math.sqrt((unit.std(axis=0) ** 2).sum()))
+    assert embedding_spread(3 * rows) == pytest.approx(embedding_spread(rows))
+    assert embedding_spread(torch.ones(9, 4)) == pytest.approx(0, abs=1e-7)
+    assert embedding_spread(torch.cat([torch.eye(8), -torch.eye(8)])) == pytest.approx(1)
 
 
 def test_the_effective_rank_is_that_of_the_paper():
@@ -44,7 +44,7 @@ def test_directions_of_equal_weight_are_counted(count):
 def test_nothing_and_what_is_not_finite_have_no_error():
     assert effective_rank(torch.zeros(5, 3)) == pytest.approx(1)
     assert math.isnan(effective_rank(torch.full((5, 3), torch.nan)))
-    assert math.isnan(spread(torch.full((5, 3), torch.nan)))
+    assert math.isnan(embedding_spread(torch.full((5, 3), torch.nan)))
     assert not Embeddings(math.nan, math.nan).collapsed
 
 

@@ -12,7 +12,7 @@ from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import build_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.objectives.mae import mae_loss, patches_of
-from evenhand.pretraining.objectives.masked import hide, masked_loss
+from evenhand.pretraining.objectives.masked import draw_hidden, masked_loss
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 
 CLASSES = ("no", "yes")
@@ -46,7 +46,7 @@ def gaps(seed=0, count=8):
 
 def test_the_encoder_does_not_see_masked_patches(mae):
     images, order = mae.draw(torch.rand(5, 3, 64, 64, generator=rng()), rng(1))
-    seen, hidden = order[:, : mae.kept], order[:, mae.kept :]
+    seen, hidden = order[:, : mae.visible_count], order[:, mae.visible_count :]
     changed = patches_of(images, 16).clone()
     noise = torch.randn(5, hidden.shape[1], changed.shape[2], generator=rng(2))
     changed.scatter_(1, hidden[:, :, None].expand_as(noise), noise)
@@ -59,7 +59,7 @@ def test_the_encoder_does_not_see_masked_patches(mae):
 
 def test_the_encoder_sees_the_other_patches_at_their_places(mae):
     images, order = mae.draw(torch.rand(5, 3, 64, 64, generator=rng()), rng(1))
-    seen = order[:, : mae.kept]
+    seen = order[:, : mae.visible_count]
     other = images.clone()
     other[:, :, :, :] += patches_mask(seen, 64, 16)
     assert not torch.allclose(mae.encode(images, seen), mae.encode(other, seen), atol=1e-3)
@@ -159,12 +159,12 @@ def test_the_loss_of_masked_series_by_hand():
 
 def test_spans_and_channels_are_hidden_by_their_shares():
     series = torch.zeros(400, 5, 40)
-    spans = hide(series, rng(), channels=0.0)
+    spans = draw_hidden(series, rng(), channels=0.0)
     assert spans.float().mean().item() == pytest.approx(0.3, abs=0.02)
     assert spans.long().diff(dim=2).abs().sum(dim=2).max() <= 2  # one span in a channel
     assert not torch.equal(spans[:, 0], spans[:, 1])
-    whole = hide(series, rng(), span=0.0)
+    whole = draw_hidden(series, rng(), span=0.0)
     assert whole.all(dim=2).float().mean().item() == pytest.approx(0.15, abs=0.02)
     assert torch.equal(whole.all(dim=2), whole.any(dim=2))
-    shares = [hide(series, rng(), span=share).float().mean() for share in (0.1, 0.3, 0.5)]
+    shares = [draw_hidden(series, rng(), span=share).float().mean() for share in (0.1, 0.3, 0.5)]
     assert shares == sorted(shares)

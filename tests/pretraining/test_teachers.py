@@ -187,12 +187,12 @@ def test_the_queue_is_filled_by_training_alone_and_shorter_than_the_data():
 
 @pytest.mark.parametrize("given", [{"needs": ("teacher",)}, {"momentum": 0.9}])
 def test_a_teacher_has_a_schedule_and_a_schedule_a_teacher(given):
-    with pytest.raises(EvenhandError, match="a teacher needs a schedule"):
+    with pytest.raises(EvenhandError, match="a teacher needs a momentum"):
         register_ssl("unsaid", widths=(4,), **given)
 
 
 def test_a_teacher_moves():
-    with pytest.raises(EvenhandError, match="the teacher would never move"):
+    with pytest.raises(EvenhandError, match="the teacher would never change"):
         register_ssl("still", widths=(4,), needs=("teacher",), momentum=1.0)
     with pytest.raises(EvenhandError, match=r"momentum is -0\.1"):
         SSL_OBJECTIVES["byol"].with_momentum(-0.1)

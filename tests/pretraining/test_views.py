@@ -60,7 +60,7 @@ def test_a_value_that_was_not_observed_is_never_made_up():
 
 
 def test_each_channel_has_a_scale_and_negation_is_not_for_all():
-    factor, spread = parts.change(COUNT, 3, seeded())
+    factor, spread = parts.draw_scale_and_noise(COUNT, 3, seeded())
     signs = factor.sign()
     assert torch.equal(signs, signs[:, :1].expand(-1, 3))  # the whole series is turned over
     assert 0.1 < (signs[:, 0] < 0).float().mean() < 0.3
@@ -71,7 +71,7 @@ def test_each_channel_has_a_scale_and_negation_is_not_for_all():
 
 
 def test_masking_hides_one_span_of_time_and_whole_channels():
-    spans, dropped = parts.hide(COUNT, 24, 3, seeded())
+    spans, dropped = parts.draw_masks(COUNT, 24, 3, seeded())
     assert 0.1 < dropped.float().mean() < 0.2
     assert spans.long().diff(dim=1).abs().sum(dim=1).max() <= 2  # it begins once and ends once
     assert spans.sum(dim=1).max() <= round(parts.LONGEST_MASK * 24) + 1
@@ -110,14 +110,14 @@ def test_steps_lie_within_the_series(length, seed):
 
 def test_crop_and_warp_keep_the_order_of_time():
     place = torch.linspace(0, 1, 24).expand(COUNT, 24)
-    moved = parts.warp(parts.crop(place, seeded()), seeded(1))
+    moved = parts.warp_time(parts.crop_time(place, seeded()), seeded(1))
     assert (moved.diff(dim=1) > 0).all()
     assert not torch.equal(moved, place)
 
 
 def test_permutation_keeps_every_step_where_segments_are_equal():
     place = torch.linspace(0, 1, 24).expand(COUNT, 24)
-    moved = parts.permute(place, seeded())
+    moved = parts.permute_segments(place, seeded())
     assert torch.equal(moved.sort(dim=1).values, place)
     changed = (moved != place).any(dim=1).float().mean()
     assert 0.1 < changed < 0.3

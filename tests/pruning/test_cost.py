@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evenhand import build_model, save_model
-from evenhand.pruning.cost import cost_of
+from evenhand.pruning.cost import measure_cost
 
 
 def cost(folder, share, monkeypatch):
@@ -26,7 +26,7 @@ def cost(folder, share, monkeypatch):
     save_model(folder, model)
     zeros = sum(round(share * p.numel()) for p in kernels)
     weights = folder / "model.safetensors"
-    return cost_of(model, weights, torch.zeros(1, 3, 32, 32)), model, zeros, weights
+    return measure_cost(model, weights, torch.zeros(1, 3, 32, 32)), model, zeros, weights
 
 
 def test_numbers_zeros_bytes_and_time(tmp_path, monkeypatch):

@@ -40,4 +40,4 @@ def test_hutchinson_says_how_noisy_it_is(caplog):
     assert "(a)" in several
     assert "(b)" in several
     assert "draws would bring two estimates to 0.8" in several
-    assert "one draw says nothing of its own noise" in item
+    assert "the noise of a single draw is unknown" in item

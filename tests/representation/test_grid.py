@@ -45,7 +45,9 @@ def grids():
 
     def sizes(group):
         rows = np.flatnonzero(group), np.flatnonzero(~group)
-        return Sizes.of([[contrast_of(pair, rows, labels, HOW) for pair in row] for row in pairs])
+        return Sizes.of_contrasts(
+            [[contrast_of(pair, rows, labels, HOW) for pair in row] for row in pairs]
+        )
 
     return sizes(planted), sizes(unrelated)
 
@@ -89,7 +91,7 @@ def test_seeds_that_differ_widen_the_interval(grids):
 def test_one_seed_and_many_patients_have_the_interval_of_patients(grids):
     rng = np.random.default_rng(1)
     numbers = Jackknifed(np.array([0.3]), 0.01 * rng.normal(size=(5000, 1)))
-    ends = SeededMean.of(numbers).interval(LEVEL)
+    ends = SeededMean.over_seeds(numbers).interval(LEVEL)
     expected = Jackknifed(numbers.value[0], numbers.influence[:, 0]).interval(LEVEL)
     assert np.allclose(ends, expected, atol=1e-3)
 

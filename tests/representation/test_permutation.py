@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evenhand.representation import Layer, cka, group_test, rbf_layer
-from evenhand.representation.permutation import _permuted
+from evenhand.representation import GroupSamples, Layer, cka, group_test, rbf_layer
+from evenhand.representation.permutation import permute_members
 
 N = 120
 
@@ -35,7 +35,7 @@ def test_it_finds_the_layer_that_holds_the_group_apart():
     rng = np.random.default_rng(0)
     member, labels = drawn(rng)
     layers = models(rng, member, 0.95, labels)
-    result = group_test(layers, np.arange(N), member, labels, 499, rng)
+    result = group_test(GroupSamples(layers, np.arange(N), member, labels), 499, rng)
     assert result.p == pytest.approx(1 / 500)
     assert result.p_adjusted[1, 1] == result.p
     assert result.p_adjusted[0, 0] > 0.05
@@ -49,7 +49,7 @@ def test_its_difference_is_that_of_the_two_groups_alone(kernel):
     layers = models(rng, member, 0.5, labels)
     if kernel == "rbf":
         layers = tuple([rbf_layer(item.features, 0.7, rng) for item in side] for side in layers)
-    result = group_test(layers, np.arange(N), member, labels, 9, rng)
+    result = group_test(GroupSamples(layers, np.arange(N), member, labels), 9, rng)
     inside, rest = (cka(*layers, np.flatnonzero(which)[None]).value for which in (member, ~member))
     np.testing.assert_allclose(result.difference, inside - rest, atol=1e-9)
 
@@ -57,7 +57,7 @@ def test_its_difference_is_that_of_the_two_groups_alone(kernel):
 def test_membership_is_permuted_among_like_labels():
     rng = np.random.default_rng(0)
     member, labels = drawn(rng)
-    columns = _permuted(member, labels, 50, rng)
+    columns = permute_members(GroupSamples(([], []), np.arange(N), member, labels), 50, rng)
     assert (columns[:, 0] == member).all()
     for label in (0, 1):
         counts = columns[labels == label].sum(axis=0)
@@ -69,7 +69,10 @@ def test_a_group_that_cannot_be_permuted_proves_nothing():
     rng = np.random.default_rng(0)
     member = np.arange(N) < N // 3
     layers = models(rng, member, 0.9, np.zeros(N, np.intp))
-    assert group_test(layers, np.arange(N), member, member.astype(np.intp), 99, rng).p == 1
+    assert (
+        group_test(GroupSamples(layers, np.arange(N), member, member.astype(np.intp)), 99, rng).p
+        == 1
+    )
 
 
 @pytest.mark.slow
@@ -82,7 +85,9 @@ def test_size_without_and_power_with_a_planted_difference():
         for _ in range(times):
             member, labels = drawn(rng)
             layers = models(rng, member, planted, labels)
-            result.append(group_test(layers, np.arange(N), member, labels, 99, rng).p <= 0.05)
+            result.append(
+                group_test(GroupSamples(layers, np.arange(N), member, labels), 99, rng).p <= 0.05
+            )
         return float(np.mean(result))
 
     assert rejected(0.0, 400) <= 0.08

@@ -116,7 +116,7 @@ def _completed(
     Raises
     ------
     EvenhandError
-        The user asks about an attribute that reads one of these columns.
+        If the user names an attribute that reads one of these columns.
     """
     optional = [entry for entry in data_set.layout if entry.columns]
     blank = dict.fromkeys(name for entry in optional for name in entry.columns)

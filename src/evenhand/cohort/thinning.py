@@ -48,7 +48,7 @@ class Thinning:
         Raises
         ------
         EvenhandError
-            There is no such attribute or level.
+            If there is no such attribute or level.
 
         Examples
         --------

@@ -23,13 +23,14 @@ def unit_listing(backbone: str, family: str | None = None) -> str:
     Raises
     ------
     UnknownNameError
-        There is no such backbone or family.
+        If no backbone, or no family of this backbone, has that name.
     """
     with torch.device("meta"):  # names and shapes only
         network = create_by_name(backbone)
-    shown = [find_family(network, family)] if family else [*families(network).values()]
-    blocks = [Family("parts (every parameter in one of them)", parts(network)), *shown]
-    return "\n\n".join(_block(block, network) for block in (shown if family else blocks))
+    if family:
+        return _block(find_family(network, family), network)
+    partition = Family("parts (each parameter is in exactly one)", parts(network))
+    return "\n\n".join(_block(block, network) for block in (partition, *families(network).values()))
 
 
 def _block(family: Family, network: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""LoRA on query and value of a network's attentions, through peft (arXiv 2106.09685)."""
+"""LoRA on the query and value projections of attention layers, through peft (arXiv 2106.09685)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from evenhand.networks.calling import as_it_was
 from evenhand.networks.model import Model
 
 RANK = 8
-ALPHA = 8.0  # the update counts ALPHA / RANK times
+ALPHA = 8.0  # the update is multiplied by ALPHA / RANK
 FUSED = "qkv"
 SEPARATE = (("q_proj", "v_proj"), ("query", "value"), ("q", "v"), ("q", "kv"), ("qk", "v"))
-"""What libraries call the projections; a layer that gives the key, too, is updated whole."""
+"""Names that libraries give to the query and value projections. A fused layer (``kv``, ``qk``) is
+updated as a whole, its key included."""
 
 
 class SplitQKV(nn.Module):
-    """timm's fused projection as three, so that query and value can have updates of their own.
+    """timm's fused projection, split into three: query and value can then be updated separately.
 
-    ``weight`` and ``bias`` are those of the fused projection with the updates, for attentions that
-    multiply by them themselves.
+    ``weight`` and ``bias`` are those of the fused projection with the updates added. Attentions
+    that do the multiplication themselves read them.
     """
 
     def __init__(self, fused: nn.Linear) -> None:
@@ -50,22 +51,30 @@ class SplitQKV(nn.Module):
         return None if biases[0] is None else torch.cat(biases)
 
     def fused(self) -> nn.Linear:
-        """Return one projection again, with the updates in its weights."""
+        """Return the fused projection, with the updates merged into its weights."""
         return _linear(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
 
 def add_lora(model: Model, blocks: Collection[int], seed: int) -> Model:
-    """Give query and value of some blocks low-rank updates, in place; they begin at zero.
+    """Add low-rank updates to the query and value projections of some blocks, in place.
 
-    Blocks with attention are counted from 0 at the input; with none named, all of them change. The
-    updates of ``blocks.3`` are the unit ``blocks.3.lora``. A fused projection whose rows are not
-    query, key and value in this order is updated as one.
+    The updates begin at zero. Those of ``blocks.3`` are the unit ``blocks.3.lora``. A fused
+    projection whose rows are not query, key and value in this order gets a single update.
+
+    Parameters
+    ----------
+    model
+        The model to change.
+    blocks
+        Numbers of the blocks with attention, counted from 0 at the input; empty: all of them.
+    seed
+        Seed of the updates' first weights.
 
     Raises
     ------
     EvenhandError
-        peft is not installed, the backbone has no attention with linear projections of query and
-        value, or not so many blocks.
+        If peft is not installed, if the backbone has no attention with linear projections of query
+        and value, or if it has no block with one of the numbers.
     """
     peft = import_extra("peft", "lora", "strategy 'lora'")
     adaptable = [*_adaptable(model.backbone).values()]
@@ -91,7 +100,7 @@ def add_lora(model: Model, blocks: Collection[int], seed: int) -> Model:
 
 
 def merge_lora(model: Model) -> Model:
-    """Fold low-rank updates into the weights, in place; the model is then what its spec says."""
+    """Merge low-rank updates into the weights, in place; the architecture is then the spec's."""
     backbone = model.backbone
     layers = dict(backbone.named_modules())
     for name, layer in layers.items():
@@ -105,7 +114,7 @@ def merge_lora(model: Model) -> Model:
 
 
 def _adaptable(backbone: nn.Module) -> Mapping[str, list[str]]:
-    """Return the attentions that can be adapted, by the block that they lie in, from the input."""
+    """Return the attentions that LoRA can adapt, block → names, in order from the input."""
     by_block: dict[str, list[str]] = {}
     for name, part in backbone.named_modules():
         if name and (isinstance(getattr(part, FUSED, None), nn.Linear) or _separate(part)):
@@ -114,9 +123,9 @@ def _adaptable(backbone: nn.Module) -> Mapping[str, list[str]]:
 
 
 def _targets(model: Model, name: str) -> list[str]:
-    """Return the names of an attention's projections of query and value, parted where they are one.
+    """Return the names of an attention's query and value projections.
 
-    A projection is parted where its rows are query, key and value in this order.
+    A fused projection is first split, in place, if its rows are query, key and value in this order.
     """
     attention: Any = model.backbone.get_submodule(name)
     if not isinstance(getattr(attention, FUSED, None), nn.Linear):
@@ -130,8 +139,9 @@ def _targets(model: Model, name: str) -> list[str]:
 def _ends_with_value(model: Model, attention: Any) -> bool:
     """Whether the last third of a fused projection is the value.
 
-    If it is, what the attention gives to its output layer doubles with it. Attentions with biases
-    of query and value apart from the layer (BEiT, EVA) put them together in that order.
+    The test doubles that third: if it is the value, the input of the output layer doubles too.
+    Attentions whose biases of query and value lie outside the layer (BEiT, EVA) always have the
+    value last.
     """
     if hasattr(attention, "q_bias"):
         return True
@@ -143,25 +153,25 @@ def _ends_with_value(model: Model, attention: Any) -> bool:
         lambda layer, inputs: captured.append(inputs[0])
     )
     tensors = [*attention.qkv.parameters()]
-    values = [p.detach().clone() for p in tensors]
-    blank = torch.rand(1, *model.spec.inputs.shape, generator=torch.Generator().manual_seed(0))
+    original = [p.detach().clone() for p in tensors]
+    sample = torch.rand(1, *model.spec.inputs.shape, generator=torch.Generator().manual_seed(0))
     try:
         with as_it_was(model), torch.no_grad():
             model.eval()
-            model(blank.to(tensors[0].device))
+            model(sample.to(tensors[0].device))
             for tensor in tensors:
                 tensor[2 * size :] *= 2
-            model(blank.to(tensors[0].device))
+            model(sample.to(tensors[0].device))
     finally:
         hook.remove()
-        for tensor, value in zip(tensors, values, strict=True):
+        for tensor, value in zip(tensors, original, strict=True):
             tensor.data.copy_(value)
     before, after = captured
     return bool(torch.allclose(after, 2 * before, rtol=1e-4, atol=1e-6))
 
 
 def _separate(attention: nn.Module) -> tuple[str, ...]:
-    """Return the names of an attention's own projections of query and value, where it has such."""
+    """Return the names of an attention's separate query and value projections, or ``()``."""
     for pair in SEPARATE:
         if all(isinstance(getattr(attention, name, None), nn.Linear) for name in pair):
             return pair
@@ -173,7 +183,7 @@ def _base(projection: Any) -> Any:
 
 
 def _updated_weight(projection: Any) -> Tensor:
-    """Return the weight of a projection, with its update where it has one."""
+    """Return the weight of a projection, plus its low-rank update if it has one."""
     base = _base(projection)
     weight: Tensor = base.weight
     return weight if base is projection else weight + projection.get_delta_weight("default")

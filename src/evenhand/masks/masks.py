@@ -21,7 +21,7 @@ class Schedule:
     """The mask of each epoch, and the decay of the learning rate with depth."""
 
     masks: Callable[[int], Mask]
-    """The mask of each epoch, counted from 0."""
+    """Function of an epoch, counted from 0; it returns the mask of that epoch."""
     decay: float = 1.0
     """Factor on the learning rate for each depth below the head."""
 
@@ -55,16 +55,16 @@ def find_units(backbone: nn.Module, names: Mask) -> tuple[Unit, ...]:
     Raises
     ------
     UnknownNameError
-        The backbone lacks some of them; the message lists these, and the most similar units.
+        If the backbone lacks some of them; the message lists them and the most similar units.
     """
     units = all_units(backbone)
     unknown = sorted(names - units.keys())
     if unknown:
-        near = [m for name in unknown for m in difflib.get_close_matches(name, units, n=1)]
+        near = [n for name in unknown for n in difflib.get_close_matches(name, units, n=1)]
         meant = f" Did you mean {', '.join(near)}?" if near else ""
         raise UnknownNameError(
             f"the backbone has no unit {', '.join(map(repr, unknown))}.{meant} "
-            "`evenhand units BACKBONE` lists those that it has."
+            "`evenhand units BACKBONE` lists its units."
         )
     return tuple(units[name] for name in sorted(names))
 
@@ -75,7 +75,7 @@ def set_trainable(model: Model, mask: Mask) -> None:
     Raises
     ------
     UnknownNameError
-        The backbone lacks a unit of the mask.
+        If the backbone lacks a unit of the mask.
     """
     chosen = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}
     freeze_others(model, chosen | set(map(id, model.head.parameters())))
@@ -95,13 +95,13 @@ def train_mode(module: nn.Module) -> None:
     statistics if only its bias is trainable, and frozen modules do not change.
     """
     module.eval()
-    _train_what_may_change(module)
+    _train_tunable(module)
 
 
-def _train_what_may_change(module: nn.Module) -> None:
+def _train_tunable(module: nn.Module) -> None:
     tuned = [parameter.requires_grad for parameter in module.parameters()]
     if tuned and all(tuned):
         module.train()
     elif any(tuned):
         for child in module.children():
-            _train_what_may_change(child)
+            _train_tunable(child)

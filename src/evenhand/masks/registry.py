@@ -1,4 +1,4 @@
-"""The register of strategies, which loads nothing heavy: rules for fine-tuning by name."""
+"""The registry of fine-tuning strategies by name; importing it loads no heavy library."""
 
 from __future__ import annotations
 
@@ -14,54 +14,58 @@ if TYPE_CHECKING:
     from evenhand.masks.masks import Mask, Schedule
     from evenhand.networks.model import Model
 
-Make = Callable[["Model", str, int], tuple["Model", "Schedule"]]
-"""From a model, what stands behind the strategy's name (the K of ``last-K``) and a seed to the
-model to train and its schedule."""
+MakeStrategy = Callable[["Model", str, int], tuple["Model", "Schedule"]]
+"""Function of a model, the strategy's argument (the K of ``last-K``) and a seed.
 
-Rule = Callable[["Model", str], "Mask"]
-"""From a model and what stands behind the name to a mask for all epochs."""
+It returns the model to train and its schedule."""
 
-M = TypeVar("M", bound=Make)
-R = TypeVar("R", bound=Rule)
+MaskRule = Callable[["Model", str], "Mask"]
+"""Function of a model and the strategy's argument; it returns one mask for all epochs."""
+
+M = TypeVar("M", bound=MakeStrategy)
+R = TypeVar("R", bound=MaskRule)
 
 
 @dataclass(frozen=True)
 class NamedStrategy:
-    """A strategy that goes by a name.
+    """A registered strategy.
 
     Attributes
     ----------
-    name, usage
-        Its name, and how what follows the name is written (``-K``).
+    name
+        The beginning of its name (``last``).
+    usage
+        The syntax of its argument, for help and messages (``-K``).
     form
-        The same as a regular expression.
+        The syntax of its argument as a regular expression.
     make
-        What it does.
+        The function that returns the model to train and its schedule.
     rule
-        Where it is one mask for all epochs, and changes nothing else, the function of that mask.
+        The function that returns the mask, if the strategy is one mask for all epochs; else None.
     """
 
     name: str
     usage: str
     form: str
-    make: Make
-    rule: Rule | None = None
+    make: MakeStrategy
+    rule: MaskRule | None = None
 
     def argument(self, text: str) -> str | None:
-        """Return what stands behind the name in a text; None where it is not written so."""
-        rest = text.removeprefix(self.name)
-        return rest[1:] if text.startswith(self.name) and re.fullmatch(self.form, rest) else None
+        """Return the argument in a text such as ``last-3``; None if the text does not match."""
+        suffix = text.removeprefix(self.name)
+        matches = text.startswith(self.name) and re.fullmatch(self.form, suffix)
+        return suffix[1:] if matches else None
 
-    def is_meant(self, text: str) -> bool:
-        """Whether a text begins as this strategy does, however it goes on."""
-        rest = text.removeprefix(self.name)
-        return text.startswith(self.name) and (not rest or rest[0] in ":-")
+    def begins(self, text: str) -> bool:
+        """Whether a text begins with the name; the argument may be missing or malformed."""
+        suffix = text.removeprefix(self.name)
+        return text.startswith(self.name) and (not suffix or suffix[0] in ":-")
 
 
 STRATEGIES: Registry[NamedStrategy] = Registry(
     "strategy", "masks/strategies", ("register_strategy",)
 )
-"""The strategies by the word that their names begin with."""
+"""The strategies by the beginning of their names (``last`` for ``last-K``)."""
 
 
 @overload
@@ -80,20 +84,21 @@ def register_strategy(
     Parameters
     ----------
     name
-        What its name begins with (``last``).
+        The beginning of its name (``last``).
     usage
-        How what follows the name is written, for help and messages (``-K``).
+        The syntax of its argument, for help and messages (``-K``).
     form
-        The same as a regular expression that begins with ``:`` or ``-`` (``-[0-9]+``).
+        The syntax of its argument as a regular expression that begins with ``:`` or ``-``
+        (``-[0-9]+``).
     gives
-        ``"mask"``: the function returns one mask for all epochs, from the model and the text
-        behind the name, and search may choose it. ``"schedule"``: it returns the model to train
-        and its schedule, and gets a seed, too.
+        ``"mask"``: the function takes the model and the argument, and returns one mask for all
+        epochs; a search may choose it. ``"schedule"``: the function takes the model, the argument
+        and a seed, and returns the model to train and its schedule.
 
     Raises
     ------
     EvenhandError
-        The name is taken, or the form could be part of a name.
+        If the name is taken, or if the form begins with neither ``:`` nor ``-``.
 
     Examples
     --------
@@ -104,7 +109,7 @@ def register_strategy(
     >>> STRATEGIES.remove("nothing")
     """
     if form and not re.match(r"\(?[:-]", form):
-        raise EvenhandError(f"strategy {name}: its form {form!r} has to begin with : or -.")
+        raise EvenhandError(f"strategy {name}: form={form!r} must begin with : or -.")
 
     def register(function: Any) -> Any:
         make = _constant(function) if gives == "mask" else function
@@ -124,7 +129,7 @@ def register_strategy(
     return register
 
 
-def _constant(rule: Rule) -> Make:
+def _constant(rule: MaskRule) -> MakeStrategy:
     def make(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
         from evenhand.masks.masks import constant
 
@@ -134,22 +139,24 @@ def _constant(rule: Rule) -> Make:
 
 
 def strategy_of(text: str) -> tuple[NamedStrategy, str] | None:
-    """Return the strategy that a text names, and what stands behind the name; None if it has none.
+    """Return the strategy that a text names, and its argument; None if the text names none.
 
     Raises
     ------
     EvenhandError
-        What stands behind the name is not written as the strategy wants it.
+        If the argument does not have the strategy's form.
     """
-    meant = [strategy for strategy in STRATEGIES.values() if strategy.is_meant(text)]
-    for strategy in sorted(meant, key=lambda strategy: -len(strategy.name)):
+    candidates = [strategy for strategy in STRATEGIES.values() if strategy.begins(text)]
+    for strategy in sorted(candidates, key=lambda strategy: -len(strategy.name)):
         if (argument := strategy.argument(text)) is not None:
             return strategy, argument
-    # A dash may be part of another name (norm-attn-mlp), a colon is part of none.
-    written = [
-        strategy for strategy in meant if strategy.usage or text.startswith(f"{strategy.name}:")
+    # A dash may belong to another name (norm-attn-mlp); a colon belongs to none.
+    malformed = [
+        strategy
+        for strategy in candidates
+        if strategy.usage or text.startswith(f"{strategy.name}:")
     ]
-    if written:
-        strategy = max(written, key=lambda strategy: len(strategy.name))
-        raise EvenhandError(f"strategy {text!r}: it is written {strategy.name}{strategy.usage}.")
+    if malformed:
+        strategy = max(malformed, key=lambda strategy: len(strategy.name))
+        raise EvenhandError(f"strategy {text!r}: write it as {strategy.name}{strategy.usage}.")
     return None

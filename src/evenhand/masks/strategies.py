@@ -36,9 +36,9 @@ def find_strategy(name: str) -> Strategy:
     Raises
     ------
     EvenhandError
-        No strategy has that name, or its argument is malformed. When the strategy is applied: the
-        backbone lacks a unit, or has nothing that the strategy can tune; or an extra that the
-        strategy needs is not installed.
+        If no strategy has that name, or its argument is malformed. The strategy itself raises it
+        if the backbone lacks a unit or has nothing that the strategy can tune, or if a required
+        extra is not installed.
     """
     if (match := strategy_of(name)) is not None:
         strategy, argument = match
@@ -48,23 +48,23 @@ def find_strategy(name: str) -> Strategy:
     units = listed_units(name)
     if not units:
         raise EvenhandError(f"strategy {name!r} names no unit; head tunes nothing but the head.")
-    return lambda model, seed: (model, constant(_units(model, units)))
+    return lambda model, seed: (model, constant(_checked_units(model, units)))
 
 
 def strategy_mask(name: str, model: Model) -> Mask | None:
     """Return the mask that a strategy tunes in every epoch, from the model's current weights.
 
-    None if the strategy starts from random weights, adds parameters, or changes the mask between
-    epochs.
+    The result is None if the strategy starts from random weights, adds parameters, or changes the
+    mask between epochs.
 
     Raises
     ------
     EvenhandError
-        As from :func:`find_strategy` and the strategy itself.
+        If no strategy has that name, its argument is malformed, or it cannot tune this backbone.
     """
     find_strategy(name)
     if (match := strategy_of(name)) is None:
-        return _units(model, listed_units(name))
+        return _checked_units(model, listed_units(name))
     strategy, argument = match
     return None if strategy.rule is None else strategy.rule(model, argument)
 
@@ -74,7 +74,7 @@ def strategy_names() -> tuple[str, ...]:
     return tuple(f"{name}{strategy.usage}" for name, strategy in STRATEGIES.items())
 
 
-def _units(model: Model, names: Mask) -> Mask:
+def _checked_units(model: Model, names: Mask) -> Mask:
     find_units(model.backbone, names)
     return names
 
@@ -84,8 +84,7 @@ def _units(model: Model, names: Mask) -> Mask:
 def _scratch(model: Model, _: str, seed: int) -> tuple[Model, Schedule]:
     """Tune everything, from random weights.
 
-    Misleads as a baseline where patients are few: a large network then learns little from random
-    weights.
+    Misleads as a baseline for a small cohort: a large network learns little from random weights.
     """
     return random_model(model.spec, seed), constant(full_mask(model.backbone))
 
@@ -94,8 +93,8 @@ def _scratch(model: Model, _: str, seed: int) -> tuple[Model, Schedule]:
 def _full(model: Model, _: str) -> Mask:
     """Tune everything.
 
-    Misleads where a group has few patients: they can be learnt by heart, and the gap opens again on
-    new patients.
+    Misleads if a group has few patients: the network can memorise them, and the gap returns on new
+    patients.
     """
     return full_mask(model.backbone)
 
@@ -104,7 +103,7 @@ def _full(model: Model, _: str) -> Mask:
 def _head(model: Model, _: str) -> Mask:
     """Tune the head alone.
 
-    Misleads where the features lack what a group needs: no head brings it back.
+    Misleads if the features lack the information that a group needs: no head can restore it.
     """
     return frozenset()
 
@@ -113,7 +112,7 @@ def _head(model: Model, _: str) -> Mask:
 def _last(model: Model, argument: str) -> Mask:
     """Tune the last K blocks or stages, and what comes after them.
 
-    Misleads between networks: the last K blocks are another share of another network.
+    Misleads in a comparison of networks: K blocks are a different share of each network.
     """
     depths = _inner_depths(model)
     if not 1 <= int(argument) <= len(depths):
@@ -126,9 +125,9 @@ def _last(model: Model, argument: str) -> Mask:
 
 @register_strategy("gradual", "[:K]", "(:0*[1-9][0-9]*)?")
 def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
-    """Tune the head in the first epoch, K more depths in each after it, at last the embedding.
+    """Tune the head in epoch 1, K more depths in each later epoch, and finally the embedding.
 
-    Misleads where epochs are few: the lowest layers are then never reached.
+    Misleads with few epochs: the lowest layers are then never tuned.
     """
     depths, step = _inner_depths(model), int(argument or 1)
 
@@ -157,8 +156,8 @@ def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
 def _attention(model: Model, _: str) -> Mask:
     """Tune the attention of every block.
 
-    Misleads as a small change: attention is about a third of the parameters of a vision
-    transformer.
+    Misleads if taken for a small change: attention holds about a third of the parameters of a
+    vision transformer.
     """
     family = families(model.backbone).get("attention")
     if family is None:
@@ -170,12 +169,12 @@ def _attention(model: Model, _: str) -> Mask:
 
 
 def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:
-    """Return the units of each third of the depth; stem in the first third, tail in the last."""
+    """Return the units of each third of the depth; the first has the stem, the last the tail."""
     units = parts(model.backbone)
     depths = _inner_depths(model)
     if len(depths) < 3:
         raise EvenhandError(
-            f"the freeze grid needs three blocks or stages at least; {model.spec.backbone} has "
+            f"the freeze grid needs at least three blocks or stages; {model.spec.backbone} has "
             f"{len(depths)}."
         )
     _, middle, end = (third[0] for third in np.array_split(depths, 3))
@@ -188,7 +187,7 @@ def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:
 
 
 # The freeze grid (Yfantidou et al., KDD 2024). Its parts are the three layers of the encoder for
-# series, or the thirds of another backbone. "fl" freezes the first and last part, "m" the middle.
+# series, or the thirds of any other backbone. "fl" freezes the first and last part, "m" the middle.
 
 
 def _tuned_thirds(model: Model, *places: int) -> Mask:
@@ -199,8 +198,8 @@ def _tuned_thirds(model: Model, *places: int) -> Mask:
 def _frozen3(model: Model, _: str) -> Mask:
     """Freeze all thirds of the backbone, in the freeze grid.
 
-    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
-    parameters.
+    Misleads for networks of more than three layers: thirds are cut by depth, so they can hold very
+    different numbers of parameters.
     """
     return _tuned_thirds(model)
 
@@ -209,8 +208,8 @@ def _frozen3(model: Model, _: str) -> Mask:
 def _frozen2(model: Model, _: str) -> Mask:
     """Freeze the first two thirds of the backbone.
 
-    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
-    parameters.
+    Misleads for networks of more than three layers: thirds are cut by depth, so they can hold very
+    different numbers of parameters.
     """
     return _tuned_thirds(model, 2)
 
@@ -219,8 +218,8 @@ def _frozen2(model: Model, _: str) -> Mask:
 def _frozen2fl(model: Model, _: str) -> Mask:
     """Freeze the first and the last third of the backbone.
 
-    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
-    parameters.
+    Misleads for networks of more than three layers: thirds are cut by depth, so they can hold very
+    different numbers of parameters.
     """
     return _tuned_thirds(model, 1)
 
@@ -229,8 +228,8 @@ def _frozen2fl(model: Model, _: str) -> Mask:
 def _frozen1(model: Model, _: str) -> Mask:
     """Freeze the first third of the backbone.
 
-    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
-    parameters.
+    Misleads for networks of more than three layers: thirds are cut by depth, so they can hold very
+    different numbers of parameters.
     """
     return _tuned_thirds(model, 1, 2)
 
@@ -239,8 +238,8 @@ def _frozen1(model: Model, _: str) -> Mask:
 def _frozen1m(model: Model, _: str) -> Mask:
     """Freeze the middle third of the backbone.
 
-    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
-    parameters.
+    Misleads for networks of more than three layers: thirds are cut by depth, so they can hold very
+    different numbers of parameters.
     """
     return _tuned_thirds(model, 0, 2)
 
@@ -249,8 +248,8 @@ def _frozen1m(model: Model, _: str) -> Mask:
 def _frozen0(model: Model, _: str) -> Mask:
     """Freeze no third of the backbone.
 
-    Misleads outside networks of three layers: thirds are counted by depth, and hold unequally many
-    parameters.
+    Misleads for networks of more than three layers: thirds are cut by depth, so they can hold very
+    different numbers of parameters.
     """
     return _tuned_thirds(model, 0, 1, 2)
 
@@ -278,9 +277,9 @@ def _bitfit(model: Model, _: str) -> Mask:
 
 @register_strategy("random", ":SEED", ":[0-9]+", gives="mask")
 def _random(model: Model, argument: str) -> Mask:
-    """Tune each part of the blocks or stages with probability one half.
+    """Tune each part of the blocks or stages with probability 0.5.
 
-    Misleads as a single baseline: one seed is one mask. Draw several.
+    Misleads as the only baseline: one seed is one mask. Draw several masks.
     """
     rng = np.random.default_rng(int(argument))
     inside = [unit.name for unit in parts(model.backbone) if unit.depth > EMBEDDING]
@@ -294,7 +293,7 @@ def _register_family(name: str) -> None:
 
     rule.__doc__ = (
         f"Tune every bit of the mask family {name}.\n\n"
-        "Misleads as a result of a search: it tunes all units of the family, whatever they do."
+        "Misleads if taken for the result of a search: it tunes all units of the family."
     )
     register_strategy(name, gives="mask")(rule)
 
@@ -310,8 +309,10 @@ def _inner_depths(model: Model) -> list[int]:
     inside = ("blocks.", "stage", "conv")
     units = parts(model.backbone)
     depths = {unit.depth for unit in units if unit.name.startswith(inside)}
-    # Other unit names: the units follow the module structure, and each depth is a block or layer.
-    return sorted(depths or {unit.depth for unit in units if unit.depth > EMBEDDING})
+    # Other unit names: the units follow the module structure, and each depth is a block or layer;
+    # a normalisation behind the last block has a depth of its own, and is none.
+    layers = {unit.depth for unit in units if unit.depth > EMBEDDING and unit.kind != "norm"}
+    return sorted(depths or layers)
 
 
 def _from_depth(model: Model, depth: int) -> Mask:

@@ -1,8 +1,8 @@
 """The blocks of any network, recognised by its structure.
 
-Like modules in a row (two and more of one class in a ``Sequential``, ``ModuleList`` or
-``ModuleDict``) are blocks; each is split into its normalisation layers, attention, MLP,
-convolutions and the rest. What lies outside of blocks is cut into its layers.
+Two or more modules of one class in a ``Sequential``, ``ModuleList`` or ``ModuleDict`` are blocks.
+Each block is split into its normalisation layers, attention, MLP, convolutions and remaining
+parameters. Everything outside of blocks is split into layers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ModulePlace:
 
 
 @dataclass(frozen=True)
-class Spot:
-    """Where a parameter belongs."""
+class ParameterPlace:
+    """The unit, block or layer, depth and kind of a parameter."""
 
     unit: str
     place: str  # the block or layer that holds it
@@ -35,21 +35,21 @@ class Spot:
     kind: str  # norm, attn, mlp, conv or rest
 
 
-def spots(network: nn.Module) -> dict[str, Spot]:
-    """Return where each parameter belongs, by its name; depths run from 0 at the input up."""
+def parameter_places(network: nn.Module) -> dict[str, ParameterPlace]:
+    """Return the place of each parameter by its name; depths count up from 0 at the input."""
     places = list(_walk(network, "", _block_types(network)))
     depths = _depths(network, places)
-    inside: dict[str, Spot] = {}
+    places_of: dict[str, ParameterPlace] = {}
     for name, _ in network.named_parameters():
         place = next(place for place in places if _within(name, place.path))
-        kind = kind_of(network, place, name)
+        kind = layer_kind(network, place, name)
         unit = f"{place.path}.{kind}" if place.is_block else place.path
-        inside[name] = Spot(unit, place.path, depths[place.path], kind)
-    return inside
+        places_of[name] = ParameterPlace(unit, place.path, depths[place.path], kind)
+    return places_of
 
 
 def block_names(network: nn.Module) -> tuple[str, ...]:
-    """Return the blocks of a network from input to output; without blocks its layers."""
+    """Return the blocks of a network from input to output, or its layers if it has no blocks."""
     places = list(_walk(network, "", _block_types(network)))
     modules = dict(network.named_modules())
     blocks = [place.path for place in places if place.is_block]
@@ -60,19 +60,22 @@ def block_names(network: nn.Module) -> tuple[str, ...]:
 
 
 def depths_of_modules(network: nn.Module) -> dict[str, int]:
-    """Return the depth of each module by name: that of its first parameter, else that before."""
-    of_parameters = {name: spot.depth for name, spot in spots(network).items()}
+    """Return the depth of each module by name: the depth of its first parameter.
+
+    A module without parameters has the depth of the module before it.
+    """
+    parameter_depths = {name: place.depth for name, place in parameter_places(network).items()}
     depth, depths = 0, {}
     for name, _ in network.named_modules():
         if name:
-            own = [d for parameter, d in of_parameters.items() if _within(parameter, name)]
-            depth = own[0] if own else depth
+            inside = [d for parameter, d in parameter_depths.items() if _within(parameter, name)]
+            depth = inside[0] if inside else depth
             depths[name] = depth
     return depths
 
 
-def kind_of(network: nn.Module, place: ModulePlace, name: str) -> str:
-    """Return what a parameter is within its place: norm, attn, mlp, conv or rest."""
+def layer_kind(network: nn.Module, place: ModulePlace, name: str) -> str:
+    """Return the kind of layer that a parameter belongs to: norm, attn, mlp, conv or rest."""
     owner = name.rpartition(".")[0]
     layer = network.get_submodule(owner)
     if is_norm(layer):
@@ -91,12 +94,12 @@ def is_norm(layer: nn.Module) -> bool:
 
 
 def _walk(module: nn.Module, path: str, blocks: frozenset[type]) -> Iterator[ModulePlace]:
-    """Yield the places of a network in its order."""
+    """Yield the blocks, and the layers and parameters outside of blocks, in the network's order."""
     if path and (_is_layer(module) or isinstance(module, nn.MultiheadAttention)):
         yield ModulePlace(path, is_block=False)
         return
-    for own, _ in module.named_parameters(recurse=False):
-        yield ModulePlace(_join(path, own), is_block=False)
+    for parameter, _ in module.named_parameters(recurse=False):
+        yield ModulePlace(_join(path, parameter), is_block=False)
     in_container = isinstance(module, CONTAINERS)
     plain = Counter(type(child) for child in module.children() if _is_plain(child, blocks))
     for name, child in module.named_children():
@@ -110,22 +113,22 @@ def _walk(module: nn.Module, path: str, blocks: frozenset[type]) -> Iterator[Mod
 
 
 def _block_types(network: nn.Module) -> frozenset[type]:
-    """Return the classes of which containers hold two modules or more."""
-    rows = (module for module in network.modules() if isinstance(module, CONTAINERS))
-    seen = Counter(
+    """Return the classes of modules that occur at least twice as children of containers."""
+    containers = (module for module in network.modules() if isinstance(module, CONTAINERS))
+    counts = Counter(
         type(child)
-        for row in rows
-        for child in row.children()
+        for container in containers
+        for child in container.children()
         if not isinstance(child, CONTAINERS) and not _is_layer(child)
     )
-    return frozenset(kind for kind, count in seen.items() if count > 1)
+    return frozenset(kind for kind, count in counts.items() if count > 1)
 
 
 def _is_block(module: nn.Module, blocks: frozenset[type]) -> bool:
-    """Whether a module is a block, and no stage that holds blocks in a row of its own."""
+    """Whether a module is a block, as opposed to a stage that holds several blocks."""
     if type(module) not in blocks or _is_layer(module):
         return False
-    attends = any(_says_attention(name, child) for name, child in module.named_children())
+    attends = any(_named_attention(name, child) for name, child in module.named_children())
     return attends or not _holds_blocks(module, blocks, count=2)
 
 
@@ -137,16 +140,16 @@ def _is_plain(module: nn.Module, blocks: frozenset[type]) -> bool:
 
 
 def _holds_blocks(module: nn.Module, blocks: frozenset[type], count: int) -> bool:
-    """Whether a container in a module holds so many modules of one class of block."""
-    rows = (part for part in module.modules() if isinstance(part, CONTAINERS))
-    held = (Counter(type(child) for child in row.children()) for row in rows)
-    return any(row[part] >= count for row in held for part in blocks)
+    """Whether some container in a module holds at least ``count`` blocks of one class."""
+    containers = (part for part in module.modules() if isinstance(part, CONTAINERS))
+    counts = (Counter(type(child) for child in container.children()) for container in containers)
+    return any(classes[block] >= count for classes in counts for block in blocks)
 
 
 def _depths(network: nn.Module, places: list[ModulePlace]) -> dict[str, int]:
-    """Return the depth of each place: 0 before the first block, and one more at each block.
+    """Return the depth of each place by path: 0 before the first block, then 1, 2, … per block.
 
-    Without blocks every layer but a normalisation begins a depth.
+    In a network without blocks, each layer except a normalisation increases the depth.
     """
     order = [k for k, place in enumerate(places) if place.is_block]
     first, last = (order[0], order[-1]) if order else (1, len(places) - 1)
@@ -165,21 +168,21 @@ def _is_norm_place(network: nn.Module, place: ModulePlace) -> bool:
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Whether no child of a module has parameters."""
+    """Whether a module is a layer: none of its children has parameters."""
     return all(next(child.parameters(), None) is None for child in module.children())
 
 
 def _is_attention(network: nn.Module, path: str) -> bool:
-    return _says_attention(path.rpartition(".")[2], network.get_submodule(path))
+    return _named_attention(path.rpartition(".")[2], network.get_submodule(path))
 
 
-def _says_attention(name: str, module: nn.Module) -> bool:
+def _named_attention(name: str, module: nn.Module) -> bool:
     text = f"{name} {type(module).__name__}".lower()
     return "attn" in text or "attention" in text
 
 
 def _paths(place: str, owner: str) -> Iterator[str]:
-    """Yield the modules on the way from a block, itself not included, to a layer."""
+    """Yield the names of a layer and of the modules around it, up to but not including a block."""
     while len(owner) > len(place):
         yield owner
         owner = owner.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""A network in two parts: what lies below a depth, and the rest, which shares its modules."""
+"""A backbone cut at a depth: the lower part gives activations, the upper part reads them."""
 
 from __future__ import annotations
 
@@ -16,55 +16,64 @@ from evenhand.masks.units import EMBEDDING, module_depths, parts
 
 @dataclass(frozen=True, eq=False)
 class Truncation:
-    """A backbone without what lies below a depth."""
+    """The part of a backbone from a depth on."""
 
     depth: int
-    rest: nn.Module
-    """Takes activations at the cut and returns features; its modules are the backbone's own."""
+    upper: nn.Module
+    """Network from the activations at the cut to features; it shares the backbone's modules."""
 
 
-class _Reached(Exception):  # noqa: N818  (no error: it carries the activations out)
-    """A forward pass has come to the cut."""
+class _CutReached(Exception):  # noqa: N818  (no error: it carries the activations out)
+    """Raised when a forward pass comes to the cut."""
 
 
 def first_depth(backbone: nn.Module, mask: Mask) -> int:
-    """Return the lowest depth that a mask lets change; one behind the last for the empty mask."""
+    """Return the lowest depth that a mask tunes; for an empty mask, the last depth plus one."""
     behind = parts(backbone)[-1].depth + 1
     return min((unit.depth for unit in find_units(backbone, mask)), default=behind)
 
 
 def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Truncation | None:
-    """Cut a backbone at a depth, or at the nearest below it where both parts make up the whole.
+    """Cut a backbone at a depth, or at the nearest lower depth where a cut is exact.
 
-    The rest is the same network with everything below the cut replaced by the identity. That it
-    gives what the whole network gives, and that nothing below the cut may change, is tried on a
-    sample, since not every network is a chain.
+    The upper part is the same network with everything below the cut replaced by the identity. Not
+    every network is a chain. A cut is exact if, on a sample, both parts give the features of the
+    whole network and nothing below the cut is trainable.
 
     Parameters
     ----------
     backbone
-        In evaluation mode; what may change requires a gradient.
+        The network, in evaluation mode; its trainable parameters require a gradient.
     depth
-        The lowest depth that belongs to the rest.
+        The lowest depth that belongs to the upper part.
     sample
-        A small batch as the backbone reads it.
+        A small batch of the backbone's inputs.
 
     Returns
     -------
-    Cut or None
-        None where there is nothing below the depth, or no cut is exact.
+    Truncation or None
+        None if nothing lies below the depth, or if no cut is exact.
     """
     for start in range(depth, EMBEDDING, -1):
-        cut = Truncation(start, rest_behind(backbone, start))
+        cut = Truncation(start, upper_part(backbone, start))
         if _exact(backbone, cut, sample):
             return cut
     return None
 
 
-def below(network: nn.Module, backbone: nn.Module, depth: int, inputs: Tensor) -> Tensor:
-    """Return the activations that a forward pass brings to a depth of the backbone.
+def activations_at(network: nn.Module, backbone: nn.Module, depth: int, inputs: Tensor) -> Tensor:
+    """Return the activations at a depth of the backbone.
 
-    ``network`` is the backbone, or the rest of it behind a lower cut, with inputs to match.
+    Parameters
+    ----------
+    network
+        The backbone, or the upper part of it from a lower cut.
+    backbone
+        The whole backbone.
+    depth
+        The depth at which the forward pass stops.
+    inputs
+        Inputs of ``network``: samples, or activations at its cut.
     """
     if depth > parts(backbone)[-1].depth:
         features: Tensor = network(inputs)
@@ -73,7 +82,7 @@ def below(network: nn.Module, backbone: nn.Module, depth: int, inputs: Tensor) -
     hooks = [backbone.get_submodule(name).register_forward_pre_hook(_stop) for name in beyond]
     try:
         out: Tensor = network(inputs)
-    except _Reached as reached:
+    except _CutReached as reached:
         out = reached.args[0]
     finally:
         for hook in hooks:
@@ -82,53 +91,53 @@ def below(network: nn.Module, backbone: nn.Module, depth: int, inputs: Tensor) -
 
 
 def _stop(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    raise _Reached(inputs[0])
+    raise _CutReached(inputs[0])
 
 
 def _exact(backbone: nn.Module, cut: Truncation, sample: Tensor) -> bool:
     whole = backbone(sample)
     try:
-        activations = below(backbone, backbone, cut.depth, sample)
-        split = cut.rest(activations)
+        activations = activations_at(backbone, backbone, cut.depth, sample)
+        split = cut.upper(activations)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        return False  # something in the rest cannot do without what was taken out
+        return False  # the upper part needs a module below the cut
     same = split.shape == whole.shape and torch.allclose(split, whole, rtol=1e-4, atol=1e-5)
     return same and not activations.requires_grad
 
 
-def rest_behind(backbone: nn.Module, depth: int) -> nn.Module:
-    """Return a copy of the backbone's skeleton, with identities for what lies below a depth."""
+def upper_part(backbone: nn.Module, depth: int) -> nn.Module:
+    """Return the backbone with identities in place of all modules below a depth; it is a copy."""
     if depth > parts(backbone)[-1].depth:
         return nn.Identity()
-    gone = _topmost(backbone, lambda level: level < depth)
-    rest = _without(backbone, "", gone)
-    if hasattr(rest, "_pos_embed"):  # timm's ViT adds it in a method, between two modules
-        vars(rest)["_pos_embed"] = _same
-    return rest
+    removed = _topmost(backbone, lambda level: level < depth)
+    upper = _without(backbone, "", removed)
+    if hasattr(upper, "_pos_embed"):  # timm's ViT adds it in a method, between two modules
+        vars(upper)["_pos_embed"] = _same
+    return upper
 
 
 def _same(tokens: Tensor) -> Tensor:
     return tokens
 
 
-def _without(module: nn.Module, name: str, gone: set[str]) -> nn.Module:
+def _without(module: nn.Module, name: str, removed: set[str]) -> nn.Module:
     inside = {key: f"{name}.{key}".removeprefix(".") for key in module._modules}
-    if not any(f"{out}.".startswith(f"{path}.") for path in inside.values() for out in gone):
+    if not any(f"{out}.".startswith(f"{path}.") for path in inside.values() for out in removed):
         return module
     skeleton = copy.copy(module)
     skeleton._modules = {
-        key: nn.Identity() if path in gone else _without(module._modules[key], path, gone)  # type: ignore[arg-type]
+        key: nn.Identity() if path in removed else _without(module._modules[key], path, removed)  # type: ignore[arg-type]
         for key, path in inside.items()
     }
     return skeleton
 
 
-def _topmost(backbone: nn.Module, wanted: Callable[[int], bool]) -> set[str]:
-    """Return the modules that lie wholly at such depths, without those inside of others."""
+def _topmost(backbone: nn.Module, matches: Callable[[int], bool]) -> set[str]:
+    """Return the largest modules that lie wholly at depths that match."""
     depths = module_depths(backbone)
-    mixed = {""}  # the backbone itself, and everything that holds something at another depth
+    mixed = {""}  # the backbone itself, and every module that holds one at another depth
     for name, depth in depths.items():
-        if not wanted(depth):
+        if not matches(depth):
             path = name
             while path:
                 mixed.add(path)

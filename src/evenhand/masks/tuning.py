@@ -1,4 +1,4 @@
-"""Units of any network, and tuning some of them while the rest stands still."""
+"""Units of any network, and fine-tuning of some of them while all other parameters are frozen."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ from evenhand.networks.calling import require_network
 from evenhand.networks.head import find_head, head_parameters
 from evenhand.networks.model import Model
 
-Rule = Callable[[str], str | None]
-"""From a parameter's name to its unit's, None where no unit has it and it is never tuned."""
+NamingRule = Callable[[str], str | None]
+"""Function of a parameter's name; it returns the name of its unit, or None: it is never tuned."""
 
 
 def units_of(
     module: nn.Module,
     *,
     head: str | Sequence[str] | None = None,
-    by: str | Rule | None = None,
+    by: str | NamingRule | None = None,
 ) -> tuple[Unit, ...]:
     """Cut a network into the units that a mask can switch.
 
     timm's ViTs are cut into the norms, attention and MLP of each block, other networks of timm
-    into the convolutions and norms of each stage. Any other network is cut by its structure: like
-    modules in a row (in a ``Sequential``, ``ModuleList`` or ``ModuleDict``) are blocks, each split
-    into its norms, attention, MLP, convolutions and the rest; what lies outside is cut by layer.
+    into the convolutions and norms of each stage. Any other network is cut by its structure: two or
+    more modules of one class in a ``Sequential``, ``ModuleList`` or ``ModuleDict`` are blocks, each
+    split into its norms, attention, MLP, convolutions and remaining parameters; everything outside
+    of blocks is cut by layer.
 
     Parameters
     ----------
     module
         Any network.
     head
-        The name of the head, or several names; it is no unit, as it is always tuned. ``()`` says
-        that there is none. None finds it: timm's classifier, else the last linear layer.
+        The name of the head, or several names. The head is no unit, since it is always tuned.
+        ``()``: the network has no head. None: timm's classifier, else the last linear layer.
     by
-        Another cut: ``"blocks"`` (a block is one unit), ``"layers"``, ``"biases"``, a search space
-        of the network such as ``"attention"`` or ``"norm"``, or a function from a parameter's name
-        to its unit's name, None where it is in no unit.
+        A different cut: ``"blocks"`` (each block is one unit), ``"layers"``, ``"biases"``, a search
+        space of the network such as ``"attention"`` or ``"norm"``, or a function that returns the
+        name of a parameter's unit from the parameter's name, or None for a parameter in no unit.
 
     Returns
     -------
@@ -55,8 +56,8 @@ def units_of(
     Raises
     ------
     EvenhandError
-        It is no network, there is no such module or rule, two units share a weight, or no unit is
-        left.
+        If ``module`` is no network, if it has no module ``head``, if ``by`` is no known rule, if
+        two units share a weight, or if everything lies in the head.
 
     Examples
     --------
@@ -68,9 +69,9 @@ def units_of(
     """
     require_network(module)
     heads = find_head(module, head)
-    left_out = head_parameters(module, heads)
-    _refuse_shared(module, cut := _cut(module, by), left_out)
-    units = tuple(filter(None, (_without(unit, left_out) for unit in cut)))
+    excluded = head_parameters(module, heads)
+    _refuse_shared(module, cut := _cut(module, by), excluded)
+    units = tuple(filter(None, (_without(unit, excluded) for unit in cut)))
     if not units:
         raise EvenhandError(
             f"no unit is left in {type(module).__name__}: everything lies in the head "
@@ -85,27 +86,27 @@ def tune_only(
     *,
     head: str | Sequence[str] | None = None,
 ) -> Tuning:
-    """Let some units and the head change, and freeze the rest.
+    """Make some units and the head trainable, and freeze all other parameters.
 
-    What is frozen asks for no gradient and stays in evaluation mode, whenever the network is put
-    into training mode: it drops nothing out and keeps its running statistics. A plain call holds
-    from then on; as a context manager the network is afterwards as it was before.
+    Frozen parameters have ``requires_grad`` False, and frozen modules stay in evaluation mode even
+    after ``module.train()``: no dropout, no change of running statistics. Called plainly, this
+    lasts; as a context manager, it is undone at the end of the block.
 
     Parameters
     ----------
     module
-        Any network; its parameters stay the same objects. Make the optimizer afterwards, from those
-        that ask for gradients.
+        Any network; its parameters stay the same objects. Make the optimizer after this call, from
+        the parameters that require a gradient.
     units
-        From `units_of`, for this network or for one that was built alike; or names of its default
-        units. None of them: the head alone is tuned.
+        Units from `units_of`, of this network or of one with the same architecture; or names of its
+        default units. If empty, only the head is tuned.
     head
         As in `units_of`; the head is always tuned.
 
     Raises
     ------
     EvenhandError
-        The network has no such unit, or there is neither a unit nor a head to tune.
+        If the network lacks one of the units, or if there is neither a unit nor a head to tune.
 
     Examples
     --------
@@ -121,14 +122,14 @@ def tune_only(
     chosen = {**_parameters(module, units), **head_parameters(module, heads)}
     if not chosen:
         raise EvenhandError(
-            f"nothing is left to tune in {type(module).__name__}: no unit was given, and it has no "
-            "head that is known. Give units from units_of, or the head's name: head=."
+            f"nothing is left to tune in {type(module).__name__}: no unit was given, and no head "
+            "was recognised. Give units from units_of, or the head's name: head=."
         )
     return Tuning(module, chosen)
 
 
 class Tuning:
-    """A network of which some parameters alone may change; as a context manager it ends."""
+    """A network in which only some parameters may change; as a context manager, until it exits."""
 
     def __init__(self, module: nn.Module, chosen: Collection[int]) -> None:
         self.module = module
@@ -136,8 +137,8 @@ class Tuning:
         self._modes = {name: part.training for name, part in module.named_modules()}
         freeze_others(module, chosen)
         self._handle = None
-        if _stand_still not in module._forward_pre_hooks.values():
-            self._handle = module.register_forward_pre_hook(_stand_still, prepend=True)
+        if _keep_frozen not in module._forward_pre_hooks.values():
+            self._handle = module.register_forward_pre_hook(_keep_frozen, prepend=True)
         if module.training:
             train_mode(module)
 
@@ -152,19 +153,19 @@ class Tuning:
     ) -> None:
         if self._handle is not None:
             self._handle.remove()
-        for name, asks in self._grads.items():
-            self.module.get_parameter(name).requires_grad_(asks)
+        for name, requires in self._grads.items():
+            self.module.get_parameter(name).requires_grad_(requires)
         for name, training in self._modes.items():
             self.module.get_submodule(name).training = training
 
 
-def _stand_still(module: nn.Module, inputs: Any) -> None:
-    """Put what is frozen into evaluation mode again, after somebody has called ``train()``."""
+def _keep_frozen(module: nn.Module, inputs: Any) -> None:
+    """Put frozen modules back into evaluation mode, in case ``train()`` was called."""
     if module.training:
         train_mode(module)
 
 
-def _cut(module: nn.Module, by: str | Rule | None) -> tuple[Unit, ...]:
+def _cut(module: nn.Module, by: str | NamingRule | None) -> tuple[Unit, ...]:
     network, prefix = _unit_network(module)
     if callable(by):
         return _joined(module, by)
@@ -182,57 +183,60 @@ def _cut(module: nn.Module, by: str | Rule | None) -> tuple[Unit, ...]:
 
 
 def _unit_network(module: nn.Module) -> tuple[nn.Module, str]:
-    """Return what is cut: the backbone of Evenhand's own models, whose units have its names."""
+    """Return the network to cut, and the prefix of its parameters' names in ``module``.
+
+    For Evenhand's own models it is the backbone, so that units are named as in a backbone alone.
+    """
     return (module.backbone, "backbone.") if isinstance(module, Model) else (module, "")
 
 
-def _joined(module: nn.Module, rule: Rule) -> tuple[Unit, ...]:
+def _joined(module: nn.Module, rule: NamingRule) -> tuple[Unit, ...]:
     """Return one unit for each name that a rule gives, with the depth of its first parameter."""
     depths = {id(p): unit.depth for unit in _cut(module, None) for p in unit.parameters}
-    held: dict[str, dict[str, nn.Parameter]] = {}
+    members: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         unit = rule(name)
         if unit is not None and not isinstance(unit, str):
             raise EvenhandError(
-                f"by= gives {unit!r} for {name}; give the name of its unit, or None where it is in "
-                "none."
+                f"by= returns {unit!r} for {name}; return the name of its unit, or None for a "
+                "parameter in no unit."
             )
         if unit is not None:
-            held.setdefault(unit, {})[name] = parameter
+            members.setdefault(unit, {})[name] = parameter
     behind = max(depths.values(), default=0) + 1
     units = []
-    for name, own in held.items():
-        depth = min(depths.get(id(p), behind) for p in own.values())
-        units.append(Unit(name, depth, "own", (*own.values(),), (*own,)))
+    for name, parameters in members.items():
+        depth = min(depths.get(id(p), behind) for p in parameters.values())
+        units.append(Unit(name, depth, "own", (*parameters.values(),), (*parameters,)))
     return tuple(sorted(units, key=lambda unit: unit.depth))
 
 
-def _without(unit: Unit, left_out: Collection[int]) -> Unit | None:
-    own = {name: p for name, p in unit.named.items() if id(p) not in left_out}
-    return replace(unit, parameters=(*own.values(),), names=(*own,)) if own else None
+def _without(unit: Unit, excluded: Collection[int]) -> Unit | None:
+    named = {name: p for name, p in unit.named.items() if id(p) not in excluded}
+    return replace(unit, parameters=(*named.values(),), names=(*named,)) if named else None
 
 
-def _refuse_shared(module: nn.Module, units: Iterable[Unit], left_out: Collection[int]) -> None:
+def _refuse_shared(module: nn.Module, units: Iterable[Unit], excluded: Collection[int]) -> None:
     """Refuse weights of several layers that lie in different units, or in a unit and the head."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     owner = {name: unit.name for unit in units for name in unit.names}
     inner = {name.rpartition(".")[0]: unit for name, unit in owner.items()}
-    for own in names.values():
-        layers = {name.rpartition(".")[0] for name in own}
+    for aliases in names.values():
+        layers = {name.rpartition(".")[0] for name in aliases}
         holders = {inner.get(layer) for layer in layers} - {None}
         modules = {id(module.get_submodule(layer)) for layer in layers}
         if len(modules) > 1 and len(holders) > 1:
             raise EvenhandError(
                 f"the units {' and '.join(sorted(map(str, holders)))} share the weight "
-                f"{' = '.join(own)}, so one cannot be tuned while the other stands still. Give by= "
-                "a function that puts both into one unit."
+                f"{' = '.join(aliases)}, so one cannot be tuned while the other is frozen. Give as "
+                "by= a function that puts both into one unit."
             )
 
 
 def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.Parameter]:
-    """Return the parameters of units of this network, by their identity."""
+    """Return the parameters of some units of this network by their ``id``."""
     units = [units] if isinstance(units, str) else list(units)
     named = [unit for unit in units if isinstance(unit, str)]
     unit_of = _units_by_name(module) if named else {}
@@ -245,16 +249,19 @@ def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.
             "its units."
         )
     if other := [unit for unit in units if not isinstance(unit, str | Unit)]:
-        raise EvenhandError(f"units= holds {other[0]!r:.60}; give units of units_of, or names.")
+        raise EvenhandError(
+            f"units= contains {other[0]!r:.60}; give units from units_of, or their names."
+        )
     cut = [unit_of[unit] if isinstance(unit, str) else unit for unit in units]
-    own = dict(module.named_parameters())
-    missing = [name for unit in cut for name in unit.names if name not in own]
+    parameters = dict(module.named_parameters())
+    missing = [name for unit in cut for name in unit.names if name not in parameters]
     if missing:
         raise EvenhandError(
             f"the units are of another network: {type(module).__name__} has no parameter "
             f"{some(missing)}. Give units of this network, from units_of(module)."
         )
-    return {id(own[name]): own[name] for unit in cut for name in unit.names}
+    names = [name for unit in cut for name in unit.names]
+    return {id(parameters[name]): parameters[name] for name in names}
 
 
 def _units_by_name(module: nn.Module) -> dict[str, Unit]:

@@ -1,10 +1,10 @@
 """Tunable units: the named parts of a backbone that a mask can switch.
 
-A transformer is cut into its blocks and each block into attention, norms and MLP; any other
+A transformer is cut into its blocks and each block into attention, norms and MLP. Any other
 network of timm is cut into the stages that timm declares for it, and each stage into its
-normalisation layers and everything else (its convolutions); a network without declared stages is
-cut by its structure. :func:`parts` is that finest cut, and covers every parameter of the backbone
-once; a :class:`Family` joins parts into the bits of one search space.
+normalisation layers and everything else (its convolutions). A network without declared stages is
+cut by its structure. :func:`parts` returns this finest cut: each parameter of the backbone is in
+exactly one part. A :class:`Family` joins parts into the bits of one search space.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import combinations
 from torch import nn
 
 from evenhand.errors import pick
-from evenhand.masks.structure import depths_of_modules, spots
+from evenhand.masks.structure import depths_of_modules, parameter_places
 from evenhand.networks.encoders.conv1d import Conv1dEncoder
 from evenhand.networks.encoders.layers import LayeredEncoder, depth_of_layer
 from evenhand.networks.layers import declared_stages
@@ -27,17 +27,17 @@ EMBEDDING = 0  # the depth of what comes before the first block or stage
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """What a mask switches; it has the same name in the model, in Optuna and in the report."""
+    """Parameters that a mask switches together, with one name in model, search and report."""
 
     name: str  # "blocks.3.attn"
     depth: int  # 0 for embeddings and stem, then 1 … B for blocks or stages, B + 1 after them
-    kind: str  # "attn", "mlp", "norm1", "conv" …: what it is within its depth
+    kind: str  # "attn", "mlp", "norm1", "conv" …
     parameters: tuple[nn.Parameter, ...] = field(repr=False)
-    names: tuple[str, ...] = field(repr=False)  # of the parameters, in the network that was cut
+    names: tuple[str, ...] = field(repr=False)  # of the parameters, as the network names them
 
     @property
     def size(self) -> int:
-        """How many numbers the unit holds."""
+        """Number of scalars in the unit."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     @property
@@ -48,7 +48,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Family:
-    """A search space: each unit is one bit of the mask; ``always`` is trained whatever they say."""
+    """A search space: each unit is one bit of the mask; the units ``always`` are always trained."""
 
     name: str
     units: tuple[Unit, ...]
@@ -56,32 +56,33 @@ class Family:
 
 
 def is_transformer(backbone: nn.Module) -> bool:
-    """Whether the backbone is a plain ViT: a row of blocks with attention and MLP."""
+    """Whether the backbone is a plain ViT: a sequence of blocks with attention and MLP."""
     blocks = getattr(backbone, "blocks", None)
-    row = list(blocks) if isinstance(blocks, nn.Sequential | nn.ModuleList) else []
-    return bool(row) and all(
-        {"norm1", "attn", "norm2", "mlp"} <= dict(block.named_children()).keys() for block in row
+    sequence = list(blocks) if isinstance(blocks, nn.Sequential | nn.ModuleList) else []
+    return bool(sequence) and all(
+        {"norm1", "attn", "norm2", "mlp"} <= dict(block.named_children()).keys()
+        for block in sequence
     )
 
 
 def parts(backbone: nn.Module) -> tuple[Unit, ...]:
-    """Return the finest units, in the order of depth; each parameter is in exactly one of them."""
+    """Return the finest units, ordered by depth; each parameter is in exactly one of them."""
     return _units_placed(backbone, _placing(backbone))
 
 
 def _units_placed(
     backbone: nn.Module, place: Callable[[str], tuple[str, int, str]]
 ) -> tuple[Unit, ...]:
-    held: dict[str, dict[str, nn.Parameter]] = {}
-    about: dict[str, tuple[int, str]] = {}
+    members: dict[str, dict[str, nn.Parameter]] = {}
+    labels: dict[str, tuple[int, str]] = {}
     for name, parameter in backbone.named_parameters():
         unit, depth, kind = _place_of_update(place, name) if _UPDATE in name else place(name)
-        held.setdefault(unit, {})[name] = parameter
-        about.setdefault(unit, (depth, kind))
-    last = max((depth for depth, _ in about.values() if depth != _AFTER), default=0)
+        members.setdefault(unit, {})[name] = parameter
+        labels.setdefault(unit, (depth, kind))
+    deepest = max((depth for depth, _ in labels.values() if depth != _AFTER), default=0)
     units = (
-        Unit(name, last + 1 if depth == _AFTER else depth, kind, (*own.values(),), (*own,))
-        for (name, own), (depth, kind) in zip(held.items(), about.values(), strict=True)
+        Unit(name, deepest + 1 if depth == _AFTER else depth, kind, (*named.values(),), (*named,))
+        for (name, named), (depth, kind) in zip(members.items(), labels.values(), strict=True)
     )
     return tuple(sorted(units, key=lambda unit: unit.depth))
 
@@ -97,37 +98,37 @@ def block_of(attention: str) -> str:
 def _place_of_update(
     place: Callable[[str], tuple[str, int, str]], name: str
 ) -> tuple[str, int, str]:
-    """Return where a low-rank update belongs: to a unit of its own in each block."""
+    """Return unit, depth and kind of a low-rank update: each block has one unit for its updates."""
     attention = name.partition(_UPDATE)[0].rpartition(".")[0].removesuffix(".qkv")
     return f"{block_of(attention)}.lora", place(name)[1], "lora"
 
 
 def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
-    """Return the rule from a parameter's name to the unit, depth and kind that it belongs to."""
+    """Return the function from a parameter's name to its unit, depth and kind."""
     if isinstance(backbone, LayeredEncoder):
         return partial(_place_in_layers, backbone)
     if is_transformer(backbone):
         return _place_in_blocks
-    return _stage_places(backbone) if has_stages(backbone) else _spot_places(backbone)
+    return _stage_places(backbone) if has_stages(backbone) else _structural_places(backbone)
 
 
 def has_stages(backbone: nn.Module) -> bool:
-    """Whether the backbone's stages are declared, by timm or where it was registered."""
+    """Whether the backbone's stages are declared, by timm or at its registration."""
     return bool(declared_stages(backbone))
 
 
-def _spot_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
-    spot_of = spots(backbone)
+def _structural_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
+    places = parameter_places(backbone)
 
     def place(name: str) -> tuple[str, int, str]:
-        spot = spot_of[name]
-        return spot.unit, spot.depth, spot.kind
+        parameter = places[name]
+        return parameter.unit, parameter.depth, parameter.kind
 
     return place
 
 
 def module_depths(backbone: nn.Module) -> dict[str, int]:
-    """Return the depth of every module by its name; a container has that of what it begins with."""
+    """Return the depth of each module by name; a container has the depth of its first module."""
     if isinstance(backbone, LayeredEncoder):
         place: Callable[[str], int] = lambda name: _place_in_layers(backbone, name)[1]  # noqa: E731
     elif is_transformer(backbone):
@@ -148,11 +149,11 @@ def families(backbone: nn.Module) -> dict[str, Family]:
     (``attention+mlp`` …) and their triple, one bit a block; ``norm-attn-mlp`` (three bits a
     block), ``norm1-attn-norm2-mlp`` (four) and ``attention-parameters`` (four: weight and bias of
     qkv and proj, with the position embedding always trained), as in FairTune (arXiv 2310.05055).
-    The encoder ``conv1d`` has ``conv``, and another row of layers ``parts``, one bit a layer.
-    Any other network of timm has ``stages``, ``conv``, ``norm`` (one bit a stage) and ``conv-norm``
-    (two), and where its blocks have such parts ``attention`` and ``mlp``, one bit a block. What is
-    cut by its structure has ``parts``, ``blocks``, and ``attention``, ``mlp``, ``norm`` and
-    ``conv`` where it has such parts.
+    The encoder ``conv1d`` has ``conv``, and any other encoder of layers in a row has ``parts``, one
+    bit a layer. Any other network of timm has ``stages``, ``conv``, ``norm`` (one bit a stage) and
+    ``conv-norm`` (two), and, if its blocks have such parts, ``attention`` and ``mlp``, one bit a
+    block. A network that is cut by its structure has ``parts``, ``blocks``, and those of
+    ``attention``, ``mlp``, ``norm`` and ``conv`` that it contains.
     """
     if isinstance(backbone, LayeredEncoder):
         name = "conv" if isinstance(backbone, Conv1dEncoder) else "parts"
@@ -165,7 +166,7 @@ def families(backbone: nn.Module) -> dict[str, Family]:
 
 
 def default_family(backbone: nn.Module) -> Family:
-    """Return the finest of a backbone's search spaces that goes by parts, not by parameters."""
+    """Return the finest of a backbone's search spaces whose bits are parts, not parameters."""
     choices, names = families(backbone), ("norm-attn-mlp", "conv-norm", "parts", "conv")
     return next(choices[name] for name in names if name in choices)
 
@@ -177,11 +178,11 @@ def all_units(backbone: nn.Module) -> dict[str, Unit]:
 
 
 def biases(backbone: nn.Module) -> tuple[Unit, ...]:
-    """Return one unit per part that has biases, with these alone (BitFit, arXiv 2106.10199)."""
+    """Return one unit per part that has biases; it holds only these (BitFit, arXiv 2106.10199)."""
     return tuple(
-        Unit(f"{part.name}.bias", part.depth, "bias", (*own.values(),), (*own,))
+        Unit(f"{part.name}.bias", part.depth, "bias", (*named.values(),), (*named,))
         for part in parts(backbone)
-        if (own := {n: p for n, p in part.named.items() if n.endswith("bias")})
+        if (named := {n: p for n, p in part.named.items() if n.endswith("bias")})
     )
 
 
@@ -205,15 +206,15 @@ def _join(units: Iterable[Unit], names: Callable[[Unit], str], kind: str) -> tup
 # Encoders of series that are layers in a row
 
 
-def _place_in_layers(row: LayeredEncoder, name: str) -> tuple[str, int, str]:
+def _place_in_layers(encoder: LayeredEncoder, name: str) -> tuple[str, int, str]:
     layer = name.partition(".")[0]  # conv1, conv2, conv3
-    kind = "conv" if isinstance(row, Conv1dEncoder) else layer
-    return layer, depth_of_layer(row, layer), kind
+    kind = "conv" if isinstance(encoder, Conv1dEncoder) else layer
+    return layer, depth_of_layer(encoder, layer), kind
 
 
 # Transformers
 
-_AFTER = -1  # a depth behind every block, known once the blocks are counted
+_AFTER = -1  # stands for the depth after the last block until the blocks are counted
 _KIND = {  # a LayerScale belongs to the branch that it scales
     **dict.fromkeys(("ls1", "gamma_1", "gamma1"), "attn"),
     **dict.fromkeys(("ls2", "gamma_2", "gamma2"), "mlp"),
@@ -229,17 +230,17 @@ _PROJECTIONS = ("qkv", "q_proj", "k_proj", "v_proj", "q_bias", "k_bias", "v_bias
 
 
 def _place_in_blocks(name: str) -> tuple[str, int, str]:
-    head, *rest = name.split(".")
-    if head != "blocks":  # what lies in no module (class tokens) is added to the patches
-        return head, EMBEDDING if head in _BEFORE or not rest else _AFTER, head
-    kind = _KIND.get(rest[1], rest[1])
-    return f"blocks.{rest[0]}.{kind}", int(rest[0]) + 1, kind
+    head, *path = name.split(".")
+    if head != "blocks":  # parameters of no module (class tokens) are added to the patches
+        return head, EMBEDDING if head in _BEFORE or not path else _AFTER, head
+    kind = _KIND.get(path[1], path[1])
+    return f"blocks.{path[0]}.{kind}", int(path[0]) + 1, kind
 
 
 def _depth_in_blocks(module: str) -> int:
-    head, *rest = module.split(".")
+    head, *path = module.split(".")
     if head == "blocks":
-        return int(rest[0]) + 1 if rest else EMBEDDING
+        return int(path[0]) + 1 if path else EMBEDDING
     return EMBEDDING if head in _BEFORE else _AFTER
 
 
@@ -253,10 +254,10 @@ def _transformer_families(backbone: nn.Module) -> Iterable[Family]:
     for chosen in _COMBINED:
         yield _one_bit_a_block(inside, chosen, block)
 
-    def three(unit: Unit) -> str:
+    def part(unit: Unit) -> str:
         return f"{block(unit)}.{'norm' if unit.kind in _GROUPS['layernorm'] else unit.kind}"
 
-    yield Family("norm-attn-mlp", _join(inside, three, "part"))
+    yield Family("norm-attn-mlp", _join(inside, part, "part"))
     yield Family("norm1-attn-norm2-mlp", tuple(inside))
     position = tuple(unit for unit in parts(backbone) if unit.name == "pos_embed")
     yield Family("attention-parameters", tuple(_attention_parameters(backbone)), position)
@@ -282,7 +283,11 @@ def _attention_parameters(backbone: nn.Module) -> Iterable[Unit]:
 
 
 def _stage_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
-    """Return the rule that places a parameter: ``stem``, ``stage1`` … or ``tail``; conv or norm."""
+    """Return the function from a parameter's name to its unit, depth and kind.
+
+    Units are ``stem.conv``, ``stem.norm``, ``stage1.conv`` …, ``tail.norm``; the kind is conv or
+    norm.
+    """
     stage = _stage_of_modules(backbone)
     kind = {
         name: "norm" if "norm" in type(module).__name__.lower() else "conv"
@@ -301,22 +306,23 @@ def _stage_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
 def _stage_of_modules(backbone: nn.Module) -> dict[str, int]:
     """Return the stage of each module: a stage ends with the module that timm names for it.
 
-    The first stage of a network with a stem of its own (a ResNet's ``act1``) is that stem.
+    If the first declared stage has no parameters (``act1``, a ResNet's stem), the stages count
+    from 0.
     """
     ends = declared_stages(backbone)
     order = [name for name, _ in backbone.named_modules()]
-    last = [max(k for k, name in enumerate(order) if _within(name, end)) for end in ends]
+    last_modules = [max(k for k, name in enumerate(order) if _within(name, end)) for end in ends]
     containers = [bool(list(backbone.get_submodule(end).parameters())) for end in ends]
     first = EMBEDDING if not containers[0] else EMBEDDING + 1
     stages = {}
     for position, name in enumerate(order):
-        passed = sum(position > end for end in last)
+        passed = sum(position > end for end in last_modules)
         stages[name] = _AFTER if passed == len(ends) else first + passed
     return _stem_apart(stages, ends[0]) if first else stages
 
 
 def _stem_apart(stages: Mapping[str, int], first: str) -> dict[str, int]:
-    """Give depth 0 to what comes before the first stage where that stage is a module of its own."""
+    """Give depth 0 to the modules that come before the first stage's own module."""
     return {
         name: EMBEDDING if depth == 1 and not _within(name, first) else depth
         for name, depth in stages.items()
@@ -340,9 +346,9 @@ def _stage_families(backbone: nn.Module) -> Iterable[Family]:
 
 
 def _structure_families(backbone: nn.Module) -> Iterable[Family]:
-    cut, spot_of = parts(backbone), spots(backbone)
+    cut, places = parts(backbone), parameter_places(backbone)
     yield Family("parts", cut)
-    yield Family("blocks", _join(cut, lambda unit: spot_of[unit.names[0]].place, "block"))
+    yield Family("blocks", _join(cut, lambda unit: places[unit.names[0]].place, "block"))
     yield from _kinds_by_block(backbone, tuple(_STRUCTURAL))
 
 
@@ -350,8 +356,8 @@ _STRUCTURAL = {"attention": "attn", "mlp": "mlp", "norm": "norm", "conv": "conv"
 
 
 def _kinds_by_block(backbone: nn.Module, names: Iterable[str]) -> Iterable[Family]:
-    """Yield families with one bit for a kind of part of each block, whatever the network is."""
-    cut = _units_placed(backbone, _spot_places(backbone))
+    """Yield, for each kind of part, the family that has one bit for each block with that kind."""
+    cut = _units_placed(backbone, _structural_places(backbone))
     for name in names:
         if units := tuple(unit for unit in cut if unit.kind == _STRUCTURAL[name]):
             yield Family(name, units)
@@ -363,7 +369,7 @@ def find_family(backbone: nn.Module, name: str) -> Family:
     Raises
     ------
     UnknownNameError
-        The backbone has no such family; the message lists those that it has.
+        If the backbone has no such family; the message lists its families.
     """
     return pick("mask family", name, families(backbone))
 

@@ -1,4 +1,4 @@
-"""Numbers about groups: metrics, thresholds, intervals. Arrays and names in, numbers out."""
+"""Metrics by group with their intervals and tests, and thresholds; computed from arrays."""
 
 import evenhand.metrics.definitions  # noqa: F401 (registers them)
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats, Metric
 
-Summary = Callable[[Floats, Metric], Floats]
+SummaryFunction = Callable[[Floats, Metric], Floats]
 """Function of a metric's values ``(groups, K)``; returns ``(K,)``, NaN if a group is undefined."""
 
-Contrast = Callable[[Floats, Floats], Floats]
+ContrastFunction = Callable[[Floats, Floats], Floats]
 """Function of the values ``(K,)`` of a group and of the reference; returns ``(K,)``."""
 
 Extreme = Literal["lowest", "highest"]
@@ -24,7 +24,7 @@ def worst(values: Floats, metric: Metric) -> Floats:
 
     Misleads where groups are small or many: the worst of several estimates is too bad by chance.
     """
-    return _at(values, np.argmax(_badness(values, metric), axis=0))
+    return _take_group(values, np.argmax(_badness(values, metric), axis=0))
 
 
 def best(values: Floats, metric: Metric) -> Floats:
@@ -32,14 +32,14 @@ def best(values: Floats, metric: Metric) -> Floats:
 
     Misleads where groups are small or many: the best of several estimates is too good by chance.
     """
-    return _at(values, np.argmin(_badness(values, metric), axis=0))
+    return _take_group(values, np.argmin(_badness(values, metric), axis=0))
 
 
 def gap(values: Floats, metric: Metric) -> Floats:
     """Return the largest minus the smallest value.
 
     Misleads where groups are small or many: chance alone makes the largest difference of several
-    groups large. It closes, too, when the group served better is served worse.
+    groups large. It also shrinks where the better served group gets worse.
     """
     return spread(values)
 
@@ -47,7 +47,7 @@ def gap(values: Floats, metric: Metric) -> Floats:
 def min_ratio(values: Floats, metric: Metric) -> Floats:
     """Return the smallest over the largest value.
 
-    Misleads where values are near 0: a small difference then is a large ratio. Chance lowers it
+    Misleads where values are near 0: a small difference is then a large ratio. Chance lowers it
     where groups are small or many.
     """
     return least_ratio(values)
@@ -72,11 +72,12 @@ def least_ratio(values: Floats) -> Floats:
 
 
 def distance(signed: Floats) -> Floats:
-    """Return differences ``(…, K)``, negated if the first of the K, from the data, is negative.
+    """Return differences ``(…, K)`` with the sign that makes the data's difference positive.
 
-    So a resample is negative if its difference has the opposite sign. Absolute values would not
-    work: if two groups are equal, hardly any resample has a difference of exactly 0. A percentile
-    interval of absolute values then excludes the true value 0, and may exclude the data's value.
+    The first of the K values is from the data. A resample is negative where its difference has the
+    opposite sign of the data's. Absolute values would not work: if two groups are equal, hardly
+    any resample has a difference of exactly 0. A percentile interval of absolute values then
+    excludes the true value 0, and may exclude the data's value.
     """
     return np.where(signed[..., :1] < 0, -signed, signed)
 
@@ -92,7 +93,7 @@ def difference(group: Floats, reference: Floats) -> Floats:
 def ratio(group: Floats, reference: Floats) -> Floats:
     """Return the group's value over the reference's: 1 at parity.
 
-    Misleads where the value of the reference is near 0: a small difference then is a large ratio.
+    Misleads where the value of the reference is near 0: a small difference is then a large ratio.
     """
     return group / reference
 
@@ -102,8 +103,8 @@ def ratio_deviation(group: Floats, reference: Floats) -> Floats:
 
     It is asymmetric: a ratio of 2 is 1 away from parity, a ratio of ½ is ½ away.
 
-    Misleads where the value of the reference is near 0, and as it treats a half and the double as
-    unequally far from 1.
+    Misleads where the value of the reference is near 0. It also calls a ratio of 2 farther from
+    parity than a ratio of ½.
     """
     return distance(1 - group / reference)
 
@@ -111,15 +112,15 @@ def ratio_deviation(group: Floats, reference: Floats) -> Floats:
 def log_ratio_deviation(group: Floats, reference: Floats) -> Floats:
     """Return the absolute log of the ratio; it is the same for ratios of 2 and ½.
 
-    Misleads where a value is near 0: a small difference then is a large ratio.
+    Misleads where a value is near 0: a small difference is then a large ratio.
     """
     return distance(np.log(group / reference))
 
 
 def extreme(summary: str, metric: Metric) -> Extreme | None:
-    """Return whether the worst or best group of a metric has its lowest or highest value.
+    """Return which value the worst or best group of a metric has, ``"lowest"`` or ``"highest"``.
 
-    None for other summaries, and for metrics whose direction is "ideal" or "none".
+    Returns None for other summaries, and for metrics whose direction is ``"ideal"`` or ``"none"``.
     """
     if metric.direction not in ("higher", "lower") or summary not in ("worst", "best"):
         return None
@@ -127,10 +128,10 @@ def extreme(summary: str, metric: Metric) -> Extreme | None:
 
 
 def why_no_extreme(summary: str, metric: Metric) -> str | None:
-    """Return why a metric that only describes has no worst or best group, or None."""
+    """Return why a metric without a better direction has no worst or best group, else None."""
     if metric.direction != "none" or summary not in ("worst", "best"):
         return None
-    return f"{metric.name} only describes: no value of it is better than another"
+    return f"{metric.name} has no better direction, so no group is the {summary} one"
 
 
 def _badness(values: Floats, metric: Metric) -> Floats:
@@ -150,30 +151,38 @@ def _outermost(values: Floats) -> tuple[Floats, Floats]:
     data = values[..., :1]
     lowest = data.argmin(axis=0)
     highest = len(data) - 1 - data[::-1].argmax(axis=0)
-    return _at(values, highest), _at(values, lowest)
+    return _take_group(values, highest), _take_group(values, lowest)
 
 
-def _at(values: Floats, group: NDArray[np.intp]) -> Floats:
-    """Return the values ``(…, K)`` of a group, ``(…, K)`` or ``(…, 1)``; NaN if any group is."""
+def _take_group(values: Floats, group: NDArray[np.intp]) -> Floats:
+    """Return the values ``(…, K)`` of chosen groups, NaN where any group is undefined.
+
+    Parameters
+    ----------
+    values
+        ``(groups, …, K)``.
+    group
+        The index of the group to take, ``(…, K)`` or ``(…, 1)``.
+    """
     chosen: Floats = np.take_along_axis(values, group[None], axis=0)[0]
     return np.where(np.isnan(values).any(axis=0), np.nan, chosen)
 
 
-SUMMARIES: dict[str, Summary] = {
+SUMMARIES: dict[str, SummaryFunction] = {
     "worst": worst,
     "best": best,
     "gap": gap,
     "min_ratio": min_ratio,
 }
-"""Their names in metric rows are ``auc_worst``, ``auc_gap`` …, with group ``"*"``."""
+"""Summaries over groups by name; their metric rows are ``auc_worst``, ``auc_gap`` …"""
 
-CONTRASTS: dict[str, Contrast] = {
+CONTRASTS: dict[str, ContrastFunction] = {
     "difference": difference,
     "ratio": ratio,
     "ratio_deviation": ratio_deviation,
     "log_ratio_deviation": log_ratio_deviation,
 }
-"""Names in metric rows: ``auc_difference`` …; a row for each group except the reference."""
+"""Contrasts by name. Each group but the reference has a metric row, ``auc_difference`` …"""
 
 DETECTABLE = "detectable"
-"""In metric rows, ``auc_detectable``: the detectable difference from the reference."""
+"""Name of the detectable difference from the reference; its metric rows are ``auc_detectable`` …"""

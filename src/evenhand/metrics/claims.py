@@ -1,4 +1,4 @@
-"""Claims of a report: rows that a verdict rests on, and the differences behind each row."""
+"""Claims of a report: the metric rows that verdicts rest on, and the differences behind each."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from evenhand.metrics.contrasts import (
     Contrasts,
     Side,
     all_pairs,
-    constant,
+    constant_side,
     contrast,
     pair_place,
     sides,
 )
-from evenhand.metrics.estimates import Number
 from evenhand.metrics.fairness import Fairness
-from evenhand.metrics.families import Family
+from evenhand.metrics.families import MetricFamily
 from evenhand.metrics.headlines import (
     BESIDE,
     has_better,
     has_interval,
     headline_order,
 )
+from evenhand.metrics.numbers import ResampledNumber
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow
 from evenhand.metrics.spreads import compare_spreads
@@ -37,8 +37,8 @@ CLAIM = 0.05
 CHANCE = 0.5
 """The AUC of a model that ranks at random."""
 
-FIRST: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
-"""The index of the difference in a claim about a single difference."""
+ONLY: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
+"""The indices of the differences of a claim about a single difference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,11 @@ class Claim:
     Attributes
     ----------
     key
-        What the row is about.
+        Identifies the row.
     contrasts, places
-        A set of differences, and the indices ``(k,)`` of those behind the row.
+        A set of differences, and the indices ``(k,)`` of the differences behind the row.
     combine
-        Function of their corrected p-values ``(k,)``; it returns the p-value of the row.
+        Returns the p-value of the row, given the corrected p-values ``(k,)`` of its differences.
     """
 
     key: Key
@@ -61,8 +61,8 @@ class Claim:
     combine: Callable[[Floats], float]
 
 
-class Claims:
-    """Lists the claims among the numbers of one model, or of the difference of two models.
+class ClaimFinder:
+    """Finds the claims among the numbers of one model, or of the difference of two models.
 
     Parameters
     ----------
@@ -73,13 +73,13 @@ class Claims:
     """
 
     def __init__(
-        self, numbers: Sequence[Number], rows: Mapping[Key, MetricRow], replicates: int
+        self, numbers: Sequence[ResampledNumber], rows: Mapping[Key, MetricRow], replicates: int
     ) -> None:
         self.numbers = {number.key: number for number in numbers}
         self.approximate = {key for key, row in rows.items() if row.approximate is not None}
         self.replicates = replicates
 
-    def of_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
+    def between_groups(self, attribute: str, metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield an attribute's gaps and its differences from the reference, in headline metrics."""
         for metric in self._headline_metrics(attribute, metrics):
             gap = Key(attribute, EVERYBODY, metric, "gap")
@@ -92,15 +92,15 @@ class Claims:
             yield Claim(gap, pairs, np.arange(len(pairs)), _smallest)
             yield from self._from_reference(attribute, metric, pairs)
 
-    def of_chance(self) -> Iterator[Claim]:
+    def against_chance(self) -> Iterator[Claim]:
         """Yield the claim that everybody's AUC differs from chance."""
         key = Key(EVERYBODY, EVERYBODY, "auc")
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
-                difference = contrast(auc, constant("chance", auc, CHANCE))
-                yield Claim(key, difference, FIRST, _smallest)
+                difference = contrast(auc, constant_side("chance", auc, CHANCE))
+                yield Claim(key, difference, ONLY, _smallest)
 
-    def of_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
+    def between_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield the differences between two models in some metrics.
 
         For each metric: for everybody, for each group, and for the worst groups.
@@ -111,11 +111,11 @@ class Claims:
                 continue
             models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
             if len(models) == 2:
-                yield Claim(key, contrast(*models), FIRST, _smallest)
+                yield Claim(key, contrast(*models), ONLY, _smallest)
             for attribute in attributes:
-                yield from self._of_models(attribute, metric)
+                yield from self._between_models_by(attribute, metric)
 
-    def of_spreads(self, names: Sequence[str]) -> Iterator[Claim]:
+    def between_spreads(self, names: Sequence[str]) -> Iterator[Claim]:
         """Yield the differences between two models in their spreads across groups."""
         for key, number in self.numbers.items():
             if number.metric not in names or number.reason or key in self.approximate:
@@ -129,11 +129,12 @@ class Claims:
                 )
                 for family, name in zip(number.family, 2 * metrics, strict=True)
             ]
-            compared = compare_spreads(values[: len(metrics)], values[len(metrics) :])
-            if compared is not None:
-                yield Claim(key, compared.contrasts, compared.places, compared.p_value)
+            comparison = compare_spreads(values[: len(metrics)], values[len(metrics) :])
+            if comparison is not None:
+                yield Claim(key, comparison.contrasts, comparison.places, comparison.p_value)
 
-    def _of_models(self, attribute: str, metric: str) -> Iterator[Claim]:
+    def _between_models_by(self, attribute: str, metric: str) -> Iterator[Claim]:
+        """Yield the differences between two models in each group, and in the worst groups."""
         summary = self._across(attribute, metric)
         if summary is None:
             return
@@ -145,20 +146,20 @@ class Claims:
         new, reference = ([sides_of[name] for name in names] for sides_of in by_model)
         worst = Key(attribute, EVERYBODY, metric, "worst")
         crossed = worst in self.numbers and 0 < len(new) == len(summary.family[0].names)
-        each, count = np.arange(len(new), dtype=np.int32), len(new)
-        first = np.repeat(each, count) if crossed else each
-        second = np.tile(each, count) if crossed else each
+        groups, count = np.arange(len(new), dtype=np.int32), len(new)
+        first = np.repeat(groups, count) if crossed else groups
+        second = np.tile(groups, count) if crossed else groups
         contrasts = Contrasts((*new, *reference), first, second + count)
-        for place, number in enumerate(new):
-            own = np.array([place * count + place if crossed else place])
-            yield Claim(Key(attribute, number.group, metric), contrasts, own, _smallest)
+        for index, side in enumerate(new):
+            place = np.array([index * count + index if crossed else index])
+            yield Claim(Key(attribute, side.group, metric), contrasts, place, _smallest)
         if crossed:
             sign = -1 if find_metric(metric).direction == "lower" else 1
             better = sign * np.sign(contrasts.values()).reshape(count, count)
-            every = np.arange(len(contrasts))
-            yield Claim(worst, contrasts, every, partial(_worst, better=better))
+            places = np.arange(len(contrasts))
+            yield Claim(worst, contrasts, places, partial(_worst, better=better))
 
-    def _across(self, attribute: str, metric: str) -> Number | None:
+    def _across(self, attribute: str, metric: str) -> ResampledNumber | None:
         """Return a number across groups that holds the values of every group, or None."""
         keys = (Key(attribute, EVERYBODY, metric, name) for name in ("worst", "gap", "best"))
         present = [self.numbers[key] for key in keys if key in self.numbers]
@@ -167,8 +168,8 @@ class Claims:
         )
 
     def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
-        """Yield the claims about signed differences from the reference, for those that are rows."""
-        place = {side.group: number for number, side in enumerate(pairs.sides)}
+        """Yield the claims about the signed differences from the reference that have a row."""
+        place = {side.group: index for index, side in enumerate(pairs.sides)}
         for key, number in self.numbers.items():
             if (key.attribute, key.base, key.aggregate) != (attribute, metric, "difference"):
                 continue
@@ -178,7 +179,7 @@ class Claims:
                 yield Claim(key, pairs, np.array([pair]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:
-        """Return the headline metric, the first in which groups differ, and those beside it."""
+        """Return the headline metric (the first in which groups differ), then `BESIDE`."""
         judging = [name for name in metrics if has_better(name) and has_interval(name)]
         if not judging:
             return ()
@@ -194,22 +195,24 @@ class Claims:
         values = gap.family[0].values[:, 0]
         return len(set(values[~np.isnan(values)].tolist())) > 1
 
-    def _sides(self, family: Family, attribute: str, metric: str) -> list[Side]:
-        """Prepare the groups of a family whose values and errors are good enough for a test."""
+    def _sides(self, family: MetricFamily, attribute: str, metric: str) -> list[Side]:
+        """Return the groups of a family that can be tested: neither unusable nor approximate."""
         keys = {name: Key(attribute, name, metric) for name in family.names}
         counts = [len(self.numbers[keys[name]].rows.members) for name in family.names]
         share = find_metric(metric).share
-        every = sides(family, counts, self.replicates, share=share)
-        return [side for side in every if side.usable and keys[side.group] not in self.approximate]
+        all_sides = sides(family, counts, self.replicates, share=share)
+        return [
+            side for side in all_sides if side.usable and keys[side.group] not in self.approximate
+        ]
 
 
 def _smallest(p: Floats) -> float:
-    """Return the p-value of "no difference at all": the smallest corrected p-value."""
+    """Return the smallest corrected p-value, which is that of "there is no difference"."""
     return float(np.nanmin(p)) if not np.isnan(p).all() else np.nan
 
 
 def _worst(p: Floats, better: Floats) -> float:
-    """Return the p-value of "the worst groups of both models are served alike".
+    """Return the p-value of "the worst groups of both models have equal values".
 
     Parameters
     ----------
@@ -220,12 +223,12 @@ def _worst(p: Floats, better: Floats) -> float:
 
     Notes
     -----
-    The worst group is served better where *each* group is served better than *some* group of the
-    other model. So its p-value is the largest, over the first model's groups, of the smallest
-    p-value over the other's (a union of intersections; Berger, Technometrics 1982). The worst
-    group itself need not be identified.
+    The first model's worst group is served better if *each* of its groups is served better than
+    *some* group of the second model. The p-value of this statement is the largest, over the first
+    model's groups, of the smallest p-value over the second model's groups (union of intersections;
+    Berger, Technometrics 1982). The worst group itself need not be identified.
     """
-    each = np.where(np.isnan(p), 1.0, p).reshape(better.shape)
-    up = np.where(better > 0, each, 1.0).min(axis=1).max()
-    down = np.where(better < 0, each, 1.0).min(axis=0).max()
+    defined = np.where(np.isnan(p), 1.0, p).reshape(better.shape)
+    up = np.where(better > 0, defined, 1.0).min(axis=1).max()
+    down = np.where(better < 0, defined, 1.0).min(axis=0).max()
     return float(min(up, down))

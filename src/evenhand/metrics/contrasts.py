@@ -1,4 +1,4 @@
-"""Differences of two values, and the test of all differences of a page together."""
+"""Differences of two values, and one test of all differences of a page together."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
 
-from evenhand.metrics.families import SAME, Family
+from evenhand.metrics.families import SAME, MetricFamily
 from evenhand.metrics.permutation import holm
 from evenhand.metrics.registry import Floats
-from evenhand.metrics.stepdown import Adjusted, blocks, step_down
+from evenhand.metrics.stepdown import AdjustedP, blocks, step_down
 
-FEWEST = 0.5
+MIN_DEFINED = 0.5
 """Share of the resamples in which a difference must be defined to be tested."""
 
-HALVINGS = 60
-"""Steps of the search for the p-value of an exact interval."""
+BISECTIONS = 60
+"""Steps of the bisection that finds the p-value of an exact interval."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,13 @@ class Side:
     group
         The group that has the value.
     values
-        ``(1 + B,)``, the value in the data and in the resamples.
+        ``(1 + B,)``, the value in the data, then in each of B resamples.
     scaled
-        ``(1 + B,)``, the same on the scale of the test.
+        ``(1 + B,)``, the values on the scale of the test.
     cases
-        Effective sample size: how many independent cases would give the same variance.
+        Effective sample size: the number of independent cases that gives the same variance.
     trials
-        The number of patients behind a share of 0 or 1 that no resample changes, else 0.
+        The number of patients behind a share of 0 or 1 that no resample changes; otherwise 0.
     """
 
     group: str
@@ -63,7 +63,7 @@ class Side:
 
 
 def side(group: str, values: Floats, patients: int, *, share: bool, trials: int = 0) -> Side:
-    """Prepare a group's value and its resamples ``(1 + B,)``, given its number of patients.
+    """Prepare the values ``(1 + B,)`` of a group with so many patients for tests.
 
     Notes
     -----
@@ -82,8 +82,10 @@ def side(group: str, values: Floats, patients: int, *, share: bool, trials: int 
     return Side(group, values, odds, cases, trials)
 
 
-def sides(family: Family, patients: Sequence[int], replicates: int, *, share: bool) -> list[Side]:
-    """Prepare the values of the groups of a family, given the number of patients of each."""
+def sides(
+    family: MetricFamily, patients: Sequence[int], replicates: int, *, share: bool
+) -> list[Side]:
+    """Prepare the values of each group of a family, with its number of patients, for tests."""
     return [
         side(name, values[: 1 + replicates], count, share=share, trials=int(trials))
         for name, values, count, trials in zip(
@@ -92,24 +94,24 @@ def sides(family: Family, patients: Sequence[int], replicates: int, *, share: bo
     ]
 
 
-def constant(group: str, like: Side, value: float) -> Side:
-    """Return a fixed share without error, to compare ``like`` with."""
-    whole = np.full(len(like.values), value)
-    return Side(group, whole, np.log(whole / (1 - whole)), np.inf)
+def constant_side(group: str, other: Side, value: float) -> Side:
+    """Return a fixed share without error, with as many resamples as the other side."""
+    values = np.full(len(other.values), value)
+    return Side(group, values, np.log(values / (1 - values)), np.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class Contrasts:
-    """Differences of pairs of values, each the first less the second.
+    """Differences of pairs of values: the first less the second.
 
-    The pairs of thousands of groups are millions, so that they are places and no objects.
+    Pairs are stored as indices and not as objects, as thousands of groups have millions of pairs.
 
     Attributes
     ----------
     sides
         The S values.
     first, second
-        ``(m,)``, the places of the two values of each difference in ``sides``.
+        ``(m,)``, the indices in ``sides`` of the two values of each difference.
     """
 
     sides: tuple[Side, ...]
@@ -131,7 +133,7 @@ class Contrasts:
         return _spread(first.values[1:] - other.values[1:])
 
     def exact(self, place: int) -> bool:
-        """Return whether one of the two values never changes, so that only bounds are known."""
+        """Return whether one of the two values is the same in every resample."""
         first, other = self.sides[self.first[place]], self.sides[self.second[place]]
         return bool(first.trials or other.trials)
 
@@ -143,25 +145,26 @@ def contrast(first: Side, second: Side) -> Contrasts:
 
 
 def all_pairs(sides: Sequence[Side]) -> Contrasts:
-    """Return the differences of any two values, each pair once (see `pair_place`)."""
+    """Return the differences of all pairs of values, in the order of `pair_place`."""
     first, second = np.triu_indices(len(sides), 1)
     return Contrasts(tuple(sides), first.astype(np.int32), second.astype(np.int32))
 
 
 def pair_place(first: int, other: int, sides: int) -> int:
-    """Return the place of a pair of ``sides`` values among all pairs."""
+    """Return the index of a pair of values among all pairs of so many ``sides``."""
     low, high = sorted((first, other))
     return low * sides - low * (low + 1) // 2 + high - low - 1
 
 
 @dataclass(frozen=True, eq=False)
-class Together:
-    """Results of testing m contrasts together.
+class JointTest:
+    """The results of testing m contrasts together.
 
     Attributes
     ----------
     p, p_adjusted
-        ``(m,)``, each p-value alone, and corrected over all; NaN where a contrast is not testable.
+        ``(m,)``, the p-value of each contrast alone, and corrected over all contrasts; NaN where a
+        contrast is not testable.
     critical
         The number of standard errors that a difference must reach to be claimed.
     """
@@ -171,44 +174,44 @@ class Together:
     critical: float
 
 
-def adjust_together(batches: Sequence[Contrasts], level: float) -> Together:
-    """Adjust p-values over contrasts of the same resamples (see `step_down`).
+def adjust_together(batches: Sequence[Contrasts], level: float) -> JointTest:
+    """Test contrasts of the same resamples together, with p-values corrected over all of them.
 
     Parameters
     ----------
     batches
         The m differences to test, batch by batch.
     level
-        The largest allowed chance of claiming any difference where there is none.
+        The largest allowed chance of claiming any difference where there is none, in (0, 1).
 
     Notes
     -----
-    Each standardised difference is read as a t with the degrees of freedom of its cases, and
-    converted to the normal quantile of the same tail. Contrasts with a value that no resample
-    changes have p-values from exact intervals, corrected by Holm. The two kinds share the level in
-    proportion to their numbers.
+    Each standardised difference is a t statistic with the degrees of freedom of its cases; it is
+    converted to the normal quantile of the same tail, and corrected by `step_down`. Contrasts with
+    a value that no resample changes have p-values from exact intervals, corrected by Holm. The two
+    kinds share the level in proportion to their numbers.
     """
     total = sum(map(len, batches))
     p, adjusted = np.full(total, np.nan), np.full(total, np.nan)
     if not total:
-        return Together(p, adjusted, 0.0)
+        return JointTest(p, adjusted, 0.0)
     stack = _Stack(batches)
     tested = stack.testable
     exact, drawn = np.flatnonzero(tested & stack.exact), np.flatnonzero(tested & ~stack.exact)
     count, critical = len(exact) + len(drawn), 0.0
     if len(drawn):
-        by_draws = _by_draws(stack, drawn)
-        p[drawn], adjusted[drawn] = by_draws.p, by_draws.p_adjusted * count / len(drawn)
-        critical = float(np.nanquantile(by_draws.largest, 1 - level * len(drawn) / count))
+        results = _test_by_resamples(stack, drawn)
+        p[drawn], adjusted[drawn] = results.p, results.p_adjusted * count / len(drawn)
+        critical = float(np.nanquantile(results.largest, 1 - level * len(drawn) / count))
     if len(exact):
         p[exact] = _exact_p(stack, exact)
         adjusted[exact] = holm(p[exact]) * count / len(exact)
         critical = max(critical, -float(ndtri(level / (2 * count))))
-    return Together(p, np.minimum(adjusted, 1.0), critical)
+    return JointTest(p, np.minimum(adjusted, 1.0), critical)
 
 
 class _Stack:
-    """Contrasts as arrays over the sides that they share: the pairs of many groups are many.
+    """Arrays of the S sides of all batches, and of the m contrasts, which share the sides.
 
     Attributes
     ----------
@@ -217,19 +220,19 @@ class _Stack:
     scaled
         ``(S, 1 + B)``, the sides on the scale of the test.
     values, variances, cases, trials, errors
-        ``(S,)`` of the sides.
+        ``(S,)``, the attributes of the sides.
     value, exact, error, testable
-        ``(m,)`` of the contrasts: the difference as it is reported; whether a side never changes;
-        the error on the scale of the test, 0 where it is exact or too few resamples have a value;
-        and whether there is a difference, and something to tell its error from.
+        ``(m,)``, of each contrast: the difference on the scale of the report; whether a side is
+        the same in every resample; the error on the scale of the test (0 where a side never
+        changes, or where too few resamples are defined); whether it can be tested.
     """
 
     def __init__(self, batches: Sequence[Contrasts]) -> None:
         sides = [side for batch in batches for side in batch.sides]
         starts = np.cumsum([0, *(len(batch.sides) for batch in batches)]).astype(np.int32)
-        batches_at = list(zip(batches, starts, strict=False))
-        self.first = np.concatenate([batch.first + start for batch, start in batches_at])
-        self.second = np.concatenate([batch.second + start for batch, start in batches_at])
+        with_starts = list(zip(batches, starts, strict=False))
+        self.first = np.concatenate([batch.first + start for batch, start in with_starts])
+        self.second = np.concatenate([batch.second + start for batch, start in with_starts])
         self.scaled = np.stack([side.scaled for side in sides])
         self.values = np.array([side.values[0] for side in sides])
         self.variances = np.array([side.variance for side in sides])
@@ -240,9 +243,9 @@ class _Stack:
         fixed = self.trials > 0
         self.exact = fixed[self.first] | fixed[self.second]
         usable = np.array([side.usable for side in sides])
-        there = (usable[self.first] | usable[self.second]) & ~np.isnan(self.value)
-        self.error = self._error(np.flatnonzero(there & ~self.exact))
-        self.testable = there & (self.exact | (self.error > SAME))
+        defined = (usable[self.first] | usable[self.second]) & ~np.isnan(self.value)
+        self.error = self._error(np.flatnonzero(defined & ~self.exact))
+        self.testable = defined & (self.exact | (self.error > SAME))
 
     def differences(self, places: NDArray[np.intp]) -> Floats:
         """Return some contrasts ``(k, 1 + B)`` on the scale of the test."""
@@ -250,14 +253,15 @@ class _Stack:
         return difference
 
     def degrees(self, places: NDArray[np.intp]) -> Floats:
-        """Return the degrees of freedom of the errors ``(k,)`` (Satterthwaite 1946)."""
-        of_side = self.variances**2 / np.maximum(self.cases - 1, 1)
+        """Return the degrees of freedom ``(k,)`` of some errors (Satterthwaite 1946)."""
+        weights = self.variances**2 / np.maximum(self.cases - 1, 1)
         first, second = self.first[places], self.second[places]
         total = self.variances[first] + self.variances[second]
-        degrees: Floats = total**2 / (of_side[first] + of_side[second])
+        degrees: Floats = total**2 / (weights[first] + weights[second])
         return degrees
 
     def _error(self, places: NDArray[np.intp]) -> Floats:
+        """Return the errors ``(m,)`` of the chosen contrasts on the scale of the test, else 0."""
         error = np.zeros(len(self.first))
         replicates = self.scaled.shape[1] - 1
         defined = not np.isnan(self.scaled).any()
@@ -267,56 +271,58 @@ class _Stack:
                 error[block] = drawn.std(axis=1, ddof=1)
                 continue
             count = np.count_nonzero(~np.isnan(drawn), axis=1)
-            enough = count >= max(2, FEWEST * replicates)
+            enough = count >= max(2, MIN_DEFINED * replicates)
             error[block[enough]] = np.nanstd(drawn[enough], axis=1, ddof=1)
         return error
 
 
-def _by_draws(stack: _Stack, places: NDArray[np.intp]) -> Adjusted:
-    """Test contrasts by their resamples."""
+def _test_by_resamples(stack: _Stack, places: NDArray[np.intp]) -> AdjustedP:
+    """Test some contrasts by their resamples."""
     errors = stack.error[places]
     difference = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]
     observed = -ndtri(stdtr(stack.degrees(places), -np.abs(difference) / errors))
 
-    def drawn(some: NDArray[np.intp]) -> Floats:
-        values = stack.differences(places[some])
-        sizes: Floats = values[:, 1:] - values[:, :1]
-        np.abs(sizes, out=sizes)
-        sizes /= errors[some, None]
-        return sizes
+    def null_statistics(chosen: NDArray[np.intp]) -> Floats:
+        values = stack.differences(places[chosen])
+        statistics: Floats = values[:, 1:] - values[:, :1]
+        np.abs(statistics, out=statistics)
+        statistics /= errors[chosen, None]
+        return statistics
 
-    return step_down(np.asarray(observed, dtype=np.float64), drawn, stack.scaled.shape[1] - 1)
+    draws = stack.scaled.shape[1] - 1
+    return step_down(np.asarray(observed, dtype=np.float64), null_statistics, draws)
 
 
 def _exact_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
-    """Return twice the tails ``(k,)`` at which the exact intervals of differences begin at 0.
+    """Return the p-values ``(k,)`` of contrasts from their exact intervals.
 
-    The interval is that of `difference_interval`: its half-width is the hypotenuse over the
-    half-widths of both sides. The p-value is twice the tail at which it just reaches 0.
+    The interval is that of `difference_interval`: its half-width is the hypotenuse of the
+    half-widths of both sides. The p-value is twice the tail at which the interval just reaches 0.
+    Contrasts of equal sides have equal p-values, and are computed once.
     """
-    _, kind = np.unique(
+    _, side_kind = np.unique(
         np.stack([stack.values, stack.trials, stack.errors]), axis=1, return_inverse=True
     )
-    kinds = kind[stack.first[places]] * len(kind) + kind[stack.second[places]]
-    _, alike, back = np.unique(kinds, return_index=True, return_inverse=True)
-    return _tails(stack, places[alike])[back]
+    kinds = side_kind[stack.first[places]] * len(side_kind) + side_kind[stack.second[places]]
+    _, distinct, inverse = np.unique(kinds, return_index=True, return_inverse=True)
+    return _bisect_p(stack, places[distinct])[inverse]
 
 
-def _tails(stack: _Stack, places: NDArray[np.intp]) -> Floats:
-    """Return `_exact_p` of contrasts, one of each kind: those of equal sides are alike."""
+def _bisect_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
+    """Return the p-values ``(k,)`` of some contrasts by bisection over the tail."""
 
-    def reach(sides: NDArray[np.intp], tail: Floats) -> Floats:
+    def half_width(sides: NDArray[np.intp], tail: Floats) -> Floats:
         trials = stack.trials[sides]
         by_trials = 1 - tail ** (1 / np.maximum(trials, 1))
-        reached: Floats = np.where(trials > 0, by_trials, -ndtri(tail) * stack.errors[sides])
-        return reached
+        width: Floats = np.where(trials > 0, by_trials, -ndtri(tail) * stack.errors[sides])
+        return width
 
     first, second = stack.first[places], stack.second[places]
     size = np.abs(stack.value[places])
     low, high = np.zeros(len(places)), np.full(len(places), 0.5)
-    for _ in range(HALVINGS):
+    for _ in range(BISECTIONS):
         tail = (low + high) / 2
-        covers = np.hypot(reach(first, tail), reach(second, tail)) >= size
+        covers = np.hypot(half_width(first, tail), half_width(second, tail)) >= size
         low, high = np.where(covers, tail, low), np.where(covers, high, tail)
     p: Floats = np.minimum(1.0, 2 * high)
     return p

@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.families import family
-from evenhand.metrics.forms import side_by_side
+from evenhand.metrics.families import metric_family
+from evenhand.metrics.forms import transposed_weights
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.intervals import group_interval
 from evenhand.metrics.registry import Floats, find_metric
@@ -22,8 +22,8 @@ from evenhand.metrics.scored import Scored
 THRESHOLDS = tuple(round(number / 100, 2) for number in range(1, 51))
 """Probabilities of .01 to .5."""
 
-WEIGHTS = 2**22
-"""Patients × resamples whose weights are worked on at a time."""
+BLOCK_WEIGHTS = 2**22
+"""Number of weights (patients × resamples) in one block."""
 
 
 def decision_curve(
@@ -36,21 +36,22 @@ def decision_curve(
 ) -> pd.DataFrame:
     """Return the net benefit of everybody and of each group at each threshold.
 
-    Misleads across groups whose prevalence differs, as a group can gain at most its prevalence.
-    Compare each group's curve with treating all of the group, and with treating nobody, which is 0.
+    Misleads across groups whose prevalence differs, as the net benefit of a group is at most its
+    prevalence. Compare each group's curve with treating everybody in the group (``treat_all``) and
+    with treating nobody (0).
 
     Parameters
     ----------
     rows
-        Samples of two classes (see `scored`); their own thresholds are not used.
+        Samples of two classes (see `scored`); the thresholds in it are not used.
     groups
         The groups of samples, by attribute.
     thresholds
         Probabilities between 0 and 1, at and above which a case is treated.
     rng
-        Draws the patients of the intervals.
+        Draws the resamples of patients.
     bootstrap
-        How intervals are made; by default as in `measure`.
+        How intervals are computed; by default as in `measure`.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def decision_curve(
     Raises
     ------
     EvenhandError
-        There are more than two classes, or a threshold is not between 0 and 1.
+        If there are more than two classes, or a threshold is not between 0 and 1.
 
     Notes
     -----
@@ -85,17 +86,18 @@ def decision_curve(
     bootstrap = bootstrap or Bootstrap()
     resamples = resample(int(rows.members.max()) + 1, bootstrap, rng)
     parts = list(_parts(rows, groups))
-    plain = [float(threshold) for threshold in thresholds]  # an array's would print another name
-    benefits = _net_benefits([part for _, _, part in parts], plain, resamples)
+    cuts = [float(threshold) for threshold in thresholds]  # numpy floats have another repr
+    benefits = _net_benefits([part for _, _, part in parts], cuts, resamples)
     points = [
         point
         for (attribute, group, part), values in zip(parts, benefits, strict=True)
-        for point in _points(attribute, group, part, plain, values, resamples, bootstrap)
+        for point in _points(attribute, group, part, cuts, values, resamples, bootstrap)
     ]
     return pd.DataFrame(points)
 
 
 def _parts(rows: Scored, groups: Mapping[str, Groups]) -> Iterator[tuple[str, str, Scored]]:
+    """Yield everybody, then each group that has samples, as attribute, level and samples."""
     yield EVERYBODY, EVERYBODY, rows
     for attribute, levels in groups.items():
         for level in levels.levels:
@@ -109,25 +111,26 @@ def _net_benefits(
 ) -> Floats:
     """Return the values ``(parts, thresholds, 1 + B + J)``, NaN where a resample has no rows.
 
-    The rows of a part are counted by label and by how many of the thresholds their score reaches.
+    The rows of a part are counted by label and by the number of thresholds that their score
+    reaches.
     """
     cuts, place = np.unique(thresholds, return_inverse=True)
     cells = [2 * np.searchsorted(cuts, part.scores, side="right") + part.labels for part in parts]
     size = 2 * (len(cuts) + 1)
-    cell = np.concatenate([own + number * size for number, own in enumerate(cells)])
+    cell = np.concatenate([of_part + index * size for index, of_part in enumerate(cells)])
     member = np.concatenate([part.members[part.patients] for part in parts])
     shape = len(parts) * size, resamples.patients
     counted = csr_array((np.ones(len(cell), dtype=np.int32), (cell, member)), shape=shape)
     benefits = np.empty((len(parts), len(place), resamples.count))
-    up = cuts[:, None]
-    for block, weights in resamples.blocks(max(1, WEIGHTS // max(resamples.patients, 1))):
-        drawn = side_by_side(weights)[:-1].astype(np.int32)
+    cut = cuts[:, None]
+    for block, weights in resamples.blocks(max(1, BLOCK_WEIGHTS // max(resamples.patients, 1))):
+        drawn = transposed_weights(weights)[:-1].astype(np.int32)
         counts = np.asarray(counted @ drawn, dtype=np.float64)
         counts = counts.reshape(len(parts), -1, 2, len(weights))
         reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
-        every, flagged = reached[:, :1].sum(axis=2), reached[:, 1:]
+        total, flagged = reached[:, :1].sum(axis=2), reached[:, 1:]
         with np.errstate(invalid="ignore"):
-            gains = (flagged[:, :, 1] - flagged[:, :, 0] * up / (1 - up)) / every
+            gains = (flagged[:, :, 1] - flagged[:, :, 0] * cut / (1 - cut)) / total
         benefits[..., block] = gains[:, place]
     return benefits
 
@@ -141,11 +144,12 @@ def _points(
     resamples: Resamples,
     bootstrap: Bootstrap,
 ) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table for one group, with intervals."""
     metrics = [find_metric(f"net_benefit_at[{threshold!r}]") for threshold in thresholds]
     prevalence = float(rows.labels.mean())
     for threshold, metric, benefits in zip(thresholds, metrics, values, strict=True):
-        alone = family({group: rows}, metric, benefits[None], resamples, (0, 1))
-        ends = group_interval(alone, resamples, bootstrap).judged(alone.fewest)
+        family = metric_family({group: rows}, metric, benefits[None], resamples, (0, 1))
+        ends = group_interval(family, resamples, bootstrap).marked(family.fewest)
         yield {
             "attribute": attribute,
             "group": group,

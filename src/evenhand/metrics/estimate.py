@@ -28,6 +28,10 @@ def estimate(
     ----------
     groups
         The rows of each group; a group may be empty.
+    metrics
+        The metrics to compute.
+    resamples
+        The data, B resamples and J leave-outs of the patients.
     classes
         The classes that one-vs-rest means are taken over (see `common_classes`).
     """
@@ -39,53 +43,56 @@ def estimate(
 
 
 def point(rows: Scored, metric: Metric, classes: Sequence[int]) -> float:
-    """Return the value of one metric on some rows, NaN where it is undefined."""
+    """Return the value of a metric on the rows as they are, NaN where it is undefined."""
     if not len(rows):
         return math.nan
-    everybody = as_resamples(np.ones((1, len(rows.members)), dtype=np.uint8))
-    own = replace(rows, members=np.arange(len(rows.members)))
-    return float(estimate([own], [metric], everybody, classes)[0, 0, 0])
+    data_only = as_resamples(np.ones((1, len(rows.members)), dtype=np.uint8))
+    renumbered = replace(rows, members=np.arange(len(rows.members)))
+    return float(estimate([renumbered], [metric], data_only, classes)[0, 0, 0])
 
 
 def common_classes(groups: Sequence[Scored]) -> tuple[int, ...]:
-    """Return the classes for one-vs-rest means: each group has rows in and outside the class."""
+    """Return the classes of which every group has rows, and rows of other classes beside them.
+
+    One-vs-rest means are taken over these classes.
+    """
     n_classes = len(groups[0].classes) if groups else 0
 
-    def has(rows: Scored, which: int) -> bool:
-        count = int(np.count_nonzero(rows.labels == which))
+    def is_defined(rows: Scored, class_index: int) -> bool:
+        count = int(np.count_nonzero(rows.labels == class_index))
         return 0 < count < len(rows)
 
-    return tuple(c for c in range(n_classes) if all(has(rows, c) for rows in groups))
+    return tuple(c for c in range(n_classes) if all(is_defined(rows, c) for rows in groups))
 
 
 def why_undefined(rows: Scored, metric: Metric, classes: Sequence[int]) -> str | None:
-    """Return the reason, with counts, why a metric is undefined on some rows, or None."""
+    """Return why a metric is undefined on some rows, with counts, or None where it is defined."""
     if not len(rows):
         return "no samples"
     if rows.binary:
-        return _lacking(rows, metric.requires)
+        return _missing_rows(rows, metric.requires)
     if metric.classes == "two":
         return f"defined for two classes only; there are {len(rows.classes)}"
     if metric.classes == "any":
         return None
     if not classes:
-        return "no class is present, with others beside it, in every group"
-    for which in classes:
-        lacks = _lacking(rows.versus_rest(which), metric.requires)
-        if lacks:
-            return f"class {rows.classes[which]!r}: {lacks}"
+        return "no class has samples, beside samples of other classes, in every group"
+    for class_index in classes:
+        missing = _missing_rows(rows.versus_rest(class_index), metric.requires)
+        if missing:
+            return f"class {rows.classes[class_index]!r}: {missing}"
     return None
 
 
 def patients_behind(rows: Scored, metric: Metric, classes: Sequence[int]) -> int:
     """Return the number of patients who have the rows that a metric requires.
 
-    It is the smallest of these numbers if the metric requires several kinds of rows or is a mean
-    over classes, and the number of all patients if it requires none.
+    If the metric requires several kinds of rows, or is a mean over classes, this is the smallest of
+    the numbers. If it requires none, it is the number of all patients.
     """
     if not rows.binary and metric.classes == "macro":
-        of_class = (patients_behind(rows.versus_rest(which), metric, (1,)) for which in classes)
-        return min(of_class, default=0)
+        counts = (patients_behind(rows.versus_rest(c), metric, (1,)) for c in classes)
+        return min(counts, default=0)
     if not metric.requires:
         return len(rows.members)
     return min(_patients(rows, kind) for kind in metric.requires)
@@ -93,19 +100,20 @@ def patients_behind(rows: Scored, metric: Metric, classes: Sequence[int]) -> int
 
 def _patients(rows: Scored, kind: Requirement) -> int:
     """Return the number of patients who have rows of a kind."""
-    of_kind = np.bincount(rows.patients[_which(rows, kind)], minlength=len(rows.members))
-    return int(np.count_nonzero(of_kind))
+    counts = np.bincount(rows.patients[_is_kind(rows, kind)], minlength=len(rows.members))
+    return int(np.count_nonzero(counts))
 
 
-def _which(rows: Scored, kind: Requirement) -> NDArray[np.bool_]:
+def _is_kind(rows: Scored, kind: Requirement) -> NDArray[np.bool_]:
     """Return the mask ``(n,)`` of the rows of a kind."""
     classes = rows.labels if kind in ("positives", "negatives") else rows.decisions
-    wanted: NDArray[np.bool_] = classes == (kind in ("positives", "flagged"))
-    return wanted
+    mask: NDArray[np.bool_] = classes == (kind in ("positives", "flagged"))
+    return mask
 
 
-def _lacking(rows: Scored, requires: Sequence[Requirement]) -> str | None:
-    missing = [kind for kind in requires if not _which(rows, kind).any()]
+def _missing_rows(rows: Scored, requires: Sequence[Requirement]) -> str | None:
+    """Return in words which required kinds of rows are missing, or None."""
+    missing = [kind for kind in requires if not _is_kind(rows, kind).any()]
     return (
         f"no {' and no '.join(missing)} among {counted(len(rows), 'sample')}" if missing else None
     )

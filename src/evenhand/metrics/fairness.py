@@ -1,4 +1,4 @@
-"""Fairness metrics with their own names. A new metric is one decorated function."""
+"""Fairness metrics: numbers across groups. Each is one decorated function."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from evenhand.registry import Registry, blamed, caution_in
 F = TypeVar("F", bound=Callable[..., Any])
 
 Over = Literal["groups", "classes", "reference", "overall"]
-"""The values of each underlying metric that a fairness metric takes, over K resamples:
+"""The array of each underlying metric that a fairness metric takes, over K resamples:
 
 - ``"groups"``: ``(G, K)``, one row for each group;
 - ``"classes"``: ``(G, C, K)``, each group, and each class against the rest;
-- ``"reference"``: ``(2, K)``, a group, then the reference; the metric has a value for each group;
+- ``"reference"``: ``(2, K)``, a group, then the reference; each group has its own value;
 - ``"overall"``: ``(G + 1, K)``, each group, then the samples of all groups together.
 """
 
@@ -74,8 +74,20 @@ def register_fairness(
 ) -> Callable[[F], F]:
     """Register the decorated function as a fairness metric, under the function's name.
 
-    The first line of its docstring is its title, and a paragraph that begins with "Misleads" says
-    when it misleads.
+    The first line of its docstring is the title. A paragraph of it that begins with "Misleads" is
+    the caution.
+
+    Parameters
+    ----------
+    direction, ideal, source, over, is_spread
+        As in `Fairness`.
+    *metrics
+        Names of the metrics that it is computed from.
+
+    Raises
+    ------
+    EvenhandError
+        If the name is taken.
     """
 
     def register(function: F) -> F:
@@ -223,7 +235,7 @@ def eodd_fairprune_sum(tpr: Floats, fpr: Floats) -> Floats:
     then |ΔTPR + ΔFPR| is 0, although both error rates differ.
 
     Misleads where both errors differ: a higher sensitivity and a lower false positive rate cancel.
-    And a sum grows with the number of classes.
+    A sum also grows with the number of classes.
     """
     total: Floats = spread(tpr + fpr).sum(axis=0)
     return total

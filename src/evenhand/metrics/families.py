@@ -1,4 +1,4 @@
-"""A metric's values in several groups, with their errors and intervals."""
+"""The values of a metric in several groups, with their standard errors and intervals."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.scored import Scored
 
 SAME = 1e-12
-"""Values that lie no farther apart are the same but for rounding, relative to the value."""
+"""Relative difference up to which two values count as equal: rounding alone can cause it."""
 
 MANY = np.iinfo(np.int32).max
-"""Stands for an unknown number of patients: Student's t is then normal."""
+"""Number of patients where it is unknown; Student's t is then the normal distribution."""
 
 LONGEST = 2.0
-"""The longer side of a skewed interval is at most this many times as long as that of t."""
+"""Largest ratio of a side of the skewed interval to a side of Student's."""
 
 PAIRS = 2**17
-"""Pairs of groups that are worked on at a time."""
+"""Number of pairs of groups in one block."""
 
 ONE_PAIR = np.triu_indices(2, 1)
 """The first and the second place of the one pair of two groups."""
 
-Scale = Literal["share", "mean", "coefficient", "square", "plain"]
-"""How the ends of a value's interval are found from its error (see `Family.reach`)."""
+ErrorScale = Literal["share", "mean", "coefficient", "square", "plain"]
+"""How an interval is computed from a standard error (see `MetricFamily.reach`)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
-    """What one metric is in several groups, in the data and in each resample.
+class MetricFamily:
+    """The values of one metric in several groups, in the data and in each resample.
 
     Attributes
     ----------
     names
-        The G groups.
+        The names of the G groups.
     values
         ``(G, 1 + B + J)`` as in `Resamples`.
     replicates
-        B.
+        B, the number of resamples.
     fixed
-        ``(G,)``, whether every resample gives the same. Such a value is not certain: resamples
-        only say nothing about its error.
+        ``(G,)``, whether the value is the same in every resample. The resamples then say nothing
+        about its error.
     trials
-        ``(G,)``, the patients behind a fixed share of 0 or 1, whose error a binomial bounds;
-        elsewhere 0.
+        ``(G,)``, the number of patients behind a fixed share of 0 or 1, whose error has a binomial
+        bound; 0 for other values.
     patients
-        ``(G,)``, the patients behind each value, of the rarer kind where it needs two.
+        ``(G,)``, the number of patients behind each value; of the rarer kind if it needs two kinds.
     scale
-        What kind of number it is.
+        How an interval is computed from a standard error.
     paired
-        Whether the values are those of two models on the same samples.
+        Whether the values belong to two models on the same samples.
     """
 
     names: tuple[str, ...]
@@ -68,7 +68,7 @@ class Family:
     fixed: NDArray[np.bool_]
     trials: NDArray[np.intp]
     patients: NDArray[np.intp]
-    scale: Scale
+    scale: ErrorScale
     paired: bool = False
 
     @property
@@ -78,7 +78,7 @@ class Family:
 
     @property
     def unbounded(self) -> tuple[str, ...]:
-        """The groups about whose error nothing is known."""
+        """The groups whose standard error is unknown, without a bound."""
         unknown = self.fixed & (self.trials == 0)
         return tuple(
             name for name, is_unknown in zip(self.names, unknown, strict=True) if is_unknown
@@ -86,97 +86,104 @@ class Family:
 
     @property
     def fewest(self) -> int:
-        """The patients behind the value that has the fewest."""
+        """The smallest number of patients behind a value."""
         return int(self.patients.min(initial=MANY))
 
-    def take(self, places: Sequence[int]) -> Family:
+    def take(self, places: Sequence[int]) -> MetricFamily:
         """Return the values of some groups."""
-        kept = list(places)
-        part = Family(
-            names=tuple(self.names[place] for place in kept),
-            values=self.values[kept],
+        indices = list(places)
+        part = MetricFamily(
+            names=tuple(self.names[index] for index in indices),
+            values=self.values[indices],
             replicates=self.replicates,
-            fixed=self.fixed[kept],
-            trials=self.trials[kept],
-            patients=self.patients[kept],
+            fixed=self.fixed[indices],
+            trials=self.trials[indices],
+            patients=self.patients[indices],
             scale=self.scale,
             paired=self.paired,
         )
-        error, skew = self._spread  # of each group by itself, so that it is known of some
-        vars(part)["_spread"] = (error[kept], skew[kept])
-        if kept and self._parent is None:
-            vars(part)["_parent"] = (self, kept)
+        error, skew = self._spread  # one for each group, so they need not be computed again
+        vars(part)["_spread"] = (error[indices], skew[indices])
+        if indices and self._parent is None:
+            vars(part)["_parent"] = (self, indices)
         return part
 
     @cached_property
-    def _parent(self) -> tuple[Family, list[int]] | None:
-        """The family that this one was taken from, and the places there; None where it was not.
+    def _parent(self) -> tuple[MetricFamily, list[int]] | None:
+        """The family that this one was taken from, and the indices of its groups there, or None.
 
-        What is known of each group, or pair, there need not be computed again.
+        Intervals and correlations are looked up in it instead of being computed again.
         """
         return None
 
     @cached_property
     def _reaches(self) -> dict[float, tuple[Floats, Floats]]:
-        """How far the intervals go, by the error rate beyond each end."""
+        """The results of `reach` by the error rate beyond each end."""
         return {}
 
     @cached_property
-    def _beside(self) -> dict[int, Floats]:
-        """The correlations ``(G,)`` of all groups with one of them, by its place."""
+    def _correlations_with(self) -> dict[int, Floats]:
+        """The correlations ``(G,)`` of all groups with one group, by the index of that group."""
         return {}
 
     @cached_property
     def correlation(self) -> Floats:
-        """``(G, G)``, the correlation of the values over the resamples."""
+        """The correlations ``(G, G)`` of the values over the resamples."""
         if self._parent is not None and len(self.names) == 2:
             whole, (first, other) = self._parent
-            if other not in whole._beside:
-                whole._beside[other] = _correlations(whole.drawn, whole.drawn[other])
-            beside = whole._beside[other][first]
-            return np.array([[1.0, beside], [beside, 1.0]])
-        apart, size = self._apart
-        product = np.outer(size, size)
-        r: Floats = np.divide(apart @ apart.T, product, out=np.eye(len(size)), where=product > 0)
+            if other not in whole._correlations_with:
+                whole._correlations_with[other] = _correlations(whole.drawn, whole.drawn[other])
+            pair = whole._correlations_with[other][first]
+            return np.array([[1.0, pair], [pair, 1.0]])
+        centred, norm = self._centred
+        product = np.outer(norm, norm)
+        r: Floats = np.divide(
+            centred @ centred.T, product, out=np.eye(len(norm)), where=product > 0
+        )
         return r
 
     def _correlation(self, first: slice, other: slice) -> Floats:
-        """Return the correlations of some groups with some; of a group with itself it is 0 or 1."""
+        """Return the correlations of two ranges of groups, 0 where a value never changes."""
         if first.start == 0 and first.stop >= len(self.names):
             return self.correlation[first, other]
-        apart, size = self._apart
-        product = np.outer(size[first], size[other])
+        centred, norm = self._centred
+        product = np.outer(norm[first], norm[other])
         r = np.zeros_like(product)
-        return np.divide(apart[first] @ apart[other].T, product, out=r, where=product > 0)
+        return np.divide(centred[first] @ centred[other].T, product, out=r, where=product > 0)
 
     @cached_property
-    def _apart(self) -> tuple[Floats, Floats]:
-        """The values ``(G, b)`` less their means, and the root of the sum of their squares."""
+    def _centred(self) -> tuple[Floats, Floats]:
+        """The values ``(G, b)`` less their means, and the norm ``(G,)`` of each row of them."""
         drawn = self.drawn[:, ~np.isnan(self.drawn).any(axis=0)]
-        apart = drawn - drawn.mean(axis=1, keepdims=True)
-        return apart, np.sqrt((apart**2).sum(axis=1))
+        centred = drawn - drawn.mean(axis=1, keepdims=True)
+        return centred, np.sqrt((centred**2).sum(axis=1))
 
     @cached_property
     def _spread(self) -> tuple[Floats, Floats]:
-        return spread_of(self.drawn, self.scale)
+        """The standard error and the skewness of each group's value, ``(G,)`` each."""
+        return error_and_skew(self.drawn, self.scale)
 
     def reach(self, tail: float) -> tuple[Floats, Floats]:
-        """Return how far below and above each value its interval goes, ``(G,)`` each.
+        """Return the lengths ``(G,)`` of each interval below and above its value.
 
         Parameters
         ----------
         tail
-            Error rate beyond each end.
+            The error rate beyond each end, in (0, .5).
 
         Notes
         -----
-        Student's t has one degree of freedom less than there are patients. A share has its
-        interval on the logit scale (Agresti, Categorical Data Analysis, 2013, 3.1.8); a mean has
-        Hall's, which takes the skewness out of t (J. R. Stat. Soc. B 1992), up to `LONGEST`; a
-        square of a mean likewise, which is conservative near 0, where resamples vary more than
-        samples do; a coefficient has a plain one, with half the width of the middle 68 % of the
-        resamples for its error, as a few of these are far out. A fixed share of 0 or 1 has
-        Clopper and Pearson's (Biometrika 1934).
+        All intervals but the exact one are Student's t intervals; their degrees of freedom are the
+        number of patients less one. The interval depends on the scale:
+
+        - ``"share"``: on the logit scale (Agresti, Categorical Data Analysis, 2013, 3.1.8).
+        - ``"mean"``: corrected for skewness by Hall's transformation (J. R. Stat. Soc. B 1992), up
+          to a factor of `LONGEST`.
+        - ``"square"`` of a mean: as for a mean. It is conservative near 0, where resamples vary
+          more than samples do.
+        - ``"coefficient"``: without a transformation. The standard error is half the width of the
+          middle 68 % of the resamples, as a few resamples are far away from the others.
+        - A fixed share of 0 or 1: Clopper and Pearson's exact interval (Biometrika 1934).
         """
         if tail not in self._reaches:
             if self._parent is None:
@@ -188,6 +195,7 @@ class Family:
         return self._reaches[tail]
 
     def _new_reach(self, tail: float) -> tuple[Floats, Floats]:
+        """Compute `reach`."""
         point, (error, skew) = self.values[:, 0], self._spread
         quantile = t_quantile(tail, self.patients)
         below, above = distances(point, error, skew, quantile, self.scale)
@@ -199,25 +207,25 @@ class Family:
         )
 
     def pair_reach(self, tail: float) -> tuple[Floats, Floats]:
-        """Return how far below and above the difference of each pair goes, ``(pairs,)`` each.
+        """Return the lengths ``(pairs,)`` of the intervals of differences, below and above.
 
-        The ends of the two values' intervals are joined (MOVER; Zou & Donner, Stat. Med. 2008),
-        with their correlation where the same patients are in both groups.
+        The intervals of the two values are combined by MOVER (Zou & Donner, Stat. Med. 2008). It
+        takes their correlation into account, as patients may be in both groups.
         """
         below, above = self.reach(tail)
         first, second = ONE_PAIR if len(self.names) == 2 else np.triu_indices(len(self.names), 1)
         r = self.correlation[first, second]
         return (
-            _joined(below[first], above[second], r),
-            _joined(above[first], below[second], r),
+            _hypotenuse(below[first], above[second], r),
+            _hypotenuse(above[first], below[second], r),
         )
 
     def pair_ends(self, tail: float) -> Iterator[tuple[float, float, float]]:
-        """Yield the largest ends of the intervals of distances, of some of the pairs at a time.
+        """Yield the largest ends of the intervals of differences, block by block of the pairs.
 
-        These are the largest lower end and the largest upper end of how far one group of a pair
-        lies above the other, either of them first, and the longest side of these intervals, which
-        are those of `pair_reach`. The pairs of thousands of groups are too many to be held at once.
+        Each pair counts twice, once in each order, with the intervals of `pair_reach`. A block
+        yields the largest lower end, the largest upper end and the longest side of an interval.
+        The pairs of thousands of groups do not fit into memory at once.
         """
         below, above = self.reach(tail)
         point, rows = self.values[:, 0], max(1, PAIRS // len(self.names))
@@ -225,8 +233,8 @@ class Family:
             first, other = slice(start, start + rows), slice(start, None)
             r = self._correlation(first, other)
             distance = point[first, None] - point[other]
-            down = _joined(below[first, None], above[other], r)
-            up = _joined(above[first, None], below[other], r)
+            down = _hypotenuse(below[first, None], above[other], r)
+            up = _hypotenuse(above[first, None], below[other], r)
             low = np.maximum(distance - down, -distance - up)
             high = np.maximum(distance + up, -distance + down)
             sides = np.maximum(down, up)
@@ -234,45 +242,45 @@ class Family:
 
 
 def _correlations(drawn: Floats, other: Floats) -> Floats:
-    """Return the correlation of each of values ``(G, B)`` with others ``(B,)``, NaN left out.
+    """Return the correlation of each row of ``(G, B)`` with another row ``(B,)``, without NaN.
 
-    It is 0 where one of the two is the same in every resample.
+    It is 0 where one of the two rows is constant.
     """
-    both = ~np.isnan(drawn) & ~np.isnan(other)
-    count = np.maximum(both.sum(axis=1, keepdims=True), 1)
-    first, second = (np.where(both, part, 0.0) for part in (drawn, other[None]))
+    defined = ~np.isnan(drawn) & ~np.isnan(other)
+    count = np.maximum(defined.sum(axis=1, keepdims=True), 1)
+    first, second = (np.where(defined, row, 0.0) for row in (drawn, other[None]))
     first, second = (
-        np.where(both, part - part.sum(axis=1, keepdims=True) / count, 0.0)
-        for part in (first, second)
+        np.where(defined, row - row.sum(axis=1, keepdims=True) / count, 0.0)
+        for row in (first, second)
     )
-    size = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    norm = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
     product = (first * second).sum(axis=1)
-    r: Floats = np.divide(product, size, out=np.zeros_like(size), where=size > 0)
+    r: Floats = np.divide(product, norm, out=np.zeros_like(norm), where=norm > 0)
     return r
 
 
-def spread_of(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
-    """Return the standard error and the skewness of values ``(G, B)``, NaN left out."""
+def error_and_skew(drawn: Floats, scale: ErrorScale) -> tuple[Floats, Floats]:
+    """Return the standard error and the skewness ``(G,)`` of values ``(G, B)``, without NaN."""
     error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
-    whole = ~np.isnan(drawn).any(axis=1)  # these at once, the others one by one
-    if whole.any():
-        error[whole], skew[whole] = _spread_of_defined(drawn[whole], scale)
-    for group in np.flatnonzero(~whole):
+    defined = ~np.isnan(drawn).any(axis=1)  # computed at once; rows with NaN one by one
+    if defined.any():
+        error[defined], skew[defined] = _error_and_skew_of_defined(drawn[defined], scale)
+    for group in np.flatnonzero(~defined):
         values = drawn[group, ~np.isnan(drawn[group])]
-        error[[group]], skew[[group]] = _spread_of_defined(values[None], scale)
+        error[[group]], skew[[group]] = _error_and_skew_of_defined(values[None], scale)
     return error, skew
 
 
-def _spread_of_defined(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
-    """Return standard error and skewness of values ``(G, B)`` without NaN; 0 of fewer than two."""
+def _error_and_skew_of_defined(drawn: Floats, scale: ErrorScale) -> tuple[Floats, Floats]:
+    """Return error and skewness of values ``(G, B)`` without NaN, 0 if there are fewer than 2."""
     error, skew = np.zeros(len(drawn)), np.zeros(len(drawn))
     if drawn.shape[1] < 2:
         return error, skew
     error = drawn.std(axis=1, ddof=1)
     if scale in ("mean", "square"):
         varies = error > 0
-        apart = drawn[varies] - drawn[varies].mean(axis=1, keepdims=True)
-        skew[varies] = ((apart / error[varies, None]) ** 3).mean(axis=1)
+        centred = drawn[varies] - drawn[varies].mean(axis=1, keepdims=True)
+        skew[varies] = ((centred / error[varies, None]) ** 3).mean(axis=1)
     if scale == "coefficient":
         low, high = np.quantile(drawn, ndtr([-1, 1]), axis=1)
         error = (high - low) / 2
@@ -280,69 +288,82 @@ def _spread_of_defined(drawn: Floats, scale: Scale) -> tuple[Floats, Floats]:
 
 
 def t_quantile(tail: float, patients: NDArray[np.intp]) -> Floats:
-    """Return the t that is exceeded with a chance of ``tail``, by the number of patients."""
+    """Return the upper ``tail`` quantile of Student's t, given the numbers of patients ``(G,)``."""
     return np.asarray(-stdtrit(np.maximum(patients - 1, 1), tail), dtype=np.float64)
 
 
 def distances(
-    point: Floats, error: Floats, skew: Floats, quantile: Floats, scale: Scale
+    point: Floats, error: Floats, skew: Floats, quantile: Floats, scale: ErrorScale
 ) -> tuple[Floats, Floats]:
-    """Return how far intervals that are not exact reach below and above values ``(G,)``."""
+    """Return the lengths ``(G,)`` of intervals that are not exact, below and above the values."""
     plain = quantile * error
     if scale in ("mean", "square"):
-        return error * _unskewed(quantile, skew), -error * _unskewed(-quantile, skew)
+        return error * _skewed_quantile(quantile, skew), -error * _skewed_quantile(-quantile, skew)
     if scale != "share":
         return plain, plain
     inside = (point > 0) & (point < 1)
-    of_odds = np.divide(plain, point * (1 - point), out=np.zeros_like(point), where=inside)
+    reach = np.divide(plain, point * (1 - point), out=np.zeros_like(point), where=inside)
     odds = logit(np.where(inside, point, 0.5))
-    low, high = expit(odds - of_odds), expit(odds + of_odds)
+    low, high = expit(odds - reach), expit(odds + reach)
     return np.where(inside, point - low, plain), np.where(inside, high - point, plain)
 
 
-def _unskewed(t: Floats, skew: Floats) -> Floats:
-    """Return the quantile of a skewed t that Hall's cubic transformation takes to ``t``."""
-    bent = np.where(np.abs(skew) < SAME, 1.0, skew)
-    skewed = 3 / bent * (np.cbrt(1 + bent * (t - bent / 6)) - 1)
+def _skewed_quantile(t: Floats, skew: Floats) -> Floats:
+    """Return the quantile that Hall's cubic transformation maps to the t quantile ``t``."""
+    divisor = np.where(np.abs(skew) < SAME, 1.0, skew)
+    skewed = 3 / divisor * (np.cbrt(1 + divisor * (t - divisor / 6)) - 1)
     longest = LONGEST * np.abs(t)
     return np.where(np.abs(skew) < SAME, t, skewed.clip(-longest, longest))
 
 
 def _largest(pairs: Floats) -> float:
-    """Return the largest of values ``(rows, columns)`` of pairs, those above the diagonal."""
+    """Return the largest value above the diagonal; the values ``(rows, columns)`` are changed."""
     pairs[:, : len(pairs)][np.tril_indices(len(pairs))] = -np.inf
     return float(pairs.max())
 
 
-def _joined(first: Floats, other: Floats, correlation: Floats) -> Floats:
+def _hypotenuse(first: Floats, other: Floats, correlation: Floats) -> Floats:
+    """Return the root of first² + other² − 2 r first × other, at least 0."""
     square: Floats = first**2 + other**2 - 2 * correlation * first * other
     return np.sqrt(np.maximum(square, 0.0))
 
 
-def family(
+def metric_family(
     groups: Mapping[str, Scored],
     metric: Metric,
     values: Floats,
     resamples: Resamples,
     classes: Sequence[int],
-) -> Family:
-    """Bring together the values ``(G, 1 + B + J)`` of a metric in the groups."""
-    whole = replace(
+) -> MetricFamily:
+    """Return the values ``(G, 1 + B + J)`` of a metric in the groups as a family.
+
+    Parameters
+    ----------
+    groups
+        The samples of each group, by its name.
+    metric, values
+        The metric and its values.
+    resamples
+        The resamples that the values belong to.
+    classes
+        The classes that one-vs-rest means are taken over.
+    """
+    family = replace(
         as_drawn(tuple(groups), values), replicates=resamples.replicates, scale=scale_of(metric)
     )
-    if not whole.drawn.size:
-        return whole
-    # fmax and fmin pass over undefined replicates.
-    apart = np.fmax.reduce(whole.drawn, axis=1) - np.fmin.reduce(whole.drawn, axis=1)
-    fixed = apart <= SAME * np.maximum(1, np.abs(values[:, 0]))
+    if not family.drawn.size:
+        return family
+    # fmax and fmin ignore undefined replicates.
+    ranges = np.fmax.reduce(family.drawn, axis=1) - np.fmin.reduce(family.drawn, axis=1)
+    fixed = ranges <= SAME * np.maximum(1, np.abs(values[:, 0]))
     bounded = fixed & np.isin(values[:, 0], (0, 1)) & metric.share
-    behind = [patients_behind(rows, metric, classes) for rows in groups.values()]
-    patients = np.array(behind, dtype=np.intp)
-    return replace(whole, fixed=fixed, trials=np.where(bounded, patients, 0), patients=patients)
+    counts = [patients_behind(rows, metric, classes) for rows in groups.values()]
+    patients = np.array(counts, dtype=np.intp)
+    return replace(family, fixed=fixed, trials=np.where(bounded, patients, 0), patients=patients)
 
 
-def scale_of(metric: Metric) -> Scale:
-    """Return what kind of number a metric is."""
+def scale_of(metric: Metric) -> ErrorScale:
+    """Return how the intervals of a metric are computed."""
     if metric.share:
         return "share"
     if metric.form is bin_pairs:
@@ -350,18 +371,18 @@ def scale_of(metric: Metric) -> Scale:
     return "coefficient" if isinstance(metric.form, Logistic) else "mean"
 
 
-def as_drawn(names: tuple[str, ...], values: Floats) -> Family:
-    """Return values as a family without exact intervals and with many patients behind each."""
-    nothing = np.zeros(len(names), dtype=np.intp)
+def as_drawn(names: tuple[str, ...], values: Floats) -> MetricFamily:
+    """Return values ``(G, 1 + B)`` as a family whose intervals are normal, not exact."""
+    zeros = np.zeros(len(names), dtype=np.intp)
     replicates = values.shape[1] - 1
-    return Family(
-        names, values, replicates, nothing.astype(np.bool_), nothing, nothing + MANY, "plain"
+    return MetricFamily(
+        names, values, replicates, zeros.astype(np.bool_), zeros, zeros + MANY, "plain"
     )
 
 
-def beside(first: Family, other: Family, *, paired: bool = False) -> Family:
-    """Return the values of both."""
-    return Family(
+def beside(first: MetricFamily, other: MetricFamily, *, paired: bool = False) -> MetricFamily:
+    """Return the values of two families as one family."""
+    return MetricFamily(
         (*first.names, *other.names),
         np.concatenate([first.values, other.values]),
         first.replicates,

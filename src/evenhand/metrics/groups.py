@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, pick
 
 UNKNOWN = "unknown"
+"""The level of samples whose level is not known."""
 
 Excluded = Mapping[str, Collection[str]]
-"""Levels that take no part in gaps, worst groups or objectives, by attribute."""
+"""By attribute: the levels that take no part in gaps, worst groups or targets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class Groups:
     Attributes
     ----------
     codes
-        ``(n,)`` positions in ``levels``; -1 for a sample that is not looked at (see `within`).
+        ``(n,)`` positions in ``levels``; -1 for a sample that is ignored (see `within`).
     levels
         Names of the levels in the order in which they are shown; ``"unknown"`` may be among them.
     """
@@ -40,12 +41,11 @@ class Groups:
 
     @cached_property
     def _rows(self) -> dict[str, NDArray[np.intp]]:
-        """The positions of the samples of every level, by one pass over them."""
+        """By level, the positions of its samples; all levels in one pass."""
         order = np.argsort(self.codes, kind="stable")
         ends = np.searchsorted(self.codes[order], np.arange(len(self.levels) + 1))
         return {
-            level: order[ends[number] : ends[number + 1]]
-            for number, level in enumerate(self.levels)
+            level: order[ends[index] : ends[index + 1]] for index, level in enumerate(self.levels)
         }
 
     @property
@@ -56,30 +56,33 @@ class Groups:
     def compared(self, excluded: Collection[str] = ()) -> tuple[str, ...]:
         """Return the levels that gaps and worst groups are taken over.
 
-        These are all levels, with samples or without, but ``"unknown"`` and the excluded ones.
+        These are all levels except ``"unknown"`` and the excluded levels. Levels without samples
+        are included.
         """
         return tuple(level for level in self.levels if level not in {UNKNOWN, *excluded})
 
     def without(self, excluded: Collection[str]) -> Groups:
-        """Return the groups without some levels, whose samples are not looked at any more.
+        """Return the groups without some levels; the samples of these levels are then ignored.
 
         Examples
         --------
         >>> groups_of(["b", "a", "c"]).without({"b"})
         Groups(codes=array([-1,  0,  1]), levels=('a', 'c'))
         """
-        kept = tuple(level for level in self.levels if level not in excluded)
-        codes = [kept.index(level) if level in kept else -1 for level in self.levels]
-        return Groups(np.array([*codes, -1])[self.codes], kept)  # the last is that of code -1
+        levels = tuple(level for level in self.levels if level not in excluded)
+        codes = [levels.index(level) if level in levels else -1 for level in self.levels]
+        return Groups(np.array([*codes, -1])[self.codes], levels)  # code -1 takes the last entry
 
 
 def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:
-    """Code a column of level names; a categorical column keeps its order and its empty levels.
+    """Return the groups of a column of level names, sorted by name.
+
+    A categorical column keeps the order of its categories, also those without samples.
 
     Raises
     ------
     EvenhandError
-        A value is missing: a sample whose level is not known belongs to ``"unknown"``.
+        If a value is missing. Samples whose level is not known have the level ``"unknown"``.
 
     Examples
     --------
@@ -93,21 +96,21 @@ def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
         raise EvenhandError(
-            f"the level at position {row} is missing; name it {UNKNOWN!r} where it is not known."
+            f"the level at position {row} is missing; write {UNKNOWN!r} where it is not known."
         )
     return Groups(codes, tuple(map(str, column.cat.categories)))
 
 
 def attribute_groups(attribute: str, levels: pd.Series[Any] | Sequence[str]) -> Groups:
-    """Code the groups of an attribute; of an intersection (``sex*age``), only those that occur.
+    """Return the groups of an attribute or of an intersection of attributes (``sex*age``).
 
-    A level without samples stays a group of its attribute. A combination of levels without samples
-    is dropped, as nobody declared it.
+    A level of an attribute without samples stays a group. A combination of levels without samples
+    is dropped.
 
     Raises
     ------
     EvenhandError
-        As for `groups_of`.
+        If a value is missing, as for `groups_of`.
 
     Examples
     --------
@@ -119,7 +122,7 @@ def attribute_groups(attribute: str, levels: pd.Series[Any] | Sequence[str]) -> 
 
 
 def occurring(attribute: str, groups: Groups) -> Groups:
-    """Return groups without the empty combinations of an intersection; other groups all stay."""
+    """Return groups without the empty combinations of an intersection; others are unchanged."""
     if "*" not in attribute:
         return groups
     sized = zip(groups.levels, groups.sizes, strict=True)
@@ -127,10 +130,17 @@ def occurring(attribute: str, groups: Groups) -> Groups:
 
 
 def within(attribute: str, groups: Groups, by: str, control: Groups) -> dict[str, Groups]:
-    """Return the groups of an attribute within each level of another, the control.
+    """Return the groups of an attribute within each level of another attribute, the control.
 
-    The new attributes are named ``"sex|site=A"`` and so on. Compared so, a difference between
-    groups is not one between the sites that they go to.
+    The new attributes are named ``"sex|site=A"``, ``"sex|site=B"`` … A difference between their
+    groups cannot come from a difference between the sites.
+
+    Parameters
+    ----------
+    attribute, groups
+        The attribute and the level of each sample.
+    by, control
+        The control attribute and the level of each sample.
 
     Examples
     --------
@@ -139,19 +149,19 @@ def within(attribute: str, groups: Groups, by: str, control: Groups) -> dict[str
     """
     return {
         f"{attribute}|{by}={level}": Groups(
-            np.where(control.codes == number, groups.codes, -1), groups.levels
+            np.where(control.codes == index, groups.codes, -1), groups.levels
         )
-        for number, level in enumerate(control.levels)
+        for index, level in enumerate(control.levels)
     }
 
 
 def excluded_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> dict[str, set[str]]:
-    """Read exclusions as the command line gives them, ``"age=under 20"``.
+    """Return the excluded levels by attribute, from texts such as ``"age=under 20"``.
 
     Raises
     ------
     EvenhandError
-        There is no ``=``, no such attribute, or the attribute has no such level.
+        If a text has no ``=``, or names an attribute or level that does not exist.
 
     Examples
     --------
@@ -165,18 +175,18 @@ def excluded_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> dict[
 
 
 def named_groups(texts: Iterable[str], groups: Mapping[str, Groups]) -> Iterator[tuple[str, str]]:
-    """Yield attribute and level of texts such as ``"age=under 20"``.
+    """Yield attribute and level of each text, such as ``"age=under 20"``.
 
     Raises
     ------
     EvenhandError
-        There is no ``=``, no such attribute, or the attribute has no such level.
+        If a text has no ``=``, or names an attribute or level that does not exist.
     """
     attributes = {name.partition("|")[0]: levels for name, levels in groups.items()}
     for text in texts:
         attribute, equals, level = text.partition("=")
         if not equals:
-            raise EvenhandError(f"{text!r} names no group; write ATTRIBUTE=LEVEL, as in age=60+.")
+            raise EvenhandError(f"{text!r} is no group; write ATTRIBUTE=LEVEL, as in age=60+.")
         levels = pick("attribute", attribute, attributes).levels
         pick(f"level of {attribute}", level, dict.fromkeys(levels))
         yield attribute, level

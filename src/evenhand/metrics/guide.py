@@ -8,16 +8,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Advice:
-    """A metric to compare the groups by, and why.
+    """The metric to compare groups by, and the reason.
 
     Attributes
     ----------
     metric
-        Its name among the metrics.
+        The name of the metric.
     across
-        What to ask of it across the groups.
+        The names of the comparisons across groups.
     why
-        The reason, in a sentence for a reader who decides.
+        The reason, as a sentence for the user.
     """
 
     metric: str
@@ -54,7 +54,7 @@ def guide_errors(
 
 
 def guide_representation(numbers: Literal["equal", "proportional"]) -> Advice:
-    """Return the metric for who is flagged, whatever the errors.
+    """Return the metric that compares who is flagged, independent of errors.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ REPRESENTATION = {
     "equal": Advice(
         "selection_rate",
         ("demographic_parity_difference",),
-        "Every group should be flagged to the same share; how common the disease is in it is "
-        "taken to be no reason for a difference.",
+        "The share flagged should be the same in every group, even if the disease is more common "
+        "in one group than in another.",
     ),
     "proportional": Advice(
         "selection_rate",

@@ -1,4 +1,4 @@
-"""The metrics that verdicts look at."""
+"""The metrics that verdicts are about."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from evenhand.metrics.registry import find_metric, is_metric
 
 FIRST = ("sensitivity", "auc", "accuracy")
+"""The metrics that a headline tries first, in this order, if AUC was requested first."""
+
 BESIDE = ("auc", "specificity")
-"""Further metrics that verdicts look at, where the headline's metric shows no difference."""
+"""The metrics that verdicts are about in addition to the headline's metric."""
 
 
 def headline_order(metrics: Sequence[str]) -> tuple[str, ...]:
     """Return metrics in the order in which a page tries them for its headline about groups.
 
-    Where AUC was requested first, sensitivity comes before it, as it counts cases; otherwise the
-    order of the request stands. Metrics without intervals come last, as they cannot be tested.
+    If AUC was requested first, sensitivity comes before it, because sensitivity counts cases.
+    Otherwise the order is that of the request. Metrics without intervals come last, because they
+    cannot be tested.
 
     Examples
     --------
@@ -30,15 +33,15 @@ def headline_order(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def leading_metric(metrics: Sequence[str]) -> str:
-    """Return the metric that models are compared by: AUC, or the first that says what is better."""
+    """Return the metric that models are compared by: AUC, else the first with a direction."""
     judging = sorted(filter(has_better, metrics), key=lambda name: not has_interval(name))
     return "auc" if "auc" in judging or not judging else judging[0]
 
 
 def has_interval(metric: str) -> bool:
-    """Return whether resamples give a metric's error; a claim about any other would be false.
+    """Return whether a metric has an interval, so that claims about it can be tested.
 
-    The expected calibration error is raised by chance, the more in the smaller of two groups.
+    The expected calibration error has none: chance raises it, and more so in smaller groups.
     """
     return not is_metric(metric) or find_metric(metric).no_interval is None
 

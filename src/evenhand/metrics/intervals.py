@@ -1,4 +1,4 @@
-"""Intervals from the values of the resamples."""
+"""Confidence intervals of numbers, from their values in the resamples."""
 
 from __future__ import annotations
 
@@ -12,35 +12,47 @@ from scipy.special import ndtr, ndtri
 
 from evenhand.errors import some
 from evenhand.metrics.aggregates import Extreme
-from evenhand.metrics.families import MANY, SAME, Family, Scale, spread_of, t_quantile
+from evenhand.metrics.families import (
+    MANY,
+    SAME,
+    ErrorScale,
+    MetricFamily,
+    error_and_skew,
+    t_quantile,
+)
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.resample import Bootstrap, Resamples
 from evenhand.wording import counted
 
-ENOUGH = 0.5
-"""Share of the replicates that must be defined for an interval to be given."""
+MIN_DEFINED = 0.5
+"""Share of the replicates that must be defined for an interval."""
 
 CONSTANT = "the same in every resample"
-"""Said of a number that resamples cannot tell anything about."""
+"""Why there is no interval: the resamples say nothing about the number's error."""
 
 NEARLY_CONSTANT = "the same in nearly every resample"
-"""Said of a number whose percentiles coincide: an interval of no width would claim certainty."""
+"""Why there is no interval: its ends would coincide, which would claim certainty."""
 
-METHODS: Mapping[Scale, str] = {
+METHODS: Mapping[ErrorScale, str] = {
     "share": "logit t",
     "mean": "skewed t",
     "coefficient": "t",
     "square": "conservative t",
     "plain": "t",
 }
-"""What an interval is called that is made by `Family.reach`."""
+"""Names of the interval methods of `MetricFamily.reach`."""
 
 
-FEW, FEW_APART, FEW_MEAN, FEW_PAIRED, FEW_DRAWN = 10, 20, 40, 80, 160
-"""Patients below which an interval is approximate: the simulations of the guide on measurement do
-not show that it holds. The first is for what `Family.reach` makes, the second for differences and
-gaps of shares (which cover too often with fewer), the third for a mean, the fourth for the
-difference of two models in a mean, the last for percentiles and BCa."""
+FEW, FEW_COMPARED, FEW_MEAN, FEW_PAIRED, FEW_DRAWN = 10, 20, 40, 80, 160
+"""Numbers of patients below which an interval is approximate, as simulations do not show that it
+covers as often as it says (see ``docs/guides/measurement.md``):
+
+- ``FEW``: the interval of one group's share (`MetricFamily.reach`);
+- ``FEW_COMPARED``: differences and gaps of shares, which cover too often with fewer patients;
+- ``FEW_MEAN``: means;
+- ``FEW_PAIRED``: the difference of two models in a mean;
+- ``FEW_DRAWN``: percentile and BCa intervals.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,17 +62,17 @@ class Interval:
     Attributes
     ----------
     low, high
-        Its ends; None where there is none.
+        The ends; None where there is no interval.
     method
-        How it was made.
+        The name of the method.
     undefined
-        Replicates in which the number is undefined.
+        The number of replicates in which the number is undefined.
     few
-        The interval is approximate where fewer patients than this are behind the number.
+        The number of patients below which the interval is approximate.
     reason
-        Why there is none, where resamples give none.
+        Why there is no interval, if the resamples are the reason.
     approximate
-        Why it may cover less often than it says, or None.
+        Why the interval may cover less often than its level, or None.
     """
 
     low: float | None
@@ -76,8 +88,8 @@ class Interval:
         """Whether the number is the same in every resample."""
         return self.reason == CONSTANT
 
-    def judged(self, patients: int) -> Interval:
-        """Return the interval, marked as approximate where it rests on too few patients."""
+    def marked(self, patients: int) -> Interval:
+        """Return the interval, marked as approximate if it rests on too few patients."""
         if self.low is None or patients >= self.few:
             return self
         return replace(self, approximate=counted(patients, "patient"))
@@ -87,20 +99,20 @@ NONE = Interval(None, None, None, 0)
 
 
 def unchanging(names: Sequence[str]) -> str:
-    """Return in words that resamples cannot give the error of some groups' values."""
+    """Return the reason why groups with these names have no error from resamples, in words."""
     return f"{CONSTANT}: {some(map(repr, names))}"
 
 
-def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
-    """Return the interval of one number from its values ``(1 + B + J,)``.
+def resampled_interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+    """Return the percentile or BCa interval of one number from its values ``(1 + B + J,)``.
 
-    Undefined replicates are counted, and left out of the quantiles; where fewer than half of the
-    replicates are defined there is no interval. BCa falls back to percentiles where it breaks
-    down, and says so.
+    Undefined replicates are counted, and left out of the quantiles. If fewer than half of the
+    replicates are defined there is no interval. If BCa breaks down the interval is that of the
+    percentiles, and its method says so.
     """
-    none, defined = _defined(values, resamples)
+    empty, defined = _defined(values, resamples)
     if defined is None:
-        return none
+        return empty
     tails = np.array([(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2])
     method = "percentile"
     if bootstrap.method == "bca":
@@ -109,39 +121,39 @@ def interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Inte
         tails = tails if shifted is None else shifted
     low, high = np.quantile(defined, tails)
     if high - low <= SAME * max(1, abs(values[0])):
-        return replace(none, reason=NEARLY_CONSTANT)
-    return replace(none, low=float(low), high=float(high), method=method, few=FEW_DRAWN)
+        return replace(empty, reason=NEARLY_CONSTANT)
+    return replace(empty, low=float(low), high=float(high), method=method, few=FEW_DRAWN)
 
 
 def _defined(values: Floats, resamples: Resamples) -> tuple[Interval, Floats | None]:
     """Return an interval without ends, and the defined replicates.
 
-    The replicates are None where too few are defined, or where all are equal; then the reason of
-    the interval says so.
+    The replicates are None where too few are defined, or where all are equal. If all are equal,
+    the interval has this reason.
     """
     drawn = values[1 : 1 + resamples.replicates]
     defined = drawn[~np.isnan(drawn)]
     undefined = len(drawn) - len(defined)
-    if np.isnan(values[0]) or len(defined) < ENOUGH * len(drawn):
+    if np.isnan(values[0]) or len(defined) < MIN_DEFINED * len(drawn):
         return Interval(None, None, None, undefined), None
     if defined.max() - defined.min() <= SAME * max(1, abs(values[0])):
         return Interval(None, None, None, undefined, reason=CONSTANT), None
     return Interval(None, None, None, undefined), defined
 
 
-def group_interval(family: Family, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
-    """Return the interval of one group's value; exact where it is a share that never changes.
+def group_interval(family: MetricFamily, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+    """Return the interval of one group's value.
 
-    Where a share is 0 or 1 in the data it is so in every resample, and the bootstrap would claim
-    to be certain. Five cancers found out of five do not prove a sensitivity of 1: there the
-    interval is Clopper and Pearson's, with patients for trials.
+    A share of 0 or 1 in the data is the same in every resample, so the bootstrap has no error.
+    But five cancers found out of five do not prove a sensitivity of 1. The interval of such a share
+    is Clopper and Pearson's exact interval, with patients as the trials.
     """
     ends, defined = _defined(family.values[0], resamples)
     exact = ends.is_constant and bool(family.trials[0])
     if not exact and defined is None:
         return ends
     if not exact and bootstrap.method != "auto":
-        return interval(family.values[0], resamples, bootstrap)
+        return resampled_interval(family.values[0], resamples, bootstrap)
     point, tail = float(family.values[0, 0]), (1 - bootstrap.level) / 2
     below, above = (float(reach[0]) for reach in family.reach(tail))
     low, high = point - below, point + above
@@ -150,28 +162,31 @@ def group_interval(family: Family, resamples: Resamples, bootstrap: Bootstrap) -
     return replace(ends, low=low, high=high, method=METHODS[family.scale], few=_few(family))
 
 
-def _few(family: Family) -> int:
-    """Return the number of patients below which an interval is approximate; a square always is."""
+def _few(family: MetricFamily) -> int:
+    """Return the number of patients below which the interval of a value is approximate.
+
+    That of a square always is approximate.
+    """
     return {"square": MANY, "mean": FEW_MEAN}.get(family.scale, FEW)
 
 
-def few_apart(family: Family) -> int:
-    """Return the same for what compares several groups."""
-    return max(_few(family), FEW_APART) if family.scale == "share" else _few(family)
+def few_compared(family: MetricFamily) -> int:
+    """Return the number of patients below which an interval that compares groups is approximate."""
+    return max(_few(family), FEW_COMPARED) if family.scale == "share" else _few(family)
 
 
 def difference_interval(
-    values: Floats, family: Family, resamples: Resamples, bootstrap: Bootstrap
+    values: Floats, family: MetricFamily, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
-    """Return the interval of the first of two values less the second, ``(1 + B + J,)``.
+    """Return the interval of the difference of two groups or models, from ``(1 + B + J,)`` values.
 
-    The intervals of the two values are combined by MOVER (see `Family.pair_reach`). Two models on
-    the same samples are so strongly correlated that the error of their difference is used directly,
-    with Student's t.
+    Two groups: the intervals of the two values are combined by MOVER (see
+    `MetricFamily.pair_reach`). Two models on the same samples are strongly correlated, so the
+    standard error of their difference is used directly, with Student's t.
 
-    With percentiles or BCa the interval is that of the difference itself. A share of 0 or 1 does
-    not vary in resamples, so its exact interval is combined with it; that assumes independent
-    shares, which is conservative for two models on the same patients.
+    Percentile and BCa intervals are those of the difference itself. A share of 0 or 1 does not vary
+    in the resamples, so its exact interval is added to the interval of the difference. That assumes
+    independent shares, which is conservative for two models on the same patients.
     """
     ends, defined = _defined(values, resamples)
     if defined is None and not ends.is_constant:
@@ -184,29 +199,29 @@ def difference_interval(
     if bootstrap.method == "auto" and not family.paired:
         below, above = (float(reach[0]) for reach in family.pair_reach(tail))
         method, few = (
-            _joined(METHODS[family.scale], family),
-            0 if family.fixed.all() else few_apart(family),
+            _method_name(METHODS[family.scale], family),
+            0 if family.fixed.all() else few_compared(family),
         )
         low, high = point - below, point + above
         return replace(ends, low=low, high=high, method=method, few=few, reason=None)
     if defined is not None and bootstrap.method == "auto":
         ends = _paired(values, family, ends, tail)
     elif defined is not None:
-        ends = interval(values, resamples, bootstrap)
+        ends = resampled_interval(values, resamples, bootstrap)
     return _with_exact(point, family, ends, tail)
 
 
-def _paired(values: Floats, family: Family, ends: Interval, tail: float) -> Interval:
-    """Return the interval of a difference of two models from its own resamples."""
+def _paired(values: Floats, family: MetricFamily, ends: Interval, tail: float) -> Interval:
+    """Return Student's t interval of the difference of two models, from its own resamples."""
     drawn = values[None, 1 : 1 + family.replicates]
-    error, _ = spread_of(drawn, "coefficient" if family.scale == "coefficient" else "plain")
+    error, _ = error_and_skew(drawn, "coefficient" if family.scale == "coefficient" else "plain")
     reach = float(error[0] * t_quantile(tail, family.patients.min(keepdims=True))[0])
     point = float(values[0])
     few = FEW_PAIRED if family.scale == "mean" else _few(family)
     return replace(ends, low=point - reach, high=point + reach, method="t", few=few)
 
 
-def _with_exact(point: float, family: Family, ends: Interval, tail: float) -> Interval:
+def _with_exact(point: float, family: MetricFamily, ends: Interval, tail: float) -> Interval:
     """Return an interval widened by the exact intervals of the fixed values."""
     if not family.fixed.any():
         return ends
@@ -216,26 +231,27 @@ def _with_exact(point: float, family: Family, ends: Interval, tail: float) -> In
         ends,
         low=point - math.hypot(point - low, below[0], above[1]),
         high=point + math.hypot(high - point, above[0], below[1]),
-        method=_joined(ends.method, family),
+        method=_method_name(ends.method, family),
         reason=None,
     )
 
 
-def _joined(method: str | None, family: Family) -> str:
+def _method_name(method: str | None, family: MetricFamily) -> str:
     """Return the name of the method, extended where some values have exact intervals."""
     if family.fixed.all() or method is None:
         return "exact"
     return f"{method} and exact" if family.fixed.any() else method
 
 
-def made_interval(
-    values: Floats, families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
+def combined_interval(
+    values: Floats, families: Sequence[MetricFamily], resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
-    """Return the interval of a number that combines several groups' values, other than by gap.
+    """Return the interval of a number that combines values of groups, such as a ratio.
 
-    It has none where one of those values never changes, as its error would count as 0.
+    There is none if one of these values is the same in every resample, as its error would count
+    as 0.
     """
-    combined = interval(values, resamples, bootstrap)
+    combined = resampled_interval(values, resamples, bootstrap)
     fixed = [
         name
         for family in families
@@ -247,20 +263,20 @@ def made_interval(
 
 def extremes_difference_interval(
     values: Floats,
-    families: Sequence[Family],
+    families: Sequence[MetricFamily],
     which: Extreme,
     resamples: Resamples,
     bootstrap: Bootstrap,
 ) -> Interval:
-    """Return the interval of one model's lowest or highest value less another's.
+    """Return the interval of the lowest or highest value of one model less that of another.
 
-    A group that no resample changes stands in the way only where it could be the extreme: where
-    the end of its exact interval (at the level of one of all the groups) is within what the
-    extreme is in any resample.
+    There is none if a group whose value never changes could be the extreme group. It could be if
+    the end of its exact interval (Bonferroni's level over all groups) is as extreme as the extreme
+    value of any resample.
     """
     tail = (1 - bootstrap.level) / 2 / sum(len(family.names) for family in families)
-    in_reach = [_in_reach(family, which, tail, resamples) for family in families]
-    ends = made_interval(values, in_reach, resamples, bootstrap)
+    relevant = [_fixed_if_extreme(family, which, tail, resamples) for family in families]
+    ends = combined_interval(values, relevant, resamples, bootstrap)
     if bootstrap.method != "auto" or ends.low is None:
         return ends
     return _paired(
@@ -268,8 +284,10 @@ def extremes_difference_interval(
     )
 
 
-def _in_reach(family: Family, which: Extreme, tail: float, resamples: Resamples) -> Family:
-    """Return the family with those groups alone as fixed that could be its extreme."""
+def _fixed_if_extreme(
+    family: MetricFamily, which: Extreme, tail: float, resamples: Resamples
+) -> MetricFamily:
+    """Return the family in which only those groups are fixed that could be the extreme group."""
     drawn, point = family.values[:, : 1 + resamples.replicates], family.values[:, 0]
     below, above = family.reach(tail)
     if which == "lowest":
@@ -280,49 +298,49 @@ def _in_reach(family: Family, which: Extreme, tail: float, resamples: Resamples)
 
 
 def spread_interval(
-    families: Sequence[Family], resamples: Resamples, bootstrap: Bootstrap
+    families: Sequence[MetricFamily], resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of the largest difference of any two groups in any of the families.
 
     Notes
     -----
-    The largest of several differences is biased upwards, the more so the closer the groups are,
-    and its plain percentile interval may never contain the truth. So all pairwise differences get
-    intervals that hold at the same time (studentised, single step: the quantile of the largest
-    |t| over pairs); the largest difference lies between the largest lower and the largest upper
-    end. Each pair's ends are those of `difference_interval` at the error rate that this quantile
-    leaves, so that they widen where there are few patients. How often it covers is in
-    ``docs/guides/measurement.md``: about as often as it says where the groups are tied, more often
-    where they are apart.
+    The largest of several differences is biased upwards, most of all where groups are close; its
+    percentile interval may never contain the true value. Therefore all pairwise differences get
+    simultaneous intervals (studentised, single step: the critical value is the quantile of the
+    largest |t| over all pairs). The largest difference lies between the largest lower end and the
+    largest upper end. The ends of each pair are those of `difference_interval` at the error rate
+    of the critical value, so they are wider with fewer patients. ``docs/guides/measurement.md``
+    has the coverage in simulations: about the nominal level where groups are equal, above it where
+    they differ.
     """
-    ends, kept = usable(families, resamples)
-    if kept is None:
+    ends, mask = usable(families, resamples)
+    if mask is None:
         return ends
     batches = (
-        (values[place, 0] - values[place + 1 :, 0], values[place, 1:] - values[place + 1 :, 1:])
-        for values in (family.values[:, kept] for family in families)
-        for place in range(len(values) - 1)
+        (values[first, 0] - values[first + 1 :, 0], values[first, 1:] - values[first + 1 :, 1:])
+        for values in (family.values[:, mask] for family in families)
+        for first in range(len(values) - 1)
     )
     _, critical = _largest_t(batches, bootstrap, families)
     tail = float(ndtr(-critical))
-    every = [block for family in families for block in family.pair_ends(tail)]
-    low, high, longest = map(max, zip(*every, strict=True))
+    blocks = [block for family in families for block in family.pair_ends(tail)]
+    low, high, longest = map(max, zip(*blocks, strict=True))
     if not longest:
         return replace(ends, reason=CONSTANT)
     return _simultaneous(max(0.0, low), high, families, ends)
 
 
 def extreme_interval(
-    family: Family, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
+    family: MetricFamily, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
-    """Return the interval of the lowest or highest of the groups' values.
+    """Return the interval of the lowest or highest value of all groups.
 
-    As in `spread_interval`, from intervals of all groups that hold at the same time.
+    It is computed from simultaneous intervals of all groups, as in `spread_interval`.
     """
-    ends, kept = usable([family], resamples)
-    if kept is None:
+    ends, mask = usable([family], resamples)
+    if mask is None:
         return ends
-    values = family.values[:, kept]
+    values = family.values[:, mask]
     point, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [family])
     below, above = family.reach(float(ndtr(-critical)))
     low, high = (
@@ -340,44 +358,47 @@ def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
 
 
 def usable(
-    families: Sequence[Family], resamples: Resamples
+    families: Sequence[MetricFamily], resamples: Resamples
 ) -> tuple[Interval, NDArray[np.bool_] | None]:
-    """Return an interval without ends, and the mask of the data and the defined replicates.
+    """Return an interval without ends, and the mask ``(1 + B + J,)`` of the defined replicates.
 
-    None instead of the mask where there can be no interval: too few are defined, or nothing is
-    known about some group's error.
+    The mask is True for the data, too. It is None where there can be no interval: too few
+    replicates are defined, or the standard error of some group is unknown.
     """
     values = np.concatenate([family.values for family in families])
-    kept: NDArray[np.bool_] = ~np.isnan(values).any(axis=0)
-    kept[1 + resamples.replicates :] = False
-    undefined = resamples.replicates - np.count_nonzero(kept[1:])
-    none = replace(NONE, undefined=int(undefined))
-    if not kept[0] or undefined > (1 - ENOUGH) * resamples.replicates:
-        return none, None
+    mask: NDArray[np.bool_] = ~np.isnan(values).any(axis=0)
+    mask[1 + resamples.replicates :] = False
+    undefined = resamples.replicates - np.count_nonzero(mask[1:])
+    empty = replace(NONE, undefined=int(undefined))
+    if not mask[0] or undefined > (1 - MIN_DEFINED) * resamples.replicates:
+        return empty, None
     unknown = tuple(dict.fromkeys(name for family in families for name in family.unbounded))
-    return (_no_interval(unknown, none), None) if unknown else (none, kept)
+    return (_no_interval(unknown, empty), None) if unknown else (empty, mask)
 
 
 def _no_interval(names: Sequence[str], ends: Interval) -> Interval:
-    """Return that there is none, as these groups' values never change."""
+    """Return an interval without ends; the reason is that these groups' values never change."""
     return replace(ends, low=None, high=None, method=None, reason=unchanging(names))
 
 
-def _simultaneous(low: float, high: float, families: Sequence[Family], ends: Interval) -> Interval:
+def _simultaneous(
+    low: float, high: float, families: Sequence[MetricFamily], ends: Interval
+) -> Interval:
+    """Return an interval from simultaneous intervals of groups or pairs."""
     exact = any(family.trials.any() for family in families)
     method = "simultaneous and exact" if exact else "simultaneous"
-    few = max(map(few_apart, families))
+    few = max(map(few_compared, families))
     return replace(ends, low=float(low), high=float(high), method=method, few=few)
 
 
 def _largest_t(
-    batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap, families: Sequence[Family]
+    batches: Iterable[tuple[Floats, Floats]], bootstrap: Bootstrap, families: Sequence[MetricFamily]
 ) -> tuple[Floats, float]:
-    """Return values, and the level's quantile of the largest |t| of all of them.
+    """Return all values, and the quantile of the largest |t| over all values.
 
-    Batches are values ``(m,)`` with their draws ``(m, B)``; one at a time is worked on, as the
-    pairs of many groups are too many to be held at once. Where shares that no resample changes
-    are among them, their |t| is not to be had, and the quantile is at least Bonferroni's.
+    A batch has values ``(m,)`` with their resamples ``(m, B)``. Batches are read one by one,
+    because all pairs of many groups do not fit into memory. A share that no resample changes has no
+    |t|; if there is one, the quantile is at least that of Bonferroni's correction.
     """
     values, largest = [], np.zeros(1)
     for point, drawn in batches:
@@ -389,7 +410,7 @@ def _largest_t(
         values.append(point)
     points = np.concatenate(values)
     critical = float(np.quantile(largest, bootstrap.level))
-    if critical == 0:  # nearly every resample is like the data, which is no certainty
+    if critical == 0:  # nearly every resample equals the data, which does not mean certainty
         critical = -float(ndtri((1 - bootstrap.level) / 2))
     if any(family.fixed.any() for family in families):
         critical = max(critical, -float(ndtri((1 - bootstrap.level) / (2 * len(points)))))
@@ -397,18 +418,18 @@ def _largest_t(
 
 
 def _bca_tails(point: float, drawn: Floats, left_out: Floats, tails: Floats) -> Floats | None:
-    """Return the quantiles that BCa takes instead of ``tails``, or None where it breaks down."""
+    """Return the quantiles of BCa that replace ``tails``, or None where BCa breaks down."""
     share = (np.count_nonzero(drawn < point) + np.count_nonzero(drawn <= point)) / (2 * len(drawn))
-    away = left_out.mean() - left_out
-    squares = (away**2).sum()
-    if not 0 < share < 1 or not squares > 0:  # NaN, too: a block that cannot be left out
+    changes = left_out.mean() - left_out
+    squares = (changes**2).sum()
+    if not 0 < share < 1 or not squares > 0:  # also where leaving a block out gives NaN
         return None
-    bias, acceleration = ndtri(share), (away**3).sum() / (6 * squares**1.5)
+    bias, acceleration = ndtri(share), (changes**3).sum() / (6 * squares**1.5)
     z = bias + ndtri(tails)
-    bend = 1 - acceleration * z
-    if (bend <= 0).any():
+    divisor = 1 - acceleration * z
+    if (divisor <= 0).any():
         return None
-    shifted: Floats = ndtr(bias + z / bend)
-    # Beyond the outermost replicates a quantile is made up.
+    shifted: Floats = ndtr(bias + z / divisor)
+    # There is no quantile beyond the outermost replicates.
     inside = (shifted * len(drawn) >= 1) & ((1 - shifted) * len(drawn) >= 1)
     return shifted if inside.all() else None

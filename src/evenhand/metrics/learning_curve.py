@@ -1,4 +1,4 @@
-"""Learning curves by group: what a recipe's numbers gain from more training patients."""
+"""Learning curves by group: the numbers of a recipe against the number of training patients."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evenhand.metrics.recipes import Difference, Values, compare_recipes
+from evenhand.metrics.recipes import Difference, RecipeValues, compare_recipes
 from evenhand.metrics.rows import EVERYBODY, Key
 
 HALF, ALL = 0.5, 1.0
-"""Shares of the training patients between which the last doubling lies."""
+"""Shares of the training patients before and after the last doubling."""
 
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """The numbers of a recipe with more and more training patients.
+    """The numbers of a recipe with several shares of the training patients.
 
     Attributes
     ----------
     name
-        Whose training patients become fewer: ``everybody``, or ``ATTRIBUTE=LEVEL``.
+        The group whose training patients are reduced: ``everybody``, or ``ATTRIBUTE=LEVEL``.
     own
-        The AUC of the group that becomes smaller; None for everybody.
+        The AUC of that group; None for everybody.
     patients
-        How many of them there are at each share, the mean over fits.
+        By share: the number of training patients of that group, mean over fits.
     values
-        The AUC of everybody and of each group, the worst and the gap, ``(S, 1 + B)``, at each
-        share; the last share is 1.
+        By share: the AUC of everybody and of each group, the worst AUC and the gap, ``(S, 1 + B)``
+        each. The last share is 1.
     doubling
-        The numbers with all of them less those with half of them, corrected together.
+        The numbers with all patients less those with half of them, corrected together.
     """
 
     name: str
     own: Key | None
     patients: Mapping[float, float]
-    values: Mapping[float, Values]
+    values: Mapping[float, RecipeValues]
     doubling: Sequence[Difference]
 
     @property
     def keys(self) -> list[Key]:
-        """The numbers."""
+        """The identities of the numbers."""
         return list(self.values[ALL])
 
     def of_doubling(self, key: Key) -> Difference:
-        """Return what the last doubling changes in a number."""
+        """Return the change of a number by the last doubling."""
         return next(change for change in self.doubling if change.key == key)
 
     def worst(self, attribute: str) -> Key | None:
@@ -63,11 +63,11 @@ def learning_curve(
     name: str,
     own: Key | None,
     patients: Mapping[float, float],
-    values: Mapping[float, Values],
+    values: Mapping[float, RecipeValues],
     rarer: Mapping[Key, int],
     rng: np.random.Generator,
     *,
-    recombined: Mapping[float, Values] | None = None,
+    recombined: Mapping[float, RecipeValues] | None = None,
     folds: int = 1,
 ) -> LearningCurve:
     """Return a learning curve with the test of its last doubling.
@@ -77,12 +77,12 @@ def learning_curve(
     name, own, patients
         See `LearningCurve`.
     values
-        Numbers at each share, as `evenhand.metrics.recipes.values_of` gives them: a row for each
-        seed, the same resamples of patients at every share. Only AUC is kept.
+        By share: the numbers of `evenhand.metrics.recipes.compared_values`, a row for each seed.
+        The resamples of patients are the same at every share. Only AUCs are used.
     rarer
-        How many patients each number rests on, of the rarer class.
+        For each number, the number of patients of the rarer class behind it.
     rng
-        Draws what other seeds would add.
+        Draws the variation between seeds.
     recombined, folds
         See `evenhand.metrics.recipes.compare_recipes`.
 
@@ -97,16 +97,16 @@ def learning_curve(
     >>> curve.of_doubling(key).better
     True
     """
-    kept = {
+    auc_values = {
         share: {key: drawn for key, drawn in numbers.items() if key.base == "auc"}
         for share, numbers in values.items()
     }
     doubling = compare_recipes(
-        {str(share): kept[share] for share in (HALF, ALL)},
+        {str(share): auc_values[share] for share in (HALF, ALL)},
         str(HALF),
         rarer,
         rng,
-        recombined=None if recombined is None else {str(s): own for s, own in recombined.items()},
+        recombined=None if recombined is None else {str(s): rows for s, rows in recombined.items()},
         folds=folds,
     )
-    return LearningCurve(name, own, patients, kept, doubling)
+    return LearningCurve(name, own, patients, auc_values, doubling)

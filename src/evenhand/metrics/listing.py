@@ -1,4 +1,4 @@
-"""Every number that can be asked for, as a table."""
+"""The list of all metrics and comparisons across groups, as a table and as text."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from evenhand.metrics.registry import METRICS
 from evenhand.registry import caution_in
 
 HEADINGS = {
-    "group": "Of each group (--metric NAME):",
-    "suffix": "Across the groups, of each metric (--across NAME):",
-    "across": "Across the groups, by name (--across NAME):",
+    "group": "Metrics of each group (--metric NAME):",
+    "suffix": "Comparisons across groups, for each metric (--across NAME):",
+    "across": "Fairness metrics across groups (--across NAME):",
 }
-DETECTABLE_DOC = """Return the difference from the reference that is found with 80 % power.
+DETECTABLE_DOC = """Return the difference from the reference that a test finds with 80 % power.
 
-Misleads as a result: it says what these patients could show, and nothing of the model.
+Misleads as a result: it describes the sample size, not the model.
 """
 KINDS = {"score": "scores", "decision": "decisions", "label": "labels"}
 
 
 def list_metrics() -> pd.DataFrame:
-    """Return a row for each metric: name, kind, direction, ideal, needs, source, title, caution.
+    """Return a table with a row for each metric and comparison.
 
-    ``caution`` says when it misleads.
-
-    ``kind`` is ``"group"`` for a number about one group, ``"across"`` for one across groups, and
-    ``"suffix"`` for what can be asked across groups of any metric (rows call it ``auc_gap``).
+    Its columns are name, kind, direction, ideal, needs, source, title and caution (when it
+    misleads). ``kind`` is ``"group"`` for a metric of one group, ``"across"`` for a fairness metric
+    across groups, and ``"suffix"`` for a comparison of any metric across groups (``gap``, as in
+    ``auc_gap``).
     """
     groups = [
         (
@@ -81,24 +81,22 @@ def _suffix_title(doc: str) -> str:
 def metric_listing() -> str:
     """Return every metric and comparison as text, a paragraph for each kind."""
     table = list_metrics()
+    paragraphs = [
+        "\n".join([title, *map(_entry, table[table["kind"] == kind].to_dict("records"))])
+        for kind, title in HEADINGS.items()
+    ]
     adjustable = [name for name, metric in METRICS.items() if isinstance(metric.value, partial)]
-    other = f"{', '.join(adjustable)} take another number in brackets, as in {adjustable[0]}[0.95]."
-    return (
-        "\n\n".join(
-            f"{title}\n" + "\n".join(_entry(row) for row in of_kind.to_dict("records"))
-            for kind, title in HEADINGS.items()
-            for of_kind in [table[table["kind"] == kind]]
-        )
-        + f"\n\n{other}"
-    )
+    note = f"{', '.join(adjustable)} take another number in brackets, as in {adjustable[0]}[0.95]."
+    return "\n\n".join([*paragraphs, note])
 
 
 def _entry(row: Mapping[Hashable, Any]) -> str:
+    """Return the lines of one metric: name and title, facts, caution."""
     ideal = "" if row["ideal"] is None or math.isnan(row["ideal"]) else f", ideal {row['ideal']:g}"
     better = {"higher": "higher is better", "lower": "lower is better"}.get(row["direction"], "")
     facts = "; ".join(
         filter(None, (f"{better}{ideal}".removeprefix(", "), f"from {row['needs']}", row["source"]))
     )
     lines = [f"  {row['name']:<36}{row['title']}", f"{'':<38}{facts}"]
-    wide = fill(row["caution"], 98, initial_indent=f"{'':<38}", subsequent_indent=f"{'':<38}")
-    return "\n".join([*lines, wide] if row["caution"] else lines)
+    caution = fill(row["caution"], 98, initial_indent=f"{'':<38}", subsequent_indent=f"{'':<38}")
+    return "\n".join([*lines, caution] if row["caution"] else lines)

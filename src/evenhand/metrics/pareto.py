@@ -1,4 +1,4 @@
-"""Several targets at once: which trade-offs are not beaten, and rules that pick one of them."""
+"""Several targets at once: the Pareto front, and rules that pick one point from it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,49 @@ from evenhand.errors import EvenhandError
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.targets import Target
 
-Rule = Callable[[Floats, Floats], Floats]
-"""From costs ``(n, k)``, and those of the front, to badness ``(n,)``; the least is picked."""
+PickRule = Callable[[Floats, Floats], Floats]
+"""Function of costs ``(n, k)`` and of the costs on the front ``(m, k)``; returns ``(n,)`` scores.
+
+The point with the lowest score is picked; an infinite score rejects a point."""
 
 PICKS = "ideal, minimax, or budget=POINTS (as in budget=2)"
 
 
 def costs(values: Floats, targets: Sequence[Target]) -> Floats:
-    """Return values ``(n, k)`` with such signs that less is better in every column."""
+    """Return values ``(n, k)`` as costs: lower is better in every column."""
     signs = [-1.0 if target.maximise else 1.0 for target in targets]
     return np.asarray(values, np.float64).reshape(-1, len(signs)) * signs
 
 
 def front(cost: Floats) -> NDArray[np.bool_]:
-    """Return which points ``(n,)`` of costs ``(n, k)`` no other point beats.
+    """Return the mask ``(n,)`` of the points on the Pareto front of costs ``(n, k)``.
 
-    A point is beaten by one that is no worse in any column and better in one. Points with an
-    undefined cost are never on the front; equal points are on it together.
+    A point is not on the front if another point is better in one column and not worse in any.
+    Points with an undefined cost are never on the front; equal points are on it together.
     """
     defined = ~np.isnan(cost).any(axis=1)
     no_worse = (cost[:, None] <= cost[None]).all(axis=2)  # (n, n): row no worse than column
     better = (cost[:, None] < cost[None]).any(axis=2)
     beaten = np.any(no_worse & better, axis=0)
-    kept: NDArray[np.bool_] = defined & ~beaten
-    return kept
+    on_front: NDArray[np.bool_] = defined & ~beaten
+    return on_front
 
 
-def ranked(cost: Floats, rule: Rule) -> list[int]:
-    """Return the points of costs ``(n, k)`` from the one that the rule picks on.
+def ranked(cost: Floats, rule: PickRule) -> list[int]:
+    """Return the indices of points with costs ``(n, k)``, the one that the rule picks first.
 
-    All of the front come first, then the front of the others, and so on; within each the rule
-    decides, and points that it finds equal stay in order. What it refuses is left out.
+    The points of the front come first, then the front of the remaining points, and so on. Within
+    a front the rule decides; points with equal scores keep their order. Points that the rule
+    rejects are left out.
     """
     order: list[int] = []
-    rest = cost.copy()
+    remaining = cost.copy()
     reference = cost[front(cost)]
-    while (layer := np.flatnonzero(front(rest))).size:
-        badness = rule(cost[layer], reference)
-        best = np.argsort(badness, kind="stable")
-        order += [int(layer[k]) for k in best if np.isfinite(badness[k])]
-        rest[layer] = np.nan
+    while (layer := np.flatnonzero(front(remaining))).size:
+        scores = rule(cost[layer], reference)
+        best = np.argsort(scores, kind="stable")
+        order += [int(layer[k]) for k in best if np.isfinite(scores[k])]
+        remaining[layer] = np.nan
     return order
 
 
@@ -66,48 +69,47 @@ def minimax(cost: Floats, reference: Floats) -> Floats:
     return largest
 
 
-def budget(points: float, performance: int) -> Rule:
-    """Return the rule that allows performance to be so far from its best, and no farther.
+def budget(points: float, performance: int) -> PickRule:
+    """Return the rule that picks the fairest point within a loss of performance.
 
     Parameters
     ----------
     points
-        What may be given up, in hundredths of the metric.
+        The largest allowed loss of performance against the best point, in hundredths of the metric.
     performance
-        The column of the performance; the other one is the fairness that is to be best.
+        The column of the performance; the other column is the fairness target.
     """
 
     def rule(cost: Floats, reference: Floats) -> Floats:
-        given_up = cost[:, performance] - reference[:, performance].min()
-        return np.where(given_up <= points / 100 + 1e-12, cost[:, 1 - performance], np.inf)
+        loss = cost[:, performance] - reference[:, performance].min()
+        return np.where(loss <= points / 100 + 1e-12, cost[:, 1 - performance], np.inf)
 
     return rule
 
 
-def find_rule(text: str | None, targets: Sequence[Target]) -> Rule:
-    """Return the rule that picks from the front of these targets; without a text, ``ideal``.
-
-    One target has a front of one value, which every rule picks.
+def find_rule(text: str | None, targets: Sequence[Target]) -> PickRule:
+    """Return the rule that a text names, for these targets; without a text, ``ideal``.
 
     Raises
     ------
     EvenhandError
-        A rule is named for one target alone; there is no such rule; or a budget is no number,
-        or not between one target over everybody and one across groups.
+        If there is no such rule; if a rule is named for one target; if a budget is not a number
+        from 0 up; or if a budget is given for other targets than one over everybody and one across
+        groups.
     """
     if text is None:
         return ideal
     if len(targets) < 2:
         raise EvenhandError(
-            f"--pick {text} chooses between targets, and there is one "
+            f"--pick {text} picks a trade-off between several targets, but there is one target "
             f"({targets[0].name}). Give a second --target, or leave --pick out."
         )
-    rules: dict[str, Rule] = {"ideal": ideal, "minimax": minimax}
+    rules: dict[str, PickRule] = {"ideal": ideal, "minimax": minimax}
     name, equals, amount = text.partition("=")
     if name in rules and not equals:
         return rules[name]
     if name != "budget":
-        raise EvenhandError(f"no rule --pick {text}; there are: {PICKS}.")
+        raise EvenhandError(f"--pick {text} is no rule; the rules are: {PICKS}.")
     return budget(_points(text, amount), _performance(text, targets))
 
 
@@ -118,8 +120,8 @@ def _points(text: str, amount: str) -> float:
         points = -1.0
     if not 0 <= points < np.inf:
         raise EvenhandError(
-            f"--pick {text}: a budget is how much performance may be given up, 0 or more, as in "
-            "budget=2: 2 points, which is .02 of AUC."
+            f"--pick {text}: a budget is the largest allowed loss of performance in points, 0 or "
+            "more. Example: budget=2 allows 2 points, which is .02 of AUC."
         )
     return points
 
@@ -129,8 +131,8 @@ def _performance(text: str, targets: Sequence[Target]) -> int:
     if len(targets) != 2 or len(overall) != 1:
         names = ", ".join(target.name for target in targets)
         raise EvenhandError(
-            f"--pick {text} needs one target over everybody (auc, accuracy) and one "
-            f"across groups; given are: {names}."
+            f"--pick {text} needs one target over everybody (auc, accuracy) and one across groups; "
+            f"the targets are: {names}."
         )
     return overall[0]
 

@@ -1,9 +1,9 @@
-"""Deviation from parity: how far six ratios between groups lie from 1, and how much less.
+"""Deviation from parity: the mean distance from 1 of six ratios between groups.
 
-Both are of Yfantidou et al. (KDD 2024): the deviation of a ratio is D = |1 − ratio|, a model's
-deviation the mean of D over six ratios, and the headline of a comparison the relative reduction
-(D_supervised − D_ssl) / D_supervised. Groups are not pooled here: each is compared with the
-reference by itself.
+From Yfantidou et al. (KDD 2024): the deviation of a ratio is D = |1 − ratio|; the deviation of a
+model is the mean of D over six ratios; two models are compared by the relative reduction
+(D_supervised − D_ssl) / D_supervised. Evenhand does not pool groups: each group is compared with
+the reference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import Key
 from evenhand.metrics.scored import Scored
 
-SMALLEST = 1e-12  # error of a value that is the same in every resample
+SMALLEST = 1e-12
+"""Least standard error, for a value that is the same in every resample."""
+
 RATIOS = (
     "selection_rate",
     "error_rate",
@@ -30,28 +32,30 @@ RATIOS = (
     "false_omission_rate",
     "false_positive_rate",
 )
+"""The metrics whose ratios between groups count."""
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """What is said of one model, in the data and in each resample of patients.
+class ParityNumbers:
+    """AUC and distance from parity of one model, in the data and in each resample of patients.
 
     Attributes
     ----------
     auc
-        ``(K,)`` of everybody.
+        The AUC ``(K,)`` of everybody.
     by_group
-        AUC ``(K,)`` of each group, by attribute and level.
+        The AUC ``(K,)`` of each group, by attribute and level.
     deviation
-        Deviation from parity ``(K,)`` by attribute; NaN where a ratio is undefined. In a resample
-        each ratio's part is counted towards the side of 1 that the data's lies on (`distance`).
+        The deviation from parity ``(K,)``, by attribute; NaN where a ratio is undefined. In a
+        resample, 1 − ratio counts with the sign that it has in the data (see `distance`).
     aaod
-        Average absolute odds difference ``(K,)`` by attribute, mean over the groups; likewise.
+        The average absolute odds difference ``(K,)``, by attribute, mean over the groups; signs in
+        resamples as for the deviation.
     apart
-        Whether, by attribute, any single ratio is told from 1, all of them looked at together.
-        Where none is, the deviation may be 0, however many small ones add up to it.
+        By attribute: whether any ratio is shown to differ from 1, corrected over all ratios. If
+        none is, the true deviation may be 0, as the deviation adds up many small differences.
     numbers
-        Whatever else was asked for, ``(K,)`` each; NaN where it is undefined.
+        Further numbers that were requested, ``(K,)`` each; NaN where undefined.
     """
 
     auc: Floats
@@ -67,19 +71,26 @@ def judge_parity(
     groups: Mapping[str, Groups],
     resamples: Resamples,
     references: Mapping[str, str] | None = None,
-) -> Judged:
-    """Judge one model's test rows.
+) -> ParityNumbers:
+    """Return AUC and distance from parity of one model on its test rows.
 
-    The reference of an attribute is the level that ``references`` names, else its largest group.
+    Parameters
+    ----------
+    rows, groups
+        The samples, and the level of each sample by attribute.
+    resamples
+        The resamples of patients.
+    references
+        The reference level by attribute; elsewhere the largest group.
     """
     names = ("auc", *RATIOS, "sensitivity")
     metrics = [find_metric(name) for name in names]
     everybody = estimate([rows], metrics, resamples, (1,))[0]
     by_group: dict[tuple[str, str], Floats] = {}
     deviation, aaod, apart = {}, {}, {}
-    for attribute, own in groups.items():
-        levels = own.compared()
-        parts = [rows.take(own.rows(level)) for level in levels]
+    for attribute, attribute_groups in groups.items():
+        levels = attribute_groups.compared()
+        parts = [rows.take(attribute_groups.rows(level)) for level in levels]
         values = estimate(parts, metrics, resamples, (1,))  # (G, 8, K)
         by_group |= {(attribute, level): values[g, 0] for g, level in enumerate(levels)}
         named = (references or {}).get(attribute)
@@ -90,16 +101,16 @@ def judge_parity(
             ratios = others[:, 1:7] / values[reference, 1:7]
         signed = 1 - np.where(np.isfinite(ratios), ratios, np.nan)
         deviation[attribute] = distance(signed).mean(axis=(0, 1))
-        apart[attribute] = _any_told_from_0(signed.reshape(-1, signed.shape[-1]))
+        apart[attribute] = _any_differs_from_0(signed.reshape(-1, signed.shape[-1]))
         odds = distance(others[:, [6, 7]] - values[reference, [6, 7]])
         aaod[attribute] = odds.mean(axis=(0, 1))
-    return Judged(everybody[0], by_group, deviation, aaod, apart)
+    return ParityNumbers(everybody[0], by_group, deviation, aaod, apart)
 
 
-def mean_of(judged: list[Judged]) -> Judged:
-    """Return the mean over models that differ in their seed only, resample by resample."""
+def mean_of(judged: list[ParityNumbers]) -> ParityNumbers:
+    """Return the mean over models that differ only in their seed, resample by resample."""
     first = judged[0]
-    return Judged(
+    return ParityNumbers(
         np.mean([model.auc for model in judged], axis=0),
         {key: np.mean([model.by_group[key] for model in judged], axis=0) for key in first.by_group},
         {
@@ -113,16 +124,16 @@ def mean_of(judged: list[Judged]) -> Judged:
 
 
 def relative_reduction(supervised: Floats, ssl: Floats) -> Floats:
-    """Return (D_supervised − D_ssl) / D_supervised, the headline of the paper."""
+    """Return (D_supervised − D_ssl) / D_supervised, NaN where it is not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         reduction: Floats = (supervised - ssl) / supervised
     return np.where(np.isfinite(reduction), reduction, np.nan)
 
 
-def _any_told_from_0(signed: Floats, level: float = 0.95) -> bool:
-    """Tell whether any of several values ``(m, 1 + B)`` has an interval that leaves out 0.
+def _any_differs_from_0(signed: Floats, level: float = 0.95) -> bool:
+    """Return whether the interval of any of several values ``(m, 1 + B)`` excludes 0.
 
-    The intervals hold together: they reach as far as the quantile of the largest |t| of all.
+    The intervals are simultaneous: their critical value is the quantile of the largest |t|.
     """
     point, drawn = signed[:, 0], signed[:, 1:]
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
@@ -133,10 +144,10 @@ def _any_told_from_0(signed: Floats, level: float = 0.95) -> bool:
     return bool((np.abs(point) > np.quantile(largest, level) * error).any())
 
 
-def ends(values: Floats, level: float = 0.95) -> tuple[float, float] | None:
-    """Return the percentile interval of values ``(1 + B,)`` whose first is the data's own.
+def percentile_interval(values: Floats, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the percentile interval of values ``(1 + B,)``, the first from the data.
 
-    None where more than one resample in twenty has no value.
+    Returns None if more than one resample in twenty is undefined.
     """
     drawn = values[1:][np.isfinite(values[1:])]
     if len(drawn) < 0.95 * (len(values) - 1) or not np.isfinite(values[0]):

@@ -1,4 +1,4 @@
-"""Tests of "no difference between the groups", by permuting whole patients."""
+"""Permutation tests of "no difference between the groups", with whole patients as units."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.metrics.estimate import common_classes, why_undefined
-from evenhand.metrics.influence import why_no_influence
+from evenhand.metrics.influence import Moments, moments, why_no_influence
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import CELLS
-from evenhand.metrics.variance import Moments, moments
 from evenhand.wording import counted
 
 SMALLEST = 1e-12
-"""Least variance of a value; that of a group without any error would be 0."""
+"""Least variance of a value, as the variance in a group without errors would be 0."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,16 @@ class Test:
     Attributes
     ----------
     p
-        Share of the permutations with at least the observed statistic, itself counted in.
+        The share of the permutations whose statistic is at least the observed one; the data count
+        as one of the permutations. None if there is no test.
     undefined
-        Permutations in which some group's value is undefined; they are left out of the share.
+        The number of permutations in which the value of some group is undefined. They are left
+        out of the share.
     reason
         Why there is no p-value, or None.
     """
 
-    __test__ = False  # not a test case, whatever pytest thinks of the name
+    __test__ = False  # keeps pytest from collecting it
 
     p: float | None
     undefined: int
@@ -49,26 +50,30 @@ def permutation_test(
     Parameters
     ----------
     groups
-        The samples of each group that is compared, all taken from the same `Scored`.
+        The samples of each compared group, by name; all taken from the same `Scored`.
+    metric
+        The metric to compare.
     permutations
-        How many times patients are dealt out to the groups anew, sizes kept.
+        How often patients are assigned to the groups at random; groups keep their sizes.
+    rng
+        Draws the permutations.
 
     Returns
     -------
     Test
-        Without a p-value where the test does not apply: a patient is in two groups, a group's
-        value is undefined, or what patients move the metric by is not known.
+        It has no p-value if the test does not apply: a patient is in two groups, the value of a
+        group is undefined, or the influences of patients on the metric are unknown.
 
     Notes
     -----
-    The statistic is studentised: the sum over groups of (value − pooled value)² / variance. That
-    keeps the level, in large samples, also where groups differ in what is not asked about, such
-    as prevalence or size (Chung & Romano, Ann. Stat. 2013; for several groups the Wald type
-    statistic). Patients stay whole, as their samples are alike.
+    The statistic is studentised: the sum over groups of (value − pooled value)² / variance. In
+    large samples the test then keeps its level even if groups differ in other things than the
+    metric, such as prevalence or size (Chung & Romano, Ann. Stat. 2013; for several groups the
+    Wald-type statistic). All samples of a patient stay together, as they are correlated.
     """
-    refusal = _why_not(groups, metric)
-    if refusal:
-        return Test(None, 0, refusal)
+    reason = _why_no_test(groups, metric)
+    if reason:
+        return Test(None, 0, reason)
     rows, member = _pooled(list(groups.values()))
     metric_moments = moments(metric, rows, common_classes(list(groups.values())))
     observed = _statistics(metric_moments, member[None], len(groups))[0]
@@ -77,16 +82,16 @@ def permutation_test(
     statistics = []
     size = max(1, CELLS // len(rows))
     for start in range(0, permutations, size):
-        dealt = rng.permuted(np.tile(member, (min(size, permutations - start), 1)), axis=1)
-        statistics.append(_statistics(metric_moments, dealt, len(groups)))
-    dealt_out = np.concatenate(statistics)
-    defined = dealt_out[~np.isnan(dealt_out)]
+        permuted = rng.permuted(np.tile(member, (min(size, permutations - start), 1)), axis=1)
+        statistics.append(_statistics(metric_moments, permuted, len(groups)))
+    null = np.concatenate(statistics)
+    defined = null[~np.isnan(null)]
     as_large = np.count_nonzero(defined >= observed * (1 - 1e-12))
-    return Test((1 + as_large) / (1 + len(defined)), len(dealt_out) - len(defined))
+    return Test((1 + as_large) / (1 + len(defined)), len(null) - len(defined))
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Return p-values corrected for their number (Holm, Scand. J. Stat. 1979); NaN stays NaN.
+    """Return p-values ``(m,)`` corrected by Holm's method (Scand. J. Stat. 1979); NaN stays NaN.
 
     Examples
     --------
@@ -97,13 +102,13 @@ def holm(p: ArrayLike) -> Floats:
     adjusted = np.full(len(values), np.nan)
     tested = np.flatnonzero(~np.isnan(values))
     order = tested[np.argsort(values[tested], kind="stable")]
-    left = len(order) - np.arange(len(order))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * left))
+    remaining = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(values[order] * remaining))
     return adjusted
 
 
 def _statistics(metric_moments: Moments, member: NDArray[np.intp], groups: int) -> Floats:
-    """Return the statistics ``(b,)`` of patients dealt out to groups ``(b, P)``."""
+    """Return the statistics ``(b,)`` of assignments of patients to groups ``(b, P)``."""
     parts = [metric_moments((member == group).astype(np.uint8)) for group in range(groups)]
     value = np.stack([part for part, _ in parts])
     precision = 1 / np.maximum(np.stack([variance for _, variance in parts]), SMALLEST)
@@ -113,7 +118,7 @@ def _statistics(metric_moments: Moments, member: NDArray[np.intp], groups: int) 
 
 
 def _pooled(groups: Sequence[Scored]) -> tuple[Scored, NDArray[np.intp]]:
-    """Return the samples of all groups together, and the group of each patient ``(P,)``."""
+    """Return the samples of all groups together, and the group ``(P,)`` of each patient."""
     members = np.concatenate([rows.members for rows in groups])
     order = np.argsort(members)
     place = np.empty(len(members), dtype=np.intp)
@@ -133,16 +138,17 @@ def _pooled(groups: Sequence[Scored]) -> tuple[Scored, NDArray[np.intp]]:
         members=members[order],
         classes=groups[0].classes,
     )
-    of_group = np.repeat(np.arange(len(groups)), [len(rows.members) for rows in groups])
-    return pooled, of_group[order]
+    group = np.repeat(np.arange(len(groups)), [len(rows.members) for rows in groups])
+    return pooled, group[order]
 
 
-def _why_not(groups: Mapping[str, Scored], metric: Metric) -> str | None:
+def _why_no_test(groups: Mapping[str, Scored], metric: Metric) -> str | None:
+    """Return why groups cannot be tested, in words, or None."""
     if len(groups) < 2:
         return f"no test: {counted(len(groups), 'group')} to compare"
-    untestable = why_no_influence(metric)
-    if untestable:
-        return f"no test: {untestable}"
+    unknown = why_no_influence(metric)
+    if unknown:
+        return f"no test: {unknown}"
     classes = common_classes(list(groups.values()))
     undefined = [level for level, rows in groups.items() if why_undefined(rows, metric, classes)]
     if undefined:

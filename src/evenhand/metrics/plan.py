@@ -1,4 +1,4 @@
-"""What is to be measured, and whether all that it names is there."""
+"""The plan of a measurement, and the check of the names in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.metrics.aggregate import check_across
+from evenhand.metrics.attribute_numbers import check_across
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap
@@ -14,33 +14,35 @@ from evenhand.metrics.resample import Bootstrap
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured.
+    """The metrics and comparisons to measure.
 
     Attributes
     ----------
     metrics
-        Names of metrics, for everybody and for each group.
+        Names of the metrics to compute for everybody and for each group.
     across
-        What is said across the groups of an attribute: of each metric (names in ``SUMMARIES`` and
-        ``CONTRASTS``), or by a name in ``FAIRNESS``.
+        Names of the comparisons across the groups of each attribute: a name in ``SUMMARIES``,
+        ``CONTRASTS`` or ``"detectable"`` compares each metric; a name in ``FAIRNESS`` is a metric
+        of its own.
     excluded
-        Levels that take no part in that, by attribute.
+        By attribute: the levels that take no part in comparisons.
     references
-        The level that signed differences and ratios are taken from, by attribute; elsewhere the
-        one with the most samples.
+        By attribute: the reference level of signed differences and ratios. By default it is the
+        level with the most samples.
     minimum
-        A group with fewer samples is shown with its counts and makes no claim; nor is it compared.
+        The number of samples that a group needs to be compared. Smaller groups are shown with
+        their counts, without claims.
     bootstrap
-        How intervals are made; None for point values only.
+        How intervals are computed; None for values without intervals.
     permutations
-        For each gap of a metric, test "no difference" with so many permutations of whole patients
-        (see `permutation_test`), corrected by Holm over all attributes × metrics, instead of the
-        default test by resamples (see `judge`); 0 for none.
-        Paired differences between models are not tested.
+        The number of permutations of whole patients that test each gap of a metric for "no
+        difference" (see `permutation_test`), corrected by Holm over all attributes × metrics. They
+        replace the default test by resamples (see `judge`). 0 means the default test. Differences
+        between models are not tested by permutations.
     judged
-        The metrics that two models are compared by; none: the leading one.
+        The metrics that two models are compared by; if empty, the leading metric.
     spreads
-        The differences across groups that two models are compared by, too, by their full names
+        Further numbers across groups that two models are compared by, with their full names
         (``"auc_gap"``, ``"equalized_odds_difference"``).
     """
 
@@ -56,34 +58,38 @@ class Plan:
 
 
 def check_plan(plan: Plan, groups: Mapping[str, Groups]) -> None:
-    """Check that everything that a plan names is there, before anything is measured.
+    """Check that all names in a plan exist and fit together.
 
     Raises
     ------
     EvenhandError
-        A metric, comparison, attribute or level is not known, or two of them do not go together.
+        If there is no such metric, comparison, attribute or level; if permutations are requested
+        without gaps; or if a reference level is excluded.
     """
     for name in plan.metrics:
         find_metric(name)
     check_across(plan.across)
     if plan.permutations and "gap" not in plan.across:
-        raise EvenhandError("tests are shown with the gaps; ask for 'gap' across the groups, too.")
-    attributes = {whole(name): levels for name, levels in groups.items()}
+        raise EvenhandError(
+            "permutations test the gaps between groups, and 'gap' is not among the comparisons "
+            "across groups; add it, or leave permutations out."
+        )
+    attributes = {base_attribute(name): levels for name, levels in groups.items()}
     for attribute, level in _named_levels(plan):
-        own = pick("attribute", attribute, attributes)
-        pick(f"level of {attribute}", level, dict.fromkeys(own.levels))
+        levels = pick("attribute", attribute, attributes).levels
+        pick(f"level of {attribute}", level, dict.fromkeys(levels))
     for attribute, reference in plan.references.items():
         if reference not in attributes[attribute].compared(plan.excluded.get(attribute, ())):
             raise EvenhandError(
-                f"{reference!r} is the reference of {attribute!r} and takes no part in it; name "
-                "another reference, or do not exclude it."
+                f"the reference level {reference!r} of {attribute!r} takes no part in comparisons; "
+                "name another level, or do not exclude this one."
             )
 
 
 def compared_levels(plan: Plan, attribute: str, groups: Groups) -> tuple[str, ...]:
     """Return the levels of an attribute that a plan compares.
 
-    These are all but ``"unknown"``, the excluded ones and those with too few samples.
+    These are all levels except ``"unknown"``, excluded levels and levels with too few samples.
 
     Examples
     --------
@@ -91,15 +97,16 @@ def compared_levels(plan: Plan, attribute: str, groups: Groups) -> tuple[str, ..
     >>> compared_levels(Plan(minimum=2), "sex", groups_of(["f", "f", "m"]))
     ('f',)
     """
-    levels = groups.compared(plan.excluded.get(whole(attribute), ()))
+    levels = groups.compared(plan.excluded.get(base_attribute(attribute), ()))
     return tuple(level for level in levels if len(groups.rows(level)) >= plan.minimum)
 
 
-def whole(name: str) -> str:
-    """Return the attribute that a conditioned one (``"sex|site=A"``) is a part of."""
+def base_attribute(name: str) -> str:
+    """Return the attribute of a conditional attribute: ``"sex"`` for ``"sex|site=A"``."""
     return name.partition("|")[0]
 
 
 def _named_levels(plan: Plan) -> list[tuple[str, str]]:
+    """Return attribute and level of all excluded and reference levels."""
     excluded = [(name, level) for name, levels in plan.excluded.items() for level in levels]
     return [*excluded, *plan.references.items()]

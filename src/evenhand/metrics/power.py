@@ -1,4 +1,4 @@
-"""The gap that a set of samples can detect at all. Never "observed power"."""
+"""The smallest gap that a set of samples can detect; computed before the data, never afterwards."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from scipy.special import ndtri
 
 LEVEL = 0.05
 POWER = 0.8
-MOST = 1e4  # times as large as a group is, and no more, is what can be asked for
+MAX_FACTOR = 1e4
+"""Largest factor by which a group may have to grow."""
+
 BOOTSTRAP_ERROR = "bootstrap error"
-"""Said of a detectable gap whose standard error comes from resamples."""
+"""Note on a detectable gap whose standard error comes from resamples."""
 
 
 def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float = POWER) -> float:
@@ -21,25 +23,27 @@ def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float 
     Parameters
     ----------
     standard_error
-        Of the estimated difference: the spread of its bootstrap replicates, or one foretold from
-        counts (see `auc_error`).
+        The standard error of the estimated difference: from bootstrap replicates, or predicted
+        from counts (see `auc_error`).
+    level, power
+        The error rate of the test and its power, both in (0, 1).
 
     Examples
     --------
     >>> round(detectable_gap(0.05), 3)
     0.14
     """
-    return float(_errors_apart(level, power) * standard_error)
+    return float(_standard_errors(level, power) * standard_error)
 
 
 @cache
-def _errors_apart(level: float, power: float) -> float:
-    """Return how many standard errors a difference needs to be detected with this power."""
+def _standard_errors(level: float, power: float) -> float:
+    """Return the size of a detectable difference in standard errors."""
     return float(-ndtri(level / 2) - ndtri(1 - power))
 
 
 def auc_error(auc: float, positives: float, negatives: float, design_effect: float = 1.0) -> float:
-    """Return the standard error of an AUC that is assumed before any score exists.
+    """Return the standard error of an assumed AUC, given the numbers of samples.
 
     Parameters
     ----------
@@ -48,13 +52,13 @@ def auc_error(auc: float, positives: float, negatives: float, design_effect: flo
     positives, negatives
         Numbers of samples.
     design_effect
-        How many samples of these patients say as much as one independent sample does (see
+        The number of samples of these patients that are worth one independent sample (see
         `design_effect`).
 
     Returns
     -------
     float
-        NaN without positives or negatives.
+        The standard error; NaN without positives or negatives.
 
     Notes
     -----
@@ -84,21 +88,21 @@ def design_effect(samples_per_patient: float, correlation: float) -> float:
     return 1 + (samples_per_patient - 1) * correlation
 
 
-def factor_for(gap: Callable[[float], float], wanted: float) -> float | None:
-    """Return by what factor a group has to grow for a gap to be detectable.
+def factor_for(gap: Callable[[float], float], target: float) -> float | None:
+    """Return the factor by which a group has to grow so that a gap becomes detectable.
 
     Parameters
     ----------
     gap
-        The detectable gap with a group that is so many times as large; it falls with the factor.
-    wanted
-        The gap that is to be detectable.
+        Function of the factor that returns the detectable gap; it decreases.
+    target
+        The gap that should be detectable.
 
     Returns
     -------
     float or None
-        From 1 up; None where a group `MOST` times as large would not do, as the group that it is
-        compared with is too small, too.
+        The factor, at least 1. None if a factor of `MAX_FACTOR` is not enough, because the group
+        that it is compared with is too small as well.
 
     Examples
     --------
@@ -107,8 +111,8 @@ def factor_for(gap: Callable[[float], float], wanted: float) -> float | None:
     """
     from scipy.optimize import brentq  # takes a quarter of a second to import
 
-    if gap(1.0) <= wanted:
+    if gap(1.0) <= target:
         return 1.0
-    if not gap(MOST) <= wanted:
+    if not gap(MAX_FACTOR) <= target:
         return None
-    return round(float(brentq(lambda factor: gap(factor) - wanted, 1.0, MOST)), 6)
+    return round(float(brentq(lambda factor: gap(factor) - target, 1.0, MAX_FACTOR)), 6)

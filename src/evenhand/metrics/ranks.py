@@ -1,4 +1,4 @@
-"""Recipes on several data sets: their ranks, Friedman's test, and each against a reference."""
+"""Ranks of recipes on several data sets: Friedman's test, and comparisons with a reference."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import friedmanchisquare, rankdata
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.metrics.permutation import holm
 
-FEWEST = 6
-"""Data sets from which on ranks are tested."""
+MIN_DATA_SETS = 6
+"""Smallest number of data sets on which ranks are tested."""
 
 
 @dataclass(frozen=True)
 class RankTest:
-    """What the ranks of recipes on several data sets say.
+    """Mean ranks of recipes on several data sets, and tests of them.
 
     Attributes
     ----------
     ranks
-        The mean rank of each recipe, 1 is best.
+        The mean rank of each recipe; 1 is best.
     p
-        Friedman's test that all are alike; None below `FEWEST` data sets or three recipes.
+        The p-value of Friedman's test of "all recipes are equal"; None for fewer than
+        `MIN_DATA_SETS` data sets or three recipes.
     p_adjusted
-        Of each recipe against the reference, corrected by Holm; none below `FEWEST` data sets.
+        The p-value of each recipe against the reference, corrected by Holm; empty for fewer than
+        `MIN_DATA_SETS` data sets.
     """
 
     ranks: Mapping[str, float]
@@ -44,22 +46,22 @@ def rank_recipes(
     Parameters
     ----------
     values
-        The number of each recipe by name, ``(D,)``, one for each data set.
+        By recipe: its number on each of D data sets, ``(D,)``.
     reference
-        The recipe that the others are compared with.
+        The name of the recipe that the other recipes are compared with.
     higher_is_better
         Whether a larger number gets the better rank.
 
     Raises
     ------
     EvenhandError
-        A number is undefined.
+        If a number is undefined.
 
     Notes
     -----
-    Friedman's test (JASA 1937), then for each recipe the normal deviate of its mean rank less the
-    reference's, with standard error √(k (k + 1) / 6 D), corrected by Holm (Demšar, JMLR 2006). With
-    few data sets the deviate is approximate.
+    Friedman's test (JASA 1937). Each of k recipes is then compared with the reference by the
+    difference of their mean ranks over its standard error √(k (k + 1) / 6 D), a normal deviate,
+    corrected by Holm (Demšar, JMLR 2006). It is approximate for few data sets.
 
     Examples
     --------
@@ -69,15 +71,21 @@ def rank_recipes(
     (1.0, 0.0003, 0.091)
     """
     table = np.array(list(values.values()), dtype=np.float64)  # (k, D)
-    if not np.isfinite(table).all():
-        raise EvenhandError("an entry's number is undefined, so that data sets cannot be ranked.")
+    undefined = [
+        name for name, row in zip(values, table, strict=True) if not np.isfinite(row).all()
+    ]
+    if undefined:
+        raise EvenhandError(
+            f"the number of {some(map(repr, undefined))} is undefined on a data set, so entries "
+            "cannot be ranked; leave these entries or that data set out."
+        )
     ranks = rankdata(-table if higher_is_better else table, axis=0).mean(axis=1)
     mean = dict(zip(values, (float(rank) for rank in ranks), strict=True))
     count, sets = table.shape
-    if sets < FEWEST:
+    if sets < MIN_DATA_SETS:
         return RankTest(mean, None, {})
     p = float(friedmanchisquare(*table).pvalue) if count > 2 else None
     error = math.sqrt(count * (count + 1) / (6 * sets))
     others = [name for name in values if name != reference]
-    alone = [2 * float(ndtr(-abs(mean[name] - mean[reference]) / error)) for name in others]
-    return RankTest(mean, p, dict(zip(others, map(float, holm(alone)), strict=True)))
+    uncorrected = [2 * float(ndtr(-abs(mean[name] - mean[reference]) / error)) for name in others]
+    return RankTest(mean, p, dict(zip(others, map(float, holm(uncorrected)), strict=True)))

@@ -1,4 +1,4 @@
-"""Whether an outcome is as frequent in one group as in another."""
+"""A test of whether an outcome is equally frequent in two groups."""
 
 from __future__ import annotations
 
@@ -6,35 +6,41 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-Mask = NDArray[np.bool_]
 
+def equal_rates_p(
+    outcome: NDArray[np.bool_],
+    group: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    patients: NDArray[np.intp],
+) -> float:
+    """Return the two-sided p-value of "the rate is the same in both groups".
 
-def equal_rates_p(outcome: Mask, group: Mask, reference: Mask, patients: NDArray[np.intp]) -> float:
-    """Return the two-sided p-value of "the same rate in both groups".
-
-    A score test by patient: the error is computed under equal rates, so that a group without any
-    outcome has an error, too. Rows of one patient may be correlated.
+    It is a score test with patients as units. The standard error is computed under equal rates, so
+    a group in which nobody has the outcome has an error, too. Rows of one patient may be
+    correlated.
 
     Parameters
     ----------
     outcome
-        ``(n,)`` whether each row has the outcome.
+        ``(n,)``, whether each row has the outcome.
     group, reference
-        ``(n,)`` whether each row is of the group, of the reference; a row of neither is left out.
+        ``(n,)``, whether each row belongs to the group, or to the reference group. Rows that
+        belong to neither are ignored.
     patients
-        ``(n,)`` the number of each row's patient, from 0.
+        ``(n,)``, the number of each row's patient, from 0.
 
     Returns
     -------
     float
-        NaN where a group has no row, 1 where all rows have the outcome, or none has.
+        The p-value. NaN if a group has no rows; 1 if all rows have the outcome, or no row has it.
 
     Notes
     -----
-    The error is the larger of two. The first sums the squares of each patient's contribution to
-    the difference. The second takes the variance of a row from all patients together, and divides
-    it by the rows of each group; with one row for each patient, the square of its statistic is
-    Pearson's chi-squared. Degrees of freedom are the patients of the smaller group less one.
+    The variance is the larger of two estimates. The first is the sum of the squared contributions
+    of each patient to the difference. The second is the variance of a row, from all patients,
+    divided by the number of rows of each group. If each patient has one row, the square of the
+    second statistic is Pearson's chi-squared. The degrees of freedom are the number of patients of
+    the smaller group less one.
 
     Examples
     --------
@@ -50,10 +56,10 @@ def equal_rates_p(outcome: Mask, group: Mask, reference: Mask, patients: NDArray
     rate = float(outcome[either].mean())
     if rate in (0.0, 1.0):
         return 1.0
-    share = group / group.sum() - reference / reference.sum()
-    difference = float(share @ outcome)
+    weight = group / group.sum() - reference / reference.sum()
+    difference = float(weight @ outcome)
     residual = either * (outcome - rate)
-    by_patient = (np.bincount(patients, share * residual) ** 2).sum()
+    by_patient = (np.bincount(patients, weight * residual) ** 2).sum()
     by_row = (np.bincount(patients, residual) ** 2).sum() / either.sum()
     error = np.sqrt(max(by_patient, by_row * (1 / group.sum() + 1 / reference.sum())))
     fewest = min(len(np.unique(patients[rows])) for rows in (group, reference))

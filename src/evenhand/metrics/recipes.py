@@ -1,7 +1,8 @@
-"""Training recipes against one reference: paired by patient and seed, corrected together.
+"""Training recipes against a reference recipe: paired by patient and seed, corrected together.
 
-A recipe has several models, which differ in their seed. All score the same samples, and the models
-of a seed share starting weights and the order of samples, so differences are taken seed by seed.
+A recipe has several models that differ in their seed. All models score the same samples. Models
+with the same seed share their starting weights and the order of samples, so recipes are compared
+seed by seed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
-from evenhand.metrics.aggregate import numbers_of
+from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.estimates import Number, everybody, parts_of
 from evenhand.metrics.fairness import FAIRNESS
 from evenhand.metrics.groups import Excluded, Groups
+from evenhand.metrics.numbers import ResampledNumber, divide_samples, undivided_samples
 from evenhand.metrics.power import POWER
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
@@ -28,38 +29,38 @@ from evenhand.metrics.seeds import RecipeDifference, SeedSpread, recipe_differen
 from evenhand.metrics.stepdown import step_down
 
 OVERALL = ("auc", "brier", "squared_calibration_error")
-"""Metrics of everybody that recipes are compared by."""
+"""The metrics of everybody that recipes are compared by."""
 
 ACROSS = ("worst", "gap", "equalized_odds_difference")
-"""What they are compared by across the groups of each attribute: of the AUC, or by itself."""
+"""The numbers across groups that recipes are compared by: worst AUC, gap in AUC, and one metric."""
 
 RATES = ("sensitivity", "specificity")
-"""What decisions are compared by in each group, where an entry moves decisions alone."""
+"""The metrics of each group that recipes are compared by if they differ only in decisions."""
 
 SAME = 1e-10
-"""Two recipes whose numbers differ by no more are the same in that number."""
+"""Two numbers count as equal up to this difference."""
 
-Values = Mapping[Key, Floats]
-"""Numbers of a recipe, ``(S, 1 + B)`` each: a row for each seed, the data first."""
+RecipeValues = Mapping[Key, Floats]
+"""The numbers of a recipe, ``(S, 1 + B)`` each: a row for each seed; the data, then B resamples."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A number of one recipe less that of the reference.
+    """A number of a recipe less the same number of the reference recipe.
 
     Attributes
     ----------
     recipe, key
-        Whose number, and which.
+        The name of the recipe, and the identity of the number.
     value, low, high
-        Mean over seeds, and its interval corrected over the family; None where undefined.
+        The mean over seeds, and its interval corrected over the family; None where undefined.
     p, p_adjusted
-        Of "no difference", alone and corrected over the family; None where undefined.
+        The p-value of "no difference", alone and corrected over the family; None where undefined.
     detectable
-        How large a difference would have been claimed with power .8; None where it is undefined,
-        or no difference that is possible would.
+        The difference that would have been claimed with power .8. None where it is undefined, or
+        larger than any possible difference.
     better
-        Whether the number is shown to be better (True), worse (False), or neither (None).
+        True if the number is shown to be better, False if it is shown to be worse, else None.
     """
 
     recipe: str
@@ -75,16 +76,28 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Test:
-    """One test of the family: its place among the differences, and what its draws are made of."""
+    """One test of the family.
 
-    place: int
-    by_patients: Floats  # (B,), resamples of the mean difference, in its standard errors
-    by_seeds: float  # share of the variance that seeds add
+    Attributes
+    ----------
+    index
+        The index of its difference among all differences.
+    by_patients
+        ``(B,)``, the mean difference in each resample of patients, centred, in standard errors.
+    by_seeds
+        The share of the variance that comes from seeds.
+    error, freedom
+        The standard error of the difference, and its degrees of freedom.
+    """
+
+    index: int
+    by_patients: Floats
+    by_seeds: float
     error: float
     freedom: float
 
 
-def values_of(
+def compared_values(
     rows: Scored,
     groups: Mapping[str, Groups],
     resamples: Resamples,
@@ -98,13 +111,13 @@ def values_of(
     rows
         Samples with scores, decisions and patients.
     groups
-        The attributes, and the level of each sample.
+        The level of each sample, by attribute.
     resamples
-        Of the patients; the same for every model that is compared.
+        The resamples of patients; the same for every model.
     excluded
-        Levels left out, by attribute; ``"unknown"`` always is.
+        By attribute: the levels to leave out; ``"unknown"`` always is left out.
     overall
-        Metrics of everybody.
+        The metrics to compute for everybody.
 
     Returns
     -------
@@ -112,37 +125,41 @@ def values_of(
         The metrics of everybody, each group's AUC, the worst AUC, the gap in AUC and the
         equalised-odds difference of each attribute. NaN where a number is undefined.
     """
-    numbers = numbers_of(everybody(rows), overall, (), resamples)
+    numbers = compute_numbers(undivided_samples(rows), overall, (), resamples)
     for name, levels in groups.items():
         compared = levels.compared((excluded or {}).get(name, ()))
-        numbers += numbers_of(parts_of(rows, name, levels, compared), ("auc",), ACROSS, resamples)
+        numbers += compute_numbers(
+            divide_samples(rows, name, levels, compared), ("auc",), ACROSS, resamples
+        )
     return {number.key: _values(number) for number in numbers}
 
 
-def rates_of(
+def compared_rates(
     rows: Scored,
     groups: Mapping[str, Groups],
     resamples: Resamples,
     excluded: Excluded | None = None,
 ) -> dict[Key, Floats]:
-    """Return the `RATES` ``(1 + B,)`` of the decisions of one model in each group, for two classes.
+    """Return the `RATES` ``(1 + B,)`` of one model in each group, for two classes.
 
-    The parameters are those of `values_of`.
+    The parameters are those of `compared_values`.
     """
-    numbers: list[Number] = []
+    numbers: list[ResampledNumber] = []
     for name, levels in groups.items():
         compared = levels.compared((excluded or {}).get(name, ()))
-        numbers += numbers_of(parts_of(rows, name, levels, compared), RATES, (), resamples)
+        numbers += compute_numbers(
+            divide_samples(rows, name, levels, compared), RATES, (), resamples
+        )
     return {number.key: _values(number) for number in numbers}
 
 
 def compare_recipes(
-    values: Mapping[str, Values],
+    values: Mapping[str, RecipeValues],
     reference: str,
     patients: Mapping[Key, int],
     rng: np.random.Generator,
     *,
-    recombined: Mapping[str, Values] | None = None,
+    recombined: Mapping[str, RecipeValues] | None = None,
     folds: int = 1,
     level: float = CLAIM,
 ) -> list[Difference]:
@@ -151,36 +168,36 @@ def compare_recipes(
     Parameters
     ----------
     values
-        Of each recipe by name, as `values_of` gives them, a row for each seed. Every recipe has
-        the same seeds in the same order, and the same resamples. A number that a recipe lacks is
-        not compared.
+        By recipe: its numbers from `compared_values`, a row for each seed. All recipes have the
+        same seeds in the same order, and the same resamples. A number that a recipe lacks is not
+        compared.
     reference
-        The name of the recipe that the others are compared with.
+        The name of the recipe that the other recipes are compared with.
     patients
-        How many patients each number rests on, of the rarer class where it needs both.
+        For each number, the number of patients behind it; of the rarer class if it needs both.
     rng
-        Draws what other seeds would add.
+        Draws the variation between seeds.
     recombined
-        Of each recipe by name, each number on the data ``(R, S)``, where each of R rows deals the
-        fits of each fold out to the seeds in another order, the same one for every recipe. The
-        variance between seeds is then estimated from all of them, and not from S values alone.
+        By recipe: each number on the data, ``(R, S)``. Each of R rows assigns the fits of each
+        fold to the S seeds in another order, which is the same for all recipes. The variance
+        between seeds is then estimated from all rows instead of from S values.
     folds
-        How many folds there are.
+        The number of folds.
     level
-        Chance of any claim where nothing differs.
+        The largest allowed chance of any claim if nothing differs, in (0, 1).
 
     Returns
     -------
     list
-        A difference for each other recipe and each of its numbers, in their order.
+        The differences of the other recipes: recipe by recipe, number by number.
 
     Notes
     -----
     Each difference has the t test of `evenhand.metrics.seeds.recipe_difference` over patients and
-    seeds, of the differences seed by seed. Its p-value, as a normal deviate, is compared step by
-    step (Romano & Wolf, Econometrica 2005) with draws in which nothing differs: the resamples of
-    patients, which all differences share, and normal deviates of their own for what seeds add.
-    A recipe whose number is that of the reference in every resample takes no part.
+    seeds. The p-values, as normal deviates, are corrected by step-down max-t (Romano & Wolf,
+    Econometrica 2005). A draw under "no difference" is the sum of a resample of patients, which all
+    differences share, and an independent normal deviate with the variance of the seeds. A number
+    that equals that of the reference in every resample is not tested.
 
     Examples
     --------
@@ -188,36 +205,36 @@ def compare_recipes(
     >>> key = Key("*", "*", "auc")
     >>> erm = {key: 0.8 + rng.normal(0, 0.01, (2, 1001))}
     >>> better = {key: erm[key] + 0.05 + rng.normal(0, 0.01, (2, 1001))}
-    >>> found = compare_recipes({"erm": erm, "better": better}, "erm", {key: 200}, rng)
-    >>> found[0].recipe, found[0].better
+    >>> differences = compare_recipes({"erm": erm, "better": better}, "erm", {key: 200}, rng)
+    >>> differences[0].recipe, differences[0].better
     ('better', True)
     """
     others = [name for name in values if name != reference]
     differences: list[Difference] = []
     tests: list[_Test] = []
     for name in others:
-        for key, own in values[name].items():
-            apart = own - values[reference][key]
+        for key, numbers in values[name].items():
+            change = numbers - values[reference][key]
             spread = None
-            if recombined is not None and len(apart) > 1:
+            if recombined is not None and len(change) > 1:
                 spread = _spread(recombined[name][key] - recombined[reference][key], folds)
-            tested = _tested(apart, patients[key], spread)
-            differences.append(_alone(name, key, apart, tested))
-            if tested is not None:
-                tests.append(_test(len(differences) - 1, apart, tested))
+            result = _test_alone(change, patients[key], spread)
+            differences.append(_uncorrected(name, key, change, result))
+            if result is not None:
+                tests.append(_family_test(len(differences) - 1, change, result))
     return _corrected(differences, tests, rng, level)
 
 
 def is_better(key: Key, change: float) -> bool:
-    """Whether a change of a number, above or below 0, is one for the better."""
+    """Return whether a change of a number, above or below 0, is an improvement."""
     if key.aggregate == "gap":
         return change < 0
-    kind = FAIRNESS[key.base] if key.base in FAIRNESS else find_metric(key.base)
-    return change < 0 if kind.direction == "lower" else change > 0
+    metric = FAIRNESS[key.base] if key.base in FAIRNESS else find_metric(key.base)
+    return change < 0 if metric.direction == "lower" else change > 0
 
 
 def largest_change(key: Key) -> float:
-    """Return how far a number can change: 1 for shares and gaps between shares, else infinity.
+    """Return the largest possible change of a number: 1 for shares and their gaps, else infinity.
 
     Examples
     --------
@@ -231,21 +248,22 @@ def largest_change(key: Key) -> float:
 def levelled_down(
     differences: Sequence[Difference], attribute: str, worst: str | None
 ) -> tuple[str, ...]:
-    """Return the groups that one recipe levels down; none where this is no levelling down.
+    """Return the groups of an attribute that a recipe levels down; empty if there is no such group.
 
     Parameters
     ----------
     differences
-        Those of one recipe, of the whole family.
+        The differences of one recipe.
     attribute
-        Whose groups are looked at.
+        The attribute.
     worst
-        The group that the reference serves worst on validation; None where it is not known.
+        The group that the reference recipe serves worst on validation; None if it is not known.
 
     Returns
     -------
     tuple
-        Groups whose AUC is shown to be lower, where the worst group's is not shown to be higher.
+        The groups whose AUC is shown to be lower, if the AUC of the worst group (of any group, if
+        the worst is not known) is not shown to be higher.
     """
     groups = [
         difference
@@ -262,10 +280,11 @@ def is_auc_of_group(key: Key) -> bool:
     return key.group != EVERYBODY and (key.base, key.aggregate) == ("auc", None)
 
 
-def stability(values: Mapping[str, Values], key: Key) -> float:
-    """Return the share of resamples, over all seeds, in which another recipe is the best.
+def stability(values: Mapping[str, RecipeValues], key: Key) -> float:
+    """Return the share of resamples in which another recipe is the best than in the data.
 
-    Each resample has patients drawn anew and one seed of each recipe.
+    In the data, the best recipe is that with the best mean over seeds. Each resample of patients
+    counts once for each seed.
     """
     stacked = np.stack([numbers[key] for numbers in values.values()])  # (recipes, S, 1 + B)
     sign = 1.0 if is_better(key, 1.0) else -1.0
@@ -274,49 +293,55 @@ def stability(values: Mapping[str, Values], key: Key) -> float:
     return float((oriented[:, :, 1:].argmax(axis=0) != winner).mean())
 
 
-def _values(number: Number) -> Floats:
+def _values(number: ResampledNumber) -> Floats:
+    """Return the values of a number, NaN where it is undefined."""
     return np.full_like(number.values, np.nan) if number.reason else number.values
 
 
-def _spread(apart: Floats, folds: int) -> SeedSpread:
+def _spread(change: Floats, folds: int) -> SeedSpread:
     """Return the variance between seeds, from differences ``(R, S)`` of recombined fits."""
-    seeds = apart.shape[1]
-    return SeedSpread(float(apart.var(axis=1, ddof=1).mean()), folds * (seeds - 1))
+    seeds = change.shape[1]
+    return SeedSpread(float(change.var(axis=1, ddof=1).mean()), folds * (seeds - 1))
 
 
-def _is_same(apart: Floats) -> bool:
-    return float(np.nanmax(np.abs(apart), initial=0.0)) <= SAME
+def _is_zero(change: Floats) -> bool:
+    """Return whether a difference ``(S, 1 + B)`` is 0 wherever it is defined."""
+    return float(np.nanmax(np.abs(change), initial=0.0)) <= SAME
 
 
-def _tested(apart: Floats, patients: int, spread: SeedSpread | None) -> RecipeDifference | None:
-    """Return the test of a difference alone; None where it is undefined, or 0 everywhere."""
-    if _is_same(apart):
+def _test_alone(
+    change: Floats, patients: int, spread: SeedSpread | None
+) -> RecipeDifference | None:
+    """Return the test of a difference ``(S, 1 + B)`` alone; None if it is undefined or 0."""
+    if _is_zero(change):
         return None
-    return recipe_difference(apart, np.zeros((1, apart.shape[1])), patients, spread=spread)
+    return recipe_difference(change, np.zeros((1, change.shape[1])), patients, spread=spread)
 
 
-def _alone(recipe: str, key: Key, apart: Floats, tested: RecipeDifference | None) -> Difference:
-    """Return a difference with its own p-value, before any correction."""
-    value = float(apart[:, 0].mean())
+def _uncorrected(
+    recipe: str, key: Key, change: Floats, result: RecipeDifference | None
+) -> Difference:
+    """Return a difference with its p-value before the correction."""
+    value = float(change[:, 0].mean())
     if not np.isfinite(value):
         return Difference(recipe, key)
-    if _is_same(apart):
+    if _is_zero(change):
         return Difference(recipe, key, 0.0, 0.0, 0.0, 1.0, 1.0)
-    return Difference(recipe, key, value, p=None if tested is None else tested.p)
+    return Difference(recipe, key, value, p=None if result is None else result.p)
 
 
-def _test(place: int, apart: Floats, tested: RecipeDifference) -> _Test:
-    """Return a test with what its draws are made of."""
-    drawn = apart[:, 1:].mean(axis=0)
-    centred = (drawn - np.nanmean(drawn)) / tested.error
+def _family_test(index: int, change: Floats, result: RecipeDifference) -> _Test:
+    """Return a test with its variation by patients and by seeds."""
+    drawn = change[:, 1:].mean(axis=0)
+    centred = (drawn - np.nanmean(drawn)) / result.error
     share = min(float(np.nanvar(centred)), 1.0)
-    return _Test(place, centred, 1 - share, tested.error, tested.freedom)
+    return _Test(index, centred, 1 - share, result.error, result.freedom)
 
 
 def _corrected(
     differences: list[Difference], tests: Sequence[_Test], rng: np.random.Generator, level: float
 ) -> list[Difference]:
-    """Put corrected p-values, intervals and what would have shown into the differences."""
+    """Return the differences with corrected p-values and intervals."""
     if not tests:
         return differences
     count = len(tests[0].by_patients)
@@ -326,25 +351,24 @@ def _corrected(
             for test in tests
         ]
     )
-    p = np.array([differences[test.place].p for test in tests], dtype=np.float64)
+    p = np.array([differences[test.index].p for test in tests], dtype=np.float64)
     observed = np.abs(ndtri(np.maximum(p, np.finfo(np.float64).tiny) / 2))
     adjusted = step_down(observed, lambda chosen: draws[chosen], count)
     critical = float(np.nanquantile(adjusted.largest, 1 - level))
-    for test, alone, together in zip(tests, p, adjusted.p_adjusted, strict=True):
-        difference = differences[test.place]
-        corrected = max(float(alone), float(together))
-        differences[test.place] = _judged(difference, test, critical, corrected, level)
+    for test, p_alone, p_family in zip(tests, p, adjusted.p_adjusted, strict=True):
+        difference = differences[test.index]
+        corrected = max(float(p_alone), float(p_family))
+        differences[test.index] = _with_verdict(difference, test, critical, corrected, level)
     return differences
 
 
-def _judged(
+def _with_verdict(
     difference: Difference, test: _Test, critical: float, p_adjusted: float, level: float
 ) -> Difference:
     """Return a difference with its corrected interval and its verdict."""
     assert difference.value is not None
-    within = float(stdtrit(test.freedom, float(ndtr(critical))))
-    reach = within * test.error
-    to_power = float(stdtrit(test.freedom, POWER)) * test.error
+    reach = float(stdtrit(test.freedom, float(ndtr(critical)))) * test.error
+    detectable = reach + float(stdtrit(test.freedom, POWER)) * test.error
     claimed = p_adjusted <= level and difference.value != 0
     limit = largest_change(difference.key)
     return replace(
@@ -352,19 +376,19 @@ def _judged(
         low=max(difference.value - reach, -limit),
         high=min(difference.value + reach, limit),
         p_adjusted=p_adjusted,
-        detectable=reach + to_power if reach + to_power <= limit else None,
+        detectable=detectable if detectable <= limit else None,
         better=is_better(difference.key, difference.value) if claimed else None,
     )
 
 
 def worst_served(values: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, str]:
-    """Return the level of each attribute with the lowest mean.
+    """Return the level with the lowest mean AUC, by attribute.
 
     Parameters
     ----------
     values
-        The AUC of each attribute's level in several models or folds. NaN is left out of the mean,
-        and so is a level that is NaN in all of them.
+        By attribute and level: its AUC in several models or folds. NaN is ignored; a level that is
+        NaN in all of them is ignored, too.
 
     Examples
     --------
@@ -372,8 +396,8 @@ def worst_served(values: Mapping[tuple[str, str], Sequence[float]]) -> dict[str,
     >>> worst_served({("sex", "f"): [nan, 0.1], ("sex", "m"): [0.9, 0.8], ("sex", "x"): [nan]})
     {'sex': 'f'}
     """
-    defined = {key: np.asarray(several)[~np.isnan(several)] for key, several in values.items()}
-    means = {key: float(several.mean()) for key, several in defined.items() if several.size}
+    defined = {key: np.asarray(aucs)[~np.isnan(aucs)] for key, aucs in values.items()}
+    means = {key: float(aucs.mean()) for key, aucs in defined.items() if aucs.size}
     worst: dict[str, str] = {}
     for attribute, level in sorted(means, key=lambda key: means[key]):
         worst.setdefault(attribute, level)
@@ -381,7 +405,7 @@ def worst_served(values: Mapping[tuple[str, str], Sequence[float]]) -> dict[str,
 
 
 def rarer_patients(rows: Scored, places: NDArray[np.intp] | None = None) -> int:
-    """Return how many patients of the rarer class some rows have, of all rows by default."""
+    """Return the number of patients of the rarest class among some rows, by default all rows."""
     part = rows if places is None else rows.take(places)
     labels = range(len(rows.classes))
     counts = [len(np.unique(part.patients[part.labels == label])) for label in labels]

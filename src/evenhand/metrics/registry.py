@@ -1,4 +1,4 @@
-"""The metrics by name. A new one is a function with one decorator line."""
+"""The registry of metrics. A metric is a function with one decorator."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
 """``(b, P)``: how often each of b resamples draws each patient."""
 
-Direction = Literal["higher", "lower", "ideal", "none"]
-"""What is better: higher, lower, nearer to the ideal; or the metric only describes."""
+MetricDirection = Literal["higher", "lower", "ideal", "none"]
+"""Which values are better: higher, lower, nearer to the ideal; ``"none"``: no value is better."""
 
-Classes = Literal["two", "macro", "any"]
-"""Two classes only; one-vs-rest mean for more; or the metric itself takes any number."""
+ClassHandling = Literal["two", "macro", "any"]
+"""How a metric handles classes: two classes only; as a one-vs-rest mean if there are more than two
+(macro); or any number of classes."""
 
-Need = Literal["score", "decision", "label"]
+MetricInput = Literal["score", "decision", "label"]
 Requirement = Literal["positives", "negatives", "flagged", "unflagged"]
 
-View = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]]
-"""Maps masks ``(n,)`` of the positives and of the group's own samples to that of those to use."""
+SampleView = Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]]
+"""Function of the masks ``(n,)`` of the positives and of the group's samples; returns the mask of
+the samples that the metric uses."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Form(Protocol):
-    """What metrics of one kind share: a summary of the rows, computed for many resamples at once.
+    """A summary of rows that several metrics are computed from, for many resamples at once.
 
-    A form is compared by identity; all metrics of one form use one summary.
+    Forms are compared by identity. All metrics with the same form share one summary.
     """
 
     def __call__(self, rows: Scored) -> Callable[[Weights], Any]:
-        """Prepare rows, and return the function from weights ``(b, P)`` to their summary."""
+        """Prepare rows, and return the function that summarises them for weights ``(b, P)``."""
         ...
 
 
@@ -52,26 +54,27 @@ class Metric:
     Attributes
     ----------
     name, title
-        What rows call it; one line that says what it is.
+        Its name in metric rows, and a one-line description.
     direction, ideal
-        Which way is better, and the value of a perfect model (None where there is none).
+        Which values are better, and the value of a perfect model (None if there is none).
     needs
-        Whether it is computed from scores, decisions or labels alone.
+        Whether it is computed from scores, from decisions, or from labels alone.
     requires
-        Rows without which it is undefined.
+        The kinds of rows without which it is undefined.
     classes
-        What it does with more than two classes.
+        How it handles more than two classes.
     share
         Whether its values are shares, 0 … 1.
     source
         Where the definition comes from.
     form, value
-        The summary that it is computed from, and the function from summary to values ``(b,)``.
+        The form of the summary, and the function of the summary that returns values ``(b,)``.
     class_value
-        For more than two classes, the value of each class against the rest, of which the mean is
-        taken; None where that is ``value``.
+        For more than two classes: the function that returns the value of one class against the
+        rest, which the mean is taken over. None if it is ``value``.
     view
-        Which samples of all compared groups the metric uses; None: the group's own.
+        Chooses the samples of all compared groups that the metric uses; None for the samples of
+        the group.
     no_interval
         Why it has no interval, or None.
     caution
@@ -80,22 +83,22 @@ class Metric:
 
     name: str
     title: str
-    direction: Direction
+    direction: MetricDirection
     ideal: float | None
-    needs: Need
+    needs: MetricInput
     requires: tuple[Requirement, ...]
-    classes: Classes
+    classes: ClassHandling
     share: bool
     source: str
     form: Form
     value: Callable[[Any], Floats]
     class_value: Callable[[Any], Floats] | None = None
-    view: View | None = None
+    view: SampleView | None = None
     no_interval: str | None = None
     caution: str = ""
 
     def of_one_class(self) -> Metric:
-        """Return the metric of one class against the rest, for the mean over classes."""
+        """Return the metric of one class against the rest."""
         return self if self.class_value is None else replace(self, value=self.class_value)
 
 
@@ -104,26 +107,26 @@ METRICS: Registry[Metric] = Registry("metric")
 
 
 def register_metric(
-    direction: Direction,
+    direction: MetricDirection,
     *,
     ideal: float | None,
-    needs: Need,
+    needs: MetricInput,
     source: str,
     form: Form | None = None,
     requires: tuple[Requirement, ...] = (),
-    classes: Classes = "macro",
+    classes: ClassHandling = "macro",
     share: bool = True,
     at: float | None = None,
     class_value: Callable[[Any], Floats] | None = None,
-    view: View | None = None,
+    view: SampleView | None = None,
     no_interval: str | None = None,
 ) -> Callable[[F], F]:
-    """Register the decorated function as the metric of its name.
+    """Register the decorated function as a metric, under the function's name.
 
-    It gets the summary that ``form`` makes and returns one value for each resample, NaN where the
-    metric is undefined. The first line of its docstring is the metric's title, and a paragraph
-    that begins with "Misleads" its caution. With ``at``, a number from 0 to 1, the function gets
-    that number as well, by this name; ``name[0.95]`` is then the same metric at another.
+    The function gets the summary of ``form`` and returns one value for each resample, NaN where
+    the metric is undefined. The first line of its docstring is the title. A paragraph of it that
+    begins with "Misleads" is the caution. With ``at``, a number between 0 and 1, the function gets
+    this number as the keyword ``at``; ``name[0.95]`` is the same metric with .95 instead.
 
     Parameters
     ----------
@@ -131,23 +134,23 @@ def register_metric(
         As in `Metric`.
     form
         By default ``looped``, whose summary calls any function of labels, scores and decisions
-        once for each resample. The other forms of `evenhand.metrics.forms` are faster: they do all
-        resamples at once.
+        once for each resample. The other forms of `evenhand.metrics.forms` are faster, because
+        they compute all resamples at once.
     at
-        The number that the metric is at by default.
+        The default of the number in brackets; None if the metric takes none.
 
     Raises
     ------
     EvenhandError
-        The name is taken.
+        If the name is taken.
     """
 
     def register(function: F) -> F:
         from evenhand.metrics.forms import looped
 
         name, title = function.__name__, _title(function, at)
-        own = blamed(function, "metric")
-        value = own if at is None else partial(own, at=at)
+        checked = blamed(function, "metric")
+        value = checked if at is None else partial(checked, at=at)
         metric = Metric(
             name, title, direction, ideal, needs, requires, classes, share, source, form or looped,
             value, class_value, view, no_interval, caution_in(function.__doc__),
@@ -167,15 +170,15 @@ def find_metric(name: str) -> Metric:
     Raises
     ------
     EvenhandError
-        There is none (the message lists those that there are), it takes no number in brackets, or
-        the number does not lie between 0 and 1.
+        If there is no such metric (the message lists all metrics), if it takes no number in
+        brackets, or if the number is not between 0 and 1.
     """
     base, bracket, text = name.partition("[")
     metric = METRICS.find(base)
     if not bracket:
         return metric
     if not isinstance(metric.value, partial):
-        raise EvenhandError(f"{name!r}: {base} takes no number in brackets.")
+        raise EvenhandError(f"{name!r}: {base} takes no number in brackets; write {base}.")
     try:
         number = float(text.removesuffix("]"))
     except ValueError:
@@ -189,7 +192,7 @@ def find_metric(name: str) -> Metric:
 
 
 def is_metric(name: str) -> bool:
-    """Return whether a name is that of a metric, at whatever number.
+    """Return whether a name is that of a metric, with or without a number in brackets.
 
     Examples
     --------
@@ -201,5 +204,5 @@ def is_metric(name: str) -> bool:
 
 
 def _title(function: Callable[..., Any], at: float | None) -> str:
-    """Return the first line of a docstring, with the number that the metric is at."""
+    """Return the first line of a docstring, with the metric's number in place of ``{at}``."""
     return (function.__doc__ or "").partition("\n")[0].replace("{at}", f"{at}")

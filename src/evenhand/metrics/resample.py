@@ -1,4 +1,4 @@
-"""Resampling whole patients, as weights: how often each resample draws each patient."""
+"""Resamples of whole patients, as weights: the number of times a resample draws each patient."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from evenhand.errors import EvenhandError
 from evenhand.metrics.registry import Weights
 
 BLOCKS = 200
-"""Most blocks of patients that the acceleration of BCa is estimated from."""
+"""Largest number of blocks of patients that BCa leaves out in turn, for its acceleration."""
 
 KEPT = 2**26
-"""Most weights (resamples × patients, a byte each) that are kept."""
+"""Largest number of weights (resamples × patients, one byte each) that are kept in memory."""
 
 DRAWN = 2**17
-"""Patients that are drawn at a time; as many as stay in the cache."""
+"""Number of patients that are drawn at a time, so that they fit into the cache."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made.
+    """How intervals are computed.
 
     Attributes
     ----------
     replicates
-        Number of resamples of the patients.
+        The number of resamples of the patients, at least 1.
     level
-        Confidence level, between 0 and 1.
+        The confidence level, between 0 and 1.
     method
-        ``"auto"``: from the error that the resamples give, on the scale that suits the number
-        (see `evenhand.metrics.families.Family.reach`), which holds with few patients, too;
-        ``"percentile"``; or ``"bca"`` (bias-corrected and accelerated; Efron, JASA 1987). Numbers
-        that combine several values, other than differences, always have percentiles.
+        ``"auto"``: a t interval with the standard error of the resamples, on a scale that depends
+        on the metric (see `evenhand.metrics.families.MetricFamily.reach`); it is valid with few
+        patients, too. ``"percentile"``: percentiles of the resamples. ``"bca"``: bias-corrected
+        and accelerated percentiles (Efron, JASA 1987). Ratios and other numbers that combine
+        several values, except differences, always have percentile intervals.
     """
 
     replicates: int = 1000
@@ -53,20 +54,21 @@ class Bootstrap:
 
 @dataclass(frozen=True, eq=False)
 class Resamples:
-    """Weights of all patients: the data themselves, the bootstrap, the leave-outs.
+    """Weights of all patients in the data, in the bootstrap resamples, and in the leave-outs.
 
     Attributes
     ----------
     patients
-        P.
+        P, the number of patients.
     replicates
-        B.
+        B, the number of bootstrap resamples.
     count
-        1 + B + J: everybody once; B resamples; all but one of J blocks of patients.
+        1 + B + J: the data (each patient once); B resamples; J leave-outs, each without one block
+        of patients.
     draw
-        Returns all of them from the first on, ``(P,)`` each; the same whenever it is called.
+        Returns an iterator over all weights, ``(P,)`` each; every call returns the same weights.
     progress
-        Called after each block with how many resamples it had.
+        Called after each block with the number of its resamples.
     """
 
     patients: int
@@ -81,7 +83,7 @@ class Resamples:
         return np.stack(list(self.draw()))
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Weights]]:
-        """Yield the weights ``(b, P)`` of at most ``size`` resamples, with the places of these."""
+        """Yield blocks of at most ``size`` resamples: their positions and weights ``(b, P)``."""
         drawn = self.draw()
         for start in range(0, self.count, size):
             block = slice(start, min(start + size, self.count))
@@ -94,16 +96,16 @@ class Resamples:
 
 
 def as_resamples(weights: Weights, replicates: int = 0) -> Resamples:
-    """Return weights ``(1 + B + J, P)`` that are there already as resamples."""
+    """Return resamples with the given weights ``(1 + B + J, P)``."""
     count, patients = weights.shape
     return Resamples(patients, replicates, count, lambda: iter(weights))
 
 
 def resample(patients: int, bootstrap: Bootstrap | None, rng: np.random.Generator) -> Resamples:
-    """Draw patients with replacement, as many as there are, once for each replicate.
+    """Draw all patients with replacement, once for each replicate.
 
-    Few are drawn once and kept. More than `KEPT` weights are drawn when they are needed and kept
-    nowhere, from a copy of ``rng``, whose state stays as it is.
+    Up to `KEPT` weights are drawn once and kept in memory. More weights are drawn again each time
+    they are needed. The draws come from a copy of ``rng``, whose state does not change.
     """
     replicates = bootstrap.replicates if bootstrap else 0
     left_out = min(patients, BLOCKS) if bootstrap and bootstrap.method == "bca" else 0
@@ -113,25 +115,26 @@ def resample(patients: int, bootstrap: Bootstrap | None, rng: np.random.Generato
     def draw() -> Iterator[Weights]:
         return _drawn(patients, replicates, left_out, deepcopy(start))
 
-    every = Resamples(patients, replicates, count, draw)
+    resamples = Resamples(patients, replicates, count, draw)
     if count * patients > KEPT:
-        return every
-    return as_resamples(every.weights, replicates)
+        return resamples
+    return as_resamples(resamples.weights, replicates)
 
 
 def _drawn(
     patients: int, replicates: int, left_out: int, rng: np.random.Generator
 ) -> Iterator[Weights]:
+    """Yield the weights ``(P,)`` of the data, of each resample and of each leave-out."""
     yield np.ones(patients, dtype=np.uint8)
     for _ in range(replicates):
         times, once = np.zeros(patients, dtype=np.uint8), np.uint8(1)
         for start in range(0, patients, DRAWN):
-            # A patient drawn more than 255 times in one resample has no chance worth naming.
+            # More than 255 draws of a patient in one resample are practically impossible.
             drawn = rng.integers(patients, size=min(DRAWN, patients - start))
             np.add.at(times, drawn, once)
         yield times
     if left_out:
-        # Blocks by chance: neighbouring patients (one hospital, one year) may be alike.
+        # Blocks are random, because neighbouring patients (of one hospital, one year) may be alike.
         block = rng.permutation(patients) % left_out
-        for number in range(left_out):
-            yield (block != number).astype(np.uint8)
+        for index in range(left_out):
+            yield (block != index).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The rows of ``metrics.json``: a number each, with its subject, interval and counts."""
+"""The rows of ``metrics.json``: one number each, with its interval and counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 EVERYBODY = "*"
-"""As attribute: all samples; as group: all of them, or a number across the groups."""
+"""As attribute: all samples. As group: all samples, or a number across the groups."""
 
 COLUMNS = (
     *("model", "against", "split", "attribute", "group", "metric", "base", "aggregate"),
@@ -25,7 +25,7 @@ COUNTS = ("n", "patients", "positives", "replicates_undefined")
 
 
 class Key(NamedTuple):
-    """What identifies a number among those of one model (or pair of models) and one split."""
+    """The identity of a number among those of one model (or pair of models) and one split."""
 
     attribute: str
     group: str
@@ -110,7 +110,7 @@ class MetricRow:
 
     @property
     def key(self) -> Key:
-        """What identifies the number."""
+        """The identity of the number."""
         return Key(self.attribute, self.group, self.base, self.aggregate)
 
     @property

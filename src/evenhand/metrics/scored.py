@@ -1,4 +1,4 @@
-"""The arrays that every number is computed from: labels, scores, decisions and patients."""
+"""Labels, scores, decisions and patients: the arrays that all numbers are computed from."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from evenhand.errors import EvenhandError
 from evenhand.wording import counted
 
 Places = Sequence[NDArray[np.intp]]
-"""The positions of the rows of each of G groups."""
+"""The positions of the rows of each of G groups, an array for each group."""
 
 SPARSE = 16
-"""Where there are more than so many patients for each row, rows are sorted to find theirs."""
+"""If there are more than this many patients per row, patients are numbered by sorting."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,19 +28,19 @@ class Scored:
     Attributes
     ----------
     labels
-        ``(n,)``, 0 … C-1.
+        ``(n,)``, the classes 0 … C-1.
     scores
-        ``(n,)`` probability of class 1, or ``(n, C)`` for more than two classes.
+        ``(n,)``, the probability of class 1, or ``(n, C)`` for more than two classes.
     decisions
-        ``(n,)``, the class that the model is taken to say, 0 … C-1.
+        ``(n,)``, the predicted classes 0 … C-1.
     thresholds
-        ``(n,)``, where the decision of each row was cut; None for more than two classes.
+        ``(n,)``, the score at and above which class 1 is decided; None for more than two classes.
     patients
-        ``(n,)`` codes into ``members``.
+        ``(n,)``, the index of each row's patient in ``members``.
     members
-        ``(P,)``, the patients of these rows as columns of the resampling weights.
+        ``(P,)``, the patients of these rows, as column numbers of the resampling weights.
     classes
-        Names of the C classes.
+        The names of the C classes.
     """
 
     labels: NDArray[np.intp]
@@ -61,7 +61,7 @@ class Scored:
 
     @property
     def threshold(self) -> float | None:
-        """The one threshold of all these rows, or None where there is none or more than one."""
+        """The threshold of all rows; None if there is none, or if rows have different ones."""
         if self.thresholds is None or not len(self):
             return None
         first = self.thresholds[0]
@@ -79,7 +79,7 @@ class Scored:
         return np.lexsort((self.labels, self.scores))
 
     def take(self, rows: NDArray[np.intp]) -> Scored:
-        """Return some rows; patients without any of them are left out of ``members``."""
+        """Return the rows at some positions; patients without rows leave ``members``."""
         present, patients = _numbered(self.patients[rows], len(self.members))
         cuts = self.thresholds
         if cuts is not None:
@@ -95,12 +95,12 @@ class Scored:
         )
 
     def versus_rest(self, which: int) -> Scored:
-        """Return the two-class problem "class ``which`` or another"."""
-        of_class = np.stack([1 - self.scores, self.scores], axis=1) if self.binary else self.scores
+        """Return the two-class problem of the class number ``which`` against the other classes."""
+        by_class = np.stack([1 - self.scores, self.scores], axis=1) if self.binary else self.scores
         return replace(
             self,
             labels=(self.labels == which).astype(np.intp),
-            scores=of_class[:, which],
+            scores=by_class[:, which],
             decisions=(self.decisions == which).astype(np.intp),
             thresholds=None,
             classes=("other", self.classes[which]),
@@ -108,12 +108,12 @@ class Scored:
 
 
 def _is_one_number(thresholds: NDArray[np.float64]) -> bool:
-    """Return whether an array is one number that is seen at all places."""
+    """Return whether an array is a single number, broadcast to all rows."""
     return thresholds.strides == (0,) and len(thresholds) > 0
 
 
 def _numbered(patients: NDArray[np.intp], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return which of ``count`` patients occur, and the place of each among them."""
+    """Return which of ``count`` patients occur, and the index ``(n,)`` of each row's patient."""
     if len(patients) * SPARSE < count:
         present, place = np.unique(patients, return_inverse=True)
         return present, place.astype(np.intp)
@@ -131,41 +131,41 @@ def scored(
     threshold: ArrayLike = 0.5,
     classes: Sequence[str] | None = None,
 ) -> Scored:
-    """Check arrays and bring them together.
+    """Check labels, scores and patients, and return them as `Scored` with decisions.
 
     Parameters
     ----------
     labels
-        ``(n,)`` integers 0 … C-1.
+        ``(n,)``, integers 0 … C-1.
     scores
-        ``(n,)`` probability of class 1, or ``(n, C)`` probabilities of each class.
+        ``(n,)``, the probability of class 1, or ``(n, C)``, the probability of each class.
     patients
-        ``(n,)`` names or numbers of the patients; without them every row is its own patient.
-        They are coded in sorted order, so that numbers do not depend on the order of the rows.
+        ``(n,)``, names or numbers of the patients; by default each row is a patient. They are
+        numbered in sorted order, so results do not depend on the order of the rows.
     threshold
-        Class 1 is decided at this score and above: one number, or one for each row. More than
-        two classes take the class with the highest score instead.
+        The score at and above which class 1 is decided: one number, or ``(n,)``. With more than
+        two classes it is not used; the class with the highest score is decided.
     classes
         Names of the classes; by default their numbers.
 
     Raises
     ------
     EvenhandError
-        Shapes, lengths or classes do not fit together, a score is not a probability, or a label or
-        patient is missing or not valid. The message names the first position.
+        If shapes, lengths or classes do not fit together, if a score is not a probability, or if a
+        label or patient is missing or invalid. The message names the first position.
 
     Examples
     --------
     >>> scored([0, 1], [0.2, 0.9]).decisions
     array([0, 1])
     """
-    label, score = _labels(labels), _scores(scores)
+    label, score = _checked_labels(labels), _checked_scores(scores)
     if score.ndim == 2 and score.shape[1] == 2:
         score = score[:, 1]
     n_classes = 2 if score.ndim == 1 else score.shape[1]
     names = tuple(map(str, range(n_classes))) if classes is None else tuple(classes)
-    owner = np.arange(len(label)) if patients is None else _owners(patients)
-    _check(label, score, owner, names)
+    owner = np.arange(len(label)) if patients is None else _checked_patients(patients)
+    _check_together(label, score, owner, names)
     members, codes = np.unique(owner, return_inverse=True)
     if score.ndim == 2:
         thresholds, decisions = None, score.argmax(axis=1)
@@ -183,8 +183,8 @@ def scored(
     )
 
 
-def _labels(labels: ArrayLike) -> NDArray[np.intp]:
-    """Return labels as whole numbers; those that are none are refused."""
+def _checked_labels(labels: ArrayLike) -> NDArray[np.intp]:
+    """Return labels as whole numbers; refuse other values."""
     try:
         values = np.asarray(labels)
         number = values.astype(np.float64)
@@ -205,8 +205,8 @@ def _labels(labels: ArrayLike) -> NDArray[np.intp]:
     return number.astype(np.intp)
 
 
-def _scores(scores: ArrayLike) -> NDArray[np.float64]:
-    """Return scores that are probabilities; others are refused."""
+def _checked_scores(scores: ArrayLike) -> NDArray[np.float64]:
+    """Return scores as floats; refuse values that are not probabilities."""
     try:
         score = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -216,14 +216,15 @@ def _scores(scores: ArrayLike) -> NDArray[np.float64]:
             "scores must have shape (n,), the probability of class 1, or (n, C), that of each of "
             f"C classes; they have {score.shape}."
         )
-    _refuse(~_rows(np.isfinite(score), np.all), score, "score", "is not a finite number")
-    outside = _rows((score < 0) | (score > 1), np.any)
+    _refuse(~_reduce_columns(np.isfinite(score), np.all), score, "score", "is not a finite number")
+    outside = _reduce_columns((score < 0) | (score > 1), np.any)
     how = "is no probability, 0 … 1; turn logits into one by scipy.special.expit, or softmax"
     _refuse(outside, score, "score", how)
     return score
 
 
-def _owners(patients: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+def _checked_patients(patients: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+    """Return patients as an array; refuse missing ones."""
     owner = np.asarray(patients)
     if owner.ndim != 1:
         raise EvenhandError(
@@ -235,6 +236,7 @@ def _owners(patients: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
 
 
 def _thresholds(threshold: ArrayLike, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the threshold of each row; refuse other shapes and missing numbers."""
     values = np.asarray(threshold, dtype=np.float64)
     if values.shape not in ((), scores.shape) or np.isnan(values).any():
         raise EvenhandError(
@@ -244,25 +246,30 @@ def _thresholds(threshold: ArrayLike, scores: NDArray[np.float64]) -> NDArray[np
     return np.broadcast_to(values, scores.shape)
 
 
-def _rows(mask: NDArray[np.bool_], over: Callable[..., NDArray[np.bool_]]) -> NDArray[np.bool_]:
-    """Return what holds of all, or of any, of the columns of each row."""
-    return over(mask.reshape(len(mask), -1), axis=1) if mask.size else np.zeros(len(mask), np.bool_)
+def _reduce_columns(
+    mask: NDArray[np.bool_], reduce: Callable[..., NDArray[np.bool_]]
+) -> NDArray[np.bool_]:
+    """Return a mask ``(n,)`` or ``(n, C)`` reduced over its columns by ``np.all`` or ``np.any``."""
+    if not mask.size:
+        return np.zeros(len(mask), np.bool_)
+    return reduce(mask.reshape(len(mask), -1), axis=1)
 
 
 def _refuse(wrong: NDArray[np.bool_], values: NDArray[Any], what: str, how: str) -> None:
-    """Refuse values ``(n,)`` or ``(n, C)`` by the first of the rows that are wrong."""
+    """Raise an error that names the first wrong row of values ``(n,)`` or ``(n, C)``, if any."""
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
         more = f" ({counted(int(wrong.sum()), what)} in all)" if wrong.sum() > 1 else ""
         raise EvenhandError(f"{what} {values[first]} at position {first} {how}{more}.")
 
 
-def _check(
+def _check_together(
     labels: NDArray[np.intp],
     scores: NDArray[np.float64],
     owners: NDArray[Any],
     classes: tuple[str, ...],
 ) -> None:
+    """Check that lengths, classes and labels fit together."""
     lengths = {"labels": len(labels), "scores": len(scores), "patients": len(owners)}
     if len(set(lengths.values())) > 1:
         text = ", ".join(f"{n} {what}" for what, n in lengths.items())
@@ -270,7 +277,8 @@ def _check(
     n_classes = 2 if scores.ndim == 1 else scores.shape[1]
     if len(classes) != n_classes:
         raise EvenhandError(
-            f"{len(classes)} class names ({', '.join(classes)}) for scores of {n_classes} classes."
+            f"there are {len(classes)} class names ({', '.join(classes)}) for scores of "
+            f"{n_classes} classes; give one name for each class."
         )
     if len(labels) and (labels.min() < 0 or labels.max() >= n_classes):
         raise EvenhandError(

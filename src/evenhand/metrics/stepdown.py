@@ -1,4 +1,4 @@
-"""p-values of many tests, corrected together by the draws that all of them share."""
+"""Step-down correction of the p-values of many tests that share their draws."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 from evenhand.metrics.registry import Floats
 
 CELLS = 2**20
-"""Tests × draws worked on at a time."""
+"""Number of statistics (tests × draws) in one block."""
 
 
 @dataclass(frozen=True, eq=False)
-class Adjusted:
-    """Results of testing m differences together.
+class AdjustedP:
+    """The results of m tests.
 
     Attributes
     ----------
     p
         ``(m,)``, the p-value of each test alone.
     p_adjusted
-        ``(m,)``, corrected over all tests: the chance of a statistic as large as this one, if this
-        difference and all with smaller statistics were 0.
+        ``(m,)``, the p-values corrected over all tests: the chance of a statistic at least this
+        large if this difference and all differences with smaller statistics were 0.
     largest
         ``(B,)``, the largest statistic of each draw; NaN where none is defined.
     """
@@ -36,25 +36,25 @@ class Adjusted:
 
 def step_down(
     observed: Floats, drawn: Callable[[NDArray[np.intp]], Floats], draws: int
-) -> Adjusted:
-    """Test several differences together by the largest statistic, step by step.
+) -> AdjustedP:
+    """Return p-values corrected over all tests by step-down max-t.
 
     Parameters
     ----------
     observed
-        ``(m,)`` statistics, at least 0 and all on one scale; larger is stronger evidence.
+        The statistics ``(m,)``, at least 0 and on the same scale; larger is stronger evidence.
     drawn
-        From the positions ``(k,)`` of some tests to their statistics ``(k, B)`` where nothing
-        differs, the same draws for each test. NaN where a draw has none. An array of its own,
-        which is written over.
+        Function of the positions ``(k,)`` of some tests; returns their statistics ``(k, B)`` under
+        "no difference", from the same B draws for all tests; NaN where undefined. The array that
+        it returns is overwritten.
     draws
-        B.
+        B, the number of draws.
 
     Notes
     -----
     Romano & Wolf, Econometrica 2005: the largest statistic is compared with the largest of all
-    tests in each draw, the next one with the largest of the remaining tests, and so on. Because
-    the draws are shared, correlated tests cost less than with Holm's adjustment.
+    tests in each draw, the second largest with the largest of the remaining tests, and so on. As
+    the tests share the draws, the correction is weaker for correlated tests than Holm's.
 
     Examples
     --------
@@ -69,24 +69,27 @@ def step_down(
     for block in blocks(order, draws):
         statistics = drawn(block)
         p[block] = _share(statistics, observed[block])
-        np.fmax(statistics[0], largest, out=statistics[0])  # passes over NaN, as below
+        np.fmax(statistics[0], largest, out=statistics[0])  # fmax ignores NaN
         np.fmax.accumulate(statistics, axis=0, out=statistics)
         adjusted[block] = np.maximum(p[block], _share(statistics, observed[block]))
         largest = statistics[-1].copy()
-    surest_first = order[::-1]
-    adjusted[surest_first] = np.maximum.accumulate(adjusted[surest_first])
-    return Adjusted(p, adjusted, largest)
+    largest_first = order[::-1]
+    adjusted[largest_first] = np.maximum.accumulate(adjusted[largest_first])
+    return AdjustedP(p, adjusted, largest)
 
 
 def blocks(places: NDArray[np.intp], draws: int) -> Iterator[NDArray[np.intp]]:
-    """Yield positions a few at a time, so that all draws of them can be held at once."""
+    """Yield blocks of positions; a block with all its draws has about `CELLS` numbers."""
     size = max(1, CELLS // max(draws, 1))
     for start in range(0, len(places), size):
         yield places[start : start + size]
 
 
 def _share(statistics: Floats, observed: Floats) -> Floats:
-    """Return the shares ``(k,)`` of draws with at least the observed, itself counted in."""
+    """Return the shares ``(k,)`` of draws with at least the observed statistic.
+
+    The observed statistic counts as one of the draws.
+    """
     defined: NDArray[np.intp] | int = statistics.shape[1]
     if np.isnan(statistics.min()):
         defined = np.count_nonzero(~np.isnan(statistics), axis=1)

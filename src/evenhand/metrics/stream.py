@@ -1,4 +1,4 @@
-"""Values of metrics in many groups, all of them from one pass over the resamples."""
+"""Values of metrics in many groups, computed in one pass over the resamples."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.metrics.forms import Additive, MannWhitney, Scan, looped, side_by_side
+from evenhand.metrics.forms import Additive, MannWhitney, Scan, looped, transposed_weights
 from evenhand.metrics.registry import Floats, Form, Metric, Weights
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.scored import Places, Scored
-from evenhand.metrics.sums import Cells, cells_of
+from evenhand.metrics.sums import RowCells, divide_rows
 
 WEIGHTS = 2**25
-"""How many weights (patients × resamples, a byte each) are in memory at a time."""
+"""Largest number of weights (patients × resamples, one byte each) in one block."""
 
 LINE = 32
-"""A block has a multiple of so many resamples, if it has more: a patient's weights then lie in as
-few lines of the cache as they can."""
+"""Larger blocks have a multiple of so many resamples: then a patient's weights fill whole lines of
+the cache."""
 
 VALUES = 2**21
-"""How many sums (groups × resamples) are in memory at a time."""
+"""Largest number of sums (groups × resamples) in one block."""
 
 CELLS = 2**23
-"""How many cells (rows × resamples) a form that takes one group at a time works on."""
+"""Largest number of cells (rows × resamples) in one call of a form that takes one group."""
 
 SLOW = 10
-"""Resamples in a block where a form loops over them; the progress bar moves once a block."""
+"""Resamples in a block if a form loops over them; the progress bar moves once a block."""
 
 Summaries = Iterator[tuple[int, Form, Any]]
-"""The number of a request, a form, and the form's summaries ``(G * b,)`` of its groups."""
+"""The index of a request, a form, and the summaries ``(G * b,)`` of this form for its groups."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    """Metrics to compute in groups of rows; a macro mean is one request for each class.
+    """Metrics to compute in groups of rows; a macro mean has one request for each class.
 
-    The values of the metrics are added to the ``columns`` of ``out``, ``(G, M, 1 + B + J)``. Where
-    a value is a mean over requests, ``out`` holds their sum until `Stream.run` divides it.
+    The values of the metrics are added to the ``columns`` of ``out``, ``(G, M, 1 + B + J)``. For a
+    macro mean, ``out`` is the sum over its requests until `Stream.run` divides it.
     """
 
     rows: Scored
@@ -52,7 +52,7 @@ class _Request:
 
     @cached_property
     def forms(self) -> list[Form]:
-        """The forms of its metrics."""
+        """The distinct forms of the metrics."""
         return list(dict.fromkeys(metric.form for metric in self.metrics))
 
     @cached_property
@@ -70,25 +70,26 @@ class _Request:
             if metric.form is form:
                 with np.errstate(divide="ignore", invalid="ignore"):
                     values = metric.value(summary)
-                # A count over nothing is undefined, also where IEEE division calls it infinite.
+                # A number divided by a count of 0 is undefined, also if the quotient is infinite.
                 values = np.where(np.isfinite(values), values, np.nan)
                 out = self.out[groups, column, block]
                 out += values.reshape(out.shape)
 
     def put_one_by_one(self, block: slice, weights: Weights) -> None:
-        """Put the values of the forms that take one group at a time."""
+        """Add the values of the forms that take one group at a time to ``out``."""
         for group, prepared in enumerate(self.one_by_one):
-            own = self._members(group) if prepared else ()
+            members = self._members(group) if prepared else ()
             size = max(1, CELLS // max(len(self.places[group]), 1))
             for start in range(0, len(weights) if prepared else 0, size):
-                part = weights[start : start + size].take(own, axis=1)
+                part = weights[start : start + size].take(members, axis=1)
                 draws = slice(block.start + start, block.start + start + len(part))
                 for form, summary in prepared:
                     self.put(form, summary(part), slice(group, group + 1), draws)
 
     def _members(self, group: int) -> NDArray[np.intp]:
-        times = np.bincount(self.rows.patients[self.places[group]], minlength=1)
-        return self.rows.members[np.flatnonzero(times)]
+        """Return the patients of a group, as columns of the weights."""
+        counts = np.bincount(self.rows.patients[self.places[group]], minlength=1)
+        return self.rows.members[np.flatnonzero(counts)]
 
 
 class Stream:
@@ -97,7 +98,7 @@ class Stream:
     Parameters
     ----------
     resamples
-        The weights of the patients in each resample.
+        The resamples of patients.
     """
 
     def __init__(self, resamples: Resamples) -> None:
@@ -114,14 +115,16 @@ class Stream:
         Parameters
         ----------
         rows, places
-            The rows, and the positions of each of the G groups' rows; a group may be empty.
+            The rows, and the positions of the rows of each of G groups; a group may be empty.
+        metrics
+            The M metrics.
         classes
-            The classes that a macro (one-vs-rest) mean is taken over.
+            The classes that macro (one-vs-rest) means are taken over.
 
         Returns
         -------
         numpy.ndarray
-            The values, ``(G, M, 1 + B + J)``, which `run` fills; NaN where undefined.
+            The array ``(G, M, 1 + B + J)`` that `run` fills with values; NaN where undefined.
         """
         table = np.zeros((len(places), len(metrics), self.resamples.count))
         added = np.zeros(len(metrics))
@@ -140,25 +143,25 @@ class Stream:
         classes: Sequence[int],
         table: Floats,
     ) -> Iterator[_Request]:
-        """Yield one request for metrics of all classes, and one of each class for macro means."""
+        """Yield a request for the metrics of all classes, and one for each class of macro means."""
         if not metrics or not sum(map(len, places)):
             return
-        whole = [m for m, metric in enumerate(metrics) if rows.binary or metric.classes == "any"]
-        if whole:
-            yield _Request(rows, places, [metrics[m] for m in whole], whole, table)
+        direct = [m for m, metric in enumerate(metrics) if rows.binary or metric.classes == "any"]
+        if direct:
+            yield _Request(rows, places, [metrics[m] for m in direct], direct, table)
         macro = [m for m, metric in enumerate(metrics) if metric.classes == "macro"]
         if rows.binary or not macro:
             return
         of_one_class = [metrics[m].of_one_class() for m in macro]
-        for which in classes:
-            own = self._versus_rest(rows, which)
-            yield _Request(own, places, of_one_class, macro, table)
+        for class_index in classes:
+            class_rows = self._versus_rest(rows, class_index)
+            yield _Request(class_rows, places, of_one_class, macro, table)
 
-    def _versus_rest(self, rows: Scored, which: int) -> Scored:
+    def _versus_rest(self, rows: Scored, class_index: int) -> Scored:
         """Return the rows with one class against the rest; the same object for the same rows."""
-        key = id(rows), which
-        if key not in self._one_class:  # keeps the rows too, so that no other object gets their id
-            self._one_class[key] = rows, rows.versus_rest(which)
+        key = id(rows), class_index
+        if key not in self._one_class:  # the rows are kept alive, so their id stays theirs
+            self._one_class[key] = rows, rows.versus_rest(class_index)
         return self._one_class[key][1]
 
     def run(self) -> None:
@@ -166,18 +169,18 @@ class Stream:
         size = self._size()
         evaluations = list(self._evaluations(size))
         for block, weights in self.resamples.blocks(size):
-            drawn = side_by_side(weights)
+            drawn = transposed_weights(weights)
             for evaluate in evaluations:
-                for number, form, summary in evaluate(drawn):
-                    self._requests[number].put(form, summary, slice(None), block)
+                for index, form, summary in evaluate(drawn):
+                    self._requests[index].put(form, summary, slice(None), block)
             for request in self._requests:
                 request.put_one_by_one(block, weights)
         for table, added in self._tables:
             with np.errstate(invalid="ignore"):
-                table /= added  # 0 / 0 where nothing was added
+                table /= added  # NaN where nothing was added
 
     def _size(self) -> int:
-        """Return how many resamples a block has."""
+        """Return the number of resamples in a block."""
         groups = sum(len(request.places) for request in self._requests)
         size = min(WEIGHTS // max(self.resamples.patients, 1), VALUES // max(groups, 1))
         if any(looped in request.forms for request in self._requests):
@@ -187,38 +190,39 @@ class Stream:
 
     def _evaluations(self, size: int) -> Iterator[Callable[[Weights], Summaries]]:
         """Yield functions from weights ``(P + 1, b)`` to summaries of all groups of a request."""
-        for numbers in self._of_same_rows():
-            yield from self._sums(numbers)
-        for number, request in enumerate(self._requests):
+        for indices in self._by_rows():
+            yield from self._sums(indices)
+        for index, request in enumerate(self._requests):
             for form in request.forms:
                 if isinstance(form, MannWhitney):
                     scan = Scan(request.rows, request.places, self.resamples.patients, size)
-                    yield partial(_counted, scan, form, number)
+                    yield partial(_pair_counts, scan, form, index)
 
-    def _of_same_rows(self) -> list[list[int]]:
-        """Return the numbers of the requests, grouped by the rows that they are about."""
-        alike: dict[int, list[int]] = {}
-        for number, request in enumerate(self._requests):
-            alike.setdefault(id(request.rows), []).append(number)
-        return list(alike.values())
+    def _by_rows(self) -> list[list[int]]:
+        """Return the indices of the requests, grouped by their rows."""
+        by_rows: dict[int, list[int]] = {}
+        for index, request in enumerate(self._requests):
+            by_rows.setdefault(id(request.rows), []).append(index)
+        return list(by_rows.values())
 
-    def _sums(self, numbers: Sequence[int]) -> Iterator[Callable[[Weights], Summaries]]:
-        """Yield functions from weights to the sums that requests about the same rows need."""
-        requests = [self._requests[number] for number in numbers]
+    def _sums(self, indices: Sequence[int]) -> Iterator[Callable[[Weights], Summaries]]:
+        """Yield functions from weights to the sums that requests with the same rows need."""
+        requests = [self._requests[index] for index in indices]
         rows = requests[0].rows
         forms = dict.fromkeys(form for request in requests for form in request.forms)
         features, columns = _features(rows, forms)
         if not features:
             return
-        for cells in cells_of(rows, [request.places for request in requests], features):
-            own = {numbers[grouping]: grouping for grouping in cells.groups}
-            yield partial(_added_up, cells, own, {n: self._requests[n] for n in own}, columns)
+        for cells in divide_rows(rows, [request.places for request in requests], features):
+            grouping_of = {indices[grouping]: grouping for grouping in cells.groups}
+            chosen = {index: self._requests[index] for index in grouping_of}
+            yield partial(_sum_summaries, cells, grouping_of, chosen, columns)
 
 
 def _features(
     rows: Scored, forms: Iterable[Form]
 ) -> tuple[list[NDArray[Any]], dict[Additive, list[int]]]:
-    """Return the distinct columns that additive forms add up, and the columns of each form."""
+    """Return the distinct features of additive forms, and the indices of each form's features."""
     features: list[NDArray[Any]] = []
     columns: dict[Additive, list[int]] = {}
     for form in forms:
@@ -226,31 +230,34 @@ def _features(
             continue
         columns[form] = []
         for feature in form.features(rows):
-            alike = [column for column, other in enumerate(features) if _same(other, feature)]
-            columns[form].append(alike[0] if alike else len(features))
-            features += [] if alike else [feature]
+            equal = [column for column, other in enumerate(features) if _is_same(other, feature)]
+            columns[form].append(equal[0] if equal else len(features))
+            features += [] if equal else [feature]
     return features, columns
 
 
-def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
+def _is_same(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Return whether two arrays have the same type and values."""
     return first.dtype == second.dtype and np.array_equal(first, second)
 
 
-def _counted(scan: Scan, form: Form, number: int, drawn: Weights) -> Summaries:
-    yield number, form, scan(drawn)
+def _pair_counts(scan: Scan, form: Form, index: int, drawn: Weights) -> Summaries:
+    """Yield the counts of pairs for one request."""
+    yield index, form, scan(drawn)
 
 
-def _added_up(
-    cells: Cells,
-    own: Mapping[int, int],
+def _sum_summaries(
+    cells: RowCells,
+    grouping_of: Mapping[int, int],
     requests: Mapping[int, _Request],
     columns: Mapping[Additive, list[int]],
     drawn: Weights,
 ) -> Summaries:
+    """Yield the summaries of additive forms for each request."""
     totals = cells.totals(drawn)
-    for number, grouping in own.items():
+    for index, grouping in grouping_of.items():
         total = totals[grouping]  # (G, k, b)
         sums = total.transpose(0, 2, 1).reshape(-1, total.shape[1])
-        for form in requests[number].forms:
+        for form in requests[index].forms:
             if isinstance(form, Additive):
-                yield number, form, form.summary(sums[:, columns[form]])
+                yield index, form, form.summary(sums[:, columns[form]])

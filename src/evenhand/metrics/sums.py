@@ -1,4 +1,4 @@
-"""Sums over the rows of many groups in many resamples; each row is added up once."""
+"""Sums over the rows of many overlapping groups in many resamples; each row is added once."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from evenhand.metrics.registry import Floats, Weights
 from evenhand.metrics.scored import Places, Scored
 
 SPAN = 8192
-"""How many patients' weights are held as floating-point numbers at a time."""
+"""Number of patients whose weights are converted to floating-point numbers at a time."""
 
 ROWS = 64
-"""Groupings are combined as long as their cells have at least this many rows on average."""
+"""Least average number of rows in a cell; groupings with smaller joint cells are not combined."""
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class RowCells:
     """Disjoint sets of rows (cells), such that each group of some groupings is a union of cells.
 
     Attributes
     ----------
     members
-        ``(E,)``, the patients of the first cell, then of the second, …; columns of the weights.
+        ``(E,)``, the patients of the first of J cells, then of the second …; columns of the
+        weights.
     sums
-        ``(k, E)``, the sums of the k features over each patient's rows in the cell.
+        ``(k, E)``, the sums of k features over the rows of each patient in the cell.
     ends
         ``(J + 1,)``; the patients of cell j are ``members[ends[j] : ends[j + 1]]``.
     groups
-        By the number of the grouping, which cells each group consists of, ``(G, J)``.
+        By the index of a grouping: the matrix ``(G, J)`` of the cells in each group.
     """
 
     members: NDArray[np.intp]
@@ -44,36 +45,46 @@ class Cells:
 
     def totals(self, drawn: Weights) -> dict[int, Floats]:
         """Return the sums ``(G, k, b)`` of each grouping's groups, from weights ``(P + 1, b)``."""
-        every = np.zeros((len(self.ends) - 1, len(self.sums), drawn.shape[1]))
+        by_cell = np.zeros((len(self.ends) - 1, len(self.sums), drawn.shape[1]))
         for start, end, cells in self._spans():
             weights = drawn.take(self.members[start:end], axis=0).astype(np.float64)
             for cell in cells:
-                own = slice(max(start, self.ends[cell]), min(end, self.ends[cell + 1]))
-                every[cell] += self.sums[:, own] @ weights[own.start - start : own.stop - start]
-        flat = every.reshape(len(every), -1)
+                part = slice(max(start, self.ends[cell]), min(end, self.ends[cell + 1]))
+                of_part = weights[part.start - start : part.stop - start]
+                by_cell[cell] += self.sums[:, part] @ of_part
+        flat = by_cell.reshape(len(by_cell), -1)
         return {
-            number: (cells @ flat).reshape(-1, *every.shape[1:])
-            for number, cells in self.groups.items()
+            grouping: (cells @ flat).reshape(-1, *by_cell.shape[1:])
+            for grouping, cells in self.groups.items()
         }
 
     def _spans(self) -> Iterator[tuple[int, int, range]]:
-        """Yield the start and end of at most `SPAN` patients, and the cells that they are in."""
+        """Yield start and end of spans of at most `SPAN` patients, and the cells of each span."""
         for start in range(0, len(self.members), SPAN):
             end = min(start + SPAN, len(self.members))
             first, last = np.searchsorted(self.ends, (start, end - 1), side="right") - 1
             yield start, end, range(first, last + 1)
 
 
-def cells_of(
+def divide_rows(
     rows: Scored, groupings: Sequence[Places], features: Sequence[NDArray[np.generic]]
-) -> list[Cells]:
+) -> list[RowCells]:
     """Divide rows into cells, such that each group of several groupings is a union of cells.
 
-    Groupings are combined where their groups are disjoint. Where the groups of a grouping overlap,
-    each of them is a cell of its own.
+    Groupings with disjoint groups are combined. If the groups of a grouping overlap, each of its
+    groups is a cell.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    groupings
+        For each grouping, the positions of the rows of each group.
+    features
+        The columns ``(n,)`` to add up.
     """
     return [
-        _cells(rows, members, cell, groups, features)
+        _row_cells(rows, members, cell, groups, features)
         for members, cell, groups in _divisions(len(rows), groupings)
     ]
 
@@ -81,65 +92,68 @@ def cells_of(
 def _divisions(
     n: int, groupings: Sequence[Places]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], dict[int, csr_array]]]:
-    """Yield rows, the cell of each, and the cells of each group, by the number of the grouping."""
-    everybody = np.arange(n)
-    open_, count, own = np.zeros(n, dtype=np.intp), 1, dict[int, NDArray[np.intp]]()
-    for number, places in enumerate(groupings):
-        code, size = _codes(n, places), len(places)
+    """Yield some rows, the cell of each row, and the cells of each group by grouping."""
+    all_rows = np.arange(n)
+    cell, count, combined = np.zeros(n, dtype=np.intp), 1, dict[int, NDArray[np.intp]]()
+    for grouping, places in enumerate(groupings):
+        code, size = _group_codes(n, places), len(places)
         if code is None:
-            cell = np.repeat(np.arange(size), [len(members) for members in places])
-            yield np.concatenate(places), cell, {number: _made_of(np.arange(size), size, size)}
+            group = np.repeat(np.arange(size), [len(members) for members in places])
+            cells = _cell_matrix(np.arange(size), size, size)
+            yield np.concatenate(places), group, {grouping: cells}
             continue
-        joint, levels = pd.factorize(open_ * (size + 1) + code, sort=True)
-        if own and len(levels) > max(n // ROWS, count):
-            yield everybody, open_, _groups(open_, count, own, groupings)
-            own, (joint, levels) = {}, pd.factorize(code, sort=True)
-        own[number] = code
-        open_, count = joint.astype(np.intp), len(levels)
-    if own:
-        yield everybody, open_, _groups(open_, count, own, groupings)
+        joint, levels = pd.factorize(cell * (size + 1) + code, sort=True)
+        if combined and len(levels) > max(n // ROWS, count):
+            yield all_rows, cell, _cells_of_groups(cell, count, combined, groupings)
+            combined, (joint, levels) = {}, pd.factorize(code, sort=True)
+        combined[grouping] = code
+        cell, count = joint.astype(np.intp), len(levels)
+    if combined:
+        yield all_rows, cell, _cells_of_groups(cell, count, combined, groupings)
 
 
-def _codes(n: int, places: Places) -> NDArray[np.intp] | None:
-    """Return the number ``(n,)`` of each row's group, G for none; None where groups overlap."""
+def _group_codes(n: int, places: Places) -> NDArray[np.intp] | None:
+    """Return the group index ``(n,)`` of each row, G for no group; None if groups overlap."""
     code = np.full(n, len(places), dtype=np.intp)
-    for number, members in enumerate(places):
-        code[members] = number
-    apart = np.count_nonzero(code < len(places)) == sum(map(len, places))
-    return code if apart else None
+    for group, members in enumerate(places):
+        code[members] = group
+    disjoint = np.count_nonzero(code < len(places)) == sum(map(len, places))
+    return code if disjoint else None
 
 
-def _groups(
+def _cells_of_groups(
     cell: NDArray[np.intp],
     count: int,
-    own: dict[int, NDArray[np.intp]],
+    codes: dict[int, NDArray[np.intp]],
     groupings: Sequence[Places],
 ) -> dict[int, csr_array]:
+    """Return the cells of each group, given the cell and the group of each row, by grouping."""
     groups = {}
-    for number, code in own.items():
-        of_cell = np.empty(count, dtype=np.intp)
-        of_cell[cell] = code  # all rows of a cell are of one group
-        groups[number] = _made_of(of_cell, len(groupings[number]), count)
+    for grouping, code in codes.items():
+        group_of_cell = np.empty(count, dtype=np.intp)
+        group_of_cell[cell] = code  # all rows of a cell belong to the same group
+        groups[grouping] = _cell_matrix(group_of_cell, len(groupings[grouping]), count)
     return groups
 
 
-def _made_of(group: NDArray[np.intp], groups: int, cells: int) -> csr_array:
-    """Return the matrix ``(G, J)`` of which cells make each group."""
+def _cell_matrix(group: NDArray[np.intp], groups: int, cells: int) -> csr_array:
+    """Return the matrix ``(G, J)`` of the cells in each group, given the group of each cell."""
     inside = np.flatnonzero(group < groups)
     return csr_array((np.ones(len(inside)), (group[inside], inside)), shape=(groups, cells))
 
 
-def _cells(
+def _row_cells(
     rows: Scored,
     members: NDArray[np.intp],
     cell: NDArray[np.intp],
     groups: dict[int, csr_array],
     features: Sequence[NDArray[np.generic]],
-) -> Cells:
+) -> RowCells:
+    """Return cells with the sums of the features over the rows of each patient in each cell."""
     patients = len(rows.members)
     pairs, entry = np.unique(cell * patients + rows.patients[members], return_inverse=True)
-    of_cell, patient = np.divmod(pairs, patients)
+    pair_cell, patient = np.divmod(pairs, patients)
     sums = np.stack([sums_of(entry, feature[members], len(pairs)) for feature in features])
     count = next(iter(groups.values())).shape[1]
-    ends = np.searchsorted(of_cell, np.arange(count + 1))
-    return Cells(rows.members[patient], sums, ends, groups)
+    ends = np.searchsorted(pair_cell, np.arange(count + 1))
+    return RowCells(rows.members[patient], sums, ends, groups)

@@ -1,4 +1,4 @@
-"""Measure scored samples: one row per number, with its interval, its counts or its reason."""
+"""Measure scored samples: one metric row for each number, with its interval and counts."""
 
 from __future__ import annotations
 
@@ -10,40 +10,45 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.aggregate import EstimateRequest, request_numbers
 from evenhand.metrics.aggregates import DETECTABLE
-from evenhand.metrics.claims import Claim, Claims
-from evenhand.metrics.estimates import BIASED, Number, Parts, everybody, parts_of
+from evenhand.metrics.attribute_numbers import EstimateRequest, request_numbers
+from evenhand.metrics.claims import Claim, ClaimFinder
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.headlines import leading_metric
 from evenhand.metrics.intervals import (
     NONE,
     Interval,
     clipped,
+    combined_interval,
     difference_interval,
     extreme_interval,
     extremes_difference_interval,
     group_interval,
-    interval,
-    made_interval,
+    resampled_interval,
     spread_interval,
 )
-from evenhand.metrics.measured import Measured, judge
-from evenhand.metrics.plan import Plan, check_plan, compared_levels, whole
+from evenhand.metrics.measured import Measured, add_tests, judge
+from evenhand.metrics.numbers import (
+    BIASED,
+    Parts,
+    ResampledNumber,
+    divide_samples,
+    undivided_samples,
+)
+from evenhand.metrics.plan import Plan, base_attribute, check_plan, compared_levels
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import MetricRow, as_table, joined
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.spreads import spread_difference_interval
 from evenhand.metrics.stream import Stream
-from evenhand.metrics.tests import add_tests
 
 Progress = Callable[[int, int], None]
-"""Is told how many steps are done, and how many there are."""
+"""Function that is called with the number of steps done and the number of all steps."""
 
 
 @dataclass(frozen=True)
 class RowNames:
-    """What rows say of their model, the model that it is held against, and their split."""
+    """The model, the model that it is compared with, and the split, as metric rows name them."""
 
     model: str | None = None
     against: str | None = None
@@ -73,28 +78,29 @@ def measure(
     rows
         The samples (see `scored`).
     groups
-        The level that each sample has, by attribute; an intersection is an attribute too.
+        The level of each sample, by attribute; an intersection is an attribute too.
     plan
-        What is to be measured.
+        The metrics and comparisons to measure; by default ``Plan()``.
     rng
-        Draws the patients. The same state draws the same patients, whatever is measured.
+        Draws the resamples of patients. They depend on its state only, not on what is measured.
     against
-        The same samples, in the same order, scored by another model. Every number is then the
-        paired difference: this model's value less the other's, in the data and in each resample.
+        The same samples, in the same order, scored by another model. Every number is then a
+        paired difference: the value of this model less that of the other, in the data and in each
+        resample.
     progress
-        Called now and then with how many steps are done, and how many there are: every resample
-        and every permutation. A metric whose form is `looped`
-        takes long enough to want it.
+        Called from time to time with the number of resamples and permutations done, and the number
+        of all of them.
 
     Returns
     -------
     pandas.DataFrame
-        The columns ``COLUMNS``; ``model``, ``against`` and ``split`` are left for the caller.
+        The columns ``COLUMNS``. ``model``, ``against`` and ``split`` are empty; the caller fills
+        them.
 
     Raises
     ------
     EvenhandError
-        A name in the plan is not known, or samples, groups and models do not go together.
+        If a name in the plan is not known, or if samples, groups and models do not fit together.
     """
     part = measure_part(rows, groups, plan, rng=rng, against=against, progress=progress)
     return as_table(judge([part]))
@@ -111,16 +117,16 @@ def measure_part(
     names: RowNames = NO_NAMES,
     patients: str = "",
 ) -> Measured:
-    """Measure as `measure` does, but leave p-values to `judge`, which tests several parts together.
+    """Measure as `measure` does, without p-values; `judge` computes them for several parts.
 
     Parameters
     ----------
     rows, groups, plan, rng, against, progress
         As for `measure`.
     names
-        What the rows say of model and split.
+        The names of the models and the split in the rows.
     patients
-        Identifies the set of patients; parts with equal sets are tested together.
+        A name for the set of patients; parts with equal names are tested together.
 
     Returns
     -------
@@ -137,47 +143,47 @@ def measure_part(
     step = _counter(progress, resamples.count + tests)
     stream = Stream(replace(resamples, progress=step))
     requests = _requests(rows, divided, plan, stream)
-    other = (
+    other_requests = (
         [] if against is None else _requests(against, _divided(against, groups, plan), plan, stream)
     )
     stream.run()
     numbers = [number for request in requests for number in request.numbers()]
     if against is not None:
-        others = [number for request in other for number in request.numbers()]
+        other_numbers = [number for request in other_requests for number in request.numbers()]
         numbers = [
             number.minus(other)
-            for number, other in zip(numbers, others, strict=True)
-            if number.aggregate != DETECTABLE  # the data have it, not a model
+            for number, other in zip(numbers, other_numbers, strict=True)
+            if number.aggregate != DETECTABLE  # it belongs to the data, not to a model
         ]
     table = {number.key: _row(number, resamples, plan.bootstrap, names) for number in numbers}
     gaps = add_tests(table, divided, plan, rng.spawn(1)[0], step) if tested else ()
     claims: tuple[Claim, ...] = ()
     if plan.bootstrap:
-        claimed = Claims(numbers, table, resamples.replicates)
+        finder = ClaimFinder(numbers, table, resamples.replicates)
         claims = tuple(
-            _claims(claimed, divided, plan, paired=against is not None, tested=tested > 0)
+            _claims(finder, divided, plan, paired=against is not None, tested=tested > 0)
         )
     finds = against is not None and DETECTABLE in plan.across
     return Measured(table, claims, gaps, finds, patients)
 
 
 def _claims(
-    claimed: Claims, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
+    finder: ClaimFinder, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
 ) -> Iterator[Claim]:
-    """Yield the claims: differences of two models; or of groups, and of the AUC from chance."""
+    """Yield the claims: of differences of two models, or of groups and of the AUC from chance."""
     attributes = [parts.attribute for parts in divided]
     if paired:
-        yield from claimed.of_models(attributes, plan.judged or (leading_metric(plan.metrics),))
-        yield from claimed.of_spreads(plan.spreads)
+        yield from finder.between_models(attributes, plan.judged or (leading_metric(plan.metrics),))
+        yield from finder.between_spreads(plan.spreads)
         return
     if not tested:
-        yield from claimed.of_chance()
+        yield from finder.against_chance()
         for attribute in attributes:
-            yield from claimed.of_groups(attribute, plan.metrics)
+            yield from finder.between_groups(attribute, plan.metrics)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
-    """Return what counts steps and tells how many are done."""
+    """Return a function that counts steps and reports the number of steps done."""
     done = 0
 
     def step(steps: int) -> None:
@@ -190,13 +196,14 @@ def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
 
 
 def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Parts]:
+    """Return the samples of the groups of each attribute."""
     return [
-        parts_of(
+        divide_samples(
             rows,
             name,
             levels,
             compared_levels(plan, name, levels),
-            reference=plan.references.get(whole(name)),
+            reference=plan.references.get(base_attribute(name)),
             minimum=plan.minimum,
         )
         for name, levels in groups.items()
@@ -206,33 +213,35 @@ def _divided(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> list[Par
 def _requests(
     rows: Scored, divided: Sequence[Parts], plan: Plan, stream: Stream
 ) -> list[EstimateRequest]:
-    """Ask a stream for everybody's values, and for those of the groups of each attribute."""
+    """Request the values of everybody, and of the groups of each attribute, from a stream."""
     return [
-        request_numbers(everybody(rows), plan.metrics, (), stream),
+        request_numbers(undivided_samples(rows), plan.metrics, (), stream),
         *(request_numbers(parts, plan.metrics, plan.across, stream) for parts in divided),
     ]
 
 
-def _interval(number: Number, resamples: Resamples, bootstrap: Bootstrap | None) -> Interval:
-    """Return the interval of a number, as far as it lies within its bounds."""
+def _interval(
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap | None
+) -> Interval:
+    """Return the interval of a number, clipped to its bounds."""
     ends = clipped(unbounded_interval(number, resamples, bootstrap), number.bounds)
-    return ends.judged(min((family.fewest for family in number.family), default=ends.few))
+    return ends.marked(min((family.fewest for family in number.family), default=ends.few))
 
 
 def unbounded_interval(
-    number: Number, resamples: Resamples, bootstrap: Bootstrap | None
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap | None
 ) -> Interval:
-    """Return the interval of a number, also where it reaches beyond the number's bounds."""
+    """Return the interval of a number; it may extend beyond the number's bounds."""
     if number.composition == "point" or bootstrap is None:
         return NONE
     if number.reason:
-        return interval(number.values, resamples, bootstrap)
+        return resampled_interval(number.values, resamples, bootstrap)
     if number.composition == "one":
         return group_interval(number.family[0], resamples, bootstrap)
     if number.composition == "difference":
         return difference_interval(number.values, number.family[0], resamples, bootstrap)
     if number.composition == "other":
-        return made_interval(number.values, number.family, resamples, bootstrap)
+        return combined_interval(number.values, number.family, resamples, bootstrap)
     if number.composition == "spread":
         return spread_interval(number.family, resamples, bootstrap)
     if number.composition == "spreads":
@@ -244,15 +253,17 @@ def unbounded_interval(
     return extreme_interval(number.family[0], number.composition, resamples, bootstrap)
 
 
-def spreads_interval(number: Number, resamples: Resamples, bootstrap: Bootstrap) -> Interval:
+def spreads_interval(
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap
+) -> Interval:
     """Return the interval of one model's spread less another's.
 
-    Where there are too many pairs of groups, or a share that no resample changes, it is that of the
-    resamples of the difference, which is approximate.
+    If there are too many pairs of groups, or a share that no resample changes, it is the percentile
+    interval of the difference, which is approximate.
     """
     count = len(number.family) // 2
     families = number.family[:count], number.family[count:]
-    by_resamples = made_interval(number.values, number.family, resamples, bootstrap)
+    by_resamples = combined_interval(number.values, number.family, resamples, bootstrap)
     if by_resamples.low is None:
         return by_resamples
     ends = spread_difference_interval(*families, resamples, bootstrap)
@@ -260,7 +271,7 @@ def spreads_interval(number: Number, resamples: Resamples, bootstrap: Bootstrap)
 
 
 def _row(
-    number: Number, resamples: Resamples, bootstrap: Bootstrap | None, names: RowNames
+    number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap | None, names: RowNames
 ) -> MetricRow:
     """Return the row of a number."""
     value = float(number.values[0])
@@ -293,19 +304,20 @@ def _row(
 
 
 def _check_rows(rows: Scored, groups: Mapping[str, Groups], against: Scored | None) -> None:
+    """Check that there are samples, and that groups and the other model have the same samples."""
     if not len(rows):
         raise EvenhandError("there are no samples to measure.")
-    for attribute, of_attribute in groups.items():
-        if len(of_attribute.codes) != len(rows):
+    for attribute, levels in groups.items():
+        if len(levels.codes) != len(rows):
             raise EvenhandError(
-                f"attribute {attribute!r} has {len(of_attribute.codes)} levels for {len(rows)} "
+                f"attribute {attribute!r} has {len(levels.codes)} levels for {len(rows)} "
                 "samples; there must be one for each."
             )
-    same = against is None or (
+    is_paired = against is None or (
         np.array_equal(rows.labels, against.labels)
         and np.array_equal(rows.patients, against.patients)
     )
-    if not same:
+    if not is_paired:
         raise EvenhandError(
             "the two models were not scored on the same samples in the same order; labels and "
             "patients differ. Match their predictions by sample_id first."

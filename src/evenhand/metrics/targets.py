@@ -1,4 +1,4 @@
-"""Targets: numbers across groups that a search optimises or that pruning stops at."""
+"""Targets: numbers across groups that a search optimises, or at which pruning stops."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from evenhand.metrics.aggregate import numbers_of
+from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.estimate import common_classes, why_undefined
-from evenhand.metrics.estimates import Number, Parts, everybody, parts_of
 from evenhand.metrics.fairness import Fairness
-from evenhand.metrics.families import Family
+from evenhand.metrics.families import MetricFamily
 from evenhand.metrics.forms import bin_pairs
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.intervals import CONSTANT, NEARLY_CONSTANT
+from evenhand.metrics.numbers import Parts, ResampledNumber, divide_samples, undivided_samples
 from evenhand.metrics.registry import Metric, find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored, scored
@@ -26,19 +26,19 @@ from evenhand.metrics.thresholds import youden
 from evenhand.wording import counted
 
 BOUND = Bootstrap(replicates=500)
-"""The bootstrap whose 95 % interval gives the pessimistic end of a target."""
+"""The bootstrap of the 95 % interval whose worse end a pessimistic target takes."""
 
 OVERALL = "overall"
-"""The aggregate of a metric that takes all samples together, whatever their group."""
+"""The aggregate of a metric on all samples together."""
 
 ARGMAX = "_argmax"
-"""What a target's name ends in when its decisions are argmax."""
+"""The end of a target's name if its decisions are argmax."""
 
-Cut = Literal["youden", "argmax"]
+TargetCut = Literal["youden", "argmax"]
 
 
 class Problem(NamedTuple):
-    """A reason why a target is undefined; ``flag`` leaves its group out, or is None."""
+    """A reason why a target is undefined, and the flag that leaves its group out, or None."""
 
     text: str
     flag: str | None = None
@@ -67,7 +67,7 @@ class Target:
         target is computed on; or ``"argmax"``, the class with the higher score, as in the
         FairTune paper (Dutt et al., ICLR 2024). More classes are always decided by argmax.
     pessimistic
-        Whether the worse end of its interval counts instead of its value.
+        Whether the worse end of its interval counts instead of the value.
 
     Examples
     --------
@@ -81,14 +81,15 @@ class Target:
     aggregate: str | None = OVERALL
     bound: float | None = None
     attribute: str | None = None
-    cut: Cut = "youden"
+    cut: TargetCut = "youden"
     pessimistic: bool = False
 
     @property
     def row(self) -> str:
         """Its name in ``metrics.json``: ``auc``, ``auc_worst``, ``eopp1_sum``."""
-        alone = self.aggregate in (None, OVERALL)
-        return self.metric.name if alone else f"{self.metric.name}_{self.aggregate}"
+        if self.aggregate in (None, OVERALL):
+            return self.metric.name
+        return f"{self.metric.name}_{self.aggregate}"
 
     @property
     def name(self) -> str:
@@ -113,17 +114,17 @@ class Target:
 
     @property
     def maximise(self) -> bool:
-        """Whether more is better."""
+        """Whether higher values are better."""
         return self.direction == "maximize"
 
     @property
     def is_overall(self) -> bool:
-        """Whether it takes all samples together, so that it needs no groups."""
+        """Whether it is computed on all samples together, without groups."""
         return self.aggregate == OVERALL
 
     @property
     def is_spread(self) -> bool:
-        """Whether it is a largest difference between groups."""
+        """Whether it is the largest difference between two groups."""
         return self.aggregate == "gap" or (
             isinstance(self.metric, Fairness) and self.metric.is_spread
         )
@@ -136,11 +137,11 @@ class Target:
         return tuple(map(find_metric, self.metric.metrics))
 
     def beats(self, value: float, other: float) -> bool:
-        """Whether a value is better than another."""
+        """Return whether a value is better than another."""
         return value > other if self.maximise else value < other
 
     def is_reached(self, value: float) -> bool:
-        """Whether a value is as good as the bound; False without a bound, and for NaN."""
+        """Return whether a value is at least as good as the bound; False for NaN or without one."""
         return self.bound is not None and (value == self.bound or self.beats(value, self.bound))
 
     @property
@@ -186,12 +187,11 @@ class Target:
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
         if not any(metric.form is bin_pairs for metric in self.metrics):
-            # One patient for all: sums are then taken in an order that the order of rows does not
-            # change.
+            # With a single patient, the order of rows does not change the order of summation.
             patients = np.zeros(len(np.asarray(scores)))
         rows = self._decided(labels, scores, patients)
-        once = resample(len(rows.members), None, np.random.default_rng(0))
-        numbers = self._numbers(rows, groups, excluded, once)
+        data_only = resample(len(rows.members), None, np.random.default_rng(0))
+        numbers = self._numbers(rows, groups, excluded, data_only)
         return self._worst([_value(number) for number in numbers])
 
     def by_group(
@@ -201,19 +201,19 @@ class Target:
         groups: Mapping[str, Groups],
         excluded: Excluded | None = None,
     ) -> dict[str, float]:
-        """Return its metrics in every compared group, as ``auc:sex:female``.
+        """Return its metrics in every compared group, by names such as ``auc:sex:female``.
 
-        What is undefined is left out. The parameters are those of `value`.
+        Undefined values are left out. The parameters are those of `value`.
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return {}
         rows = self._decided(labels, scores, None)
-        once = resample(len(rows.members), None, np.random.default_rng(0))
+        data_only = resample(len(rows.members), None, np.random.default_rng(0))
         names = [metric.name for metric in self.metrics]
         return {
             f"{number.base.name}:{parts.attribute}:{number.group}": _value(number)
             for parts in self._parts(rows, groups, excluded or {})
-            for number in numbers_of(parts, names, [], once)
+            for number in compute_numbers(parts, names, [], data_only)
             if number.group in parts.compared and not math.isnan(_value(number))
         }
 
@@ -226,12 +226,12 @@ class Target:
         *,
         patients: ArrayLike,
     ) -> float:
-        """Return the pessimistic end of the target's interval, as the report gives it.
+        """Return the worse end of the target's interval, as in the report.
 
-        This is the lower end for a target that is maximised, the upper end for one that is
-        minimised. Patients ``(n,)`` are resampled, the same ones for every model. The other
-        parameters are those of `value`. The result is NaN where that of `value` is, and where too
-        many resamples lack a class.
+        It is the lower end for a target that is maximised, the upper end for a target that is
+        minimised. The patients ``(n,)`` are resampled in the same way for every model. The other
+        parameters are those of `value`. The result is NaN where `value` is NaN, and where too many
+        resamples lack a class.
         """
         if not np.isfinite(np.asarray(scores, dtype=np.float64)).all():
             return math.nan
@@ -250,13 +250,22 @@ class Target:
     ) -> tuple[Problem, ...]:
         """Return the reasons why the target is undefined on these rows, with counts.
 
-        It needs no scores, so that a command can refuse before it trains.
+        It needs no scores, so a command can check a target before training.
+
+        Parameters
+        ----------
+        labels
+            ``(n,)``, the classes.
+        groups, excluded
+            As for `value`.
+        n_classes
+            The number of classes.
         """
         label = np.asarray(labels, dtype=np.intp)
-        blank = np.full(len(label), 0.5)
-        rows = scored(label, blank if n_classes == 2 else np.full((len(label), n_classes), 0.5))
+        shape = len(label) if n_classes == 2 else (len(label), n_classes)
+        rows = scored(label, np.full(shape, 0.5))
         if self.is_overall:
-            reason = self._lack(rows, [rows])
+            reason = self._why_undefined(rows, [rows])
             return (Problem(f"all samples: {reason}"),) if reason else ()
         problems: list[Problem] = []
         for parts in self._parts(rows, groups, excluded or {}):
@@ -266,23 +275,25 @@ class Target:
                 problems.append(Problem(text))
             compared = [parts.rows[level] for level in parts.compared]
             for level in parts.compared:
-                if reason := self._lack(parts.seen(level, self.metrics[0]), compared):
+                samples = parts.used_by(level, self.metrics[0])
+                if reason := self._why_undefined(samples, compared):
                     problems.append(_problem(parts.attribute, level, parts.rows[level], reason))
         return tuple(problems)
 
-    def _lack(self, rows: Scored, compared: Sequence[Scored]) -> str | None:
-        """Return why the metrics are undefined on some rows for any scores, or None."""
+    def _why_undefined(self, rows: Scored, compared: Sequence[Scored]) -> str | None:
+        """Return why the metrics are undefined on some rows, whatever the scores, or None."""
         classes = common_classes(compared)
         by_class = isinstance(self.metric, Fairness) and self.metric.over == "classes"
         views = [rows.versus_rest(c) for c in range(len(rows.classes))] if by_class else [rows]
         reasons = (
-            why_undefined(view, _of_labels(metric), classes)
+            why_undefined(view, _with_label_requirements(metric), classes)
             for view in views
             for metric in self.metrics
         )
         return next(filter(None, reasons), None)
 
     def _decided(self, labels: ArrayLike, scores: ArrayLike, patients: ArrayLike | None) -> Scored:
+        """Return the samples with the decisions of the target's rule."""
         score = np.asarray(scores, dtype=np.float64)
         if score.ndim == 2 and score.shape[1] == 2:
             score = score[:, 1]
@@ -294,9 +305,10 @@ class Target:
     def _parts(
         self, rows: Scored, groups: Mapping[str, Groups], excluded: Excluded
     ) -> Iterator[Parts]:
-        about = groups if self.attribute is None else {self.attribute: groups[self.attribute]}
-        for name, levels in about.items():
-            yield parts_of(rows, name, levels, levels.compared(excluded.get(name, ())))
+        """Yield the samples of the groups of each attribute that counts."""
+        chosen = groups if self.attribute is None else {self.attribute: groups[self.attribute]}
+        for name, levels in chosen.items():
+            yield divide_samples(rows, name, levels, levels.compared(excluded.get(name, ())))
 
     def _numbers(
         self,
@@ -304,54 +316,57 @@ class Target:
         groups: Mapping[str, Groups],
         excluded: Excluded | None,
         resamples: Resamples,
-    ) -> Iterator[Number]:
-        """Yield the one number of all samples, or a number for each attribute."""
+    ) -> Iterator[ResampledNumber]:
+        """Yield the target on all samples, or for each attribute."""
         if self.is_overall:
-            yield numbers_of(everybody(rows), [self.metric.name], (), resamples)[0]
+            yield compute_numbers(undivided_samples(rows), [self.metric.name], (), resamples)[0]
             return
         metrics = [self.metric.name] if isinstance(self.metric, Metric) else []
         across = self.aggregate or self.metric.name
         for parts in self._parts(rows, groups, excluded or {}):
-            yield numbers_of(parts, metrics, [across], resamples)[-1]
+            yield compute_numbers(parts, metrics, [across], resamples)[-1]
 
     def _worst(self, values: list[float]) -> float:
+        """Return the worst of the values of several attributes; NaN if any is NaN."""
         worst = min if self.maximise else max
         return math.nan if np.isnan(values).any() else float(worst(values))
 
-    def _end(self, number: Number, resamples: Resamples) -> float:
-        """Return the pessimistic end, or the value where no resample changes it (AUC 1, say).
+    def _end(self, number: ResampledNumber, resamples: Resamples) -> float:
+        """Return the worse end of a number's interval; its value if no resample changes it.
 
         An AUC of 1 that no resample changes counts as 1. With the exact interval of the report it
-        would count for less than an AUC of .999.
+        would be worse than an AUC of .999.
         """
         value = _value(number)
         if math.isnan(value):
             return value
-        certain = replace(number, family=tuple(map(_without_exact, number.family)))
-        ends = unbounded_interval(certain, resamples, BOUND)
+        without_exact = replace(number, family=tuple(map(_without_exact, number.family)))
+        ends = unbounded_interval(without_exact, resamples, BOUND)
         if ends.reason in (CONSTANT, NEARLY_CONSTANT):
             return value
         end = ends.low if self.maximise else ends.high
         return math.nan if end is None else end
 
 
-def _value(number: Number) -> float:
+def _value(number: ResampledNumber) -> float:
+    """Return the value of a number in the data, NaN where it is undefined."""
     return math.nan if number.reason else float(number.values[0])
 
 
-def _without_exact(family: Family) -> Family:
+def _without_exact(family: MetricFamily) -> MetricFamily:
     """Return a family without the exact intervals of groups whose value never changes."""
-    nothing = np.zeros(len(family.names), dtype=np.intp)
-    return replace(family, fixed=nothing.astype(np.bool_), trials=nothing)
+    zeros = np.zeros(len(family.names), dtype=np.intp)
+    return replace(family, fixed=zeros.astype(np.bool_), trials=zeros)
 
 
-def _of_labels(metric: Metric) -> Metric:
+def _with_label_requirements(metric: Metric) -> Metric:
     """Return a metric with only those requirements that do not depend on scores."""
-    kept = tuple(kind for kind in metric.requires if kind in ("positives", "negatives"))
-    return replace(metric, requires=kept)
+    kinds = tuple(kind for kind in metric.requires if kind in ("positives", "negatives"))
+    return replace(metric, requires=kinds)
 
 
 def _problem(attribute: str, level: str, rows: Scored, reason: str) -> Problem:
+    """Return the problem of a group, with its counts and the flag that leaves it out."""
     counts = counted(len(rows), "sample")
     if rows.binary:
         counts += f", {counted(int(np.count_nonzero(rows.labels)), 'positive')}"

@@ -1,4 +1,4 @@
-"""Where scores are cut into decisions. A threshold is chosen on validation rows only."""
+"""Rules that choose the decision threshold, on validation rows only."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from evenhand.wording import counted
 DEFAULT = 0.5
 
 ENOUGH = 10
-"""Fewest positives, and negatives, to choose a threshold on; fewer give one by chance."""
+"""Least number of positives, and of negatives, to choose a threshold on."""
 
 Choose = Callable[[NDArray[np.intp], Floats], float]
-"""From labels and scores of validation rows to the score at and above which class 1 is decided."""
+"""Function of labels and scores of validation rows; returns the threshold."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A rule that chooses a threshold.
+    """A rule that chooses a threshold: the score at and above which class 1 is decided.
 
     Attributes
     ----------
     name
-        What the command line calls it, as in ``"sensitivity=0.9"``.
+        Its name on the command line, such as ``"sensitivity=0.9"``.
     says
         The rule in words, for the report.
     choose
-        The rule; it gives .5 where the labels leave it undefined.
+        The rule; it returns .5 where the labels leave it undefined.
     positives, negatives
-        How many of each the rows must have.
+        The numbers of positives and negatives that the rows must have.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Policy:
 
     @property
     def needs_rows(self) -> bool:
-        """Whether it needs validation rows at all."""
+        """Whether it needs validation rows."""
         return self.positives + self.negatives > 0
 
     def lacks(self, labels: ArrayLike) -> str | None:
-        """Return in words why rows with these labels are too few for the rule, or None.
+        """Return why rows with these labels are too few for the rule, in words, or None.
 
         Examples
         --------
@@ -63,17 +63,17 @@ class Policy:
         positives, negatives = int(positive.sum()), int((~positive).sum())
         if positives >= self.positives and negatives >= self.negatives:
             return None
-        there = f"{counted(positives, 'positive')} and {counted(negatives, 'negative')}"
+        present = f"{counted(positives, 'positive')} and {counted(negatives, 'negative')}"
         needed = [
             f"{number} {kind}"
             for number, kind in ((self.positives, "positives"), (self.negatives, "negatives"))
             if number
         ]
-        wanted = f"{ENOUGH} of each" if len(needed) == 2 else needed[0]
-        return f"{there}, and {wanted} are needed"
+        least = f"{ENOUGH} of each" if len(needed) == 2 else needed[0]
+        return f"{present}, and {least} are needed"
 
     def on(self, labels: ArrayLike, scores: ArrayLike) -> float:
-        """Return the threshold that the rule chooses, .5 where the rows are too few for it."""
+        """Return the threshold that the rule chooses; .5 if the rows are too few for it."""
         if self.lacks(labels):
             return DEFAULT
         return self.choose(np.asarray(labels), np.asarray(scores, dtype=np.float64))
@@ -92,8 +92,8 @@ def youden(labels: ArrayLike, scores: ArrayLike) -> float:
     Returns
     -------
     float
-        The score at and above which class 1 is decided; among equals the one that flags fewest.
-        .5 where the labels have one class, as the index is then undefined.
+        The threshold; the highest one if several are equally good. It is .5 if the labels have one
+        class, as the index is then undefined.
 
     Notes
     -----
@@ -111,7 +111,7 @@ def youden(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def best_f1(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Return the threshold with the largest F1; among equals the one that flags fewest.
+    """Return the threshold with the largest F1; the highest one if several are equally good.
 
     Examples
     --------
@@ -141,7 +141,8 @@ def for_sensitivity(target: float, labels: ArrayLike, scores: ArrayLike) -> floa
 def for_specificity(target: float, labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the lowest threshold whose specificity is at least the target.
 
-    Where no score of these rows will do, it is just above the highest: nothing is flagged.
+    If no score of these rows reaches the target, the threshold is just above the highest score, so
+    nothing is flagged.
 
     Examples
     --------
@@ -156,7 +157,7 @@ def for_specificity(target: float, labels: ArrayLike, scores: ArrayLike) -> floa
 
 
 def policy(text: str) -> Policy:
-    """Return the policy of a name, as the command line gives it.
+    """Return the policy that a text names, as the command line writes it.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ def policy(text: str) -> Policy:
     Raises
     ------
     EvenhandError
-        It is none of these.
+        If the text is none of these.
 
     Examples
     --------
@@ -189,33 +190,52 @@ def policy(text: str) -> Policy:
         says = f"a specificity of at least {value:g}"
         return Policy(text, says, partial(for_specificity, value), 0, ENOUGH)
     raise EvenhandError(
-        f"no threshold policy {text!r}; give a number from 0 to 1, youden, f1, sensitivity=0.9 or "
-        "specificity=0.9 (with a target from 0 to 1)."
+        f"{text!r} is no threshold policy; give a number from 0 to 1, youden, f1, sensitivity=0.9 "
+        "or specificity=0.9 (with a target from 0 to 1)."
     )
 
 
 def by_group(
     rule: Policy, labels: ArrayLike, scores: ArrayLike, groups: Groups
 ) -> tuple[float, dict[str, float]]:
-    """Choose a threshold for all validation rows, and one for each group that has enough of them.
+    """Choose a threshold on all validation rows, and one for each group with enough rows.
+
+    Parameters
+    ----------
+    rule
+        Chooses each threshold.
+    labels, scores
+        ``(n,)``, labels 0 or 1 and probabilities of class 1.
+    groups
+        The level of each row.
 
     Returns
     -------
     tuple
-        The threshold of all rows, for groups without one of their own; and those by level.
+        The threshold of all rows, which holds for groups without one; and the thresholds by level.
     """
     label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    own = {}
+    by_level = {}
     for level in groups.levels:
         members = groups.rows(level)
         if not rule.lacks(label[members]):
-            own[level] = rule.on(label[members], score[members])
-    return rule.on(label, score), own
+            by_level[level] = rule.on(label[members], score[members])
+    return rule.on(label, score), by_level
 
 
 @dataclass(frozen=True, eq=False)
 class _Flagged:
-    """Distinct scores, falling; the positives and negatives at and above each; and of all."""
+    """Counts of the samples that are flagged at each threshold.
+
+    Attributes
+    ----------
+    score
+        The distinct scores, from the highest to the lowest.
+    tp, fp
+        The positives and negatives at and above each score.
+    positives, negatives
+        The numbers of all positives and negatives.
+    """
 
     score: Floats
     tp: NDArray[np.intp]
@@ -225,6 +245,7 @@ class _Flagged:
 
 
 def _flagged_at(labels: ArrayLike, scores: ArrayLike) -> _Flagged:
+    """Count the samples that are flagged at each distinct score."""
     label, score = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     order = np.argsort(-score, kind="stable")
     score, positive = score[order], label[order] == 1

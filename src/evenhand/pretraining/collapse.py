@@ -1,4 +1,4 @@
-"""Collapse: embeddings that are nearly the same for all samples, or differ in a few directions."""
+"""Collapse of embeddings: nearly equal for all samples, or different in a few directions only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 
-def spread(embeddings: Tensor) -> float:
-    """Return how far embeddings ``(n, D)`` of length 1 lie apart: 0 where all are the same, to 1.
+def embedding_spread(embeddings: Tensor) -> float:
+    """Return the spread of embeddings ``(n, D)``: from 0 (all are equal) to 1.
 
-    √(Σ_j s_j²), with s_j the standard deviation of dimension j of embeddings of length 1. It is
-    √D times the root mean square of the s_j, of which Chen and He (CVPR 2021, section 4.1) show
-    the mean, and near 1 where directions are spread evenly.
+    The embeddings are scaled to length 1. The spread is √(Σ_j s_j²), with s_j the standard
+    deviation of dimension j. It is near 1 if directions are spread evenly. It equals √D times the
+    root mean square of the s_j; Chen and He (CVPR 2021, section 4.1) report the mean of the s_j.
     """
     unit = F.normalize(embeddings.double(), dim=1)
     return float(unit.var(dim=0, correction=0).sum().sqrt())
 
 
 def effective_rank(embeddings: Tensor) -> float:
-    """Return in how many directions embeddings ``(n, D)`` lie, from 1 to min(n, D).
+    """Return the number of directions in which embeddings ``(n, D)`` vary, from 1 to min(n, D).
 
     RankMe: exp(−Σ_k p_k log p_k), with p_k the k-th singular value divided by their sum.
 
@@ -41,25 +41,25 @@ def effective_rank(embeddings: Tensor) -> float:
 
 LEAST_SPREAD = 0.05
 LEAST_SHARE = 0.1
-"""Embeddings are called collapsed below that spread, or below that share of the untrained rank.
+"""Embeddings have collapsed below this spread, or below this share of the untrained rank.
 
-Chosen between planted collapses (SimSiam without its stopped gradient, VICReg without its variance
-term) and healthy runs of every objective, on phantoms: see the guide to self-supervision.
+The limits lie between planted collapses (SimSiam without its stopped gradient, VICReg without its
+variance term) and healthy runs of every objective, on phantoms: see the guide to self-supervision.
 """
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the embeddings of samples are, as `spread` and `effective_rank` say it.
+    """Spread and rank of the embeddings of some samples.
 
-    Parameters
+    Attributes
     ----------
     spread
-        From 0 (all the same) to 1.
+        Their `embedding_spread`, from 0 (all are equal) to 1.
     rank
-        In how many directions they lie, from 1.
+        Their `effective_rank`, at least 1.
     untrained_rank
-        In how many they lay before training.
+        Their `effective_rank` before training.
     """
 
     spread: float
@@ -68,20 +68,20 @@ class Embeddings:
 
     @property
     def collapsed(self) -> bool:
-        """Whether they are nearly the same for all samples, or lie in much fewer directions."""
+        """Whether they are nearly equal, or vary in far fewer directions than before training."""
         return self.spread < LEAST_SPREAD or self.rank < LEAST_SHARE * self.untrained_rank
 
     def __str__(self) -> str:
-        """Return both measures."""
+        """Return spread and effective rank as text."""
         return f"spread {self.spread:.2f}, effective rank {self.rank:.1f}"
 
-    def sentences(self, what: str) -> Iterator[str]:
-        """Say that they have collapsed, where they have; ``what`` names the encoder."""
+    def sentences(self, encoder: str) -> Iterator[str]:
+        """Yield a sentence if they have collapsed; ``encoder`` names the encoder in it."""
         if self.collapsed:
             yield (
-                f"{what} has collapsed: its embeddings are nearly the same for all samples, or lie "
-                f"in few directions (spread {self.spread:.3f}, at least {LEAST_SPREAD:g} is usual; "
-                f"effective rank {self.rank:.1f}, {self.untrained_rank:.1f} before training). It "
-                "has learnt little to tell samples apart. Try a lower learning rate, more epochs, "
-                "or another objective."
+                f"{encoder} has collapsed: its embeddings are nearly the same for all samples, or "
+                f"lie in few directions (spread {self.spread:.3f}, at least {LEAST_SPREAD:g} is "
+                f"usual; effective rank {self.rank:.1f}, {self.untrained_rank:.1f} before "
+                "training). It has learnt little that distinguishes samples. Try a lower learning "
+                "rate, more epochs, or another objective."
             )

@@ -1,4 +1,4 @@
-"""What trains an encoder without labels: the encoder, the heads on it, and the loss of a batch."""
+"""Base classes of SSL objectives: an encoder, its projection head, and the loss of a batch."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from evenhand.pretraining.views import View, view_of
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """A network to pre-train, and how samples get into it.
+    """A network to pre-train, with the views and the inputs of its samples.
 
-    Parameters
+    Attributes
     ----------
     network
-        It gives representations ``(B, width)``.
+        The network; it returns representations ``(B, width)``.
     width
-        Of a representation.
+        Width of a representation.
     shape
-        Of a sample: ``(3, H, W)`` of images in [0, 1], ``(C, T)`` of standardised series.
+        Shape of a sample: ``(3, H, W)`` for images in [0, 1], ``(C, T)`` for standardised series.
     view
-        It draws a view of each sample.
+        Function that draws a view of each sample.
     read
-        From such samples, or views of them, to what the network takes.
+        Function of samples or views; it returns the network's inputs.
     modality
-        Of the samples.
+        Modality of the samples.
     samples
-        How many there are to train on.
+        Number of training samples.
     """
 
     network: nn.Module
@@ -54,23 +54,23 @@ class Encoder:
         return cls(model.backbone, width, inputs.shape, view, read, modality, samples)
 
 
-Batch = tuple[Tensor, ...]
-"""What a step learns from, ready for the network: views, or samples with what is masked."""
+LearnerBatch = tuple[Tensor, ...]
+"""Tensors of a training step: views, or samples and what is masked of them."""
 
 
 class Learner(nn.Module):
     """An encoder with a projection head: the base class of SSL objectives.
 
-    A subclass has ``forward``, the loss of a batch as `draw` makes it. What it adds as modules
-    and buffers is trained where it requires a gradient, and saved and resumed with the rest;
-    nothing but the encoder is kept when training ends.
+    A subclass defines ``forward``, the loss of a batch from `draw`. Its own modules and buffers are
+    saved and resumed with the encoder, and trained if they require a gradient. After training, only
+    the encoder is kept.
 
     Parameters
     ----------
     objective
-        What was registered.
+        The registered objective.
     encoder
-        The network, which is trained in place.
+        The encoder; its network is trained in place.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:
@@ -80,15 +80,15 @@ class Learner(nn.Module):
         self.projector: nn.Module = objective.head(encoder.width)
         self._view, self.read = encoder.view, encoder.read
 
-    def draw(self, samples: Tensor, rng: Generator) -> Batch:
-        """Return two views of each sample, ``(2B, …)``, the first ones before the second ones."""
+    def draw(self, samples: Tensor, rng: Generator) -> LearnerBatch:
+        """Return two views of each sample, ``(2B, …)``: all first views, then all second views."""
         views = torch.cat([self._view(samples, rng), self._view(samples, rng)])
         return (self.read(views),)
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """Return what is looked at for collapse: projections ``(B, D)`` of what the encoder reads.
+        """Return the projections ``(B, D)`` of inputs, which are also checked for collapse.
 
-        They are representations where there is no projection head.
+        Without a projection head they are the representations.
         """
         out: Tensor = self.projector(self.encoder(inputs))
         return out
@@ -103,14 +103,14 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:
-        """Follow a step of the optimizer; ``progress`` is the share of all steps taken, to 1."""
+        """Update the learner after an optimizer step; ``progress`` is the share of steps done."""
 
 
 class LossLearner(Learner):
-    """An objective that is no more than a loss on projections of two views."""
+    """An objective that is only a loss on the projections of two views."""
 
     def forward(self, *batch: Tensor) -> Tensor:
-        """Return the loss of two views."""
+        """Return the loss of two views of each sample."""
         loss = self.objective.loss
         assert loss is not None
         return loss(*self.project(*batch))
@@ -119,23 +119,23 @@ class LossLearner(Learner):
 def perceptron(
     features: int, widths: tuple[int, ...], *, norm: bool = False, norm_last: bool = False
 ) -> nn.Sequential:
-    """Return linear layers with ReLU between them; the identity where there are no widths.
+    """Return linear layers with ReLU between them; the identity if ``widths`` is empty.
 
     Parameters
     ----------
     features
         Width of the input.
     widths
-        Of the layers.
+        Widths of the layers' outputs.
     norm
         Whether batch normalisation comes before each ReLU.
     norm_last
         Whether the output has batch normalisation, without weights.
     """
     layers: list[nn.Module] = []
-    for narrow, wide in pairwise((features, *widths)):
-        layers += [nn.Linear(narrow, wide, bias=not norm)]
-        layers += [nn.BatchNorm1d(wide)] if norm else []
+    for inputs, outputs in pairwise((features, *widths)):
+        layers += [nn.Linear(inputs, outputs, bias=not norm)]
+        layers += [nn.BatchNorm1d(outputs)] if norm else []
         layers += [nn.ReLU()]
     layers = layers[: -2 if norm else -1]
     if norm_last:

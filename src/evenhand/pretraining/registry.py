@@ -1,4 +1,4 @@
-"""The register of SSL objectives, which loads nothing heavy: what they need, by name."""
+"""The registry of SSL objectives by name; importing it loads no heavy library."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ if TYPE_CHECKING:
 
     from evenhand.pretraining.learners import Encoder, Learner
 
-Loss = Callable[["Tensor", "Tensor"], "Tensor"]
-"""From projections ``(B, D)`` of the first and the second views of the same samples."""
+ViewLoss = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Function of the projections ``(B, D)`` of the first and of the second views; a loss."""
 
 Modality = Literal["images", "series"]
-Need = Literal["predictor", "teacher", "queue"]
-D = TypeVar("D", bound="Loss | type[Learner]")
+Extra = Literal["predictor", "teacher", "queue"]
+D = TypeVar("D", bound="ViewLoss | type[Learner]")
 
 
 @dataclass(frozen=True)
 class SSLObjective:
-    """How an encoder learns without labels.
+    """A registered SSL objective: how an encoder learns without labels.
 
-    Parameters
+    Attributes
     ----------
     name
-        What ``--ssl`` calls it.
+        Its name in ``--ssl``.
     widths
-        Of the layers of the projection head, which is thrown away afterwards; none where there
-        is no such head.
+        Widths of the layers of the projection head, which is discarded after training; empty if
+        there is no such head.
     loss
-        What is minimised over two views of each sample; None where `learner` says it.
+        Loss on two views of each sample; None if ``learner`` is given.
     learner
-        The class that trains; None where `loss` says it all.
+        Class that computes the loss; None if ``loss`` is given.
     norm
         Whether the hidden layers of the projection head have batch normalisation.
     modality
-        Of the samples that it takes; None takes both.
+        Modality of the samples that it takes; None takes both.
     views
-        How many views of each sample a step sees.
+        Number of views of each sample in a step.
     needs
-        What it trains or keeps beside the encoder and the projection head.
+        What it has besides the encoder and the projection head.
     momentum
-        Of the teacher at the start; None without a teacher.
+        Momentum of the teacher at the start; None without a teacher.
     stops_early
-        Whether a lower loss on held-out patients means a better encoder. It does not where the
-        target moves, as that of a teacher.
+        Whether a lower loss on held-out patients means a better encoder. This is false if the
+        target changes during training, as a teacher's does.
     """
 
     name: str
     widths: tuple[int, ...] = ()
-    loss: Loss | None = None
+    loss: ViewLoss | None = None
     learner: type[Learner] | None = None
     norm: bool = False
     modality: Modality | None = None
     views: int = 2
-    needs: tuple[Need, ...] = ()
+    needs: tuple[Extra, ...] = ()
     momentum: float | None = None
     stops_early: bool = True
 
@@ -70,12 +70,12 @@ class SSLObjective:
         return perceptron(features, self.widths, norm=self.norm)
 
     def make(self, encoder: Encoder) -> Learner:
-        """Return what trains an encoder, with fresh heads.
+        """Return the learner of an encoder, with fresh heads.
 
         Raises
         ------
         EvenhandError
-            The objective is for samples of another kind, or for another kind of network.
+            If the objective is for another modality or for another kind of network.
         """
         from evenhand.pretraining.learners import LossLearner
 
@@ -83,12 +83,12 @@ class SSLObjective:
         return (self.learner or LossLearner)(self, encoder)
 
     def with_momentum(self, momentum: float) -> SSLObjective:
-        """Return the objective with another momentum of its teacher at the start.
+        """Return the objective with another initial momentum of its teacher.
 
         Raises
         ------
         EvenhandError
-            It has no teacher, or the momentum is outside [0, 1).
+            If the objective has no teacher, or if the momentum is outside [0, 1).
         """
         if self.momentum is None:
             with_teacher = [
@@ -102,12 +102,12 @@ class SSLObjective:
         return replace(self, momentum=momentum)
 
     def check(self, modality: Modality) -> None:
-        """Refuse samples that the objective is not for.
+        """Check that the objective takes samples of a modality.
 
         Raises
         ------
         EvenhandError
-            It is for samples of the other kind.
+            If it takes only the other modality.
         """
         if self.modality in (None, modality):
             return
@@ -133,39 +133,39 @@ def register_ssl(
     norm: bool = False,
     modality: Modality | None = None,
     views: int = 2,
-    needs: tuple[Need, ...] = (),
+    needs: tuple[Extra, ...] = (),
     momentum: float | None = None,
     stops_early: bool = True,
 ) -> Callable[[D], D]:
     """Register the decorated loss, or class, as an SSL objective.
 
-    A loss takes the projections of two views. Whatever needs more is a class of
+    A loss takes the projections of two views. An objective that needs more is a subclass of
     `evenhand.pretraining.learners.Learner`. The first line of the docstring is the title.
 
     Parameters
     ----------
     name
-        What ``--ssl`` calls it.
+        Its name in ``--ssl``.
     widths
-        Of the layers of the projection head.
+        Widths of the layers of the projection head.
     norm
         Whether the hidden layers of the projection head have batch normalisation.
     modality
-        ``"images"`` or ``"series"`` where it takes only these.
+        ``"images"`` or ``"series"`` if it takes only these; None takes both.
     views
-        How many views of each sample a step sees.
+        Number of views of each sample in a step.
     needs
-        Of ``"predictor"``, ``"teacher"`` and ``"queue"`` those that it has.
+        Those of ``"predictor"``, ``"teacher"`` and ``"queue"`` that it has.
     momentum
-        What share of a teacher the first step keeps, in [0, 1); the share rises to 1
-        (`evenhand.pretraining.teacher`).
+        Initial momentum of the teacher, in [0, 1); it rises to 1
+        (`evenhand.pretraining.teacher`). None without a teacher.
     stops_early
         Whether a lower loss on held-out patients means a better encoder.
 
     Raises
     ------
     EvenhandError
-        The name is taken, or there is a teacher without a schedule, or a schedule without a
+        If the name is taken, if there is a teacher without a momentum, or a momentum without a
         teacher.
 
     Examples
@@ -180,7 +180,7 @@ def register_ssl(
     """
     if ("teacher" in needs) != (momentum is not None):
         raise EvenhandError(
-            f"SSL objective {name!r}: a teacher needs a schedule, and a schedule a teacher. Give "
+            f"SSL objective {name!r}: a teacher needs a momentum, and a momentum a teacher. Give "
             'both needs=("teacher",) and momentum=.99, or neither.'
         )
     if momentum is not None:
@@ -191,7 +191,7 @@ def register_ssl(
         objective = SSLObjective(
             name,
             widths,
-            loss=None if is_class else cast("Loss", definition),
+            loss=None if is_class else cast("ViewLoss", definition),
             learner=cast("type[Learner]", definition) if is_class else None,
             norm=norm,
             modality=modality,
@@ -210,15 +210,15 @@ def register_ssl(
 
 
 def check_momentum(momentum: float) -> None:
-    """Refuse a momentum outside [0, 1): with 1 a teacher would never move.
+    """Refuse a teacher's momentum outside [0, 1): with 1 the teacher would never change.
 
     Raises
     ------
     EvenhandError
-        It is outside.
+        If the momentum is outside [0, 1).
     """
     if not 0 <= momentum < 1:
         raise EvenhandError(
-            f"a teacher's momentum is {momentum:g}; it is at least 0 and less than 1, with which "
-            "the teacher would never move."
+            f"the teacher's momentum is {momentum:g}; give at least 0 and less than 1 (with 1 the "
+            "teacher would never change)."
         )

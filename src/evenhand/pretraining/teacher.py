@@ -1,4 +1,4 @@
-"""A momentum teacher: a copy of the student that follows it slowly, and its schedule."""
+"""A momentum teacher: a copy of the student that follows it slowly; and its momentum schedule."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 def momentum_at(start: float, progress: float) -> float:
-    """Return what share of itself a teacher keeps in a step: it rises from ``start`` to 1.
+    """Return a teacher's momentum: the share of its weights that a step keeps.
 
-    m = 1 − (1 − m_0) (cos(π k / K) + 1) / 2 after k of K steps.
+    It rises from m_0 to 1: m = 1 − (1 − m_0) (cos(π k / K) + 1) / 2 after k of K steps.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ def momentum_at(start: float, progress: float) -> float:
 
 
 class Teacher(nn.Module):
-    """A copy of modules that run one after the other, without gradients.
+    """A copy of a sequence of modules, without gradients.
 
-    Its weights are ξ ← m ξ + (1 − m) θ after each step, with θ those of the student and m from
-    `momentum_at`. Running statistics are its own, from what it reads. It is saved with the
-    learner, and no part of the encoder.
+    After each step, its weights are ξ ← m ξ + (1 − m) θ, with θ the student's weights and m from
+    `momentum_at`. It has its own running statistics. It is saved with the learner, but not with the
+    encoder.
 
     Parameters
     ----------
@@ -56,16 +56,15 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, views: Tensor) -> Tensor:
-        """Return what the copy makes of views."""
+        """Return the copy's output for views."""
         out: Tensor = self.copies(views)
         return out
 
     @torch.no_grad()
     def follow(self, *students: nn.Module, progress: float) -> None:
-        """Move towards the students, which are those that were copied."""
-        own: list[Tensor] = list(self.copies.parameters())
-        theirs: list[Tensor] = [
+        """Move the weights towards those of the students, which are the copied modules."""
+        weights: list[Tensor] = list(self.copies.parameters())
+        goals: list[Tensor] = [
             parameter for student in students for parameter in student.parameters()
         ]
-        share = 1 - momentum_at(self.start, progress)
-        torch._foreach_lerp_(own, theirs, share)
+        torch._foreach_lerp_(weights, goals, 1 - momentum_at(self.start, progress))

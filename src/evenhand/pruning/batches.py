@@ -1,4 +1,4 @@
-"""Anybody's batches of inputs, labels and groups, with the samples of a group side by side."""
+"""Batches of inputs, labels and groups, checked and sorted by group."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from evenhand.networks.calling import count_rows, placed, take
 from evenhand.pruning.curvature.types import GroupBatch
 
 Batches = Iterable[tuple[Any, Any, Any]]
-"""Inputs, labels and the group of each sample; an iterable such as a list or a DataLoader."""
+"""Iterable (a list, a DataLoader) of inputs, labels and the group of each sample."""
 
 
-def grouped(
-    batches: Batches, wanted: Sequence[Hashable], device: torch.device
+def sort_by_group(
+    batches: Batches, groups: Sequence[Hashable], device: torch.device
 ) -> Iterator[GroupBatch]:
-    """Yield batches on a device with the samples of the wanted groups, those of a group together.
+    """Yield the batches on a device, with the samples of each of some groups side by side.
 
-    A batch may lack a group. Samples of other groups take no part.
+    A batch may lack a group. Samples of all other groups are left out.
 
     Raises
     ------
     EvenhandError
-        There is no batch, one is not of three parts of one length, or no batch has a wanted group.
+        If there is no batch, if a batch does not have three parts of equal length, or if no batch
+        has a sample of one of the groups.
     """
-    seen: dict[Hashable, int] = {}
+    counts: dict[Hashable, int] = {}
     number = 0
     if not isinstance(batches, Iterable):
         raise EvenhandError(
@@ -40,36 +41,35 @@ def grouped(
         places: dict[Hashable, list[int]] = {}
         for place, level in enumerate(levels):
             places.setdefault(level, []).append(place)
-        for level, own in places.items():
-            seen[level] = seen.get(level, 0) + len(own)
-        present = [group for group in wanted if group in places]
+            counts[level] = counts.get(level, 0) + 1
+        present = [group for group in groups if group in places]
         if present:
             order = [place for group in present for place in places[group]]
             if order != list(range(len(levels))):
                 inputs, labels = take(inputs, order), labels[order]
             yield GroupBatch(placed(inputs, device), labels.to(device), _rows(present, places))
-    _check_seen(seen, wanted, number)
+    _check_groups(counts, groups, number)
 
 
-def _check_seen(seen: Mapping[Hashable, int], wanted: Sequence[Hashable], count: int) -> None:
-    if not count:
+def _check_groups(counts: Mapping[Hashable, int], groups: Sequence[Hashable], number: int) -> None:
+    if not number:
         raise EvenhandError(
-            "batches= gave nothing. A generator can be read once: give a list or a DataLoader, or "
-            "make the generator anew."
+            "batches= gave nothing. A generator can be read only once: give a list or a "
+            "DataLoader, or a new generator."
         )
-    if missing := [group for group in wanted if not seen.get(group)]:
-        there = some(f"{level!r} ({n})" for level, n in seen.items())
+    if missing := [group for group in groups if not counts.get(group)]:
+        levels = some(f"{level!r} ({n})" for level, n in counts.items())
         raise EvenhandError(
-            f"no sample of the {count} batches is of the group {some(map(repr, missing))}; there "
-            f"are: {there}. Give more batches, or other groups as unprivileged= and betas=."
+            f"no sample of the {number} batches is of the group {some(map(repr, missing))}; their "
+            f"groups are: {levels}. Give more batches, or other groups as unprivileged= and betas=."
         )
 
 
 def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
-    """Return inputs, labels and groups of a batch, all of one length."""
+    """Return inputs, labels and groups of a batch, after a check that their lengths are equal."""
     if not isinstance(batch, tuple | list) or len(batch) != 3:
         kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
-        raise EvenhandError(f"batch {number} is {kind}; give (inputs, labels, groups) in each.")
+        raise EvenhandError(f"batch {number} is {kind}; give batches (inputs, labels, groups).")
     inputs, labels, groups = batch[0], _labels(batch[1], number), _levels(batch[2], number)
     if not isinstance(inputs, Tensor) and hasattr(inputs, "__array__"):
         inputs = torch.as_tensor(inputs)
@@ -77,7 +77,7 @@ def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
     if len({length for length in lengths.values() if length is not None}) > 1:
         lengths_text = ", ".join(f"{length} {name}" for name, length in lengths.items())
         raise EvenhandError(
-            f"batch {number} has {lengths_text}; give one of each for every sample."
+            f"batch {number} has {lengths_text}; give one label and one group for each sample."
         )
     return inputs, labels, groups
 
@@ -87,7 +87,7 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
         if len(groups) != 1:
             raise EvenhandError(
                 f"batch {number} has groups of {len(groups)} attributes ({some(groups)}); saliency "
-                "is about one: give its column alone."
+                "takes one attribute: give its column alone."
             )
         groups = next(iter(groups.values()))
     levels = groups.tolist() if hasattr(groups, "tolist") else groups
@@ -95,7 +95,7 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
     if isinstance(levels, str) or not all(isinstance(level, Hashable) for level in column):
         raise EvenhandError(
             f"the groups of batch {number} are no column of names ({type(groups).__name__}); give "
-            "one for each sample."
+            "one name for each sample."
         )
     return column
 
@@ -107,7 +107,7 @@ def _labels(labels: Any, number: int) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise EvenhandError(
             f"the labels of batch {number} are no numbers ({error}); give a tensor, an array or a "
-            "list of them."
+            "list of numbers."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Saliency by group of any network, from anybody's batches."""
+"""Saliency by group, for any network and any batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from evenhand.errors import EvenhandError, some
 from evenhand.networks.calling import Forward, as_it_was, call, require_network, take
 from evenhand.networks.head import find_head
-from evenhand.pruning.batches import Batches, grouped
+from evenhand.pruning.batches import Batches, sort_by_group
 from evenhand.pruning.curvature import GroupBatch, check_squares, check_steady, find_estimator
 from evenhand.pruning.curvature.loss import Loss, find_loss
 from evenhand.pruning.eligible import prunable
@@ -24,20 +24,24 @@ from evenhand.pruning.saliency import GroupSaliency, unknown_parameters
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """How saliency is computed: for whom, of what, by which estimator of which loss.
+    """How saliency is computed: groups, parameters, loss, and estimator of second derivatives.
 
     Attributes
     ----------
     unprivileged
-        The group whose error is to be kept.
+        The group whose error should not rise.
     betas
         Weight β of each privileged group.
     names
-        The parameters.
-    estimator, loss, draws, seed
-        The estimator of second derivatives, of what, its draws for each sample, and their seed.
+        Names of the parameters.
+    estimator
+        Name of the estimator of second derivatives.
+    loss
+        The loss whose second derivatives are estimated.
+    draws, seed
+        Number of random draws for each sample, and their seed.
     forward
-        How the network is called.
+        Function of the network and inputs; it returns logits.
     """
 
     unprivileged: Hashable
@@ -51,7 +55,7 @@ class Scoring:
 
     @property
     def groups(self) -> tuple[Hashable, ...]:
-        """Every group that takes part, the unprivileged first."""
+        """The unprivileged group, then the privileged groups."""
         return (self.unprivileged, *self.betas)
 
     def scores(
@@ -62,7 +66,7 @@ class Scoring:
         device = next(module.parameters()).device
         seed = torch.Generator(device).manual_seed(self.seed + step)
         estimator = find_estimator(self.estimator)
-        stream = grouped(batches, self.groups, device)
+        stream = sort_by_group(batches, self.groups, device)
         stream = self._checked(module, stream, names, any_layer=estimator.any_layer)
         h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
         theta = {name: module.get_parameter(name).detach() for name in names}
@@ -78,9 +82,10 @@ class Scoring:
         *,
         any_layer: bool,
     ) -> Iterator[GroupBatch]:
-        """Try the network on two samples: it gives one output, and the estimator is autograd's.
+        """Check the network and the estimator on two samples of the first batch.
 
-        An estimator of any layer is autograd's by itself.
+        The network must give the same output twice. Unless the estimator handles any layer, its
+        squared gradients must equal those of autograd.
         """
         first = next(stream, None)
         if first is None:
@@ -113,37 +118,39 @@ def group_saliency(
     draws: int = 1,
     seed: int = 0,
 ) -> GroupSaliency:
-    """Return the saliency of each number of a network for an unprivileged group.
+    """Return the saliency of each weight of a network for an unprivileged group.
 
-    It is s = ½ θ² (h_u - Σ_g β_g h_g), with h the second derivatives of the groups' mean losses:
-    what zeroing a number costs the unprivileged group, less what it costs the others
-    (arXiv 2203.02110). The network is left as it was.
+    Saliency is s = ½ θ² (h_u - Σ_g β_g h_g), with h the second derivative of a group's mean loss by
+    the weight θ: the cost of zeroing the weight for the unprivileged group u, minus the cost for
+    the privileged groups g (arXiv 2203.02110). The network is not changed.
 
     Parameters
     ----------
     module
-        Any network; its mode does not matter, as it is evaluated.
+        Any network, in training or evaluation mode; saliency is computed in evaluation mode.
     batches
         Any iterable of ``(inputs, labels, groups)``. Inputs are a tensor, or a tuple or mapping of
-        tensors. A batch may lack a group, and samples of groups that are not named take no part.
+        tensors. A batch may lack a group. Samples of groups that are neither unprivileged nor in
+        ``betas`` are left out.
     unprivileged
-        The group whose error is to be kept, as `groups` write it.
+        The group whose error should not rise, as written in the batches.
     betas
-        β of each privileged group, 0 and more; ``{}`` is Optimal Brain Damage on one group.
+        β ≥ 0 of each privileged group; with ``{}`` saliency is Optimal Brain Damage on one group.
     loss
         ``"cross-entropy"``, ``"binary-cross-entropy"`` (one logit, or one for each of several
         labels), torch's ``CrossEntropyLoss`` or ``BCEWithLogitsLoss`` with their weights; or, for
-        hutchinson and fisher, a callable from logits and labels to each sample's loss.
+        hutchinson and fisher, a function of logits and labels that returns each sample's loss.
     estimator
         ``"ggn-mc"``, ``"ggn"``, ``"fisher"`` or ``"hutchinson"``.
     parameters
         Names of parameters; by default the weights of convolutions, linear layers and attention
         outside of the head.
     forward
-        Calls the network on inputs and returns logits. By default a mapping gives keyword
-        arguments, a tuple positional ones, and of an output with ``logits`` these are taken.
+        Function of the network and inputs; it returns logits. By default, a mapping is passed as
+        keyword arguments and a tuple as positional ones, and the attribute or key ``logits`` of
+        the output is taken if it exists.
     draws, seed
-        Draws for each sample, of ggn-mc and hutchinson, and their seed.
+        Number of random draws for each sample, for ggn-mc and hutchinson, and their seed.
 
     Returns
     -------
@@ -154,15 +161,15 @@ def group_saliency(
     Raises
     ------
     EvenhandError
-        A batch or a name is wrong, a group is in no batch, or the estimator cannot handle a layer;
-        the message names it and what to do.
+        If a batch or a name is wrong, a group is in no batch, or the estimator cannot handle a
+        layer.
 
     Examples
     --------
     >>> network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     >>> batch = (torch.ones(4, 3), [0, 1, 0, 1], ["f", "f", "m", "m"])
-    >>> found = group_saliency(network, [batch], unprivileged="f", betas={"m": 0.3})
-    >>> {name: tuple(values.shape) for name, values in found.items()}
+    >>> saliency = group_saliency(network, [batch], unprivileged="f", betas={"m": 0.3})
+    >>> {name: tuple(values.shape) for name, values in saliency.items()}
     {'0.weight': (4, 3)}
     """
     scoring = make_scoring(
@@ -183,16 +190,16 @@ def make_scoring(
     draws: int,
     seed: int,
 ) -> Scoring:
-    """Check what saliency is asked for, and return it; arguments as in `group_saliency`."""
+    """Check the arguments of `group_saliency` and return them as one object."""
     require_network(module)
     find_estimator(estimator)
     if not isinstance(betas, Mapping):
         raise EvenhandError(
-            f"betas={betas!r}: give a mapping of groups to weights, as {{'m': 0.3}}."
+            f"betas={betas!r}: give a mapping from groups to weights, such as {{'m': 0.3}}."
         )
     if wrong := [group for group, beta in betas.items() if not _is_weight(beta)]:
         raise EvenhandError(
-            f"betas={dict(betas)}: the weight of {some(map(repr, wrong))} is no number from 0 up."
+            f"betas={dict(betas)}: the weight of {some(map(repr, wrong))} is no number ≥ 0."
         )
     if unprivileged in betas:
         raise EvenhandError(
@@ -200,7 +207,7 @@ def make_scoring(
             "out of betas."
         )
     if not isinstance(draws, int) or draws < 1:
-        raise EvenhandError(f"draws={draws}: give a whole number from 1 up.")
+        raise EvenhandError(f"draws={draws}: give a whole number ≥ 1.")
     names = _names(module, parameters)
     return Scoring(
         unprivileged, betas, names, estimator, find_loss(loss), draws, seed, forward or call
@@ -212,9 +219,7 @@ def _is_weight(beta: Any) -> bool:
 
 
 def _refuse_infinite(curvature: Mapping[Hashable, Mapping[str, Tensor]]) -> None:
-    infinite = [
-        name for own in curvature.values() for name in own if not own[name].isfinite().all()
-    ]
+    infinite = [name for h in curvature.values() for name in h if not h[name].isfinite().all()]
     if infinite:
         raise EvenhandError(
             f"the second derivatives of {some(dict.fromkeys(infinite))} are not finite. Are inputs "
@@ -229,6 +234,8 @@ def _names(module: nn.Module, parameters: Collection[str] | None) -> tuple[str, 
     if unknown := [name for name in parameters if name not in names]:
         raise unknown_parameters(unknown, names)
     if not parameters:
-        raise EvenhandError("parameters= names nothing; leave it out for the usual weights.")
-    wanted = set(parameters)
-    return tuple(name for name in names if name in wanted)
+        raise EvenhandError(
+            "parameters= is empty; name parameters, or leave it out for the default weights."
+        )
+    chosen = set(parameters)
+    return tuple(name for name in names if name in chosen)

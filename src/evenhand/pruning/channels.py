@@ -17,27 +17,27 @@ from evenhand.errors import EvenhandError
 from evenhand.networks.calling import Forward, call, logits_of
 from evenhand.networks.model import Model, random_model
 from evenhand.networks.widths import attentions, count_heads, solid_attentions, widths_of
+from evenhand.pruning.saliency import NamedTensors
 from evenhand.pruning.state import M, PruningState
 
 _LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
-"""Layers that torch-pruning knows, though timm's kinds of them hold an activation."""
-Named = Mapping[str, Tensor]
+"""Layers that torch-pruning handles, also in timm's variants that contain an activation."""
 Slices = Mapping[tuple[str, int], int]
-"""Maps (parameter name, axis) to the number of entries that a channel has along that axis."""
+"""(parameter name, axis) → number of entries that a channel has along that axis."""
 
 
 @dataclass(frozen=True, eq=False)
-class Choices:
-    """Channels or heads that can be removed one by one.
+class ChannelSet:
+    """Channels or attention heads, each of which can be removed alone.
 
     Attributes
     ----------
     scores
-        For each of them, the sum of its parameters' saliency.
+        For each channel or head, the sum of its parameters' saliency.
     slices
-        For each of them, the entries that it has along the axes of parameters.
+        For each channel or head, its entries along the axes of parameters.
     remove
-        Removes those at some places from the model.
+        Removes the channels or heads with some indices from the model.
     """
 
     scores: Tensor
@@ -46,12 +46,12 @@ class Choices:
 
 
 def torch_pruning() -> Any:
-    """Return the library that knows which layers depend on which.
+    """Return the module torch_pruning, which knows which layers depend on each other.
 
     Raises
     ------
     EvenhandError
-        It is not installed.
+        If torch-pruning is not installed.
     """
     try:
         import torch_pruning as library
@@ -63,12 +63,12 @@ def torch_pruning() -> Any:
 
 
 def refuse_solid(model: Model) -> None:
-    """Refuse a model that cannot be made narrower, which is tried on a copy.
+    """Refuse a model whose channels cannot be removed; half of them are removed from a copy.
 
     Raises
     ------
     EvenhandError
-        It is one; the message names its backbone.
+        If that fails, or removes nothing; the message names the backbone.
     """
     library, total = torch_pruning(), sum(p.numel() for p in model.parameters())
     scores = {name: torch.ones_like(p) for name, p in model.named_parameters()}
@@ -77,7 +77,7 @@ def refuse_solid(model: Model) -> None:
         half.model(_sample(model))
         random_model(half.model.spec, seed=0).load_state_dict(half.model.state_dict())
         why = "" if half.left < total else "some layer that depends on them cannot be narrowed"
-    except Exception as error:  # whatever it raises for layers that it cannot follow
+    except Exception as error:  # the library raises many types for layers that it cannot follow
         why = f"{library.__name__} cannot follow its layers ({type(error).__name__})"
     if why:
         raise EvenhandError(
@@ -88,18 +88,18 @@ def refuse_solid(model: Model) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """How the dependencies between a network's layers are followed.
+    """Settings for tracing which layers of a network depend on each other.
 
     Attributes
     ----------
     example
-        Inputs of one sample or more, as the network takes them.
+        Inputs of one or more samples, as the network takes them.
     whole
-        Names of the modules that keep all of their outputs, as the last layer does.
+        Names of the modules whose outputs are all kept, such as the last layer.
     untouched
-        Names of the modules that change in nothing.
+        Names of the modules that are not changed at all.
     forward
-        How the network is called.
+        Function of the network and inputs; it returns logits.
     """
 
     example: Any
@@ -108,10 +108,12 @@ class Trace:
     forward: Forward = call
 
 
-def remove_channels(state: PruningState[Model], scores: Named, count: int) -> PruningState[Model]:
-    """Remove the channels and heads of least saliency from one of Evenhand's models.
+def remove_channels(
+    state: PruningState[Model], scores: NamedTensors, count: int
+) -> PruningState[Model]:
+    """Remove the channels and heads of least saliency from an Evenhand model, and update its spec.
 
-    See `cut_channels`; the model's spec then has the widths of the narrower layers.
+    As `cut_channels`; the returned model's spec has the widths of the narrower layers.
     """
     narrower = cut_channels(state, scores, count, trace_of(state.model))
     model = narrower.model
@@ -121,80 +123,81 @@ def remove_channels(state: PruningState[Model], scores: Named, count: int) -> Pr
 
 
 def trace_of(model: Model) -> Trace:
-    """Return how one of Evenhand's models is followed: the last layer of its head stays whole."""
+    """Return the trace settings of an Evenhand model: the last layer of its head stays whole."""
     layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    last = [name for name in layers if name.startswith("head")][-1:]
-    return Trace(_sample(model), last, [*solid_attentions(model)])
+    outputs = [name for name in layers if name.startswith("head")][-1:]
+    return Trace(_sample(model), outputs, [*solid_attentions(model)])
 
 
 def cut_channels(
-    state: PruningState[M], scores: Named, count: int, trace: Trace
+    state: PruningState[M], scores: NamedTensors, count: int, trace: Trace
 ) -> PruningState[M]:
-    """Remove the channels and heads of least saliency that together have ``count`` numbers at most.
+    """Return the state without the channels and heads of least saliency.
 
-    One channel goes at least, and one stays in every layer.
+    Together they have at most ``count`` parameters, but at least one channel is removed. Every
+    layer keeps at least one channel.
     """
     model = deepcopy(state.model)
-    choices = _choices(model, scores, trace)
+    sets = _channel_sets(model, scores, trace)
     shapes = {name: list(p.shape) for name, p in model.named_parameters()}
     values = {name: p.detach() for name, p in model.named_parameters()}
-    for name, parameter in model.named_parameters():  # places travel in the numbers' stead
+    for name, parameter in model.named_parameters():  # remove from the indices, then look up values
         parameter.data = torch.arange(parameter.numel(), dtype=torch.double).view(shapes[name])
-    for choice, places in zip(choices, _least(choices, shapes, count), strict=True):
+    for channels, places in zip(sets, _least(sets, shapes, count), strict=True):
         if places:
-            choice.remove(places)
+            channels.remove(places)
     count_heads(model)
     origin = {}
     for name, parameter in model.named_parameters():
-        held = parameter.detach().long()
-        origin[name] = state.origin[name].flatten()[held] if name in state.origin else held
-        parameter.data = values[name].flatten()[held.to(values[name].device)]
-    # What weights a mask drops is zero, in what is left of a layer as well.
-    kept = {name: model.get_parameter(name) != 0 for name in state.kept}
+        indices = parameter.detach().long()
+        origin[name] = state.origin[name].flatten()[indices] if name in state.origin else indices
+        parameter.data = values[name].flatten()[indices.to(values[name].device)]
+    # Masked weights are zero, also in the narrower layers.
+    mask = {name: model.get_parameter(name) != 0 for name in state.mask}
     left = sum(p.numel() for p in model.parameters())
-    return PruningState(model, kept, left, state.total, origin)
+    return PruningState(model, mask, left, state.total, origin)
 
 
-def _least(choices: Sequence[Choices], shapes: dict[str, list[int]], count: int) -> list[list[int]]:
-    """Return the positions of the channels to remove, for each of the choices.
+def _least(sets: Sequence[ChannelSet], shapes: dict[str, list[int]], count: int) -> list[list[int]]:
+    """Return, for each set, the indices of the channels to remove.
 
-    A weight that joins two removed channels counts once: ``shapes`` are updated in place, so each
-    channel counts what the channels before it leave.
+    A weight between two removed channels counts once: ``shapes`` are updated in place, so each
+    channel counts only weights that the previous channels did not remove.
     """
     every = sorted(
         (float(score), k, place)
-        for k, choice in enumerate(choices)
-        for place, score in enumerate(choice.scores.tolist())
+        for k, channels in enumerate(sets)
+        for place, score in enumerate(channels.scores.tolist())
     )
-    chosen: list[list[int]] = [[] for _ in choices]
-    gone = 0
+    chosen: list[list[int]] = [[] for _ in sets]
+    removed = 0
     for _, k, place in every:
-        if len(chosen[k]) == len(choices[k].scores) - 1:
+        if len(chosen[k]) == len(sets[k].scores) - 1:
             continue
-        size = _size(choices[k].slices[place], shapes)
-        if gone and gone + size > count:
+        size = _size(sets[k].slices[place], shapes)
+        if removed and removed + size > count:
             break
         chosen[k].append(place)
-        for (name, axis), places in choices[k].slices[place].items():
+        for (name, axis), places in sets[k].slices[place].items():
             shapes[name][axis] -= places
-        gone += size
+        removed += size
     return chosen
 
 
 def _size(slices: Slices, shapes: Mapping[str, Sequence[int]]) -> int:
-    """Return how many numbers vanish when slices are cut out of parameters of these shapes."""
-    left = {name: list(shapes[name]) for name, _ in slices}
+    """Return how many parameters vanish when slices are cut out of parameters of these shapes."""
+    remaining = {name: list(shapes[name]) for name, _ in slices}
     for (name, axis), places in slices.items():
-        left[name][axis] -= places
-    return sum(math.prod(shapes[name]) - math.prod(shape) for name, shape in left.items())
+        remaining[name][axis] -= places
+    return sum(math.prod(shapes[name]) - math.prod(shape) for name, shape in remaining.items())
 
 
-def _choices(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
+def _channel_sets(model: nn.Module, scores: NamedTensors, trace: Trace) -> list[ChannelSet]:
     return [*_channels(model, scores, trace), *_heads(model, scores, trace)]
 
 
-def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
-    """Return the channels of each set of layers that have to have the same number of them."""
+def _channels(model: nn.Module, scores: NamedTensors, trace: Trace) -> list[ChannelSet]:
+    """Return one set for each group of layers that must have the same number of channels."""
     layers = [
         module
         for module in model.modules()
@@ -203,7 +206,7 @@ def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     inner = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
     bare = [(p, p.ndim - 1) for p in model.parameters() if id(p) not in inner]
     graph = torch_pruning().DependencyGraph()
-    with torch.enable_grad():  # it follows the gradient's way
+    with torch.enable_grad():  # the library follows gradients
         graph.build_dependency(
             model,
             trace.example,
@@ -222,7 +225,7 @@ def _channels(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
     for group in graph.get_all_groups(ignored_layers=[*attention, *whole]):
         if not any(item.dep.target.module in fixed for item in group):
             channels.append(
-                Choices(
+                ChannelSet(
                     _by_channel(graph, group, names, scores),
                     _slices_by_channel(graph, group, names, shapes),
                     group.prune,
@@ -239,13 +242,13 @@ def _parameters(graph: Any, group: Any, names: Mapping[Any, str]) -> Iterator[tu
     """Yield the parameters that depend on the channels of a group: item, name and axis."""
     for item in group:
         name = names.get(item.dep.target.module)
-        outward = graph.is_out_channel_pruning_fn(item.dep.handler)  # a norm's channels are both
-        for own, axis in (("weight", 0), ("bias", 0)) if outward else (("weight", 1),):
-            yield item, f"{name}.{own}", axis
+        outward = graph.is_out_channel_pruning_fn(item.dep.handler)  # also true of a norm
+        for suffix, axis in (("weight", 0), ("bias", 0)) if outward else (("weight", 1),):
+            yield item, f"{name}.{suffix}", axis
 
 
-def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: Named) -> Tensor:
-    """Sum scores over everything that goes with each channel of a group."""
+def _by_channel(graph: Any, group: Any, names: Mapping[Any, str], scores: NamedTensors) -> Tensor:
+    """Return, for each channel of a group, the sum of the scores that are removed with it."""
     total = torch.zeros(len(group[0].idxs), dtype=torch.double)
     for item, name, axis in _parameters(graph, group, names):
         if (score := scores.get(name)) is not None:
@@ -267,10 +270,10 @@ def _slices_by_channel(
     return list(slices)
 
 
-def _heads(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
+def _heads(model: nn.Module, scores: NamedTensors, trace: Trace) -> list[ChannelSet]:
     """Return the heads of each attention."""
     return [
-        Choices(
+        ChannelSet(
             _by_head(name, attention, scores),
             [_slices_of_head(name, attention)] * attention.num_heads,
             partial(_remove_heads, attention),
@@ -282,7 +285,7 @@ def _heads(model: nn.Module, scores: Named, trace: Trace) -> list[Choices]:
 
 
 def _is_grouped(module: nn.Module) -> bool:
-    """Whether a convolution has groups of several channels, which would have to go together."""
+    """Whether a convolution has groups of several channels, which must be removed together."""
     return isinstance(module, nn.modules.conv._ConvNd) and 1 < module.groups < module.in_channels
 
 
@@ -300,7 +303,7 @@ def _slices_of_head(name: str, attention: Any) -> Slices:
     return {(f"{name}.qkv.weight", 0): 3 * width, (f"{name}.proj.weight", 1): width, **bias}
 
 
-def _by_head(name: str, attention: Any, scores: Named) -> Tensor:
+def _by_head(name: str, attention: Any, scores: NamedTensors) -> Tensor:
     heads, width = attention.num_heads, attention.head_dim
     rows = scores[f"{name}.qkv.weight"].sum(1)  # (3 · heads · width,)
     if f"{name}.qkv.bias" in scores:
@@ -312,9 +315,9 @@ def _by_head(name: str, attention: Any, scores: Named) -> Tensor:
 
 def _remove_heads(attention: Any, places: list[int]) -> None:
     heads, width = attention.num_heads, attention.head_dim
-    stay = torch.tensor([k for k in range(heads) if k not in places])
-    columns = torch.arange(heads * width).view(heads, width)[stay].flatten()
-    rows = torch.arange(3 * heads * width).view(3, heads, width)[:, stay].flatten()
+    remaining = torch.tensor([k for k in range(heads) if k not in places])
+    columns = torch.arange(heads * width).view(heads, width)[remaining].flatten()
+    rows = torch.arange(3 * heads * width).view(3, heads, width)[:, remaining].flatten()
     qkv, proj = attention.qkv, attention.proj
     qkv.weight = nn.Parameter(qkv.weight.detach()[rows])
     if qkv.bias is not None:

@@ -1,4 +1,4 @@
-"""What a model costs: bytes on disk, and time for an answer."""
+"""The size of a model on disk, and the time of a prediction."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Cost:
     Attributes
     ----------
     parameters, zeros
-        How many numbers it has, and how many of them are zero.
+        Number of parameters, and number of parameters that are 0.
     size, compressed
-        Bytes of its weights on disk, and of the same file compressed by zlib.
+        Bytes of the weights file, and of the same file compressed by zlib.
     milliseconds
-        Median time for one sample, on the device named.
+        Median time for one sample on ``device``.
     device
-        Where it ran, and with how many threads.
+        The device, and on a CPU the number of threads.
     """
 
     parameters: int
@@ -40,17 +40,17 @@ class Cost:
     device: str
 
 
-def cost_of(model: Model, weights: Path, sample: torch.Tensor) -> Cost:
-    """Measure a model whose weights lie in a file, on one sample ``(1, …)``."""
-    numbers = list(model.parameters())
-    where = sample.device.type
+def measure_cost(model: Model, weights: Path, sample: torch.Tensor) -> Cost:
+    """Measure a model's weights file, and the model's time for one sample ``(1, …)``."""
+    parameters = list(model.parameters())
+    device_type = sample.device.type
     return Cost(
-        parameters=sum(p.numel() for p in numbers),
-        zeros=sum(int((p == 0).sum()) for p in numbers),
+        parameters=sum(p.numel() for p in parameters),
+        zeros=sum(int((p == 0).sum()) for p in parameters),
         size=weights.stat().st_size,
         compressed=_compressed(weights),
         milliseconds=round(1000 * _seconds(model, sample), 3),
-        device=f"cpu, threads: {torch.get_num_threads()}" if where == "cpu" else where,
+        device=f"cpu, threads: {torch.get_num_threads()}" if device_type == "cpu" else device_type,
     )
 
 

@@ -1,4 +1,4 @@
-"""What may be pruned, as a rule over the kinds of parameters."""
+"""Which parameters may be pruned, by their kinds."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from evenhand.errors import EvenhandError, pick
 
 KINDS = ("conv", "linear", "head", "bias", "norm", "other")
 IN_CHANNELS = ("conv", "linear", "head", "bias", "norm")
-"""Kinds of parameters that go with a channel."""
+"""Kinds of parameters that are removed with a channel."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def kind_of(model: nn.Module, name: str, heads: Sequence[str] = ("head",)) -> str:
-    """Return what a parameter is; ``heads`` are the modules of the task head.
+def parameter_kind(model: nn.Module, name: str, heads: Sequence[str] = ("head",)) -> str:
+    """Return the kind of a parameter; ``heads`` are the modules of the task head.
 
-    ``head`` is everything in the task head, ``norm`` everything in a normalisation, ``bias`` any
-    other bias; ``conv`` and ``linear`` are weights of such layers, ``other`` is what remains:
-    embeddings, tokens, factors.
+    ``head`` is any parameter of the task head, ``norm`` any of a normalisation layer, ``bias`` any
+    other bias, ``conv`` and ``linear`` the weights of such layers, and ``other`` any parameter
+    else: embeddings, tokens, factors.
     """
-    owner, _, own = name.rpartition(".")
+    owner, _, leaf = name.rpartition(".")
     layer = model.get_submodule(owner)
     if any(name.startswith(f"{head}.") for head in heads):
         return "head"
     if "norm" in type(layer).__name__.lower():
         return "norm"
-    if own.endswith("bias"):
+    if leaf.endswith("bias"):
         return "bias"
     if isinstance(layer, _CONVOLUTIONS):
         return "conv"
-    linear = isinstance(layer, nn.Linear | nn.MultiheadAttention) and own.endswith("weight")
+    linear = isinstance(layer, nn.Linear | nn.MultiheadAttention) and leaf.endswith("weight")
     return "linear" if linear else "other"
 
 
 def prunable_parameters(model: nn.Module, structure: str, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the parameters whose saliency counts.
+    """Return the names of the parameters whose saliency is computed.
 
-    Where whole channels go (``structure`` is ``"channel"``), these are all that go with a channel;
-    else those of the given kinds.
+    If ``structure`` is ``"channel"``, these are all parameters that are removed with a channel;
+    else the parameters of the given kinds.
     """
     return prunable(model, IN_CHANNELS if structure == "channel" else kinds)
 
@@ -54,16 +54,16 @@ def prunable(
     Raises
     ------
     EvenhandError
-        There is no such kind, or the model has nothing of these kinds.
+        If one of the kinds does not exist, or if the model has no parameter of these kinds.
     """
     for kind in kinds:
         pick("kind of parameter", kind, dict.fromkeys(KINDS))
-    by_name = {name: kind_of(model, name, heads) for name, _ in model.named_parameters()}
+    by_name = {name: parameter_kind(model, name, heads) for name, _ in model.named_parameters()}
     names = tuple(name for name, kind in by_name.items() if kind in kinds)
     if not names:
         raise EvenhandError(
-            f"{' and '.join(kinds)} may be pruned, and the model has nothing of these kinds; it "
-            f"has: {', '.join(sorted(set(by_name.values())))}. Name other kinds with --prunable, "
-            "or parameters with parameters=."
+            f"{' and '.join(kinds)} may be pruned, and the model has no parameter of these kinds; "
+            f"it has: {', '.join(sorted(set(by_name.values())))}. Name other kinds with "
+            "--prunable, or parameters with parameters=."
         )
     return names

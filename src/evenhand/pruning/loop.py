@@ -1,4 +1,4 @@
-"""The pruning loop of any network: saliency, the smallest go, and again."""
+"""The pruning loop: compute saliency, remove the smallest, repeat."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from evenhand.pruning.state import M, PruningState, Remove
 
 @dataclass(frozen=True)
 class Pace:
-    """How much each step takes, and where it ends.
+    """How much each step removes, and when the pruning ends.
 
     Attributes
     ----------
     share
-        Percent of what is left that a step takes.
+        Percent of the remaining parameters that a step removes.
     limit
         The highest sparsity in percent.
     """
@@ -26,7 +26,12 @@ class Pace:
     limit: float
 
     def count(self, left: int, total: int) -> int:
-        """Return how many numbers the next step may take, 0 where the limit is reached.
+        """Return how many parameters the next step removes; 0 once the limit is reached.
+
+        Parameters
+        ----------
+        left, total
+            Number of prunable parameters that remain, and number of all of them.
 
         Examples
         --------
@@ -37,14 +42,14 @@ class Pace:
         return max(0, min(share, left - self.floor(total)))
 
     def floor(self, total: int) -> int:
-        """Return how many numbers are left at the limit."""
+        """Return how many parameters remain at the limit."""
         return total - round(total * self.limit / 100)
 
     def steps(self, left: int, total: int) -> int:
-        """Return how many steps there are to the limit."""
+        """Return the number of steps to the limit."""
         number = 0
-        while taken := self.count(left, total):
-            left, number = left - taken, number + 1
+        while count := self.count(left, total):
+            left, number = left - count, number + 1
         return number
 
 
@@ -56,21 +61,21 @@ def prune_steps(
     *,
     first: int = 1,
 ) -> Iterator[PruningState[M]]:
-    """Yield the states of a pruning, until its limit or until nothing more can be removed.
+    """Yield the state after each step of a pruning.
 
-    The last state is that before it where nothing can be removed without passing the limit: one
-    channel may have more numbers than that.
+    It ends at the limit. It also ends once a step cannot remove anything, or only more than the
+    limit allows, as one channel may have many parameters; that step yields its first state again.
 
     Parameters
     ----------
     state
-        Where it begins.
+        The state before the first step.
     score
-        From a network and the number of the step to the saliency of its parameters.
+        Function of a network and the number of a step; it returns the saliency of the parameters.
     remove
-        Takes out what counts least.
+        Function that removes the parameters of least saliency.
     pace
-        How much a step takes.
+        How much each step removes.
     first
         The number of the first step.
     """

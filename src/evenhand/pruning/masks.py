@@ -1,4 +1,4 @@
-"""Masks of weights: which are kept, and how the others stay zero."""
+"""Masks of weights: which are kept, and how pruned weights stay zero."""
 
 from __future__ import annotations
 
@@ -12,67 +12,67 @@ from torch import Tensor, nn
 
 from evenhand.networks.checkpoints import load_tensors, save_tensors
 
-Kept = dict[str, Tensor]
-"""For each parameter that may be pruned, a boolean tensor of its shape: true where it is kept."""
+WeightMask = dict[str, Tensor]
+"""Parameter that may be pruned → boolean tensor of its shape, true for each weight that is kept."""
 
 
-def keep_all(model: nn.Module, names: Sequence[str]) -> Kept:
-    """Return the mask that keeps every number of some parameters."""
+def keep_all(model: nn.Module, names: Sequence[str]) -> WeightMask:
+    """Return the mask that keeps all weights of some parameters."""
     return {name: torch.ones_like(model.get_parameter(name), dtype=torch.bool) for name in names}
 
 
-def prune_smallest(saliency: Mapping[str, Tensor], kept: Kept, count: int) -> Kept:
-    """Return the mask that drops, of what a mask keeps, the ``count`` numbers of least saliency."""
-    flat = torch.cat([saliency[name].flatten().float().cpu() for name in kept]).numpy()
-    alive = torch.cat([mask.flatten().cpu() for mask in kept.values()]).numpy()
+def prune_smallest(saliency: Mapping[str, Tensor], mask: WeightMask, count: int) -> WeightMask:
+    """Return a mask that also drops the ``count`` weights of least saliency among those kept."""
+    flat = torch.cat([saliency[name].flatten().float().cpu() for name in mask]).numpy()
+    alive = torch.cat([tensor.flatten().cpu() for tensor in mask.values()]).numpy()
     ranked = np.where(alive, flat, np.inf)
     if count:
         alive[np.argpartition(ranked, count - 1)[:count]] = False
-    parts = torch.split(torch.from_numpy(alive), [mask.numel() for mask in kept.values()])
+    parts = torch.split(torch.from_numpy(alive), [tensor.numel() for tensor in mask.values()])
     return {
-        name: part.view(mask.shape).to(mask.device)
-        for (name, mask), part in zip(kept.items(), parts, strict=True)
+        name: part.view(tensor.shape).to(tensor.device)
+        for (name, tensor), part in zip(mask.items(), parts, strict=True)
     }
 
 
-def apply_mask(model: nn.Module, kept: Kept) -> None:
-    """Set what the mask drops to zero."""
+def apply_mask(model: nn.Module, mask: WeightMask) -> None:
+    """Set the weights that the mask drops to zero."""
     with torch.no_grad():
-        for name, mask in kept.items():
-            model.get_parameter(name).masked_fill_(~mask.to(model.get_parameter(name).device), 0)
+        for name, tensor in mask.items():
+            model.get_parameter(name).masked_fill_(~tensor.to(model.get_parameter(name).device), 0)
 
 
 @contextmanager
-def zeros_kept(model: nn.Module, kept: Kept) -> Iterator[None]:
-    """Let no training move what the mask drops, while the block runs.
+def freeze_zeros(model: nn.Module, mask: WeightMask) -> Iterator[None]:
+    """Give the weights that the mask drops no gradient while the block runs.
 
-    A number that is zero and never gets a gradient stays zero under AdamW, bit for bit.
+    A weight that is zero and never gets a gradient stays zero under AdamW, bit for bit.
     """
     with ExitStack() as stack:
-        for name, mask in kept.items():
+        for name, tensor in mask.items():
             parameter = model.get_parameter(name)
             was_trainable = parameter.requires_grad
-            parameter.requires_grad_(True)  # a hook can be put on no other
-            handle = parameter.register_hook(_masking(mask))  # type: ignore[no-untyped-call]
+            parameter.requires_grad_(True)  # torch allows hooks only on trainable parameters
+            handle = parameter.register_hook(_masking(tensor))  # type: ignore[no-untyped-call]
             parameter.requires_grad_(was_trainable)
             stack.callback(handle.remove)
         yield
 
 
-def _masking(kept: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda grad: grad.masked_fill(~kept.to(grad.device), 0)
+def _masking(tensor: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda grad: grad.masked_fill(~tensor.to(grad.device), 0)
 
 
-def count_kept(kept: Kept) -> int:
-    """Return how many numbers a mask keeps."""
-    return sum(int(mask.sum()) for mask in kept.values())
+def count_kept(mask: WeightMask) -> int:
+    """Return how many weights a mask keeps."""
+    return sum(int(tensor.sum()) for tensor in mask.values())
 
 
-def save_mask(path: Path, kept: Kept) -> None:
+def save_mask(path: Path, mask: WeightMask) -> None:
     """Write a mask as safetensors, one boolean tensor under each parameter's name."""
-    save_tensors(path, kept)
+    save_tensors(path, mask)
 
 
-def load_mask(path: Path) -> Kept:
+def load_mask(path: Path) -> WeightMask:
     """Return the mask in a file."""
     return load_tensors(path)

@@ -30,12 +30,12 @@ from evenhand.pruning.by_group import Scoring, make_scoring
 from evenhand.pruning.channels import Trace, cut_channels
 from evenhand.pruning.eligible import IN_CHANNELS, prunable
 from evenhand.pruning.loop import Pace, prune_steps
-from evenhand.pruning.masks import Kept, apply_mask, count_kept, keep_all, zeros_kept
+from evenhand.pruning.masks import WeightMask, apply_mask, count_kept, freeze_zeros, keep_all
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.state import PruningState, Remove
 
 Evaluate = Callable[[nn.Module], float | tuple[float, float]]
-"""Measures a network on validation data; larger is better."""
+"""Function of a network; it returns its value on validation data, larger is better."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +45,17 @@ class Pruned:
     Attributes
     ----------
     module
-        A copy of the network that was given, pruned; in the mode of the original.
+        A pruned copy of the original network, in the original's mode.
     mask
-        Parameter → boolean tensor of the original's shape, true where a number is kept.
+        Parameter → boolean tensor of the original's shape, true for each weight that is kept.
     curve
-        A row for each step, the first of the untouched network: ``step``, ``sparsity``, ``left``,
-        ``value`` (what steps are judged by) and ``protected`` (what the budget is about).
+        One row per step, the first for the untouched network. Columns: ``step``, ``sparsity``
+        (0 … 1), ``left`` (prunable parameters that remain), ``value`` (by which the best step is
+        chosen) and ``protected`` (which the budget limits).
     step
-        The number of the step that ``module`` is.
+        The number of the chosen step, which ``module`` is.
     why
-        Why the pruning ended.
+        The reason why the pruning ended.
     """
 
     module: nn.Module = field(repr=False)
@@ -64,19 +65,19 @@ class Pruned:
     why: str
 
     def __str__(self) -> str:
-        """Return in a few lines what was pruned, what it did, and why it ended."""
-        first, last = self.curve.iloc[0], self.curve.iloc[self.step]
+        """Return a summary in three lines: sparsity, evaluation before and after, reason."""
+        first, chosen = self.curve.iloc[0], self.curve.iloc[self.step]
         return (
             f"Pruned network: step {self.step} of {len(self.curve) - 1}, sparsity "
             f"{self.sparsity:.1%}\n"
-            f"judged by: {last['value']:.3f} (before: {first['value']:.3f}); protected: "
-            f"{last['protected']:.3f} (before: {first['protected']:.3f})\n"
+            f"judged by: {chosen['value']:.3f} (before: {first['value']:.3f}); protected: "
+            f"{chosen['protected']:.3f} (before: {first['protected']:.3f})\n"
             f"ended: {self.why}"
         )
 
     @property
     def sparsity(self) -> float:
-        """Share of what may be pruned that has been, 0 … 1."""
+        """Share of the prunable parameters that are pruned, 0 … 1."""
         return float(self.curve["sparsity"].iloc[self.step])
 
 
@@ -101,51 +102,52 @@ def prune_module(
     draws: int = 1,
     seed: int = 0,
 ) -> Pruned:
-    """Remove what the privileged groups need and the unprivileged group does not, step by step.
+    """Remove weights that the privileged groups need more than the unprivileged group, in steps.
 
-    Each step computes saliency on the batches anew, as `group_saliency` does, removes the smallest
-    and evaluates. It ends at the limit, or once the budget is spent. The network that is given is
-    left as it was.
+    Each step recomputes saliency on the batches, as `group_saliency` does, removes the weights of
+    least saliency and evaluates the network. The pruning ends at the limit, or once the budget is
+    spent. It works on a copy: the original network is not changed.
 
     Parameters
     ----------
     module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
-        As in `group_saliency`. With ``structure="channel"`` the parameters are by default
-        everything that goes with a channel.
+        As in `group_saliency`. With ``structure="channel"`` the default parameters are all those
+        that are removed with a channel.
     batches
-        As in `group_saliency`, of training patients; they are read once for each step.
+        As in `group_saliency`, of training patients; each step reads them once.
     evaluate
-        From a network in evaluation mode to what it is worth on validation patients, larger is
-        better. One number: the sparsest step within the budget is taken. A pair ``(value,
-        protected)``: of the steps within the budget the one with the best value is taken, the
-        first of equals; ``value`` may be a worst group's AUC, ``protected`` everybody's.
+        Function of a network in evaluation mode; it returns its value on validation patients,
+        larger is better. If it returns one number, the sparsest step within the budget is chosen.
+        If it returns a pair ``(value, protected)``, such as the worst group's AUC and the AUC of
+        all patients, the step within the budget with the best value is chosen, the first of equals.
     budget
-        How far the number, or the protected one of a pair, may fall below the untouched network's:
-        .02, or ``math.inf``.
+        How far the number, or ``protected`` of a pair, may fall below that of the untouched
+        network: .02, or ``math.inf`` for no limit.
     share
-        Percent of what is left that each step removes.
+        Percent of the remaining parameters that each step removes.
     limit
-        The highest sparsity in percent; whole channels end below it.
+        The highest sparsity in percent; with whole channels, the last step may stay below it.
     ignore
-        Names of modules or parameters that are left out.
+        Names of modules or parameters that are never pruned.
     structure
-        ``"weight"`` sets numbers to zero; ``"channel"`` takes whole channels and heads out
-        (torch-pruning), so that the network gets smaller.
+        ``"weight"`` sets weights to zero; ``"channel"`` removes whole channels and attention heads
+        (torch-pruning), which makes the network smaller.
     example
-        Inputs of one sample or more, for ``"channel"``.
+        Inputs of one or more samples; required for ``"channel"``.
     recover
-        Fine-tunes the network that it gets, in place, after each step. Zeros stay zero.
+        Function that fine-tunes a network in place; it is called after each step. Pruned weights
+        stay zero.
 
     Returns
     -------
     Pruned
-        ``module``, ``mask``, ``curve``, ``step``, ``why``.
+        The pruned network, with ``mask``, ``curve``, ``step`` and ``why``.
 
     Raises
     ------
     EvenhandError
-        Something is no such name or number, batches can be read only once, the evaluation is
-        undefined for the untouched network, or a layer cannot be handled.
+        If an argument is out of range, a name is unknown, the batches can be read only once, the
+        evaluation of the untouched network is NaN, or a layer cannot be handled.
 
     Examples
     --------
@@ -170,9 +172,9 @@ def prune_module(
     )
     copy = _copied(module)
     if structure == "weight":
-        kept = keep_all(copy, scoring.names)
-        whole = count_kept(kept)
-        state = PruningState(copy, kept, whole, whole)
+        mask = keep_all(copy, scoring.names)
+        total = count_kept(mask)
+        state = PruningState(copy, mask, total, total)
         remove: Remove[nn.Module] = remove_weights
     else:
         total = sum(parameter.numel() for parameter in copy.parameters())
@@ -185,7 +187,7 @@ def prune_module(
 
 @dataclass(frozen=True, eq=False)
 class _Loop:
-    """What the steps of one pruning have in common."""
+    """The pruning of one network: its settings, and the loop."""
 
     scoring: Scoring
     batches: Batches
@@ -200,7 +202,7 @@ class _Loop:
         remove: Remove[nn.Module],
         pace: Pace,
     ) -> Pruned:
-        """Prune until the limit or the end of the budget, and return the step that wins."""
+        """Prune until the limit or the end of the budget, and return the chosen step."""
         rows = [self._row(0, state)]
         if any(math.isnan(rows[0][name]) for name in ("value", "protected")):
             raise EvenhandError(
@@ -228,9 +230,9 @@ class _Loop:
 
     def _recover(self, state: PruningState[nn.Module]) -> None:
         if self.recover is not None:
-            with zeros_kept(state.model, state.kept):
+            with freeze_zeros(state.model, state.mask):
                 self.recover(state.model)
-            apply_mask(state.model, state.kept)
+            apply_mask(state.model, state.mask)
 
     def _row(self, number: int, state: PruningState[nn.Module]) -> dict[str, Any]:
         with as_it_was(state.model), torch.no_grad():
@@ -255,7 +257,7 @@ class _Loop:
 
 
 def _numbers(measured: Any) -> tuple[float, float, bool]:
-    """Return what steps are judged by, what is protected, and whether both were given."""
+    """Return value, protected, and whether ``evaluate`` returned a pair."""
     listed = isinstance(measured, tuple | list) or getattr(measured, "ndim", 0) == 1
     try:
         numbers = [float(number) for number in (measured if listed else [measured])]
@@ -271,25 +273,25 @@ def _numbers(measured: Any) -> tuple[float, float, bool]:
 def _check_functions(evaluate: Any, recover: Any) -> None:
     if not callable(evaluate):
         raise EvenhandError(
-            f"evaluate={evaluate!r:.60} is no function; give one from a network to its value on "
-            "validation patients."
+            f"evaluate={evaluate!r:.60} is no function; give a function of a network that returns "
+            "its value on validation patients."
         )
     if recover is not None and not callable(recover):
         raise EvenhandError(
-            f"recover={recover!r:.60} is no function; give one that trains the network it gets."
+            f"recover={recover!r:.60} is no function; give a function that trains a network."
         )
 
 
 def _check_numbers(batches: Batches, budget: float, share: float, limit: float) -> None:
     if not 0 < share <= 100 or not 0 < limit < 100:
         raise EvenhandError(
-            f"share={share:g}, limit={limit:g}: both are percent; share is above 0 and at most "
-            "100, limit between 0 and 100."
+            f"share={share:g}, limit={limit:g}: both are percent; give 0 < share ≤ 100 and "
+            "0 < limit < 100."
         )
     if not budget >= 0:
         raise EvenhandError(
-            f"budget={budget}: give how far the evaluation may fall, from 0 up (math.inf: as far "
-            "as it goes)."
+            f"budget={budget}: give how far the evaluation may fall, a number ≥ 0 (math.inf: no "
+            "limit)."
         )
     if iter(batches) is batches:
         raise EvenhandError(
@@ -299,7 +301,7 @@ def _check_numbers(batches: Batches, budget: float, share: float, limit: float) 
 
 
 def _ignored(module: nn.Module, ignore: Collection[str]) -> set[str]:
-    """Return the names of the parameters that ``ignore`` names, or whose module it names."""
+    """Return the names of all parameters that ``ignore`` names, itself or through their module."""
     names = [name for name, _ in module.named_parameters()]
     all_names = {*names, *(name for name, _ in module.named_modules() if name)}
     for name in ignore:
@@ -307,9 +309,9 @@ def _ignored(module: nn.Module, ignore: Collection[str]) -> set[str]:
             near = difflib.get_close_matches(name, all_names, n=3)
             meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UnknownNameError(
-                f"ignore= names {name!r}, and the network has no such module or parameter.{meant}"
+                f"ignore= names {name!r}; the network has no such module or parameter.{meant}"
             )
-    return {name for name in names for left_out in ignore if f"{name}.".startswith(f"{left_out}.")}
+    return {name for name in names for ignored in ignore if f"{name}.".startswith(f"{ignored}.")}
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -325,11 +327,11 @@ def _copied(module: nn.Module) -> nn.Module:
 def _channel_remover(
     module: nn.Module, ignore: Collection[str], example: Any, forward: Forward
 ) -> Remove[nn.Module]:
-    """Return how channels are removed; attention that is not timm's plain one stays whole."""
+    """Return the function that removes channels; attention other than timm's plain one is kept."""
     if example is None:
         raise EvenhandError(
-            'structure="channel" follows the layers with an example: give example=, the inputs of '
-            "one sample as the network takes them."
+            'structure="channel" traces the layers on an example: give example=, the inputs of one '
+            "sample as the network takes them."
         )
     modules = dict(module.named_modules())
     owners = {name if name in modules else name.rpartition(".")[0] for name in ignore}
@@ -375,10 +377,10 @@ def _in_mode_of(original: nn.Module, state: PruningState[nn.Module]) -> nn.Modul
     return state.model
 
 
-def _mask(original: nn.Module, state: PruningState[nn.Module]) -> Kept:
-    """Return what is kept of the original's numbers."""
+def _mask(original: nn.Module, state: PruningState[nn.Module]) -> WeightMask:
+    """Return the mask of the original network's weights."""
     if not state.origin:
-        return dict(state.kept)
+        return dict(state.mask)
     mask = {}
     for name, places in state.origin.items():
         parameter = original.get_parameter(name)

@@ -1,4 +1,4 @@
-"""The register of curvature estimators, which loads nothing heavy: second derivatives by name."""
+"""The registry of curvature estimators by name; importing it loads no heavy library."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ E = TypeVar("E", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class NamedEstimator:
-    """An estimator of curvature that goes by a name; calling it makes a curvature.
+    """A registered estimator of curvature; calling it returns a curvature function.
 
     Attributes
     ----------
     name
-        What ``--estimator`` calls it.
+        Its name in ``--estimator``.
     make
         The estimator itself.
     any_layer
-        Whether it handles any layer. Others are tried on a few samples before a pruning begins,
-        and ``--search`` chooses among them alone.
+        Whether it handles any layer. If not, it is checked on two samples before a pruning begins;
+        ``--search`` chooses only among such estimators.
     """
 
     name: str
@@ -34,7 +34,7 @@ class NamedEstimator:
     any_layer: bool = False
 
     def __call__(self, *arguments: Any, **more: Any) -> Curvature:
-        """Make a curvature, as the estimator does."""
+        """Return the estimator's curvature function."""
         return self.make(*arguments, **more)
 
 
@@ -50,14 +50,14 @@ def register_estimator(name: str, *, any_layer: bool = False) -> Callable[[E], E
     Parameters
     ----------
     name
-        What ``--estimator`` calls it.
+        Its name in ``--estimator``.
     any_layer
         As in `NamedEstimator`.
 
     Raises
     ------
     EvenhandError
-        The name is taken.
+        If the name is taken.
 
     Examples
     --------
@@ -85,6 +85,6 @@ def find_estimator(name: str) -> NamedEstimator:
     Raises
     ------
     UnknownNameError
-        There is none; the message lists those that there are.
+        If no estimator has that name; the message lists the names.
     """
     return ESTIMATORS.find(name)

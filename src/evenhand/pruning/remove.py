@@ -1,4 +1,4 @@
-"""What a step takes out, by the name of the structure."""
+"""Removal of the parameters of least saliency: single weights or whole channels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from evenhand.pruning.state import M, PruningState, Remove
 
 
 def remover(structure: str) -> Remove[Model]:
-    """Return how what counts least is taken out of one of Evenhand's models."""
+    """Return the function that prunes an Evenhand model; structure is ``channel`` or ``weight``."""
     return remove_channels if structure == "channel" else remove_weights
 
 
 def remove_weights(
     state: PruningState[M], scores: Mapping[str, Tensor], count: int
 ) -> PruningState[M]:
-    """Zero the numbers of least saliency."""
-    kept = prune_smallest(scores, {name: state.kept[name] for name in scores}, count)
+    """Return a state in which the ``count`` weights of least saliency are zero, too."""
+    mask = prune_smallest(scores, {name: state.mask[name] for name in scores}, count)
     model = deepcopy(state.model)
-    apply_mask(model, kept)
-    return PruningState(model, state.kept | kept, count_kept(kept), state.total)
+    apply_mask(model, mask)
+    return PruningState(model, state.mask | mask, count_kept(mask), state.total)

@@ -1,4 +1,4 @@
-"""What zeroing each parameter would cost: the error change of each group, and their balance."""
+"""Saliency: the predicted change of each group's error when a weight is set to zero."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch import Tensor
 
 from evenhand.errors import UnknownNameError, import_extra, some
 
-Named = Mapping[str, Tensor]
+NamedTensors = Mapping[str, Tensor]
+"""Name of a parameter → tensor of its shape."""
 
 DRAWN = 2000
-"""How many numbers of a layer a figure shows at most."""
+"""The largest number of weights of a layer that a figure shows."""
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#a8548a", "#2a9bd6", "#b98200")
-"""Of the groups in a figure; those of the report's figures on a light page."""
+"""Colors of the groups in a figure, as in the report's figures on a light page."""
 
 
-def error_change(theta: Named, curvature: Named) -> dict[str, Tensor]:
+def error_change(theta: NamedTensors, curvature: NamedTensors) -> dict[str, Tensor]:
     """Return the predicted change of a group's error when each parameter is zeroed, ½ h θ².
 
-    It is the second-order term at a minimum, where the gradient vanishes; what zeroing two
-    parameters changes beyond the sum of both is neglected (Optimal Brain Damage, LeCun et al.
-    1989).
+    This is the second-order term at a minimum, where the gradient vanishes. Interactions between
+    parameters are neglected (Optimal Brain Damage, LeCun et al. 1989).
     """
     return {name: theta[name].square() * h / 2 for name, h in curvature.items()}
 
 
 def saliency(
-    theta: Named,
-    curvature: Mapping[Any, Named],
+    theta: NamedTensors,
+    curvature: Mapping[Any, NamedTensors],
     unprivileged: Hashable,
     betas: Mapping[Any, float],
 ) -> dict[str, Tensor]:
@@ -44,11 +44,11 @@ def saliency(
     theta
         The parameters.
     curvature
-        Group → parameter → h.
+        Group → parameter → second derivative h of the group's loss.
     unprivileged
-        The group u whose error is to be kept.
+        The group u whose error should not rise.
     betas
-        β_g of each privileged group g; with all of them 0 this is Optimal Brain Damage on u.
+        β_g of each privileged group g; if all are 0, s is Optimal Brain Damage on u.
     """
     balance = {name: h.clone() for name, h in curvature[unprivileged].items()}
     for group, beta in betas.items():
@@ -63,16 +63,16 @@ class GroupSaliency(dict[str, Tensor]):
     Attributes
     ----------
     by_group
-        Group → parameter → the predicted change ½ h θ² of the group's error when a number is
-        zeroed; the unprivileged group first.
+        Group → parameter → predicted change ½ h θ² of the group's error when a weight is zeroed;
+        the unprivileged group first.
     """
 
-    def __init__(self, values: Named, by_group: Mapping[Hashable, Named]) -> None:
+    def __init__(self, values: NamedTensors, by_group: Mapping[Hashable, NamedTensors]) -> None:
         super().__init__(values)
         self.by_group = by_group
 
     def __repr__(self) -> str:
-        """Return a line for each parameter, with its mean and its range."""
+        """Return one line per parameter with the mean and the range of its saliency."""
         groups = ", ".join(map(str, self.by_group))
         lines = [
             f"{name} {tuple(values.shape)}: mean {values.mean():.3g}, "
@@ -84,8 +84,8 @@ class GroupSaliency(dict[str, Tensor]):
     @classmethod
     def compute(
         cls,
-        theta: Named,
-        curvature: Mapping[Any, Named],
+        theta: NamedTensors,
+        curvature: Mapping[Any, NamedTensors],
         unprivileged: Hashable,
         betas: Mapping[Any, float],
     ) -> GroupSaliency:
@@ -95,34 +95,33 @@ class GroupSaliency(dict[str, Tensor]):
         return cls(saliency(theta, curvature, unprivileged, betas), changes)
 
     def sample(self, layer: str, most: int = DRAWN) -> pd.DataFrame:
-        """Return numbers of a layer, evenly spaced in the order of the unprivileged group.
+        """Return a sample of a layer's weights, evenly spaced by the unprivileged group's change.
 
         Parameters
         ----------
         layer
-            The name of a parameter, or of a module, all of whose parameters are taken.
+            The name of a parameter, or of a module; a module stands for all of its parameters.
         most
-            How many rows at most; the smallest and the largest are among them.
+            The largest number of rows; the smallest and the largest change are always included.
 
         Returns
         -------
         pandas.DataFrame
-            ``parameter`` and ``place`` (in the flattened parameter) name a number; ``rank``, 0 … 1,
-            is its place in the order of the unprivileged group's error change. Then a column
-            ``change:<group>`` for each group: the predicted change of its error when the number is
-            zeroed.
+            One row per weight: ``parameter``, ``place`` (its index in the flattened parameter),
+            ``rank`` (0 … 1, by the unprivileged group's error change), and for each group a column
+            ``change:<group>``, the predicted change of its error when the weight is zeroed.
 
         Raises
         ------
         EvenhandError
-            There is no such layer.
+            If no parameter or module has that name.
         """
         names = [name for name in self if f"{name}.".startswith(f"{layer}.")]
         if not names:
             raise unknown_parameters([layer], list(self))
         changes = {
-            group: np.concatenate([own[name].flatten().cpu().numpy() for name in names])
-            for group, own in self.by_group.items()
+            group: np.concatenate([tensors[name].flatten().cpu().numpy() for name in names])
+            for group, tensors in self.by_group.items()
         }
         order = np.argsort(next(iter(changes.values())), kind="stable")
         ranks = np.unique(np.linspace(0, len(order) - 1, min(most, len(order))).round().astype(int))
@@ -133,15 +132,15 @@ class GroupSaliency(dict[str, Tensor]):
                 "parameter": np.repeat(names, sizes)[chosen],
                 "place": np.concatenate([np.arange(size) for size in sizes])[chosen],
                 "rank": ranks / max(len(order) - 1, 1),
-                **{change_of(group): own[chosen] for group, own in changes.items()},
+                **{change_of(group): change[chosen] for group, change in changes.items()},
             }
         )
 
     def plot(self, layer: str | None = None, ax: Any = None) -> Any:
-        """Draw the predicted error change of each number of a layer, by group.
+        """Draw the predicted error change of each weight of a layer, by group.
 
-        The numbers stand in the order of the unprivileged group. Where another group lies above it,
-        that group needs the number more. The figure shows up to 2,000 numbers of the layer.
+        The weights are sorted by the unprivileged group's change. A weight whose point lies above
+        that group's line matters more to the other group. The figure shows at most 2,000 weights.
 
         Parameters
         ----------
@@ -159,7 +158,7 @@ class GroupSaliency(dict[str, Tensor]):
         Raises
         ------
         EvenhandError
-            There is no such layer, or matplotlib is not installed.
+            If no parameter or module has that name, or if matplotlib is not installed.
         """
         first, *others = self.by_group
         if layer is None:
@@ -171,8 +170,9 @@ class GroupSaliency(dict[str, Tensor]):
             ax = figures.subplots(layout="constrained")[1]
         share = 100 * table["rank"]
         for group, color in zip(others, _cycled(COLORS[1:], len(others)), strict=True):
-            own = table[change_of(group)]
-            ax.plot(share, own, "o", markersize=2.5, color=color, label=str(group))
+            ax.plot(
+                share, table[change_of(group)], "o", markersize=2.5, color=color, label=str(group)
+            )
         ax.plot(share, table[change_of(first)], color=COLORS[0], linewidth=2, label=str(first))
         values = table[[*map(change_of, self.by_group)]].to_numpy(float)
         unit = _unit(values)
@@ -205,6 +205,6 @@ def _cycled(colors: Sequence[str], count: int) -> list[str]:
 
 
 def _unit(values: NDArray[np.float64]) -> float:
-    """Return the size below which an axis is linear: the lower quartile of what is not 0."""
+    """Return the size below which the axis is linear: the lower quartile of all non-zero sizes."""
     sizes = np.abs(values[values != 0])
     return float(np.quantile(sizes, 0.25)) if sizes.size else 1.0

@@ -1,4 +1,4 @@
-"""A model on its way through the pruning."""
+"""The state of a pruning: the model, and how much of it is pruned."""
 
 from __future__ import annotations
 
@@ -8,28 +8,43 @@ from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
-from evenhand.pruning.masks import Kept
+from evenhand.pruning.masks import WeightMask
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
 class PruningState(Generic[M]):
-    """A model on its way."""
+    """A partly pruned model.
+
+    Attributes
+    ----------
+    model
+        The model.
+    mask
+        Mask of its weights; it also drops weights that an earlier pruning set to zero.
+    left
+        Number of prunable parameters that remain.
+    total
+        Number of prunable parameters in the unpruned model.
+    origin
+        Parameter → flat index of each of its weights in the first model; empty unless channels were
+        removed.
+    """
 
     model: M
-    kept: Kept  # of weights, those too that an earlier pruning has set to zero
-    left: int  # numbers that may be pruned and have not been
-    total: int  # numbers that might be pruned in a model that nothing was pruned in
+    mask: WeightMask
+    left: int
+    total: int
     origin: Mapping[str, Tensor] = field(default_factory=dict)
-    """Where the numbers of a narrower model lay in the first one, by parameter; flat places."""
 
     @property
     def sparsity(self) -> float:
-        """Share of what may be pruned that has been, 0 … 1."""
+        """Share of the prunable parameters that are pruned, 0 … 1."""
         return 1 - self.left / self.total
 
 
 Remove = Callable[[PruningState[M], Mapping[str, Tensor], int], PruningState[M]]
-"""From a state, the saliency of each parameter and how many numbers may go to the next state. The
-state that it gets is not changed."""
+"""Function of a state, the saliency of each parameter and the number of parameters to remove.
+
+It returns the next state, and does not change the state that it gets."""

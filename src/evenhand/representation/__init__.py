@@ -4,10 +4,11 @@ from evenhand.representation.cka import batches, cka
 from evenhand.representation.hsic import FEWEST, hsic, row_terms
 from evenhand.representation.jackknife import Jackknifed, MeanSize, mean_size, size_ratio
 from evenhand.representation.layers import Layer, rbf_layer
-from evenhand.representation.permutation import GroupTest, group_test
+from evenhand.representation.permutation import GroupSamples, GroupTest, group_test
 
 __all__ = [
     "FEWEST",
+    "GroupSamples",
     "GroupTest",
     "Jackknifed",
     "Layer",

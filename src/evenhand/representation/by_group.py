@@ -1,4 +1,4 @@
-"""Similarity of two models by group, from their layers."""
+"""Similarity of two models' layers by group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evenhand.metrics import UNKNOWN, Groups, holm
 from evenhand.representation.cka import batches, cka
 from evenhand.representation.jackknife import Jackknifed, mean_size, size_ratio
 from evenhand.representation.layers import Layer
-from evenhand.representation.permutation import group_test
+from evenhand.representation.permutation import GroupSamples, group_test
 from evenhand.representation.results import (
     AttributeSimilarity,
     GroupSimilarity,
@@ -27,20 +27,20 @@ from evenhand.wording import counted
 
 @dataclass(frozen=True)
 class Comparison:
-    """How groups are compared.
+    """Settings of a comparison of groups.
 
     Attributes
     ----------
     batch
-        Patients at a time, at most, equal in all groups.
+        The largest number of patients in a batch; it is equal for all groups.
     minimum
-        Patients that a group needs.
+        The smallest number of patients of a group that is compared.
     level
-        Coverage of the intervals.
+        Nominal coverage of the intervals.
     permutations
-        Of the test of each group against the rest.
+        Number of permutations in the test of each group against all other patients.
     seed
-        Of batches and permutations.
+        Seed of batches and permutations.
     """
 
     batch: int
@@ -52,19 +52,18 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Patients:
-    """One sample of each patient, as two models see it.
+    """One sample of each patient, and two models' layers on these samples.
 
     Attributes
     ----------
     layers
-        Of the two models.
+        Layers of the first and of the second model.
     labels
-        ``(n,)`` classes.
+        Classes ``(n,)``.
     groups
-        The level of each patient, by attribute.
+        Attribute → level of each patient.
     performance
-        How well the models do in each group, both together, by attribute and level; NaN where
-        that is undefined.
+        Attribute → level → AUC of both models together; NaN where it is undefined.
     """
 
     layers: tuple[Sequence[Layer], Sequence[Layer]]
@@ -74,15 +73,16 @@ class Patients:
 
 
 def measure_similarity(patients: Patients, settings: Comparison) -> Similarity:
-    """Return everybody's similarity, each group's, and the contrasts of groups and attributes.
+    """Return the similarity over all patients and by group, and contrasts of groups and attributes.
 
-    All groups of an attribute have batches of one size: that of the smallest group that is large
-    enough. The best and the worst group are those that the models serve best and worst.
+    All groups of an attribute have batches of equal size: the size of the smallest group that is
+    compared. A contrast is the similarity in the group with the best performance minus that in the
+    group with the worst.
     """
     everybody = np.arange(len(patients.labels))
     rng = np.random.default_rng(settings.seed)
-    dealt = batches(everybody, min(settings.batch, len(everybody)), rng)
-    whole = cka(*patients.layers, dealt)
+    drawn = batches(everybody, min(settings.batch, len(everybody)), rng)
+    whole = cka(*patients.layers, drawn)
     by_attribute = {name: _attribute(patients, name, settings, rng) for name in patients.groups}
     contrasts = {
         name: numbers for name, (_, numbers) in by_attribute.items() if numbers is not None
@@ -98,8 +98,8 @@ def measure_similarity(patients: Patients, settings: Comparison) -> Similarity:
 def _attribute(
     patients: Patients, name: str, settings: Comparison, rng: np.random.Generator
 ) -> tuple[AttributeSimilarity, Jackknifed | None]:
-    """Return an attribute's similarity, and the best group's less the worst's."""
-    groups, served = patients.groups[name], patients.performance[name]
+    """Return an attribute's similarity, and the best group's similarity minus the worst's."""
+    groups, performance = patients.groups[name], patients.performance[name]
     rows = {level: groups.rows(level) for level in groups.levels}
     large = [level for level in groups.compared() if len(rows[level]) >= settings.minimum]
     size = min([settings.batch, *(len(rows[level]) for level in large)])
@@ -107,18 +107,18 @@ def _attribute(
     measured = []
     for level in groups.levels:
         count = len(rows[level])
-        group = GroupSimilarity(group=level, patients=count, auc=_finite(served.get(level)))
+        group = GroupSimilarity(group=level, patients=count, auc=_finite(performance.get(level)))
         if level in values:
             group = replace(group, **vars(_matrix(values[level], settings.level)))
             if len(large) > 1:
-                group = _tested(group, patients, rows[level], settings, rng)
+                group = _with_p(group, patients, rows[level], settings, rng)
         else:
-            group = replace(group, undefined=_why_not(level, count, settings))
+            group = replace(group, undefined=_undefined_reason(level, count, settings))
         measured.append(group)
     attribute = AttributeSimilarity(batch=size, groups=tuple(measured))
     ranked = sorted(
-        (level for level in large if not np.isnan(served.get(level, np.nan))),
-        key=served.__getitem__,
+        (level for level in large if not np.isnan(performance.get(level, np.nan))),
+        key=performance.__getitem__,
     )
     if len(ranked) < 2:
         reason = "fewer than two groups that can be ranked by AUC"
@@ -134,24 +134,22 @@ def _attribute(
     return contrasted, difference
 
 
-def _tested(
+def _with_p(
     group: GroupSimilarity,
     patients: Patients,
     rows: NDArray[np.intp],
     settings: Comparison,
     rng: np.random.Generator,
 ) -> GroupSimilarity:
-    """Return a group with the p-values of its difference from the rest."""
+    """Return a group with the p-values of its difference from all other patients."""
     everybody = np.arange(len(patients.labels))
-    member = np.isin(everybody, rows)
-    test = group_test(
-        patients.layers, everybody, member, patients.labels, settings.permutations, rng
-    )
+    samples = GroupSamples(patients.layers, everybody, np.isin(everybody, rows), patients.labels)
+    test = group_test(samples, settings.permutations, rng)
     return replace(group, p=test.p, p_layers=_cells(test.p_adjusted))
 
 
 def _adjusted(attributes: Mapping[str, AttributeSimilarity]) -> dict[str, AttributeSimilarity]:
-    """Add to each group's p-value the one that is adjusted for all groups of all attributes."""
+    """Add p-values that are adjusted (Holm) for all groups of all attributes."""
     p = [g.p for attribute in attributes.values() for g in attribute.groups if g.p is not None]
     adjusted = iter(holm(p))
     return {
@@ -167,7 +165,7 @@ def _adjusted(attributes: Mapping[str, AttributeSimilarity]) -> dict[str, Attrib
 
 
 def _ratios(contrasts: Mapping[str, Jackknifed], settings: Comparison) -> Iterator[SizeRatio]:
-    """Yield how many times further apart the groups of an attribute are than another's."""
+    """Yield, for pairs of attributes, the ratio of their mean differences between groups."""
     order = sorted(contrasts, key=lambda name: -float(np.abs(contrasts[name].value).mean()))
     for first, second in combinations(order, 2):
         rng = np.random.default_rng(settings.seed)
@@ -179,7 +177,7 @@ def _ratios(contrasts: Mapping[str, Jackknifed], settings: Comparison) -> Iterat
             yield SizeRatio(attribute=first, over=second, **vars(ratio))
 
 
-def _why_not(level: str, count: int, settings: Comparison) -> str:
+def _undefined_reason(level: str, count: int, settings: Comparison) -> str:
     if level == UNKNOWN:
         return "unknown is not compared"
     return f"{counted(count, 'patient')}; {settings.minimum} are needed for a claim"

@@ -1,4 +1,4 @@
-"""Centred kernel alignment of two models' layers, with what each patient does to it."""
+"""Centred kernel alignment (CKA) of two models' layers, with each patient's influence."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from evenhand.metrics.registry import Floats
 from evenhand.representation.hsic import Terms, hsic, hsic_without, row_terms
 from evenhand.representation.jackknife import Jackknifed
-from evenhand.representation.layers import Layer, Rows
+from evenhand.representation.layers import Layer, RowIndices
 
 
-def batches(members: Rows, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Deal rows out to batches of one size, ``(B, size)``, no row twice in a batch.
+def batches(members: RowIndices, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Divide rows at random into batches of equal size, ``(B, size)``, without repeats in a batch.
 
-    Every row is dealt out; where the number does not go up, the last batch takes some rows of the
-    one before.
+    Every row is in a batch. If the number of rows is no multiple of ``size``, the last batch also
+    has some rows of the batch before it.
     """
     order = rng.permutation(members)
     starts = [*range(0, len(order) - size, size), len(order) - size]
@@ -32,29 +32,29 @@ def cka(first: Sequence[Layer], second: Sequence[Layer], rows: NDArray[np.intp])
     first, second
         The layers of the two models, on the same N samples, one sample per patient.
     rows
-        Batches of these samples ``(B, n)``, n at least `FEWEST`. HSIC is averaged over them before
-        the ratio is taken (Nguyen et al., ICLR 2021), so that a large N costs no N × N.
+        Batches of these samples ``(B, n)``, n at least `FEWEST`. HSIC is averaged over the batches
+        before the ratio is taken (Nguyen et al., ICLR 2021); no matrix is N × N.
 
     Returns
     -------
     Jackknifed
-        NaN where a layer does not vary. Independent features give 0 on average; a value may lie
-        a little outside 0 … 1.
+        CKA ``(p, q)``; NaN if a layer does not vary. Independent features give 0 on average; values
+        slightly outside 0 … 1 are possible.
 
     Notes
     -----
     CKA = HSIC(K, L) / √(HSIC(K, K) HSIC(L, L)) with the unbiased HSIC (Song et al., JMLR 2012).
-    It does not change when features are rotated, moved or scaled as one. The influence of a
-    patient is by leaving it out, which needs no second pass (see `hsic_without`).
+    It is invariant to rotation, translation and isotropic scaling of the features. A patient's
+    influence is the change of CKA without the patient; it needs no second pass (`hsic_without`).
     """
     everybody = np.unique(rows)
     pairs = len(first) * len(second) + len(first) + len(second)
     mean, change = np.zeros(pairs), np.zeros((len(everybody), pairs))
     for batch in rows:
         terms = _flat(row_terms(first, second, batch))  # (n, pairs)
-        whole = hsic(terms)
-        mean += whole / len(rows)
-        change[np.searchsorted(everybody, batch)] += (hsic_without(terms) - whole) / len(rows)
+        full = hsic(terms)
+        mean += full / len(rows)
+        change[np.searchsorted(everybody, batch)] += (hsic_without(terms) - full) / len(rows)
     values = alignment(np.vstack([mean, mean + change]), len(first), len(second))
     influence = np.zeros((len(first[0].features), *values.shape[1:]))
     influence[everybody] = (values[0] - values[1:]) * np.sqrt(1 - 1 / len(everybody))
@@ -62,11 +62,15 @@ def cka(first: Sequence[Layer], second: Sequence[Layer], rows: NDArray[np.intp])
 
 
 def alignment(terms: Floats, p: int, q: int) -> Floats:
-    """Return CKA ``(…, p, q)`` from HSIC ``(…, p q + p + q)``, cross before own; NaN over 0."""
+    """Return CKA ``(…, p, q)`` from HSIC ``(…, p q + p + q)``; NaN for a denominator of 0.
+
+    The last axis has the p q pairs of layers of both models, then the p layers of the first model
+    with themselves, then the q layers of the second with themselves.
+    """
     cross, first, second = np.split(terms, [p * q, p * q + p], axis=-1)
-    own = first[..., :, None] * second[..., None, :]
+    product = first[..., :, None] * second[..., None, :]
     varies = (first[..., :, None] > 0) & (second[..., None, :] > 0)
-    root = np.sqrt(np.where(varies, own, np.nan))
+    root = np.sqrt(np.where(varies, product, np.nan))
     ratio: Floats = cross.reshape(*terms.shape[:-1], p, q) / root
     return ratio
 

@@ -1,9 +1,9 @@
-"""The unbiased Hilbert–Schmidt independence criterion of many layer pairs, row by row.
+"""The unbiased Hilbert–Schmidt independence criterion (HSIC) of many pairs of layers, row by row.
 
-A Gram matrix is centred first, as Székely & Rizzo (Ann. Stat. 2014) centre distances: the diagonal
-is 0 and every row sums to 0. Nguyen et al. (ICLR 2021) use the estimator of Song et al. (JMLR
-2012) for CKA. With centred matrices, it is the inner product of the two matrices, divided by
-n (n − 3). The estimate without one row follows from that row's share of the inner product.
+The estimator is that of Song et al. (JMLR 2012), which Nguyen et al. (ICLR 2021) use for CKA. A
+Gram matrix is centred first, as Székely & Rizzo (Ann. Stat. 2014) centre distances: the diagonal is
+0 and every row sums to 0. Then HSIC is the inner product of the two matrices, divided by n (n − 3),
+and HSIC without one row follows from that row's share of the inner product.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats
-from evenhand.representation.layers import Layer, Rows
+from evenhand.representation.layers import Layer, RowIndices
 
 FEWEST = 5
-"""Smallest number of rows: with one row left out, the estimator needs four."""
+"""Smallest number of rows: the estimator needs four when one row is left out."""
 
-_BLOCK = 128  # rows of a Gram matrix that are centred at a time, so that they stay in the cache
+_BLOCK = 128  # rows of a Gram matrix that are centred at a time; as many fit into the cache
 
 
 class ProductForm(Protocol):
@@ -31,11 +31,11 @@ class ProductForm(Protocol):
         """Return each row's share ``(n,)`` of the inner product of two centred Gram matrices."""
 
 
-F = TypeVar("F", bound=ProductForm)
+Form = TypeVar("Form", bound=ProductForm)
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class GramMatrix:
     """A centred Gram matrix ``(n, n)``."""
 
     entries: NDArray[np.floating]
@@ -47,7 +47,7 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Factors:
+class GramFactors:
     """A centred Gram matrix as features: entry ij, off the diagonal, is ``left[i] @ right[j]``."""
 
     left: Floats  # (n, d + 2)
@@ -57,8 +57,8 @@ class Factors:
     def terms(self, other: Self) -> Floats:
         """Return the row sums of the entries' products, in O(n d²)."""
         inner = self.right.T @ other.right  # (d + 2, d' + 2)
-        whole: Floats = np.einsum("ij,ij->i", self.left @ inner, other.left)
-        return whole - self.diagonal * other.diagonal
+        total: Floats = np.einsum("ij,ij->i", self.left @ inner, other.left)
+        return total - self.diagonal * other.diagonal
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Terms:
     second: Floats
 
 
-def row_terms(first: Sequence[Layer], second: Sequence[Layer], rows: Rows) -> Terms:
+def row_terms(first: Sequence[Layer], second: Sequence[Layer], rows: RowIndices) -> Terms:
     """Return each row's share of every inner product that CKA is computed from.
 
     The Gram matrix of each layer, or its features, is computed once. Those of the model with fewer
@@ -93,18 +93,21 @@ def row_terms(first: Sequence[Layer], second: Sequence[Layer], rows: Rows) -> Te
 
 
 def _row_terms(
-    form: Callable[[Layer, Rows], F], first: Sequence[Layer], second: Sequence[Layer], rows: Rows
+    form: Callable[[Layer, RowIndices], Form],
+    first: Sequence[Layer],
+    second: Sequence[Layer],
+    rows: RowIndices,
 ) -> Terms:
     forms = [form(layer, rows) for layer in first]
     cross = np.empty((len(rows), len(first), len(second)))
-    own_terms = np.empty((len(rows), len(second)))
+    second_terms = np.empty((len(rows), len(second)))
     for column, layer in enumerate(second):
         current = form(layer, rows)
-        own_terms[:, column] = current.terms(current)
+        second_terms[:, column] = current.terms(current)
         for row, other in enumerate(forms):
             cross[:, row, column] = other.terms(current)
         del current  # free the memory before the next layer
-    return Terms(cross, np.stack([layer.terms(layer) for layer in forms], axis=1), own_terms)
+    return Terms(cross, np.stack([layer.terms(layer) for layer in forms], axis=1), second_terms)
 
 
 def hsic(terms: Floats) -> Floats:
@@ -124,12 +127,12 @@ def hsic_without(terms: Floats) -> Floats:
     entries of each matrix is still 0.
     """
     n = len(terms)
-    left = terms.sum(axis=0) - 2 * terms * (1 + 1 / (n - 3))
-    estimates: Floats = left / ((n - 1) * (n - 4))
+    remaining = terms.sum(axis=0) - 2 * terms * (1 + 1 / (n - 3))
+    estimates: Floats = remaining / ((n - 1) * (n - 4))
     return estimates
 
 
-def centred_gram(layer: Layer, rows: Rows) -> Matrix:
+def centred_gram(layer: Layer, rows: RowIndices) -> GramMatrix:
     """Return the centred Gram matrix of some rows of a layer."""
     gram = layer.gram(rows)
     np.fill_diagonal(gram, 0)
@@ -138,16 +141,16 @@ def centred_gram(layer: Layer, rows: Rows) -> Matrix:
         block = gram[start : start + _BLOCK]
         block -= shift[start : start + _BLOCK, None] + shift
     np.fill_diagonal(gram, 0)
-    return Matrix(gram)
+    return GramMatrix(gram)
 
 
-def _factors(layer: Layer, chosen: Rows) -> Factors:
-    """Return the centred Gram matrix of a linear kernel: features, and one shift per row."""
+def _factors(layer: Layer, chosen: RowIndices) -> GramFactors:
+    """Return the centred Gram matrix of a linear kernel as features."""
     rows = layer.centred(chosen).astype(np.float64)
     squares = np.einsum("ij,ij->i", rows, rows)
     shift = -_shift(rows @ rows.sum(axis=0) - squares)
     ones = np.ones_like(shift)
-    return Factors(
+    return GramFactors(
         np.column_stack([rows, shift, ones]),
         np.column_stack([rows, ones, shift]),
         squares + 2 * shift,
@@ -162,7 +165,7 @@ def _shift(sums: Floats) -> Floats:
 
 
 def _cheaper_as_factors(first: Sequence[Layer], second: Sequence[Layer], n: int) -> bool:
-    """Return whether products of features cost less than those of symmetric n × n matrices."""
+    """Whether products of features cost less than products of n × n Gram matrices."""
     if any(layer.bandwidth is not None for layer in (*first, *second)):
         return False
     widths, other_widths = ([layer.width for layer in layers] for layers in (first, second))

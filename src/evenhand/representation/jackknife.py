@@ -1,4 +1,4 @@
-"""Numbers with what each patient does to them, from which all intervals are made."""
+"""Estimates with each patient's influence, and their intervals (jackknife)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from evenhand.metrics.registry import Floats
 
 DRAWS = 2000
-"""Draws of the largest of several errors."""
+"""Number of draws for the distribution of the largest of several errors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +21,11 @@ class Jackknifed:
     Attributes
     ----------
     value
-        Of any shape.
+        The numbers, of any shape.
     influence
-        ``(N, *shape)``, 0 for a patient who takes no part: how far the numbers lie from what they
-        are without the patient, so scaled that the sum of squares is the variance (the
-        jackknife; Efron & Stein, Ann. Stat. 1981: on average it is not too small).
+        ``(N, *shape)``: the numbers minus their values without the patient, scaled so that the sum
+        of squares over patients is the variance; 0 for a patient who was not used (jackknife; its
+        variance is not too small on average: Efron & Stein, Ann. Stat. 1981).
     """
 
     value: Floats
@@ -38,18 +38,18 @@ class Jackknifed:
         return error
 
     def less(self, other: Jackknifed) -> Jackknifed:
-        """Return the difference; a patient in both counts as one."""
+        """Return this minus another, on the same patients."""
         return Jackknifed(self.value - other.value, self.influence - other.influence)
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
-        """Return the ends of an interval for each number."""
-        reach = -ndtri((1 - level) / 2) * self.error
-        return self.value - reach, self.value + reach
+        """Return the ends of a normal interval for each number; ``level`` is its coverage."""
+        margin = -ndtri((1 - level) / 2) * self.error
+        return self.value - margin, self.value + margin
 
 
 @dataclass(frozen=True)
 class MeanSize:
-    """How large several numbers are: the mean of their sizes, with an interval."""
+    """The mean of the absolute values of several numbers, with an interval."""
 
     value: float
     low: float
@@ -59,55 +59,60 @@ class MeanSize:
 def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> MeanSize:
     """Return the mean of |number| with an interval.
 
-    Sizes of numbers that are 0 in truth are not 0 on average, and a plain interval would never
-    hold 0. So all numbers get intervals that hold at the same time (the quantile of the largest
-    |t|, from normal draws of the patients' influence), and the ends are means over these: the low
-    end is 0 where every one of them holds 0.
+    A plain interval of mean |number| would never contain 0, since estimates of 0 are not exactly 0.
+    So each number gets a simultaneous interval (with the quantile of the largest |t|, from normal
+    draws of the patients' influence). The ends are means over these intervals; the low end is 0 if
+    all of them contain 0.
     """
     flat, error = numbers.value.ravel(), numbers.error.ravel()
     influence = numbers.influence.reshape(len(numbers.influence), -1)
     drawn = rng.standard_normal((DRAWS, len(influence))) @ influence
     largest = np.abs(drawn / np.where(error > 0, error, 1)).max(axis=1)
-    reach = np.quantile(largest, level) * error
+    margin = np.quantile(largest, level) * error
     size = np.abs(flat)
     return MeanSize(
         float(size.mean()),
-        float(np.maximum(size - reach, 0).mean()),
-        float((size + reach).mean()),
+        float(np.maximum(size - margin, 0).mean()),
+        float((size + margin).mean()),
     )
 
 
 def size_ratio(
     first: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
 ) -> MeanSize | None:
-    """Return mean |one| over mean |other| with an interval, None where there is no such claim.
+    """Return mean |first| / mean |other| with Fieller's interval (J. R. Stat. Soc. B 1954).
 
-    There is none where the interval of the denominator (see `mean_size`) holds 0. The interval is
-    Fieller's (J. R. Stat. Soc. B 1954), as both come from the same patients; it is None, too,
-    where that has no end.
+    Both come from the same patients. The result is None if the interval of the denominator
+    (`mean_size`) contains 0, or if Fieller's interval is unbounded.
     """
     if not mean_size(other, level, rng).low > 0:
         return None
     return ratio_of(absolute_mean(first), absolute_mean(other), float(-ndtri((1 - level) / 2)))
 
 
-def ratio_of(above: Jackknifed, below: Jackknifed, quantile: float) -> MeanSize | None:
-    """Return the ratio of two numbers that rest on the same patients, with Fieller's interval.
+def ratio_of(numerator: Jackknifed, denominator: Jackknifed, quantile: float) -> MeanSize | None:
+    """Return the ratio of two numbers on the same patients, with Fieller's interval.
 
-    ``quantile`` is that of the errors at the upper end. None where the interval has no end.
+    ``quantile`` is half the width of an interval in standard errors. The result is None if the
+    interval is unbounded.
     """
     q2 = quantile**2
-    a = below.value**2 - q2 * np.square(below.influence).sum()
-    b = above.value * below.value - q2 * (above.influence * below.influence).sum()
-    c = above.value**2 - q2 * np.square(above.influence).sum()
+    a = denominator.value**2 - q2 * np.square(denominator.influence).sum()
+    b = (
+        numerator.value * denominator.value
+        - q2 * (numerator.influence * denominator.influence).sum()
+    )
+    c = numerator.value**2 - q2 * np.square(numerator.influence).sum()
     if a <= 0:
         return None
     root = math.sqrt(max(b**2 - a * c, 0.0))
-    return MeanSize(float(above.value / below.value), max(0.0, (b - root) / a), (b + root) / a)
+    return MeanSize(
+        float(numerator.value / denominator.value), max(0.0, (b - root) / a), (b + root) / a
+    )
 
 
 def absolute_mean(numbers: Jackknifed) -> Jackknifed:
-    """Return the mean of |number|, its influence that of the numbers with their signs."""
+    """Return the mean of |number|, with the influence of the mean of the signed numbers."""
     sign = np.sign(numbers.value)
     influence = (sign * numbers.influence).reshape(len(numbers.influence), -1).mean(axis=1)
     return Jackknifed(np.abs(numbers.value).mean(), influence)

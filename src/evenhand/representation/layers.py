@@ -1,4 +1,4 @@
-"""What a layer makes of each sample, and the kernel by which two samples are alike in it."""
+"""A layer's features, and the kernel that measures the similarity of two samples."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.intp]
+RowIndices = NDArray[np.intp]
 
 SAMPLED = 1000
-"""Rows, at most, that the median distance is taken over."""
+"""The largest number of rows for the median distance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +20,9 @@ class Layer:
     Attributes
     ----------
     features
-        ``(N, d)``, one row per sample; what is computed has their precision.
+        ``(N, d)``, one row per sample; Gram matrices have their precision.
     bandwidth
-        Of the RBF kernel exp(−|x − y|² / 2σ²); None is the linear kernel.
+        σ of the RBF kernel exp(−|x − y|² / 2σ²); None stands for the linear kernel.
     """
 
     features: NDArray[np.floating]
@@ -33,18 +33,18 @@ class Layer:
         """The number of features."""
         return int(self.features.shape[1])
 
-    def centred(self, chosen: Rows) -> NDArray[np.floating]:
-        """Return the features of some rows less their mean.
+    def centred(self, chosen: RowIndices) -> NDArray[np.floating]:
+        """Return the features of some rows minus their mean.
 
-        No kernel here changes by more than a sum over its two samples when all features move,
-        which the estimator does not see; the numbers keep more digits.
+        This keeps more digits, and does not change HSIC: a shift of all features changes a kernel
+        only by a sum of terms that depend on one sample each, which centring removes.
         """
         rows = self.features[chosen]
         rows -= rows.mean(axis=0)
         return rows
 
-    def gram(self, chosen: Rows) -> NDArray[np.floating]:
-        """Return the kernel of each two of some rows, ``(n, n)``; the diagonal is of no account."""
+    def gram(self, chosen: RowIndices) -> NDArray[np.floating]:
+        """Return the kernel of all pairs of some rows, ``(n, n)``; the diagonal is not used."""
         rows = self.centred(chosen)
         products: NDArray[np.floating] = rows @ rows.T
         if self.bandwidth is None:
@@ -59,13 +59,13 @@ class Layer:
 
 
 def rbf_layer(features: NDArray[np.floating], share: float, rng: np.random.Generator) -> Layer:
-    """Return a layer with an RBF kernel as wide as a share of the median distance of two rows.
+    """Return a layer with an RBF kernel; its bandwidth is a share of the median distance of rows.
 
-    One bandwidth for all groups: they are to be compared by the same kernel. Where the median
-    distance is 0 no bandwidth would do, and the layer's similarity is undefined.
+    The bandwidth comes from all rows, so all groups are compared by the same kernel. If the median
+    distance is 0, the bandwidth is 1.
     """
     from scipy.spatial.distance import pdist  # every audit imports this module
 
     sampled = rng.permutation(len(features))[:SAMPLED]
-    middle = float(np.median(pdist(features[sampled]))) if len(sampled) > 1 else 0.0
-    return Layer(features, share * middle if middle > 0 else 1.0)
+    median = float(np.median(pdist(features[sampled]))) if len(sampled) > 1 else 0.0
+    return Layer(features, share * median if median > 0 else 1.0)

@@ -1,4 +1,4 @@
-"""Tests of "the two models agree in this group as in any like it", by permuting patients."""
+"""Permutation tests of whether two models' similarity in a group differs from other patients."""
 
 from __future__ import annotations
 
@@ -10,22 +10,45 @@ from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats
 from evenhand.representation.cka import alignment
-from evenhand.representation.hsic import Matrix, centred_gram
-from evenhand.representation.layers import Layer, Rows
+from evenhand.representation.hsic import GramMatrix, centred_gram
+from evenhand.representation.layers import Layer, RowIndices
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSamples:
+    """The samples of a test, and which of them are in the group.
+
+    Attributes
+    ----------
+    layers
+        Layers of the two models, on the same N samples, one sample per patient.
+    rows
+        The n samples of the test; each layer's n × n Gram matrix is computed once.
+    member
+        ``(n,)``: whether each of them is in the group.
+    strata
+        ``(n,)``: label of each of them. Membership is permuted among samples of one label, so a
+        different prevalence in the group is not mistaken for a different representation.
+    """
+
+    layers: tuple[Sequence[Layer], Sequence[Layer]]
+    rows: RowIndices
+    member: NDArray[np.bool_]
+    strata: NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
 class GroupTest:
-    """A group against the rest.
+    """Test of a group against all other samples.
 
     Attributes
     ----------
     difference
-        ``(p, q)``: CKA in the group less CKA in the rest.
+        ``(p, q)``: CKA in the group minus CKA in the other samples.
     p
-        Of "no pair of layers differs": the largest of the standardised differences.
+        The p-value of "no pair of layers differs", by the largest standardised difference.
     p_adjusted
-        ``(p, q)``: of each pair, corrected for their number by the same largest.
+        ``(p, q)``: p-value of each pair, corrected for the number of pairs (max-t).
     """
 
     difference: Floats
@@ -35,11 +58,11 @@ class GroupTest:
 
 @dataclass(frozen=True, eq=False)
 class _Subsets:
-    """The observed group and the permuted ones, as columns of 0 and 1."""
+    """The observed group, then the permuted ones, as columns of 0 and 1."""
 
     member: NDArray[np.floating]  # (n, 1 + P)
 
-    def row_sums(self, gram: Matrix) -> NDArray[np.floating]:
+    def row_sums(self, gram: GramMatrix) -> NDArray[np.floating]:
         """Return each row's sum over the columns of each group, ``(n, 1 + P)``."""
         sums: NDArray[np.floating] = gram.entries @ self.member
         return sums
@@ -50,53 +73,44 @@ class _Subsets:
         first: NDArray[np.floating],
         second: NDArray[np.floating],
     ) -> Floats:
-        """Return the unbiased HSIC inside each group and inside its rest, ``(2, 1 + P)``.
+        """Return the unbiased HSIC inside each group and inside its complement, ``(2, 1 + P)``.
 
-        ``product`` is the entrywise product of two centred Gram matrices, ``one`` and ``two`` are
-        their `row_sums`. As whole rows sum to 0, the rest has the group's sums with other signs.
+        ``product`` is the entrywise product of two centred Gram matrices; ``first`` and ``second``
+        are their `row_sums`. Each row of a centred matrix sums to 0, so a row's sum over the
+        complement is minus its sum over the group.
         """
         sums = product.sum(axis=1, dtype=np.float64)
-        inside = _columns(self.member, product @ self.member)
-        rest = sums.sum() - 2 * (sums @ self.member) + inside
-        both = np.einsum("np,np->p", first, second, dtype=np.float64)
-        held = np.einsum("np,np,np->p", self.member, first, second, dtype=np.float64)
-        total = _columns(self.member, first) * _columns(self.member, second)
+        inside = _column_products(self.member, product @ self.member)
+        outside = sums.sum() - 2 * (sums @ self.member) + inside
+        all_rows = np.einsum("np,np->p", first, second, dtype=np.float64)
+        group_rows = np.einsum("np,np,np->p", self.member, first, second, dtype=np.float64)
+        total = _column_products(self.member, first) * _column_products(self.member, second)
         m = np.array([[self.member[:, 0].sum()], [(1 - self.member[:, 0]).sum()]], np.float64)
-        rows = np.stack([held, both - held])
-        scaled: Floats = np.stack([inside, rest]) + total / ((m - 1) * (m - 2)) - 2 * rows / (m - 2)
+        rows = np.stack([group_rows, all_rows - group_rows])
+        inner = np.stack([inside, outside])
+        scaled: Floats = inner + total / ((m - 1) * (m - 2)) - 2 * rows / (m - 2)
         return scaled / (m * (m - 3))
 
 
-def group_test(
-    layers: tuple[Sequence[Layer], Sequence[Layer]],
-    rows: Rows,
-    member: NDArray[np.bool_],
-    strata: NDArray[np.intp],
-    permutations: int,
-    rng: np.random.Generator,
-) -> GroupTest:
-    """Test whether two models agree in a group as they do in the rest.
+def group_test(samples: GroupSamples, permutations: int, rng: np.random.Generator) -> GroupTest:
+    """Test whether two models are as similar in a group as in all other samples.
 
     Parameters
     ----------
-    layers
-        Of the two models, on the same N samples, one sample per patient.
-    rows
-        The n samples that are looked at; every layer's n × n matrix is made once.
-    member, strata
-        ``(n,)``: which of them are in the group, and the label of each. Membership is permuted
-        among samples of one label, so that a group with other prevalence is not taken for one
-        that is represented differently.
+    samples
+        The samples, and which of them are in the group.
     permutations
-        How many times.
+        Number of permutations P.
+    rng
+        Generator of the permutations.
 
     Notes
     -----
-    Differences are standardised by mean and spread over all permutations, the observed one
-    included, so the test is exact; the largest over pairs gives corrected p-values (Westfall &
-    Young 1993). An undefined permutation counts as one that is as large.
+    Differences are standardised by their mean and standard deviation over all permutations, the
+    observed one included, so the test is exact. The largest over pairs of layers gives corrected
+    p-values (Westfall & Young 1993). An undefined permutation counts as one at least as large.
     """
-    difference = permuted_differences(layers, rows, member, strata, permutations, rng)
+    difference = permuted_differences(samples, permutations, rng)
     centre, spread = np.nanmean(difference, axis=0), np.nanstd(difference, axis=0)
     size = np.abs(difference - centre) / np.where(spread > 0, spread, 1)
     largest = np.where(np.isnan(size), np.inf, size).reshape(len(size), -1).max(axis=1)
@@ -108,66 +122,58 @@ def group_test(
 
 
 def permuted_differences(
-    layers: tuple[Sequence[Layer], Sequence[Layer]],
-    rows: Rows,
-    member: NDArray[np.bool_],
-    strata: NDArray[np.intp],
-    permutations: int,
-    rng: np.random.Generator,
+    samples: GroupSamples, permutations: int, rng: np.random.Generator
 ) -> Floats:
-    """Return CKA in a group less CKA in the rest, ``(1 + P, p, q)``: as it is, then permuted.
+    """Return CKA in a group minus CKA in all other samples: observed, then permuted.
 
-    The parameters are those of `group_test`.
+    Parameters as in `group_test`; the result is ``(1 + P, p, q)``.
     """
-    subsets = _Subsets(_permuted(member, strata, permutations, rng).astype(_dtype(layers)))
-    inside, rest = _similarities(layers, rows, subsets)  # (1 + P, p, q) each
-    difference: Floats = inside - rest
+    member = permute_members(samples, permutations, rng)
+    inside, outside = _similarities(samples, _Subsets(member.astype(_dtype(samples.layers))))
+    difference: Floats = inside - outside
     return difference
 
 
-def _similarities(
-    layers: tuple[Sequence[Layer], Sequence[Layer]], rows: Rows, subsets: _Subsets
-) -> tuple[Floats, Floats]:
-    """Return CKA inside each subset and inside its rest, ``(1 + P, p, q)`` each."""
-    first, second = layers
-    held = [centred_gram(layer, rows) for layer in first]
-    sums = [subsets.row_sums(gram) for gram in held]
+def _similarities(samples: GroupSamples, subsets: _Subsets) -> tuple[Floats, Floats]:
+    """Return CKA inside each subset and inside its complement, ``(1 + P, p, q)`` each."""
+    first, second = samples.layers
+    grams = [centred_gram(layer, samples.rows) for layer in first]
+    sums = [subsets.row_sums(gram) for gram in grams]
     cross: dict[tuple[int, int], Floats] = {}
-    own_second = []
-    for place, layer in enumerate(second):
-        gram = centred_gram(layer, rows)
+    second_terms = []
+    for column, layer in enumerate(second):
+        gram = centred_gram(layer, samples.rows)
         row_sums = subsets.row_sums(gram)
-        own_second.append(subsets.hsic(gram.entries**2, row_sums, row_sums))
-        for other, of_other in enumerate(held):
-            product = of_other.entries * gram.entries
-            cross[other, place] = subsets.hsic(product, sums[other], row_sums)
-    own_first = [
-        subsets.hsic(gram.entries**2, own, own) for gram, own in zip(held, sums, strict=True)
+        second_terms.append(subsets.hsic(gram.entries**2, row_sums, row_sums))
+        for row, other in enumerate(grams):
+            product = other.entries * gram.entries
+            cross[row, column] = subsets.hsic(product, sums[row], row_sums)
+    first_terms = [
+        subsets.hsic(gram.entries**2, row_sums, row_sums)
+        for gram, row_sums in zip(grams, sums, strict=True)
     ]
-    terms = np.stack([*(cross[pair] for pair in sorted(cross)), *own_first, *own_second], axis=-1)
-    inside, rest = alignment(terms, len(first), len(second))
-    return inside, rest
+    cross_terms = [cross[pair] for pair in sorted(cross)]
+    terms = np.stack([*cross_terms, *first_terms, *second_terms], axis=-1)
+    inside, outside = alignment(terms, len(first), len(second))
+    return inside, outside
 
 
-def _permuted(
-    member: NDArray[np.bool_],
-    strata: NDArray[np.intp],
-    permutations: int,
-    rng: np.random.Generator,
+def permute_members(
+    samples: GroupSamples, permutations: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Return the members as column 0, and permuted inside each stratum, ``(n, 1 + P)``."""
-    columns = np.repeat(member[:, None], 1 + permutations, axis=1)
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        columns[members, 1:] = rng.permuted(columns[members, 1:], axis=0)
+    """Return membership as column 0, then permuted inside each stratum, ``(n, 1 + P)``."""
+    columns = np.repeat(samples.member[:, None], 1 + permutations, axis=1)
+    for stratum in np.unique(samples.strata):
+        rows = np.flatnonzero(samples.strata == stratum)
+        columns[rows, 1:] = rng.permuted(columns[rows, 1:], axis=0)
     return columns
 
 
-def _columns(first: NDArray[np.floating], second: NDArray[np.floating]) -> Floats:
-    """Return the inner product of each two columns."""
+def _column_products(first: NDArray[np.floating], second: NDArray[np.floating]) -> Floats:
+    """Return the inner product of each column of one array with the same column of another."""
     sums: Floats = np.einsum("np,np->p", first, second, dtype=np.float64)
     return sums
 
 
 def _dtype(layers: tuple[Sequence[Layer], Sequence[Layer]]) -> np.dtype[np.floating]:
-    return np.result_type(*(layer.features.dtype for side in layers for layer in side))
+    return np.result_type(*(layer.features.dtype for model in layers for layer in model))

@@ -1,4 +1,4 @@
-"""How well a fresh probe finds an attribute in features."""
+"""Probes: how well a logistic regression predicts a protected attribute from features."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ def probed(
     patients: NDArray[np.intp],
     seed: int,
 ) -> Jackknifed:
-    """Return how well a probe tells each level of an attribute from the others, ``(k,)``.
+    """Return the AUC of a probe for each of k levels of an attribute, ``(k,)``.
 
     Parameters
     ----------
     features
-        ``(n, d)``.
+        ``(n, d)``, one row per sample.
     attribute, strata, patients
-        ``(n,)`` codes from 0: the level, what pairs must have in common, and the patient.
+        ``(n,)`` codes from 0: level, stratum and patient of each row.
     seed
-        Of the folds.
+        Seed of the folds.
 
     Returns
     -------
     Jackknifed
-        The share of pairs of rows, one of the level and one of another, that the probe orders
-        rightly: an AUC over the pairs of one fold and one value of ``strata``. The influence is
-        that of leaving a patient out of the pairs; the probes stay.
+        The share of correctly ordered pairs among pairs of a row of the level and a row of another
+        level, in one fold and one stratum. A patient's influence is the change when the patient's
+        pairs are left out; the probes are not trained again.
 
     Notes
     -----
-    A probe is a logistic regression on standardised features, trained on other patients than those
-    that it scores.
+    A probe is a logistic regression on standardised features. The patients that it scores are not
+    among those that it is trained on.
     """
     levels = int(attribute.max()) + 1
-    right = np.zeros((levels, len(attribute)))
+    correct = np.zeros((levels, len(attribute)))
     pairs = np.zeros((levels, len(attribute)))
     for test, scores in _scored(features, attribute, patients, seed):
         for stratum in np.unique(strata[test]):
@@ -60,12 +60,12 @@ def probed(
             rows = test[cell]
             for level in range(levels):
                 member = attribute[rows] == level
-                right[level, rows], pairs[level, rows] = _placements(scores[cell, level], member)
-    of_patient = np.zeros((2, int(patients.max()) + 1, levels))
+                correct[level, rows], pairs[level, rows] = _placements(scores[cell, level], member)
+    sums = np.zeros((2, int(patients.max()) + 1, levels))
     for level in range(levels):
-        np.add.at(of_patient[0, :, level], patients, right[level])
-        np.add.at(of_patient[1, :, level], patients, pairs[level])
-    return _ratio(of_patient[0], of_patient[1])
+        np.add.at(sums[0, :, level], patients, correct[level])
+        np.add.at(sums[1, :, level], patients, pairs[level])
+    return _ratio(sums[0], sums[1])
 
 
 def _scored(
@@ -88,27 +88,30 @@ def _scored(
 
 
 def _placements(scores: Floats, member: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return, for each row, the pairs that it is in and that are in the right order, and all."""
+    """Return, for each row, its number of correctly ordered pairs, and of all its pairs."""
     ranks = rankdata(scores)
     below = ranks.copy()
-    for side in (member, ~member):
-        below[side] -= rankdata(scores[side])  # rows of the other side with lower scores
+    for part in (member, ~member):
+        below[part] -= rankdata(scores[part])  # rows of the other part with lower scores
     others = np.where(member, np.count_nonzero(~member), np.count_nonzero(member))
     return np.where(member, below, others - below), others.astype(np.float64)
 
 
-def _ratio(right: Floats, pairs: Floats) -> Jackknifed:
-    """Return right over all pairs ``(k,)``; both are sums over patients ``(m, k)``, pairs twice."""
-    total_right, total = right.sum(axis=0) / 2, pairs.sum(axis=0) / 2
+def _ratio(correct: Floats, pairs: Floats) -> Jackknifed:
+    """Return the share of correct pairs ``(k,)`` from counts by patient ``(m, k)``.
+
+    Each pair is counted twice, once for each of its rows.
+    """
+    total_correct, total = correct.sum(axis=0) / 2, pairs.sum(axis=0) / 2
     if not total.all():
         raise EvenhandError(
-            "no two rows of one fold and one value of given= differ in the attribute, so nothing "
-            "can be told. Give more rows, or leave given= out."
+            "no two rows of one fold and one value of given= differ in the attribute, so there is "
+            "no pair to compare. Give more rows, or leave given= out."
         )
-    value = total_right / total
-    left = total - pairs
+    value = total_correct / total
+    remaining = total - pairs
     without = np.divide(
-        total_right - right, left, out=np.tile(value, (len(pairs), 1)), where=left > 0
+        total_correct - correct, remaining, out=np.tile(value, (len(pairs), 1)), where=remaining > 0
     )
     influence = (value - without) * np.sqrt(1 - 1 / len(pairs))
     return Jackknifed(value, influence)
@@ -116,24 +119,24 @@ def _ratio(right: Floats, pairs: Floats) -> Jackknifed:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """How well a probe finds an attribute.
+    """AUC with which a probe predicts an attribute.
 
     Attributes
     ----------
     value
-        The AUC, mean over the levels of the attribute; .5 is chance.
+        The mean AUC over the levels of the attribute; .5 is chance.
     low, high
-        Its interval, by leaving one patient out at a time.
+        Its jackknife interval by patient.
     levels
-        The AUC of each level against the others.
+        The AUC of each level against all other levels.
     level
         The nominal coverage of the interval.
     n, patients
-        Rows and patients.
-    strata
-        Whether pairs have what was given in common.
+        Number of rows, and number of patients.
+    given
+        Whether pairs share the value of ``given=``.
     jackknifed
-        The value with each patient's influence on it.
+        The value with each patient's influence.
     """
 
     value: float
@@ -152,12 +155,12 @@ class ProbeResult:
         return self.low > CHANCE
 
     def less(self, other: ProbeResult) -> ProbeDifference:
-        """Return this value less another's, paired by patient: after a method less before it.
+        """Return this AUC minus another, paired by patient.
 
         Raises
         ------
         EvenhandError
-            The two are of other patients, rows or levels.
+            If the two probes have different patients, rows or levels.
         """
         mine, others = self.jackknifed, other.jackknifed
         same = (self.n, self.levels.keys()) == (other.n, other.levels.keys())
@@ -168,14 +171,14 @@ class ProbeResult:
             )
         difference = mine.less(others)
         low, high = map(float, difference.interval(self.level))
-        if not mine.error and not others.error:  # both order every pair rightly
+        if not mine.error and not others.error:  # both order every pair correctly
             low, high = min(low, self.low - other.high), max(high, self.high - other.low)
         return ProbeDifference(float(difference.value), low, high, self.level)
 
 
 @dataclass(frozen=True)
 class ProbeDifference:
-    """The AUC of one probe less that of another, on the same patients.
+    """The AUC of one probe minus that of another, on the same patients.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a comparison of two networks' layers comes to, group by group."""
+"""Results of a comparison of two networks' layers by group."""
 
 from __future__ import annotations
 
@@ -26,15 +26,19 @@ class GroupSimilarity:
 
     Attributes
     ----------
-    group, patients, auc
-        Its name, its size, and how well the networks serve it; None where that is undefined.
+    group, patients
+        Name of the group, and its number of patients.
+    auc
+        AUC of both networks in the group; None if it is undefined.
     value, low, high
-        CKA of each pair of layers, with intervals; None where the group was not compared.
-    p, p_adjusted, p_layers
-        The p-value of "no other than the rest"; corrected over all groups of all attributes; of
-        each pair of layers, corrected over the pairs. None where nothing was tested.
+        CKA of each pair of layers, with intervals; None if the group was not compared.
+    p, p_adjusted
+        The p-value of "as similar as in all other patients", and corrected for all groups of all
+        attributes; None if the group was not tested.
+    p_layers
+        The p-value of each pair of layers, corrected for the number of pairs.
     undefined
-        Why the group was not compared.
+        The reason why the group was not compared.
     """
 
     group: str
@@ -50,23 +54,23 @@ class GroupSimilarity:
 
     @property
     def matrix(self) -> LayerMatrix | None:
-        """CKA of each pair of layers; None where the group was not compared."""
+        """CKA of each pair of layers; None if the group was not compared."""
         if self.value is None or self.low is None or self.high is None:
             return None
         return LayerMatrix(self.value, self.low, self.high)
 
 
 class ServedContrast(NamedTuple):
-    """The group that is served best less the one that is served worst.
+    """Similarity in the group with the best AUC minus similarity in the group with the worst.
 
     Attributes
     ----------
     best, worst
         The two groups.
     difference
-        Of their similarities, for each pair of layers.
+        Difference of CKA for each pair of layers.
     size
-        The mean of its absolute values.
+        Mean of the absolute differences.
     """
 
     best: str
@@ -82,13 +86,13 @@ class AttributeSimilarity:
     Attributes
     ----------
     batch
-        Patients of a batch, the same number for each group.
+        Number of patients in a batch, equal for all groups.
     groups
-        Every group.
+        The similarity of each group.
     best, worst, difference, size
-        Those of `ServedContrast`; None where fewer than two groups can be ranked.
+        As in `ServedContrast`; None if fewer than two groups can be ranked by AUC.
     undefined
-        Why there is no contrast.
+        The reason why there is no contrast.
     """
 
     batch: int
@@ -101,7 +105,7 @@ class AttributeSimilarity:
 
     @property
     def contrast(self) -> ServedContrast | None:
-        """The best served group less the worst; None where fewer than two can be ranked."""
+        """The contrast of the best and the worst group; None if fewer than two can be ranked."""
         if self.best is None or self.worst is None or not (self.difference and self.size):
             return None
         return ServedContrast(self.best, self.worst, self.difference, self.size)
@@ -109,7 +113,7 @@ class AttributeSimilarity:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeRatio:
-    """How many times further apart the groups of an attribute are than those of ``over``."""
+    """Ratio of two attributes' mean differences between groups: ``attribute`` over ``over``."""
 
     attribute: str
     over: str
@@ -120,7 +124,7 @@ class SizeRatio:
 
     @property
     def size(self) -> MeanSize | None:
-        """The ratio with its interval; None where it is undefined."""
+        """The ratio with its interval; None if it is undefined."""
         if self.value is None or self.low is None or self.high is None:
             return None
         return MeanSize(self.value, self.low, self.high)
@@ -128,7 +132,7 @@ class SizeRatio:
 
 @dataclass(frozen=True, kw_only=True)
 class Similarity:
-    """How similar the layers are: for all patients, by attribute, and attributes compared."""
+    """Similarity of the layers: over all patients, by attribute, and ratios of attributes."""
 
     patients: int
     everybody: LayerMatrix

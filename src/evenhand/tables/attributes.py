@@ -167,7 +167,7 @@ def with_intersections(attributes: Sequence[str], depth: int) -> tuple[str, ...]
     Raises
     ------
     EvenhandError
-        ``depth`` is above 1, and there is one attribute alone.
+        If ``depth`` is above 1 and there is only one attribute.
 
     Examples
     --------
@@ -214,7 +214,7 @@ def group_of(
     Raises
     ------
     UnknownNameError
-        There is no such attribute.
+        If there is no such attribute.
     """
     parts = parts_of(attribute)
     names = ["*".join(combination) for combination in product(*_levels_of(parts, levels))]

@@ -52,7 +52,7 @@ def binned(
     Raises
     ------
     EvenhandError
-        The edges are no such numbers.
+        If the edges are not increasing finite numbers.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def parse_bins(texts: Sequence[str]) -> dict[str, Bins]:
     Raises
     ------
     EvenhandError
-        A text is not of that form, or an attribute comes twice.
+        If a text does not have that form, or an attribute occurs twice.
 
     Examples
     --------
@@ -148,7 +148,8 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
     Raises
     ------
     EvenhandError
-        It is one (see ``is_measurement``), or most of it are many dates or "63 years".
+        If the column is a measurement (see ``is_measurement``), or most values are many different
+        dates or text such as "63 years".
     """
     if is_measurement(raw):
         number = pd.Series(numbers_of(raw)[0])
@@ -186,7 +187,7 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     Raises
     ------
     EvenhandError
-        There are such rows; the message names the first few.
+        If there are such rows; the message names the first few.
     """
     unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
     has_value = ~unbinned.map(untold).astype("bool")

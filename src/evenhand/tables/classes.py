@@ -56,7 +56,8 @@ def order_classes(values: Sequence[str], positive: str | None, what: str) -> Cla
     Raises
     ------
     EvenhandError
-        The positive class that the user names does not occur, or there are more than two classes.
+        If the positive class that the user names does not occur, or there are more than two
+        classes.
 
     Examples
     --------

@@ -88,7 +88,7 @@ def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str)
     Raises
     ------
     EvenhandError
-        A text does not have this form, or one name has two columns.
+        If a text does not have this form, or one name has two columns.
     """
     columns: dict[str, str] = {}
     for text in texts:
@@ -111,7 +111,7 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
     Raises
     ------
     EvenhandError
-        There is no such column.
+        If the table lacks a column that ``--map`` names.
     """
     absent = [column for column in renamed.values() if column not in table]
     if absent:
@@ -125,7 +125,7 @@ def twins_of(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
     Raises
     ------
     EvenhandError
-        The named column is not there.
+        If the table lacks the named column.
     """
     if name is None and PAIR not in raw:
         return pd.DataFrame(index=raw.index)
@@ -157,7 +157,7 @@ def checked_columns(
     Raises
     ------
     EvenhandError
-        A column is absent, a cell is blank or not a number, an id identifies nobody, the scores
+        If a column is absent, a cell is blank or not a number, an id identifies nobody, the scores
         called logits are probabilities, or the positive class is unknown.
     """
     scores = _scores_in(raw)
@@ -315,7 +315,7 @@ def attributes_of(
     Raises
     ------
     EvenhandError
-        An attribute has no column, is numeric without bins, has bins and is not numeric, or is
+        If an attribute has no column, is numeric without bins, has bins and is not numeric, or is
         refused by `evenhand.tables.own_attributes.own_attribute`.
     """
     prefixed = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]

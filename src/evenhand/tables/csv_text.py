@@ -99,10 +99,10 @@ def read_csv(path: Path, ids: Iterable[str] = ()) -> pd.DataFrame:
     Raises
     ------
     EvenhandError
-        It is in another encoding, holds a NUL byte, leaves a quotation mark open, or has rows that
-        are shorter than the header; the message names the row.
+        If the file is in another encoding, holds a NUL byte, leaves a quotation mark open, or has
+        rows that are shorter than the header; the message names the row.
     ValueError
-        It is empty, or damaged in another way.
+        If the file is empty, or pandas cannot parse it.
     """
     text = _look_at(path)
     try:
@@ -252,7 +252,7 @@ def refuse_short(path: Path, separator: str, shape: tuple[int, int]) -> None:
     Raises
     ------
     EvenhandError
-        There are such rows, a NUL byte or a quotation mark that swallows rows.
+        If there are such rows, a NUL byte, or a quotation mark that encloses several rows.
     """
     _check_rows(CsvText(path, "utf-8-sig", separator, 0), shape)
 

@@ -82,9 +82,9 @@ def own_attribute(
     Raises
     ------
     EvenhandError
-        It holds ages that nobody has, numbers or dates without bins, one value in several
+        If the column holds impossible ages, numbers or dates without bins, one value in several
         spellings, about as many levels as patients, or several values of one patient where the
-        attribute is of a person.
+        attribute describes a person.
     """
     raw = values.applied(name, raw)
     impossible = impossible_ages(name, raw)
@@ -144,7 +144,7 @@ def one_per_patient(
     Raises
     ------
     EvenhandError
-        Patients have several values of an attribute of persons, and ``how`` is None.
+        If patients have several values of an attribute of persons, and ``how`` is None.
     """
     values = raw[raw.notna() & ~raw.isin([each for each in raw.dropna().unique() if untold(each)])]
     owner = patients[values.index] if len(values) < len(raw) else patients

@@ -146,7 +146,7 @@ def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = 
     Raises
     ------
     EvenhandError
-        The table breaks its contract.
+        If the table breaks the contract of predictions.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -174,7 +174,8 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     Raises
     ------
     EvenhandError
-        The file is absent, no table, or breaks the contract; the text names file and row.
+        If the file is absent, is not a table, or breaks the contract; the message names file and
+        row.
     """
     columns = columns or Columns()
     if path.is_dir():
@@ -211,8 +212,9 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
     Raises
     ------
     EvenhandError
-        A sample comes twice, a patient is in two splits, a score is not in 0 … 1, a label is not
-        in 0 … C-1, or a level is not among the attribute's levels. The text names ``path``, rows.
+        If a sample occurs twice, a patient is in two splits, a score is not in 0 … 1, a label is
+        not in 0 … C-1, or a level is not among the attribute's levels. The message names ``path``
+        and rows.
     """
     table = predictions.table
     n_classes = len(predictions.classes)

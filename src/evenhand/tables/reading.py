@@ -58,8 +58,8 @@ def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> 
     Raises
     ------
     EvenhandError
-        The file is absent, of another kind, damaged, or without rows; a column of a CSV or parquet
-        comes twice; or a row of a CSV has fewer cells than the header.
+        If the file is absent, of another kind, damaged, or without rows; if a column of a CSV or
+        parquet occurs twice; or if a row of a CSV has fewer cells than the header.
     """
     name = like or path.name.lower()
     kind = next((kind for kind in (*_CSV, *_OTHERS) if name.endswith(kind)), None)
@@ -97,7 +97,7 @@ def look_up(
     Raises
     ------
     EvenhandError
-        The other table lacks a column, or has two rows of one key that differ.
+        If the other table lacks a column, or has two different rows with the same key.
     """
     wanted = list(columns)
     require_columns(other, path, (key, *wanted))
@@ -129,8 +129,8 @@ def read_columns(
     Raises
     ------
     EvenhandError
-        The file is absent, damaged, or without rows; it lacks a column, a row has fewer cells than
-        the header, or a cell is no number; the message names column and row.
+        If the file is absent, damaged, or without rows; if it lacks a column; or if a row has fewer
+        cells than the header or a cell is not a number (the message names column and row).
     """
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")

@@ -143,7 +143,7 @@ def refuse_spellings(name: str, values: pd.Series, source: Path) -> None:
     Raises
     ------
     EvenhandError
-        There are such values; the message ends in the flags that merge them.
+        If there are such values; the message ends in the flags that merge them.
     """
     counts = {str(value): int(count) for value, count in values.value_counts().items()}
     pairs = spellings(counts)

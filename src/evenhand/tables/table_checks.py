@@ -41,7 +41,7 @@ def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
     Raises
     ------
     EvenhandError
-        At least one row is marked; the message names the first few.
+        If at least one row is marked; the message names the first few.
     """
     rows = bad.index[bad.to_numpy(bool)]
     if len(rows):
@@ -82,7 +82,7 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
     Raises
     ------
     EvenhandError
-        Several rows have one placeholder such as "unknown" or "-1", or an id is a number that a
+        If several rows have one placeholder such as "unknown" or "-1", or an id is a number that a
         spreadsheet has shortened, such as 1.23457E+11.
     """
     short = ids.str.fullmatch(_SHORTENED).fillna(False)

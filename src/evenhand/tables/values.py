@@ -76,7 +76,7 @@ class ValueRules:
         Raises
         ------
         UnknownNameError
-            A name is not among ``names``.
+            If a name is not among ``names``.
         """
         there = dict.fromkeys(names)
         for what, rules in (
@@ -94,7 +94,7 @@ def read_values(settings: ValueSettings) -> ValueRules:
     Raises
     ------
     EvenhandError
-        A text is not of the form NAME=VALUE,VALUE, or two of them contradict each other.
+        If a text does not have the form NAME=VALUE,VALUE, or two texts contradict each other.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from evenhand.jobs.assess.claims import claims_of
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
-from evenhand.metrics.parity import Judged
+from evenhand.metrics.parity import ParityNumbers
 from evenhand.metrics.rows import Key
 from evenhand.metrics.scored import scored
 
@@ -89,13 +89,13 @@ def test_picked_metrics_are_judged_in_the_family_of_the_page(run, rows):
     assert f"Holm over the {count} differences" in (run / "report.html").read_text("utf-8")
 
 
-def judged(gap: float, of_women: float) -> Judged:
+def judged(gap: float, of_women: float) -> ParityNumbers:
     """A model with a gap in the false negative rate, and that rate of women."""
     stray = 0.01 * np.r_[0, np.linspace(-1, 1, 99)]
     auc, deviation = 0.8 + stray, {"sex": 0.3 + stray}
     numbers = {GAP: gap + stray, WOMEN: of_women + stray}
     by_group = {("sex", "f"): auc}
-    return Judged(auc, by_group, deviation, deviation, {"sex": True}, numbers)
+    return ParityNumbers(auc, by_group, deviation, deviation, {"sex": True}, numbers)
 
 
 GAP = Key("sex", "*", "false_negative_rate", "gap")

@@ -17,8 +17,8 @@ from tests.command import evenhand
 
 from evenhand import load_model
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task import make_task
-from evenhand.experiments.task_cache import prepared
+from evenhand.experiments.task import prepare_task
+from evenhand.experiments.task_cache import cached_task
 from evenhand.files import read_json, write_json
 from evenhand.jobs.assess.answers import about_seeds, answers
 from evenhand.jobs.assess.claims import RecipeClaims, claims_of
@@ -34,7 +34,7 @@ from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.masks.masks import full_mask
 from evenhand.metrics import holm
-from evenhand.metrics.parity import Judged
+from evenhand.metrics.parity import ParityNumbers
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, write_predictions
 
@@ -58,7 +58,7 @@ def run(command, tmp_path_factory):
     assert ended.status == 0, ended.err
     assert "2 encoders of at most 1 epoch and 12 fits" in ended.out
     assert "group: " in ended.out
-    assert prepared.cache_info().currsize == 0
+    assert cached_task.cache_info().currsize == 0
     return out
 
 
@@ -223,7 +223,7 @@ def start(run, tmp_path, monkeypatch):
         unchanged = lambda model, *_: (model, LossCurve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
         monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
-        task, empty, cell = make_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
+        task, empty, cell = prepare_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
         encoder = pretrained(task, settings, empty, starts_of(settings)[0], 1).parent
         model, schedule = untrained(task, settings, empty, cell)
         assert schedule.reach(1) == full_mask(model.backbone)
@@ -302,10 +302,13 @@ def over_layers(groups):
 
 
 @pytest.mark.slow
-def test_workers_make_the_same_models(run, command, tmp_path, monkeypatch):
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_workers_make_the_same_models(engine, run, command, tmp_path, monkeypatch):
+    if engine == "ray":
+        pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     out = tmp_path / "beside"
-    ended = command(out, "--workers", 2)
+    ended = command(out, "--workers", 2, "--engine", engine)
     assert ended.status == 0, ended.err
     assert "12 fits of at most 2, 2 at a time" in ended.out
     for path in (run / "models").iterdir():
@@ -370,7 +373,7 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
         ("site", "*"): RowCounts(99, 99, 99, 0)
     }
     apart = {"site": np.full(3, 0.1)}
-    one = Judged(np.full(3, 0.8), aucs, apart, apart, {"site": True})
+    one = ParityNumbers(np.full(3, 0.8), aucs, apart, apart, {"site": True})
     both = {"frozen1m": (one,), "supervised": (one,)}
     settings = AssessSettings(data="phantom:")
     part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes), settings)
@@ -378,17 +381,17 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
     assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[-1]
 
 
-def judged(auc: float, deviation: float, noise: float) -> Judged:
+def judged(auc: float, deviation: float, noise: float) -> ParityNumbers:
     """A model with these numbers, and resamples that stray by some noise."""
     stray = noise * np.r_[0, np.linspace(-1, 1, 99)]
     by_group, by_sex = {("sex", "f"): auc + stray}, {"sex": deviation + stray}
-    return Judged(auc + stray, by_group, by_sex, {}, {"sex": True})
+    return ParityNumbers(auc + stray, by_group, by_sex, {}, {"sex": True})
 
 
 SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 400, 200, 200))
 
 
-def evaluation(ssl: Judged, supervised: Judged) -> Evaluation:
+def evaluation(ssl: ParityNumbers, supervised: ParityNumbers) -> Evaluation:
     both = {"frozen1m": (ssl,), "supervised": (supervised,)}
     return Evaluation(1.0, "frozen1m", both, {}, {}, SIZES)
 
@@ -397,7 +400,7 @@ def the_claims(found: Evaluation) -> RecipeClaims:
     return claims_of([found])[0]
 
 
-def compared(ssl: Judged, supervised: Judged) -> str:
+def compared(ssl: ParityNumbers, supervised: ParityNumbers) -> str:
     return answers(the_claims(evaluation(ssl, supervised)))[0].verdict.chip
 
 
@@ -426,14 +429,16 @@ def test_no_claim_is_made_of_a_model_at_chance():
 GROUPS = {("sex", "f"): 0.70, ("sex", "m"): 0.80}
 
 
-def recipe(shifts: dict[str, float], spread: float = 0.002, seeds: int = 4) -> tuple[Judged, ...]:
+def recipe(
+    shifts: dict[str, float], spread: float = 0.002, seeds: int = 4
+) -> tuple[ParityNumbers, ...]:
     """Models whose AUC by sex is shifted, and strays by seed; resamples stray a little."""
     noise = np.r_[0, np.linspace(-1, 1, 99)] * 0.002
     models = []
     for off in spread * np.linspace(-1, 1, seeds):
         by_sex = {key: auc + shifts.get(key[1], 0.0) + off + noise for key, auc in GROUPS.items()}
         everybody, deviation = 0.75 + off + noise, {"sex": 0.3 + off + noise}
-        models.append(Judged(everybody, by_sex, deviation, {}, {"sex": True}))
+        models.append(ParityNumbers(everybody, by_sex, deviation, {}, {"sex": True}))
     return tuple(models)
 
 

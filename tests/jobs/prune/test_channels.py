@@ -20,7 +20,7 @@ from evenhand.jobs.prune.loop import row_of, start, steps, stop_reason
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_task
 from evenhand.networks.inputs import SeriesInputs
-from evenhand.pruning.channels import _choices, _size, refuse_solid, remove_channels, trace_of
+from evenhand.pruning.channels import _channel_sets, _size, refuse_solid, remove_channels, trace_of
 from evenhand.pruning.eligible import IN_CHANNELS, prunable
 from evenhand.pruning.masks import apply_mask
 from evenhand.pruning.state import PruningState
@@ -117,7 +117,7 @@ def test_what_goes_is_the_share_that_was_asked_for_as_nearly_as_channels_allow(b
     for seed in range(3):
         scores = scores_of(state.model, []) if alike else drawn(state, seed)
         request = round(0.15 * state.left)
-        choices = _choices(state.model, scores, trace_of(state.model))
+        choices = _channel_sets(state.model, scores, trace_of(state.model))
         shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
         largest = max(_size(values, shapes) for choice in choices for values in choice.slices)
         before = sum(p.numel() for p in state.model.parameters())
@@ -133,10 +133,10 @@ def test_the_size_of_every_channel_is_what_its_removal_takes(backbone):
     state, _ = state_of(backbone)
     scores = drawn(state, 0)
     shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
-    for k, item in list(enumerate(_choices(state.model, scores, trace_of(state.model))))[::3]:
+    for k, item in list(enumerate(_channel_sets(state.model, scores, trace_of(state.model))))[::3]:
         for places in ([0], [0, 1])[: len(item.scores) - 1]:  # one stays
             model = deepcopy(state.model)
-            _choices(model, scores, trace_of(model))[k].remove(places)
+            _channel_sets(model, scores, trace_of(model))[k].remove(places)
             gone = sum(p.numel() for p in state.model.parameters())
             gone -= sum(p.numel() for p in model.parameters())
             together = sum((Counter(item.slices[place]) for place in places), Counter())
@@ -156,11 +156,11 @@ def test_what_weights_an_earlier_pruning_dropped_is_known_of_the_channels_that_s
     name = "backbone.conv2.weight"
     kept = torch.rand(state.model.get_parameter(name).shape) < 0.5
     apply_mask(state.model, {name: kept})
-    pruned = replace(state, kept={name: kept})
+    pruned = replace(state, mask={name: kept})
     dead = [("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9)]
     after = remove_channels(pruned, scores_of(state.model, dead), 1)
     stay = [place for place in range(len(kept)) if place != 9]
-    assert torch.equal(after.kept[name], kept[stay])
+    assert torch.equal(after.mask[name], kept[stay])
 
 
 def test_channels_by_the_command_line(words, cache, tmp_path):

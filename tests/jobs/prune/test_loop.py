@@ -107,9 +107,9 @@ def test_batches_hold_so_many_of_each_group_and_come_round(settings):
         (("--rank-by", "prevalence"), "only describes"),
         (("--target", "auc_gap:sex"), "evens out the groups of the first --attribute, group"),
         (("--objective", "auc_gab"), "Did you mean 'auc_gap'?"),
-        (("--target", "auc_gap=low"), "it is written NAME=NUMBER"),
-        (("--target", "auc_gap=nan"), "it is written NAME=NUMBER"),
-        (("--target", "auc_gap=inf"), "it is written NAME=NUMBER"),
+        (("--target", "auc_gap=low"), "is not a finite number; write NAME=NUMBER"),
+        (("--target", "auc_gap=nan"), "is not a finite number; write NAME=NUMBER"),
+        (("--target", "auc_gap=inf"), "is not a finite number; write NAME=NUMBER"),
         (
             ("--target", "auc_gap=0.1", "--objective", "auc_gap"),
             "--objective is the earlier name of",

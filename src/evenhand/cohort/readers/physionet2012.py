@@ -147,7 +147,7 @@ def _sets(root: Path) -> list[Path]:
     Raises
     ------
     EvenhandError
-        A set lacks its table or its folder.
+        If a set lacks its table or its folder.
     """
     tables = {path.stem.removeprefix("Outcomes-"): path for path in root.glob("Outcomes-*.txt")}
     folders = {path.name.removeprefix("set-") for path in root.glob("set-*") if path.is_dir()}
@@ -239,8 +239,9 @@ def _measured(
     Raises
     ------
     ValueError
-        A line is malformed, its parameter is unknown, or its time is earlier than that of the line
-        above or later than 48 hours. The message quotes the right line only if there is just one.
+        If a line is malformed, its parameter is unknown, or its time is earlier than that of the
+        line above or later than 48 hours. The message quotes the correct line only if there is
+        exactly one.
     """
     try:
         times, names, texts = zip(*(line.split(",") for line in lines), strict=True)

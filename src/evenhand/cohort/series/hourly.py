@@ -97,7 +97,8 @@ def hourly(lines: Iterable[Sequence[str]]) -> Values:
     Raises
     ------
     ValueError
-        A column is missing, a line is cut off, or a cell is neither a number nor a known category.
+        If a column is missing, a line is cut off, or a cell is neither a number nor a known
+        category.
     """
     header, *rows = [*lines] or [[]]
     absent = {"Hours", *VARIABLES} - set(header)

@@ -82,8 +82,8 @@ def long_series(
     Raises
     ------
     EvenhandError
-        A row of the long table belongs to no sample, names an unknown variable, is out of order,
-        lies beyond the last step or holds no number; or a variable has several spellings.
+        If a row of the long table belongs to no sample, names an unknown variable, is out of order,
+        lies beyond the last step or holds no number; or if a variable has several spellings.
     """
     key = str(names.name)
     rows = read_table(path, ids=(key,))

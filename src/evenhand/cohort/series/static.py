@@ -48,7 +48,7 @@ def with_static(
     Raises
     ------
     EvenhandError
-        A static channel has the name of a channel.
+        If a static channel has the name of a channel.
     """
     if twice := sorted(set(channels) & set(static.columns)):
         raise EvenhandError(
@@ -77,7 +77,7 @@ def numeric_columns(
     Raises
     ------
     EvenhandError
-        A column is missing, is one of those, or holds what is no finite number.
+        If a column is missing, is in ``taken``, or has a cell that is not a finite number.
     """
     require_columns(table, source, columns)
     if wrong := sorted(set(columns) & set(taken)):

@@ -19,7 +19,7 @@ from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentT
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
 from evenhand.methods.attribute_free import AttributeFree
-from evenhand.methods.post_hoc import Need
+from evenhand.methods.post_hoc import AttributeNeed
 from evenhand.tables.attributes import parts_of
 from evenhand.tables.predictions import Predictions
 
@@ -65,7 +65,7 @@ class Adjustment(BaseModel):
     method: str
     text: str
     by: tuple[str, ...]
-    attribute: Need
+    attribute: AttributeNeed
     split: str
     rows: int
     patients: int

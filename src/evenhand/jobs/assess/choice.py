@@ -9,8 +9,8 @@ import numpy as np
 from evenhand.evaluation.requests import advice_of
 from evenhand.evaluation.settings import ChoiceSettings
 from evenhand.metrics import METRICS, Groups, Plan, Scored
-from evenhand.metrics.aggregate import numbers_of
-from evenhand.metrics.estimates import everybody, parts_of
+from evenhand.metrics.attribute_numbers import compute_numbers
+from evenhand.metrics.numbers import divide_samples, undivided_samples
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import Key
@@ -45,11 +45,11 @@ def chosen_numbers(
     """
     named = [name for name in plan.across if name not in ("worst", "best", "detectable")]
     across = tuple(dict.fromkeys(("gap", *named)))
-    numbers = numbers_of(everybody(rows), metrics, (), resamples)
+    numbers = compute_numbers(undivided_samples(rows), metrics, (), resamples)
     for name, levels in groups.items():
         compared = levels.compared(plan.excluded.get(name, ()))
-        parts = parts_of(rows, name, levels, compared, reference=plan.references.get(name))
-        numbers += numbers_of(parts, metrics, across, resamples)
+        parts = divide_samples(rows, name, levels, compared, reference=plan.references.get(name))
+        numbers += compute_numbers(parts, metrics, across, resamples)
     return {
         number.key: np.full_like(number.values, np.nan) if number.reason else number.values
         for number in numbers

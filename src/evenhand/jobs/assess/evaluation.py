@@ -15,7 +15,7 @@ import numpy as np
 
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED
 from evenhand.jobs.assess.values import Change, RowCounts, Value
-from evenhand.metrics.parity import Judged, mean_of, relative_reduction
+from evenhand.metrics.parity import ParityNumbers, mean_of, relative_reduction
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.seeds import recipe_difference, recipe_value
@@ -58,7 +58,7 @@ class Evaluation:
 
     share: float
     chosen: str
-    models: Mapping[str, tuple[Judged, ...]]
+    models: Mapping[str, tuple[ParityNumbers, ...]]
     worst: Mapping[str, Mapping[str, str]]
     parameters: Mapping[str, int]
     sizes: Mapping[tuple[str, str], RowCounts]
@@ -69,7 +69,7 @@ class Evaluation:
     validated: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
-    def judged(self) -> dict[str, Judged]:
+    def judged(self) -> dict[str, ParityNumbers]:
         """Each cell, mean over seeds."""
         return {name: mean_of(list(models)) for name, models in self.models.items()}
 
@@ -139,7 +139,9 @@ class Evaluation:
             value, low=max(value.low, 0.0) if self.judged[cell].apart[attribute] else 0.0
         )
 
-    def _over_seeds(self, cell: str, number: Callable[[Judged], Floats], patients: int) -> Value:
+    def _over_seeds(
+        self, cell: str, number: Callable[[ParityNumbers], Floats], patients: int
+    ) -> Value:
         values = self.stacked(cell, number)
         mean = float(values[:, 0].mean())
         around = recipe_value(values, patients)
@@ -191,7 +193,7 @@ class Evaluation:
         values = (Value.of(self.judged[name].auc) for name in (cell, against))
         return all(value.low is not None and value.low > CHANCE for value in values)
 
-    def stacked(self, cell: str, number: Callable[[Judged], Floats]) -> Floats:
+    def stacked(self, cell: str, number: Callable[[ParityNumbers], Floats]) -> Floats:
         """Return a number of each of a cell's models, ``(seeds, 1 + B)``."""
         return np.stack([number(model) for model in self.models[cell]])
 
@@ -199,7 +201,7 @@ class Evaluation:
         return self._change(pair, lambda judged: judged.by_group[key], self._patients([key]))
 
     def _change(
-        self, pair: tuple[str, str], number: Callable[[Judged], Floats], patients: int
+        self, pair: tuple[str, str], number: Callable[[ParityNumbers], Floats], patients: int
     ) -> Change:
         changed, other = (self.stacked(name, number) for name in pair)
         value = float(changed[:, 0].mean() - other[:, 0].mean())

@@ -21,7 +21,7 @@ from evenhand.jobs.assess.starts import is_named
 from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Groups
-from evenhand.metrics.parity import Judged, judge_parity
+from evenhand.metrics.parity import ParityNumbers, judge_parity
 from evenhand.metrics.recipes import worst_served
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
@@ -55,7 +55,7 @@ class JudgedModel:
         See `Evaluation`.
     """
 
-    judged: Judged
+    judged: ParityNumbers
     sizes: Mapping[tuple[str, str], RowCounts]
     validated: Mapping[tuple[str, str], float]
     references: Mapping[str, str] = field(default_factory=dict)

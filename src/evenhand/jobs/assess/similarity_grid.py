@@ -30,8 +30,8 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
 from evenhand.progress import bar
 from evenhand.representation.grid import (
-    Contrast,
     Correlation,
+    GroupContrast,
     SeededMean,
     Sizes,
     contrast_of,
@@ -219,7 +219,7 @@ def grid_similarity(
     layers = _Layers(run, cohort, settings, how)
     contrasts = _contrasts(pairings, groups, layers, settings)
     sizes = {
-        name: Sizes.of(
+        name: Sizes.of_contrasts(
             [
                 [
                     row[seed]
@@ -319,10 +319,10 @@ def _contrasts(
     groups: Mapping[str, Groups],
     layers: _Layers,
     settings: AssessSettings,
-) -> list[list[Contrast]]:
+) -> list[list[GroupContrast]]:
     """Return the contrasts of each pairing, by seed; models are read once each."""
     comparison = comparison_of(layers.how)
-    contrasts: list[list[Contrast]] = [[] for _ in pairings]
+    contrasts: list[list[GroupContrast]] = [[] for _ in pairings]
     by_pair: dict[tuple[float, str], list[int]] = {}
     for place, pairing in enumerate(pairings):
         by_pair.setdefault((pairing.pair.share, pairing.pair.cell), []).append(place)
@@ -428,7 +428,7 @@ def _correlation(correlation: Correlation | None) -> GridInterval | None:
     )
 
 
-def _profile(pairing: _Pairing, contrasts: Sequence[Contrast]) -> Profile:
+def _profile(pairing: _Pairing, contrasts: Sequence[GroupContrast]) -> Profile:
     """Return CKA of the same layer of both models, in each group, mean over seeds."""
     in_best = _by_layer([contrast.first for contrast in contrasts])
     in_worst = _by_layer([contrast.second for contrast in contrasts])
@@ -449,7 +449,7 @@ def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[GridInterval | None, ...]:
     influence = np.stack(
         [np.diagonal(seed.influence, axis1=1, axis2=2) for seed in seeds], axis=1
     )  # (N, S, layers)
-    mean = SeededMean.of(Jackknifed(values, influence))
+    mean = SeededMean.over_seeds(Jackknifed(values, influence))
     low, high = mean.interval(0.95)
     ends = zip(mean.number.value, low, high, strict=True)
     return tuple(

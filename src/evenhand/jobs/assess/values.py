@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evenhand.metrics.parity import ends
+from evenhand.metrics.parity import percentile_interval
 from evenhand.metrics.recipes import rarer_patients
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.scored import Scored
@@ -24,7 +24,7 @@ class Value:
     @classmethod
     def of(cls, values: Floats) -> Value:
         """Return the data's value and the percentile interval of its resamples."""
-        interval = ends(values)
+        interval = percentile_interval(values)
         value = float(values[0]) if np.isfinite(values[0]) else None
         return cls(value, *(interval or (None, None)))
 

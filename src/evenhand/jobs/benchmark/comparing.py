@@ -24,11 +24,11 @@ from evenhand.metrics.recipes import (
     OVERALL,
     RATES,
     Difference,
-    Values,
+    RecipeValues,
     compare_recipes,
+    compared_rates,
+    compared_values,
     rarer_patients,
-    rates_of,
-    values_of,
 )
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
@@ -133,7 +133,7 @@ class Result:
         family of their own, and claim nothing.
     """
 
-    values: Mapping[str, Values]
+    values: Mapping[str, RecipeValues]
     differences: Sequence[Difference]
     sizes: Mapping[Key, SampleCounts]
     seeds: int
@@ -218,7 +218,7 @@ Family = Mapping[str, Sequence[Key]]
 
 
 def _families(
-    values: Mapping[str, Values], settings: BenchmarkSettings, roles: Roles
+    values: Mapping[str, RecipeValues], settings: BenchmarkSettings, roles: Roles
 ) -> tuple[Family, Family]:
     """Return the family that the plan tests, and the exploratory one."""
     every = {name: _compared(values[name], name, roles) for name in values if name != ERM}
@@ -235,14 +235,14 @@ def _families(
     return planned, {name: keys for name, keys in others.items() if keys}
 
 
-def _compared(values: Values, name: str, roles: Roles) -> tuple[Key, ...]:
+def _compared(values: RecipeValues, name: str, roles: Roles) -> tuple[Key, ...]:
     """Return the numbers that an entry is compared in."""
     if name in roles.apart:
         return tuple(key for key in values if key.base in (DECISIONS, *RATES))
     return tuple(key for key in values if key.base not in RATES)
 
 
-def _chosen_keys(values: Mapping[str, Values], family: Family) -> dict[str, Values]:
+def _chosen_keys(values: Mapping[str, RecipeValues], family: Family) -> dict[str, RecipeValues]:
     """Return the values of a family: erm's, and those that each entry is compared in."""
     return {ERM: values[ERM]} | {
         name: {key: values[name][key] for key in keys} for name, keys in family.items()
@@ -282,20 +282,20 @@ class Measure:
 
     def numbers(
         self, models: Iterable[Sequence[TestedModel]], resamples: Resamples, *, rates: bool = False
-    ) -> Values:
+    ) -> RecipeValues:
         """Return the numbers of several models, ``(models, 1 + B)`` each."""
         by_model = []
         for folds in models:
             rows = _joined(self.rows, folds, self.order)
-            values = values_of(rows, self.groups, resamples, self.excluded, self.overall)
+            values = compared_values(rows, self.groups, resamples, self.excluded, self.overall)
             if rates and rows.binary:
-                values |= rates_of(rows, self.groups, resamples, self.excluded)
+                values |= compared_rates(rows, self.groups, resamples, self.excluded)
             by_model.append(values)
         return {key: np.stack([numbers[key] for numbers in by_model]) for key in by_model[0]}
 
     def of_entry(
         self, by_seed: ByFold, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
-    ) -> tuple[Values, Values]:
+    ) -> tuple[RecipeValues, RecipeValues]:
         """Return an entry's numbers ``(S, 1 + B)``, and with its fits dealt out anew ``(R, S)``."""
         values = self.numbers(by_seed, self.patients, rates=rates)
         dealt = (folds for deal in deals for folds in _dealt(by_seed, deal))

@@ -21,7 +21,7 @@ from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
 from evenhand.jobs.predict.new_data import open_new_data
-from evenhand.metrics.recipes import Difference, Values, compare_recipes
+from evenhand.metrics.recipes import Difference, RecipeValues, compare_recipes
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
 
@@ -43,7 +43,7 @@ class ExternalResult:
         What each number rests on.
     """
 
-    values: Mapping[str, Values]
+    values: Mapping[str, RecipeValues]
     differences: Sequence[Difference]
     sizes: Mapping[Key, SampleCounts]
 
@@ -129,7 +129,7 @@ def compare_external(
         for difference in result.planned
         if difference.better and difference.recipe in values
     ]
-    family: dict[str, Values] = {ERM: values[ERM]}
+    family: dict[str, RecipeValues] = {ERM: values[ERM]}
     for difference in shown:
         if difference.key in values[difference.recipe]:
             family.setdefault(difference.recipe, {})
@@ -155,6 +155,6 @@ def _dealt(points: Floats, deal: NDArray[np.intp]) -> Floats:
     return means
 
 
-def keys_across(values: Values) -> list[Key]:
+def keys_across(values: RecipeValues) -> list[Key]:
     """Return the numbers that are of everybody, or across the groups of an attribute."""
     return [key for key in values if key.group == EVERYBODY]

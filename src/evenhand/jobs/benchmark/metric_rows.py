@@ -9,7 +9,7 @@ from evenhand.experiments.runs import Run
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.parity import ends
+from evenhand.metrics.parity import percentile_interval
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import Key, MetricRow
@@ -37,7 +37,7 @@ def write_numbers(run: Run, result: Result) -> None:
 def _value(result: Result, name: str, key: Key, values: Floats) -> MetricRow:
     mean = values.mean(axis=0)
     value = float(mean[0]) if mean[0] == mean[0] else None
-    low, high = ends(mean) or (None, None)
+    low, high = percentile_interval(mean) or (None, None)
     return _row(result, name, key, value, low, high, METHOD)
 
 

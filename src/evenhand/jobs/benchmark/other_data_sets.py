@@ -15,7 +15,7 @@ from evenhand.jobs.benchmark.record import DataSets, PlanRecord, RecipeTerms
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import about_number
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.ranks import FEWEST, RankTest, rank_recipes
+from evenhand.metrics.ranks import MIN_DATA_SETS, RankTest, rank_recipes
 from evenhand.metrics.recipes import is_better
 from evenhand.reporting.text.numbers import listed, p_value, plain
 from evenhand.reporting.verdicts import Verdict, read_verdicts
@@ -127,12 +127,12 @@ def combine_data_sets(
 
 
 def data_sets_verdict(data_sets: DataSets) -> Verdict:
-    """Return what the data sets say together; below `FEWEST` no test is made."""
+    """Return what the data sets say together; below `MIN_DATA_SETS` no test is made."""
     count, about = len(data_sets.names), f"{len(data_sets.names)} data sets"
     ranks = listed([f"{name} {plain(rank)}" for name, rank in data_sets.test.ranks.items()])
-    if count < FEWEST:
+    if count < MIN_DATA_SETS:
         text = (
-            f"Ranks are tested from {FEWEST} data sets on; below, each data set has its own "
+            f"Ranks are tested from {MIN_DATA_SETS} data sets on; below, each data set has its own "
             f"verdict. Mean ranks: {ranks}."
         )
         return Verdict(about, "*", claim=False, text=text)

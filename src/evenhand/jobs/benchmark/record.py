@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from evenhand.jobs.benchmark.entries import Entry
 from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.ranks import RankTest
-from evenhand.metrics.recipes import Difference, Values
+from evenhand.metrics.recipes import Difference, RecipeValues
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.probe_record import ProbeRow
 
@@ -250,7 +250,7 @@ class BenchmarkRecord(_Part):
         return (*self.plan.entries, *self.added)
 
 
-def number_records(values: Values) -> tuple[NumberRecord, ...]:
+def number_records(values: RecipeValues) -> tuple[NumberRecord, ...]:
     """Return the mean over seeds of each number, None where it is undefined."""
     return tuple(_number(key, float(draws[:, 0].mean())) for key, draws in values.items())
 

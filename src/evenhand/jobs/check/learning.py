@@ -14,7 +14,7 @@ from evenhand.cohort.thinning import SHARES, Thinning
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.metrics.groups import Groups, attribute_groups
 from evenhand.metrics.learning_curve import ALL, LearningCurve, learning_curve
-from evenhand.metrics.recipes import Values, rarer_patients, values_of
+from evenhand.metrics.recipes import RecipeValues, compared_values, rarer_patients
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.scored import Scored, scored
@@ -115,11 +115,11 @@ class _Curves:
         rarer = {key: self._rarer(key) for key in values[ALL]}
         return learning_curve(thinning.name, thinning.auc, patients, values, rarer, rng)
 
-    def _numbers(self, parts: Sequence[Cohort]) -> Values:
+    def _numbers(self, parts: Sequence[Cohort]) -> RecipeValues:
         """Return the numbers ``(draws, 1 + B)`` of a model for each draw of training patients."""
         distinct = parts[:1] if len(parts[0]) == len(self.train) else parts
         by_draw = [
-            values_of(self._scored(part), self.groups, self.resamples, overall=("auc",))
+            compared_values(self._scored(part), self.groups, self.resamples, overall=("auc",))
             for part in distinct
         ]
         repeated = by_draw * (len(parts) // len(by_draw))

@@ -22,7 +22,7 @@ from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.jobs.pretrain.state import STATE, PretrainingState
 from evenhand.networks.model import Model
-from evenhand.pretraining.collapse import effective_rank, spread
+from evenhand.pretraining.collapse import effective_rank, embedding_spread
 from evenhand.pretraining.learners import Encoder, Learner
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.progress import bar
@@ -31,7 +31,7 @@ from evenhand.training.loop import Best, DivergedError
 from evenhand.training.predict import unit
 from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
-from evenhand.training.tracking import NOBODY, Tracked, epoch_numbers
+from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
 
 FEWEST = 16  # samples; fewer have too few others to be told from
 WARMUP = 0.1  # share of the steps
@@ -46,7 +46,7 @@ def train_encoder(
     settings: ContrastSettings,
     seed: int,
     folder: Path | None = None,
-    tracker: Tracked = NOBODY,
+    tracker: Tracked = UNTRACKED,
 ) -> tuple[Model, LossCurve]:
     """Train a model's backbone in place on views of each sample; labels are not read.
 
@@ -266,7 +266,7 @@ class _Learning:
         samples = self.model.scaled(unit(source.take(places).inputs))
         with self.accelerator.autocast():
             embeddings = learner.embed(learner.read(samples))
-        return spread(embeddings), effective_rank(embeddings)
+        return embedding_spread(embeddings), effective_rank(embeddings)
 
 
 def _is_over(best: Best) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
-from evenhand.experiments.lineage import write_seen
+from evenhand.experiments.lineage import write_earlier_patients
 from evenhand.experiments.records import Parent, SourceRecord
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
@@ -39,8 +39,8 @@ from evenhand.masks.masks import constant, full_mask
 from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
-from evenhand.pruning.cost import cost_of
-from evenhand.pruning.masks import Kept, save_mask, zeros_kept
+from evenhand.pruning.cost import measure_cost
+from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
 from evenhand.pruning.remove import remover
 from evenhand.pruning.state import PruningState
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
@@ -49,7 +49,7 @@ from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
-from evenhand.training.predict import predict, unit
+from evenhand.training.predict import predict_cohorts, unit
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Tracked, epoch_numbers, tracked
 from evenhand.wording import counted
@@ -122,7 +122,7 @@ def _work(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], None])
     state = load_state(run, task, rows, winner)
     with run.phase("writing the models"):
         _keep(task, run, BEFORE, task.model, task.mask)
-        _keep(task, run, PRUNED, state.model, state.kept)
+        _keep(task, run, PRUNED, state.model, state.mask)
     if settings.finetune_epochs:
         with run.phase("fine-tuning"):
             _finetune(task, run, state)
@@ -152,7 +152,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         parent=Parent(run=str(task.trained.root), model=task.name, record=task.trained.record),
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, str(task.trained.root))
+    write_earlier_patients(run, str(task.trained.root))
     return run
 
 
@@ -195,14 +195,14 @@ def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
     return sentences
 
 
-def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: Kept) -> None:
+def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) -> None:
     """Save a model with its mask and score every split with it, the test split for once."""
     if run.predictions_file(name).exists():
         return
     save_model(run.folder(name), model, units=[])
     if kept:
         save_mask(run.folder(name) / "mask.safetensors", kept)
-    predictions = predict(model, task.splits.items(), task.accelerator)
+    predictions = predict_cohorts(model, task.splits.items(), task.accelerator)
     write_predictions(run.predictions_file(name), predictions)
 
 
@@ -227,10 +227,10 @@ def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
     about = {"lr": settings.lr, "seed": settings.seed}
     with (
         tracked(settings, run.root, FINETUNED, about) as tracker,
-        zeros_kept(model, state.kept),
+        freeze_zeros(model, state.mask),
     ):
         model = fit(model, task.splits, schedule, settings, on_epoch=_following(task, tracker))
-    _keep(task, run, FINETUNED, model, state.kept)
+    _keep(task, run, FINETUNED, model, state.mask)
 
 
 def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
@@ -250,7 +250,7 @@ def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
 def _lost(task: PruneTask, pruned: PruningState[Model]) -> dict[str, int]:
     """Return how many numbers each parameter has lost."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
-    left |= {name: int(mask.sum()) for name, mask in pruned.kept.items()}
+    left |= {name: int(mask.sum()) for name, mask in pruned.mask.items()}
     return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
 
 
@@ -261,14 +261,14 @@ def _explain(
     pruned = load_state(run, task, rows, winner)
     gone = _lost(task, pruned)
     saliency = first_saliency(task)
-    kept = None if task.settings.structure == "channel" else pruned.kept
+    kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
     premise = check_premise(task, saliency, gone)
     sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
             **asdict(
-                cost_of(
+                measure_cost(
                     load_model(run.folder(name)).to(sample.device),
                     run.folder(name) / "model.safetensors",
                     sample,

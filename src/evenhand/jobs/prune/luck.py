@@ -13,9 +13,9 @@ from evenhand.evaluation.rows import Cut, groups_in, metric_rows, paired_rows, s
 from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.judge import VAL, Judge, across_of
 from evenhand.metrics import EVERYBODY, Bootstrap, Plan, compared_levels
-from evenhand.metrics.aggregate import numbers_of
-from evenhand.metrics.estimates import everybody, parts_of
-from evenhand.metrics.intervals import ENOUGH
+from evenhand.metrics.attribute_numbers import compute_numbers
+from evenhand.metrics.intervals import MIN_DEFINED
+from evenhand.metrics.numbers import divide_samples, undivided_samples
 from evenhand.metrics.resample import as_resamples
 from evenhand.metrics.scored import Scored
 from evenhand.reporting.sections.luck import Luck, Span
@@ -154,7 +154,7 @@ def _mean_luck(apart: Floats) -> tuple[float, float]:
     elsewhere, and that where it was chosen. NaN where too few halves have them.
     """
     defined = apart[np.isfinite(apart).all(axis=1)]
-    if len(defined) <= ENOUGH * HALVES:
+    if len(defined) <= MIN_DEFINED * HALVES:
         return math.nan, math.nan
     value, elsewhere, chosen = defined.mean(axis=0) / math.sqrt(2)
     return float(value), float(elsewhere - chosen)
@@ -170,7 +170,9 @@ def _on_halves(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     (groups,) = groups_in(predictions, [judge.attribute]).values()
     plan, metric = _plan(judge), judge.settings.budget_metric
     masks = _half_masks(rows, groups.codes, np.random.default_rng(SEED))
-    parts = parts_of(rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups))
+    parts = divide_samples(
+        rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups)
+    )
     overall = {judge.target.row: None} if judge.target.is_overall else {}
     values: dict[str, list[float]] = {judge.target.row: [], metric: []}
     everyone = np.ones((1, len(rows.members)), dtype=np.bool_)
@@ -178,8 +180,8 @@ def _on_halves(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
         # One half at a time: computed together, its gap would take the sign of the data's.
         draws = as_resamples(weights[None])
         numbers = [
-            *numbers_of(everybody(rows), tuple({metric: None, **overall}), (), draws),
-            *numbers_of(parts, plan.metrics, plan.across, draws),
+            *compute_numbers(undivided_samples(rows), tuple({metric: None, **overall}), (), draws),
+            *compute_numbers(parts, plan.metrics, plan.across, draws),
         ]
         for number in numbers:
             if number.group == "*" and number.metric in values:

@@ -17,7 +17,7 @@ from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.pruning.curvature.softmax import sample_losses, sample_weights
-from evenhand.pruning.masks import Kept, apply_mask
+from evenhand.pruning.masks import WeightMask, apply_mask
 from evenhand.pruning.saliency import GroupSaliency
 
 SAMPLES = 128  # of each group, on which error changes are measured
@@ -119,7 +119,7 @@ def _smallest(scores: Tensor, share: float) -> Tensor:
     return chosen.view(scores.shape)
 
 
-def _without(model: Model, kept: Kept) -> Model:
+def _without(model: Model, kept: WeightMask) -> Model:
     changed = deepcopy(model)
     apply_mask(changed, kept)
     return changed

@@ -7,7 +7,7 @@ import pandas as pd
 from evenhand.jobs.prune.loop import curvature_of
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.pruning.eligible import prunable_parameters
-from evenhand.pruning.masks import Kept
+from evenhand.pruning.masks import WeightMask
 from evenhand.pruning.saliency import GroupSaliency
 
 ROWS = 6000  # of the sample, over all layers
@@ -22,7 +22,7 @@ def first_saliency(task: PruneTask) -> GroupSaliency:
     return GroupSaliency.compute(theta, h, task.roles.unprivileged, task.roles.betas)
 
 
-def saliency_table(saliency: GroupSaliency, kept: Kept | None) -> pd.DataFrame:
+def saliency_table(saliency: GroupSaliency, kept: WeightMask | None) -> pd.DataFrame:
     """Return a sample of each layer's numbers, and which of them were pruned.
 
     Parameters

@@ -42,8 +42,8 @@ def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[Row]) -> Non
     number = len(rows) - 1
     folder, state = _folder(run, number), step.state
     save_model(folder, state.model, left=state.left, total=state.total)
-    if state.kept:
-        save_mask(folder / "mask.safetensors", state.kept)
+    if state.mask:
+        save_mask(folder / "mask.safetensors", state.mask)
     write_predictions(_validation(run) / f"{number:03d}.parquet", step.predictions)
     write_rows(run, rows)
     needed = {_folder(run, number), _folder(run, task.judge.best(rows))}
@@ -58,7 +58,7 @@ def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> P
         return first
     folder = _folder(run, number)
     device = task.accelerator.device
-    mask = load_mask(folder / "mask.safetensors") if first.kept else {}
+    mask = load_mask(folder / "mask.safetensors") if first.mask else {}
     kept = {name: tensor.to(device) for name, tensor in mask.items()}
     model = load_model(folder).to(device)
     return PruningState(model, kept, int(rows[number]["left"]), first.total)

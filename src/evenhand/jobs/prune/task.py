@@ -40,7 +40,7 @@ from evenhand.pruning.channels import refuse_solid
 from evenhand.pruning.curvature import check_squares, find_estimator
 from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
-from evenhand.pruning.masks import Kept, load_mask
+from evenhand.pruning.masks import WeightMask, load_mask
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
@@ -89,7 +89,7 @@ class PruneTask:
     training: LoopSettings
     loss: nn.CrossEntropyLoss
     model: Model
-    mask: Kept
+    mask: WeightMask
     splits: Splits
     accelerator: Accelerator
     judge: Judge
@@ -210,7 +210,7 @@ def _splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
     return splits
 
 
-def _mask(folder: Path, device: torch.device) -> Kept:
+def _mask(folder: Path, device: torch.device) -> WeightMask:
     path = folder / "mask.safetensors"
     mask = load_mask(path) if path.exists() else {}
     return {name: kept.to(device) for name, kept in mask.items()}

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics import Target, costs, front, ranked
-from evenhand.metrics.pareto import Rule
+from evenhand.metrics.pareto import PickRule
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, FINISHED, originals
@@ -39,7 +39,7 @@ def trials_table(study: Study, space: Space[Choice], targets: Sequence[Target]) 
     return table.assign(pareto=front(cost))
 
 
-def best_first(study: Study, targets: Sequence[Target], rule: Rule) -> list[FrozenTrial]:
+def best_first(study: Study, targets: Sequence[Target], rule: PickRule) -> list[FrozenTrial]:
     """Return the complete trials from the best on, as the rule ranks them; repeats are left out.
 
     Raises

@@ -1,4 +1,4 @@
-"""Metrics of one group. Importing this package imports, and so registers, all of them."""
+"""The metrics of one group. Importing this package registers all of them."""
 
 from importlib import import_module
 from pkgutil import iter_modules

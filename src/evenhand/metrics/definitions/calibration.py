@@ -1,15 +1,13 @@
-"""Metrics of whether probabilities mean what they say."""
+"""Metrics of calibration: whether probabilities agree with observed frequencies."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from evenhand.metrics.forms import BinPairs, Bins, Logistic, LogisticFit, bin_pairs, bins
+from evenhand.metrics.forms import BinPairs, BinSums, Logistic, LogisticFit, bin_pairs, bins
 from evenhand.metrics.registry import Floats, metric
 
 HIERARCHY = "Van Calster et al., BMC Med. 2019"
-
-
 BY_CHANCE = "chance alone moves bins off the diagonal, so resamples never come near 0"
 
 
@@ -21,11 +19,11 @@ BY_CHANCE = "chance alone moves bins off the diagonal, so resamples never come n
     source="Naeini et al., AAAI 2015; 10 equal bins",
     no_interval=BY_CHANCE,
 )
-def ece(cells: Bins) -> Floats:
+def ece(cells: BinSums) -> Floats:
     """Mean distance (expected calibration error) of label and probability over bins.
 
-    Misleads in small groups: the fewer samples, the more chance raises it, even for a calibrated
-    model; so it has no interval. Compare groups by squared_calibration_error.
+    Misleads in small groups: with fewer samples chance raises it more, even for a calibrated model,
+    so it has no interval. Compare groups by squared_calibration_error.
     """
     error: Floats = np.abs(cells.excess).sum(axis=1) / cells.count
     return error
@@ -43,11 +41,12 @@ def squared_calibration_error(pairs: BinPairs) -> Floats:
     """Mean squared distance of label and probability over bins, without bias; may be below 0.
 
     The square of a bin's mean distance is estimated by the mean product of the distances of two
-    samples of different patients. With one sample for each patient, and one probability in the
-    bin, that is the debiased estimator of Kumar et al. Bins with a single patient are left out.
+    samples of different patients. If each patient has one sample, and all samples of the bin have
+    the same probability, this is the debiased estimator of Kumar et al. Bins with a single patient
+    are left out.
 
-    Misleads where errors in opposite directions cancel within a bin; and its unit is the square of
-    a probability.
+    Misleads where errors in opposite directions cancel within a bin. Its unit is the square of a
+    probability.
     """
     defined = pairs.pairs > 0
     square = np.divide(pairs.product, pairs.pairs, out=np.zeros_like(pairs.pairs), where=defined)
@@ -67,9 +66,9 @@ def squared_calibration_error(pairs: BinPairs) -> Floats:
     source=HIERARCHY,
 )
 def calibration_slope(line: LogisticFit) -> Floats:
-    """Slope of the label on the logit of the probability; below 1 the model is too sure.
+    """Slope of the label on the logit of the probability; below 1 the model is overconfident.
 
-    Misleads alone: the slope can be 1 although all probabilities are too high; read the intercept,
+    Misleads alone: the slope can be 1 although all probabilities are too high. Read the intercept,
     too.
     """
     return line.slope
@@ -86,9 +85,9 @@ def calibration_slope(line: LogisticFit) -> Floats:
     source=HIERARCHY,
 )
 def calibration_intercept(line: LogisticFit) -> Floats:
-    """Intercept beside a slope of 1; above 0 the model says too little.
+    """Intercept with the slope fixed at 1; above 0 the probabilities are too low on average.
 
-    Misleads alone: it is 0 where probabilities that are too high and too low cancel; read the
-    slope, too.
+    Misleads alone: it is 0 if probabilities that are too high and too low cancel. Read the slope,
+    too.
     """
     return line.intercept

@@ -1,4 +1,4 @@
-"""Metrics of decisions: rates from the confusion matrix."""
+"""Metrics of decisions: rates from the confusion matrix, and net benefit."""
 
 from __future__ import annotations
 
@@ -186,12 +186,13 @@ def f1(n: Cells) -> Floats:
     """Harmonic mean of sensitivity and PPV.
 
     Misleads across groups whose prevalence differs: with the same sensitivity and specificity it is
-    lower where cases are rarer; and true negatives do not count.
+    lower where cases are rarer. True negatives do not count.
     """
     return np.where(n.tp + n.fn > 0, 2 * n.tp / (2 * n.tp + n.fp + n.fn), np.nan)
 
 
 def _benefit(rows: Scored) -> Floats:
+    """Return the net benefit ``(n,)`` of each row's decision."""
     if rows.thresholds is None:  # the metric is registered for two classes only
         raise TypeError("net benefit needs thresholds")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -212,8 +213,8 @@ def _benefit(rows: Scored) -> Floats:
 def net_benefit(gains: Mean) -> Floats:
     """Net benefit: true positives minus false positives × the threshold's odds, per sample.
 
-    Misleads across groups whose prevalence differs: a group can gain at most its prevalence. And
-    where the threshold is not the risk from which flagging is worth it.
+    Misleads across groups whose prevalence differs: the net benefit of a group is at most its
+    prevalence. It also misleads if the threshold is not the risk from which flagging is worth it.
     """
     return gains.value
 

@@ -1,4 +1,4 @@
-"""Metrics of how well the scores order the samples."""
+"""Metrics of discrimination: how well the scores separate positives from negatives."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from evenhand.metrics.registry import Floats, metric
 def auc(counts: Pairs) -> Floats:
     """Chance that a random positive scores above a random negative; ties count half.
 
-    Misleads at one threshold for all: groups with the same AUC can have unequal errors. It says
-    nothing of calibration.
+    Misleads about decisions at a common threshold: groups with equal AUC can have unequal errors.
+    It does not measure calibration.
     """
     return counts.ordered / (counts.positives * counts.negatives)
 
@@ -36,10 +36,10 @@ def auc(counts: Pairs) -> Floats:
 def auprc(curve: Curve) -> Floats:
     """Area under the precision–recall curve, as average precision.
 
-    Misleads across groups whose prevalence differs: the value of chance is the prevalence.
+    Misleads across groups whose prevalence differs: random scores have the prevalence as value.
     """
     flagged = curve.tp + curve.fp
-    # The highest scores may not be drawn at all: nothing is flagged there, and recall stays 0.
+    # A resample may lack the highest scores: nothing is flagged at them, and recall stays 0.
     precision = np.divide(curve.tp, flagged, out=np.zeros_like(flagged), where=flagged > 0)
     gained = np.diff(curve.tp, axis=1, prepend=0.0)
     area: Floats = (gained * precision).sum(axis=1) / curve.tp[:, -1]
@@ -64,10 +64,10 @@ def _gains(tp: Floats, fp: Floats, positives: Floats, negatives: Floats) -> tupl
 def auprg(curve: Curve) -> Floats:
     """Area under the precision–recall–gain curve; 0 is chance at every prevalence.
 
-    The curve starts where recall is the prevalence, that is, where recall gain is 0; between two
-    scores true and false positives grow in proportion, which is a straight line.
+    The curve starts where the recall equals the prevalence, so that the recall gain is 0. Between
+    two scores it is a straight line: true and false positives grow in proportion.
 
-    Misleads where few are to be flagged: thresholds with a recall below the prevalence do not
+    Misleads where few samples are flagged: thresholds with a recall below the prevalence do not
     count, so a higher prevalence leaves out more of the curve.
     """
     tp, fp = (np.concatenate([np.zeros_like(n[:, :1]), n], axis=1) for n in (curve.tp, curve.fp))
@@ -97,7 +97,7 @@ BORKAN = "Borkan et al., WWW 2019; the xAUC of Kallus & Zhou, NeurIPS 2019"
     source=BORKAN,
 )
 def bpsn_auc(counts: Pairs) -> Floats:
-    """Chance that a positive of the other groups scores above a negative of this one (BPSN).
+    """Chance that a positive of the other groups scores above a negative of this group (BPSN).
 
     Low where the group's negatives get high scores: false alarms at a common threshold.
 
@@ -117,7 +117,7 @@ def bpsn_auc(counts: Pairs) -> Floats:
     source=BORKAN,
 )
 def bnsp_auc(counts: Pairs) -> Floats:
-    """Chance that a positive of this group scores above a negative of the other ones (BNSP).
+    """Chance that a positive of this group scores above a negative of the other groups (BNSP).
 
     Low where the group's positives get low scores: misses at a common threshold.
 
@@ -126,13 +126,23 @@ def bnsp_auc(counts: Pairs) -> Floats:
     return counts.ordered / (counts.positives * counts.negatives)
 
 
-def _highest(reached: Floats, allowed: Floats, limit: float) -> Floats:
-    """Return the largest ``reached`` ``(b,)`` where ``allowed`` is at most the limit, or 0.
+def _highest(rate: Floats, limited: Floats, limit: float) -> Floats:
+    """Return the largest rate ``(b,)`` among the thresholds whose other rate is within a limit.
 
-    Nothing flagged is always allowed. A hair of tolerance keeps 1 − 4/5 within 1 − .8.
+    Parameters
+    ----------
+    rate, limited
+        The rate to maximise, and the rate with a limit, ``(b, m)`` each, at m thresholds.
+    limit
+        The largest allowed value of ``limited``. A tolerance of 1e-12 keeps 1 − 4/5 within 1 − .8.
+
+    Returns
+    -------
+    numpy.ndarray
+        0 where no threshold is within the limit; NaN where a rate is undefined.
     """
-    undefined = np.isnan(reached).any(axis=1) | np.isnan(allowed).any(axis=1)
-    best: Floats = np.where(allowed <= limit + 1e-12, reached, 0.0).max(axis=1, initial=0.0)
+    undefined = np.isnan(rate).any(axis=1) | np.isnan(limited).any(axis=1)
+    best: Floats = np.where(limited <= limit + 1e-12, rate, 0.0).max(axis=1, initial=0.0)
     return np.where(undefined, np.nan, best)
 
 
@@ -151,8 +161,8 @@ OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data
 def sensitivity_at_specificity(curve: Curve, at: float) -> Floats:
     """Largest sensitivity of any threshold with a specificity of at least {at} in the group.
 
-    Misleads where one threshold serves all groups: here each group has the threshold that suits it,
-    chosen on the same rows.
+    Misleads where one threshold is used for all groups: each group gets its best threshold, chosen
+    on the same rows.
     """
     return _highest(curve.tp / curve.tp[:, -1:], curve.fp / curve.fp[:, -1:], 1 - at)
 
@@ -169,11 +179,11 @@ def sensitivity_at_specificity(curve: Curve, at: float) -> Floats:
     at=0.1,
 )
 def sensitivity_at_shared_fpr(curve: Curve, at: float) -> Floats:
-    """Sensitivity at the one threshold with a false positive rate of at most {at} over all groups.
+    """Sensitivity at a common threshold with a false positive rate of at most {at} over all groups.
 
-    The negatives of all groups set the threshold; the sensitivity is that of the group.
+    The negatives of all groups determine the threshold; the sensitivity is that of the group.
 
-    Misleads about false alarms: {at} is the rate of all groups together, and the rate of one group
+    Misleads about false alarms: {at} is the rate of all groups together; the rate of a single group
     may be far from it.
     """
     return _highest(curve.tp / curve.tp[:, -1:], curve.fp / curve.fp[:, -1:], at)
@@ -191,11 +201,11 @@ def sensitivity_at_shared_fpr(curve: Curve, at: float) -> Floats:
 def specificity_at_sensitivity(curve: Curve, at: float) -> Floats:
     """Largest specificity of any threshold with a sensitivity of at least {at} in the group.
 
-    Misleads where one threshold serves all groups: here each group has the threshold that suits it,
-    chosen on the same rows.
+    Misleads where one threshold is used for all groups: each group gets its best threshold, chosen
+    on the same rows.
     """
-    missed, spared = 1 - curve.tp / curve.tp[:, -1:], 1 - curve.fp / curve.fp[:, -1:]
-    return _highest(spared, missed, 1 - at)
+    missed, specificity = 1 - curve.tp / curve.tp[:, -1:], 1 - curve.fp / curve.fp[:, -1:]
+    return _highest(specificity, missed, 1 - at)
 
 
 @metric(
@@ -209,10 +219,10 @@ def specificity_at_sensitivity(curve: Curve, at: float) -> Floats:
     at=0.1,
 )
 def net_benefit_at(curve: Curve, at: float) -> Floats:
-    """Net benefit if cases are flagged from a probability of {at} up, whatever the threshold.
+    """Net benefit if samples with a probability of at least {at} are flagged.
 
-    Misleads across groups whose prevalence differs: a group can gain at most its prevalence. And
-    where scores are not calibrated probabilities.
+    Misleads across groups whose prevalence differs: the net benefit of a group is at most its
+    prevalence. It also misleads if scores are not calibrated probabilities.
     """
     flagged = int(np.count_nonzero(curve.score >= at))
     tp, fp = (cell[:, flagged - 1] if flagged else 0.0 for cell in (curve.tp, curve.fp))

@@ -36,13 +36,14 @@ def _surprise(rows: Scored) -> Floats:
 def log_loss(losses: Mean) -> Floats:
     """Mean of −log of the probability of the true class, in nats.
 
-    Misleads across groups whose prevalence differs: without any skill it is lower where cases are
-    rarer. A few confident errors can decide it.
+    Misleads across groups whose prevalence differs: for a model without skill it is lower where
+    cases are rarer. A few confident errors can dominate it.
     """
     return losses.value
 
 
 def _squares(rows: Scored) -> Floats:
+    """Return the squared error ``(n,)`` of each row, summed over classes if there are over two."""
     if rows.binary:
         return (rows.scores - rows.labels) ** 2
     one_hot = rows.labels[:, None] == np.arange(len(rows.classes))
@@ -60,24 +61,25 @@ def _squares(rows: Scored) -> Floats:
     source="Brier, Mon. Weather Rev. 1950",
 )
 def brier(squares: Mean) -> Floats:
-    """Mean squared error of the probability; for more classes summed over the classes.
+    """Mean squared error of the probability; for more than two classes summed over the classes.
 
-    Misleads across groups whose prevalence differs: without any skill it is lower where cases are
-    rarer.
+    Misleads across groups whose prevalence differs: for a model without skill it is lower where
+    cases are rarer.
     """
     return squares.value
 
 
 @dataclass(frozen=True, eq=False)
 class Skill:
-    """Sums of the squared errors ``(b,)``, and numbers of rows by label ``(b, C)``."""
+    """Sums of squared errors ``(b,)``, and numbers of rows by label ``(b, C)``."""
 
     total: Floats
     labels: Floats
 
 
 def _by_label(rows: Scored) -> list[Floats]:
-    labels = [(rows.labels == which).astype(np.float64) for which in range(len(rows.classes))]
+    """Return the squared error of each row, and a column of 0 and 1 for each class."""
+    labels = [(rows.labels == index).astype(np.float64) for index in range(len(rows.classes))]
     return [_squares(rows), *labels]
 
 
@@ -94,7 +96,8 @@ def _by_label(rows: Scored) -> list[Floats]:
 def brier_skill(skill: Skill) -> Floats:
     """Relative reduction of the Brier score, compared with predicting the prevalence for everybody.
 
-    1 is perfect, 0 no better than the group's own prevalence, below 0 worse.
+    It is 1 for a perfect model, 0 for a model that is no better than predicting the group's
+    prevalence, and below 0 for a worse one.
 
     Misleads across groups whose prevalence differs: each group is compared with its own prevalence,
     so the same probabilities have less skill where cases are rare.

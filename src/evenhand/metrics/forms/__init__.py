@@ -1,19 +1,24 @@
-"""What metrics are computed from: one summary of a group's rows for many resamples at once."""
+"""Forms: the summaries of a group's rows that metrics are computed from, for many resamples."""
 
-from evenhand.metrics.forms.additive import Additive
-from evenhand.metrics.forms.bins import BinPairs, Bins, bin_pairs, bins
-from evenhand.metrics.forms.cells import Cells, cells
-from evenhand.metrics.forms.confusion import Confusion, confusion
+from evenhand.metrics.forms.additive import (
+    Additive,
+    Cells,
+    Confusion,
+    Mean,
+    cells,
+    confusion,
+    rowwise,
+)
+from evenhand.metrics.forms.bins import BinPairs, BinSums, bin_pairs, bins
 from evenhand.metrics.forms.curve import Curve, curve
 from evenhand.metrics.forms.logistic import Logistic, LogisticFit
 from evenhand.metrics.forms.looped import Repeated, looped
-from evenhand.metrics.forms.pairs import MannWhitney, Pairs, Scan, pairs, side_by_side
-from evenhand.metrics.forms.rowwise import Mean, rowwise
+from evenhand.metrics.forms.pairs import MannWhitney, Pairs, Scan, pairs, transposed_weights
 
 __all__ = [
     "Additive",
     "BinPairs",
-    "Bins",
+    "BinSums",
     "Cells",
     "Confusion",
     "Curve",
@@ -32,5 +37,5 @@ __all__ = [
     "looped",
     "pairs",
     "rowwise",
-    "side_by_side",
+    "transposed_weights",
 ]

@@ -1,4 +1,4 @@
-"""Summaries that are sums over rows: of a resample they are one matrix product."""
+"""Summaries from sums over rows; the sums of all resamples are one matrix product."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from evenhand.metrics.scored import Scored
 
 @dataclass(frozen=True, eq=False)
 class Additive:
-    """A form whose summary is made from sums over the rows.
+    """A form whose summary is computed from sums over the rows.
 
     Attributes
     ----------
     features
-        From rows to the k columns ``(n,)`` that are added up. What a row has does not depend on
-        the other rows: those of many groups are made at once.
+        Function of the rows; returns the k columns ``(n,)`` to add up. The value of a row must not
+        depend on other rows, as the rows of many groups are computed together.
     summary
-        From sums ``(b, k)`` to the summary.
+        Function of the sums ``(b, k)``; returns the summary.
     smooth
-        Whether the metrics of this form have a gradient everywhere, as the delta method asks.
+        Whether the metrics of this form have a gradient everywhere, which the delta method needs.
     """
 
     features: Callable[[Scored], Sequence[NDArray[Any]]]
@@ -33,7 +33,7 @@ class Additive:
     smooth: bool = True
 
     def __call__(self, rows: Scored) -> Callable[[Weights], Any]:
-        """Add up the features of each patient once, and return what sums patients."""
+        """Return the function that summarises some rows for weights ``(b, P)`` of patients."""
         sums = self.by_patient(rows)
         return lambda weights: self.summary(weights.astype(np.float64) @ sums)
 
@@ -45,10 +45,73 @@ class Additive:
 
 
 def sums_of(owner: NDArray[np.intp], feature: NDArray[Any], count: int) -> Floats:
-    """Add up a feature ``(n,)`` of rows that are numbered ``of`` ``(n,)``, 0 … count - 1."""
+    """Return the sums ``(count,)`` of a feature ``(n,)`` by the owner ``(n,)`` of each row.
+
+    The owners are numbered 0 … count − 1.
+    """
     if np.issubdtype(feature.dtype, np.floating):
-        # Added up in the order of the values, the last bit does not depend on that of the rows.
+        # Summation in the order of the values gives the same bits for every order of the rows.
         order = np.lexsort((feature, owner))
         owner, feature = owner[order], feature[order]
     sums = np.bincount(owner, weights=feature, minlength=count)
     return sums.astype(np.float64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """Sums of values, and numbers of rows, ``(b,)`` each."""
+
+    total: Floats
+    count: Floats
+
+    @property
+    def value(self) -> Floats:
+        """The mean ``(b,)``; NaN without rows."""
+        return self.total / self.count
+
+
+def rowwise(value: Callable[[Scored], NDArray[Any]]) -> Additive:
+    """Return the form whose summary is the mean of ``value(rows)``, ``(n,)``."""
+    return Additive(
+        features=lambda rows: [value(rows), np.ones(len(rows), dtype=np.bool_)],
+        summary=lambda sums: Mean(*sums.T),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Numbers ``(b,)`` of true and false positives and negatives, for two classes."""
+
+    tn: Floats
+    fp: Floats
+    fn: Floats
+    tp: Floats
+
+
+cells = Additive(
+    features=lambda rows: [2 * rows.labels + rows.decisions == cell for cell in range(4)],
+    summary=lambda sums: Cells(*sums.T),
+)
+"""The form of the metrics that are computed from the confusion matrix of two classes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Numbers of rows ``(b, C, C)`` by label and decision, for C classes."""
+
+    count: Floats
+
+
+def _confusion_cells(rows: Scored) -> list[NDArray[np.bool_]]:
+    classes = len(rows.classes)
+    cell = rows.labels * classes + rows.decisions
+    return [cell == number for number in range(classes**2)]
+
+
+def _matrix(sums: Floats) -> Confusion:
+    classes = round(sums.shape[1] ** 0.5)
+    return Confusion(sums.reshape(len(sums), classes, classes))
+
+
+confusion = Additive(features=_confusion_cells, summary=_matrix)
+"""The form of the metrics that are computed from the confusion matrix of any number of classes."""

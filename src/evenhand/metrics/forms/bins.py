@@ -1,4 +1,4 @@
-"""How far labels and probabilities lie apart in bins of the probability."""
+"""Distances of labels and probabilities in bins of the probability."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from evenhand.metrics.registry import Floats, Weights
 from evenhand.metrics.scored import Scored
 
 BINS = 10
-"""Bins of equal width from 0 to 1: the same edges for every group."""
+"""Number of bins of equal width from 0 to 1, the same for every group."""
 
 
 @dataclass(frozen=True, eq=False)
-class Bins:
+class BinSums:
     """Sums ``(b, BINS)`` of label − probability, and numbers of rows ``(b,)``."""
 
     excess: Floats
@@ -25,9 +25,16 @@ class Bins:
 
 @dataclass(frozen=True, eq=False)
 class BinPairs:
-    """Of each bin, ``(b, BINS)``: numbers of rows, and sums over pairs of rows of two patients.
+    """Sums over the rows, and over the pairs of rows of two patients, in each bin.
 
-    ``product`` is the sum of the products of label − probability, ``pairs`` how many there are.
+    Attributes
+    ----------
+    count
+        ``(b, BINS)``, the number of rows.
+    product
+        ``(b, BINS)``, the sum over pairs of the product of their label − probability.
+    pairs
+        ``(b, BINS)``, the number of pairs.
     """
 
     count: Floats
@@ -36,18 +43,19 @@ class BinPairs:
 
 
 def _members(rows: Scored) -> list[Floats]:
-    """Return a column for each bin; a score on an edge belongs to the bin below it."""
+    """Return a column of 0 and 1 for each bin; a score on an edge belongs to the lower bin."""
     member = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], rows.scores)
-    return [(member == number).astype(np.float64) for number in range(BINS)]
+    return [(member == index).astype(np.float64) for index in range(BINS)]
 
 
 def _excess(rows: Scored) -> list[Floats]:
+    """Return a column of label − probability for each bin."""
     return [member * (rows.labels - rows.scores) for member in _members(rows)]
 
 
 bins = Additive(
     features=lambda rows: [*_excess(rows), np.ones(len(rows), dtype=np.bool_)],
-    summary=lambda sums: Bins(sums[:, :BINS], sums[:, BINS]),
+    summary=lambda sums: BinSums(sums[:, :BINS], sums[:, BINS]),
     smooth=False,
 )
 """The form of the metrics that are computed from binned probabilities."""
@@ -56,17 +64,17 @@ _sums = Additive(features=lambda rows: [*_excess(rows), *_members(rows)], summar
 
 
 def bin_pairs(rows: Scored) -> Callable[[Weights], BinPairs]:
-    """Prepare the sums over pairs of rows that belong to two patients.
+    """Return the function that sums over pairs of rows of two patients, for weights ``(b, P)``.
 
-    They are the square of the sum over all rows, less each patient's own square. A patient who is
-    drawn twice is one patient with twice the rows.
+    The sum over pairs is the square of the sum over all rows, less the square of each patient's
+    sum. A patient who is drawn twice counts as one patient with twice the rows.
     """
-    of_patient = _sums.by_patient(rows)
-    squares = of_patient**2
+    by_patient = _sums.by_patient(rows)
+    squares = by_patient**2
 
     def count(weights: Weights) -> BinPairs:
         drawn = weights.astype(np.float64)
-        total = drawn @ of_patient
+        total = drawn @ by_patient
         pairs = total**2 - drawn**2 @ squares
         return BinPairs(total[:, BINS:], pairs[:, :BINS], pairs[:, BINS:])
 

@@ -13,9 +13,15 @@ from evenhand.metrics.scored import Scored
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Weighted numbers ``(b, m)`` of positives and negatives at or above each distinct score.
+    """Numbers of positives and negatives at or above each distinct score.
 
-    The scores ``(m,)`` fall from left to right, so that everything is flagged in the last column.
+    Attributes
+    ----------
+    score
+        ``(m,)``, the distinct scores, from the highest to the lowest.
+    tp, fp
+        ``(b, m)``, the weighted numbers of positives and negatives at or above each score. The
+        last column has all samples.
     """
 
     score: Floats
@@ -24,7 +30,7 @@ class Curve:
 
 
 def curve(rows: Scored) -> Callable[[Weights], Curve]:
-    """Prepare the counts above each distinct score."""
+    """Return the function that counts samples at or above each score, for weights ``(b, P)``."""
     order = np.lexsort((rows.patients, -rows.scores))
     score, patient = rows.scores[order], rows.patients[order]
     positive = rows.labels[order] == 1

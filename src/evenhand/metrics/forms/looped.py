@@ -1,4 +1,4 @@
-"""Any function of labels and scores, called once for each resample."""
+"""The form that calls any function of labels and scores once for each resample."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from evenhand.metrics.registry import Floats, Weights
 from evenhand.metrics.scored import Scored
 
 Repeated = Callable[[Callable[[NDArray[np.intp], Floats, NDArray[np.intp]], float]], Floats]
-"""From a function of labels, scores and decisions to its values ``(b,)``."""
+"""Function that calls a function of labels, scores and decisions; returns its values ``(b,)``."""
 
 
 def looped(rows: Scored) -> Callable[[Weights], Repeated]:
-    """Prepare the loop: a row that is drawn k times comes k times."""
+    """Return the function that repeats a call for weights ``(b, P)``.
 
-    def over(weights: Weights) -> Repeated:
+    A row that is drawn k times occurs k times in the arrays of a call.
+    """
+
+    def with_weights(weights: Weights) -> Repeated:
         def call(
             function: Callable[[NDArray[np.intp], Floats, NDArray[np.intp]], float],
         ) -> Floats:
             values = np.full(len(weights), np.nan)
-            for number, drawn in enumerate(weights):
+            for index, drawn in enumerate(weights):
                 drawn_rows = np.repeat(np.arange(len(rows)), drawn[rows.patients])
                 if len(drawn_rows):
-                    values[number] = function(
+                    values[index] = function(
                         rows.labels[drawn_rows], rows.scores[drawn_rows], rows.decisions[drawn_rows]
                     )
             return values
 
         return call
 
-    return over
+    return with_weights

@@ -1,4 +1,4 @@
-"""Pairs of a positive and a negative row, and how many of them the score puts in order."""
+"""Counts of ordered pairs: a positive row that scores above a negative row."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from evenhand.metrics.registry import Floats, Weights
 from evenhand.metrics.scored import Places, Scored
 
 CELLS = 2**16
-"""Chunks × resamples that one step of the scan works on; as many as stay in the cache."""
+"""Number of cells (chunks × resamples) in one step of the scan, so that they fit into the cache."""
 
 BLOCK = 4096
-"""Patients whose weights are turned at a time."""
+"""Number of patients whose weights are transposed at a time."""
 
 LONGEST = 256
-"""Most rows of a chunk: the products of its weights, which are bytes, stay below 2**31."""
+"""Largest number of rows in a chunk: sums of products of its weights (bytes) stay below 2**31."""
 
 FEW_STEPS = 16
-"""Fewest steps that are worth counting in two bytes, before they are added to four."""
+"""Smallest number of steps for which counters of two bytes are faster than counters of four."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Weighted numbers ``(b,)``: pairs in order (ties count half), positives, negatives."""
+    """Weighted numbers ``(b,)`` of ordered pairs (ties count half), positives and negatives."""
 
     ordered: Floats
     positives: Floats
@@ -35,27 +35,27 @@ class Pairs:
 
 
 class Scan:
-    """Counts the pairs of a positive and a negative row that the score puts in order.
+    """Counts ordered pairs in several groups.
 
-    The rows of each group are sorted by score once, and cut into chunks of equal length. All
-    chunks are walked through side by side, a row of each at a time, for all resamples at once.
+    The rows of each group are sorted by score once and cut into chunks of equal length. Each step
+    takes the next row of every chunk, for all resamples at once.
 
     Parameters
     ----------
     rows, places
-        The rows, and which of them each of the G groups has.
+        The rows, and the positions of the rows of each of G groups.
     patients
-        P.
+        P, the number of patients.
     resamples
-        How many are counted at a time, about.
+        The approximate number of resamples in a call.
     """
 
     def __init__(self, rows: Scored, places: Places, patients: int, resamples: int) -> None:
         self._patients = patients
         self._sizes = np.array([len(members) for members in places])
         total = int(self._sizes.sum())
-        most = max(1, total // max(1, len(places)))
-        self._length = int(np.clip(total * resamples // CELLS, 1, min(LONGEST, most)))
+        mean_size = max(1, total // max(1, len(places)))
+        self._length = int(np.clip(total * resamples // CELLS, 1, min(LONGEST, mean_size)))
         below, tied = self._order(rows, places, positives_first=True)
         self._walks = [self._walk(rows, below)]
         if tied:
@@ -67,33 +67,36 @@ class Scan:
         """Return the counts ``(G * b,)``, group by group, from weights ``(P + 1, b)``."""
         counts = [self._count(*walk, drawn) for walk in self._walks]
         ordered, positives, negatives = counts[0]
-        if len(counts) > 1:  # tied negatives counted not at all, and as if they were below
+        if len(counts) > 1:  # ties count 0 in one walk and 1 in the other
             ordered = (ordered + counts[1][0]) / 2
         return Pairs(*(count.ravel() for count in (ordered, positives, negatives)))
 
     def _order(
         self, rows: Scored, places: Places, *, positives_first: bool
     ) -> tuple[NDArray[np.intp], bool]:
-        """Return each group's rows sorted by score, and whether a positive and a negative tie."""
+        """Return the rows of each group sorted by score, and whether opposite labels are tied."""
         order = rows.positives_first if positives_first else rows.negatives_first
         rank = np.empty(len(rows), dtype=np.intp)
         rank[order] = np.arange(len(rows))
         ordered = np.concatenate([order[np.sort(rank[members])] for members in places])
         score, label = rows.scores[ordered], rows.labels[ordered]
         group = np.repeat(np.arange(len(places)), self._sizes)
-        alike = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
-        return ordered, bool((alike & (label[1:] != label[:-1])).any())
+        tied = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
+        return ordered, bool((tied & (label[1:] != label[:-1])).any())
 
     def _walk(
         self, rows: Scored, ordered: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-        """Return which patients ``(L, C)`` and which positives ``(L, C, 1)`` each step takes."""
+        """Return the patients ``(L, C)`` and labels ``(L, C, 1)`` of the rows that each step takes.
+
+        L is the length of a chunk, C the number of chunks.
+        """
         chunks = -(-self._sizes // self._length)
         first_row, first_chunk = (np.cumsum(number) - number for number in (self._sizes, chunks))
         place = np.arange(len(ordered)) - np.repeat(first_row, self._sizes)
         chunk = np.repeat(first_chunk, self._sizes) + place // self._length
         shape = self._length, int(chunks.sum())
-        patient = np.full(shape, self._patients)  # past all patients the weight is 0
+        patient = np.full(shape, self._patients)  # this index has the weight 0
         positive = np.zeros((*shape, 1), dtype=np.uint8)
         patient[place % self._length, chunk] = rows.members[rows.patients[ordered]]
         positive[place % self._length, chunk, 0] = rows.labels[ordered] == 1
@@ -102,45 +105,49 @@ class Scan:
     def _count(
         self, patient: NDArray[np.intp], positive: NDArray[np.uint8], drawn: Weights
     ) -> tuple[Floats, Floats, Floats]:
-        """Return pairs in order, positives and negatives, ``(G, b)`` each."""
+        """Return the numbers of ordered pairs, positives and negatives, ``(G, b)`` each."""
         length, chunks = patient.shape
-        kind, steps = _counters(int(drawn.max(initial=0)))
+        counter, steps = _counters(int(drawn.max(initial=0)))
         ordered, ups, downs = (np.zeros((chunks, drawn.shape[1]), np.int32) for _ in range(3))
-        together = max(1, CELLS // drawn.shape[1])
-        for first in range(0, chunks, together):
-            own = slice(first, first + together)
+        size = max(1, CELLS // drawn.shape[1])
+        for first in range(0, chunks, size):
+            block = slice(first, first + size)
             for start in range(0, length, steps):
-                part = slice(start, start + steps), own
-                within, up, down = _walked(patient[part], positive[part], drawn, kind)
-                ordered[own] += within
-                ordered[own] += up * downs[own]
-                ups[own] += up
-                downs[own] += down
+                part = slice(start, start + steps), block
+                within, up, down = _walked(patient[part], positive[part], drawn, counter)
+                ordered[block] += within
+                ordered[block] += up * downs[block]
+                ups[block] += up
+                downs[block] += down
         return self._by_group(*(count.astype(np.int64) for count in (ordered, ups, downs)))
 
     def _by_group(
         self, ordered: NDArray[np.int64], ups: NDArray[np.int64], downs: NDArray[np.int64]
     ) -> tuple[Floats, Floats, Floats]:
-        """Add up chunks ``(C, b)``: to the pairs within come those with the chunks below."""
+        """Return the counts of chunks ``(C, b)`` summed by group.
+
+        The ordered pairs of a group are those within chunks, and the pairs of a positive with the
+        negatives of the chunks with lower scores.
+        """
         chunks = -(-self._sizes // self._length)
-        there = np.flatnonzero(chunks)
-        starts = (np.cumsum(chunks) - chunks)[there]
+        nonempty = np.flatnonzero(chunks)
+        starts = (np.cumsum(chunks) - chunks)[nonempty]
         below = np.cumsum(downs, axis=0) - downs
-        below -= np.repeat(below[starts], chunks[there], axis=0)
+        below -= np.repeat(below[starts], chunks[nonempty], axis=0)
         sums = []
         for counts in (ordered + ups * below, ups, downs):
-            every = np.zeros((len(chunks), counts.shape[1]))
-            every[there] = np.add.reduceat(counts, starts, axis=0)
-            sums.append(every)
+            total = np.zeros((len(chunks), counts.shape[1]))
+            total[nonempty] = np.add.reduceat(counts, starts, axis=0)
+            sums.append(total)
         return sums[0], sums[1], sums[2]
 
 
-def _counters(most: int) -> tuple[type[np.integer[Any]], int]:
-    """Return the type that counts the pairs of a few steps of a walk, and how many steps.
+def _counters(largest: int) -> tuple[type[np.integer[Any]], int]:
+    """Return the type of the counters of a walk, and after how many steps they may overflow.
 
-    The pairs of s rows are at most s² / 4, each of at most ``most``² weights.
+    The rows of s steps have at most s² / 4 pairs, each of at most the square of the largest weight.
     """
-    steps = (2**9 - 1) // max(1, most)
+    steps = (2**9 - 1) // max(1, largest)
     return (np.uint16, steps) if steps >= FEW_STEPS else (np.int32, LONGEST)
 
 
@@ -148,13 +155,13 @@ def _walked(
     patient: NDArray[np.intp],
     positive: NDArray[np.uint8],
     drawn: Weights,
-    kind: type[np.integer[Any]],
+    counter: type[np.integer[Any]],
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Walk through chunks; return pairs in order, positives and negatives, ``(C, b)`` each."""
+    """Return the ordered pairs, positives and negatives of some steps, ``(C, b)`` each."""
     shape = patient.shape[1], drawn.shape[1]
     weight, up = (np.empty(shape, dtype=np.uint8) for _ in range(2))
-    wide = np.empty(shape, dtype=kind)
-    ordered, ups, downs = (np.zeros(shape, dtype=kind) for _ in range(3))
+    wide = np.empty(shape, dtype=counter)
+    ordered, ups, downs = (np.zeros(shape, dtype=counter) for _ in range(3))
     for step, is_up in zip(patient, positive, strict=True):
         np.take(drawn, step, axis=0, out=weight, mode="clip")
         np.multiply(weight, is_up, out=up)
@@ -173,20 +180,20 @@ class MannWhitney:
     """The form of the metrics that are computed from ordered pairs."""
 
     def __call__(self, rows: Scored) -> Callable[[Weights], Pairs]:
-        """Prepare one group's rows, and return the function from weights ``(b, P)`` to counts."""
-        own = replace(rows, members=np.arange(len(rows.members)))
-        scan = Scan(own, [np.arange(len(rows))], len(rows.members), LONGEST)
-        return lambda weights: scan(side_by_side(weights))
+        """Return the function that counts the pairs of some rows for weights ``(b, P)``."""
+        renumbered = replace(rows, members=np.arange(len(rows.members)))
+        scan = Scan(renumbered, [np.arange(len(rows))], len(rows.members), LONGEST)
+        return lambda weights: scan(transposed_weights(weights))
 
 
 pairs = MannWhitney()
 
 
-def side_by_side(weights: Weights) -> Weights:
-    """Return weights ``(b, P)`` as ``(P + 1, b)``, where the last row is of nobody, and 0."""
+def transposed_weights(weights: Weights) -> Weights:
+    """Return weights ``(b, P)`` transposed, with a last row of zeros: ``(P + 1, b)``."""
     count, patients = weights.shape
     drawn = np.zeros((patients + 1, count), dtype=np.uint8)
-    for start in range(0, patients, BLOCK):  # a part that stays in the cache
-        own = slice(start, min(start + BLOCK, patients))
-        drawn[own] = weights[:, own].T
+    for start in range(0, patients, BLOCK):  # block by block, so that a block fits into the cache
+        block = slice(start, min(start + BLOCK, patients))
+        drawn[block] = weights[:, block].T
     return drawn

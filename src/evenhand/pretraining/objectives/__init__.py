@@ -1,1 +1,1 @@
-"""SSL objectives, one file each: a loss on two views, or a class that says what a step does."""
+"""SSL objectives, one file each: a loss on two views, or a subclass of `Learner`."""

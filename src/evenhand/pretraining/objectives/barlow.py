@@ -1,4 +1,4 @@
-"""Barlow Twins (Zbontar et al., ICML 2021): dimensions of two views correlate each with itself."""
+"""Barlow Twins (Zbontar et al., ICML 2021): each dimension correlates with itself only."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from torch import Tensor
 
 from evenhand.pretraining.registry import register_ssl
 
-REDUNDANCY = 5.1e-3  # lambda, the weight of what dimensions repeat of each other
+REDUNDANCY = 5.1e-3  # λ, the weight of correlations between different dimensions
 EPSILON = 1e-5
 
 
 @register_ssl("barlow", widths=(256, 256, 256), norm=True)
 def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) -> Tensor:
-    """Make each dimension agree between the views, and repeat no other one.
+    """Make each dimension agree between two views and be uncorrelated with all other dimensions.
 
-    With C the correlation ``(D, D)`` of the dimensions of the first views with those of the
-    second, over the batch, the loss is Σ_i (1 − C_ii)² + λ Σ_i Σ_{j≠i} C_ij².
+    The loss is Σ_i (1 − C_ii)² + λ Σ_i Σ_{j≠i} C_ij², with C ``(D, D)`` the correlation over the
+    batch of the first views' dimensions with the second views' dimensions.
 
-    Misleads where batches are small: correlations over few samples are noise.
+    Misleads with small batches: correlations over few samples are noise.
 
     Parameters
     ----------
     first, second
         Projections ``(B, D)``, B at least 2.
     redundancy
-        λ, at least 0. A larger one makes dimensions repeat each other less.
+        λ ≥ 0. A larger λ makes dimensions less correlated.
 
     References
     ----------

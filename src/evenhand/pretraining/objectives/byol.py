@@ -1,4 +1,4 @@
-"""BYOL (Grill et al., NeurIPS 2020): a student predicts what its slow teacher makes of a view."""
+"""BYOL (Grill et al., NeurIPS 2020): a student predicts its teacher's projection of a view."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from evenhand.pretraining.learners import Encoder, Learner, perceptron
 from evenhand.pretraining.registry import SSLObjective, register_ssl
 from evenhand.pretraining.teacher import Teacher
 
-HIDDEN = 256  # of the predictor
+HIDDEN = 256  # width of the predictor's hidden layer
 
 
-def byol_loss(predicted: tuple[Tensor, Tensor], taught: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the squared distance of unit vectors, of each view's prediction to the other's target.
+def byol_loss(predicted: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the squared distance between each view's prediction and the other view's target.
 
-    With p a prediction and t a target, of length 1 each: the mean over samples of
+    Predictions p and targets t are scaled to length 1. The loss is the mean over samples of
     ‖p_1 − t_2‖² + ‖p_2 − t_1‖² = 4 − 2 cos(p_1, t_2) − 2 cos(p_2, t_1).
 
     Parameters
     ----------
-    predicted, taught
-        Predictions and targets ``(B, D)`` of the first and the second views.
+    predicted, targets
+        Predictions and targets ``(B, D)``, of the first and of the second views.
 
     References
     ----------
@@ -29,7 +29,7 @@ def byol_loss(predicted: tuple[Tensor, Tensor], taught: tuple[Tensor, Tensor]) -
     """
     first, second = (
         F.cosine_similarity(p.float(), t.float(), dim=1)
-        for p, t in zip(predicted, reversed(taught), strict=True)
+        for p, t in zip(predicted, reversed(targets), strict=True)
     )
     return (4 - 2 * first - 2 * second).mean()
 
@@ -43,12 +43,12 @@ def byol_loss(predicted: tuple[Tensor, Tensor], taught: tuple[Tensor, Tensor]) -
     stops_early=False,
 )
 class Byol(Learner):
-    """Predict from one view what a slow copy of the network makes of the other.
+    """Predict from one view the projection of the other view by a slow copy of the network.
 
     The teacher is a copy of encoder and projection head (`evenhand.pretraining.teacher`). Both
-    views pass in one batch, so that batch normalisation sees them together.
+    views are in one batch, so batch normalisation uses both.
 
-    Misleads by its loss, which also falls when all representations become alike. Read their spread
+    Misleads by its loss, which also falls if all representations become equal. Read their spread
     and effective rank.
     """
 
@@ -60,12 +60,12 @@ class Byol(Learner):
         self.teacher = Teacher(self.encoder, self.projector, start=objective.momentum)
 
     def forward(self, *batch: Tensor) -> Tensor:
-        """Return the loss of two views."""
+        """Return the loss of two views of each sample."""
         (views,) = batch
         from_first, from_second = self.predictor(self.embed(views)).chunk(2)
         first, second = self.teacher(views).chunk(2)
         return byol_loss((from_first, from_second), (first, second))
 
     def after_step(self, progress: float) -> None:
-        """Let the teacher follow."""
+        """Move the teacher towards the student."""
         self.teacher.follow(self.encoder, self.projector, progress=progress)

@@ -1,4 +1,4 @@
-"""MAE (He et al., CVPR 2022): a vision transformer sees a few patches, a decoder the others."""
+"""MAE (He et al., CVPR 2022): a decoder reconstructs the patches that the encoder does not see."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from torch import Generator, Tensor, nn
 
 from evenhand.errors import EvenhandError
 from evenhand.networks.augment import crop
-from evenhand.pretraining.learners import Batch, Encoder, Learner
+from evenhand.pretraining.learners import Encoder, Learner, LearnerBatch
 from evenhand.pretraining.registry import SSLObjective, register_ssl
 from evenhand.pretraining.views.images import SMALLEST_CROP
 
 MASKED = 0.75  # share of the patches
-WIDEST, DEPTH, HEAD = 128, 2, 16  # of the decoder: width, blocks, width of an attention head
+WIDEST, DEPTH, HEAD = 128, 2, 16  # decoder: largest width, blocks, width of an attention head
 EPSILON = 1e-6
 
 
 def pixel_targets(patches: Tensor) -> Tensor:
-    """Return patches ``(B, N, P)`` with mean 0 and variance 1 each, over their pixels."""
+    """Return patches ``(B, N, P)``, each standardised to mean 0 and variance 1 over its pixels."""
     centred = patches - patches.mean(dim=2, keepdim=True)
     return centred / (patches.var(dim=2, keepdim=True) + EPSILON).sqrt()
 
 
 def mae_loss(predicted: Tensor, patches: Tensor, masked: Tensor) -> Tensor:
-    """Return the mean square of the errors at the pixels of masked patches.
+    """Return the mean squared error at the pixels of masked patches.
 
-    (1 / |M|) Σ_{i∈M} ‖x̂_i − (x_i − μ_i) / σ_i‖² / P, with M the masked patches of all samples,
-    P the values in a patch, and μ_i and σ_i the mean and standard deviation of patch i.
+    The loss is (1 / |M|) Σ_{i∈M} ‖x̂_i − (x_i − μ_i) / σ_i‖² / P, with M the masked patches of all
+    samples, P the number of values in a patch, and μ_i and σ_i the mean and standard deviation of
+    patch i.
 
     Parameters
     ----------
     predicted, patches
-        ``(B, N, P)``.
+        Predicted and true patches ``(B, N, P)``.
     masked
-        ``(B, N)``, True where a patch was masked.
+        ``(B, N)``, True for each masked patch.
 
     References
     ----------
@@ -49,14 +50,13 @@ def mae_loss(predicted: Tensor, patches: Tensor, masked: Tensor) -> Tensor:
 
 @register_ssl("mae", modality="images", views=1)
 class Mae(Learner):
-    """Reconstruct masked patches of an image from a quarter of them, which the encoder sees.
+    """Reconstruct three quarters of an image's patches from the quarter that the encoder sees.
 
     The encoder is a vision transformer of timm; masked patches do not reach its blocks. A light
-    decoder gets its tokens, a mask token for each masked patch, and positions. Images are cropped
-    and mirrored, no more. What follows the last norm (attention pooling) is not trained.
+    decoder gets the encoder's tokens, a mask token for each masked patch, and positions. Images are
+    only cropped and mirrored. Modules after the last norm (attention pooling) are not trained.
 
-    Misleads by its loss: pixels that are restored well need not make features that tell the
-    disease.
+    Misleads by its loss: features that restore pixels well need not distinguish diseases.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:
@@ -71,38 +71,38 @@ class Mae(Learner):
         embedding: Any = network.patch_embed
         self.patch = int(embedding.patch_size[0])
         self.count = int(embedding.num_patches)
-        self.kept = max(1, round((1 - MASKED) * self.count))
+        self.visible_count = max(1, round((1 - MASKED) * self.count))
         channels = encoder.shape[0]
         self.decoder = _Decoder(
             network.embed_dim, self.count, network.num_prefix_tokens, channels * self.patch**2
         )
 
-    def draw(self, samples: Tensor, rng: Generator) -> Batch:
-        """Return images, and for each an order of its patches: the first ones are seen."""
+    def draw(self, samples: Tensor, rng: Generator) -> LearnerBatch:
+        """Return images, and a random order of the patches of each: the first are visible."""
         images = crop(samples, rng, turns=False, smallest=SMALLEST_CROP)
         noise = torch.rand(len(images), self.count, generator=rng, device=images.device)
         return self.read(images), noise.argsort(dim=1)
 
     def forward(self, *batch: Tensor) -> Tensor:
-        """Return the loss of images with orders of their patches."""
+        """Return the loss of images, given the order of their patches."""
         images, order = batch
-        seen, hidden = order.tensor_split((self.kept,), dim=1)
-        predicted = self.decoder(self.encode(images, seen), seen)
+        visible, hidden = order.tensor_split((self.visible_count,), dim=1)
+        predicted = self.decoder(self.encode(images, visible), visible)
         masked = torch.zeros_like(order, dtype=torch.bool).scatter(1, hidden, value=True)
         return mae_loss(predicted, patches_of(images, self.patch), masked)
 
-    def encode(self, images: Tensor, seen: Tensor) -> Tensor:
-        """Return the encoder's tokens ``(B, prefix + K, D)``, with the patches ``(B, K)`` alone."""
+    def encode(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Return the encoder's tokens ``(B, prefix + K, D)`` for the visible patches ``(B, K)``."""
         vit: Any = self.encoder
         tokens: Tensor = vit._pos_embed(vit.patch_embed(images))
         prefix, patches = tokens.tensor_split((vit.num_prefix_tokens,), dim=1)
-        tokens = torch.cat([prefix, _picked(patches, seen)], dim=1)
+        tokens = torch.cat([prefix, _picked(patches, visible)], dim=1)
         out: Tensor = vit.norm(vit.blocks(vit.norm_pre(tokens)))
         return out
 
 
 class _Decoder(nn.Module):
-    """Two blocks on the encoder's tokens and mask tokens, in the order of the image."""
+    """Transformer blocks on the encoder's tokens and mask tokens, in the order of the image."""
 
     def __init__(self, width: int, count: int, prefix: int, values: int) -> None:
         super().__init__()
@@ -117,11 +117,11 @@ class _Decoder(nn.Module):
         self.norm = nn.LayerNorm(narrow)
         self.predict = nn.Linear(narrow, values)
 
-    def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
-        """Return predicted patches ``(B, N, P)`` of the tokens of those that are seen."""
+    def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
+        """Return predicted patches ``(B, N, P)`` from the tokens of the visible patches."""
         prefix, patches = self.embed(tokens).tensor_split((self.prefix,), dim=1)
         whole = self.mask.to(patches.dtype).repeat(len(tokens), self.position.shape[1], 1)
-        places = seen[:, :, None].expand(-1, -1, patches.shape[2])
+        places = visible[:, :, None].expand(-1, -1, patches.shape[2])
         whole = whole.scatter(1, places, patches) + self.position
         out = self.blocks(torch.cat([prefix, whole], dim=1))[:, self.prefix :]
         predicted: Tensor = self.predict(self.norm(out))

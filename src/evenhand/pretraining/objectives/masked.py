@@ -1,57 +1,57 @@
-"""Masked modelling of series: hidden spans and channels are restored where they were observed."""
+"""Masked modelling of series: a decoder restores hidden spans and channels."""
 
 from __future__ import annotations
 
 import torch
 from torch import Generator, Tensor, nn
 
-from evenhand.pretraining.learners import Batch, Encoder, Learner
+from evenhand.pretraining.learners import Encoder, Learner, LearnerBatch
 from evenhand.pretraining.registry import SSLObjective, register_ssl
 
-SPAN = 0.3  # mean share of the steps that are hidden in a channel, in one span
-CHANNELS = 0.15  # share of the channels that are hidden whole
+SPAN = 0.3  # mean share of a channel's steps that are hidden, in one span
+CHANNELS = 0.15  # share of the channels that are hidden as a whole
 HIDDEN = 128  # width of the decoder
 
 
 def masked_loss(predicted: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
-    """Return the mean square of the errors at the values that were observed and hidden.
+    """Return the mean squared error at the observed values that are hidden.
 
-    (1 / |M|) Σ_{(t, c)∈M} (x̂_{tc} − x_{tc})², with M what is hidden and was observed, of all
-    samples; 0 where there is none.
+    The loss is (1 / |M|) Σ_{(t, c)∈M} (x̂_{tc} − x_{tc})², with M the hidden observed values of all
+    samples; 0 if there are none.
 
     Parameters
     ----------
     predicted, values
-        ``(B, C, T)``; NaN in the values where nothing was observed.
+        Predicted and true series ``(B, C, T)``; NaN in ``values`` where nothing was observed.
     hidden
-        ``(B, C, T)``, True where a value was hidden.
+        ``(B, C, T)``, True where a value is hidden.
 
     References
     ----------
     Zerveas et al., A Transformer-based Framework for Multivariate Time Series Representation
-    Learning, KDD 2021, equation 3, here over observed values alone.
+    Learning, KDD 2021, equation 3, restricted to observed values.
     """
     counted = hidden & ~values.isnan()
     errors = (predicted.float() - values.nan_to_num().float()).square() * counted
     return errors.sum() / counted.sum().clamp(min=1)
 
 
-def hide(
+def draw_hidden(
     samples: Tensor, rng: Generator, *, span: float = SPAN, channels: float = CHANNELS
 ) -> Tensor:
-    """Return what to hide of series ``(B, C, T)``: True in spans and in whole channels.
+    """Return which values of series to hide, ``(B, C, T)``: True in spans and in whole channels.
 
     Parameters
     ----------
     samples
-        The series.
+        The series ``(B, C, T)``.
     rng
         A generator on their device.
     span
-        Mean share of a channel's steps in its span, in [0, ½]; lengths are uniform from 0 to twice
-        that, and each channel has a span of its own.
+        Mean share of a channel's steps in its hidden span, in [0, ½]. Each channel has its own
+        span; its length is uniform from 0 to twice the mean.
     channels
-        Share of the channels that are hidden whole.
+        Share of the channels that are hidden as a whole.
     """
     count, width, length = samples.shape
     drawn = torch.rand(count, width, 3, generator=rng, device=samples.device)
@@ -65,12 +65,12 @@ def hide(
 class Masked(Learner):
     """Restore hidden spans and channels of a series from its representation.
 
-    What is hidden counts as not observed, so that the encoder cannot see it. The decoder gets the
-    pooled representation, and so any encoder of series will do: each step's values are read off
-    the representation and a learnt embedding of the step.
+    Hidden values are marked as not observed, so the encoder cannot see them. The decoder predicts
+    each step's values from the pooled representation and a learnt embedding of the step; so it
+    works with any encoder of series.
 
-    Misleads by its loss: values that are restored well need not make features that tell the
-    disease. Few observed values leave little to learn from.
+    Misleads by its loss: features that restore values well need not distinguish diseases. With few
+    observed values there is little to learn from.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:
@@ -82,13 +82,13 @@ class Masked(Learner):
         self.mix = nn.Linear(HIDDEN, HIDDEN)
         self.predict = nn.Linear(HIDDEN, channels)
 
-    def draw(self, samples: Tensor, rng: Generator) -> Batch:
-        """Return what the encoder reads, the series, and what is hidden of it."""
-        hidden = hide(samples, rng)
+    def draw(self, samples: Tensor, rng: Generator) -> LearnerBatch:
+        """Return the encoder's inputs, the series, and which values are hidden."""
+        hidden = draw_hidden(samples, rng)
         return self.read(samples.masked_fill(hidden, torch.nan)), samples, hidden
 
     def forward(self, *batch: Tensor) -> Tensor:
-        """Return the loss of series with what is hidden of them."""
+        """Return the loss of a batch from `draw`."""
         inputs, samples, hidden = batch
         return masked_loss(self.restore(self.embed(inputs)), samples, hidden)
 

@@ -1,4 +1,4 @@
-"""MoCo (He et al., CVPR 2020; version 2, arXiv 2003.04297): a view finds its partner in a queue."""
+"""MoCo (He et al., CVPR 2020; version 2, arXiv 2003.04297): contrast with a queue of keys."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from evenhand.pretraining.registry import SSLObjective, register_ssl
 from evenhand.pretraining.teacher import Teacher
 
 TEMPERATURE = 0.2
-LONGEST = 1024  # keys in the queue, where there are twice as many samples at least
+LONGEST = 1024  # the largest number of keys in the queue
 
 
 def info_nce(
     queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """Return the cross-entropy of finding each query's key among those of a queue.
+    """Return the cross-entropy of picking each query's own key among the keys of a queue.
 
-    The mean over samples of −log( exp(q·k / τ) / (exp(q·k / τ) + Σ_j exp(q·u_j / τ)) ), where q
-    and k have length 1 and u_j are the keys of the queue.
+    The loss is the mean over samples of
+    −log( exp(q·k / τ) / (exp(q·k / τ) + Σ_j exp(q·u_j / τ)) ), where q and k are scaled to
+    length 1 and u_j are the keys of the queue.
 
     Parameters
     ----------
     queries, keys
-        ``(B, D)``, of the first and the second view of each sample.
+        Projections ``(B, D)`` of the first and of the second view of each sample.
     queue
-        ``(K, D)`` earlier keys of length 1.
+        Earlier keys ``(K, D)`` of length 1.
     temperature
-        τ, above 0. A lower one gives more weight to the keys that are most like the query.
+        τ > 0. A lower τ gives more weight to the keys most similar to the query.
 
     References
     ----------
@@ -37,9 +38,11 @@ def info_nce(
     equation 1.
     """
     queries, keys = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
-    own = (queries * keys).sum(dim=1, keepdim=True)
-    logits = torch.cat([own, queries @ queue.T], dim=1) / temperature
-    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=own.device))
+    positive = (queries * keys).sum(dim=1, keepdim=True)
+    logits = torch.cat([positive, queries @ queue.T], dim=1) / temperature
+    return F.cross_entropy(
+        logits, torch.zeros(len(logits), dtype=torch.long, device=positive.device)
+    )
 
 
 @register_ssl(
@@ -50,13 +53,14 @@ def info_nce(
     stops_early=False,
 )
 class Moco(Learner):
-    """Let one view find its partner among the teacher's keys of earlier samples.
+    """Tell the teacher's projection of a sample's other view from those of earlier samples.
 
-    The queue holds at most half as many keys as there are samples, so that few of them are of the
-    sample itself. It begins with random directions; the oldest keys leave it first.
+    The queue of earlier projections (keys) has at most half as many entries as there are samples,
+    so few of them are of the sample itself. It begins with random directions; new keys replace the
+    oldest.
 
-    Misleads by its loss, whose task changes with the teacher and the queue. Samples of the same
-    disease in the queue are pushed apart, too.
+    Misleads by its loss, since the task changes with the teacher and the queue. Also, samples of
+    the same disease in the queue are pushed apart.
     """
 
     queue: Tensor
@@ -81,13 +85,13 @@ class Moco(Learner):
         return info_nce(self.embed(first), keys, self.queue)
 
     def after_step(self, progress: float) -> None:
-        """Let the teacher follow, and put the keys of the step into the queue."""
+        """Move the teacher towards the student, and put the step's keys into the queue."""
         self.teacher.follow(self.encoder, self.projector, progress=progress)
         if self._keys is not None:
             self.enqueue(F.normalize(self._keys.float(), dim=1))
 
     def enqueue(self, keys: Tensor) -> None:
-        """Put keys ``(B, D)`` of length 1 into the places of the oldest ones."""
+        """Replace the oldest keys of the queue by keys ``(B, D)`` of length 1."""
         keys = keys[-len(self.queue) :]
         places = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue.index_copy_(0, places, keys)

@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al., ICML 2020): each view is to find its partner among all other views."""
+"""SimCLR (Chen et al., ICML 2020): contrast of the two views of a sample with all other views."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ TEMPERATURE = 0.1
 
 @register_ssl("simclr", widths=(256, 128, 50))
 def nt_xent(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> Tensor:
-    """Let each view find its partner among all other views.
+    """Pick, for each view, the other view of the same sample among all views of the batch.
 
-    NT-Xent: the mean over all 2B views i, with partner p, of
+    The loss (NT-Xent) is the mean over all 2B views i, with p the other view of the same sample, of
     −log( exp(cos(z_i, z_p) / τ) / Σ_{k≠i} exp(cos(z_i, z_k) / τ) ).
 
-    Misleads where batches hold samples that are alike: those of the same disease or patient are
-    pushed apart, too.
+    Misleads if a batch has similar samples: those of the same disease or patient are also pushed
+    apart.
 
     Parameters
     ----------
     first, second
-        Projections ``(B, D)``.
+        Projections ``(B, D)`` of the first and of the second view of each sample.
     temperature
-        τ, above 0. A lower one gives more weight to the views that are most like i.
+        τ > 0. A lower τ gives more weight to the views most similar to view i.
 
     References
     ----------
@@ -34,7 +34,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float = TEMPERATURE) -> 
     2020, equation 1.
     """
     views = F.normalize(torch.cat([first, second]).float(), dim=1)  # (2B, D)
-    alike = views @ views.T / temperature
-    alike.fill_diagonal_(-torch.inf)  # no view is its own partner
+    similarity = views @ views.T / temperature
+    similarity.fill_diagonal_(-torch.inf)  # no view is its own partner
     partner = torch.arange(len(views), device=views.device).roll(len(first))
-    return F.cross_entropy(alike, partner)
+    return F.cross_entropy(similarity, partner)

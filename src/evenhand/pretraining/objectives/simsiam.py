@@ -1,4 +1,4 @@
-"""SimSiam (Chen and He, CVPR 2021): a prediction of the other view, which stands still."""
+"""SimSiam (Chen and He, CVPR 2021): predict the other view's projection, without its gradient."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ HIDDEN = 64  # of the predictor: a quarter of its width, as in the paper
 
 
 def simsiam_loss(predicted: tuple[Tensor, Tensor], projected: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the negative cosine of each view's prediction with the other's projection.
+    """Return the negative cosine of each view's prediction and the other view's projection.
 
-    The mean over samples of −½ cos(p_1, stop(z_2)) − ½ cos(p_2, stop(z_1)), in [−1, 1]; no
-    gradient goes through a projection that is predicted.
+    The loss is the mean over samples of −½ cos(p_1, stop(z_2)) − ½ cos(p_2, stop(z_1)), in
+    [−1, 1]; no gradient passes through the projections z.
 
     Parameters
     ----------
     predicted, projected
-        Predictions and projections ``(B, D)`` of the first and the second views.
+        Predictions and projections ``(B, D)``, of the first and of the second views.
 
     References
     ----------
@@ -35,11 +35,11 @@ def simsiam_loss(predicted: tuple[Tensor, Tensor], projected: tuple[Tensor, Tens
 
 @register_ssl("simsiam", widths=(256, 256, 256), norm=True, needs=("predictor",), stops_early=False)
 class SimSiam(Learner):
-    """Predict from one view the projection of the other, which gets no gradient.
+    """Predict from one view the projection of the other view, which gets no gradient.
 
-    The projection has batch normalisation at its end, too, without weights.
+    The projection head ends with batch normalisation without weights.
 
-    Misleads by its loss, which also falls when all representations become alike. Read their spread
+    Misleads by its loss, which also falls if all representations become equal. Read their spread
     and effective rank.
     """
 
@@ -49,7 +49,7 @@ class SimSiam(Learner):
         self.predictor = perceptron(objective.widths[-1], (HIDDEN, objective.widths[-1]), norm=True)
 
     def forward(self, *batch: Tensor) -> Tensor:
-        """Return the loss of two views."""
+        """Return the loss of two views of each sample."""
         (views,) = batch
         projected = self.embed(views)
         from_first, from_second = self.predictor(projected).chunk(2)

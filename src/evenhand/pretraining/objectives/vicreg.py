@@ -1,4 +1,4 @@
-"""VICReg (Bardes et al., ICLR 2022): views agree, dimensions vary and do not repeat each other."""
+"""VICReg (Bardes et al., ICLR 2022): views agree, dimensions vary and are uncorrelated."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand.pretraining.registry import register_ssl
 
 INVARIANCE, VARIANCE, COVARIANCE = 25.0, 25.0, 1.0
-SPREAD = 1.0  # the standard deviation that each dimension is to have at least
+SPREAD = 1.0  # standard deviation below which a dimension is penalised
 
 
 @register_ssl("vicreg", widths=(256, 256, 256))
 def vicreg(first: Tensor, second: Tensor) -> Tensor:
-    """Keep views alike, each dimension varied, and dimensions apart.
+    """Make two views agree, and dimensions vary without correlation.
 
-    25 · s + 25 · (v + v') / 2 + 1 · (c + c'), where s is the mean square of the differences over
-    samples and dimensions, v the mean over dimensions of max(0, 1 − √(variance + 10⁻⁴)), and c
-    the sum of the squared covariances off the diagonal, divided by D; v' and c' are those of the
-    second views.
+    The loss is 25 · s + 25 · (v + v') / 2 + 1 · (c + c'). s is the mean squared difference over
+    samples and dimensions. v is the mean over dimensions of max(0, 1 − √(variance + 10⁻⁴)), and c
+    the sum of the squared covariances off the diagonal, divided by D, both of the first views;
+    v' and c' are those of the second views.
 
-    Misleads where batches are small: variances and covariances over few samples are noise.
+    Misleads with small batches: variances and covariances over few samples are noise.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ def vicreg(first: Tensor, second: Tensor) -> Tensor:
 
     Notes
     -----
-    This scaling is that of the authors' code. The paper's equations differ from it in two places,
-    with the same weights 25, 25, 1: s sums over dimensions (equation 5) and v is not halved
-    (equation 6). To the equations this form has weights of 25 / D, 12.5 and 1.
+    The scaling is that of the authors' code. The paper's equations have the same weights 25, 25, 1,
+    but s sums over dimensions (equation 5) and v is not halved (equation 6). In terms of these
+    equations, the weights here are 25 / D, 12.5 and 1.
 
     References
     ----------
@@ -45,6 +45,6 @@ def vicreg(first: Tensor, second: Tensor) -> Tensor:
         deviation = (centred.square().sum(dim=0) / (len(views) - 1) + 1e-4).sqrt()
         value = value + VARIANCE / 2 * (SPREAD - deviation).relu().mean()
         covariance = centred.T @ centred / (len(views) - 1)
-        apart = covariance.square().sum() - covariance.diagonal().square().sum()
-        value = value + COVARIANCE * apart / views.shape[1]
+        off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
+        value = value + COVARIANCE * off_diagonal / views.shape[1]
     return value

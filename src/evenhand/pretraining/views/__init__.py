@@ -1,4 +1,4 @@
-"""Views: what is drawn at random of each sample, anew for each view, as batch operations."""
+"""Views: random augmentations of each sample, as batch operations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from evenhand.pretraining.views.images import view_images
 from evenhand.pretraining.views.series import view_series
 
 View = Callable[[Tensor, Generator], Tensor]
-"""From a batch and a generator on its device to one view of each sample."""
+"""Function of a batch and a generator on its device; it returns one view of each sample."""
 
 __all__ = ["View", "view_images", "view_of", "view_series"]
 
 
 def view_of(inputs: Inputs) -> View:
-    """Return how views of such samples are drawn."""
+    """Return the function that draws views, for a model's kind of inputs."""
     return view_series if isinstance(inputs, SeriesInputs) else view_images

@@ -1,4 +1,4 @@
-"""Views of images: crop and flip, colours, grey, blur (Chen et al., ICML 2020)."""
+"""Views of images: crop, flip, colour jitter, greyscale, blur (Chen et al., ICML 2020)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand.networks.augment import crop, jitter
 from evenhand.networks.inputs import RGB
 
-SMALLEST_CROP = 0.5  # of the side
+SMALLEST_CROP = 0.5  # share of the side
 JITTER = 0.4  # brightness, contrast and saturation change by up to this share
-GREY, BLUR = 0.2, 0.5  # probabilities, for each sample and view on its own
+GREY, BLUR = 0.2, 0.5  # probabilities, independent for each sample and view
 SIGMA = (0.1, 2.0)  # pixels
-REACH = 4  # pixels to either side that a blur takes in
+REACH = 4  # pixels on each side that a blur averages over
 
 
 def view_images(images: Tensor, generator: Generator) -> Tensor:
-    """Return one view of each image ``(B, C, H, W)`` in [0, 1]; what is no colour stays apart."""
+    """Return one view of each image ``(B, C, H, W)`` in [0, 1]; only RGB images turn grey."""
     views = crop(images, generator, turns=False, smallest=SMALLEST_CROP)
     views = jitter(views, generator, strength=JITTER)
-    return blur(grey(views, generator) if views.shape[1] == RGB else views, generator)
+    return blur(turn_grey(views, generator) if views.shape[1] == RGB else views, generator)
 
 
-def grey(images: Tensor, generator: Generator) -> Tensor:
-    """Take the colour out of some images."""
+def turn_grey(images: Tensor, generator: Generator) -> Tensor:
+    """Turn some of the images grey."""
     chosen = torch.rand(len(images), generator=generator, device=images.device) < GREY
     return torch.where(
         chosen[:, None, None, None], images.mean(dim=1, keepdim=True).expand_as(images), images
@@ -32,7 +32,7 @@ def grey(images: Tensor, generator: Generator) -> Tensor:
 
 
 def blur(images: Tensor, generator: Generator) -> Tensor:
-    """Blur some images, each by its own Gaussian."""
+    """Blur some of the images, each with its own Gaussian."""
     count, channels, height, width = images.shape
     drawn = torch.rand(count, 2, generator=generator, device=images.device)
     sigma = SIGMA[0] + (SIGMA[1] - SIGMA[0]) * drawn[:, :1]

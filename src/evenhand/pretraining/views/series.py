@@ -1,8 +1,8 @@
-"""Views of series: which steps are read, and what is done to the values there.
+"""Views of series: changes of time, of scale and noise, and masks.
 
-Everything that moves a series in time (crop and resize, warping, permutation of segments) says
-which step of the original each step of the view shows, so that all of it is one look-up, and a
-value that was not observed stays so. What is masked becomes NaN, as if it had not been observed.
+Crop and resize, warping and permutation of segments compute which step of the original each step
+of the view shows. So one look-up applies all of them, and an unobserved value stays unobserved.
+Masked values become NaN, as if they had not been observed.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-OFTEN = 0.5  # probability of an operation, for each sample and view on its own
-SELDOM = 0.2  # of those that change what a series means most
-SMALLEST_CROP = 0.6  # of the length
+OFTEN = 0.5  # probability of most operations, independent for each sample and view
+SELDOM = 0.2  # probability of operations that draw_scale_and_noise the meaning most
+SMALLEST_CROP = 0.6  # share of the length
 WARP = 0.4  # speed changes by up to this share
 SEGMENTS = 4
-SCALE, JITTER = 0.1, 0.2  # standard deviations; of the noise, up to that
-LONGEST_MASK = 0.3  # of the length
-DROPPED_CHANNELS = 0.15  # share
+SCALE = 0.1  # standard deviation of the factor
+JITTER = 0.2  # largest standard deviation of the noise
+LONGEST_MASK = 0.3  # share of the length
+DROPPED_CHANNELS = 0.15  # share of the channels
 
 
 def view_series(series: Tensor, generator: Generator) -> Tensor:
@@ -27,9 +28,9 @@ def view_series(series: Tensor, generator: Generator) -> Tensor:
     position = position + length * torch.arange(count, device=series.device)[:, None]
     steps = series.movedim(1, 2).reshape(-1, channels)  # as batches lie in memory: no copy
     moved = steps.index_select(0, position.flatten()).view(count, length, channels)
-    factor, spread = change(count, channels, generator)
-    spans, dropped = hide(count, length, channels, generator)
-    # NaN in a factor hides what it multiplies, so that masks take no pass of their own.
+    factor, spread = draw_scale_and_noise(count, channels, generator)
+    spans, dropped = draw_masks(count, length, channels, generator)
+    # NaN in a factor masks the value that it multiplies: masks need no pass over the data.
     factor, spread = (
         factor.masked_fill(dropped, torch.nan)[:, None, :],
         spread[:, None].masked_fill(spans, torch.nan)[:, :, None],
@@ -39,37 +40,37 @@ def view_series(series: Tensor, generator: Generator) -> Tensor:
 
 
 def _steps(count: int, length: int, generator: Generator) -> Tensor:
-    """Return which step of the original each step of a view shows, ``(count, length)``."""
+    """Return the step of the original that each step of a view shows, ``(count, length)``."""
     place = torch.linspace(0, 1, length, device=generator.device).expand(count, length)
-    for move in (crop, warp, permute):
+    for move in (crop_time, warp_time, permute_segments):
         place = move(place, generator)
     return (place * (length - 1)).round().long().clamp(0, length - 1)
 
 
-def crop(place: Tensor, generator: Generator) -> Tensor:
-    """Show a part of the series, stretched to the whole length; ``place`` is in [0, 1]."""
+def crop_time(place: Tensor, generator: Generator) -> Tensor:
+    """Stretch a part of the series to the whole length; places ``(B, T)`` are in [0, 1]."""
     size, start = _uniform(len(place), 2, generator).unbind(1)
     size = 1 - (1 - SMALLEST_CROP) * size * _chosen(len(place), OFTEN, generator)
     return (start * (1 - size))[:, None] + size[:, None] * place
 
 
-def warp(place: Tensor, generator: Generator) -> Tensor:
-    """Run faster here and slower there, between the same ends."""
+def warp_time(place: Tensor, generator: Generator) -> Tensor:
+    """Change the speed along the series, and keep its ends."""
     amount = WARP * (2 * _uniform(len(place), 1, generator) - 1)
     amount = amount * _chosen(len(place), OFTEN, generator)[:, None]
-    waves = 1 + (_uniform(len(place), 1, generator) * 3).floor()  # whole ones: the ends stay
+    waves = 1 + (_uniform(len(place), 1, generator) * 3).floor()  # whole numbers keep the ends
     low, high = place[:, :1], place[:, -1:]
     inside = (place - low) / (high - low)
     bent = inside + amount * torch.sin(torch.pi * waves * inside) / (torch.pi * waves)
     return low + (high - low) * bent
 
 
-def permute(place: Tensor, generator: Generator) -> Tensor:
+def permute_segments(place: Tensor, generator: Generator) -> Tensor:
     """Put segments of equal length into another order."""
     count, length = place.shape
     order = _uniform(count, SEGMENTS, generator).argsort(dim=1)
-    kept = torch.arange(SEGMENTS, device=place.device).expand_as(order)
-    order = torch.where(_chosen(count, SELDOM, generator)[:, None] > 0, order, kept)
+    original_order = torch.arange(SEGMENTS, device=place.device).expand_as(order)
+    order = torch.where(_chosen(count, SELDOM, generator)[:, None] > 0, order, original_order)
     step = torch.arange(length, device=place.device)
     segment = step * SEGMENTS // length
     first = torch.zeros(SEGMENTS, dtype=torch.long, device=place.device)
@@ -78,10 +79,11 @@ def permute(place: Tensor, generator: Generator) -> Tensor:
     return place.gather(1, source.clamp(max=length - 1))
 
 
-def change(count: int, channels: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Return what each channel is multiplied by, ``(B, C)``, and how noisy a series gets, ``(B,)``.
+def draw_scale_and_noise(count: int, channels: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Return the factor of each channel, ``(B, C)``, and the noise of each series, ``(B,)``.
 
-    Channels are scaled, each by its own factor, and some series turned over.
+    Each channel has its own factor; in some series the factors are negative. The noise is given by
+    its standard deviation.
     """
     normal = torch.randn(count, channels, generator=generator, device=generator.device)
     scale = 1 + SCALE * normal * _chosen(count, OFTEN, generator)[:, None]
@@ -89,8 +91,10 @@ def change(count: int, channels: int, generator: Generator) -> tuple[Tensor, Ten
     return sign[:, None] * scale, JITTER * _uniform(count, 1, generator)[:, 0]
 
 
-def hide(count: int, length: int, channels: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Return which steps ``(B, T)``, one span, and which channels ``(B, C)`` are hidden."""
+def draw_masks(
+    count: int, length: int, channels: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Return which steps ``(B, T)``, a single span, and which channels ``(B, C)`` are hidden."""
     size, start = _uniform(count, 2, generator).unbind(1)
     size = LONGEST_MASK * size * _chosen(count, OFTEN, generator)
     begin = start * (1 - size)
@@ -100,7 +104,7 @@ def hide(count: int, length: int, channels: int, generator: Generator) -> tuple[
 
 
 def _chosen(count: int, probability: float, generator: Generator) -> Tensor:
-    """Return 1 for the samples that an operation is done to, 0 for the others, ``(count,)``."""
+    """Return 1 with a probability, else 0, for each of ``count`` samples, ``(count,)``."""
     return (_uniform(count, 1, generator)[:, 0] < probability).float()
 
 

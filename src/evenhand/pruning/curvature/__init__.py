@@ -1,4 +1,4 @@
-"""Second derivatives of the loss by group, on the diagonal: one file per estimator."""
+"""Diagonal of the loss's second derivative by group; each estimator is one file."""
 
 from evenhand.pruning.curvature.check import check_squares, check_steady
 from evenhand.pruning.curvature.types import Curvature, Estimator, GroupBatch

@@ -1,4 +1,4 @@
-"""torch's attention with its projections in the open, so that their gradients can be tapped."""
+"""torch's attention with explicit projections, so that their gradients can be read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand.errors import EvenhandError
 
 Project = Callable[[Tensor, str, slice], Tensor]
-"""Applies a projection of an attention by the name of its weight, or rows of it."""
+"""Function of tokens, the name of a projection's weight, and rows of it; it projects the tokens."""
 
 
 def is_open(layer: nn.Module) -> bool:
-    """Whether the attention of a layer can be computed here, projection by projection."""
+    """Whether `OpenAttention` can compute a layer."""
     return (
         type(layer) is nn.MultiheadAttention
         and "forward" not in vars(layer)
@@ -29,7 +29,7 @@ def is_open(layer: nn.Module) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class OpenAttention:
-    """What `torch.nn.MultiheadAttention` computes in evaluation mode, by explicit projections."""
+    """`torch.nn.MultiheadAttention` in evaluation mode, with explicit projections."""
 
     layer: nn.MultiheadAttention
     project: Project
@@ -45,16 +45,18 @@ class OpenAttention:
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return what the layer returns, for the same arguments."""
+        """Return the layer's output; arguments as in its ``forward``."""
         if query.ndim != 3:
             raise EvenhandError(
-                "an attention gets samples without a batch axis, so their gradients cannot be told "
-                "apart. Leave it out of the parameters, or take the estimator hutchinson."
+                "an attention gets samples without a batch axis, so gradients cannot be separated "
+                "by sample. Leave it out of the parameters, or take the estimator hutchinson."
             )
-        alike = query is key and key is value
-        first = self.layer.batch_first
-        inputs = [tensor if first else tensor.transpose(0, 1) for tensor in (query, key, value)]
-        q, k, v = map(self._heads, self._projected(*inputs, alike=alike))
+        same = query is key and key is value
+        batch_first = self.layer.batch_first
+        inputs = [
+            tensor if batch_first else tensor.transpose(0, 1) for tensor in (query, key, value)
+        ]
+        q, k, v = map(self._heads, self._projected(*inputs, same=same))
         mask = _mask(key_padding_mask, attn_mask, q, k)
         weights = None
         if need_weights:
@@ -65,15 +67,15 @@ class OpenAttention:
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, mask)
         out = self.project(mixed.transpose(1, 2).flatten(2), "out_proj.weight", slice(None))
-        return (out if first else out.transpose(0, 1)), weights
+        return (out if batch_first else out.transpose(0, 1)), weights
 
-    def _projected(self, q: Tensor, k: Tensor, v: Tensor, *, alike: bool) -> Any:
+    def _projected(self, q: Tensor, k: Tensor, v: Tensor, *, same: bool) -> Any:
         width = self.layer.embed_dim
         if self.layer.in_proj_weight is None:
             names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
             rows = (slice(0, width), slice(width, 2 * width), slice(2 * width, 3 * width))
             return [self.project(*part) for part in zip((q, k, v), names, rows, strict=True)]
-        if alike:
+        if same:
             return self.project(q, "in_proj_weight", slice(None)).chunk(3, dim=-1)
         parts = (slice(n * width, (n + 1) * width) for n in range(3))
         return [
@@ -83,21 +85,21 @@ class OpenAttention:
 
     def _heads(self, tokens: Tensor) -> Tensor:
         heads = self.layer.num_heads
-        apart = tokens.view(*tokens.shape[:2], heads, tokens.shape[2] // heads)
-        return apart.transpose(1, 2)  # (B, H, N, d)
+        separate = tokens.view(*tokens.shape[:2], heads, tokens.shape[2] // heads)
+        return separate.transpose(1, 2)  # (B, H, N, d)
 
 
-def _mask(padding: Tensor | None, among: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
-    """Return what is added to the scores ``(B, H, L, S)``; -inf where attention is barred."""
+def _mask(padding: Tensor | None, attention: Tensor | None, q: Tensor, k: Tensor) -> Tensor | None:
+    """Return the mask to add to the scores ``(B, H, L, S)``: -inf forbids attention."""
     batch, heads, length, width = len(q), q.shape[1], q.shape[2], k.shape[2]
     total = None
-    if among is not None:
-        total = _additive(among, q)
+    if attention is not None:
+        total = _additive(attention, q)
         if total.ndim == 3:
             total = total.view(batch, heads, length, width)
     if padding is not None:
-        bars = _additive(padding, q).view(batch, 1, 1, width)
-        total = bars if total is None else total + bars
+        padded = _additive(padding, q).view(batch, 1, 1, width)
+        total = padded if total is None else total + padded
     return total
 
 

@@ -1,4 +1,4 @@
-"""Checks that squared gradients summed inside layers equal those of autograd."""
+"""Checks that squared gradients, summed inside layers, equal those of autograd."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOISE = 1e-8  # of the largest mean square; differences below this are rounding
 PAIR = {"first": slice(0, 1), "second": slice(1, 2)}
 
 Squares = Mapping[str, Mapping[str, Tensor]]
-"""Sample → parameter → the square of the gradient of one direction of the sample's logits."""
+"""Sample → parameter → square of the gradient of the sample's logits along one direction."""
 
 
 def check_squares(
@@ -35,29 +35,30 @@ def check_squares(
 ) -> None:
     """Compare squared per-sample gradients with autograd's, on two samples.
 
-    A sample's gradient follows from a layer's input and the gradient of its output only where no
-    other layer uses the weight, and where no sample's output depends on another sample.
+    The estimators compute a sample's gradient from a layer's input and the gradient of its output.
+    This is wrong if another layer uses the same weight, or if a sample's output depends on other
+    samples.
 
     Parameters
     ----------
     model
-        Any network; it is put into evaluation mode and is otherwise left as it was.
+        Any network; it is put into evaluation mode and not changed otherwise.
     inputs
         Two samples ``(2, …)`` as the model takes them.
     names
         The parameters that may be pruned.
     labels
-        Of the two samples, as the loss takes them; class 0 by default.
+        Labels of the two samples, as the loss takes them; class 0 by default.
     loss
-        What the logits are for.
+        The loss of the logits.
     forward
-        How the model is called.
+        Function of the model and inputs; it returns logits.
 
     Raises
     ------
     EvenhandError
-        Gradients of a parameter differ, the model gives two outputs for the same samples, or it
-        changes a buffer. The message names the parameters or the buffers.
+        If gradients of a parameter differ, if the model gives different outputs for the same
+        samples, or if it changes a buffer. The message names the parameters or the buffers.
     """
     logits = check_steady(model, inputs, forward)
     if labels is None:
@@ -65,8 +66,8 @@ def check_squares(
     loss.check(model, logits, labels)
     direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
     batch = GroupBatch(inputs, labels, PAIR)
-    summed = _summed(model, batch, _Along(direction, forward), names)
-    exact = _exact(model, inputs, _Along(direction, forward), names)
+    summed = _summed(model, batch, _Direction(direction, forward), names)
+    exact = _exact(model, inputs, _Direction(direction, forward), names)
     noise = {k: NOISE * max(float(value.mean()) for value in exact[k].values()) for k in PAIR}
     wrong = [
         name
@@ -83,21 +84,21 @@ def check_squares(
 
 
 @dataclass(frozen=True, eq=False)
-class _Along:
-    """One direction of the logits, along which gradients are compared."""
+class _Direction:
+    """A direction of the logits; gradients along it are compared."""
 
-    direction: Tensor
+    values: Tensor
     forward: Forward
 
     def squares(
         self, model: nn.Module, batch: GroupBatch, names: Collection[str]
     ) -> dict[str, dict[str, Tensor]]:
         """Return the squares as the estimators sum them, inside layers."""
-        along = summed_squares(lambda _logits, _labels: [self.direction], OwnLoss(_nothing))
-        return along(model, [batch], names, self.forward)
+        curvature = summed_squares(lambda _logits, _labels: [self.values], OwnLoss(_zero_losses))
+        return curvature(model, [batch], names, self.forward)
 
 
-def _nothing(logits: Tensor, labels: Tensor) -> Tensor:
+def _zero_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.zeros(len(logits))
 
 
@@ -108,8 +109,8 @@ def check_steady(model: nn.Module, inputs: Any, forward: Forward = call) -> Tens
     Raises
     ------
     EvenhandError
-        The model fails on the inputs, gives two outputs for the same samples or such that are not
-        finite, or changes a buffer.
+        If the model fails on the inputs, gives different outputs for the same samples, gives an
+        output that is not finite, or changes a buffer.
     """
     model.eval()
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -140,12 +141,12 @@ def check_steady(model: nn.Module, inputs: Any, forward: Forward = call) -> Tens
 
 
 def _summed(
-    model: nn.Module, batch: GroupBatch, along: _Along, names: Collection[str]
+    model: nn.Module, batch: GroupBatch, direction: _Direction, names: Collection[str]
 ) -> dict[str, dict[str, Tensor]]:
     try:
-        return along.squares(model, batch, names)
+        return direction.squares(model, batch, names)
     except (CallError, RuntimeError, IndexError, TypeError, ValueError) as error:
-        blamed = [name for name in names if _fails(model, batch, along, name)]
+        blamed = [name for name in names if _fails(model, batch, direction, name)]
         raise EvenhandError(
             f"per-sample gradients cannot be computed for {some(blamed or names)}: the model "
             f"fails with one copy for each sample ({_reason(error)}).{ADVICE}"
@@ -157,30 +158,30 @@ def _reason(error: Exception) -> str:
     return str(cause).splitlines()[0]
 
 
-def _fails(model: nn.Module, batch: GroupBatch, along: _Along, name: str) -> bool:
+def _fails(model: nn.Module, batch: GroupBatch, direction: _Direction, name: str) -> bool:
     """Whether the sums fail for one parameter alone."""
     try:
-        along.squares(model, batch, [name])
+        direction.squares(model, batch, [name])
     except (CallError, RuntimeError, IndexError, TypeError, ValueError):
         return True
     return False
 
 
 def _exact(
-    model: nn.Module, inputs: Any, along: _Along, names: Collection[str]
+    model: nn.Module, inputs: Any, direction: _Direction, names: Collection[str]
 ) -> dict[str, dict[str, Tensor]]:
-    """Return the squares by autograd, a sample at a time."""
+    """Return the squares by autograd, one sample at a time."""
     chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
     were_trainable = [parameter.requires_grad for parameter in chosen.values()]
     for parameter in chosen.values():
         parameter.requires_grad_(True)
     try:
-        logits = logits_of(model, inputs, along.forward)
+        logits = logits_of(model, inputs, direction.forward)
         squares = {}
         for sample, rows in PAIR.items():
-            value = (logits[rows] * along.direction[rows]).sum()
-            own = grad(value, list(chosen.values()), retain_graph=True, materialize_grads=True)
-            squares[sample] = {n: g.square() for n, g in zip(chosen, own, strict=True)}
+            value = (logits[rows] * direction.values[rows]).sum()
+            grads = grad(value, list(chosen.values()), retain_graph=True, materialize_grads=True)
+            squares[sample] = {n: g.square() for n, g in zip(chosen, grads, strict=True)}
         return squares
     finally:
         for parameter, before in zip(chosen.values(), were_trainable, strict=True):
@@ -188,6 +189,6 @@ def _exact(
 
 
 def _differs(summed: Tensor, exact: Tensor, noise: float) -> bool:
-    """Whether sums differ from exact ones by more than a share, and than rounding of each."""
-    off = float((summed - exact).abs().sum())
-    return not off <= TOLERANCE * float(exact.sum()) + noise * exact.numel()
+    """Whether sums differ from the exact ones by more than the tolerance plus rounding."""
+    error = float((summed - exact).abs().sum())
+    return not error <= TOLERANCE * float(exact.sum()) + noise * exact.numel()

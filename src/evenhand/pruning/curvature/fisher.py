@@ -1,4 +1,4 @@
-"""The empirical Fisher: a heuristic, since it draws no labels but takes those that there are."""
+"""The empirical Fisher: a heuristic that uses the true labels instead of drawn ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from evenhand.pruning.registry import register_estimator
 def fisher(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
     """Return the mean over samples of the squared gradient of the loss, in one backward pass.
 
-    It is the Fisher information only where the labels are distributed as the model says; where
-    the model is wrong it is large, curved or not (Kunstner et al., NeurIPS 2019). A class weight
-    counts once, and not squared: it says how often a sample counts, as in the loss. At the minimum
-    of a weighted loss this is its second derivative in expectation, and the square would not be.
+    It equals the Fisher information only if the labels follow the model's distribution. Where the
+    model is wrong, it is large even if the loss is flat (Kunstner et al., NeurIPS 2019). A class
+    weight multiplies the squared gradient once, as it multiplies the loss; then, at the minimum of
+    a weighted loss, the expectation is the second derivative, which a squared weight would not
+    give.
     """
     return summed_squares(loss.residuals, loss)

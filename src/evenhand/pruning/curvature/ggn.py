@@ -12,9 +12,9 @@ from evenhand.pruning.registry import register_estimator
 
 @register_estimator("ggn")
 def ggn(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
-    """Return diag(Jᵀ S J), J the logits' Jacobian and S the loss's second derivative by them.
+    """Return diag(Jᵀ S J): J is the logits' Jacobian, S the loss's second derivative by the logits.
 
-    It takes C - 1 backward passes a batch, C the number of classes. Where the network is piecewise
-    linear it is the Hessian's diagonal.
+    It takes C - 1 backward passes a batch for C classes. For a piecewise linear network it equals
+    the diagonal of the Hessian.
     """
     return summed_squares(loss.factors, loss)

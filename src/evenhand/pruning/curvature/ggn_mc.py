@@ -1,4 +1,4 @@
-"""The same diagonal by Monte Carlo: labels are drawn from the model's own predictions."""
+"""The diagonal of the generalised Gauss-Newton matrix by Monte Carlo, from drawn labels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from evenhand.pruning.registry import register_estimator
 def ggn_mc(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
     """Return an unbiased estimate of :func:`~evenhand.pruning.curvature.ggn.ggn`.
 
-    It takes one backward pass a batch and draw, however many classes there are: the mean square of
-    the gradients of cross-entropy, with labels from the model's own softmax (Martens, JMLR 2020).
+    The estimate is the mean squared gradient of cross-entropy with labels drawn from the model's
+    own softmax (Martens, JMLR 2020). It takes one backward pass per batch and draw, whatever the
+    number of classes.
     """
 
     def directions(logits: Tensor, labels: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The diagonal of the Hessian itself, by Hutchinson's estimate."""
+"""The diagonal of the Hessian, by Hutchinson's estimator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evenhand.networks.calling import Forward, call, logits_of, take
 from evenhand.pruning.curvature.loss import PLAIN, Loss
-from evenhand.pruning.curvature.noise import report_noise, thinned
+from evenhand.pruning.curvature.noise import report_noise, thinning_step
 from evenhand.pruning.curvature.types import Curvature, GroupBatch
 from evenhand.pruning.registry import register_estimator
 
@@ -21,9 +21,9 @@ from evenhand.pruning.registry import register_estimator
 def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
     """Return the mean of z ⊙ Hz over random signs z (Bekas et al., Appl. Numer. Math. 2007).
 
-    Any layer will do, and h may be negative, as the Hessian's may. Each draw takes a second
-    backward pass for each group, and is noisy where the Hessian is far from diagonal. How noisy is
-    logged: the rank correlation of two halves of the draws, and how many would do.
+    It handles any layer. h may be negative, as the Hessian's diagonal may. Each draw takes a second
+    backward pass for each group. The estimate is noisy if the Hessian is far from diagonal; a log
+    message gives the rank correlation of two halves of the draws, and how many draws are enough.
     """
 
     def curvature(
@@ -37,12 +37,12 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
         were_trainable = [parameter.requires_grad for parameter in chosen.values()]
         sums: dict[Any, dict[str, Tensor]] = {}
         counts: dict[Any, Tensor | float] = {}
-        step = thinned(chosen)
+        step = thinning_step(chosen)
         halves: dict[Any, tuple[Tensor, Tensor]] = {}
         for parameter in chosen.values():
             parameter.requires_grad_(True)
         try:
-            with sdpa_kernel(SDPBackend.MATH):  # the others cannot be differentiated twice
+            with sdpa_kernel(SDPBackend.MATH):  # other backends cannot be differentiated twice
                 for batch in batches:
                     for group, rows in batch.rows.items():
                         totals = sums.setdefault(
@@ -54,10 +54,12 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
                         weight = loss.weights(labels, logits.detach()).sum()
                         counts[group] = counts.get(group, 0.0) + weight
                         total = loss.losses(logits, labels).sum()
-                        if total.requires_grad:  # it does not where none of them leads to it
-                            added = _add(total, chosen, totals, draws, rng, step)
-                            earlier = halves.get(group, (0.0, 0.0))
-                            halves[group] = (earlier[0] + added[0], earlier[1] + added[1])
+                        if (
+                            total.requires_grad
+                        ):  # false if the loss depends on none of the parameters
+                            new = _add(total, chosen, totals, draws, rng, step)
+                            old = halves.get(group, (0.0, 0.0))
+                            halves[group] = (old[0] + new[0], old[1] + new[1])
         finally:
             for parameter, before in zip(chosen.values(), were_trainable, strict=True):
                 parameter.requires_grad_(before)
@@ -78,7 +80,7 @@ def _add(
     rng: torch.Generator,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """Add the draws' z ⊙ Hz of a loss; return its sums over two halves, of every step-th number."""
+    """Add z ⊙ Hz of each draw to ``into``; return the sums of both halves, thinned by ``step``."""
     tensors = list(parameters.values())
     halves: list[list[Tensor]] = [[], []]
     first = grad(loss, tensors, create_graph=True, materialize_grads=True)

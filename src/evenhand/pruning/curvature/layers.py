@@ -1,8 +1,8 @@
-"""Sums of squared per-sample gradients, layer by layer, from a layer's input and output gradient.
+"""Sums of squared per-sample gradients of a layer, from its input and the gradient of its output.
 
-For a layer that is linear in its parameters, a sample's gradient is a product of the two, and what
-is wanted is the sum of its square over the samples. No gradient of a single sample outlives the
-block of samples that it is summed in.
+For a layer that is linear in its parameters, a sample's gradient is the product of these two. The
+functions here add its square over the samples. They work on blocks of samples, so that only the
+gradients of one block are in memory.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenhand.networks.encoders.conv1d import PaddedConv1d
 
-Add = Callable[[Any, Tensor, Tensor, Tensor], None]
-"""Add to the last argument, which has the parameter's shape, the sum over samples of the squared
-gradient, from the layer, its input ``(n, …)`` and the gradient ``(n, …)`` of its output."""
+AddSquares = Callable[[Any, Tensor, Tensor, Tensor], None]
+"""Function of a layer, its input ``(n, …)``, the gradient ``(n, …)`` of its output, and a tensor.
+
+It adds the squared gradients of a parameter, summed over the samples, to the tensor, which has the
+parameter's shape."""
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-BLOCK = 2**18  # gradients held at a time, so that they stay in a core's cache
-PAIRS = 24  # products that cost as much as writing and reading one gradient of a sample
+BLOCK = 2**18  # gradients in memory at a time; as many fit into a core's cache
+PAIRS = 24  # products that take as long as writing and reading one gradient of a sample
 
 
 def linear_weight(layer: nn.Linear, x: Tensor, grad: Tensor, into: Tensor) -> None:
@@ -46,10 +48,10 @@ def conv_weight(layer: Convolution, x: Tensor, grad: Tensor, into: Tensor) -> No
     grads = grad.movedim(1, -1).reshape(len(x), -1, groups, grad.shape[1] // groups)
     grads = grads.transpose(1, 2)  # (n, G, P, O / G)
     sums = into.movedim(1, -1).view(groups, len(into) // groups, -1)  # (G, O / G, kernel · I / G)
-    each = max(1, BLOCK // max(1, grads[0].numel() // groups * sums.shape[2] // sums.shape[1]))
+    per_block = max(1, BLOCK // max(1, grads[0].numel() // groups * sums.shape[2] // sums.shape[1]))
     padded = _padded(layer, x).movedim(1, -1).contiguous()
-    for start in range(0, len(x), each):
-        block = slice(start, start + each)
+    for start in range(0, len(x), per_block):
+        block = slice(start, start + per_block)
         add_squares(grads[block], _patches(layer, padded[block]), sums)
 
 
@@ -58,15 +60,15 @@ def embedding_weight(layer: nn.Embedding, x: Tensor, grad: Tensor, into: Tensor)
     sample = torch.arange(len(x), device=x.device).repeat_interleave(x[0].numel())
     entry, grads = x.flatten(), grad.flatten(0, -2)
     if layer.padding_idx is not None:
-        kept = entry != layer.padding_idx
-        sample, entry, grads = sample[kept], entry[kept], grads[kept]
+        counted = entry != layer.padding_idx
+        sample, entry, grads = sample[counted], entry[counted], grads[counted]
     pairs, where = torch.unique(sample * len(into) + entry, return_inverse=True)
     per_sample = grads.new_zeros(len(pairs), grads.shape[1]).index_add_(0, where, grads)
     into.index_add_(0, pairs % len(into), per_sample.square_())
 
 
-def summed(axis: int) -> Add:
-    """Return the rule for a shift along an axis of the output (a bias)."""
+def summed(axis: int) -> AddSquares:
+    """Return the function for a shift along an axis of the output (a bias)."""
 
     def add(layer: nn.Module, x: Tensor, grad: Tensor, into: Tensor) -> None:
         into.add_(_over_positions(grad, axis, into.ndim).square().sum(0))
@@ -74,30 +76,33 @@ def summed(axis: int) -> Add:
     return add
 
 
-def scaled(axis: int, name: str = "weight") -> Add:
-    """Return the rule for a factor along an axis of the output, as in a normalisation.
+def scaled(axis: int, name: str = "weight") -> AddSquares:
+    """Return the function for a factor along an axis of the output, as in a normalisation.
 
-    What it multiplies is the output of the layer with factors of 1 and shifts of 0.
+    The factor multiplies the output of the layer with all factors 1 and all shifts 0.
     """
 
     def add(layer: nn.Module, x: Tensor, grad: Tensor, into: Tensor) -> None:
         neutral = {key: torch.zeros_like(p) for key, p in layer.named_parameters()}
         neutral[name] = torch.ones_like(neutral[name])
-        unscaled = functional_call(layer, neutral, (x.clone(),))  # it may work in place
+        unscaled = functional_call(layer, neutral, (x.clone(),))  # the layer may work in place
         into.add_(_over_positions(grad * unscaled, axis, into.ndim).square().sum(0))
 
     return add
 
 
-def before_activation(rule: Add) -> Add:
-    """Return a rule for a normalisation that ends with an activation, from its own rule."""
+def before_activation(rule: AddSquares) -> AddSquares:
+    """Return the function for a normalisation that ends with an activation.
+
+    ``rule`` is the function for the same normalisation without an activation.
+    """
 
     def add(layer: Any, x: Tensor, grad: Tensor, into: Tensor) -> None:
         with _without_activation(layer):
             normalised = layer(x.clone())
         with torch.enable_grad():
             start = normalised.detach().requires_grad_()
-            output = layer.act(layer.drop(start.clone()))  # which may work in place
+            output = layer.act(layer.drop(start.clone()))  # both may work in place
             (before,) = torch.autograd.grad(output, start, grad)
         with _without_activation(layer):
             rule(layer, x, before, into)
@@ -115,15 +120,15 @@ def _without_activation(layer: Any) -> Iterator[None]:
         layer.act, layer.drop = act, drop
 
 
-def _activated(rules: Mapping[str, Add]) -> Mapping[str, Add]:
+def _activated(rules: Mapping[str, AddSquares]) -> Mapping[str, AddSquares]:
     return {name: before_activation(rule) for name, rule in rules.items()}
 
 
-_CONVOLUTION: Mapping[str, Add] = {"weight": conv_weight, "bias": summed(1)}
-_CHANNELS: Mapping[str, Add] = {"weight": scaled(1), "bias": summed(1)}
-_FEATURES: Mapping[str, Add] = {"weight": scaled(-1), "bias": summed(-1)}
+_CONVOLUTION: Mapping[str, AddSquares] = {"weight": conv_weight, "bias": summed(1)}
+_CHANNELS: Mapping[str, AddSquares] = {"weight": scaled(1), "bias": summed(1)}
+_FEATURES: Mapping[str, AddSquares] = {"weight": scaled(-1), "bias": summed(-1)}
 
-RULES: Mapping[type[nn.Module], Mapping[str, Add]] = {
+RULES: Mapping[type[nn.Module], Mapping[str, AddSquares]] = {
     nn.Linear: {"weight": linear_weight, "bias": summed(-1)},
     nn.Conv1d: _CONVOLUTION,
     nn.Conv2d: _CONVOLUTION,
@@ -145,10 +150,11 @@ RULES: Mapping[type[nn.Module], Mapping[str, Add]] = {
     LayerScale: {"gamma": scaled(-1, "gamma")},
     LayerScale2d: {"gamma": scaled(1, "gamma")},
 }
-"""The layers whose parameters are handled, by exact type: a subclass may compute something else."""
+"""Exact type of a layer → parameter → function. Subclasses are left out: they may compute something
+else."""
 
 FOLDED = (nn.Linear, nn.LayerNorm, FastLayerNorm, LayerScale)
-"""Layers that read the last axis alone, so that a sample may have several rows (its windows)."""
+"""Layers that work on the last axis only, so that a sample may have several rows (its windows)."""
 
 
 def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
@@ -157,33 +163,37 @@ def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
     Parameters
     ----------
     grads, inputs
-        g ``(n, G, P, O)`` and a ``(n, G, P, K)``: samples, groups of channels, positions.
+        g ``(n, G, P, O)`` and a ``(n, G, P, K)``, with n samples, G groups of channels and P
+        positions.
     into
-        ``(G, O, K)``.
+        Sums ``(G, O, K)``.
     """
     positions = grads.shape[2]
     if positions * (positions + 1) // 2 <= positions + PAIRS:
         _add_by_pairs(grads, inputs, into)
         return
-    each = max(1, BLOCK // into.numel())
-    for start in range(0, len(grads), each):
-        block = slice(start, start + each)
-        product = grads[block].transpose(2, 3) @ inputs[block]  # (each, G, O, K)
+    per_block = max(1, BLOCK // into.numel())
+    for start in range(0, len(grads), per_block):
+        block = slice(start, start + per_block)
+        product = grads[block].transpose(2, 3) @ inputs[block]  # (block, G, O, K)
         for part in product:
             into.addcmul_(part, part)
 
 
 def _add_by_pairs(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
-    """Add the square of a sum over positions as a sum over pairs of positions.
+    """Add the squares as `add_squares` does, without forming any sample's gradient.
 
-    (Σ_p g_p a_p)² = Σ_p Σ_q (g_p g_q)(a_p a_q), so no sample's gradient is formed.
+    The square of a sum over positions is a sum over pairs: (Σ_p g_p a_p)² =
+    Σ_p Σ_q (g_p g_q)(a_p a_q).
     """
     first, second = torch.triu_indices(grads.shape[2], grads.shape[2], device=grads.device)
-    times = torch.where(first == second, 1.0, 2.0).to(grads.dtype)  # (pairs,)
-    both_grads = grads[:, :, first] * grads[:, :, second] * times[:, None]  # (n, G, pairs, O)
+    multiplicity = torch.where(first == second, 1.0, 2.0).to(grads.dtype)  # (pairs,)
+    both_grads = (
+        grads[:, :, first] * grads[:, :, second] * multiplicity[:, None]
+    )  # (n, G, pairs, O)
     both_inputs = inputs[:, :, first] * inputs[:, :, second]  # (n, G, pairs, K)
-    left = both_grads.transpose(0, 1).flatten(1, 2).transpose(1, 2)  # (G, O, n · pairs)
-    into.baddbmm_(left, both_inputs.transpose(0, 1).flatten(1, 2))
+    columns = both_grads.transpose(0, 1).flatten(1, 2).transpose(1, 2)  # (G, O, n · pairs)
+    into.baddbmm_(columns, both_inputs.transpose(0, 1).flatten(1, 2))
 
 
 def _padded(layer: Convolution, x: Tensor) -> Tensor:
@@ -207,9 +217,9 @@ def _padded(layer: Convolution, x: Tensor) -> Tensor:
 
 
 def _patches(layer: Convolution, padded: Tensor) -> Tensor:
-    """Return what the kernel sees at each position, ``(n, G, P, kernel · I / G)``.
+    """Return the input of the kernel at each position, ``(n, G, P, kernel · I / G)``.
 
-    ``padded`` is ``(n, *size, I)`` and contiguous, so that a patch is copied row by row.
+    ``padded`` is contiguous, ``(n, *size, I)``.
     """
     n, *size, channels = padded.shape
     strides = padded.stride()
@@ -219,16 +229,18 @@ def _patches(layer: Convolution, padded: Tensor) -> Tensor:
             size, layer.dilation, layer.kernel_size, layer.stride, strict=True
         )
     ]
-    own = channels // layer.groups
-    shape = (n, *places, *layer.kernel_size, layer.groups, own)
+    per_group = channels // layer.groups
+    shape = (n, *places, *layer.kernel_size, layer.groups, per_group)
     steps = [step * stride for step, stride in zip(layer.stride, strides[1:-1], strict=True)]
     hops = [hop * stride for hop, stride in zip(layer.dilation, strides[1:-1], strict=True)]
-    view = padded.as_strided(shape, (strides[0], *steps, *hops, own, 1), padded.storage_offset())
+    view = padded.as_strided(
+        shape, (strides[0], *steps, *hops, per_group, 1), padded.storage_offset()
+    )
     return view.movedim(-2, 1).flatten(2, 1 + len(places)).flatten(3)
 
 
 def _over_positions(grad: Tensor, axis: int, trailing: int) -> Tensor:
-    """Sum over everything but samples and the parameter's own axes, ``(n, *parameter)``."""
-    own = range(1, 2) if axis == 1 else range(grad.ndim - trailing, grad.ndim)
-    others = [place for place in range(1, grad.ndim) if place not in own]
+    """Sum over all axes except the samples' and the parameter's own, ``(n, *parameter)``."""
+    parameter_axes = range(1, 2) if axis == 1 else range(grad.ndim - trailing, grad.ndim)
+    others = [place for place in range(1, grad.ndim) if place not in parameter_axes]
     return grad.sum(others) if others else grad

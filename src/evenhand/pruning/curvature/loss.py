@@ -1,4 +1,4 @@
-"""The loss whose curvature is taken: what every estimator needs to know of it."""
+"""Losses with the derivatives that the estimators of curvature need."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PLAIN = CrossEntropy()
 
 
 class Loss(Protocol):
-    """A loss of logits; every direction is a gradient of the logits' shape."""
+    """A loss of logits; gradients by the logits have the logits' shape."""
 
     def check(self, model: nn.Module, logits: Tensor, labels: Tensor) -> None:
-        """Refuse logits and labels that the loss is not for."""
+        """Raise EvenhandError if the loss is not defined for such logits or labels."""
 
     def weights(self, labels: Tensor, logits: Tensor) -> Tensor:
         """Return the weight ``(B,)`` of each sample; the mean loss divides by their sum."""
@@ -28,79 +28,79 @@ class Loss(Protocol):
         """Return the loss ``(B,)`` of each sample."""
 
     def residuals(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return the gradient of each sample's own loss, where a weight counts once."""
+        """Return the gradient of each sample's loss, scaled by the root of the sample's weight."""
 
     def factors(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return columns whose outer products add up to each sample's second derivative."""
+        """Return vectors whose outer products sum to each sample's second derivative."""
 
     def draw(
         self, logits: Tensor, labels: Tensor, draws: int, rng: torch.Generator
     ) -> list[Tensor]:
-        """Return gradients with drawn labels: the mean outer product is the second derivative."""
+        """Return gradients with drawn labels: their mean outer product is the second derivative."""
 
 
 class OwnLoss:
-    """Any loss: a callable from logits and labels to the loss ``(B,)`` of each sample."""
+    """A user's loss: a function of logits and labels that returns each sample's loss ``(B,)``."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._function = function
 
     def check(self, model: nn.Module, logits: Tensor, labels: Tensor) -> None:
-        """Refuse nothing: the callable knows what it takes."""
+        """Accept everything: the function itself may refuse."""
 
     def weights(self, labels: Tensor, logits: Tensor) -> Tensor:
         """Return ones."""
         return torch.ones(len(logits), dtype=logits.dtype, device=logits.device)
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return what the callable gives.
+        """Return the function's values ``(B,)``.
 
         Raises
         ------
         EvenhandError
-            It gives no number for each sample.
+            If the function does not return one number for each sample.
         """
         values = self._function(logits, labels)
         if not isinstance(values, Tensor) or values.shape != (len(logits),):
             shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise EvenhandError(
-                f"loss= gives {shape} for {len(logits)} samples; give a callable that returns one "
-                "number for each sample (reduction='none'), so that groups can be told apart."
+                f"loss= returns {shape} for {len(logits)} samples; give a function that returns "
+                "one number for each sample (reduction='none')."
             )
         return values
 
     def residuals(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return the gradient by autograd."""
+        """Return the gradient, by autograd."""
         with torch.enable_grad():
             variable = logits.detach().requires_grad_()
             return list(torch.autograd.grad(self.losses(variable, labels).sum(), variable))
 
     def factors(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
-        """Refuse: see the message."""
+        """Raise EvenhandError: the second derivative of a function is unknown."""
         raise _no_curvature()
 
     def draw(
         self, logits: Tensor, labels: Tensor, draws: int, rng: torch.Generator
     ) -> list[Tensor]:
-        """Refuse: see the message."""
+        """Raise EvenhandError: the second derivative of a function is unknown."""
         raise _no_curvature()
 
 
 def _no_curvature() -> EvenhandError:
     return EvenhandError(
-        "the estimators ggn and ggn-mc need the loss's second derivative, which is known for "
-        "'cross-entropy' and 'binary-cross-entropy' and not for a callable. Take the estimator "
-        "hutchinson, or fisher."
+        "the estimators ggn and ggn-mc need the loss's second derivative, which is known only for "
+        "'cross-entropy' and 'binary-cross-entropy', not for a function. Take the estimator "
+        "hutchinson or fisher."
     )
 
 
 def find_loss(loss: str | Callable[..., Any]) -> Loss:
-    """Return a loss by its name, from torch's own class, or from a callable.
+    """Return the loss for a name, for an instance of torch's class, or for a function.
 
     Raises
     ------
     EvenhandError
-        There is no loss of that name, or it is no callable.
+        If no loss has that name, or if ``loss`` is neither a name nor callable.
     """
     if isinstance(loss, str):
         return pick("loss", loss, LOSSES)
@@ -111,7 +111,7 @@ def find_loss(loss: str | Callable[..., Any]) -> Loss:
     if not callable(loss):
         raise EvenhandError(
             f"loss={loss!r}: give 'cross-entropy', 'binary-cross-entropy', torch's classes of "
-            "these, or a callable from logits and labels to the loss of each sample."
+            "these, or a function of logits and labels that returns the loss of each sample."
         )
     return OwnLoss(loss)
 

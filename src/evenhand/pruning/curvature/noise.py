@@ -1,4 +1,4 @@
-"""How noisy an estimate from random draws is: the agreement of two halves of its draws."""
+"""The noise of an estimate from random draws, by the agreement of two halves of the draws."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 RELIABLE = 0.8  # rank correlation with another estimate of as many draws
-PLACES = 100_000  # numbers that are compared at most, evenly spread
+PLACES = 100_000  # the largest number of parameters that are compared, evenly spread
 
 
-def thinned(parameters: Mapping[str, Tensor]) -> int:
-    """Return the step at which parameters are read, so that few enough numbers are compared."""
+def thinning_step(parameters: Mapping[str, Tensor]) -> int:
+    """Return the step that thins parameters to at most `PLACES` numbers."""
     return sum(parameter.numel() for parameter in parameters.values()) // PLACES + 1
 
 
@@ -26,20 +26,20 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return math.nan if constant else float(torch.corrcoef(ranks)[0, 1])
 
 
-def draws_needed(agreement: float, draws: int, wanted: float = RELIABLE) -> float:
-    """Return how many draws bring the agreement of two estimates to what is wanted.
+def draws_needed(agreement: float, draws: int, goal: float = RELIABLE) -> float:
+    """Return how many draws an estimate needs to agree with another one as well as wanted.
 
-    By the Spearman-Brown formula: k times the draws of which halves agree by r agree by
-    k r / (1 + (k - 1) r).
+    Spearman-Brown formula: if two estimates agree by r, two estimates of k times as many draws
+    agree by k r / (1 + (k - 1) r).
 
     Parameters
     ----------
     agreement
         Rank correlation of two halves of the draws.
     draws
-        How many draws both halves have together.
-    wanted
-        The agreement that is wanted, above 0 and below 1.
+        Number of draws of both halves together.
+    goal
+        The wanted agreement, above 0 and below 1.
 
     Examples
     --------
@@ -50,23 +50,23 @@ def draws_needed(agreement: float, draws: int, wanted: float = RELIABLE) -> floa
     """
     if not agreement > 0:
         return math.inf
-    return draws / 2 * (1 / agreement - 1) / (1 / wanted - 1)
+    return draws / 2 * (1 / agreement - 1) / (1 / goal - 1)
 
 
 def describe_noise(halves: Mapping[Any, Sequence[Tensor]], draws: int) -> str:
-    """Return a sentence on the agreement of two halves of the draws in each group."""
+    """Return a sentence on the agreement of two halves of the draws in correlations group."""
     if draws < 2:
         return (
-            "hutchinson: one draw says nothing of its own noise; from two draws on (--draws 2), "
-            "the agreement of their halves is shown."
+            "hutchinson: the noise of a single draw is unknown; with two or more (--draws 2), the "
+            "agreement of their halves is shown."
         )
     agreements = {group: rank_correlation(*pair) for group, pair in halves.items()}
-    each = ", ".join(f"{value:.2f} ({group})" for group, value in agreements.items())
+    correlations = ", ".join(f"{value:.2f} ({group})" for group, value in agreements.items())
     needed = max(draws_needed(value, draws) for value in agreements.values())
     enough = f"about {math.ceil(needed)} draws" if needed < math.inf else "no number of draws"
     return (
-        f"hutchinson: the ranks of two halves of its {draws} draws correlate by {each}; {enough} "
-        f"would bring two estimates to {RELIABLE} (Spearman-Brown)."
+        f"hutchinson: the ranks of two halves of its {draws} draws correlate by {correlations}; "
+        f"{enough} would bring two estimates to {RELIABLE} (Spearman-Brown)."
     )
 
 

@@ -1,7 +1,7 @@
 """Binary cross-entropy over sigmoids: one logit, or one for each of several labels.
 
 The loss of a sample is the mean over its C logits of -v (y log p + (1 - y) log(1 - p)) with v the
-weight of the label, as `torch.nn.BCEWithLogitsLoss` has it; its second derivative by the logits is
+weight of the label, as in `torch.nn.BCEWithLogitsLoss`. Its second derivative by the logits is
 diag(v p (1 - p)) / C.
 """
 
@@ -23,10 +23,10 @@ class BinaryCrossEntropy:
     loss: nn.BCEWithLogitsLoss = field(default_factory=nn.BCEWithLogitsLoss)
 
     def check(self, model: nn.Module, logits: Tensor, labels: Tensor) -> None:
-        """Refuse labels of another shape than the logits', or beyond 0 … 1."""
+        """Raise EvenhandError unless there is one label in 0 … 1 for each logit."""
         if logits.ndim not in (1, 2) or labels.numel() != logits.numel():
             raise EvenhandError(
-                f"binary cross-entropy takes a label for each logit: the logits are "
+                f"binary cross-entropy takes one label for each logit: the logits are "
                 f"{tuple(logits.shape)}, the labels {tuple(labels.shape)}. For classes, take "
                 "loss='cross-entropy'."
             )
@@ -56,7 +56,7 @@ class BinaryCrossEntropy:
         return [(logits.sigmoid() - labels.view_as(logits)) * self._share(logits, labels).sqrt()]
 
     def factors(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return √(v p (1 - p) / C) of one logit after the other."""
+        """Return one vector per logit: √(v p (1 - p) / C) at this logit, 0 at all other logits."""
         p = logits.sigmoid()
         root = (self._share(logits, labels) * p * (1 - p)).sqrt()
         if root.ndim == 1:
@@ -67,7 +67,7 @@ class BinaryCrossEntropy:
     def draw(
         self, logits: Tensor, labels: Tensor, draws: int, rng: torch.Generator
     ) -> list[Tensor]:
-        """Return p less drawn labels, times √(v / C), for each draw."""
+        """Return p minus drawn labels, times √(v / C), for each draw."""
         p = logits.sigmoid()
         scale = (self._share(logits, labels) / draws).sqrt()
         uniform = (torch.rand(p.shape, generator=rng, device=rng.device) for _ in range(draws))

@@ -1,9 +1,8 @@
 """Cross-entropy over a softmax: its weights, its second derivative and draws of labels.
 
 With class weights w and label smoothing ε a sample of class y has the loss -Σ_c t_c log p_c with
-t_c = (1 - ε) w_y [c = y] + ε w_c / C, and the mean over samples is Σ loss / Σ w_y, as
-`torch.nn.CrossEntropyLoss` has it. The second derivative by the logits is
-(Σ_c t_c)(diag(p) - p pᵀ).
+t_c = (1 - ε) w_y [c = y] + ε w_c / C, and the mean over samples is Σ loss / Σ w_y, as in
+`torch.nn.CrossEntropyLoss`. The second derivative by the logits is (Σ_c t_c)(diag(p) - p pᵀ).
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ class CrossEntropy:
     loss: nn.CrossEntropyLoss = field(default_factory=nn.CrossEntropyLoss)
 
     def check(self, model: nn.Module, logits: Tensor, labels: Tensor) -> None:
-        """Refuse a single logit, and labels that are no classes of the logits."""
+        """Raise EvenhandError for a single logit, or for labels that are no classes."""
         check_logits(model, logits)
         classes = logits.shape[1]
         if labels.dtype.is_floating_point or labels.ndim != 1:
             raise EvenhandError(
-                f"cross-entropy takes labels (samples,) of whole numbers; these are "
+                f"cross-entropy takes labels (samples,) of whole numbers; the given labels are "
                 f"{tuple(labels.shape)} of {labels.dtype}. Give classes from 0 to {classes - 1}, "
                 "or loss='binary-cross-entropy'."
             )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise EvenhandError(
                 f"labels run from {int(labels.min())} to {int(labels.max())}; with {classes} "
-                f"logits they are 0 to {classes - 1}."
+                f"logits, give labels from 0 to {classes - 1}."
             )
 
     def weights(self, labels: Tensor, logits: Tensor) -> Tensor:
@@ -48,7 +47,7 @@ class CrossEntropy:
         return sample_losses(self.loss, logits, labels)
 
     def residuals(self, logits: Tensor, labels: Tensor) -> list[Tensor]:
-        """Return softmax less targets, times √Σt."""
+        """Return softmax minus targets, times √Σt."""
         total, targets = self._targets(logits, labels)
         return [(logits.softmax(1) - targets) * total.sqrt()]
 
@@ -60,7 +59,7 @@ class CrossEntropy:
     def draw(
         self, logits: Tensor, labels: Tensor, draws: int, rng: torch.Generator
     ) -> list[Tensor]:
-        """Return softmax less a drawn class, times √Σt, for each draw."""
+        """Return softmax minus a drawn class, times √Σt, for each draw."""
         total, _ = self._targets(logits, labels)
         probability = logits.softmax(1)  # (B, C)
         drawn = torch.multinomial(
@@ -79,23 +78,23 @@ class CrossEntropy:
 def softmax_factors(logits: Tensor) -> list[Tensor]:
     """Return the C - 1 columns ``(B, C)`` of a factor of S = diag(p) - p pᵀ.
 
-    Column k tells class k from those behind it: √(P(y = k | y ≥ k) P(y > k)) (e_k - P(· | y > k)),
-    the closed form of the factor (Tanabe & Sagae, JRSS B 1992).
+    Column k is √(P(y = k | y ≥ k) P(y > k)) (e_k - P(· | y > k)), the closed form of the factor
+    (Tanabe & Sagae, JRSS B 1992).
     """
     columns = []
     log_p = logits.log_softmax(1)  # (B, C)
     for k in range(logits.shape[1] - 1):
-        own = logits[:, k:].softmax(1)[:, 0]  # P(y = k | y ≥ k)
-        behind = log_p[:, k + 1 :].logsumexp(1).exp()  # P(y > k)
+        conditional = logits[:, k:].softmax(1)[:, 0]  # P(y = k | y ≥ k)
+        later = log_p[:, k + 1 :].logsumexp(1).exp()  # P(y > k)
         column = torch.zeros_like(logits)
         column[:, k] = 1
         column[:, k + 1 :] = -logits[:, k + 1 :].softmax(1)
-        columns.append(column * (own * behind).sqrt()[:, None])
+        columns.append(column * (conditional * later).sqrt()[:, None])
     return columns
 
 
 def class_weights(loss: nn.CrossEntropyLoss, like: Tensor) -> Tensor:
-    """Return w ``(C,)`` for logits ``(B, C)``, 1 where the loss has no class weights."""
+    """Return w ``(C,)`` for logits ``(B, C)``; ones if the loss has no class weights."""
     if loss.weight is None:
         return torch.ones(like.shape[1], dtype=like.dtype, device=like.device)
     return loss.weight.to(like)
@@ -122,12 +121,12 @@ def sample_losses(loss: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> 
 
 
 def check_logits(model: nn.Module, logits: Tensor) -> None:
-    """Refuse a head whose cross-entropy has no curvature: one logit has a softmax of 1 always.
+    """Refuse a head with a single logit: its softmax is always 1, without any curvature.
 
     Raises
     ------
     EvenhandError
-        The logits are not ``(B, C)`` with C of 2 and more; the message names the last layer.
+        If the logits are not ``(B, C)`` with C ≥ 2; the message names the last layer.
     """
     if logits.ndim == 2 and logits.shape[1] > 1:
         return
@@ -139,5 +138,5 @@ def check_logits(model: nn.Module, logits: Tensor) -> None:
         f"the head {name or type(model).__name__} ({type(layer).__name__}) gives logits of shape "
         f"{tuple(logits.shape)}; cross-entropy needs (samples, classes) with two classes or more. "
         "With a single logit every second derivative is 0. Give the head one output for each "
-        "class, or take loss='binary-cross-entropy' where the model was trained so."
+        "class, or take loss='binary-cross-entropy' if the model was trained with it."
     )

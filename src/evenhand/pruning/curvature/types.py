@@ -1,4 +1,4 @@
-"""What every estimator of curvature takes and gives."""
+"""Types of the estimators of curvature: their batches, their results, the estimators themselves."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from evenhand.networks.calling import Forward, call
 from evenhand.pruning.curvature.loss import PLAIN, Loss
 
 ADVICE = (
-    "\nTake the estimator hutchinson (--estimator hutchinson), which handles any layer; where "
-    "single weights are pruned (--structure weight), it can be left out of them, too."
+    "\nTake the estimator hutchinson (--estimator hutchinson), which handles any layer; with "
+    "--structure weight, you can also leave the layer out."
 )
-"""What to do about a layer that an estimator cannot handle."""
+"""Advice of messages about a layer that an estimator cannot handle."""
 
 
 @dataclass(frozen=True, eq=False)
 class GroupBatch:
-    """Samples of every group that is compared, those of a group side by side."""
+    """A batch of samples, in which the samples of each group are adjacent."""
 
     inputs: Any  # (B, …) as the model takes them: a tensor, or a tuple or mapping of tensors
     labels: Tensor  # (B,) int64, or as the loss takes them
-    rows: Mapping[Any, slice]  # where each group's samples lie
+    rows: Mapping[Any, slice]  # group → its samples
 
 
 class Curvature(Protocol):
-    """Second derivatives of a model's loss by group."""
+    """Function that returns second derivatives of a model's loss by group."""
 
     def __call__(
         self,
@@ -38,23 +38,24 @@ class Curvature(Protocol):
         names: Collection[str],
         forward: Forward = call,
     ) -> dict[Any, dict[str, Tensor]]:
-        """Return h: group → parameter → the second derivative of the group's mean loss.
+        """Return h: group → parameter → second derivatives of the group's mean loss.
 
-        It is that by each number in the parameter, of the parameter's shape. All groups are in one
-        pass. The model is put into evaluation mode and is otherwise left as it was.
+        They have the parameter's shape: one second derivative for each of its scalars. One pass
+        over the batches serves all groups. The model is put into evaluation mode and not changed
+        otherwise.
 
         Raises
         ------
         EvenhandError
-            The estimator cannot handle a layer that holds one of the parameters, or the loss takes
-            no such logits; the message names the layer.
+            If the estimator cannot handle a layer that holds one of the parameters, or if the loss
+            is not defined for the logits; the message names the layer.
         """
         ...
 
 
 class Estimator(Protocol):
-    """Makes a curvature; estimators that draw nothing ignore the draws and the generator."""
+    """Function that returns a `Curvature`; without random draws, it ignores draws and ``rng``."""
 
     def __call__(self, draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
-        """Return the curvature of a loss, from ``draws`` draws for each sample."""
+        """Return the curvature function of a loss, with ``draws`` draws for each sample."""
         ...

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from evenhand.metrics.learning_curve import ALL, HALF, LearningCurve
-from evenhand.metrics.parity import ends
+from evenhand.metrics.parity import percentile_interval
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
-from evenhand.reporting.sections.assessment import Fold, Part, Table
+from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import Scale, plain
 from evenhand.reporting.verdicts import Verdict
 
@@ -108,7 +108,7 @@ def _charts(curve: LearningCurve) -> Iterator[LineChart]:
 
 def _reading(curve: LearningCurve, share: float, key: Key) -> Reading:
     mean = curve.values[share][key].mean(axis=0)
-    low, high = ends(mean) or (None, None)
+    low, high = percentile_interval(mean) or (None, None)
     return Reading(None if mean[0] != mean[0] else float(mean[0]), low, high)
 
 

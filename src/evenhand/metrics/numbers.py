@@ -1,4 +1,4 @@
-"""Numbers before they are rows: values in the data and in every resample, samples, reasons."""
+"""Numbers with their values in every resample, and the samples of one attribute's groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.fairness import Fairness
-from evenhand.metrics.families import Family, beside
+from evenhand.metrics.families import MetricFamily, beside
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.rows import EVERYBODY, Key, full_name, joined
@@ -25,39 +25,39 @@ Composition = Literal[
 ANYWHERE = (-math.inf, math.inf)
 UNIT = (0.0, 1.0)
 BIASED = "biased where groups are close"
-"""Said of a number that picks the largest of several differences and has no other interval."""
+"""Note on a number that is the largest of several differences and has a percentile interval."""
 
 
 @dataclass(frozen=True, eq=False)
-class Number:
-    """One number before it is a row.
+class ResampledNumber:
+    """A number with its values in every resample; its interval is not computed yet.
 
     Attributes
     ----------
     attribute, group
-        What it is about; ``"*"`` is everybody, or a number across the groups.
+        The attribute and the group; ``"*"`` is everybody, or a number across the groups.
     base, aggregate
-        The metric (or named fairness metric), and what is taken of it across groups; None: itself.
+        The metric or fairness metric, and how groups become one number (None: the metric itself).
     values
         ``(1 + B + J,)`` as in `Resamples`.
     rows
         The samples that it is computed from.
     threshold
-        Where scores were cut into the decisions that it needs, or None.
+        The score at and above which class 1 is decided, where the number needs decisions, or None.
     reason, no_interval
-        Why it is undefined, or has no interval, or None.
+        Why it is undefined, and why it has no interval; None where there is no such reason.
     reference
-        The group that it is a signed difference or ratio from, or None.
+        The reference group of a signed difference or ratio, or None.
     note
         A remark on how it was computed.
     family, composition
-        The values of groups that it is computed from, and how: ``"one"`` is such a value itself,
+        The values of groups that it is computed from, and how: ``"one"`` is one of these values,
         ``"difference"`` the first less the second, ``"spread"`` the largest difference of any two,
-        ``"spreads"`` that of one model less that of another,
-        ``"lowest"`` and ``"highest"`` an extreme value (with two families: that of one model less
-        that of the other), ``"other"`` anything else. ``"point"`` has no interval.
+        ``"spreads"`` the spread of one model less that of another, ``"lowest"`` and ``"highest"``
+        an extreme value (with two families: that of one model less that of the other),
+        ``"other"`` anything else. ``"point"`` has no interval.
     bounds
-        What it cannot be below or above, which its interval keeps to.
+        The least and the largest possible value; the interval stays within them.
     """
 
     attribute: str
@@ -71,13 +71,13 @@ class Number:
     no_interval: str | None = None
     reference: str | None = None
     note: str = ""
-    family: tuple[Family, ...] = ()
+    family: tuple[MetricFamily, ...] = ()
     composition: Composition = "other"
     bounds: tuple[float, float] = ANYWHERE
 
     @property
     def key(self) -> Key:
-        """What it is about."""
+        """Its identity among the numbers of a model."""
         return Key(self.attribute, self.group, self.base.name, self.aggregate)
 
     @property
@@ -85,9 +85,9 @@ class Number:
         """The full name, as in ``auc_gap``."""
         return full_name(self.base.name, self.aggregate)
 
-    def minus(self, other: Number) -> Number:
-        """Return the same number as a difference from another model's."""
-        less = replace(
+    def minus(self, other: ResampledNumber) -> ResampledNumber:
+        """Return this number less the same number of another model."""
+        difference = replace(
             self,
             values=self.values - other.values,
             threshold=None,
@@ -96,13 +96,15 @@ class Number:
             bounds=(self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]),
         )
         if self.composition == "one":
-            both = beside(self.family[0], other.family[0], paired=True)
-            return replace(less, family=(both,), composition="difference")
+            pair = beside(self.family[0], other.family[0], paired=True)
+            return replace(difference, family=(pair,), composition="difference")
         if self.composition == "spread":
-            return replace(less, composition="spreads")
+            return replace(difference, composition="spreads")
         if self.composition in ("lowest", "highest"):
-            return with_note(less, BIASED)
-        return replace(less, composition="other") if self.composition == "difference" else less
+            return with_note(difference, BIASED)
+        if self.composition == "difference":
+            return replace(difference, composition="other")
+        return difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,19 +114,19 @@ class Parts:
     Attributes
     ----------
     attribute
-        Its name.
+        The name of the attribute.
     rows
         The samples of each level that is shown.
     compared
-        Levels that take part in what is said across groups.
+        The levels that take part in comparisons across groups.
     together
-        The samples of all levels that are compared.
+        The samples of all compared levels.
     reference
-        The level that signed differences are taken from; None where none is compared.
+        The level that signed differences are taken from; None where no level is compared.
     small
-        Why a level makes no claim, for those with too few samples.
+        By level with too few samples: why no claim is made about it.
     source, places
-        All samples, and the positions in them of each level's.
+        All samples, and by level the positions of its samples among them.
     """
 
     attribute: str
@@ -136,46 +138,46 @@ class Parts:
     source: Scored
     places: Mapping[str, NDArray[np.intp]]
 
-    def seen(self, level: str, metric: Metric) -> Scored:
+    def used_by(self, level: str, metric: Metric) -> Scored:
         """Return the samples that a metric of a level uses.
 
-        These are the level's own. For a metric with a view they are chosen by the view from the
+        For a metric without a view they are the samples of the level. A view chooses them from the
         samples of the level and of all compared levels.
         """
         if metric.view is None:
             return self.rows[level]
-        return self.source.take(self.places_seen(level, metric))
+        return self.source.take(self.places_used(level, metric))
 
-    def places_seen(self, level: str, metric: Metric) -> NDArray[np.intp]:
+    def places_used(self, level: str, metric: Metric) -> NDArray[np.intp]:
         """Return the positions of the samples that a metric of a level uses."""
         if metric.view is None:
             return self.places[level]
-        own, everybody = (np.zeros(len(self.source), dtype=np.bool_) for _ in range(2))
-        own[self.places[level]] = True
-        everybody[np.concatenate([self.places[each] for each in (level, *self.compared)])] = True
-        return np.flatnonzero(everybody & metric.view(self.source.labels == 1, own))
+        in_level, in_any = (np.zeros(len(self.source), dtype=np.bool_) for _ in range(2))
+        in_level[self.places[level]] = True
+        in_any[np.concatenate([self.places[name] for name in (level, *self.compared)])] = True
+        return np.flatnonzero(in_any & metric.view(self.source.labels == 1, in_level))
 
 
-def with_note(number: Number, note: str) -> Number:
-    """Return the number with one more thing that must be known about how it was made."""
+def with_note(number: ResampledNumber, note: str) -> ResampledNumber:
+    """Return the number with one more note on how it was computed."""
     return replace(number, note=joined(number.note, note) or "")
 
 
-def everybody(rows: Scored) -> Parts:
-    """Return all samples as the one group ``"*"``."""
-    everything = {EVERYBODY: np.arange(len(rows))}
-    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, everything)
+def undivided_samples(rows: Scored) -> Parts:
+    """Return all samples as a single group, ``"*"``."""
+    places = {EVERYBODY: np.arange(len(rows))}
+    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, places)
 
 
 def all_compared(parts: Parts) -> Parts:
-    """Return the samples of all compared groups as the one group ``"*"``."""
+    """Return the samples of all compared groups as a single group, ``"*"``."""
     members = np.sort(np.concatenate([parts.places[level] for level in parts.compared]))
     return replace(
         parts, rows={EVERYBODY: parts.together}, compared=(), places={EVERYBODY: members}
     )
 
 
-def parts_of(
+def divide_samples(
     rows: Scored,
     attribute: str,
     groups: Groups,
@@ -184,14 +186,18 @@ def parts_of(
     reference: str | None = None,
     minimum: int = 0,
 ) -> Parts:
-    """Divide samples into groups.
+    """Divide samples into the groups of an attribute.
 
     Parameters
     ----------
+    rows, attribute, groups
+        The samples, the name of the attribute, and the level of each sample.
     compared
-        Levels to be compared, unless they have fewer samples than ``minimum``.
+        The levels to compare; levels with fewer samples than ``minimum`` are not compared.
     reference
-        By default the compared level with the most samples.
+        The reference level; by default the compared level with the most samples.
+    minimum
+        The number of samples that a level needs for a claim.
     """
     places = {level: groups.rows(level) for level in groups.levels}
     parts = {level: rows.take(members) for level, members in places.items()}
@@ -200,11 +206,11 @@ def parts_of(
         for level, part in parts.items()
         if len(part) < minimum
     }
-    kept = tuple(level for level in compared if level not in small)
-    code = {level: number for number, level in enumerate(groups.levels)}
-    codes = [code[level] for level in kept]
+    compared_levels = tuple(level for level in compared if level not in small)
+    code = {level: index for index, level in enumerate(groups.levels)}
+    codes = [code[level] for level in compared_levels]
     compared_at = np.flatnonzero(np.isin(groups.codes, codes))
     together = rows if len(compared_at) == len(rows) else rows.take(compared_at)
-    largest = max(kept, key=lambda level: len(parts[level]), default=None)
+    largest = max(compared_levels, key=lambda level: len(parts[level]), default=None)
     reference = reference or largest
-    return Parts(attribute, parts, kept, together, reference, small, rows, places)
+    return Parts(attribute, parts, compared_levels, together, reference, small, rows, places)
