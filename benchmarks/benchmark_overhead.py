@@ -93,7 +93,7 @@ def overhead() -> None:
 
         return work
 
-    for name in ("train", "predict", "prune_model"):
+    for name in ("train_model", "predicted", "prune_model"):
         setattr(fitting, name, timed(getattr(fitting, name)))
     with tempfile.TemporaryDirectory() as folder:
         settings = BenchmarkSettings(
