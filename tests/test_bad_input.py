@@ -132,7 +132,7 @@ def test_no_ray_at_the_address(cache, tmp_path, monkeypatch, listens):
 def test_no_address_of_a_ray(cache, tmp_path, address):
     words = training(cache, "--engine", "ray", "--ray-address", address)
     text = refused(tmp_path / "out", "tune", PHANTOMS, *words)
-    assert f"--ray-address {address} is not written HOST:PORT" in text
+    assert f"--ray-address {address} is not of the form HOST:PORT" in text
     assert "`ray start --head` printed, as in 10.0.0.1:6379, or leave it out" in text
 
 

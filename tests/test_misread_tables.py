@@ -89,7 +89,7 @@ AGE = ("--attribute", "age")
     [
         ({"age": 999}, ("--attribute", "age", "--bins", "age=60"), "--unknown-value age=999"),
         ({"age": "inf"}, ("--attribute", "age", "--bins", "age=60"), "inf, which is no age"),
-        ({"patient_id": "unknown"}, (), "the patient id is unknown, as if"),
+        ({"patient_id": "unknown"}, (), "the patient id is unknown, which would"),
         ({"patient_id": "-1"}, (), "the patient id is -1"),
         ({"patient_id": "1.23457E+11"}, (), "a number that a spreadsheet has shortened"),
         ({"score": "[0.2, 0.8]"}, (), "score holds lists, as in [0.2, 0.8]. Write each class's"),
@@ -101,7 +101,7 @@ AGE = ("--attribute", "age")
         ({"age": ["9-May", "10-14", "15+", "<5"] * 20}, AGE, "'9-May' was most likely '5-9'"),
         ({"age": ["['F']"] * 80}, AGE, "holds lists or records, as in ['F']"),
         ({"age": ["young", "old" * 70] * 40}, AGE, "has more than 200 characters"),
-        ({}, ("--map", "sex="), "--map 'sex=': it is written NAME=COLUMN"),
+        ({}, ("--map", "sex="), "--map 'sex=': write it as NAME=COLUMN"),
         ({}, ("--logits",), "are probabilities"),
         ({}, ("--attribute", "label"), "--attribute label: groups cannot be made from the label"),
         ({}, ("--attribute", "sex*sex"), "names an attribute twice"),
@@ -265,7 +265,7 @@ def test_verify_says_that_the_positive_class_is_not_obvious(tmp_path):
         write_picture(tmp_path / "data" / ("icu", "ward")[k % 2] / f"{k}.png", k)
     ended = evenhand("datasets", "verify", f"folders:{tmp_path / 'data'}")
     assert ended.status == 0
-    assert "--positive names it" in ended.out
+    assert "name it with --positive" in ended.out
 
 
 RIGHT = {

@@ -162,12 +162,12 @@ def test_a_dataset_of_hugging_face_is_a_cohort(tmp_path):
     dataset = library.Dataset.from_dict(columns).cast_column("scan", library.Image())
     cohort = Cohort.from_dataset(dataset, FRAME, **COLUMNS)
     np.testing.assert_array_equal(cohort.read("5"), PIXELS[5])
-    with pytest.raises(EvenhandError, match="DatasetDict of 'train' is no dataset but holds some"):
+    with pytest.raises(EvenhandError, match="DatasetDict of 'train' holds several datasets"):
         Cohort.from_dataset(library.DatasetDict(train=dataset), FRAME, **COLUMNS)
 
 
 def test_splits_by_name_are_no_dataset():
-    with pytest.raises(EvenhandError, match="a dict of 'train', 'test' is no dataset"):
+    with pytest.raises(EvenhandError, match="a dict of 'train', 'test' holds several datasets"):
         Cohort.from_dataset({"train": PIXELS, "test": PIXELS}, FRAME, **COLUMNS)
 
 

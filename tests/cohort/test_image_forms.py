@@ -20,7 +20,7 @@ from evenhand.cohort.images.decoding import fitted
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
-from evenhand.networks.augment import crop, jitter
+from evenhand.networks.augment import crop_images, jitter
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import check_answers, to_onnx
 from evenhand.networks.inputs import ImageForm
@@ -236,7 +236,7 @@ class TestAugmentation:
     def test_a_wide_image_is_turned_by_halves_only(self):
         images = torch.zeros(64, 1, 8, 16)
         images[..., 8:] = 1  # bright at the right: it stays at one of the ends
-        turned = crop(images, torch.Generator().manual_seed(0), turns=True, smallest=1.0)
+        turned = crop_images(images, torch.Generator().manual_seed(0), turns=True, smallest=1.0)
         ends = turned[..., :4].mean(dim=(1, 2, 3)), turned[..., -4:].mean(dim=(1, 2, 3))
         assert torch.allclose((ends[0] - ends[1]).abs(), torch.ones(64), atol=0.05)
         assert 10 < int((ends[0] > 0.5).sum()) < 54

@@ -20,8 +20,8 @@ from evenhand.cohort.cohort import UnreadableError
 from evenhand.cohort.images.arrays import open_npz
 from evenhand.cohort.images.bounds import decoding_room
 from evenhand.cohort.images.dicom import cut_dicom_series, open_dicom
-from evenhand.cohort.images.planes import grey
-from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, places
+from evenhand.cohort.images.planes import grey_plane
+from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, slice_places
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
@@ -65,7 +65,7 @@ def test_a_volume_whose_axes_are_not_three_is_refused(tmp_path):
 
 @pytest.mark.parametrize("slices", [1, 2, 5, 32])
 def test_slices_lie_evenly_in_the_middle_half(slices):
-    result = places(slices)
+    result = slice_places(slices)
     assert len(set(result)) == slices
     assert result.min() > 0.25
     assert result.max() < 0.75
@@ -231,7 +231,7 @@ def test_no_archive_is_no_npz(tmp_path):
 
 
 def test_a_flat_plane_is_no_division_by_zero():
-    assert np.asarray(grey(np.full((2, 2), 7.0), 7, 7)).tolist() == [[0, 0], [0, 0]]
+    assert np.asarray(grey_plane(np.full((2, 2), 7.0), 7, 7)).tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_voxels_that_are_no_number_are_black_and_change_no_other(tmp_path, name,
 
 
 def test_an_array_with_holes_is_black_there(tmp_path):
-    values = np.asarray(grey(np.array([[np.nan, 1.0], [np.inf, 2.0]]), 0, 2))
+    values = np.asarray(grey_plane(np.array([[np.nan, 1.0], [np.inf, 2.0]]), 0, 2))
     assert values.tolist() == [[0, 128], [0, 255]]
 
 

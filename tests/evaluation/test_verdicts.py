@@ -185,7 +185,7 @@ def test_every_group_gains_or_loses_in_a_table(compared):
     old = table(patients=400)
     run = compared(harmed(old, "x"), old)
     page = (run.root / "report.html").read_text(encoding="utf-8")
-    region = page.split("What each group gains and loses: AUC: new − old")[1].split("</table>")[0]
+    region = page.split("Gains and losses of each group: AUC: new − old")[1].split("</table>")[0]
     names = re.findall(r'<th scope="row">([^<]+)', region)
     assert names == ["everyone", "a0: x", "a0: y", "a1: x", "a1: y"]
     assert region.count("worse</td>") >= 2

@@ -103,7 +103,7 @@ def test_the_hidden_head_has_the_sizes_of_the_published_one():
     [
         ("test_vit", "none", INPUTS, "--backbone test_vit: the samples are series"),
         ("conv1d", "none", 32, "--backbone conv1d takes series"),
-        ("conv1d", "pretrained", INPUTS, "nobody has published weights of conv1d"),
+        ("conv1d", "pretrained", INPUTS, "there are no published weights of conv1d"),
     ],
 )
 def test_backbones_that_do_not_fit_the_samples(backbone, weights, inputs, said):

@@ -152,7 +152,7 @@ def test_a_network_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (nn.Linear(2, 2), r"would run code of whoever wrote it.*tensors\.pth"),
+        (nn.Linear(2, 2), r"would run code from the file.*tensors\.pth"),
         ({"state_dict": {"a": torch.ones(1)}, "config": nn.ReLU()}, "would run code"),
         ([torch.ones(2)], "holds a list, and no tensors by name"),
         ({"epoch": 3}, r"holds no tensors by name; it has: epoch"),

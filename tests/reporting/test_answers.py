@@ -92,7 +92,7 @@ F, M = ROW, replace(ROW, group="m", value=0.9)
         ([F, replace(M, value=F.value)], "the numbers of all groups are equal"),
         (
             [replace(row, base=m) for m in ("selection_rate", "prevalence") for row in (F, M)],
-            "there is no better or worse in Share flagged and Prevalence",
+            "no value of Share flagged and Prevalence is better than another",
         ),
     ],
 )

@@ -37,7 +37,10 @@ def test_a_group_of_one_class_has_no_curve_and_says_so() -> None:
     rows = scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3], threshold=0.25)
     groups = {"age": groups_of(["old", "old", "young", "unknown"])}
     (view,) = score_views(rows, groups, "malignant")
-    assert view.absent == ("young has no malignant case among 1 sample and no curve.",)
+    assert view.absent == (
+        "young has no malignant cases among 1 sample, so it has no ROC and no precision–recall "
+        "curve.",
+    )
     shown = {picture.title: [line.name for line in picture.series] for picture in view.pictures}
     assert shown == {
         "ROC": ["old"],
@@ -69,7 +72,7 @@ def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
     rows = scored(labels, np.linspace(0, 1, len(levels)))
     (view,) = score_views(rows, {"site": groups_of(levels)}, "p")
     assert [one.name for one in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
-    assert view.absent == ("Of 12 groups the 8 with most samples are drawn.",)
+    assert view.absent == ("The 8 groups with the most samples are drawn, of 12 groups.",)
 
 
 def many_scores(n: int = 400):

@@ -110,9 +110,9 @@ def test_of_two_targets_the_better_trial_is_further_up_and_right_whichever_way_t
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({}, "trial 2, the first of these, looked 0.040 better than with fresh seeds"),
+        ({}, "trial 2 (the first of these) looked 0.040 better than with fresh seeds"),
         ({"optimism": -0.02}, "looked 0.020 worse than"),
-        ({"optimism": None}, "diverged, so no mean can be given"),
+        ({"optimism": None}, "diverged, so there is no mean"),
         ({"optimism_low": None}, "fresh seeds."),
     ],
 )

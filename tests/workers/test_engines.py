@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 from tests.workers import jobs
 
 from evenhand.errors import EvenhandError
-from evenhand.workers import Job, Lost, WorkerSettings, cluster, complete, open_engine
+from evenhand.workers import Job, Lost, WorkerSettings, cluster, complete_jobs, open_engine
 from evenhand.workers.local import _ready
 
 pytestmark = pytest.mark.usefixtures("importable_tests")
@@ -70,9 +70,13 @@ def test_a_worker_that_dies_costs_its_job_only(two, tmp_path):
 def test_complete_runs_a_lost_job_once_more(two, tmp_path):
     trace = tmp_path / "trace"
     grid = [Job("deadly", jobs.die, (trace, 1)), *squares(2)]
-    assert {job.name: value for job, value in complete(two, grid)} == {"deadly": 2, "0": 0, "1": 1}
+    assert {job.name: value for job, value in complete_jobs(two, grid)} == {
+        "deadly": 2,
+        "0": 0,
+        "1": 1,
+    }
     with pytest.raises(EvenhandError, match="deadly was given up: two workers died of it"):
-        list(complete(two, [Job("deadly", jobs.die, (tmp_path / "other", 9)), *squares(2)]))
+        list(complete_jobs(two, [Job("deadly", jobs.die, (tmp_path / "other", 9)), *squares(2)]))
     assert (tmp_path / "other").read_text() == "xx"
 
 

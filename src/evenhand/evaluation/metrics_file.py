@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from evenhand.evaluation import metrics_schema1
-from evenhand.files import DamagedError, checked, read_object, write_rows
+from evenhand.files import DamagedError, checked, read_object, write_rows_json
 from evenhand.metrics import COLUMNS, MetricRow, as_records
 
 SCHEMA = 2
@@ -26,7 +26,7 @@ class _Metrics(BaseModel):
 
 def write_metrics(path: Path, rows: Iterable[MetricRow]) -> None:
     """Write rows as ``metrics.json``: ``{"schema": 2, "rows": [{...}, ...]}``."""
-    write_rows(path, {"schema": SCHEMA}, as_records(rows))
+    write_rows_json(path, {"schema": SCHEMA}, as_records(rows))
 
 
 def read_metrics(path: Path) -> list[MetricRow]:

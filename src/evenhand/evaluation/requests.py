@@ -123,7 +123,7 @@ def with_condition(attributes: Sequence[str], control: str | None) -> tuple[str,
 
     Examples
     --------
-    >>> conditioned(["sex"], "site")
+    >>> with_condition(["sex"], "site")
     ('sex', 'sex|site')
     """
     within = [f"{name}|{control}" for name in attributes] if control else []

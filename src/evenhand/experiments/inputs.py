@@ -12,7 +12,7 @@ from evenhand.evaluation.rows import Cut
 from evenhand.evaluation.settings import ReadSettings
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, open_run
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.columns import CONTRACT, Columns, parse_map
 from evenhand.tables.predictions import Predictions, read_predictions
@@ -105,7 +105,7 @@ def read_inputs(
         settings.pair_column,
     )
     models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
-    all_names = {*parts_of("*".join(attributes))}.union(
+    all_names = {*attribute_parts("*".join(attributes))}.union(
         *(predictions.levels for predictions in models.values())
     )
     for name in columns.bins:
@@ -151,7 +151,7 @@ def _chosen(run: Run, wanted: Sequence[str]) -> tuple[str, ...]:
 
 def _parse_renames(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
     """Return the file's column for each name in ``--map``: of the contract, or an attribute."""
-    parts = [part for attribute in attributes for part in parts_of(attribute)]
+    parts = [part for attribute in attributes for part in attribute_parts(attribute)]
     roles = dict.fromkeys((*CONTRACT, *parts))
 
     def checked(name: str) -> str:

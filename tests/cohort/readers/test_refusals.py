@@ -21,7 +21,7 @@ from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.images.volumes import Hdf5Images
 from evenhand.cohort.listing import verify
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.registry import Entry
+from evenhand.cohort.registry import LayoutEntry
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
@@ -139,7 +139,7 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
             (aside / str(number)).rename(path)
 
 
-def brought(settings: DataSettings, entry: Entry) -> list[str]:
+def brought(settings: DataSettings, entry: LayoutEntry) -> list[str]:
     """Return the attributes that are read from a part of the layout and from no other."""
     about = registry.READERS[settings.data.partition(":")[0]].about
     others = {name for other in about.layout if other != entry for name in other.columns}

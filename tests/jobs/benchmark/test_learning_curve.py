@@ -81,7 +81,7 @@ def test_the_record_holds_every_curve_and_the_plan_none(run):
 
 def test_the_page_says_what_more_training_patients_buy(run):
     page = (run / "report.html").read_text()
-    assert "What more training patients buy" in page
+    assert "Gain from more training patients" in page
     assert "patients (group=minority in training), the AUC of" in page
 
 

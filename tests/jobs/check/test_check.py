@@ -283,7 +283,7 @@ def test_command_with_a_folder(cache, tmp_path):
     assert {row["attribute"] for row in content["counts"]} == {"sex"}
     assert json.loads((tmp_path / "c" / "run.json").read_text())["status"] == "finished"
     page = (tmp_path / "c" / "report.html").read_text()
-    assert "Smallest gap that can be found" in page
+    assert "Smallest detectable gap" in page
     assert page.count("<tr class=") == len(content["findings"])
     assert str(tmp_path / "c") in ended.out
     assert evenhand("report", tmp_path / "c").status == 0

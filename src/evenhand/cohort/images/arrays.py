@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey, in_8_bits
+from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey_plane, in_8_bits
 from evenhand.errors import some
 from evenhand.networks.inputs import RGB
 from evenhand.networks.settings import MAX_CHANNELS
@@ -52,7 +52,7 @@ class ArrayForm:
 
 def open_npz(path: Path, size: int | None, key: str, span: Range) -> PIL.Image.Image:
     """Open an array ``(H, W)`` of an npz file; the range ``span`` is scaled to 0 … 255."""
-    return grey(read_npz(path, PlaneChoice(key)), *span)
+    return grey_plane(read_npz(path, PlaneChoice(key)), *span)
 
 
 def read_npy(path: Path) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range, damage, grey, in_8_bits
+from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range, damage, grey_plane, in_8_bits
 from evenhand.errors import import_extra, some
 from evenhand.networks.inputs import Images
 
@@ -75,8 +75,8 @@ def open_dicom(
         if window is None and _window_function(header) == "SIGMOID":
             pixels, span = _on_sigmoid(pixels, *span), (0.0, 1.0)
     if kind == "MONOCHROME1":
-        return grey(np.negative(pixels, out=pixels), -span[1], -span[0])
-    return grey(pixels, *span)
+        return grey_plane(np.negative(pixels, out=pixels), -span[1], -span[0])
+    return grey_plane(pixels, *span)
 
 
 def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
@@ -175,7 +175,7 @@ def _by_table(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Imag
     units = pydicom.pixels.apply_modality_lut(pixels, header)
     bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
     shown = pydicom.pixels.apply_voi_lut(units.astype(pixels.dtype), header)
-    picture = grey(shown, 0, 2**bits - 1)
+    picture = grey_plane(shown, 0, 2**bits - 1)
     negative = header.PhotometricInterpretation == "MONOCHROME1"
     return PIL.ImageOps.invert(picture) if negative else picture
 

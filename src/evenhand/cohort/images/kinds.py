@@ -205,7 +205,7 @@ KINDS = (
 """Every kind, in the order in which they are tried; the last is what Pillow reads."""
 
 
-def kind_of(path: Path) -> Kind:
+def file_kind(path: Path) -> Kind:
     """Return the kind of a file or folder, by what it holds and, where that does not say, its name.
 
     Raises
@@ -238,7 +238,7 @@ class MixedFiles(ImageFiles):
     def remark(self, sample_id: str) -> str:
         """Return a sentence for the run's notes on how a file is shown; empty if none."""
         path = Path(self.files[sample_id])
-        return kind_of(path).remark(path, self.how)
+        return file_kind(path).remark(path, self.how)
 
     def heeds(self, setting: str) -> bool:
         """Return whether any file heeds a setting of `Decoding`; stop at the first."""
@@ -249,13 +249,13 @@ class MixedFiles(ImageFiles):
 
     def _picture(self, sample_id: str) -> Picture:
         path = Path(self.files[sample_id])
-        return kind_of(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
+        return file_kind(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
 
 
 def _heeds(path: Path, part: PlaneChoice, setting: str) -> bool:
     """Return whether a file heeds a setting; a damaged one does not, and is refused later."""
     try:
-        takes = kind_of(path).takes.get(setting)
+        takes = file_kind(path).takes.get(setting)
         return takes is not None and takes(path, part)
     except (OSError, ValueError):
         return False

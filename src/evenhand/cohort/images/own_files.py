@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.images.kinds import MixedFiles, kind_of
+from evenhand.cohort.images.kinds import MixedFiles, file_kind
 from evenhand.cohort.images.planes import PlaneChoice
-from evenhand.cohort.images.volumes import places
+from evenhand.cohort.images.volumes import slice_places
 from evenhand.errors import EvenhandError
 
 PART = "#"
@@ -72,7 +72,8 @@ def own_pictures(
     times = np.ones(len(paths), np.intp)
     if slices is not None:
         volume = [
-            not part and kind_of(Path(path)).volume for path, part in zip(paths, parts, strict=True)
+            not part and file_kind(Path(path)).volume
+            for path, part in zip(paths, parts, strict=True)
         ]
         if not any(volume):
             raise EvenhandError(
@@ -85,7 +86,7 @@ def own_pictures(
     once = times[rows] == 1
     ids = names.iloc[rows].astype(object)
     ids = ids.where(once, ids + "-" + pd.Series(number + 1, ids.index).astype(str))
-    place = places(slices or 1)
+    place = slice_places(slices or 1)
     named = {
         sample: PlaneChoice(part, 0.5 if alone else float(place[k]))
         for sample, part, alone, k in zip(ids, parts.iloc[rows], once, number, strict=True)

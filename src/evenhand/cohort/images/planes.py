@@ -65,10 +65,10 @@ WHOLE = PlaneChoice()
 def windowed(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
     """Return pixels ``(H, W)`` as a picture, through a window: centre and width."""
     centre, width = window
-    return grey(pixels, centre - width / 2, centre + width / 2)
+    return grey_plane(pixels, centre - width / 2, centre + width / 2)
 
 
-def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
+def grey_plane(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
     """Return pixels ``(H, W)`` as a picture in which ``low`` … ``high`` is 0 … 255."""
     if pixels.ndim != 2 or not pixels.size:
         raise ValueError(f"it holds an array of shape {pixels.shape} where a plane is expected")

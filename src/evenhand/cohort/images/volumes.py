@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey, windowed
+from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey_plane, windowed
 from evenhand.errors import EvenhandError, import_extra
 
 Cut = Callable[[Path, float], PIL.Image.Image]
@@ -91,12 +91,12 @@ def hdf5_images(paths: pd.Series, sample_ids: pd.Series, table: Path, window: Ra
     return Hdf5Images(files, rows, table, window=window)
 
 
-def places(slices: int) -> NDArray[np.float64]:
+def slice_places(slices: int) -> NDArray[np.float64]:
     """Return where slices are cut: evenly over the middle half of a volume.
 
     Examples
     --------
-    >>> places(1).tolist(), places(2).tolist()
+    >>> slice_places(1).tolist(), slice_places(2).tolist()
     ([0.5], [0.375, 0.625])
     """
     return 0.25 + 0.5 * (np.arange(slices) + 0.5) / slices
@@ -111,7 +111,7 @@ def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
     rows = table.loc[table.index.repeat(slices)].copy()
     number = np.tile(np.arange(slices), len(table))
     names = rows[sample] + "-" + pd.Series(number + 1, rows.index).astype("str")
-    rows["slice"], rows["place"] = names, places(slices)[number]
+    rows["slice"], rows["place"] = names, slice_places(slices)[number]
     return rows
 
 
@@ -150,7 +150,7 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
     if not finite.size:
         raise ValueError("no voxel of the slice is a finite number")
     low, high = np.percentile(finite, (1, 99))
-    return grey(pixels, low, high)
+    return grey_plane(pixels, low, high)
 
 
 def _depth(shape: tuple[int, ...]) -> int:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.images.decoding import NO_ROW
-from evenhand.cohort.layouts import check_layout, look_at, refuse_outside, walk
+from evenhand.cohort.layouts import check_layout, read_status, refuse_outside, walk
 from evenhand.cohort.readers.table import own_cohort
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
@@ -71,7 +71,7 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
         require_columns(about, metadata, ("file",))
         refuse_blank(about, metadata, ("file",))
         named = about["file"].map(partial(os.path.join, root)).astype(object)
-        seen = look_at(named, metadata, root)
+        seen = read_status(named, metadata, root)
         absent = seen.absent(metadata, skip=settings.skip_unreadable)
         about["file"] = seen.files.str.removeprefix(f"{root}{os.sep}").astype("str")
         table = _described(table, about, metadata, settings.patient)

@@ -10,13 +10,13 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import named
 from evenhand.tables.bins import binned
-from evenhand.tables.reading import look_up, read_columns, read_table, stacked
+from evenhand.tables.reading import look_up, read_columns, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
 DAYS = 28
@@ -35,10 +35,10 @@ GLOBEM = DataSet(
     licence="PhysioNet Credentialed Health Data License 1.5.0 (the public sample: Apache-2.0)",
     access="https://physionet.org/content/globem, after training and a signed agreement",
     layout=(
-        Entry("INS-W*/FeatureData", "rapids.csv, or location, screen, sleep and steps.csv"),
-        Entry("INS-W*/SurveyData/dep_weekly.csv", "pid, date, dep"),
-        Entry("INS-W*/ParticipantsInfoData/platform.csv", "pid, platform"),
-        Entry(
+        LayoutEntry("INS-W*/FeatureData", "rapids.csv, or location, screen, sleep and steps.csv"),
+        LayoutEntry("INS-W*/SurveyData/dep_weekly.csv", "pid, date, dep"),
+        LayoutEntry("INS-W*/ParticipantsInfoData/platform.csv", "pid, platform"),
+        LayoutEntry(
             DEMOGRAPHICS,
             "PID, gender, age, race, disability; on request",
             required=False,
@@ -72,7 +72,7 @@ GLOBEM = DataSet(
 
 
 @published("globem", GLOBEM)
-def find_globem(root: Path) -> Samples:
+def find_globem(root: Path) -> SourceSamples:
     """Find the weekly surveys, each with the 28 days that end on its day.
 
     Who takes part in two years under one pid is one patient. What is blank is not observed.
@@ -87,7 +87,7 @@ def find_globem(root: Path) -> Samples:
                 f"{root / study / 'FeatureData'} and that of {studies[0].name} do not have the "
                 f"same features; only one of them has {some(sorted(differing))}."
             )
-    table = stacked({f"{study.name}/dep_weekly.csv": _surveys(study) for study in studies})
+    table = stack_tables({f"{study.name}/dep_weekly.csv": _surveys(study) for study in studies})
     demographics = root / DEMOGRAPHICS
     tables = [path for study in studies for path in study.rglob("*.csv")]
     if demographics.is_file():
@@ -97,7 +97,7 @@ def find_globem(root: Path) -> Samples:
         table = look_up(table, "pid", people, demographics, ABOUT)
         tables.append(demographics)
     values = {name: own[channels] for name, own in features.items()}
-    return Samples(
+    return SourceSamples(
         table,
         "survey",
         "pid",

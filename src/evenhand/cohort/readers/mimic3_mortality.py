@@ -10,32 +10,32 @@ import pandas as pd
 from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_optional
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.hourly import CHANNELS, HOURS, hourly
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import some
 from evenhand.tables.attributes import named, race, sex
 from evenhand.tables.bins import binned
-from evenhand.tables.reading import look_up, plain, read_table, stacked
+from evenhand.tables.reading import look_up, plain_cell, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
 OLDEST = 90  # years; MIMIC-III dates the births of patients over 89 to 300 years ago
 SOCIAL = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY")
 COLUMNS = (*SOCIAL, "GENDER", "AGE")
-DEMOGRAPHICS = Entry(
+DEMOGRAPHICS = LayoutEntry(
     "demographics*.csv",
     f"SUBJECT_ID, {', '.join(COLUMNS)}",
     required=False,
     columns=COLUMNS,
 )
-PATIENTS = Entry(
+PATIENTS = LayoutEntry(
     "PATIENTS.csv*",
     "SUBJECT_ID, GENDER, DOB; of MIMIC-III, where there are no demographics",
     required=False,
     columns=("GENDER", "AGE"),
 )
-ADMISSIONS = Entry(
+ADMISSIONS = LayoutEntry(
     "ADMISSIONS.csv*",
     f"SUBJECT_ID, ADMITTIME, {', '.join(SOCIAL)}; of MIMIC-III, too",
     required=False,
@@ -50,12 +50,12 @@ MIMIC3_MORTALITY = DataSet(
     access="https://physionet.org/content/mimiciii, after training and a signed agreement; "
     "exported by https://github.com/YerevaNN/mimic3-benchmarks",
     layout=(
-        Entry("train/listfile.csv", "stay, y_true"),
-        Entry("test/listfile.csv", "stay, y_true"),
+        LayoutEntry("train/listfile.csv", "stay, y_true"),
+        LayoutEntry("test/listfile.csv", "stay, y_true"),
         DEMOGRAPHICS,
         PATIENTS,
         ADMISSIONS,
-        Entry(
+        LayoutEntry(
             "val_listfile.csv", "beside train_ and test_listfile.csv: own splits", required=False
         ),
     ),
@@ -73,17 +73,17 @@ MIMIC3_MORTALITY = DataSet(
 
 
 @published("mimic3_mortality", MIMIC3_MORTALITY)
-def find_mimic3_mortality(root: Path) -> Samples:
+def find_mimic3_mortality(root: Path) -> SourceSamples:
     """Find the stays; use the benchmark's splits if all three of its lists exist."""
     lists = {part: root / part / "listfile.csv" for part in ("train", "test")}
-    table = stacked(
+    table = stack_tables(
         {f"{part}/{path.name}": _stays(path, root / part) for part, path in lists.items()}
     )
     files = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
     unlisted = tuple(sorted(set(files) - set(table["file"])))
     table, people = _with_people(table, root)
     table, splits, notes = _with_split(table, root)
-    return Samples(
+    return SourceSamples(
         table,
         "stay",
         "SUBJECT_ID",
@@ -170,7 +170,7 @@ def _named(path: Path) -> pd.Series:
 def _years(age: pd.Series) -> pd.Series:
     """Return ages in years; a table with only 1 (under 65) and 0 gets 64 and 65."""
     coded = age.dropna().isin(["0", "1", "0.0", "1.0"]).all()
-    return age.map(plain, na_action="ignore").map({"1": "64", "0": "65"}) if coded else age
+    return age.map(plain_cell, na_action="ignore").map({"1": "64", "0": "65"}) if coded else age
 
 
 def _series(table: pd.DataFrame) -> Series:

@@ -9,8 +9,8 @@ import pandas as pd
 from evenhand.cohort.cohort import Read
 from evenhand.cohort.images.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import sex
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import read_table
@@ -26,8 +26,8 @@ OL3I = DataSet(
     licence="Stanford University Dataset Research Use Agreement",
     access="https://stanfordaimi.azurewebsites.net, on registration",
     layout=(
-        Entry(TABLE, "one row per patient"),
-        Entry(SLICES, "HDF5, an array per patient named by anon_id"),
+        LayoutEntry(TABLE, "one row per patient"),
+        LayoutEntry(SLICES, "HDF5, an array per patient named by anon_id"),
     ),
     labels={
         f"{years}y": by_value(
@@ -46,7 +46,7 @@ OL3I = DataSet(
 
 
 @published("ol3i", OL3I)
-def find_ol3i(root: Path) -> Samples:
+def find_ol3i(root: Path) -> SourceSamples:
     """Find the slices, shown through a window for soft tissue; each label has its own split."""
     path, slices = root / TABLE, root / SLICES
     table = read_table(path)
@@ -61,4 +61,4 @@ def find_ol3i(root: Path) -> Samples:
     def read(rows: pd.DataFrame) -> Read:
         return hdf5_images(rows["file"], rows["anon_id"], path, SOFT_TISSUE)
 
-    return Samples(table, "anon_id", "anon_id", path, (path,), read=read, unlisted=unlisted)
+    return SourceSamples(table, "anon_id", "anon_id", path, (path,), read=read, unlisted=unlisted)

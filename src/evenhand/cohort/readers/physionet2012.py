@@ -11,8 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
-from evenhand.cohort.layouts import check_layout, look_at
-from evenhand.cohort.registry import LONG_TABLE, DataSet, Entry, refuse_settings, register_reader
+from evenhand.cohort.layouts import check_layout, read_status
+from evenhand.cohort.registry import (
+    LONG_TABLE,
+    DataSet,
+    LayoutEntry,
+    refuse_settings,
+    register_reader,
+)
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.series.static import static_fingerprint, static_note, with_static
 from evenhand.cohort.settings import DataSettings
@@ -57,8 +63,8 @@ PHYSIONET2012 = DataSet(
     licence="ODC-By 1.0",
     access="https://physionet.org/content/challenge-2012/, free",
     layout=(
-        Entry("set-*", "folders of stays, one text file each"),
-        Entry("Outcomes-*.txt", "one row per stay; one for each folder"),
+        LayoutEntry("set-*", "folders of stays, one text file each"),
+        LayoutEntry("Outcomes-*.txt", "one row per stay; one for each folder"),
     ),
     unit="stay",
     attributes=(SEX, AGE, UNIT),
@@ -102,7 +108,8 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     values = read_values(settings)
     values.check_names(("sex", "age", "icu"))
     attributes = {
-        name: values.settled(rule) for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
+        name: values.apply_to_levels(rule)
+        for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
     }
     files = dict(zip(table["RecordID"], table["file"], strict=True))
     series: Series = whole_recordings(tuple(files), partial(_load, files), HOURS)
@@ -173,8 +180,8 @@ def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     refuse_rows(~table[DEATH].isin(["0", "1"]), outcomes, f"{DEATH} must be 0 or 1.")
     folder = root / outcomes.stem.replace("Outcomes-", "set-")
     file_of = {file.stem: str(file) for file in folder.glob("*.txt")}
-    status = look_at(table["RecordID"].map(lambda name: file_of.get(name, "")), outcomes, root)
-    absent = pd.Series(~status.there, table.index)
+    status = read_status(table["RecordID"].map(lambda name: file_of.get(name, "")), outcomes, root)
+    absent = pd.Series(~status.exists, table.index)
     problem = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
     refuse_rows(absent, outcomes, f"{problem} take the rows out.")
     without_outcome = sorted(file_of.keys() - set(table["RecordID"]))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.own_files import own_pictures, without_parts
-from evenhand.cohort.layouts import Seen, files_below, look_at
+from evenhand.cohort.layouts import FileStatus, files_below, read_status
 from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
 from evenhand.cohort.series.long_table import STEP, VARIABLE, long_series
@@ -30,10 +30,10 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.classes import Classes, order_classes
-from evenhand.tables.own_attributes import OwnAttribute, own_attribute
+from evenhand.tables.own_attributes import OwnAttribute, read_own_attribute
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import refuse_spellings
 from evenhand.tables.table_checks import (
@@ -138,12 +138,12 @@ def settled_cohort(
         Function from the column of samples to the samples that exist, with the way to read them.
     """
     file, label, patient = columns
-    names = sorted({part for name in settings.attribute for part in parts_of(name)})
+    names = sorted({part for name in settings.attribute for part in attribute_parts(name)})
     values = read_values(settings)
     values.check_names((*names, label, *([VARIABLE] if settings.series_table else [])))
     require_columns(table, source, (file, label, patient, *names))
     _refuse_label_as_attribute(label, names)
-    table = table.assign(**{label: values.applied(label, table[label])})
+    table = table.assign(**{label: values.apply(label, table[label])})
     refuse_blank(table, source, (file, label, patient))
     refuse_repeated(table, source, file)
     refuse_ids(table[patient], source, "patient")
@@ -203,10 +203,10 @@ def _in_files(
 ) -> TableSamples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
     paths, parts = without_parts(names, _folder(source))
-    seen = look_at(paths, source, root)
+    seen = read_status(paths, source, root)
     if settings.patient == names.name:
         _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
-    there, skip = seen.there, settings.skip_unreadable
+    there, skip = seen.exists, settings.skip_unreadable
     absent = seen.absent(source, skip=skip)
     tables = [source] if source.is_file() else []
     if settings.series_column is not None:
@@ -231,11 +231,11 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
         )
 
 
-def _inside(seen: Seen, source: Path, root: Path | None) -> Iterator[Stamp]:
+def _inside(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
     """Yield the stamp of each file in the folders of slices."""
     folders = seen.files[seen.folder]
     if len(folders):
-        yield from look_at(files_below(folders), source, root).stamps()
+        yield from read_status(files_below(folders), source, root).stamps()
 
 
 def _measured(names: pd.Series, source: Path, settings: DataSettings) -> TableSamples:
@@ -336,6 +336,6 @@ def _attributes(
     for name in bins:
         pick("--attribute to give bins for", name, dict.fromkeys(names))
     return {
-        name: own_attribute(name, table[name], patients, source, bins.get(name), values)
+        name: read_own_attribute(name, table[name], patients, source, bins.get(name), values)
         for name in names
     }

@@ -89,7 +89,7 @@ def long_series(
     rows = read_table(path, ids=(key,))
     require_columns(rows, path, (key, TIME, VARIABLE, VALUE))
     refuse_blank(rows, path, (key, TIME, VARIABLE))
-    rows = rows.assign(**{VARIABLE: read_values(settings).applied(VARIABLE, rows[VARIABLE])})
+    rows = rows.assign(**{VARIABLE: read_values(settings).apply(VARIABLE, rows[VARIABLE])})
     refuse_spellings(VARIABLE, rows[VARIABLE], path)
     no_sample = f"{table} has no sample of this {key!r}. Add it there, or take the rows out."
     refuse_rows(~rows[key].isin(names), path, no_sample)

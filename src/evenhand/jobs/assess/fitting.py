@@ -12,7 +12,7 @@ from evenhand.jobs.assess.grid import Cell, fit_cell, pretrained, start_of
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import EncoderStart, is_named, starts_of
 from evenhand.progress import bar
-from evenhand.workers import Engine, Job, complete
+from evenhand.workers import Engine, Job, complete_jobs
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def fit_all(grid: Fits[AssessSettings], cells: Sequence[Cell], engine: Engine) -
     order = _Order(grid, cells)
     with bar("assessment", len(order.todo)) as advance:
         while order.todo:
-            for job, _ in _timed(grid.run, complete(engine, order.jobs())):
+            for job, _ in _timed(grid.run, complete_jobs(engine, order.jobs())):
                 order.done.add(job.name)
                 advance(text=job.name)
 

@@ -38,7 +38,7 @@ from evenhand.tables.predictions import Predictions, read_predictions, write_pre
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, unit
 from evenhand.training.tracking import tracked
-from evenhand.workers import Engine, Job, complete
+from evenhand.workers import Engine, Job, complete_jobs
 
 SCORED = ("val", "test")
 """Splits that a finished fit has scored."""
@@ -144,7 +144,7 @@ def fit_all(work: Work, fits: Sequence[Fit], engine: Engine) -> None:
     jobs = [Job(part[0].name, make_fits, (work, part)) for part in _parts(todo)]
     with work.run.phase("training"), bar("benchmark", len(fits)) as advance:
         advance(len(fits) - len(todo))
-        for job, _ in complete(engine, jobs):
+        for job, _ in complete_jobs(engine, jobs):
             advance(len(job.args[1]), text=job.name)
     for fit in fits:  # a kill may have come before a worker did so
         _remove_trials(work.run, fit)

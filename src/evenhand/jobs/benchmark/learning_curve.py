@@ -23,7 +23,7 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.metrics.learning_curve import ALL, HALF, LearningCurve, learning_curve
 from evenhand.progress import bar
 from evenhand.tables.predictions import write_predictions
-from evenhand.workers import Engine, Job, complete
+from evenhand.workers import Engine, Job, complete_jobs
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def fit_curves(work: Work, fits: Sequence[CurveFit], engine: Engine) -> None:
     jobs = [Job(fit.name, make_curve_fit, (work, fit)) for fit in todo]
     with work.run.phase("training"), bar("learning curve", len(fits)) as advance:
         advance(len(fits) - len(todo))
-        for job, _ in complete(engine, jobs):
+        for job, _ in complete_jobs(engine, jobs):
             advance(text=job.name)
 
 

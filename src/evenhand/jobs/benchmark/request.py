@@ -111,12 +111,12 @@ def request_part(outcome: Outcome) -> Part | None:
         "each class. This is about telling a gap; whether more training patients would narrow it, "
         "a learning curve shows (--curve)."
     )
-    columns = ("Groups", "Gap that can be told now", "Patients to ask for")
+    columns = ("Groups", "Gap that is detectable now", "Further patients that are needed")
     table = Table("What a gap needs", columns, tuple(rows))
     return Part(sentences=(says,), tables=(table,))
 
 
-@section("benchmark", "curves", "What more training patients buy", place=75, template=PART)
+@section("benchmark", "curves", "Gain from more training patients", place=75, template=PART)
 def curves_part(outcome: Outcome) -> Part | None:
     """Return what more training patients buy the groups that erm serves worst."""
     if not outcome.curves:

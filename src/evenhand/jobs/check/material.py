@@ -9,7 +9,7 @@ from itertools import combinations
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.duplicates import duplicates
+from evenhand.cohort.duplicates import find_duplicates
 from evenhand.cohort.registry import DataSet
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.samples import SampleStore
@@ -99,7 +99,7 @@ def duplicate_pairs(splits: Splits, settings: CheckSettings) -> pd.DataFrame:
     rows = pd.concat(
         [cohort.table.assign(split=name) for name, cohort in splits.items()], ignore_index=True
     )
-    pairs = duplicates(replace(splits.train, table=rows), settings.near, settings.seed)
+    pairs = find_duplicates(replace(splits.train, table=rows), settings.near, settings.seed)
     first, second = rows.iloc[pairs["first"]], rows.iloc[pairs["second"]]
     table = pd.DataFrame(
         {

@@ -29,7 +29,7 @@ from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.runs import run_scope
-from evenhand.tables.attributes import parts_of, with_intersections
+from evenhand.tables.attributes import attribute_parts, with_intersections
 from evenhand.tables.columns import PAIR
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.tables.settings import ValueSettings
@@ -161,7 +161,7 @@ def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
     """Check that there are samples, and the attributes; a single class or level will do."""
     if not len(cohort):
         raise EvenhandError(f"{cohort.source.path}: no sample is left.")
-    for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
+    for name in sorted({part for attribute in attributes for part in attribute_parts(attribute)}):
         pick("attribute", name, cohort.attributes)
 
 

@@ -23,7 +23,7 @@ from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict_cohorts
 from evenhand.training.tracking import tracked
-from evenhand.workers import Engine, Job, complete
+from evenhand.workers import Engine, Job, complete_jobs
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 
@@ -115,7 +115,7 @@ def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine
         if not fits.run.predictions_file(delivery.model).exists()
     ]
     with fits.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
-        for job, _ in complete(engine, jobs):
+        for job, _ in complete_jobs(engine, jobs):
             advance(text=job.name)
     for delivery in deliveries:
         shutil.rmtree(fits_of(fits.run, delivery.model), ignore_errors=True)
