@@ -75,7 +75,7 @@ def test_complete_runs_a_lost_job_once_more(two, tmp_path):
         "0": 0,
         "1": 1,
     }
-    with pytest.raises(EvenhandError, match="deadly was given up: two workers died of it"):
+    with pytest.raises(EvenhandError, match="deadly was given up: two workers died during it"):
         list(complete_jobs(two, [Job("deadly", jobs.die, (tmp_path / "other", 9)), *squares(2)]))
     assert (tmp_path / "other").read_text() == "xx"
 
