@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
-from tests.command import PHANTOMS, evenhand, start, training
+from tests.command import PHANTOMS, changed, evenhand, start, training
 from tests.experiments import searches
 
 from evenhand.errors import EvenhandError
@@ -220,7 +220,7 @@ def test_two_workers_continue_what_one_began(words, tmp_path, monkeypatch):
 def test_kills_of_driver_and_workers_lose_no_finished_trial(words, tmp_path):
     """Ten kills at random times, of a worker and of the driver by turns, each at work."""
     out, dice, seen = tmp_path / "out", random.Random(0), {}
-    command = (*words, "--trials", 8, "--workers", 2, "--out", out)
+    command = changed(words, "--trials", 8, "--workers", 2, "--out", out)
     driver = start(*command)
     for number in range(10):
         wait_for(at_work(driver.pid, out, number + 1), 300)
