@@ -233,11 +233,11 @@ def test_a_search_on_series_is_stopped_and_continued(tmp_path, monkeypatch):
     }  # fmt: skip
     trained = []
 
-    def train(*given, **named):
+    def train(*arguments, **keywords):
         trained.append(1)
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return before(*given, **named)
+        return before(*arguments, **keywords)
 
     before = fitting.train_model
     monkeypatch.setattr(fitting, "train_model", train)

@@ -23,8 +23,8 @@ EVERY_KIND = ("conv", "linear", "head", "bias", "norm", "other")
 
 
 def state_of(network: nn.Module, names=None) -> PruningState:
-    kept = keep_all(network, names or [name for name, _ in network.named_parameters()])
-    return PruningState(network, kept, count_kept(kept), count_kept(kept))
+    mask = keep_all(network, names or [name for name, _ in network.named_parameters()])
+    return PruningState(network, mask, count_kept(mask), count_kept(mask))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in Residual().named_parameters()])
@@ -58,8 +58,10 @@ def test_the_smallest_go_and_what_is_gone_stays_gone(data):
     twice = prune_smallest(reverse, once, second)
     assert count_kept(once) == len(values) - first
     assert count_kept(twice) == len(values) - first - second
-    flat, kept = (torch.cat([values[name] for name in parts]).numpy() for values in (parts, once))
-    assert not kept.any() or kept.all() or flat[~kept].max() <= flat[kept].min()
+    flat, is_kept = (
+        torch.cat([values[name] for name in parts]).numpy() for values in (parts, once)
+    )
+    assert not is_kept.any() or is_kept.all() or flat[~is_kept].max() <= flat[is_kept].min()
     assert not any((twice[name] & ~once[name]).any() for name in parts)
 
 
@@ -119,15 +121,15 @@ def test_pruning_closes_the_gap_where_half_the_channels_serve_the_majority_alone
 
 
 def test_masks_on_disk(tmp_path):
-    kept = prune_smallest(
+    saved = prune_smallest(
         {"a": torch.randn(4, 3), "b": torch.randn(5)},
         {"a": torch.ones(4, 3, dtype=torch.bool), "b": torch.ones(5, dtype=torch.bool)},
         6,
     )
-    save_mask(tmp_path / "mask.safetensors", kept)
+    save_mask(tmp_path / "mask.safetensors", saved)
     mask = load_mask(tmp_path / "mask.safetensors")
-    assert mask.keys() == kept.keys()
-    assert all(torch.equal(mask[name], kept[name]) for name in kept)
+    assert mask.keys() == saved.keys()
+    assert all(torch.equal(mask[name], saved[name]) for name in saved)
 
 
 def test_every_parameter_is_of_one_kind():

@@ -110,7 +110,7 @@ def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for
     assert (
         "steps removed 10.0\xa0% to 10.0\xa0%" in says
     )  # without the last, cut short by the limit
-    assert "was to remove" not in pruning_view(pruning()).sentences[1]
+    assert "Each step should remove" not in pruning_view(pruning()).sentences[1]
 
 
 def test_luck_is_told_where_a_step_was_chosen():

@@ -69,6 +69,11 @@ class Thinning:
         pick(f"group of {attribute}", level, dict.fromkeys(groups))
         return cls(attribute, level)
 
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], levels: Mapping[str, Sequence[str]]) -> list[Thinning]:
+        """Read several texts of ``--curve``, and drop repeated ones; see `of_text`."""
+        return [cls.of_text(text, levels) for text in dict.fromkeys(texts)]
+
     @property
     def name(self) -> str:
         """The name on the command line and the page."""

@@ -100,9 +100,9 @@ def test_entries_that_move_decisions_are_judged_apart_by_equalised_odds_and_rate
                  if threshold["base"] == "equalized_odds_difference")  # fmt: skip
     assert change["value"] != 0
     assert not {"sensitivity", "specificity"} & {item["base"] for item in dfr["differences"]}
-    said = {item["about"] for item in read(run / "verdicts.json")["verdicts"]}
-    assert "thresholds: decisions" in said
-    assert "dfr: decisions" not in said
+    subjects = {item["about"] for item in read(run / "verdicts.json")["verdicts"]}
+    assert "thresholds: decisions" in subjects
+    assert "dfr: decisions" not in subjects
     assert "Entries that move decisions alone" in (run / "report.html").read_text()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.jobs.benchmark.request import requests_of
+from evenhand.jobs.benchmark.request import make_requests
 from evenhand.metrics import detectable_gap
 from evenhand.metrics.rows import Key
 
@@ -29,7 +29,7 @@ def result(old: float, young: float) -> Result:
 
 
 def test_a_group_alone_grows_until_the_gap_shows():
-    (request,) = requests_of(result(0.04, 0.01), 0.08)
+    (request,) = make_requests(result(0.04, 0.01), 0.08)
     assert (request.group, request.reference) == ("old", "young")
     assert request.gap == pytest.approx(detectable_gap(math.hypot(0.04, 0.01)))
     assert request.more is not None
@@ -44,7 +44,7 @@ def test_a_group_alone_grows_until_the_gap_shows():
 
 
 def test_both_groups_grow_where_one_would_not_do():
-    (request,) = requests_of(result(0.04, 0.04), 0.08)
+    (request,) = make_requests(result(0.04, 0.04), 0.08)
     assert request.more is not None
     (old, _), (young, _) = request.more
     assert young / 800 == pytest.approx(old / 200, rel=0.02)
@@ -52,5 +52,5 @@ def test_both_groups_grow_where_one_would_not_do():
 
 
 def test_nothing_is_asked_for_where_the_gap_shows_already():
-    (request,) = requests_of(result(0.01, 0.01), 0.08)
+    (request,) = make_requests(result(0.01, 0.01), 0.08)
     assert request.more == ((0, 0), (0, 0))

@@ -81,9 +81,9 @@ def test_series_and_images_become_a_few_numbers(channels):
 
     series = np.full((5, 30, channels), np.nan)
     series[:, ::2] = np.arange(15)[None, :, None]
-    coarse = learning._series(series)
+    coarse = learning._coarse_series(series)
     assert coarse.shape == (5, 3 * channels)
     assert coarse[0, :channels] == pytest.approx(7.0)
     assert coarse[0, -channels:] == pytest.approx(0.5)
     images = np.ones((4, 20, 30, channels), np.uint8)
-    assert learning._images(images).sum() == images.sum()
+    assert learning._coarse_images(images).sum() == images.sum()

@@ -65,9 +65,9 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
     run = {name: value for name, value in first.items() if value is not None} | others
     tables = [
         ("Run", _pairs(run)),
-        ("Settings", _pairs(record.settings.kept())),
+        ("Settings", _pairs(record.settings.recorded())),
         *(
-            (f"Settings of {ancestor.run}", _pairs(ancestor.record.settings.kept()))
+            (f"Settings of {ancestor.run}", _pairs(ancestor.record.settings.recorded()))
             for ancestor in parents
         ),
         ("Versions", _pairs(record.versions)),
