@@ -44,7 +44,7 @@ def test_each_arm_is_drawn_at_each_share_with_its_interval(run):
             assert 1 <= len(titles) <= 2  # AUC, and the deviation where it is defined
             assert " to " in titles[0]
     assert "Intervals are over patients and seeds" in part
-    assert "What is told apart" in part
+    assert "Claims" in part
 
 
 def test_every_share_s_verdicts_are_in_one_family(run):

@@ -181,7 +181,7 @@ def test_weights_that_saw_the_test_patients_are_known_where_the_data_were_moved(
     moved = settings.data.replace(str(tmp_path / "data"), str(tmp_path / "moved"))
     assert moved != settings.data
     again = {"data": moved, "weights": str(run.root), "seed": 7}
-    with pytest.raises(EvenhandError, match="patients that are to be validated and tested on"):
+    with pytest.raises(EvenhandError, match="patients of the validation and test split"):
         finetune(settings.model_copy(update=again), tmp_path / "again")
 
 

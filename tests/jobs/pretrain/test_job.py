@@ -170,7 +170,7 @@ def test_weights_that_have_seen_the_test_patients_are_refused(run, cache, tmp_pa
     words = ("finetune", DATA, "--backbone", "conv1d", "--weights", run, "--seed", 5)
     ended = evenhand(*words, "--attribute", "group", "--cache", cache, "--out", tmp_path / "out")
     assert ended.status == 2
-    assert "patients that are to be validated and tested on" in ended.err
+    assert "patients of the validation and test split" in ended.err
     assert not (tmp_path / "out").exists()
 
 
@@ -189,7 +189,7 @@ def test_they_are_refused_after_a_training_on_other_data_too(run, cache, tmp_pat
 def test_pre_training_refuses_them_and_leaves_the_run_that_it_builds_on(run, cache, tmp_path):
     words = ("pretrain", DATA, "--weights", run, "--attribute", "group", "--cache", cache)
     ended = evenhand(*words, "--seed", 5, "--out", tmp_path / "out")
-    assert "patients that are to be validated and tested on" in ended.err
+    assert "patients of the validation and test split" in ended.err
     ended = evenhand(*words, "--out", run, "--overwrite")
     assert ended.status == 2
     assert "is read by this run" in ended.err

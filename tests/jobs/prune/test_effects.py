@@ -18,8 +18,7 @@ from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune
 from evenhand.jobs.prune.loop import initial_state, step_saliency
-from evenhand.jobs.prune.premise import check_premise
-from evenhand.jobs.prune.saliency import first_saliency
+from evenhand.jobs.prune.premise import check_premise, first_saliency
 from evenhand.jobs.prune.search import pruning_space
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_prune_task
