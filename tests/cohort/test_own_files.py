@@ -113,7 +113,7 @@ def test_arrays_are_scaled_by_their_kind_or_as_declared(tmp_path):
 def test_a_value_range_says_what_is_black_and_white(tmp_path):
     np.save(tmp_path / "units.npy", PLANE.astype(np.int16) - 1000)
     table = table_of(tmp_path, "units.npy")
-    assert "nothing says what is black" in problem(table)
+    assert "the values of black and of white are unknown" in problem(table)
     result = read(table, value_range=(-1000, -745))["units.npy"][..., 0]
     assert np.array_equal(result, PLANE)
     assert "beyond the range from -1000 to -900" in problem(table, value_range=(-1000, -900))
@@ -182,7 +182,7 @@ class TestDicom:
         settings = DataSettings(data=str(table), **COLUMNS, attribute=("sex",))
         notes = store_samples(open_cohort(settings), 12, tmp_path / "cache").source.notes
         assert "over the whole range of their stored bits" in notes[0]
-        assert "through the window that each of them names" in notes[1]
+        assert "shown through the window that it names" in notes[1]
 
     @pytest.mark.parametrize("name", ["examples_jpeg2k.dcm", "examples_rgb_color.dcm"])
     def test_colours_are_kept(self, tmp_path, name):

@@ -12,7 +12,7 @@ from tests.data.physionet2012 import make_physionet2012, write_stay
 from evenhand.cohort.cohort import Cohort, UnreadableError
 from evenhand.cohort.listing import verify
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.readers.physionet2012 import CHANNELS, PLACE
+from evenhand.cohort.readers.physionet2012 import CHANNEL_INDEX, CHANNELS
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
@@ -32,9 +32,9 @@ def test_each_hour_is_the_mean_of_what_was_measured_in_it(root):
     write_stay(root / "set-a" / "100.txt", 0, tuple(sorted(lines)))
     values = opened(root).read("100")
     assert values.shape == (48, 37)
-    assert values[[0, 1, 47], PLACE["HR"]].tolist() == [80, 75, 100]
-    assert np.isnan(values[2:47, PLACE["HR"]]).all()
-    assert np.isnan(values[:, PLACE["Temp"]]).all()  # -1 is no temperature
+    assert values[[0, 1, 47], CHANNEL_INDEX["HR"]].tolist() == [80, 75, 100]
+    assert np.isnan(values[2:47, CHANNEL_INDEX["HR"]]).all()
+    assert np.isnan(values[:, CHANNEL_INDEX["Temp"]]).all()  # -1 is no temperature
 
 
 def test_there_are_36_parameters_and_weight():
@@ -124,7 +124,7 @@ def test_the_real_stays(shared_data):
     assert len(cohort) == 3997
     assert cohort.labels.sum() == 554
     assert len(cohort.source.left_out) == 3
-    assert cohort.read("132539")[0, PLACE["Temp"]] == np.float32(35.35)  # of 35.1 and 35.6
+    assert cohort.read("132539")[0, CHANNEL_INDEX["Temp"]] == np.float32(35.35)  # of 35.1 and 35.6
 
 
 def test_a_stay_that_changes_makes_other_data(root):
