@@ -14,7 +14,14 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import GroupBatch, find_estimator
 from evenhand.pruning.eligible import parameter_kind, prunable
-from evenhand.pruning.masks import count_kept, keep_all, load_mask, prune_smallest, save_mask
+from evenhand.pruning.masks import (
+    count_kept,
+    freeze_zeros,
+    keep_all,
+    load_mask,
+    prune_smallest,
+    save_mask,
+)
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
 from evenhand.pruning.state import PruningState
@@ -150,3 +157,14 @@ def test_every_parameter_is_of_one_kind():
         prunable(network, ("linear",))
     with pytest.raises(EvenhandError, match="Did you mean 'conv'"):
         prunable(network, ("convs",))
+
+
+def test_a_mask_freezes_zeros_and_nothing_else():
+    network = nn.Linear(2, 1)
+    network.weight.requires_grad_(False)
+    mask = {"weight": torch.tensor([[True, False]]), "bias": torch.tensor([True])}
+    with freeze_zeros(network, mask):
+        assert [p.requires_grad for p in network.parameters()] == [False, True]
+        network.weight.requires_grad_(True)
+        network(torch.ones(1, 2)).sum().backward()
+    assert network.weight.grad.tolist() == [[1.0, 0.0]]
