@@ -75,7 +75,7 @@ def claims_of_page(arms: int, seeds: int, page: int) -> dict[str, Any]:
         "evaluation": evaluated(table, arms, seeds, rng),
         "similarity": alike(table, seeds, rng),
     }
-    return {name: any(one.claim for one in verdicts) for name, verdicts in stages.items()}
+    return {name: any(verdict.claim for verdict in verdicts) for name, verdicts in stages.items()}
 
 
 def patients(rng: np.random.Generator) -> pd.DataFrame:
@@ -85,8 +85,8 @@ def patients(rng: np.random.Generator) -> pd.DataFrame:
     table = pd.DataFrame({"sample_id": names, "patient_id": names})
     table["split"] = np.where(np.arange(n) < TEST, "test", "val")
     table["label"] = (rng.random(n) < 1 / 3).astype(int)
-    for attribute, (one, other) in LEVELS.items():
-        table[f"attr_{attribute}"] = np.where(rng.random(n) < SHARES[attribute], one, other)
+    for attribute, (first, second) in LEVELS.items():
+        table[f"attr_{attribute}"] = np.where(rng.random(n) < SHARES[attribute], first, second)
     return table
 
 
@@ -127,13 +127,15 @@ def alike(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list[Ver
     """Return the verdicts of stage 4 on layers that have nothing to do with any group."""
     val = table[table["split"] == "val"]
     groups = {name: groups_of(val[f"attr_{name}"]) for name in LEVELS}
-    served = {name: dict(zip(of, (0.8, 0.75), strict=True)) for name, of in LEVELS.items()}
+    served = {name: dict(zip(levels, (0.8, 0.75), strict=True)) for name, levels in LEVELS.items()}
     signal = rng.normal(size=(len(val), WIDTH)) + val["label"].to_numpy()[:, None]
     records = []
     for _ in range(seeds):
         layers = tuple([layer(signal, rng) for _ in range(2)] for _ in range(2))
-        of = Patients(layers, val["label"].to_numpy(), groups, served)
-        record = similarity_record(("a", "b"), (("1", "2"),) * 2, of, HOW, split="val", unit="p")
+        patients = Patients(layers, val["label"].to_numpy(), groups, served)
+        record = similarity_record(
+            ("a", "b"), (("1", "2"),) * 2, patients, HOW, split="val", unit="p"
+        )
         records.append(record)
     return list(similarity_verdicts(combine_seeds(records, range(seeds))))
 

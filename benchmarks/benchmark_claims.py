@@ -156,12 +156,12 @@ def summary(folder: Path) -> None:
         "permuted": ("gap_winner", 18 / DRAWS, "at most"),
         "tilt": ("eodd_winner", 0.9, "at least"),
     }
-    for kind, (what, goal, how) in goals.items():
+    for kind, (claim, goal, how) in goals.items():
         path = folder / f"{kind}.jsonl"
         if not path.exists():
             continue
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        count = sum(bool(line[what]) for line in lines)
+        count = sum(bool(line[claim]) for line in lines)
         medians = {
             name: round(float(np.median([abs(line[name]) for line in lines])), 3)
             for name in ("eodd_change", "detectable", "cpu_seconds")

@@ -51,10 +51,10 @@ def predictions(patients: int, seed: int) -> list[Predictions]:
     return folds
 
 
-def tested(of: Predictions) -> TestedModel:
+def tested(predicted: Predictions) -> TestedModel:
     """Return the test rows of a fold with their decisions."""
-    test = of.of_split("test")
-    return TestedModel(test, scored_rows(test, choose_cut(of)))
+    test = predicted.of_split("test")
+    return TestedModel(test, scored_rows(test, choose_cut(predicted)))
 
 
 def analysis(patients: int) -> None:
@@ -84,16 +84,16 @@ def overhead() -> None:
     own = [0.0]
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def work(*given: Any, **more: Any) -> Any:
+        def work(*arguments: Any, **keywords: Any) -> Any:
             start = time.process_time()
             try:
-                return function(*given, **more)
+                return function(*arguments, **keywords)
             finally:
                 own[0] += time.process_time() - start
 
         return work
 
-    for name in ("train", "predict", "prune_model"):
+    for name in ("train_model", "predict_cohorts", "prune_model"):
         setattr(fitting, name, timed(getattr(fitting, name)))
     with tempfile.TemporaryDirectory() as folder:
         settings = BenchmarkSettings(

@@ -88,19 +88,19 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def trained(given: argparse.Namespace, label: str, seed: int) -> Path:
+def trained(arguments: argparse.Namespace, label: str, seed: int) -> Path:
     """Return the run of a network trained from random weights; its seed also makes the splits."""
-    out: Path = given.out / f"{given.backbone}-{label}-{seed}"
+    out: Path = arguments.out / f"{arguments.backbone}-{label}-{seed}"
     if not (out / "report.html").exists():
         settings = FinetuneSettings(
-            data=given.data,
+            data=arguments.data,
             label=label,
             attribute=("sex", "age"),
-            cache=given.cache,
-            backbone=given.backbone,
+            cache=arguments.cache,
+            backbone=arguments.backbone,
             weights="none",
             image_size=64,
-            epochs=given.epochs,
+            epochs=arguments.epochs,
             lr=1e-3,
             augment="free",
             seed=seed,
@@ -110,11 +110,11 @@ def trained(given: argparse.Namespace, label: str, seed: int) -> Path:
     return out
 
 
-def task_of(given: argparse.Namespace, run: Path, attribute: str, kind: str) -> PruneTask:
+def task_of(arguments: argparse.Namespace, run: Path, attribute: str, kind: str) -> PruneTask:
     settings = PruneSettings(
         run=run,
         attribute=(attribute,),
-        cache=given.cache,
+        cache=arguments.cache,
         device="cpu",
         budget=None,
         structure="channel" if kind == "channels" else "weight",
@@ -246,9 +246,9 @@ def pick_cell(cells: pd.DataFrame, before: pd.Series) -> pd.Series | None:
     return None if better.empty else better.loc[better["val.auc_gap"].idxmin()]
 
 
-def describe(one: pd.Series) -> str:
-    beta = "" if pd.isna(one["beta"]) else f"{one['beta']:g}, "
-    return f"{beta}{one['share']:g} %"
+def describe(row: pd.Series) -> str:
+    beta = "" if pd.isna(row["beta"]) else f"{row['beta']:g}, "
+    return f"{beta}{row['share']:g} %"
 
 
 def interval(rows: pd.DataFrame, name: str, form: str = ".3f") -> str:

@@ -47,19 +47,19 @@ ENTRIES = {
 }
 
 
-def settings_of(given: argparse.Namespace) -> BenchmarkSettings:
+def settings_of(arguments: argparse.Namespace) -> BenchmarkSettings:
     """Return the one recipe of all entries."""
     return BenchmarkSettings(
-        data=f"ham10000:{given.data}",
+        data=f"ham10000:{arguments.data}",
         label="malignant",
         attribute=("age", "sex", "sex*age"),
         backbone="tf_efficientnet_lite0",
-        weights=str(given.weights),
+        weights=str(arguments.weights),
         image_size=96,
         epochs=3,
         augment="none",
-        precision=given.precision,
-        device=given.device,
+        precision=arguments.precision,
+        device=arguments.device,
         prefix_memory=2000,
         target=("auc_worst:age",),
         primary="auc_gap:age",
@@ -69,30 +69,30 @@ def settings_of(given: argparse.Namespace) -> BenchmarkSettings:
         trials=6,
         lr_min=1e-4,
         lr_max=1e-2,
-        workers=given.workers,
-        cache=given.cache,
+        workers=arguments.workers,
+        cache=arguments.cache,
         **{
-            kind: tuple(name for name in names if name not in given.without)
+            kind: tuple(name for name in names if name not in arguments.without)
             for kind, names in ENTRIES.items()
         },
     )
 
 
-def run(given: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Give the command, and keep every finished fit."""
-    settings = settings_of(given)
+    settings = settings_of(arguments)
     entries = stored(settings)
-    restore(settings, given.out, entries)
+    restore(settings, arguments.out, entries)
     over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(settings, given.out, entries, over))
+    watch = threading.Thread(target=_watch, args=(settings, arguments.out, entries, over))
     watch.start()
     try:
-        benchmark(settings, given.out, notify=lambda text: print(text, flush=True))
+        benchmark(settings, arguments.out, notify=lambda text: print(text, flush=True))
     finally:
         over.set()
         watch.join()
     for name in ("benchmark.json", "verdicts.json"):
-        write_text(RESULTS / name, (given.out / name).read_text())
+        write_text(RESULTS / name, (arguments.out / name).read_text())
 
 
 def stored(settings: BenchmarkSettings) -> list[Entry]:
@@ -188,9 +188,9 @@ def table_path(fit: Fit) -> Path:
     return RESULTS / f"fold{fit.fold + 1}-seed{fit.seed}" / f"{fit.entry.name}.csv"
 
 
-def measure(given: argparse.Namespace) -> None:
+def measure(arguments: argparse.Namespace) -> None:
     """Time one trial of each entry in one fold, and say how long everything will take."""
-    settings = settings_of(given)
+    settings = settings_of(arguments)
     alone = settings.model_copy(update={"trials": 1})
     start = time.perf_counter()
     prepared_folds(settings)

@@ -113,9 +113,9 @@ def _worse(judged: ParityNumbers, planted: float) -> ParityNumbers:
     return replace(judged, by_group=by_group)
 
 
-def _by_patients_alone(found: Evaluation) -> bool:
+def _by_patients_alone(evaluation: Evaluation) -> bool:
     """Whether percentiles over patients, seeds aside, are off 0 for some group's AUC."""
-    first, other = (found.judged[name].by_group for name in ("again", SUPERVISED))
+    first, other = (evaluation.judged[name].by_group for name in ("again", SUPERVISED))
     ends = (Value.of(first[key] - other[key]) for key in first)
     return any(v.low is not None and v.high is not None and v.low * v.high > 0 for v in ends)
 

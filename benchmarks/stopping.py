@@ -105,29 +105,29 @@ def common(out: Path) -> dict[str, Any]:
 
 
 def search_settings(
-    given: argparse.Namespace, pretrained: Path, seed: int, stopping: str
+    arguments: argparse.Namespace, pretrained: Path, seed: int, stopping: str
 ) -> TuneSettings:
     return TuneSettings(
         data=BIASED.format(patients=PATIENTS, seed=seed),
         split=(0.3, 0.5, 0.2),
-        epochs=given.epochs,
-        trials=given.trials,
+        epochs=arguments.epochs,
+        trials=arguments.trials,
         confirm=2,
         confirm_seeds=2,
         lr_min=1e-4,
         lr_max=1e-2,
         stopping=stopping,
         seed=seed,
-        **common(given.out) | {"weights": str(pretrained)},
+        **common(arguments.out) | {"weights": str(pretrained)},
     )
 
 
-def judge(given: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, Any]:
+def judge(arguments: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, Any]:
     """Search both ways with one seed, and return the true target of each choice."""
     runs = {}
     for stopping in ("halving", "none"):
-        root = given.out / f"seed{seed}-{stopping}"
-        settings = search_settings(given, pretrained, seed, stopping)
+        root = arguments.out / f"seed{seed}-{stopping}"
+        settings = search_settings(arguments, pretrained, seed, stopping)
         runs[stopping] = open_run(root) if finished(root) else tune(settings, root)
     task = prepare_task(settings)
     chosen = {
@@ -191,9 +191,9 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
     return targets
 
 
-def report(given: argparse.Namespace) -> None:
+def report(arguments: argparse.Namespace) -> None:
     """Print a line for each difference, from the seeds that are finished."""
-    paths = [given.out / f"seed{given.first + k}.json" for k in range(given.seeds)]
+    paths = [arguments.out / f"seed{arguments.first + k}.json" for k in range(arguments.seeds)]
     seeds = [read_json(path) for path in paths if path.exists()]
     targets = pd.DataFrame(
         [{name: np.mean(values) for name, values in seed["targets"].items()} for seed in seeds]
@@ -204,7 +204,7 @@ def report(given: argparse.Namespace) -> None:
         "targets": targets.round(4).to_dict("records"),
         "epochs_trained": epochs,
         "chosen": [seed["chosen"] for seed in seeds],
-        "settings": {k: v for k, v in vars(given).items() if k != "out"},
+        "settings": {k: v for k, v in vars(arguments).items() if k != "out"},
     }
     for against in ("none", "full"):
         report_claim(

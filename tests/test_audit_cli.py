@@ -58,7 +58,7 @@ def run(command, out, *words):
     return pd.DataFrame(read_json(out / "metrics.json")["rows"]), ended
 
 
-def one(rows, **where):
+def only_row(rows, **where):
     result = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
     assert len(result) == 1
     return result.iloc[0]
@@ -69,7 +69,7 @@ def test_mapped_columns_bins_and_intersections(path, tmp_path):
     rows, ended = run("audit", tmp_path / "out", path, *MAP, *words)
     assert "sex*age: female*under 60" in ended.out
     mine = table().query("fold == 'test' and sex == 'female' and age < 60")
-    assert one(rows, group="female*under 60", metric="auc", split="test")["n"] == len(mine)
+    assert only_row(rows, group="female*under 60", metric="auc", split="test")["n"] == len(mine)
 
 
 @pytest.mark.parametrize("kind", ["semicolons", "parquet"])
@@ -118,7 +118,7 @@ def test_what_is_asked_of_the_measurement(path, tmp_path):
     assert set(rows["attribute"]) == {
         "*", "sex", "sex|site=Lyon, Édouard-Herriot", 'sex|site=the "old" site',
     }  # fmt: skip
-    assert one(rows, attribute="sex", metric="ppv_ratio", split="test")["group"] == "female"
+    assert only_row(rows, attribute="sex", metric="ppv_ratio", split="test")["group"] == "female"
     assert set(rows["level"].dropna()) == {0.9}
     small = rows[rows["n"].lt(60) & rows["attribute"].ne("*")]
     assert len(small)
@@ -170,7 +170,7 @@ def test_threshold_policies(path, tmp_path, words, says):
     out = tmp_path / "out"
     rows, _ = run("audit", out, path, *MAP, "--attribute", "sex", *words)
     assert says in (out / "report.html").read_text(encoding="utf-8")
-    cut = one(rows, group="female", metric="sensitivity", split="test")["threshold"]
+    cut = only_row(rows, group="female", metric="sensitivity", split="test")["threshold"]
     val = table().query("fold == 'val'")
     result = (val.query("y_true == 1")["p(mel)"] >= cut).mean()
     if "0.3" in words:
@@ -178,7 +178,7 @@ def test_threshold_policies(path, tmp_path, words, says):
     if "sensitivity=0.9" in words:
         assert result >= 0.9
     if "--threshold-by" in words:
-        assert cut != one(rows, group="male", metric="sensitivity", split="test")["threshold"]
+        assert cut != only_row(rows, group="male", metric="sensitivity", split="test")["threshold"]
 
 
 def test_another_split_and_bca(path, tmp_path):
@@ -225,7 +225,7 @@ def test_a_comparison_says_what_it_matched(path, tmp_path):
     first = table().query("fold == 'test'")
     shared = first[first["image id"].isin(second.query("fold == 'test'")["image id"])]
     assert f"Compared on the {len(shared)} samples of {len(shared) // 2} patients" in ended.out
-    pair = one(rows, against="other", metric="auc", attribute="*", split="test")
+    pair = only_row(rows, against="other", metric="auc", attribute="*", split="test")
     assert pair["n"] == len(shared)
     alone = rows[rows["against"].isna() & rows["split"].eq("test") & rows["attribute"].eq("*")]
     auc = alone[alone["metric"] == "auc"].set_index("model")["value"]
@@ -282,7 +282,7 @@ def test_a_card_replaces_an_earlier_card_and_no_other_file(path, tmp_path):
 def test_an_operating_point_of_ones_own(path, tmp_path):
     name = "sensitivity_at_specificity[0.8]"
     rows, _ = run("audit", tmp_path / "out", path, *MAP, "--attribute", "sex", "--metric", name)
-    assert one(rows, metric=f"{name}_gap", split="test")["value"] >= 0
+    assert only_row(rows, metric=f"{name}_gap", split="test")["value"] >= 0
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Sensitivity at specificity 0.8" in page
 
@@ -352,9 +352,10 @@ def test_an_attribute_with_one_level_and_a_group_without_positives(tmp_path):
     words = (*MAP, "--attribute", "sex", "--attribute", "site")
     rows, ended = run("audit", tmp_path / "out", path, *words)
     assert (
-        "no positives among" in one(rows, group="female", metric="auc", split="test")["undefined"]
+        "no positives among"
+        in only_row(rows, group="female", metric="auc", split="test")["undefined"]
     )
-    gap = one(rows, attribute="site", metric="auc_gap", split="test")
+    gap = only_row(rows, attribute="site", metric="auc_gap", split="test")
     assert gap["undefined"] == "1 group to compare; two are needed"
     assert "undefined: group 'female': no positives" in ended.out
 

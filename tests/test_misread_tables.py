@@ -326,7 +326,7 @@ def test_what_a_run_was_told_of_values_goes_on(pictures, tmp_path):
 
 def test_the_page_is_written_last(tmp_path, monkeypatch):
     """A job that was killed takes a run that has its page for complete."""
-    monkeypatch.setattr(evaluate, "write_verdicts", lambda *given: 1 / 0)
+    monkeypatch.setattr(evaluate, "write_verdicts", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         audited(tmp_path, scores())
     assert not (tmp_path / "out" / "report.html").exists()

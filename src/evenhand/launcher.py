@@ -26,7 +26,7 @@ def check_alone() -> None:
     if _number("WORLD_SIZE", 1) > 1:
         raise EvenhandError(
             "a launcher (torchrun, accelerate launch) started several processes, and each would "
-            "repeat this whole job; only `evenhand finetune` divides its work among processes. "
+            "repeat this whole job; only `evenhand finetune` shares its work among processes. "
             "Run the command without the launcher; --workers N runs several fits at a time."
         )
 

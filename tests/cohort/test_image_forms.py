@@ -56,18 +56,18 @@ class TestSize:
     """What ``--image-size`` takes."""
 
     @pytest.mark.parametrize(
-        ("given", "size"),
+        ("text", "size"),
         [("384", 384), (384, 384), ("512x384", (512, 384)), ("64X64", 64), ([64, 32], (64, 32))],
     )
-    def test_height_comes_first(self, given, size):
-        assert read_size(given) == size
+    def test_height_comes_first(self, text, size):
+        assert read_size(text) == size
 
     @pytest.mark.parametrize(
-        "given", ["", "x", "0", "32x", "1x2x3", "-4", "9.5", 5000, "8x5000", True, float("inf"), {}]
+        "text", ["", "x", "0", "32x", "1x2x3", "-4", "9.5", 5000, "8x5000", True, float("inf"), {}]
     )
-    def test_anything_else_is_refused(self, given):
+    def test_anything_else_is_refused(self, text):
         with pytest.raises(ValueError, match=r"height x width, as in 512x384; from 1 to 4096"):
-            read_size(given)
+            read_size(text)
 
     def test_the_command_line_says_what_is_wrong(self, tmp_path):
         words = ("--attribute", "group", "--out", tmp_path / "out")
@@ -124,22 +124,22 @@ class TestReading:
             assert np.array_equal(small[..., channel], wanted)
 
     @pytest.mark.parametrize(
-        ("write", "form", "said"),
+        ("write", "form", "message"),
         [
-            (lambda p: np.save(p, np.zeros((9, 9, 4), np.uint8)), 9, "Give --channels 4 if those"),
+            (lambda p: np.save(p, np.zeros((9, 9, 4), np.uint8)), 9, "Give --channels 4 if all"),
             (lambda p: np.save(p, np.zeros((9, 9), np.uint8)), FIVE, "it has 1 channel, not 5"),
             (lambda p: np.save(p, np.zeros((4, 9, 9), np.uint8)), FIVE, "the shape (4, 9, 9)"),
-            (lambda p: PIL.Image.fromarray(PLANE).save(p, "PNG"), FIVE, "a picture of 1 page, and"),
+            (lambda p: PIL.Image.fromarray(PLANE).save(p, "PNG"), FIVE, "a picture of 1 page, but"),
             (lambda p: write_tiff(p, channels=6, colours=False), FIVE, "6 channels in a page"),
             (lambda p: write_tiff(p, channels=6, colours=True), 9, "6 channels in a page"),
             (lambda p: write_tiff(p, channels=8, colours=False), FIVE, "give --channels 8"),
         ],
     )
-    def test_other_channels_are_refused_with_file_and_row(self, tmp_path, write, form, said):
+    def test_other_channels_are_refused_with_file_and_row(self, tmp_path, write, form, message):
         write(tmp_path / "a.npy")
         text = problem(table_of(tmp_path, "a.npy"), size=form)
         assert "row 2) cannot be read: " in text
-        assert said in text
+        assert message in text
 
     def test_stores_of_other_forms_are_others(self, tmp_path):
         phantoms = make_phantoms(PhantomSettings(patients=10, size=20))
@@ -289,7 +289,7 @@ def test_series_have_channels_of_their_own(tmp_path):
     for command in ("check", "pretrain"):
         refused = evenhand(command, "series_phantom:patients=40", *words, "--out", tmp_path / "o")
         assert refused.status == 2
-        assert "--channels 1: the samples are series, which have channels of their" in refused.err
+        assert "--channels 1 is for images; these samples are series" in refused.err
 
 
 def test_arrays_of_many_channels_are_learnt_from(tmp_path: Path):

@@ -168,7 +168,7 @@ def damaged(path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ("empty slope", "its RescaleSlope is empty"),
         ("many slopes", "MultiValue"),
@@ -178,16 +178,16 @@ def damaged(path, how: str) -> None:
         (pydicom.uid.MPEG2MPML, "compressed as MPEG2"),
     ],
 )
-def test_damage_is_told_and_left_out_when_asked(tmp_path, how, said):
+def test_damage_is_told_and_left_out_when_asked(tmp_path, how, message):
     data = tmp_path / "data"
     make_covid_ct_md(data, 12)
     for path in (data / "COVID-19 Cases" / "P000").iterdir():
         damaged(path, how)
     cohort = open_cohort(DataSettings(data=f"covid_ct_md:{data}"))
-    with pytest.raises(UnreadableError, match=said):
+    with pytest.raises(UnreadableError, match=message):
         cohort.read("P000-1")
-    kept = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
-    assert len(kept) == len(cohort) - 1
+    stored = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
+    assert len(stored) == len(cohort) - 1
 
 
 def test_an_array_under_another_name_or_of_another_shape(tmp_path):
@@ -256,7 +256,7 @@ def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("reader", "known"),
+    ("reader", "recorded"),
     [
         ("covid_ct_md", {"slices": 1, "window": (-600, 1500)}),
         ("oasis1", {"slices": 1}),
@@ -264,9 +264,9 @@ def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path)
         ("papila", {}),
     ],
 )
-def test_a_run_keeps_which_slices_it_saw_and_through_which_window(reader, known, tmp_path):
+def test_a_run_keeps_which_slices_it_saw_and_through_which_window(reader, recorded, tmp_path):
     facts = open_cohort(tiny(reader, tmp_path)).source.facts
-    assert {name: facts[name] for name in ("slices", "window") if name in facts} == known
+    assert {name: facts[name] for name in ("slices", "window") if name in facts} == recorded
 
 
 def test_slices_that_are_asked_for_are_kept_too(tmp_path):

@@ -80,17 +80,17 @@ def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("age=years", "no --map name 'age'"),
         ("years", "--map 'years': it is written NAME=COLUMN"),
         ("years=nowhere", "has no column nowhere"),
     ],
 )
-def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, said):
+def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, message):
     ended = predicted(run, other(run), tmp_path / "out", "--map", text)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 

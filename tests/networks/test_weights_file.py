@@ -98,21 +98,23 @@ def test_layouts(tmp_path, caplog, layout, name):
     with caplog.at_level(logging.WARNING):
         ours = build_model(name, str(file), 32, CLASSES, seed=0).backbone.state_dict()
     assert all(torch.equal(ours[key], value) for key, value in theirs.items())
-    said = [record.message for record in caplog.records]
-    assert len(said) == (layout in SAID)
-    if said and not (layout == "MAE" and name != "test_vit"):
-        assert SAID[layout] in said[0]
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == (layout in SAID)
+    if messages and not (layout == "MAE" and name != "test_vit"):
+        assert SAID[layout] in messages[0]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt"])
 def test_counters_may_be_missing(tmp_path, suffix):
     theirs = network("test_resnet").state_dict()
-    kept = {key: value for key, value in theirs.items() if not key.endswith("num_batches_tracked")}
-    assert len(kept) < len(theirs)
+    without_counters = {
+        key: value for key, value in theirs.items() if not key.endswith("num_batches_tracked")
+    }
+    assert len(without_counters) < len(theirs)
     file = tmp_path / f"weights{suffix}"
-    torch.save(under("backbone.", kept), file)
+    torch.save(under("backbone.", without_counters), file)
     ours = build_model("test_resnet", str(file), 32, CLASSES, seed=0).backbone.state_dict()
-    assert all(torch.equal(ours[key], value) for key, value in kept.items())
+    assert all(torch.equal(ours[key], value) for key, value in without_counters.items())
 
 
 def test_what_lacks_and_what_is_left_over_is_listed(tmp_path):

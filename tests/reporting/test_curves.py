@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from evenhand.metrics import groups_of, scored
 from evenhand.reporting.charts.benefit import THRESHOLDS, benefit_view, stretches
-from evenhand.reporting.charts.curves import calibration, recall, roc, score_views
+from evenhand.reporting.charts.curves import calibration, flagged, recall, roc, score_views
 from evenhand.reporting.charts.polyline import UNSEEN, polyline
 
 SAMPLES = st.lists(
@@ -21,10 +21,10 @@ def test_areas_below_the_curves_are_the_metrics(samples: list[tuple[int, int]]) 
     labels = np.array([label for label, _ in samples])
     scores = np.array([score / 20 for _, score in samples])
     rows = scored(labels, scores)
-    fpr, tpr = roc(rows)
+    fpr, tpr = roc(*flagged(rows))
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    at, precision = recall(rows)
-    steps = np.diff(at) * precision[1:]
+    sensitivity, precision = recall(*flagged(rows))
+    steps = np.diff(sensitivity) * precision[1:]
     assert steps.sum() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
 
@@ -71,7 +71,7 @@ def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
     labels = np.arange(len(levels)) % 2
     rows = scored(labels, np.linspace(0, 1, len(levels)))
     (view,) = score_views(rows, {"site": groups_of(levels)}, "p")
-    assert [one.name for one in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
+    assert [group.name for group in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
     assert view.absent == ("The 8 groups with the most samples are drawn, of 12 groups.",)
 
 
@@ -127,9 +127,9 @@ def test_many_groups_are_folded(groups: int, unfolded: bool) -> None:
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60))
 def test_a_shortened_line_goes_where_the_whole_line_goes(heights: list[float]) -> None:
     x, y = np.linspace(0, 100, len(heights)), np.array(heights)
-    kept = np.array([point.split(",") for point in polyline(x, y).split()], float)
-    starts, ends = kept[:-1], kept[1:]
-    for point in np.column_stack([x, y]) if len(kept) > 1 else []:
+    points = np.array([point.split(",") for point in polyline(x, y).split()], float)
+    starts, ends = points[:-1], points[1:]
+    for point in np.column_stack([x, y]) if len(points) > 1 else []:
         along, to_point = ends - starts, point - starts
         length = np.maximum((along**2).sum(axis=1), 1e-12)
         share = ((along * to_point).sum(axis=1) / length).clip(0, 1)

@@ -49,8 +49,8 @@ def view_of(rows: list[MetricRow]):
     return group_view(estimates(rows), "model", "site", "positive")
 
 
-def values_of(given: list[MetricRow], metric: str) -> pd.Series:
-    rows = as_table(given)
+def values_of(metric_rows: list[MetricRow], metric: str) -> pd.Series:
+    rows = as_table(metric_rows)
     return rows[(rows["metric"] == metric) & (rows["group"] != "*")].set_index("group")["value"]
 
 

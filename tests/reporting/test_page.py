@@ -269,9 +269,9 @@ def test_markup_is_whole_and_ids_are_single(tuned: Report) -> None:
     assert outline.open == []
     ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    known = set(ids)
+    unique = set(ids)
     for _, attrs in outline.tags:
-        assert attrs.get("aria-labelledby", None) in {None, *known}
+        assert attrs.get("aria-labelledby", None) in {None, *unique}
 
 
 @pytest.mark.parametrize("width", [320, 700, 1300])

@@ -72,7 +72,7 @@ def view(*ps, signs=()):
 
 
 @pytest.mark.parametrize(
-    ("ps", "outcome", "said"),
+    ("ps", "outcome", "text"),
     [
         ((0.01,), "a gap", "agree more on a than on b"),
         ((0.01, 0.02), "a gap", "agree more on a than on b"),
@@ -81,10 +81,10 @@ def view(*ps, signs=()):
         ((0.4, 0.4), "cannot tell", "No group by sex is shown to be represented differently"),
     ],
 )
-def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, said):
+def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, text):
     shown = view(*ps)
     assert shown.outcome == outcome
-    assert said in shown.headline
+    assert text in shown.headline
     (verdict,) = similarity_verdicts(record(*ps))
     assert verdict.claim == (outcome == "a gap")
     assert verdict.text == shown.headline

@@ -42,7 +42,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     Parameters
     ----------
     settings
-        The inputs (predictions files, or runs, of which the chosen model is compared), the
+        The inputs (predictions files, or runs with their chosen model), the
         attributes, and the metrics.
     out
         The run directory of the comparison.

@@ -208,18 +208,18 @@ def test_bad_settings_are_one_error_and_leave_nothing(path, tmp_path, words, tex
     assert not out.exists()
 
 
-def change(what):
+def change(fault):
     mine = table(n=400)
     female = mine["attr_sex"] == "female"
-    if what == "no split":
+    if fault == "no split":
         return mine.drop(columns="split")
-    if what == "no validation":
+    if fault == "no validation":
         return mine.assign(split="test")
-    if what == "no test":
+    if fault == "no test":
         return mine.assign(split="val")
-    if what == "one label":
+    if fault == "one label":
         return mine.assign(label=mine["label"].where(~female, 0))
-    if what == "unknown":
+    if fault == "unknown":
         return mine.assign(attr_sex=mine["attr_sex"].where(mine["split"] == "val", None))
     return mine.assign(score_0=1 - mine["score"], score_1=mine["score"] / 2,
                        score_2=mine["score"] / 2, label=np.arange(400) % 3
@@ -227,7 +227,7 @@ def change(what):
 
 
 @pytest.mark.parametrize(
-    ("what", "method", "text"),
+    ("fault", "method", "text"),
     [
         ("no split", "recalibrate", "has no rows of the split 'val'"),
         ("no validation", "recalibrate", "has no rows of the split 'val'"),
@@ -238,9 +238,9 @@ def change(what):
         ("three classes", "thresholds", "is for two classes; there are 3"),
     ],
 )
-def test_unfit_tables_are_refused_before_any_work(tmp_path, what, method, text):
+def test_unfit_tables_are_refused_before_any_work(tmp_path, fault, method, text):
     path, out = tmp_path / "mine.csv", tmp_path / "out"
-    change(what).to_csv(path, index=False)
+    change(fault).to_csv(path, index=False)
     ended = evenhand("adjust", path, "--attribute", "sex", "--method", method, *FEW, "--out", out)
     assert ended.status == 2
     assert text in ended.err

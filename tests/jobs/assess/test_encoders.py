@@ -72,8 +72,10 @@ def test_a_frozen_arm_holds_the_weights_of_its_encoder(run, encoder, other):
     for name, path in (("views", encoder / "models/encoder/model.safetensors"), ("halved", other)):
         file = load_file(path)
         for seed in (0, 1):
-            kept = load_model(run / "models" / f"{name}-frozen3-seed{seed}").backbone.state_dict()
-            assert all(torch.equal(kept[k], file[f"backbone.{k}"]) for k in kept)
+            weights = load_model(
+                run / "models" / f"{name}-frozen3-seed{seed}"
+            ).backbone.state_dict()
+            assert all(torch.equal(weights[k], file[f"backbone.{k}"]) for k in weights)
 
 
 def test_all_arms_scale_their_inputs_alike(run):
@@ -123,18 +125,18 @@ def test_an_encoder_in_a_scale_of_its_own_keeps_it_and_the_page_says_so(
 
 
 @pytest.mark.parametrize(
-    ("encoders", "said"),
+    ("encoders", "message"),
     [
         (("nowhere",), "encoder nowhere: "),
         (("a=x.safetensors", "a=y.safetensors"), "2 arms are called 'a'"),
         (("a b=x.safetensors",), "NAME=PATH with a name of"),
     ],
 )
-def test_bad_encoders_are_refused_before_any_work(command, tmp_path, encoders, said):
+def test_bad_encoders_are_refused_before_any_work(command, tmp_path, encoders, message):
     words = (word for encoder in encoders for word in ("--encoder", encoder))
     ended = command(tmp_path / "out", *words)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 
@@ -189,8 +191,9 @@ def test_an_image_network_s_weights_are_judged(tmp_path, suffix):
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
     words = ("assess", "phantom:patients=120,size=32,seed=1", "--backbone", "test_resnet")
     fits = ("--image-size", 32, "--cell", "frozen3", "--seeds", 1, "--epochs", 1)
-    kept = ("--cache", tmp_path / "cache", "--out", tmp_path / "out")
-    ended = evenhand(*words, *fits, *ATTRIBUTE, "--encoder", path, *kept)
+    folders = ("--cache", tmp_path / "cache", "--out", tmp_path / "out")
+    ended = evenhand(*words, *fits, *ATTRIBUTE, "--encoder", path, *folders)
     assert ended.status == 0, ended.err
-    kept = load_model(tmp_path / "out" / "models" / "imagenet-frozen3-seed0").backbone.state_dict()
-    assert all(torch.equal(kept[name], state[name]) for name in kept)
+    model = load_model(tmp_path / "out" / "models" / "imagenet-frozen3-seed0")
+    weights = model.backbone.state_dict()
+    assert all(torch.equal(weights[name], state[name]) for name in weights)

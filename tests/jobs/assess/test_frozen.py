@@ -58,10 +58,10 @@ def fitted(settings, out, monkeypatch):
 
 
 def test_the_encoder_reads_each_sample_once_for_all_shares(settings, folder, monkeypatch):
-    kept, read, samples = fitted(settings, folder / "kept", monkeypatch)
+    cached, read, samples = fitted(settings, folder / "kept", monkeypatch)
     tried = 2 * 3 * 2 * len(settings.label_share)  # a cut is tried on two samples, twice a fit
     assert samples <= read <= samples + tried
-    anew = settings.model_copy(update={"prefix_memory": 0})
-    expected, without, _ = fitted(anew, folder / "anew", monkeypatch)
+    uncached = settings.model_copy(update={"prefix_memory": 0})
+    expected, without, _ = fitted(uncached, folder / "anew", monkeypatch)
     assert without > 3 * read
-    assert np.allclose(kept, expected, atol=1e-5)
+    assert np.allclose(cached, expected, atol=1e-5)

@@ -141,21 +141,21 @@ def test_every_number_has_its_counts(run):
 def test_what_is_done_is_not_done_again(run, command, tmp_path):
     facts = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**facts, "status": "running"})
-    kept = run / "models" / "frozen3-seed0" / "predictions.parquet"
+    predictions = run / "models" / "frozen3-seed0" / "predictions.parquet"
     lost = run / "models" / "frozen3-seed1" / "predictions.parquet"
-    times, before = kept.stat().st_mtime_ns, lost.read_bytes()
+    times, before = predictions.stat().st_mtime_ns, lost.read_bytes()
     lost.unlink()
     assert command(run).status == 0
-    assert kept.stat().st_mtime_ns == times
+    assert predictions.stat().st_mtime_ns == times
     assert lost.read_bytes() == before
 
 
 def test_requirements_are_measured_before_the_fits_and_once(command, tmp_path, monkeypatch):
     measured = []
 
-    def watched(*given):
-        measured.append(given)
-        return measure_requirements(*given)
+    def watched(*arguments):
+        measured.append(arguments)
+        return measure_requirements(*arguments)
 
     monkeypatch.setattr("evenhand.jobs.assess.job.measure_requirements", watched)
     monkeypatch.setattr("evenhand.jobs.assess.job.fit_grid", killed)
@@ -166,7 +166,7 @@ def test_requirements_are_measured_before_the_fits_and_once(command, tmp_path, m
     assert len(measured) == 1
 
 
-def killed(*given):
+def killed(*arguments):
     raise RuntimeError("killed")
 
 
@@ -207,12 +207,12 @@ def test_the_page_names_a_group_that_is_excluded(run, tmp_path):
     assert "Group group=unknown: excluded from the comparison" in (out / "report.html").read_text()
 
 
-@pytest.mark.parametrize("given", [("scratch", "frozen1m"), ("frozen1m", "supervised")])
-def test_scratch_is_the_supervised_cell_where_both_start_from_random_weights(given):
-    settings = AssessSettings(data="phantom:", cell=given)
+@pytest.mark.parametrize("cell_names", [("scratch", "frozen1m"), ("frozen1m", "supervised")])
+def test_scratch_is_the_supervised_cell_where_both_start_from_random_weights(cell_names):
+    settings = AssessSettings(data="phantom:", cell=cell_names)
     assert set(settings.cell) == {"supervised", "frozen1m"}
-    settings = AssessSettings(data="phantom:", cell=given, weights="somewhere")
-    assert set(settings.cell) == {"supervised", *given}
+    settings = AssessSettings(data="phantom:", cell=cell_names, weights="somewhere")
+    assert set(settings.cell) == {"supervised", *cell_names}
     with pytest.raises(ValidationError, match="besides supervised and scratch"):
         AssessSettings(data="phantom:", cell=("scratch",), weights="somewhere")
 
@@ -221,7 +221,7 @@ def test_scratch_is_the_supervised_cell_where_both_start_from_random_weights(giv
 def start(run, tmp_path, monkeypatch):
     """The weights that a cell of seed 1 starts from, and those that pre-training starts from."""
 
-    def of(strategy, **settings):
+    def start_of(strategy, **settings):
         unchanged = lambda model, *_: (model, LossCurve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
         monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
@@ -231,7 +231,7 @@ def start(run, tmp_path, monkeypatch):
         assert schedule.reach(1) == full_mask(model.backbone)
         return model, load_model(encoder)
 
-    return of
+    return start_of
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -250,8 +250,8 @@ def test_all_arms_start_from_the_same_weights(run, start, elsewhere):
         assert scratch.spec.inputs == encoder.spec.inputs
 
 
-def same(one, other):
-    ours, theirs = one.state_dict(), other.state_dict()
+def same(first, second):
+    ours, theirs = first.state_dict(), second.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
@@ -324,12 +324,12 @@ def goes_on(run, again) -> bool:
     facts = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**facts, "status": "running"})
     lost = run / "models" / "supervised-seed0" / "predictions.parquet"
-    kept = [path for path in run.glob("models/*/*") if path.parent != lost.parent]
-    kept += run.glob("encoders/*/*")
-    before = [path.stat().st_mtime_ns for path in kept]
+    untouched = [path for path in run.glob("models/*/*") if path.parent != lost.parent]
+    untouched += run.glob("encoders/*/*")
+    before = [path.stat().st_mtime_ns for path in untouched]
     lost.unlink()
     assert again().status == 0
-    return lost.exists() and [path.stat().st_mtime_ns for path in kept] == before
+    return lost.exists() and [path.stat().st_mtime_ns for path in untouched] == before
 
 
 @pytest.mark.slow
@@ -351,7 +351,7 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--cell", "frozen9"), "no strategy 'frozen9'"),
         (("--ssl", "boil"), "no SSL objective 'boil'"),
@@ -361,10 +361,10 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
         (("--exclude-group", "group=minority"), "leaves majority of group"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(command, tmp_path, more, said):
+def test_bad_input_is_refused_before_any_work(command, tmp_path, more, message):
     ended = command(tmp_path / "out", *more)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 
@@ -375,8 +375,8 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
         ("site", "*"): RowCounts(99, 99, 99, 0)
     }
     apart = {"site": np.full(3, 0.1)}
-    one = ParityNumbers(np.full(3, 0.8), aucs, apart, apart, {"site": True})
-    both = {"frozen1m": (one,), "supervised": (one,)}
+    numbers = ParityNumbers(np.full(3, 0.8), aucs, apart, apart, {"site": True})
+    both = {"frozen1m": (numbers,), "supervised": (numbers,)}
     settings = AssessSettings(data="phantom:")
     part = evidence_part(Evaluation(1.0, "frozen1m", both, {}, {}, sizes), settings)
     assert "over 6 groups" in part.sentences[-1]
@@ -398,8 +398,8 @@ def evaluation(ssl: ParityNumbers, supervised: ParityNumbers) -> Evaluation:
     return Evaluation(1.0, "frozen1m", both, {}, {}, SIZES)
 
 
-def the_claims(found: Evaluation) -> RecipeClaims:
-    return make_claims([found])[0]
+def the_claims(evaluation: Evaluation) -> RecipeClaims:
+    return make_claims([evaluation])[0]
 
 
 def compared(ssl: ParityNumbers, supervised: ParityNumbers) -> str:

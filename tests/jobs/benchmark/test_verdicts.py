@@ -33,24 +33,30 @@ def change(key: Key, better: bool | None) -> Difference:
     return Difference("dro", key, 0.1 * sign, low, high, 0.001, 0.001, better=better)
 
 
-def said(primary: Key, **better: bool | None) -> list[Statement]:
+def statements(primary: Key, **better: bool | None) -> list[Statement]:
     return make_statements(compared(primary, **better))
 
 
 def test_a_winner_is_named_with_the_groups_that_it_costs():
-    kind, key, verdict, *_ = said(WORST, worst=True, old=True, young=False)[0]
+    kind, key, verdict, *_ = statements(WORST, worst=True, old=True, young=False)[0]
     assert kind == "number"
     assert key == WORST
     assert verdict.claim
     assert "AUC is lost in young (age) under dro" in verdict.text
-    assert "No group is shown to lose AUC." in said(WORST, worst=True)[0].verdict.text
+    assert "No group is shown to lose AUC." in statements(WORST, worst=True)[0].verdict.text
 
 
 @pytest.mark.parametrize("primary", [OVERALL, WORST])
 def test_levelling_down_is_said_whichever_number_decides(primary):
-    levelling = [one.verdict for one in said(primary, young=False) if one.key is None]
+    levelling = [
+        statement.verdict for statement in statements(primary, young=False) if statement.key is None
+    ]
     assert [verdict.attribute for verdict in levelling] == ["age"]
-    assert not [one for one in said(primary, young=False, old=True) if one.key is None]
+    assert not [
+        statement
+        for statement in statements(primary, young=False, old=True)
+        if statement.key is None
+    ]
 
 
 @pytest.mark.parametrize("name", PRIMARY)

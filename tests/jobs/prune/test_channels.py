@@ -154,13 +154,13 @@ def test_one_channel_at_least_stays_everywhere():
 def test_what_weights_an_earlier_pruning_dropped_is_known_of_the_channels_that_stay():
     state, _ = state_of("conv1d")
     name = "backbone.conv2.weight"
-    kept = torch.rand(state.model.get_parameter(name).shape) < 0.5
-    apply_mask(state.model, {name: kept})
-    pruned = replace(state, mask={name: kept})
+    mask = torch.rand(state.model.get_parameter(name).shape) < 0.5
+    apply_mask(state.model, {name: mask})
+    pruned = replace(state, mask={name: mask})
     dead = [("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9)]
     after = remove_channels(pruned, scores_of(state.model, dead), 1)
-    stay = [place for place in range(len(kept)) if place != 9]
-    assert torch.equal(after.mask[name], kept[stay])
+    stay = [place for place in range(len(mask)) if place != 9]
+    assert torch.equal(after.mask[name], mask[stay])
 
 
 def test_channels_by_the_command_line(words, cache, tmp_path):

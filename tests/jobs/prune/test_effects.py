@@ -18,8 +18,7 @@ from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune
 from evenhand.jobs.prune.loop import initial_state, step_saliency
-from evenhand.jobs.prune.premise import check_premise
-from evenhand.jobs.prune.saliency import first_saliency
+from evenhand.jobs.prune.premise import check_premise, first_saliency
 from evenhand.jobs.prune.search import pruning_space
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_prune_task
@@ -71,15 +70,15 @@ def test_who_takes_part(trained, cache, change, groups):
 
 
 @pytest.mark.parametrize(
-    ("change", "asked"),
+    ("change", "setting"),
     [
         ({"target": "eopp1_sum"}, ("eopp1_sum", None)),
         ({"target": "auc_worst=0.9"}, ("auc_worst", 0.9)),
     ],
 )
-def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, asked):
+def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, setting):
     judge = make_prune_task(settings(trained, cache, **change)).judge
-    assert (judge.target.name, judge.target.bound) == asked
+    assert (judge.target.name, judge.target.bound) == setting
 
 
 @pytest.fixture(scope="module", params=["weight", pytest.param("channel", marks=pytest.mark.slow)])
@@ -129,7 +128,7 @@ def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     says = " ".join(luck_sentences(luck))
     assert says in run.record.notes
     page = html.unescape((run.root / "report.html").read_text())
-    assert f"How lucky the choice may be.</strong> {says}" in page
+    assert f"Luck of the choice.</strong> {says}" in page
     write_card(run, None, tmp_path / "card.md")
     card = html.unescape((tmp_path / "card.md").read_text()).replace("\\", "")
     assert " ".join(says.split()) in card
@@ -194,8 +193,8 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
     trained, cache, monkeypatch
 ):
     class UsedAgain(Model):
-        def forward(self, *given):
-            logits = super().forward(*given)
+        def forward(self, *arguments):
+            logits = super().forward(*arguments)
             weight = self.backbone.conv1[0].weight  # once in its layer, and once more here
             return logits * (1 + weight.square().sum())
 
@@ -235,7 +234,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     card = (tmp_path / "model.md").read_text()
     assert "# The pruned and fine-tuned model" in card
     assert f"pruned from: the model full of the run {trained}".replace("_", r"\_") in card
-    assert f"- pruned for {facts['unprivileged']}, unprivileged by group, against" in card
+    assert f"- pruned for {facts['unprivileged']}, the unprivileged group by group, against" in card
     left = sum(p.numel() for p in model.parameters())
     zeros = sum(int((p == 0).sum()) for p in model.parameters())
     narrow = arguments.structure == "channel"

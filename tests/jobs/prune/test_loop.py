@@ -210,8 +210,8 @@ def test_a_value_that_is_undefined_ends_the_pruning_by_its_own_name(settings):
 def test_a_group_without_training_patients_is_named(settings, monkeypatch):
     opened = reopen
 
-    def without_minority(*given):
-        splits = opened(*given)
+    def without_minority(*arguments):
+        splits = opened(*arguments)
         places = np.flatnonzero(splits.train.table["attr_group"] == "majority")
         return replace(splits, train=splits.train.select(places))
 

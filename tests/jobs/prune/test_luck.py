@@ -99,11 +99,13 @@ def test_too_few_patients_are_not_halved():
 
 
 def test_patients_that_confirm_have_no_part_in_the_choice():
-    judge, one = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
-    confirms = ~one.table["patient_id"].isin(EVEN.choosing)
-    before = judge.values(one)
-    shaken = one.table.assign(score=one.table["score"].where(~confirms, 1 - one.table["score"]))
-    after = judge.values(Predictions(shaken, one.classes, one.levels))
+    judge, predictions = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
+    confirms = ~predictions.table["patient_id"].isin(EVEN.choosing)
+    before = judge.values(predictions)
+    shaken = predictions.table.assign(
+        score=predictions.table["score"].where(~confirms, 1 - predictions.table["score"])
+    )
+    after = judge.values(Predictions(shaken, predictions.classes, predictions.levels))
     ours = {name for name in before if not name.startswith("confirm:")}
     assert {f"confirm:{name}" for name in ours} == set(before) - ours
     assert all(after[name] == before[name] for name in ours)
@@ -111,16 +113,16 @@ def test_patients_that_confirm_have_no_part_in_the_choice():
 
 
 def test_values_are_those_of_each_half_cut_where_the_choosing_half_says():
-    judge, one = judge_of(EVEN, "accuracy_gap"), drawn(seeded(1), 80)
-    first, second = EVEN.split(one)
-    found = judge.values(one)
+    judge, predictions = judge_of(EVEN, "accuracy_gap"), drawn(seeded(1), 80)
+    first, second = EVEN.split(predictions)
+    values = judge.values(predictions)
     plan = Plan(metrics=("accuracy",), across=("gap",), bootstrap=None)
     for prefix, half in (("", first), ("confirm:", second)):
         rows = metric_rows(
             half, ["group"], model="", seed=0, plan=plan, split="val", cut=choose_cut(first)
         )
         gap = rows[rows["metric"] == "accuracy_gap"]["value"].item()
-        assert found[f"{prefix}accuracy_gap"] == pytest.approx(gap)
+        assert values[f"{prefix}accuracy_gap"] == pytest.approx(gap)
 
 
 @pytest.mark.parametrize(("objective", "better"), [("auc_gap", -1), ("auc_worst", 1)])
@@ -128,17 +130,19 @@ def test_luck_is_how_much_better_the_change_looks_to_those_that_chose(objective,
     judge = judge_of(EVEN, objective)
     steps = [drawn(seeded(seed), 80) for seed in range(4)]
     values = [judge.values(step) for step in steps]
-    found = luck.measure_luck(judge, steps, 2)
-    assert (found.step, found.choosing, found.confirming) == (2, 40, 40)
+    measured = luck.measure_luck(judge, steps, 2)
+    assert (measured.step, measured.choosing, measured.confirming) == (2, 40, 40)
     for prefix, value, gain in (
-        ("", found.chosen, found.gain),
-        ("confirm:", found.confirmed, found.confirmed_gain),
+        ("", measured.chosen, measured.gain),
+        ("confirm:", measured.confirmed, measured.confirmed_gain),
     ):
         name = f"{prefix}{objective}"
         assert value[0] == pytest.approx(values[2][name])
         assert gain[0] == pytest.approx(values[2][name] - values[0][name])
-    assert found.luck[0] == pytest.approx(better * (found.gain[0] - found.confirmed_gain[0]))
-    assert found.luck[1] < found.luck[0] < found.luck[2]
+    assert measured.luck[0] == pytest.approx(
+        better * (measured.gain[0] - measured.confirmed_gain[0])
+    )
+    assert measured.luck[1] < measured.luck[0] < measured.luck[2]
     assert luck.measure_luck(judge, steps, 0) is None
 
 
@@ -228,7 +232,7 @@ def test_sentences_and_what_is_read_back():
     assert "a change of \N{MINUS SIGN}0.068 (\N{MINUS SIGN}0.100 to" in first
     assert "less is better" in first
     assert "The other half (58) had no part in the choice: 0.091 (0.030 to 0.160)" in second
-    assert "looks better by 0.046 where the choice was made" in third
+    assert "looks better by 0.046 on the patients that chose" in third
     written = TypeAdapter(Luck).dump_json(result)
     assert TypeAdapter(Luck).validate_json(written) == result
 

@@ -73,10 +73,10 @@ def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_eve
         st.tuples(st.booleans(), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1
     )
 )
-def test_no_candidate_that_was_not_chosen_has_a_better_mean(given):
+def test_no_candidate_that_was_not_chosen_has_a_better_mean(candidates):
     pool = [
         candidate(number, 1.0, again, "baseline" if baseline else "own")
-        for number, (baseline, again) in enumerate(given)
+        for number, (baseline, again) in enumerate(candidates)
     ]
     chosen = best_candidate(pool, (AUC,), find_rule(None, (AUC,)))
     assert all(chosen.mean >= item.mean for item in pool)
@@ -209,7 +209,7 @@ def test_a_method_is_compared_with_all_others():
     ("explained", "sentence"),
     [
         (0.62, "the method by 50 and the learning rate by 0 percentage points"),
-        (-0.1, "the 24 trials are too few, or too much alike"),
+        (-0.1, "the 24 trials are too few or too similar"),
     ],
 )
 def test_the_page_says_which_factor_matters_or_that_none_can_be_told(explained, sentence):

@@ -150,8 +150,8 @@ def test_methods_that_the_data_do_not_allow_are_left_out_with_the_reason(words, 
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused_and_leaves_nothing(words, tmp_path, more, message):
-    kept = changed(words, *more) if more[0] == "--search" else (*words, *more)
-    ended = evenhand(*kept, "--out", tmp_path / "run")
+    command = changed(words, *more) if more[0] == "--search" else (*words, *more)
+    ended = evenhand(*command, "--out", tmp_path / "run")
     assert ended.status == 2
     assert message in ended.err
     assert not (tmp_path / "run").exists()

@@ -48,7 +48,7 @@ FITZPATRICK17K = DataSet(
 
 @published("fitzpatrick17k", FITZPATRICK17K)
 def find_fitzpatrick17k(root: Path) -> SourceSamples:
-    """Find photographs of skin conditions; the data know neither patients nor lesions."""
+    """Find photographs of skin conditions; patients and lesions are unknown."""
     path = root / TABLE
     table = read_table(path)
     require_columns(table, path, ("md5hash",))

@@ -47,7 +47,7 @@ HAM10000 = DataSet(
 
 @published("ham10000", HAM10000)
 def find_ham10000(root: Path) -> SourceSamples:
-    """Find dermatoscopic images of pigmented lesions; the data know lesions, not patients."""
+    """Find dermatoscopic images of pigmented lesions; lesions are known, patients are not."""
     metadata = find_entry(root, METADATA)
     table = read_table(metadata, like=".csv")  # as published it may be .tab, or have no suffix
     require_columns(table, metadata, ("image_id", "lesion_id"))

@@ -51,7 +51,7 @@ ISIC2019 = DataSet(
 
 @published("isic2019", ISIC2019)
 def find_isic2019(root: Path) -> SourceSamples:
-    """Find dermatoscopic images; an image whose lesion is not given is a lesion of its own."""
+    """Find dermatoscopic images; an image without a lesion id is a lesion of its own."""
     truth, metadata = root / TRUTH, root / METADATA
     table = read_table(truth)
     require_columns(table, truth, ("image", *DIAGNOSES))
@@ -69,7 +69,7 @@ def find_isic2019(root: Path) -> SourceSamples:
 def _diagnosis(table: pd.DataFrame, truth: Path) -> pd.Series:
     """Return the one diagnosis of each row whose column holds 1."""
     marked = table[list(DIAGNOSES)].apply(pd.to_numeric, errors="coerce") == 1
-    problem = f"exactly one of {', '.join(DIAGNOSES)} must be 1. Mend the rows, or take them out."
+    problem = f"exactly one of {', '.join(DIAGNOSES)} must be 1. Correct the rows, or remove them."
     refuse_rows(marked.sum(axis=1) != 1, truth, problem)
     diagnosis: pd.Series = marked.idxmax(axis=1)
     return diagnosis

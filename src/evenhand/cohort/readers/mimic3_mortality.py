@@ -156,11 +156,11 @@ def _with_split(
         present = some(path.name for path in splits.values())
         note = f"The benchmark's split ({present}) is not kept: there is no {some(absent)}."
         return table, [], (note,) if splits else ()
-    part_of = {stay: part for part, path in splits.items() for stay in _named(path)}
+    part_of = {stay: part for part, path in splits.items() for stay in _stays_in_list(path)}
     return table.assign(split=table["stay"].map(part_of)), [*splits.values()], ()
 
 
-def _named(path: Path) -> pd.Series:
+def _stays_in_list(path: Path) -> pd.Series:
     """Return the stays of one part of the benchmark's split."""
     table = read_table(path)
     require_columns(table, path, ("stay",))

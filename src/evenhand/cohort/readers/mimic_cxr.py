@@ -77,7 +77,7 @@ def find_mimic_cxr(root: Path) -> SourceSamples:
 
 
 def _joined(table: pd.DataFrame, root: Path, entry: LayoutEntry) -> tuple[pd.DataFrame, list[Path]]:
-    """Return the images with columns of MIMIC-IV, where its table is there."""
+    """Return the images with columns of MIMIC-IV, if its table exists."""
     path = find_optional(root, entry)
     if path is None:
         return table, []

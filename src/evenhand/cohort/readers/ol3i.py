@@ -51,12 +51,12 @@ def find_ol3i(root: Path) -> SourceSamples:
     path, slices = root / TABLE, root / SLICES
     table = read_table(path)
     require_columns(table, path, ("anon_id",))
-    held = set(hdf5_names(slices))
-    # A slice that is not there gets a path that is not there either.
+    stored = set(hdf5_names(slices))
+    # An absent slice gets a path that does not exist.
     table["file"] = [
-        str(slices) if name in held else f"{slices}/{name}" for name in table["anon_id"]
+        str(slices) if name in stored else f"{slices}/{name}" for name in table["anon_id"]
     ]
-    unlisted = tuple(f"{slices}/{name}" for name in sorted(held - set(table["anon_id"])))
+    unlisted = tuple(f"{slices}/{name}" for name in sorted(stored - set(table["anon_id"])))
 
     def read(rows: pd.DataFrame) -> Read:
         return hdf5_images(rows["file"], rows["anon_id"], path, SOFT_TISSUE)

@@ -115,11 +115,11 @@ def _claims_table(all_claims: Sequence[RecipeClaims], attributes: Sequence[str])
         *(f"Deviation, {name}" for name in attributes),
         *(f"Levelling down, {name}" for name in attributes),
     )
-    return Table("What is told apart", columns, tuple(rows))
+    return Table("Claims", columns, tuple(rows))
 
 
 def _outcome(sign: int, better: str, worse: str) -> str:
-    return {1: better, 0: "not told apart", -1: worse}[sign]
+    return {1: better, 0: "not certain", -1: worse}[sign]
 
 
 def share_text(share: float) -> str:

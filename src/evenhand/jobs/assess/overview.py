@@ -50,7 +50,7 @@ def overview_part(
         f"{counted(fits, 'fit')}: {counted(len(rows), 'cell')}, "
         f"{counted(evaluations[0].seeds, 'seed')} of each. Of {counted(judged, 'difference')} "
         f"between the best cells, {shown or 'none'} "
-        f"{'is' if shown == 1 else 'are'} told apart (corrected). Best means the best {target} on "
+        f"{'is' if shown == 1 else 'are'} certain (corrected). Best means the best {target} on "
         "validation patients, mean over seeds; the other numbers are on test patients, who took no "
         "part in the choice. The best value of many is too good on validation.",
     )

@@ -137,7 +137,7 @@ def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[Fold]:
     together = unclear if len(unclear) > FOLDED else []
     yield from (_pair_fold(claims) for claims in all_claims if claims not in together)
     if together:
-        line = f"{counted(len(together), 'other pair')}: nothing is told apart"
+        line = f"{counted(len(together), 'other pair')}: no difference is certain"
         yield Fold(line, Part(folds=tuple(map(_pair_fold, together))))
 
 
@@ -149,7 +149,7 @@ def _pair_fold(claims: RecipeClaims) -> Fold:
         if judgement.row.claim
     ]
     verdicts = tuple(answer.verdict for answer in answers(claims))
-    result = f"shown: {listed(shown)}" if shown else "nothing is told apart"
+    result = f"shown: {listed(shown)}" if shown else "no difference is certain"
     return Fold(f"{pair_name(claims)}: {result}", Part(verdicts))
 
 

@@ -37,8 +37,8 @@ def compare_representations(
     One sample of each patient is read, the same for every seed. Groups are ranked by the mean AUC
     of both models. The record is that of the first seed, with a summary of each seed in ``seeds``.
     """
-    how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
-    cohort = draw_validation_patients(task, how)
+    options = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
+    cohort = draw_validation_patients(task, options)
     groups = {
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
@@ -50,10 +50,12 @@ def compare_representations(
         pair = (evaluation.chosen, SUPERVISED)
         first, second = (cell_name(cell, evaluation.share, seed) for cell in pair)
         models = (load_model(run.folder(first)), load_model(run.folder(second)))
-        sides = [compute_layers(model, cohort, settings, how) for model in models]
+        sides = [compute_layers(model, cohort, settings, options) for model in models]
         patients = Patients((sides[0], sides[1]), cohort.labels, groups, performance)
         layers = (layer_names(models[0].backbone), layer_names(models[1].backbone))
-        record = similarity_record((first, second), layers, patients, how, split="val", unit=unit)
+        record = similarity_record(
+            (first, second), layers, patients, options, split="val", unit=unit
+        )
         records.append(record)
     return combine_seeds(records, seeds)
 
@@ -92,20 +94,23 @@ def _corrected(attribute: AttributeSimilarity) -> AttributeSimilarity:
     return replace(attribute, groups=groups)
 
 
-def draw_validation_patients(task: Task, how: SimilaritySettings) -> Cohort:
-    """Draw one sample per validation patient, from at most ``how.patients`` patients."""
+def draw_validation_patients(task: Task, options: SimilaritySettings) -> Cohort:
+    """Draw one sample per validation patient, from at most ``options.patients`` patients."""
     val = task.splits.val
-    rng = np.random.default_rng(how.seed)
+    rng = np.random.default_rng(options.seed)
     order = val.table.iloc[rng.permutation(len(val))].drop_duplicates("patient_id")
-    return val.select(np.sort(order.index[: how.patients].to_numpy()))
+    return val.select(np.sort(order.index[: options.patients].to_numpy()))
 
 
 def compute_layers(
-    model: Model, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
+    model: Model, cohort: Cohort, settings: AssessSettings, options: SimilaritySettings
 ) -> list[Layer]:
     """Return every layer of a model, computed on a cohort."""
     names, accelerator = layer_names(model.backbone), make_accelerator(settings)
-    return make_layers([*activations(model, cohort, names, accelerator, how.pool).values()], how)
+    return make_layers(
+        [*activations(model, cohort, names, accelerator, options.pool).values()],
+        options,
+    )
 
 
 def _group_auc(settings: AssessSettings, evaluation: Evaluation) -> dict[str, dict[str, float]]:

@@ -100,10 +100,10 @@ def grid_similarity(
     task: Task, settings: AssessSettings, run: Run, evaluations: Sequence[Evaluation]
 ) -> GridSimilarity:
     """Compare every cell with supervised of the same share and seed, in two groups by attribute."""
-    how = SimilaritySettings(
+    options = SimilaritySettings(
         runs=(run.root, run.root), seed=settings.seed, permutations=PERMUTATIONS
     )
-    cohort = draw_validation_patients(task, how)
+    cohort = draw_validation_patients(task, options)
     groups = {
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
@@ -114,8 +114,8 @@ def grid_similarity(
         for cell in evaluation.models
         if cell not in LABELLED
     ]
-    comparisons, left_out = _comparisons(task, pairs, groups, how.minimum)
-    layers = _Layers(run, cohort, settings, how)
+    comparisons, left_out = _comparisons(task, pairs, groups, options.minimum)
+    layers = _Layers(run, cohort, settings, options)
     contrasts = _contrasts(comparisons, groups, layers, settings)
     sizes, gaps = _sizes(comparisons, contrasts, settings.seeds), _gaps(comparisons)
     return GridSimilarity(
@@ -123,12 +123,12 @@ def grid_similarity(
         seeds=settings.seeds,
         permutations=PERMUTATIONS,
         layers=layers.names,
-        cells=tuple(_cell_contrasts(comparisons, sizes, gaps, how.level)),
+        cells=tuple(_cell_contrasts(comparisons, sizes, gaps, options.level)),
         attributes=tuple(
-            _attribute_contrast(name, sizes[name], gaps[name], how.level) for name in sizes
+            _attribute_contrast(name, sizes[name], gaps[name], options.level) for name in sizes
         ),
-        ratios=tuple(_ratios(sizes, gaps, how.level)),
-        correlations=tuple(_correlations(sizes, gaps, how)),
+        ratios=tuple(_ratios(sizes, gaps, options.level)),
+        correlations=tuple(_correlations(sizes, gaps, options)),
         profiles=tuple(map(_profile, comparisons, contrasts)),
         left_out=left_out,
     )
@@ -160,9 +160,18 @@ class _Layers:
     """Computes the layers of models on a cohort, and keeps those of the last supervised model."""
 
     def __init__(
-        self, run: Run, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
+        self,
+        run: Run,
+        cohort: Cohort,
+        settings: AssessSettings,
+        options: SimilaritySettings,
     ) -> None:
-        self._run, self._cohort, self._settings, self.how = run, cohort, settings, how
+        self._run, self._cohort, self._settings, self.options = (
+            run,
+            cohort,
+            settings,
+            options,
+        )
         self._supervised: dict[str, list[Layer]] = {}
         self.labels: NDArray[np.int64] = cohort.labels
         self.names: tuple[str, ...] = ()
@@ -174,7 +183,7 @@ class _Layers:
             return self._supervised[name]
         model = load_model(self._run.folder(name))
         self.names = tuple(layer_names(model.backbone))
-        layers = compute_layers(model, self._cohort, self._settings, self.how)
+        layers = compute_layers(model, self._cohort, self._settings, self.options)
         if cell == SUPERVISED:
             self._supervised = {name: layers}
         return layers
@@ -210,7 +219,7 @@ def _contrasts(
     settings: AssessSettings,
 ) -> list[list[GroupContrast]]:
     """Return the contrasts of each comparison, by seed; each model is read once."""
-    measure = comparison_of(layers.how)
+    measure = comparison_of(layers.options)
     contrasts: list[list[GroupContrast]] = [[] for _ in comparisons]
     by_pair: dict[tuple[float, str], list[int]] = {}
     for index, comparison in enumerate(comparisons):
@@ -290,15 +299,15 @@ def _ratios(
 
 
 def _correlations(
-    sizes: Mapping[str, Sizes], gaps: Mapping[str, Floats], how: SimilaritySettings
+    sizes: Mapping[str, Sizes], gaps: Mapping[str, Floats], options: SimilaritySettings
 ) -> Iterator[CorrelationRecord]:
     together = {"*": list(sizes)} if len(sizes) > 1 else {}
     for name, attributes in {**together, **{name: [name] for name in sizes}}.items():
         correlation = correlation_of(
             [sizes[attribute] for attribute in attributes],
             [gaps[attribute] for attribute in attributes],
-            how.level,
-            np.random.default_rng(how.seed),
+            options.level,
+            np.random.default_rng(options.seed),
         )
         points = sum(sizes[attribute].values.shape[1] for attribute in attributes)
         yield CorrelationRecord(

@@ -35,7 +35,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     Parameters
     ----------
     settings
-        The inputs (predictions files, or runs, of which all models are audited), the attributes,
+        The inputs (predictions files, or runs with all of their models), the attributes,
         and the metrics.
     out
         The run directory of the audit.

@@ -54,7 +54,7 @@ def benchmark_page(outcome: Outcome) -> str:
         f"{counted(size.patients, source.unit)}, each tested once, in "
         f"{counted(outcome.record.plan.folds, 'fold')}, with {counted(result.seeds, 'seed')}. All "
         "entries have the same patients, trials, learning rates, epochs and seeds. They have the "
-        "same starting weights, unless these are what is compared."
+        "same starting weights, except for entries that change them."
     )
     title = f"evenhand benchmark: {run.root.resolve().name}"
     return section_page(title, lede, sections_of("benchmark", outcome), run.record)

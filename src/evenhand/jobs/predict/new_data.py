@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.readers import decoded_as_set, reader_of
+from evenhand.cohort.readers import reader_of, with_decoding
 from evenhand.cohort.readers.table import ABOUT, edited_cohort
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.evaluation.settings import PredictSettings
@@ -63,12 +63,12 @@ def open_new_data(
                 f"--map renames columns of your own table, but {settings.data} is read by a reader "
                 "that needs no names of columns. Leave --map out."
             )
-        cohort = decoded_as_set(reader.open(path, settings), settings)
+        cohort = with_decoding(reader.open(path, settings), settings)
         pairs = _pairs(cohort.table, "sample_id", settings)
         return NewData(_with_classes(cohort, settings.data, classes), None, pairs)
     table = _Table(_renamed_columns(settings), settings, classes, label_named)
     cohort = edited_cohort(path, settings, table.edit, table.renamed)
-    cohort = decoded_as_set(cohort, settings)
+    cohort = with_decoding(cohort, settings)
     return NewData(_with_classes(cohort, settings.data, classes), table.unlabelled, table.pairs)
 
 

@@ -28,9 +28,8 @@ from evenhand.jobs.prune.loop import (
     stop_reason,
 )
 from evenhand.jobs.prune.luck import measure_luck
-from evenhand.jobs.prune.premise import check_premise
-from evenhand.jobs.prune.saliency import first_saliency, saliency_table
-from evenhand.jobs.prune.search import search_settings
+from evenhand.jobs.prune.premise import check_premise, first_saliency, saliency_table
+from evenhand.jobs.prune.search import choose_by_search
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.states import (
     clear_states,
@@ -116,7 +115,7 @@ def _run_phases(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], 
     notify(task.roles.explanation)
     if settings.search:
         with run.phase("search"), storage_errors(str(run.root / "study.db")):
-            task = search_settings(task, run)
+            task = choose_by_search(task, run)
     with run.phase("pruning"):
         rows = _prune(task, run)
     best = task.judge.best_step(rows)

@@ -1,4 +1,8 @@
-"""Check the premise of FairPrune for a model: compare predicted with measured changes of loss."""
+"""The saliency of the untouched model, and the check of FairPrune's premise.
+
+The premise is that saliency predicts the change of a group's loss: predicted changes are compared
+with measured ones.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,27 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from evenhand.jobs.prune.batches import generators, group_batches
+from evenhand.jobs.prune.loop import step_curvature
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.pruning.curvature.softmax import sample_losses, sample_weights
+from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.masks import WeightMask, apply_mask
 from evenhand.pruning.saliency import GroupSaliency
 
 SAMPLES = 128  # samples of each group on which changes of loss are measured
 FEWEST = 3  # layers that a rank correlation needs
 SHARE = 0.3  # share of each layer's weights that is set to zero
+TABLE_ROWS = 6000  # rows of the table of saliency over all layers, about
+LEAST_ROWS, MOST_ROWS = 10, 100  # rows of a layer in that table
 
 ByGroup = dict[str, float]
 """A value for each group."""
@@ -133,10 +142,10 @@ def _least_salient(scores: Tensor, share: float) -> Tensor:
     return chosen.view(scores.shape)
 
 
-def _without(model: Model, kept: WeightMask) -> Model:
+def _without(model: Model, mask: WeightMask) -> Model:
     """Return a copy of a model with only the weights of a mask."""
     copy = deepcopy(model)
-    apply_mask(copy, kept)
+    apply_mask(copy, mask)
     return copy
 
 
@@ -147,3 +156,44 @@ def _correlation(layers: Sequence[PrunedLayer], group: str) -> float | None:
     if len(layers) < FEWEST or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
         return None
     return float(spearmanr(predicted, measured).statistic)
+
+
+def first_saliency(task: PruneTask) -> GroupSaliency:
+    """Return the saliency of the untouched model, from the batches of the first step."""
+    names = prunable_parameters(task.model, task.settings.structure, task.settings.prunable)
+    h = step_curvature(task, task.model, names, 1)
+    theta = {name: task.model.get_parameter(name).detach() for name in names}
+    return GroupSaliency.compute(theta, h, task.roles.unprivileged, task.roles.betas)
+
+
+def saliency_table(saliency: GroupSaliency, mask: WeightMask | None) -> pd.DataFrame:
+    """Return the saliency of a sample of each layer's weights, and whether they were pruned.
+
+    Parameters
+    ----------
+    saliency
+        The saliency of the untouched model.
+    mask
+        The mask of the chosen model; None if whole channels were pruned.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of `GroupSaliency.sample`; with a mask also ``pruned``, 1 if the chosen model
+        lacks the weight, else 0. At most 100 rows for each layer, fewer if there are more than 60.
+    """
+    most = min(max(TABLE_ROWS // len(saliency), LEAST_ROWS), MOST_ROWS)
+    parts = []
+    for name in saliency:
+        part = saliency.sample(name, most)
+        if mask is not None:
+            part["pruned"] = 1 - mask[name].flatten().cpu().numpy()[part["place"]].astype(int)
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    floats = table.select_dtypes("float").columns
+    table[floats] = table[floats].map(_rounded)
+    return table
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -28,7 +28,7 @@ Choice = tuple[float, float, str]
 """β, share and estimator."""
 
 
-def search_settings(task: PruneTask, run: Run) -> PruneTask:
+def choose_by_search(task: PruneTask, run: Run) -> PruneTask:
     """Return the task with the β, share and estimator that are best on validation.
 
     The values of the settings are tried first. A search that was killed is continued.

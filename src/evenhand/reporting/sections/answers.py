@@ -122,7 +122,7 @@ def strategy_answer(
     attribute: str,
     metric: str,
     validation: Sequence[Estimate] = (),
-    beside: Sequence[str] = (),
+    further_metrics: Sequence[str] = (),
 ) -> ReportAnswer | None:
     """Return the answer to whether a model serves its worst group better than other models.
 
@@ -136,7 +136,7 @@ def strategy_answer(
         The metric of the comparison (``"auc"``).
     validation
         Rows of the validation split, which decide the group that each other model serves worst.
-    beside
+    further_metrics
         Further metrics whose claimed differences are part of the answer.
 
     Returns
@@ -157,11 +157,11 @@ def strategy_answer(
     defined = [change for change in possible if change is not None]
     changed = [group.difference for change in defined for group in change.groups]
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
-    further = _claimed_differences(rows, model, (EVERYBODY, attribute), beside)
+    further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
     return ReportAnswer(
         topic=f"{listed((opening(model), *others), 'or')}, by {shown(attribute)}?",
-        headline=_headline(paired, further, beside) + overall_cost_sentence(overall),
+        headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
@@ -220,11 +220,11 @@ def spread_answer(
 
 
 def _headline(
-    paired: Sequence[Estimate], further: Sequence[Estimate], beside: Sequence[str]
+    paired: Sequence[Estimate], further: Sequence[Estimate], further_metrics: Sequence[str]
 ) -> str:
     """Return the headline; with further metrics, it names its metric and those that get worse."""
     text = strategy_sentence(paired)
-    if not beside:
+    if not further_metrics:
         return text
     lost = dict.fromkeys(row.metric for row in further if paired_chip(row) == "worse")
     cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
@@ -465,9 +465,9 @@ def _answers(report: Report) -> tuple[ReportAnswer, ...]:
         for name in report.attributes
     ]
     compared = [
-        strategy_answer(rows, model, name, first, validation, beside)
+        strategy_answer(rows, model, name, first, validation, further_metrics)
         for model in models
-        for first, *beside in [report.judged.get(model) or (metric,)]
+        for first, *further_metrics in [report.judged.get(model) or (metric,)]
         for name in report.attributes
     ]
     return (*(answer for answer in (*spreads, *compared) if answer is not None), *group_answers)

@@ -190,12 +190,16 @@ def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, GroupCell], ...]:
     return tuple(cells)
 
 
-def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
+def everyone(rows: Sequence[Estimate], group_row: Estimate) -> Estimate | None:
     """Return the row about everybody with the model, metric and split of a row about a group."""
     return first(
-        rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYBODY,
-        against=like.against,
-    )  # fmt: skip
+        rows,
+        model=group_row.model,
+        metric=group_row.metric,
+        split=group_row.split,
+        attribute=EVERYBODY,
+        against=group_row.against,
+    )
 
 
 def count_note(row: Estimate, counts: CountedCases, positive: str) -> str:

@@ -138,7 +138,9 @@ def levelling_verdict(change: Changes) -> Verdict | None:
 def _levelling_sentence(change: Changes, worst: Estimate) -> str:
     reference, attribute = change.against, change.attribute
     data = "on validation" if worst.split == "val" else "in these data"
-    which = f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
+    worst_group = (
+        f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
+    )
     if not change.losses:
         return (
             f"Against {reference}, no {group_kind(attribute)} is shown to lose "
@@ -148,11 +150,11 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
     if change.levelled_down:
         return (
             f"Levelled down: {opening(change.model)} serves patients worse than {reference} where "
-            f"{lost}, while {which} is not shown to be served better."
+            f"{lost}, while {worst_group} is not shown to be served better."
         )
     return (
-        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as {which} "
-        "is served better, this is a trade and not levelling down."
+        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as "
+        f"{worst_group} is served better, this is a trade and not levelling down."
     )
 
 

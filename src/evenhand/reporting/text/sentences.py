@@ -308,8 +308,8 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
         )
         if largest > 0 and paired_chip(row) == "cannot tell":
             size = amount_with_unit(largest, row.base)
-            who = f"{'an' if row.attribute[:1] in 'aeiou' else 'a'} {group_kind(row.attribute)}"
-            sentences.append(f"Against {row.against}, a difference of {size} in {who} {USUALLY}.")
+            group = f"{'an' if row.attribute[:1] in 'aeiou' else 'a'} {group_kind(row.attribute)}"
+            sentences.append(f"Against {row.against}, a difference of {size} in {group} {USUALLY}.")
     return tuple(sentences)
 
 
