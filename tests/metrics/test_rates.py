@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency, norm
+from scipy.stats import chi2_contingency, norm, t
 
 from evenhand.metrics import holm
 from evenhand.metrics.rates import equal_rates_p
@@ -58,3 +58,13 @@ def test_twice_the_rate_is_seen():
     outcome = rng.random((100, 1000)) < np.where(first, 0.10, 0.20)
     p = [equal_rates_p(item, first, ~first, np.arange(1000)) for item in outcome]
     assert np.mean(np.array(p) < 0.05) > 0.9
+
+
+def test_degrees_of_freedom_are_the_patients_of_the_smaller_group_less_one():
+    outcome = np.array([1, 1, 0, 0, 0, 1, 0, 0], bool)
+    group = np.arange(8) < 3
+    # each patient's residual, 5/8 or -3/8, over the rows of its group
+    by_patient = (2 * (5 / 8) ** 2 + (3 / 8) ** 2) / 9 + ((5 / 8) ** 2 + 4 * (3 / 8) ** 2) / 25
+    statistic = (2 / 3 - 1 / 5) / np.sqrt(by_patient)
+    p = equal_rates_p(outcome, group, ~group, np.arange(8))
+    assert p == pytest.approx(2 * t.sf(statistic, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from tests.own.networks import ECG, NETWORKS
@@ -330,3 +331,21 @@ def test_wrong_kinds_of_arguments_are_refused_by_name(change, text):
     with pytest.raises(EvenhandError, match=text):
         group_saliency(module, batches, **(ROLES | change))
     assert_same(before, module)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.uint8])
+def test_labels_of_any_whole_type(dtype):
+    module, inputs = once(), torch.randn(12, 4)
+    expected = group_saliency(module, [(inputs, LABELS, SEX)], **ROLES)
+    saliency = group_saliency(module, [(inputs, LABELS.to(dtype), SEX)], **ROLES)
+    for name, values in expected.items():
+        torch.testing.assert_close(saliency[name], values)
+
+
+def test_groups_that_are_a_list_of_numpy_text_or_of_tensors():
+    module, inputs = once(), torch.randn(12, 4)
+    texts = [np.str_(level) for level in SEX]
+    with pytest.raises(EvenhandError, match=r"their groups are: 'f' \(6\), 'm' \(6\)"):
+        group_saliency(module, [(inputs, LABELS, texts)], unprivileged="x", betas={"m": 0.4})
+    codes = [torch.tensor(level == "f") for level in SEX]
+    group_saliency(module, [(inputs, LABELS, codes)], unprivileged=True, betas={False: 0.4})

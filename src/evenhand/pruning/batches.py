@@ -92,6 +92,7 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
         groups = next(iter(groups.values()))
     levels = groups.tolist() if hasattr(groups, "tolist") else groups
     column = list(levels) if isinstance(levels, Iterable) else []
+    column = [level.item() if hasattr(level, "item") else level for level in column]
     if isinstance(levels, str) or not all(isinstance(level, Hashable) for level in column):
         raise EvenhandError(
             f"the groups of batch {number} are no column of names ({type(groups).__name__}); give "
@@ -103,6 +104,8 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
 def _labels(labels: Any, number: int) -> Tensor:
     try:
         values = torch.as_tensor(labels)
+        whole = not values.dtype.is_floating_point and not values.dtype.is_complex
+        values = values.long() if whole else values
         return values.reshape(1) if values.ndim == 0 else values
     except (TypeError, ValueError, RuntimeError) as error:
         raise EvenhandError(
