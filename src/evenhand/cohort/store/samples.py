@@ -176,7 +176,7 @@ def _remarks(cohort: Cohort, built: Built) -> tuple[str, ...]:
     texts = cohort.table["sample_id"].map(built.remarks).dropna()
     remarks = tuple(dict.fromkeys(texts))
     hidden = len(remarks) - SHOWN
-    return (*remarks[:SHOWN], *([f"The same holds for {hidden} more."] if hidden > 0 else []))
+    return (*remarks[:SHOWN], *([f"{hidden} more such notes are not shown."] if hidden > 0 else []))
 
 
 def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStore:
