@@ -11,10 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTED = ("export", "lora", "plot", "readers", "structured")  # Ray's workers start too slowly
-TOOLS = (
-    *("fairlearn", "hypothesis", "lightning", "monai"),
-    *("pytest>", "tensorboard", "transformers"),
-)
+TOOLS = ("fairlearn", "hypothesis", "pytest>")
 
 
 def main() -> None:
