@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task import make_task
+from evenhand.experiments.task import prepare_task
 from evenhand.jobs.assess.grid import cells_of, fit_cell, pretrained
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import starts_of
@@ -57,7 +57,7 @@ def main() -> None:
 
 def spent(settings: AssessSettings, run: Run) -> float:
     """Return the CPU seconds of the cells with a frozen encoder."""
-    task = make_task(settings)
+    task = prepare_task(settings)
     cells = [cell for cell in cells_of(settings) if cell.strategy == "frozen3"]
     for seed in dict.fromkeys(cell.seed for cell in cells):
         pretrained(task, settings, run, starts_of(settings)[0], seed)

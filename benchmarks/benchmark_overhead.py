@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evenhand.evaluation.rows import cut_of, scored_rows
+from evenhand.evaluation.rows import choose_cut, scored_rows
 from evenhand.jobs.benchmark import fitting, job
 from evenhand.jobs.benchmark.adjusting import TestedModel
 from evenhand.jobs.benchmark.comparing import compare
@@ -54,7 +54,7 @@ def predictions(patients: int, seed: int) -> list[Predictions]:
 def tested(of: Predictions) -> TestedModel:
     """Return the test rows of a fold with their decisions."""
     test = of.of_split("test")
-    return TestedModel(test, scored_rows(test, cut_of(of)))
+    return TestedModel(test, scored_rows(test, choose_cut(of)))
 
 
 def analysis(patients: int) -> None:

@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 
 from evenhand.experiments.settings import TrainingSettings
-from evenhand.experiments.task import Task, make_task, train
+from evenhand.experiments.task import Task, prepare_task, train_model
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.model import build_model
 from evenhand.training import loop
@@ -60,7 +60,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             settings = fit_settings(flags, name, Path(folder))
             if flags.what == "fit":
-                show_ratios("fit", name, fit_seconds(make_task(settings), flags.repeats))
+                show_ratios("fit", name, fit_seconds(prepare_task(settings), flags.repeats))
             else:
                 show_seeds(settings, flags.repeats)
 
@@ -119,7 +119,7 @@ def fit_of(task: Task, last: bool, precision: str) -> Callable[[], None]:
 
     def fit() -> None:
         with layout(last):
-            train(task, *find_strategy("full")(task.model(), 0), settings)
+            train_model(task, *find_strategy("full")(task.model(), 0), settings)
 
     return fit
 
@@ -164,8 +164,8 @@ def show_seeds(settings: TrainingSettings, count: int) -> None:
     values: dict[str, list[tuple[float, ...]]] = {"fp32": [], "bf16": []}
     for seed in range(count):
         for precision, own in values.items():
-            task = make_task(settings.model_copy(update={"seed": seed, "precision": precision}))
-            own.append(train(task, *find_strategy("full")(task.model(), seed),
+            task = prepare_task(settings.model_copy(update={"seed": seed, "precision": precision}))
+            own.append(train_model(task, *find_strategy("full")(task.model(), seed),
                              task.fit_settings(LR)).values)  # fmt: skip
     by_precision = {name: np.array(own) for name, own in values.items()}  # (seeds, targets)
     differences = by_precision["bf16"] - by_precision["fp32"]

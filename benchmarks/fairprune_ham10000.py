@@ -40,7 +40,7 @@ from evenhand.pruning.remove import remove_weights, remover
 from evenhand.pruning.saliency import error_change, saliency
 from evenhand.pruning.state import PruningState
 from evenhand.tables.predictions import read_predictions, write_predictions
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 BETAS = (0.0, 0.1, 0.33, 0.5, 0.7, 0.9)
 SHARES = (10, 20, 30, 40, 50, 60)  # percent of the prunable weights
@@ -135,7 +135,7 @@ class Judged:
         """Return what one model is worth on validation and test, without intervals."""
         task, attribute = self.task, self.task.settings.attribute[0]
         splits = [(name, part) for name, part in task.splits.items() if name != "train"]
-        predictions = predict(model, splits, task.accelerator)
+        predictions = predict_cohorts(model, splits, task.accelerator)
         shown = "-".join(f"{value:g}" if isinstance(value, float) else str(value)
                          for name, value in about.items() if name != "seconds")  # fmt: skip
         file = self.root / f"{shown}.parquet"

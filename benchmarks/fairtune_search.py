@@ -33,7 +33,7 @@ import optuna
 import torch
 
 from evenhand.cohort.store.batches import BatchSource
-from evenhand.experiments.task import Task, make_task, train
+from evenhand.experiments.task import Task, prepare_task, train_model
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.masks import find_units
@@ -44,7 +44,7 @@ from evenhand.networks.model import Model
 from evenhand.training import loop
 from evenhand.training.device import make_accelerator
 from evenhand.training.frozen_prefix import ActivationFiles
-from evenhand.training.predict import scores
+from evenhand.training.predict import class_probabilities
 from evenhand.training.steps import Steps
 from trial import arguments as trial_arguments
 from trial import loader, plain_epoch, plain_validation
@@ -105,15 +105,15 @@ def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
             "target": ("auc",),
         }
     )
-    task = make_task(early)
+    task = prepare_task(early)
     full = find_strategy("full")(task.model(), 99)
-    model = train(task, *full, task.fit_settings(1e-3)).model
+    model = train_model(task, *full, task.fit_settings(1e-3)).model
     save_model(folder / "pretrained", model)
     return base.model_copy(update={"weights": str(folder / "pretrained" / "model.safetensors")})
 
 
 def about(base: TuneSettings) -> dict[str, Any]:
-    task = make_task(base)
+    task = prepare_task(base)
     return {
         "backbone": base.backbone,
         "image_size": base.image_size,
@@ -130,7 +130,7 @@ def about(base: TuneSettings) -> dict[str, Any]:
 def pair(base: TuneSettings, folder: Path, seed: int) -> dict[str, Any]:
     """Search both ways with one seed."""
     both = base.model_copy(update={"seed": seed})
-    task = make_task(both.model_copy(update={"prefix_memory": 0}))
+    task = prepare_task(both.model_copy(update={"prefix_memory": 0}))
     result: dict[str, Any] = {"seed": seed}
     with peak_memory() as peak:
         start, used = time.perf_counter(), time.process_time()
@@ -182,7 +182,7 @@ def value(task: Task, model: Model) -> float:
     """Return the objective of a network on all validation rows at once."""
     accelerator = make_accelerator(task.settings)
     source = BatchSource(task.splits.val, accelerator.device)
-    return task.values(scores(model.to(accelerator.device), source, accelerator))[0]
+    return task.values(class_probabilities(model.to(accelerator.device), source, accelerator))[0]
 
 
 def report(pairs: list[dict[str, Any]], detail: dict[str, Any]) -> None:
@@ -199,7 +199,7 @@ def report(pairs: list[dict[str, Any]], detail: dict[str, Any]) -> None:
 def shares(base: TuneSettings) -> None:
     """Time trials of three strategies in turn; the first of each computes what is kept."""
     with tempfile.TemporaryDirectory() as folder:
-        task = make_task(base.model_copy(update={"cache": Path(folder)}))
+        task = prepare_task(base.model_copy(update={"cache": Path(folder)}))
         assert task.activations is not None
         with peak_memory() as peak:
             names = ("full", "head", "last-1")
@@ -219,7 +219,7 @@ def shares(base: TuneSettings) -> None:
 
 def fit_seconds(task: Task, name: str) -> float:
     start = time.perf_counter()
-    train(task, *find_strategy(name)(task.model(), 0), task.fit_settings(RATES[0]))
+    train_model(task, *find_strategy(name)(task.model(), 0), task.fit_settings(RATES[0]))
     return time.perf_counter() - start
 
 

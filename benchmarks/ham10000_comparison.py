@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, Trained, train
+from evenhand.experiments.task import Task, Trained, train_model
 from evenhand.files import read_json, write_json, write_text
 from evenhand.jobs.benchmark.entries import ERM, Entry, entries_of
 from evenhand.jobs.benchmark.fitting import SCORED, Fit, fit_record
@@ -223,7 +223,7 @@ def one_trial(task: Task, settings: BenchmarkSettings, entry: Entry) -> Trained:
     def score(trial: Trial) -> float:
         model, schedule = trial.start()
         fit_settings = task.fit_settings(trial.lr, 0)
-        models.append(train(task, model, schedule, fit_settings, mitigation=trial.mitigation))
+        models.append(train_model(task, model, schedule, fit_settings, mitigation=trial.mitigation))
         return models[-1].values[0]
 
     run_trials(task, settings, entry, 0, score)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task_cache import prepared
+from evenhand.experiments.task_cache import cached_task
 from evenhand.jobs.assess.claims import RecipeClaim, claims_of
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, fit_cell
@@ -45,7 +45,7 @@ def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
     """Train what is missing of the 40 fits."""
     torch.set_num_threads(1)
     settings = settings_for(data, epochs=epochs, cache=cache)
-    task, run = prepared(settings), Run(folder)
+    task, run = cached_task(settings), Run(folder)
     for seed in range(FITS):
         start = time.process_time()
         fit_cell(task, settings, run, Cell(SUPERVISED, 1.0, seed))

@@ -31,11 +31,11 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.splits import Splits, deal_folds, fold_splits
 from evenhand.experiments.settings import FinetuneSettings
-from evenhand.experiments.task import task_on, train
+from evenhand.experiments.task import task_from_splits, train_model
 from evenhand.masks.strategies import find_strategy
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 FOLDS, VAL_SHARE, RESAMPLES = 5, 0.2, 1000
 ATTRIBUTES = ("sex", "age")
@@ -144,11 +144,11 @@ def fit(given: argparse.Namespace, name: str, fold: int, file: Path) -> dict[str
 
 
 def fit_encoder(settings: FinetuneSettings, splits: Splits, seed: int) -> Predictions:
-    task = task_on(settings, splits)
+    task = task_from_splits(settings, splits)
     model, schedule = find_strategy("full")(task.model(seed), seed)
-    trained = train(task, model, schedule, task.fit_settings(settings.lr, seed))
+    trained = train_model(task, model, schedule, task.fit_settings(settings.lr, seed))
     parts = [(name, part) for name, part in splits.items() if name != "train"]
-    return predict(trained.model, parts, make_accelerator(settings))
+    return predict_cohorts(trained.model, parts, make_accelerator(settings))
 
 
 def fit_trees(settings: FinetuneSettings, splits: Splits, seed: int) -> Predictions:

@@ -29,7 +29,7 @@ from scipy.stats import t as student
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.experiments.runs import Run, open_run
 from evenhand.experiments.settings import FinetuneSettings
-from evenhand.experiments.task import Task, make_task, train
+from evenhand.experiments.task import Task, prepare_task, train_model
 from evenhand.files import read_json, write_json
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.contenders import FAIRTUNE, untrained
@@ -38,7 +38,7 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import groups_of
 from evenhand.search.spaces import Choice
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 MARGIN = -0.01  # of the lower ends
 CLEAN = "phantom:patients=800,size=32,minority=0.5,harder=0.3,shortcut=0,seed=100"
@@ -129,7 +129,7 @@ def judge(given: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, A
         root = given.out / f"seed{seed}-{stopping}"
         settings = search_settings(given, pretrained, seed, stopping)
         runs[stopping] = open_run(root) if finished(root) else tune(settings, root)
-    task = make_task(settings)
+    task = prepare_task(settings)
     chosen = {
         "halving": chosen_of(runs["halving"], FAIRTUNE),
         "none": chosen_of(runs["none"], FAIRTUNE),
@@ -184,8 +184,8 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
     for seed in FRESH:
         choice = Choice(chosen.choice.mask, chosen.choice.lr, seed)
         start = untrained(task, settings, chosen.study, choice)
-        model = train(task, *start, task.fit_settings(choice.lr, seed)).model
-        rows = predict(model, [("test", cohort)], accelerator)
+        model = train_model(task, *start, task.fit_settings(choice.lr, seed)).model
+        rows = predict_cohorts(model, [("test", cohort)], accelerator)
         groups = {"group": groups_of(rows.group("group"))}
         targets.append(target.value(rows.labels, rows.scores, groups))
     return targets

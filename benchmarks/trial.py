@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.experiments.settings import TrainingSettings
-from evenhand.experiments.task import Task, make_task, train
+from evenhand.experiments.task import Task, prepare_task, train_model
 from evenhand.masks.masks import Mask, constant, find_units
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.augment import AUGMENTATIONS
@@ -53,7 +53,7 @@ def main() -> None:
     args = arguments().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        task = make_task(settings(args, Path(folder)))
+        task = prepare_task(settings(args, Path(folder)))
         prepared = time.perf_counter() - start
         for name, strategy in MASKS.items():
             result = compare(task, name, strategy, args.repeats)
@@ -117,7 +117,7 @@ def compare(task: Task, name: str, strategy: str, repeats: int) -> dict[str, obj
 
 def ours(task: Task, mask: Mask) -> float:
     start = time.perf_counter()
-    train(task, task.model(), constant(mask), task.fit_settings(LR))
+    train_model(task, task.model(), constant(mask), task.fit_settings(LR))
     return time.perf_counter() - start
 
 

@@ -24,9 +24,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
-from evenhand.evaluation.intersections import too_small
-from evenhand.evaluation.requests import ACROSS, NAMED, points
-from evenhand.evaluation.rows import Cut, groups_in, model_part, pair_part
+from evenhand.evaluation.intersections import small_groups
+from evenhand.evaluation.requests import DEFAULT_AGGREGATES, DEFAULT_FAIRNESS, without_intervals
+from evenhand.evaluation.rows import Cut, groups_in, measure_model, measure_pair
 from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
 from evenhand.metrics.contrasts import adjust_together
 from evenhand.metrics.groups import excluded_groups
@@ -35,7 +35,7 @@ from evenhand.reporting.verdicts import Verdict
 from evenhand.tables.attributes import with_intersections
 from evenhand.tables.predictions import Predictions
 
-PLAN = Plan(across=(*ACROSS, *NAMED))
+PLAN = Plan(across=(*DEFAULT_AGGREGATES, *DEFAULT_FAIRNESS))
 """What an audit measures by default."""
 
 SPOKEN = Plan(("auc", "sensitivity", "specificity"), ("worst", "gap", "difference", "detectable"))
@@ -111,7 +111,7 @@ def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tu
     rows = cohort(world, rng)
     inputs = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
     names = tuple(inputs.levels)
-    return model_part(inputs, names, model="m", seed=seed, plan=plan, cut=CUT), names
+    return measure_model(inputs, names, model="m", seed=seed, plan=plan, cut=CUT), names
 
 
 def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
@@ -120,9 +120,9 @@ def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
     rows = cohort(world, rng)
     given = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
     names = with_intersections(tuple(given.levels), DEPTH)
-    small = too_small({"m": given}, names, "test")
+    small = small_groups({"m": given}, names, "test")
     plan = replace(SPOKEN, excluded=excluded_groups(small, groups_in(given, names)))
-    return model_part(given, names, model="m", seed=seed, plan=plan, cut=CUT), names
+    return measure_model(given, names, model="m", seed=seed, plan=plan, cut=CUT), names
 
 
 def page_of(part: Measured, names: tuple[str, ...]) -> Report:
@@ -152,11 +152,11 @@ def two_models(world: World, seed: int, share: float = 0.5) -> Report:
     }
     names = tuple(models["old"].levels)
     parts = [
-        model_part(model, names, model=name, seed=seed, plan=plan, split=split, cut=CUT)
+        measure_model(model, names, model=name, seed=seed, plan=plan, split=split, cut=CUT)
         for name, model in models.items()
-        for split, plan in (("test", SPOKEN), ("val", points(SPOKEN)))
+        for split, plan in (("test", SPOKEN), ("val", without_intervals(SPOKEN)))
     ]
-    pair = pair_part(
+    pair = measure_pair(
         (models["new"], models["old"]), names,
         names=("new", "old"), seed=seed, plan=SPOKEN, cuts=(CUT, CUT),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_storage
-from evenhand.experiments.task_cache import Fits, prepared
+from evenhand.experiments.task_cache import Fits, cached_task
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import allowed_methods, contenders
 from evenhand.jobs.tune.fitting import score_choice
@@ -32,7 +32,7 @@ GOAL = 1.5
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = search_settings(Path(folder))
-        prepared(settings)  # decodes the samples, once for both
+        cached_task(settings)  # decodes the samples, once for both
         seconds = {workers: timed(settings, Path(folder), workers) for workers in (1, 2)}
     detail = {
         "seconds": {workers: round(taken, 1) for workers, taken in seconds.items()},
@@ -61,7 +61,7 @@ def search_settings(folder: Path) -> TuneSettings:
 
 
 def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
-    task = prepared(settings)
+    task = cached_task(settings)
     _, full = contenders(task, settings, allowed_methods(task, settings))
     study = open_study(
         open_storage(f"sqlite:///{folder / f'{workers}.db'}"),

@@ -125,7 +125,7 @@ def test_predict_and_audit_on_new_patients(trained, cache, tmp_path):
 
     ended = evenhand("compare", out, trained[0], "--out", tmp_path / "compared")
     assert ended.status == 2
-    assert "they come from other data" in ended.err
+    assert "compare models on the same data" in ended.err
     assert not (tmp_path / "compared").exists()
 
 

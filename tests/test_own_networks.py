@@ -71,7 +71,7 @@ def module(tmp_path_factory):
         patch.setattr(sys, "path", [*sys.path])
         yield
     sys.modules.pop(NAME, None)
-    for name in ("plain-cnn", "rhythm"):
+    for name in {"plain-cnn", "rhythm"} & {*BACKBONES}:
         BACKBONES.remove(name)
 
 
@@ -157,28 +157,93 @@ def test_workers_make_it_and_a_killed_search_goes_on(module, runs, engine):
     ended_well(*command)
 
 
-def test_a_folder_that_transformers_saved(module, runs):
+@pytest.fixture(scope="module")
+def saved_vit(runs):
+    """Return a classifier of transformers and the folder that it was saved in."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     config = transformers.ViTConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
         image_size=32, patch_size=8,
     )  # fmt: skip
-    network = transformers.ViTForImageClassification(config)
+    network = transformers.ViTForImageClassification(config).eval()
     network.save_pretrained(runs / "vit")
-    words = ("--backbone", runs / "vit", "--image-size", 32, "--strategy", "last-1")
-    ended_well("finetune", IMAGES, *QUICK, *words, "--out", runs / "of a ViT")
-    prune = ("--share", 20, "--limit", 20, "--batches", 2, "--estimator", "hutchinson")
-    out = runs / "pruned ViT"
-    ended_well("prune", runs / "of a ViT", "--attribute", "group", *prune, "--out", out)
-    started = build_model(str(runs / "vit"), "pretrained", 32, ("a", "b"), seed=0)
+    return network, runs / "vit"
+
+
+@pytest.fixture(scope="module")
+def tuned_vit(saved_vit, runs):
+    words = ("--trials", 2, "--confirm", 0, "--baseline", "last-1", "--out", runs / "tuned vit")
+    vit = ("--backbone", saved_vit[1], "--image-size", 32)
+    ended_well("tune", IMAGES, *vit, *QUICK, *words)
+    return runs / "tuned vit"
+
+
+def test_a_folder_of_transformers_starts_with_its_weights(saved_vit, capfd):
+    network, folder = saved_vit
+    started = build_model(str(folder), "pretrained", 32, ("a", "b"), seed=0)
+    assert capfd.readouterr().err == ""
     own = dict(network.vit.named_parameters())
     for name, parameter in started.backbone.network.named_parameters():
         assert torch.equal(parameter, own[name])
     images = torch.rand(2, 3, 32, 32)
-    started.eval(), network.eval()
-    scaled = started.readable(images)
+    scaled = started.eval().readable(images)
     expected = network.vit(pixel_values=scaled).last_hidden_state[:, 0]
     assert torch.allclose(started.features(images), expected, atol=1e-5)
+
+
+def test_a_folder_of_transformers_is_searched_pruned_exported_and_predicts(tuned_vit, runs):
+    units = read_json(tuned_vit / "models" / "last-1" / "model.json")["units"]
+    tuned = {unit["name"] for unit in units if unit["tuned"]}
+    last_block = {f"network.layers.2.{kind}" for kind in ("norm", "attn", "mlp")}
+    assert tuned == {*last_block, "network.layernorm"}
+    words = ("--share", 20, "--limit", 20, "--batches", 2, "--out", runs / "pruned vit")
+    ended_well("prune", tuned_vit, "--attribute", "group", *words)
+    out = runs / "vit.safetensors"
+    ended_well("export", runs / "pruned vit", "--format", "safetensors", "--out", out)
+    new = "phantom:patients=40,size=32,seed=2"
+    ended_well("predict", runs / "pruned vit", new, "--out", runs / "predicted by vit")
+
+
+def test_layers_of_a_folder_of_transformers_are_compared(saved_vit, tuned_vit, runs):
+    models = (tuned_vit, tuned_vit, "--model", "fairtune", "--model", "last-1")
+    out = runs / "vits alike"
+    ended_well("similarity", *models, "--attribute", "sex", "--minimum", 8, "--out", out)
+    layers = read_json(out / "similarity.json")["layers"]
+    blocks = [f"network.layers.{k}" for k in range(3)]
+    assert layers == [["network.embeddings", *blocks, "network.layernorm"]] * 2
+
+
+def test_a_folder_of_transformers_has_to_stay_and_hold_every_weight(tuned_vit, saved_vit, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    network = saved_vit[0]
+    moved = tmp_path / "vit"
+    network.save_pretrained(moved)
+    tensors = load_file(moved / "model.safetensors")
+    del tensors["vit.encoder.layer.0.intermediate.dense.weight"]
+    save_file(tensors, moved / "model.safetensors", {"format": "pt"})
+    with pytest.raises(EvenhandError, match=r"1 tensors are missing: layers.0.mlp.fc1.weight"):
+        build_model(str(moved), "pretrained", 32, ("a", "b"), seed=0)
+    (moved / "config.json").unlink()
+    with pytest.raises(EvenhandError, match=r"vit: the folder has no config.json"):
+        build_model(str(moved), "none", 32, ("a", "b"), seed=0)
+    with pytest.raises(EvenhandError, match=r"nowhere: no such folder"):
+        build_model(str(tmp_path / "nowhere"), "none", 32, ("a", "b"), seed=0)
+
+
+@pytest.mark.slow
+def test_a_folder_of_transformers_is_tuned_by_workers_and_assessed(saved_vit, runs):
+    vit = ("--backbone", saved_vit[1], "--image-size", 32)
+    words = ("--trials", 2, "--confirm", 0, "--baseline", "head", "--workers", 2)
+    command = ("tune", IMAGES, *vit, *QUICK, *words, "--out", runs / "vit by workers")
+    ended_well(*command)
+    record = runs / "vit by workers" / "run.json"
+    finished = record.read_text(encoding="utf-8")
+    record.write_text(finished.replace('"finished"', '"running"'), encoding="utf-8")
+    ended_well(*command)
+    words = ("--attribute", "group", "--seeds", 1, "--epochs", 1, "--pretrain-epochs", 1)
+    words = (*words, "--cell", "frozen0", "--out", runs / "assessed vit")
+    ended_well("assess", IMAGES, *vit, *words)
 
 
 def test_random_weights_are_those_of_the_seed(module):

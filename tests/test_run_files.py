@@ -61,7 +61,9 @@ def test_what_no_run_writes_is_named_and_nothing_is_removed(tmp_path, mine):
     if not mine.endswith("/"):
         path.write_text("mine")
     before = names(tmp_path)
-    with pytest.raises(EvenhandError, match=f"holds what no run writes: {mine.split('/')[0]}"):
+    with pytest.raises(
+        EvenhandError, match=f"holds files that no run writes: {mine.split('/')[0]}"
+    ):
         begin(tmp_path, overwrite=True)
     assert names(tmp_path) == before
 
@@ -79,7 +81,9 @@ def test_a_model_that_evenhand_has_not_written_stays(tmp_path, file):
     else:
         pd.DataFrame({"score": [0.5]}).to_parquet(path)
     before = names(tmp_path)
-    with pytest.raises(EvenhandError, match=f"holds what no run writes: .*{path.parent.name}"):
+    with pytest.raises(
+        EvenhandError, match=f"holds files that no run writes: .*{path.parent.name}"
+    ):
         begin(tmp_path, overwrite=True)
     assert names(tmp_path) == before
 
@@ -98,7 +102,7 @@ def test_a_model_of_the_run_goes_also_when_it_is_damaged(tmp_path, text):
 def test_a_file_of_another_job_stays(tmp_path):
     begin(tmp_path).finish()
     (tmp_path / "curve.csv").write_text("step,loss")
-    with pytest.raises(EvenhandError, match=r"holds what no run writes: curve\.csv"):
+    with pytest.raises(EvenhandError, match=r"holds files that no run writes: curve\.csv"):
         begin(tmp_path, overwrite=True)
     assert (tmp_path / "curve.csv").exists()
 

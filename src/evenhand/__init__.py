@@ -1,7 +1,7 @@
 """Evenhand finds the patients whom a medical model fails, and repairs the model.
 
-Names load on first use: importing the package loads neither torch nor pandas. Every public name is
-listed once, in the stub beside this file.
+Names load on first use: importing the package imports neither torch nor pandas. The stub
+``__init__.pyi`` lists every public name.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Names that earlier versions gave to settings and targets: flags and files keep them."""
+"""Earlier names of settings and targets, which flags and files still accept."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from evenhand.errors import EvenhandError
 
 SETTINGS: Mapping[str, str] = {"objective": "target", "objective_bound": "pessimistic"}
-"""The name of a setting by its earlier one."""
+"""Earlier name of a setting → its name today."""
 
 SSL_SETTINGS: Mapping[str, str] = {"method": "ssl", "label_shares": "label_share"}
-"""Those of jobs that pre-train; elsewhere a method is a mitigation method."""
+"""The same for jobs that pre-train; in other jobs, ``method`` is a mitigation method."""
 
 TARGETS: Mapping[str, str] = {
     "min_auc": "auc_worst",
@@ -26,11 +26,11 @@ TARGETS: Mapping[str, str] = {
     "max_loss": "log_loss_worst",
     "eodd_difference": "equalized_odds_difference",
 }
-"""The name of a target by its alias."""
+"""Alias of a target → its name today."""
 
 
 def current_target(text: str) -> str:
-    """Return a target by its name of today.
+    """Return a target with its name of today in place of an alias.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def current_target(text: str) -> str:
 
 
 def earlier_settings(fields: Collection[str] = ()) -> Mapping[str, str]:
-    """Return the name of a setting by its earlier one, for a job that has these settings.
+    """Return the mapping of earlier names to today's, for a job with the settings ``fields``.
 
     Examples
     --------
@@ -55,21 +55,21 @@ def earlier_settings(fields: Collection[str] = ()) -> Mapping[str, str]:
 def refuse_both_names(
     names: Collection[str], fields: Collection[str] = (), word: Callable[[str], str] = str
 ) -> None:
-    """Refuse a setting that is given under both its names.
+    """Refuse a setting that the user gives under both its earlier name and today's.
 
     Parameters
     ----------
     names
-        The names that are given.
+        The names of the settings that the user gives.
     fields
-        Those of the job's settings.
+        The names of all settings of the job.
     word
-        How a name is written.
+        Writes a name as the user does, for example as a flag.
 
     Raises
     ------
     EvenhandError
-        One is given so.
+        If ``names`` has both names of a setting.
     """
     for name, now in earlier_settings(fields).items():
         if name in names and now in names:
@@ -79,11 +79,11 @@ def refuse_both_names(
 
 
 def current_settings(settings: Mapping[str, Any], fields: Collection[str] = ()) -> dict[str, Any]:
-    """Return settings, as flags or a run give them, under the names of today.
+    """Return the settings of a command or a run under today's names.
 
-    ``fields`` are the names of the job's settings: what pre-trains called its objective a method.
-    A setting that is given under both names keeps the value of the name of today, unless that is
-    None: a pruning of an earlier version kept its stopping target beside the objective.
+    ``fields`` are the names of the job's settings: jobs that pre-train used to call their SSL
+    objective ``method``. If a setting has both names, the value under today's name counts, unless
+    it is None: earlier prunings wrote a stopping ``target`` beside the ``objective``.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def current_settings(settings: Mapping[str, Any], fields: Collection[str] = ()) 
 
 
 def current_record(value: Any) -> Any:
-    """Return the content of a JSON file with today's names of targets, as keys and as values.
+    """Return the content of a JSON file with today's names of targets in keys and values.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The errors that a user can cause, and the one way to look up a name, or to name a few of many."""
+"""Errors that a user can correct, and the look-up of names with helpful errors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SHOWN = 5  # how many of many choices a message names
+SHOWN = 5  # the largest number of values that a message lists
 
 
 class EvenhandError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can correct.
 
-    Its text says what was given, what is allowed and what to do next, with file and row where
-    there is one. The command line prints that text alone and exits with status 2.
+    The message says what was given, what is allowed and what to do next, with file and row if there
+    is one. The command line prints only this message and exits with status 2.
     """
 
 
@@ -31,16 +31,16 @@ def pick(what: str, name: str, choices: Mapping[str, T]) -> T:
     Parameters
     ----------
     what
-        What kind of thing is looked up, as the message calls it (``"backbone"``).
+        The kind of value, for the message (``"backbone"``).
     name
-        The name as the user gave it.
+        The name that the user gave.
     choices
-        The values, by name.
+        Name → value.
 
     Raises
     ------
     UnknownNameError
-        No value has that name; the message lists the names, and the nearest one.
+        If no value has the name; the message lists the names, and the nearest one.
 
     Examples
     --------
@@ -53,14 +53,14 @@ def pick(what: str, name: str, choices: Mapping[str, T]) -> T:
 
 
 def unknown_name(what: str, name: str, choices: Iterable[str]) -> UnknownNameError:
-    """Return the error for an unknown name; arguments as in `pick`."""
+    """Return the error for an unknown name; for the parameters see `pick`."""
     names = sorted(choices)
     listed = ", ".join(names)
     return UnknownNameError(f"no {what} {name!r}; there are: {listed}.{_nearest(name, names)}")
 
 
 def unknown_setting(what: str, name: str, choices: Iterable[str]) -> UnknownNameError:
-    """Return the error of a setting that something, called ``what``, does not have."""
+    """Return the error for an unknown setting of ``what``, which has the settings ``choices``."""
     names = list(choices)
     listed = ", ".join(names) or "none"
     return UnknownNameError(
@@ -74,12 +74,14 @@ def _nearest(name: str, names: list[str]) -> str:
 
 
 def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:
-    """Import a module of a package that only an extra of Evenhand installs, for what needs it.
+    """Import a module of a package that an extra of Evenhand installs.
+
+    ``what`` is the feature that needs the package, for the message.
 
     Raises
     ------
     EvenhandError
-        The package is not installed; the message is the line that installs it.
+        If the package is not installed; the message is the line that installs it.
     """
     try:
         return import_module(module)
@@ -91,7 +93,7 @@ def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:
 
 
 def some(values: Iterable[object]) -> str:
-    """Join a few values, and say how many more there are."""
+    """Return the first few values joined by commas, and the number of further ones."""
     texts = [str(value) for value in values]
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return ", ".join(texts[:SHOWN]) + more

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and fingerprints of the files that came in."""
+"""Write files whole or not at all, read and check JSON files, and compute fingerprints of data."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from evenhand.errors import EvenhandError
 
 M = TypeVar("M", bound=BaseModel)
 
-ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine has no writer
-# Earlier versions wrote no host.
+ABANDONED = 24 * 3600.0  # seconds after which a temporary file of another machine is abandoned
+# Temporary files of earlier versions have no host in their name.
 _PART = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[^.]*)-)?(?P<process>\d+)\.part")
 
 _NO_ROOM = "Make room and give the same command again; what is finished is kept."
@@ -41,14 +41,14 @@ _ADVICE = {
     errno.ENAMETOOLONG: "Give a shorter name.",
 }
 MACHINE_FAULTS = frozenset(_ADVICE) | {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE}
-"""Errors of the system that the machine or a path causes, and never a bug."""
+"""Error numbers that mean a fault of the machine or of a path, never a bug."""
 
 
 _written_now: set[str] = set()  # names of this process's temporary files
 
 
 class WriteError(EvenhandError):
-    """The system refuses to write a file, or to make a folder.
+    """The error for a file that cannot be written, or a folder that cannot be created.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ class WriteError(EvenhandError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         self.reason = os.strerror(error.errno) if error.errno else str(error)
-        advice = _ADVICE.get(error.errno or 0, "Fix that, or name another folder.")
+        advice = _ADVICE.get(error.errno or 0, "Fix this, or name another folder.")
         super().__init__(f"{path} cannot be written: {self.reason}. {advice}")
 
 
 class DamagedError(EvenhandError):
-    """A file of Evenhand's that is missing, incomplete or changed.
+    """The error for a file of Evenhand that is missing, incomplete or changed.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def writing(path: Path) -> Iterator[None]:
     Raises
     ------
     WriteError
-        The block raised an OSError.
+        If the block raises an OSError.
     """
     try:
         yield
@@ -103,29 +103,29 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """Create a folder for the block; if the block raises, remove it again unless it holds files."""
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    """Create a folder for the block; if the block raises, remove it unless it holds files."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for place in new:
+        for path in new:
             with suppress(OSError):  # it is not empty, or does not exist
-                place.rmdir()
+                path.rmdir()
         raise
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, which takes its place when the block succeeds.
+    """Yield a temporary path; when the block succeeds, its file replaces ``path``.
 
-    A reader sees the old file or the new one, never half of it. When the block raises, the
-    temporary file is removed and the old file stays.
+    Readers see the old file or the new one, never a part of it. If the block raises, the temporary
+    file is removed and the old file stays.
 
     Raises
     ------
     WriteError
-        The disk is full, the folder cannot be written, or the path can be no file.
+        If the disk is full, the folder cannot be written, or no file can have the path.
     """
     with writing(path), new_folder(path.parent):
         part = path.with_name(_temporary_name(path.name))
@@ -134,8 +134,8 @@ def replacing(path: Path) -> Iterator[Path]:
         _written_now.add(part.name)
         try:
             yield part
-            part.chmod(mode)  # safetensors writes files that their owner alone may read
-            with part.open("r+b") as written:  # Windows syncs only what may be written
+            part.chmod(mode)  # safetensors writes files that only their owner may read
+            with part.open("r+b") as written:  # Windows syncs only files opened for writing
                 os.fsync(written.fileno())
             part.replace(path)
         finally:
@@ -145,7 +145,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _create(path: Path) -> None:
-    """Create an empty file; a link that somebody has put there is removed and never followed."""
+    """Create an empty file; an existing file or link at the path is removed, never followed."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
 
@@ -155,7 +155,7 @@ def _temporary_name(name: str) -> str:
 
 
 def host_name() -> str:
-    """Return this machine's name as it stands in the names of temporary files."""
+    """Return this machine's name as in the names of temporary files."""
     return socket.gethostname().partition(".")[0]
 
 
@@ -172,28 +172,28 @@ def written_name(temporary: str) -> str | None:
 
 
 def is_abandoned(temporary: Path) -> bool:
-    """Say whether the process that made a temporary file is gone.
+    """Return whether the process that created a temporary file has ended.
 
-    Whether a process on another machine is gone cannot be known: its file counts as abandoned a
-    day after it was last written.
+    Processes of other machines cannot be checked: their files count as abandoned one day after the
+    last write.
     """
     named = _PART.fullmatch(temporary.name)
     if named is None:
         return False
     is_ours = named["host"] in (None, host_name())
-    if is_ours and sys.platform != "win32":  # where os.kill() ends a process
+    if is_ours and sys.platform != "win32":  # on Windows, os.kill() would end the process
         process = int(named["process"])
-        if process == os.getpid():  # or a process before this one had the same number
+        if process == os.getpid():  # ours, unless an earlier process had the same number
             return temporary.name not in _written_now
         return not is_running(process)
     try:
         return time.time() - temporary.stat().st_mtime > ABANDONED
-    except FileNotFoundError:  # its writer has ended just now
+    except FileNotFoundError:  # its writer has just finished
         return False
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of processes that are gone from a folder, if it exists."""
+    """Remove from a folder, if it exists, the temporary files of processes that have ended."""
     for path in folder.glob(".*.part"):
         if is_abandoned(path):
             with suppress(OSError):
@@ -201,23 +201,23 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def is_running(process: int) -> bool:
-    """Say whether a process of this machine is alive."""
+    """Return whether a process of this machine is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # it belongs to another user
         return True
     return True
 
 
 def to_path(value: Any, what: str) -> Path:
-    """Return a path that a caller gave as text or as a path; the message calls it ``what``.
+    """Return text or a path as a Path; the message calls the value ``what``.
 
     Raises
     ------
     EvenhandError
-        It is something else.
+        If ``value`` is neither text nor a path.
     """
     if isinstance(value, str | os.PathLike):
         return Path(value)
@@ -225,18 +225,18 @@ def to_path(value: Any, what: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put ``text`` (UTF-8) at ``path``, whole or not at all."""
+    """Write ``text`` to ``path`` as UTF-8, whole or not at all."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Put ``value`` at ``path`` as indented JSON; NaN and infinity are refused with ValueError."""
+    """Write ``value`` to ``path`` as indented JSON; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class FileObject(dict[str, Any]):
-    """A JSON object that knows the file it was read from: a key that is missing is damage."""
+    """A JSON object from a file; reading a missing key raises `DamagedError` with the file."""
 
     def __init__(self, values: dict[str, Any], path: Path) -> None:
         super().__init__(values)
@@ -246,25 +246,27 @@ class FileObject(dict[str, Any]):
         raise DamagedError(self._path, f"it lacks {key!r}")
 
 
-def write_rows(path: Path, facts: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write facts and, last, ``rows`` to ``path`` as one JSON object, a line for each row."""
+def write_rows_json(
+    path: Path, entries: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write a JSON object with ``entries`` and the key ``rows``, each row on a line of its own."""
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-    start = encoder.encode({**facts, "rows": []})
+    start = encoder.encode({**entries, "rows": []})
     write_text(path, start[:-2] + "\n" + ",\n".join(map(encoder.encode, rows)) + "\n]}\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return the JSON value in a file that Evenhand has written.
+    """Return the JSON value in a file that Evenhand wrote.
 
     Raises
     ------
     DamagedError
-        The file is absent or holds no JSON; or, later, a missing key of an object is read.
+        If the file is absent or holds no JSON; also later, when a missing key of an object is read.
     """
     try:
         if path.exists() and not path.is_file():
             raise DamagedError(path, "it is a folder, a pipe or a device where a file belongs")
-        return _parsed(path.read_text(encoding="utf-8"), path)
+        return _parse_json(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError:
         raise DamagedError(path, "there is no such file") from None
     except OSError as error:
@@ -273,7 +275,7 @@ def read_json(path: Path) -> Any:
         raise DamagedError(path, "it is no text in UTF-8") from error
 
 
-def _parsed(text: str, path: Path) -> Any:
+def _parse_json(text: str, path: Path) -> Any:
     try:
         return json.loads(text, object_hook=lambda values: FileObject(values, path))
     except (ValueError, RecursionError) as error:
@@ -282,28 +284,28 @@ def _parsed(text: str, path: Path) -> Any:
 
 
 def read_object(path: Path, schema: int | None = None) -> FileObject:
-    """Return the JSON object in a file that Evenhand has written.
+    """Return the JSON object in a file that Evenhand wrote.
 
     Parameters
     ----------
     path
         The file.
     schema
-        The highest value of its key ``schema`` that this version reads; None if it has no such key.
+        The highest value of the key ``schema`` that this version reads; None for files without it.
 
     Raises
     ------
     DamagedError
-        The file is absent or holds no JSON object, or its schema is no number.
+        If the file is absent or holds no JSON object, or its schema is not a number.
     EvenhandError
-        A later version wrote it.
+        If a later version of Evenhand wrote the file.
     """
     return _object(read_json(path), path, schema)
 
 
 def parse_object(text: str, path: Path, schema: int | None = None) -> FileObject:
-    """Return the JSON object in a text that a file holds; see `read_object`."""
-    return _object(_parsed(text, path), path, schema)
+    """Return the JSON object in a text from a file; see `read_object`."""
+    return _object(_parse_json(text, path), path, schema)
 
 
 def _object(value: Any, path: Path, schema: int | None) -> FileObject:
@@ -317,7 +319,7 @@ def _object(value: Any, path: Path, schema: int | None) -> FileObject:
     if written > schema:
         raise EvenhandError(
             f"{path} has schema {written}; this version of Evenhand reads up to {schema}. Install "
-            "a newer one."
+            "a newer version."
         )
     return value
 
@@ -329,15 +331,17 @@ def checked(model: type[M], values: FileObject, path: Path, *, strict: bool = Fa
     ----------
     model
         The type of the record.
-    values, path
-        The object, and the file that holds it.
+    values
+        The JSON object.
+    path
+        The file that holds it, for messages.
     strict
-        Whether values have to be of the JSON type that the record writes: 3 is no text, then.
+        Whether each value must have the JSON type of its field: then 3 is not accepted as text.
 
     Raises
     ------
     DamagedError
-        A value is missing or has the wrong type.
+        If a value is missing or has the wrong type.
     """
     try:
         if strict:
@@ -348,7 +352,7 @@ def checked(model: type[M], values: FileObject, path: Path, *, strict: bool = Fa
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first thing that is wrong with a record, as part of a sentence."""
+    """Return the first problem of a record as a clause."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
@@ -368,15 +372,15 @@ Stamp = tuple[str, int, int]
 
 
 def fingerprint(files: Iterable[Stamp], tables: Iterable[Path] = ()) -> str:
-    """Return a hex digest that changes when the data do.
+    """Return a hex digest that changes when the data change.
 
     Parameters
     ----------
     files
-        Bulk files (images, recordings). Paths are taken from the folder that all of them lie in,
-        so data that are moved as they are stay the same data.
+        Bulk files (images, recordings). Their paths count relative to their common folder, so
+        moving the whole folder does not change the digest.
     tables
-        Tables: their whole content counts, and where they lie does not.
+        Tables: their content counts, their paths do not.
     """
     stamps = sorted(files)
     root, digest = _root(stamps), hashlib.sha256()
@@ -388,9 +392,9 @@ def fingerprint(files: Iterable[Stamp], tables: Iterable[Path] = ()) -> str:
 
 
 def _root(sorted_stamps: list[Stamp]) -> str:
-    """Return the folder that files lie in: of sorted paths, the ends have the least in common."""
+    """Return the common folder of files: that of the first and the last of the sorted paths."""
     ends = [os.path.dirname(path) for path, _, _ in sorted_stamps[:1] + sorted_stamps[-1:]]  # noqa: PTH120
     try:
         return os.path.commonpath(ends)
-    except ValueError:  # no file; or one path is absolute, or on another drive, and one is not
+    except ValueError:  # no file, a mix of absolute and relative paths, or several drives
         return ""

@@ -1,4 +1,4 @@
-"""Locks on folders: one process works in a folder at a time, and others learn which."""
+"""Lock folders: only one process works in a folder at a time, and others see which."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from evenhand.files import write_text, writing
 
 LOCK, SOFT, HOLDER = ".lock", ".lock.soft", ".lock.json"
 LOCK_FILES = (LOCK, SOFT, HOLDER)
-_PATIENCE = 1.0  # seconds: a process that only looks whether a folder is free holds its lock less
+_PATIENCE = 1.0  # seconds; `refuse_locked` of another process holds a lock for less
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that works in a folder, on which machine, and since when (local time)."""
+    """The process that has locked a folder: its number, its machine, the local time of the lock."""
 
     process: int
     host: str
@@ -35,12 +35,12 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """Return this process, from now on."""
+        """Return this process as a holder since now."""
         return cls(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
 
     @classmethod
     def of(cls, folder: Path) -> Holder | None:
-        """Return the process that a folder's file names as the holder; None if it names none."""
+        """Return the holder that the file in a folder names; None without a readable file."""
         try:
             return cls(**json.loads((folder / HOLDER).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -49,20 +49,19 @@ class Holder:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from working in a folder, which must exist, during the block.
+    """Lock an existing folder during the block, so that no other process works in it.
 
-    The lock is the operating system's, on the file ``.lock`` (``flock``; on NFS it holds between
-    machines), so that it ends with the process that holds it, however that ends. On a file system
-    that has no locks, a file that exists is the lock. Then a process that dies on this machine is
-    noticed. One that dies on another machine leaves that file, which somebody has to remove; the
-    refusal names it.
+    The operating system locks the file ``.lock`` (``flock``; on NFS also between machines), and
+    releases it when the process ends for any reason. On a file system without locks, the existence
+    of a file is the lock. If its process died on this machine, the lock is ignored. If it died on
+    another machine, the user must remove the file; the message names it.
 
     Raises
     ------
     EvenhandError
-        Another process works there; the text names it.
+        If another process works in the folder; the message names the process.
     WriteError
-        The folder cannot be written.
+        If the folder cannot be written.
     """
     with writing(folder):
         lock = _acquire(folder)
@@ -77,14 +76,14 @@ def locked(folder: Path) -> Iterator[None]:
 def refuse_locked(folder: Path) -> None:
     """Refuse a path that another process has locked, or that cannot be a folder.
 
-    A dead process's lock is removed.
+    The lock of a dead process is removed.
 
     Raises
     ------
     EvenhandError
-        Another process works there; the text names it.
+        If another process works in the folder; the message names the process.
     WriteError
-        It cannot be a folder: a file lies there, or the name is too long.
+        If the path cannot be a folder: a file lies there, or the name is too long.
     """
     with writing(folder), suppress(FileNotFoundError):
         if not stat.S_ISDIR(folder.stat().st_mode):
@@ -122,7 +121,7 @@ def _refusal(folder: Path, file: str) -> str:
 
 
 def _release(lock: BaseFileLock, folder: Path) -> None:
-    """Remove the lock's files while the lock is held: a process that waits for it sees that."""
+    """Remove the lock's files, then release it; a waiting process notices that they are gone."""
     for path in (folder / HOLDER, folder / LOCK):
         if str(path) != lock.lock_file or not isinstance(lock, SoftFileLock):
             with suppress(OSError):  # Windows removes no file that is open

@@ -1,6 +1,6 @@
-"""Plug-ins: modules outside Evenhand that register metrics, readers, networks and the like.
+"""Import plug-ins: modules outside Evenhand that register metrics, readers, networks and so on.
 
-Installed packages name theirs as entry points; users name other modules with ``--import``.
+Installed packages declare them as entry points; users name other modules with ``--import``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from evenhand.errors import EvenhandError
 from evenhand.settings import Settings
 
 RECORDED = "recorded"
-"""The pydantic context for settings that a file holds: they import no module."""
+"""The pydantic context for settings that are read from a file, which import no module."""
 
 PLUGINS = "evenhand.plugins"
 """The entry-point group of plug-ins: each entry is imported, and called if it is callable."""
@@ -45,7 +45,7 @@ def load_plugins() -> None:
     Raises
     ------
     EvenhandError
-        A plug-in cannot be imported.
+        If a plug-in cannot be imported.
     """
     for plugin in _installed():
         if plugin.value in _loaded:
@@ -58,18 +58,18 @@ def load_plugins() -> None:
         except (Exception, SystemExit) as error:
             raise EvenhandError(
                 f"the plug-in {plugin.name} = {plugin.value} of an installed package cannot be "
-                f"imported: {error}. Mend that package, or uninstall it."
+                f"imported: {error}. Repair that package, or uninstall it."
             ) from error
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import a user's modules, from the working directory too, so that they register their own.
+    """Import a user's modules, which register their entries; they may be in the working directory.
 
     Raises
     ------
     EvenhandError
-        A name is not that of a module, there is no such module, or it raises an error or ends
-        Python.
+        If a name is not that of a module, no such module exists, or the import raises an error or
+        ends Python.
     """
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -97,33 +97,33 @@ def import_modules(names: Iterable[str]) -> None:
 
 
 def _cannot_import(name: str, error: BaseException) -> EvenhandError:
-    """Return what a module of the user's own raised, and where."""
+    """Return the error for a user's module whose import failed, with file and line."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return EvenhandError(
         f"--import {name}: the module cannot be imported: {type(error).__name__}: {error} "
-        f"({last.filename}, line {last.lineno}). Mend it there."
+        f"({last.filename}, line {last.lineno}). Correct it there."
     )
 
 
 def require_imports(run: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a run whose plug-ins are not imported: a file must not decide which code runs.
+    """Refuse a run whose plug-ins are not imported; a file must not decide which code runs.
 
     Raises
     ------
     EvenhandError
-        The run was made with ``--import MODULE``, and this command lacks that flag.
+        If the run was made with ``--import MODULE`` and this command lacks that flag.
     """
     missing = [name for name in settings.get("imports", ()) if name not in sys.modules]
     if missing:
         flags = " ".join(f"--import {name}" for name in missing)
         raise EvenhandError(
             f"the run in {run} was made with {flags}. Give this command the same flags: the run "
-            "uses what these modules register, and Evenhand runs no code because a file names it."
+            "needs these modules, and Evenhand imports only modules that the user names."
         )
 
 
 class ImportSettings(Settings, title="Plug-ins"):
-    """The modules of the user that register metrics, readers and the like."""
+    """The setting that names the user's plug-ins."""
 
     imports: tuple[str, ...] = Field(
         (),
@@ -139,19 +139,19 @@ class ImportSettings(Settings, title="Plug-ins"):
 
     @model_serializer(mode="wrap")
     def _without_empty_imports(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an empty list of modules, as runs of earlier versions do."""
+        """Leave out an empty list of modules, as in runs of earlier versions."""
         values: dict[str, Any] = serialise(self)
         if not values.get("imports"):
             values.pop("imports", None)
         return values
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Keep the import path too: a worker may have another working directory."""
+        """Add Python's import path, because a worker may have another working directory."""
         return super().__getstate__() | {"path": list(sys.path) if self.imports else []}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        """Import the modules in a worker, before any name is looked up there."""
+        """Import the modules in a worker before it looks up any name."""
         path = state.pop("path", [])
         super().__setstate__(state)
-        sys.path += [place for place in path if place not in sys.path]
+        sys.path += [folder for folder in path if folder not in sys.path]
         import_modules(self.imports)

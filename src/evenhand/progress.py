@@ -1,4 +1,4 @@
-"""Progress bars with time left, on standard error, where someone watches."""
+"""Progress bars with the time left, on standard error if it is a terminal."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Advance(Protocol):
-    """Moves a bar on."""
+    """Advances a bar."""
 
     def __call__(self, steps: int = 1, *, text: str = "") -> None:
-        """Count steps as done; a text that is not empty replaces the one behind the bar."""
+        """Count steps as done; ``text``, unless empty, replaces the text behind the bar."""
 
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar while the block runs; a bar inside another one's block stands below it."""
+    """Show a bar during the block; nested bars are shown below each other."""
     if not (sys.stderr.isatty() and is_main()):
-        yield _unseen
+        yield _advance_nothing
         return
     shared = _shared()
     task = shared.add_task(title, total=total, text="")
@@ -46,13 +46,13 @@ def bar(title: str, total: int) -> Iterator[Advance]:
             shared.stop()
 
 
-def _unseen(steps: int = 1, *, text: str = "") -> None:
-    """Move no bar on."""
+def _advance_nothing(steps: int = 1, *, text: str = "") -> None:
+    """Do nothing, since no bar is shown."""
 
 
 @cache
 def _shared() -> Progress:
-    """Return what shows all bars of this process."""
+    """Return the display of all bars of this process."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -69,6 +69,6 @@ def _shared() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
         console=Console(stderr=True),
-        speed_estimate_period=3600,  # a trial may take minutes, and two are needed to tell a speed
+        speed_estimate_period=3600,  # seconds; two trials, which may take minutes, give the speed
         transient=True,
     )

@@ -1,7 +1,7 @@
 """Registries: named entries that Evenhand, a plug-in or a module of ``--import`` adds.
 
-A registry reads the names and one-line titles of its built-in entries from their source text, so
-that help texts list them without importing torch. It imports an entry's module at first use.
+A registry reads the names and one-line titles of its built-in entries from their source text.
+Therefore, help texts list them without importing torch. An entry's module is imported at first use.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ ROOT = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Listed:
-    """An entry as its source text describes it, before its module is imported."""
+    """The description of an entry, read from its source text without importing its module."""
 
     title: str
     module: str
-    usage: str = ""  # what a user writes after the name, as in last-K: "-K"
-    caution: str = ""  # when it misleads
+    usage: str = ""  # the text after the name, such as "-K" in last-K
+    caution: str = ""  # the paragraph of its docstring that begins with "Misleads"
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -44,12 +44,13 @@ class Registry(Mapping[str, T], Generic[T]):
     Parameters
     ----------
     kind
-        What messages call an entry (``"metric"``).
+        The kind of entry, for messages (``"metric"``).
     source
         The folder or file, relative to the package, that registers the built-in entries.
     decorators
-        The names of the decorators that register them. An entry's name is the decorator's first
-        argument, or else the function's name; its title is the first line of the docstring.
+        The names of the decorators that register built-in entries. An entry's name is the
+        decorator's first argument, or else the function's name; its title is the first line of the
+        docstring.
 
     Examples
     --------
@@ -68,18 +69,18 @@ class Registry(Mapping[str, T], Generic[T]):
     def add(
         self, name: str, value: T, *, module: str, title: str = "", usage: str = "", doc: str = ""
     ) -> None:
-        """Register an entry that a module defines; its docstring says when it misleads.
+        """Register an entry of a module; ``doc`` is its docstring, for `cautions`.
 
         Raises
         ------
         EvenhandError
-            Another module has registered the name, or it has a character that flags use as a
-            separator.
+            If another module has registered the name, or the name has a character that flags use as
+            a separator.
         """
-        owner = self._listed().get(name)
-        if owner is not None and owner.module != module:
+        earlier = self._listed().get(name)
+        if earlier is not None and earlier.module != module:
             raise EvenhandError(
-                f"{owner.module} has registered a {self.kind} {name!r} already; choose another "
+                f"{earlier.module} has registered a {self.kind} {name!r} already; choose another "
                 f"name in {module}."
             )
         if not re.fullmatch(r"[^\W\d][\w+-]*", name):
@@ -101,19 +102,19 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises
         ------
         UnknownNameError
-            No entry has the name; the message lists all names.
+            If no entry has the name; the message lists all names.
         """
         return pick(self.kind, name, self)
 
     def titles(self) -> dict[str, str]:
-        """Return the names with their titles, without importing anything.
+        """Return name → title, without importing anything.
 
-        Built-in entries come first; the entries of plug-ins follow once these are loaded.
+        Built-in entries come first, then those of loaded plug-ins.
         """
         return {name: entry.title for name, entry in self._listed().items()}
 
     def cautions(self) -> dict[str, str]:
-        """Return when each entry misleads, in the order of `titles`; "" where nothing is said."""
+        """Return name → the paragraph on when the entry misleads ("" without one), as `titles`."""
         return {name: entry.caution for name, entry in self._listed().items()}
 
     def usages(self) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return tuple(f"{name}{entry.usage}" for name, entry in self._listed().items())
 
     def is_added(self, name: str) -> bool:
-        """Return whether a name is registered already; imports nothing."""
+        """Return whether a name has been registered, without importing anything."""
         return name in self._values
 
     def _listed(self) -> dict[str, Listed]:
@@ -152,13 +153,13 @@ class Registry(Mapping[str, T], Generic[T]):
         """The built-in entries, as their source registers them."""
         if not self._source:
             return {}
-        place = ROOT / self._source
-        files = sorted(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        path = ROOT / self._source
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
         return dict(chain.from_iterable(_registered_in(file, self._decorators) for file in files))
 
 
 def caution_in(doc: str | None) -> str:
-    """Return the paragraph of a docstring that begins with "Misleads"; "" where there is none.
+    """Return the paragraph of a docstring that begins with "Misleads", else "".
 
     Examples
     --------
@@ -191,18 +192,18 @@ def _registered_in(file: Path, decorators: Collection[str]) -> Iterator[tuple[st
 
 
 def _text_arguments(call: ast.Call) -> list[str]:
-    """Return those of the first two arguments of a call that are literal text."""
+    """Return the literal texts among the first two arguments of a call."""
     constants = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant)]
     return [value for value in constants if isinstance(value, str)]
 
 
-def blamed(function: F, kind: str) -> F:
-    """Return a registered function whose errors name it, unless it is one of Evenhand's own.
+def name_in_errors(function: F, kind: str) -> F:
+    """Return a user's function wrapped so that its errors name it; Evenhand's own are unchanged.
 
     Raises
     ------
     EvenhandError
-        When it is called and fails: the message names the entry, its module and the line.
+        If a call of the function fails; the message names the entry, its module and the line.
     """
     if function.__module__.partition(".")[0] == "evenhand":
         return function
@@ -214,12 +215,12 @@ def blamed(function: F, kind: str) -> F:
         except EvenhandError:
             raise
         except Exception as error:
-            own = [frame for frame in traceback.extract_tb(error.__traceback__)
-                   if frame.filename == function.__code__.co_filename]  # fmt: skip
-            line = f" (line {own[-1].lineno} of {own[-1].filename})" if own else ""
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+                      if frame.filename == function.__code__.co_filename]  # fmt: skip
+            line = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
             raise EvenhandError(
                 f"the {kind} {function.__name__!r} of the module {function.__module__} fails with "
-                f"{type(error).__name__}: {error}{line}. Mend it there, or leave the {kind} out."
+                f"{type(error).__name__}: {error}{line}. Correct it, or leave the {kind} out."
             ) from error
 
     return cast(F, call)

@@ -1,4 +1,4 @@
-"""The files that jobs write into a run directory, and their removal without any others."""
+"""List the files that jobs write into a run directory, and remove these and no others."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ WRITTEN = (
     *(f"fits/*/*/{name}" for name in _FIT),
     *(f"fits/*/*/*/{name}" for name in _MODEL),
 )
-"""Every file that a job writes into its run directory, as patterns of paths in it."""
+"""All files that jobs write, as patterns of paths relative to the run directory."""
 
 WRITERS = {
     **dict.fromkeys(_STUDY, ("tune", "prune")),
@@ -64,7 +64,7 @@ WRITERS = {
         *("finetune", "tune", "pretrain", "prune", "assess", "benchmark"),
     ),
 }
-"""The jobs that write a file, where others write none of that name."""
+"""File in `WRITTEN` → the jobs that write it, for files that not all jobs write."""
 
 WORK = (
     *_STUDY,
@@ -76,23 +76,23 @@ WORK = (
     "fits/*/*/fit.json",
     "fits/*/*/*/model.json",
 )
-"""The files in `WRITTEN` that took long to compute and that a later command continues from."""
+"""The files in `WRITTEN` that take long to compute, and from which a later command continues."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The content of a folder, as paths within it; links are not followed.
+    """The content of a folder, as relative paths; links are not followed.
 
     Parameters
     ----------
     written
-        Files of a run, and links that stand in for its files or folders.
+        Files of a run, and links in place of its files or folders.
     temporary
         Temporary files of a run, and the files of its lock.
     folders
-        Folders of a run, each before those within it.
+        Folders of a run, each before its subfolders.
     strange
-        Everything else, which no job writes.
+        All other paths, which no job writes.
     """
 
     written: tuple[PurePath, ...]
@@ -102,7 +102,7 @@ class Contents:
 
     @classmethod
     def of(cls, root: Path) -> Contents:
-        """Read the content of a folder; one that does not exist is empty."""
+        """Read the content of a folder; if it does not exist, the content is empty."""
         kinds: dict[str, list[PurePath]] = {"file": [], "part": [], "folder": [], "strange": []}
         for path, kind in _walk(root):
             kinds[kind].append(path)
@@ -110,23 +110,23 @@ class Contents:
 
     @property
     def work(self) -> tuple[PurePath, ...]:
-        """Files that a later command continues from, and that must not be lost."""
+        """The files from which a later command continues."""
         return tuple(path for path in self.written if _matches(path, WORK))
 
 
 def remove_run(root: Path) -> None:
-    """Remove the files of a run from a folder, and links without their targets; ``run.json`` last.
+    """Remove the files of a run from a folder, ``run.json`` last; targets of links stay.
 
     Raises
     ------
     EvenhandError
-        The folder holds other files, too; then nothing is removed.
+        If the folder also holds files of others; nothing is removed then.
     """
     contents = Contents.of(root)
     if contents.strange:
         raise EvenhandError(
-            f"{root} holds what no run writes: {some(contents.strange)}. Nothing was removed. Move "
-            "these files away, or name another folder with --out."
+            f"{root} holds files that no run writes: {some(contents.strange)}. Nothing was "
+            "removed. Move these files away, or name another folder with --out."
         )
     remove_temporary(root)
     with writing(root):
@@ -139,7 +139,7 @@ def remove_run(root: Path) -> None:
 
 
 def remove_temporary(root: Path) -> None:
-    """Remove temporary files of processes that are gone; the caller holds the lock."""
+    """Remove the temporary files of a run that this process has locked."""
     for path in Contents.of(root).temporary:
         if path.name not in LOCK_FILES:
             with suppress(OSError):
@@ -147,13 +147,13 @@ def remove_temporary(root: Path) -> None:
 
 
 def _walk(root: Path) -> Iterator[tuple[PurePath, str]]:
-    """Yield each path below a folder with its kind; strange folders are not looked into."""
+    """Yield each path below a folder with its kind; strange folders are not entered."""
     job = _job_of(root)
-    others = {name for name, jobs in WRITERS.items() if job is not None and job not in jobs}
-    patterns = tuple(name for name in WRITTEN if name not in others)
-    waiting = [PurePath()]
-    while waiting:
-        folder = waiting.pop()
+    of_other_jobs = {name for name, jobs in WRITERS.items() if job is not None and job not in jobs}
+    patterns = tuple(name for name in WRITTEN if name not in of_other_jobs)
+    pending = [PurePath()]
+    while pending:
+        folder = pending.pop()
         try:
             entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
         except FileNotFoundError:
@@ -163,7 +163,7 @@ def _walk(root: Path) -> Iterator[tuple[PurePath, str]]:
             kind = _kind(path, entry, patterns)
             yield path, kind
             if kind == "folder":
-                waiting.append(path)
+                pending.append(path)
 
 
 def _kind(path: PurePath, entry: os.DirEntry[str], patterns: tuple[str, ...]) -> str:
@@ -183,22 +183,22 @@ def _kind(path: PurePath, entry: os.DirEntry[str], patterns: tuple[str, ...]) ->
 
 
 def _job_of(root: Path) -> str | None:
-    """Return the job whose run a folder holds; None where its record does not say."""
+    """Return the job of the run in a folder; None without a readable record."""
     with suppress(OSError, ValueError):
-        facts = json.loads((root / RECORD).read_text(encoding="utf-8"))
-        job = facts.get("job") if isinstance(facts, dict) else None
+        record = json.loads((root / RECORD).read_text(encoding="utf-8"))
+        job = record.get("job") if isinstance(record, dict) else None
         return job if isinstance(job, str) else None
     return None
 
 
 def _is_foreign_model(folder: Path) -> bool:
-    """Say whether a folder holds a model or predictions that Evenhand has not written.
+    """Return whether a folder holds a model or predictions that Evenhand did not write.
 
     A damaged file counts as Evenhand's.
     """
     with suppress(OSError, ValueError):
-        facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        if not (isinstance(facts, dict) and {"schema", "spec"} & facts.keys()):
+        record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if not (isinstance(record, dict) and {"schema", "spec"} & record.keys()):
             return True
     predictions = folder / "predictions.parquet"
     return predictions.is_file() and _is_foreign_table(predictions)
@@ -207,7 +207,7 @@ def _is_foreign_model(folder: Path) -> bool:
 def _is_foreign_table(path: Path) -> bool:
     import pyarrow.parquet as pq
 
-    with suppress(OSError, ValueError):  # what pyarrow raises for a damaged file
+    with suppress(OSError, ValueError):  # pyarrow's errors for a damaged file
         return TABLE_MARK not in (pq.read_schema(path.absolute()).metadata or {})
     return False
 

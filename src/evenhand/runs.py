@@ -1,4 +1,4 @@
-"""The run directory: one job, and everything about it."""
+"""The run directory of a job: open it, lock it, and change its record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from evenhand.locks import locked, refuse_locked
 from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
 
 SCHEMA = 2
-"""The version of ``run.json``; from 2 on a pruning keeps its parent's record beside its own."""
+"""The version of ``run.json``; since 2, a pruning has the record of its parent, too."""
 
 R = TypeVar("R", bound="CommonRecord")
 _ADVICE = "Restore the file from a copy, or remove the folder yourself and give its command again."
@@ -43,24 +43,28 @@ _scope: ContextVar[ExitStack | None] = ContextVar("_scope", default=None)
 
 
 class CommonRecord(BaseModel, frozen=True, extra="allow", populate_by_name=True):
-    """The entries of ``run.json`` that say which job a folder holds, and how far it got.
+    """The entries of ``run.json`` that are the same for all jobs.
 
     Attributes
     ----------
     schema_version
         The version of the format; the file calls it ``schema``.
     job
-        The command's name.
+        The name of the command.
+    status
+        Whether the job is still running (or was killed), or finished.
+    seed
+        The seed of the job.
     chosen
         The model that the run recommends, if it has chosen one.
     models
         The models that the run reports, in their order.
     fingerprint
-        Fingerprint of the data that the job reads.
+        The fingerprint of the data that the job reads.
     versions
         The versions of Python and of the packages that numbers depend on.
     seconds
-        The wall time of each phase.
+        Phase → wall time in seconds.
     """
 
     schema_version: int = Field(alias="schema")
@@ -75,7 +79,7 @@ class CommonRecord(BaseModel, frozen=True, extra="allow", populate_by_name=True)
 
 
 class RunHead(CommonRecord):
-    """A ``run.json`` whose settings, and whatever else it holds, are kept as they are."""
+    """A ``run.json`` whose settings and further entries are not checked."""
 
     settings: dict[str, Any]
 
@@ -84,40 +88,40 @@ class RunHead(CommonRecord):
 class RunFolder:
     """A run directory: ``run.json``, ``models/<name>/``, ``metrics.json``, ``report.html``.
 
-    Every change of ``run.json`` is written at once, so a killed run shows how far it got. What a
-    job's record holds beyond `RunHead` is not known here.
+    Every change of ``run.json`` is written at once, so a killed run shows how far it got. Entries
+    beyond `RunHead` are read by `evenhand.experiments.runs.Run`.
     """
 
     root: Path
 
     @property
     def head(self) -> RunHead:
-        """What ``run.json`` holds now.
+        """The content of ``run.json`` as it is now.
 
         Raises
         ------
         EvenhandError
-            It is damaged, or was written by a later version.
+            If ``run.json`` is damaged, or a later version wrote it.
         """
         path = self.root / RECORD
         return checked(RunHead, _read_record(path), path, strict=True)
 
     @property
     def finished(self) -> bool:
-        """Whether the job came to its end."""
+        """Whether the job is finished."""
         return self.head.status == "finished"
 
     def note(self, **entries: Any) -> None:
-        """Add entries to ``run.json``; one that is there already gets the new value.
+        """Add entries to ``run.json``, or replace them.
 
-        Of a launcher's processes the main one writes.
+        If a launcher started several processes, only the main one writes.
         """
         if is_main():
             write_record(self.root, changed(self.head, entries))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the wall time of the block, in seconds, to the phase of that name."""
+        """Add the wall time of the block, in seconds, to a phase in ``run.json``."""
         start = time.perf_counter()
         yield
         seconds = self.head.seconds
@@ -133,28 +137,28 @@ class RunFolder:
         return self.folder(name) / "predictions.parquet"
 
     def finish(self, *, chosen: str | None = None) -> None:
-        """Mark the job as done, with the model that it recommends."""
+        """Mark the job as finished; ``chosen`` is the model that it recommends."""
         self.note(status="finished", chosen=chosen)
 
 
 def changed(record: R, entries: Mapping[str, Any]) -> R:
-    """Return a record with other values of some entries, which are checked."""
+    """Return a record with new values of some entries, after a check of their types."""
     values = {name: value for name, value in record if name in record.model_fields_set}
     return type(record).model_validate({**values, **entries})
 
 
 def write_record(root: Path, record: CommonRecord) -> None:
-    """Write the ``run.json`` of a run directory: what is set, under the names of the file."""
+    """Write the ``run.json`` of a run directory, without entries that are not set."""
     values = record.model_dump(mode="json", by_alias=True, exclude_unset=True)
     write_json(root / RECORD, values)
 
 
 @contextmanager
 def run_scope() -> Iterator[None]:
-    """Lock the run directories that the block opens, until it ends.
+    """Keep the run directories that the block opens locked until the block ends.
 
-    If an `EvenhandError` ends the block, a run that it started and that holds no work yet is
-    removed: a refused command leaves nothing.
+    If an `EvenhandError` ends the block, runs that it started are removed unless they hold work. So
+    a refused command leaves nothing behind.
     """
     with ExitStack() as stack:
         token = _scope.set(stack)
@@ -174,40 +178,40 @@ def start_run(
     overwrite: bool = False,
     goes_on: bool = False,
 ) -> RunFolder:
-    """Open a directory for a job: a new one, or the one of the same job that was killed.
+    """Open a run directory for a job: a new one, or that of the same job that was killed.
 
-    It has to be called in a `run_scope`, and the directory is this process's own until that ends.
+    Call it in a `run_scope`; until the scope ends, no other process can work in the directory.
 
     Parameters
     ----------
     root
         The directory. It may be absent, empty, or hold an unfinished run of the same job.
     job
-        The command's name.
+        The name of the command.
     settings
-        The job's settings as JSON values; ``seed`` is among them.
+        The job's settings as JSON values, including ``seed``.
     fingerprint
-        Fingerprint of the data that the job reads.
+        The fingerprint of the data that the job reads.
     reads
-        The files, folders and runs that the job reads; what is not there is passed over.
+        The files, folders and runs that the job reads; paths that do not exist are ignored.
     overwrite
-        Whether a finished or different run in that directory may be replaced.
+        Whether a finished or different run in the directory may be replaced.
     goes_on
-        Whether a finished run of the same settings is opened again, as work is added to it.
+        Whether a finished run with the same settings is opened again to add work to it.
 
     Raises
     ------
     EvenhandError
-        The directory holds something else: another job, other settings, other data, a finished
-        run, or files that are no run at all. Or what the job reads lies in it, another process
-        works in it, or it cannot be written.
+        If the directory holds another job, other settings, other data, a finished run, or files
+        that belong to no run; if the job reads a path inside the directory; if another process
+        works in it; or if it cannot be written.
     """
     scope = _scope.get()
     if scope is None:
         raise RuntimeError("start_run() has to be called in a run_scope()")
     refuse_locked(root)
-    _refuse_own_folder(root, reads)
-    opened = scope.enter_context(_own(root))
+    _refuse_inputs_inside(root, reads)
+    opened = scope.enter_context(_locked_folder(root))
     run = RunFolder(root)
     if (root / RECORD).exists() and not overwrite:
         _check_same(run, job, settings, fingerprint, goes_on=goes_on)
@@ -233,14 +237,14 @@ def start_run(
 
 @dataclass
 class _Opened:
-    """Whether this process started the run in a directory, instead of continuing it."""
+    """An opened directory: ``is_new`` if this process started its run instead of continuing it."""
 
     is_new: bool = False
 
 
 @contextmanager
-def _own(root: Path) -> Iterator[_Opened]:
-    """Create a folder and lock it; remove it at the end if it is new and holds no work."""
+def _locked_folder(root: Path) -> Iterator[_Opened]:
+    """Create and lock a folder; after an `EvenhandError`, remove a new run that holds no work."""
     opened = _Opened()
     with ExitStack() as stack:
         with writing(root):
@@ -262,7 +266,7 @@ def _empty(root: Path) -> None:
             _read_record(root / RECORD)
         except DamagedError as error:
             raise EvenhandError(
-                f"{error} --overwrite replaces runs of Evenhand alone, so nothing was removed."
+                f"{error} --overwrite replaces only runs of Evenhand, so nothing was removed."
             ) from None
         remove_run(root)
     contents = Contents.of(root)
@@ -280,12 +284,12 @@ def open_folder(root: str | os.PathLike[str]) -> RunFolder:
     Raises
     ------
     EvenhandError
-        There is no run in it, it is damaged, or it was written by a later version.
+        If the path holds no run, the run is damaged, or a later version wrote it.
     """
     run = RunFolder(to_path(root, "run"))
     if not (run.root / RECORD).is_file():
         raise EvenhandError(f"{root} is no run directory: it has no run.json.")
-    run.head  # noqa: B018  (refuses a damaged one)
+    run.head  # noqa: B018  (a damaged record raises)
     return run
 
 
@@ -315,18 +319,20 @@ def _check_same(
             "with --overwrite."
         )
     before, settings = current_settings(head.settings, settings), current_settings(settings)
-    others = sorted(name for name in {*before, *settings} if before.get(name) != settings.get(name))
-    if others and head.schema_version < SCHEMA:
+    changes = sorted(
+        name for name in {*before, *settings} if before.get(name) != settings.get(name)
+    )
+    if changes and head.schema_version < SCHEMA:
         raise EvenhandError(
             f"{run.root} holds an unfinished run of an earlier version of Evenhand, or one with "
             "other settings. Finish it with that version, name another --out, or give --overwrite."
         )
-    if others:
-        what = "; ".join(
-            f"{name} was {before.get(name)!r}, is {settings.get(name)!r}" for name in others
+    if changes:
+        listed = "; ".join(
+            f"{name} was {before.get(name)!r}, is {settings.get(name)!r}" for name in changes
         )
         raise EvenhandError(
-            f"{run.root} holds an unfinished run with other settings ({what}). Give the same "
+            f"{run.root} holds an unfinished run with other settings ({listed}). Give the same "
             "settings to continue it, another --out, or --overwrite."
         )
     if head.fingerprint != fingerprint:
@@ -336,8 +342,8 @@ def _check_same(
         )
 
 
-def _refuse_own_folder(root: Path, reads: Iterable[Path]) -> None:
-    """Refuse a directory that contains an input of its run: replacing the run would remove it."""
+def _refuse_inputs_inside(root: Path, reads: Iterable[Path]) -> None:
+    """Refuse a run directory that contains an input, because replacing the run would remove it."""
     for path in reads:
         is_data = path != Path() and path.exists()  # phantoms have no path
         if is_data and path.resolve().is_relative_to(root.resolve()):

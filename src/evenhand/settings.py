@@ -1,4 +1,4 @@
-"""What all settings have in common."""
+"""The base class of all settings, and the messages about wrong ones."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 from evenhand.errors import unknown_name
 
 SEEDS = 2**32
-"""Seeds lie below this number, which is what all libraries take."""
+"""Seeds are below this number, the limit of all libraries."""
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True):
-    """What a job is told, checked as it is made.
+    """The settings of a job, checked when they are created.
 
-    Checks are built at their first use, so that ``--help`` does not wait for those of every job.
+    Pydantic builds the checks at their first use, so ``--help`` does not wait for them.
     """
 
     machine: ClassVar[frozenset[str]] = frozenset()
-    """Settings of this class that say where a job works and how much room it may take. A run keeps
-    none of them, and may be continued with others."""
+    """Names of settings about the machine: where a job works, how much memory and disk it may use.
+    A run does not record them, and may be continued with other values."""
 
     @field_validator("*")
     @classmethod
     def _check_repeated(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse a value that a repeatable setting has twice."""
+        """Refuse repeated values of a repeatable setting."""
         kind = cls.model_fields[str(info.field_name)].annotation
         if Ellipsis in get_args(kind) and len({*value}) < len(value):
-            twice = next(each for each in value if value.count(each) > 1)
-            raise ValueError(f"{str(twice)!r} comes twice; give it once")
+            repeated = next(item for item in value if value.count(item) > 1)
+            raise ValueError(f"{str(repeated)!r} comes twice; give it once")
         return value
 
     @classmethod
     def machine_settings(cls) -> frozenset[str]:
-        """Return the settings that a run does not keep, of this class and those it is made of."""
+        """Return the names of all settings about the machine, of this class and its bases."""
         bases = [base for base in cls.__mro__ if issubclass(base, Settings)]
         return frozenset[str]().union(*(base.machine for base in bases))
 
     def kept(self) -> dict[str, Any]:
-        """Return what a run keeps of its settings, as JSON values."""
+        """Return the settings that a run records, as JSON values."""
         return self.model_dump(mode="json", exclude={*self.machine_settings()})
 
 
 def plain_values(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as the settings take them; names that are no settings are left as they are.
+    """Return values converted to the types of the settings; unknown names are unchanged.
 
-    A path or a number may stand for a text, and one value for several.
+    A path or a number becomes text, and a single value a tuple, if the setting has that type.
     """
     fields = kind.model_fields
     return {
@@ -59,7 +59,7 @@ def plain_values(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, A
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    """Return a value as its setting takes it."""
+    """Return a value converted to the type ``kind`` of its setting."""
     parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
     if get_origin(kind) in (Union, UnionType):
         return None if value is None else _plain(value, parts[0])
@@ -77,17 +77,17 @@ def _plain(value: Any, kind: Any) -> Any:
 def problems(
     error: ValidationError, settings: type[Settings], word: Callable[[str], str] = str
 ) -> Iterator[str]:
-    """Yield what is wrong with settings, each by its name as ``word`` writes it."""
+    """Yield a message for each wrong setting; ``word`` writes its name, for example as a flag."""
     for problem in error.errors():
         text = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:  # of several settings together, which the text names
+        if not problem["loc"]:  # about several settings, which the text names
             yield text
             continue
         name = str(problem["loc"][0])
         if problem["type"] == "missing":
             field = settings.model_fields.get(name)
-            about = f": {field.description}" if field and field.description else ""
-            yield f"{word(name)} is missing{about}"
+            description = f": {field.description}" if field and field.description else ""
+            yield f"{word(name)} is missing{description}"
         elif problem["type"] == "extra_forbidden":
             yield str(unknown_name("setting", name, settings.model_fields))
         elif problem["type"] == "tuple_type":

@@ -1,4 +1,4 @@
-"""CSV files that people open in spreadsheets, in which no text may start a formula."""
+"""Write CSV files whose text no spreadsheet takes for a formula."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pandas as pd
 
 from evenhand.files import write_text
 
-# What spreadsheets take for the beginning of a formula; quotes before it are ours, or look so.
+# The beginning of a formula; text that already has quotes before it gets one more.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_HELD = re.compile(r"'+[=+\-@\t\r]")
+_QUOTED = re.compile(r"'+[=+\-@\t\r]")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole or not at all, for a spreadsheet to open.
 
     Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets a quote before
-    it, so that a spreadsheet shows it as text and computes nothing
-    (https://owasp.org/www-community/attacks/CSV_Injection). `unquoted` takes the quote off again.
+    it. A spreadsheet then shows it as text and computes nothing
+    (https://owasp.org/www-community/attacks/CSV_Injection). `unquoted` removes the quote.
     """
     safe = table.apply(lambda column: column.map(quoted))
     safe.columns = pd.Index([quoted(name) for name in table.columns])
@@ -27,7 +27,7 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def quoted(cell: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula; numbers stay as they are.
+    """Return a cell with a quote if it is text that looks like a formula; numbers are unchanged.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def quoted(cell: object) -> object:
 
 
 def unquoted(column: pd.Series) -> pd.Series:
-    """Return a column of text as it was before `write_csv`.
+    """Return a column of text without the quotes of `write_csv`.
 
     Examples
     --------
@@ -46,5 +46,5 @@ def unquoted(column: pd.Series) -> pd.Series:
     ['=1+1', "'-1", "'tis", '60+']
     """
     return column.map(
-        lambda cell: cell[1:] if isinstance(cell, str) and _HELD.match(cell) else cell
+        lambda cell: cell[1:] if isinstance(cell, str) and _QUOTED.match(cell) else cell
     )

@@ -1,4 +1,4 @@
-"""How counts and flags read in sentences."""
+"""Write counts and flags for sentences."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import shlex
 
 
 def counted(number: float, thing: str, things: str = "") -> str:
-    """Return a number of things, in the singular where it is one.
+    """Return a number with its noun, in the singular for 1.
 
-    ``things`` is the plural where it is not ``thing`` with an s.
+    ``things`` is the plural; by default, ``thing`` with an s.
 
     Examples
     --------
@@ -19,7 +19,7 @@ def counted(number: float, thing: str, things: str = "") -> str:
 
 
 def flag(name: str, value: str) -> str:
-    """Return a flag with its value as it can be pasted into a shell.
+    """Return a flag with its value, quoted for a shell.
 
     Examples
     --------

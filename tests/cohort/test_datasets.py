@@ -239,8 +239,8 @@ def test_a_search_on_series_is_stopped_and_continued(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return before(*given, **named)
 
-    before = fitting.train
-    monkeypatch.setattr(fitting, "train", train)
+    before = fitting.train_model
+    monkeypatch.setattr(fitting, "train_model", train)
     with pytest.raises(KeyboardInterrupt):
         evenhand.tune(Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES), **more)
     run = evenhand.tune(Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES), **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,21 @@ from evenhand.training.inputs import input_notes, model_inputs
 
 CLASSES = ("a", "b")
 GREY, FIVE, WIDE = ImageForm(32, 32, 1), ImageForm(32, 32, 5), ImageForm(32, 64)
+
+
+def write_tiff(path: Path, channels: int, *, colours: bool) -> None:
+    """Write a TIFF of 9 x 9 black pixels with so many channels in its one page."""
+    extra = channels - (3 if colours else 1)
+    places = 8 + 2 + 11 * 12 + 4  # of what follows the directory: bits, kinds of channels, pixels
+    shorts, longs = {258: (channels, places), 338: (extra, places + 2 * channels)}, {256: 9, 257: 9}
+    longs |= {259: 1, 262: 2 if colours else 1, 273: places + 2 * (channels + extra), 277: channels}
+    longs |= {278: 9, 279: 81 * channels, 284: 1}
+    entries = {tag: (3, *value) for tag, value in shorts.items()}
+    entries |= {tag: (4, 1, value) for tag, value in longs.items()}
+    directory = b"".join(struct.pack("<HHII", tag, *entries[tag]) for tag in sorted(entries))
+    values = struct.pack(f"<{channels + extra}H", *[8] * channels, *[0] * extra)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    path.write_bytes(head + directory + bytes(4) + values + bytes(81 * channels))
 
 
 def model_of(form, backbone="test_resnet", weights="none", seed=0) -> Model:
@@ -114,6 +130,9 @@ class TestReading:
             (lambda p: np.save(p, np.zeros((9, 9), np.uint8)), FIVE, "it has 1 channel, not 5"),
             (lambda p: np.save(p, np.zeros((4, 9, 9), np.uint8)), FIVE, "the shape (4, 9, 9)"),
             (lambda p: PIL.Image.fromarray(PLANE).save(p, "PNG"), FIVE, "a picture of 1 page, and"),
+            (lambda p: write_tiff(p, channels=6, colours=False), FIVE, "6 channels in a page"),
+            (lambda p: write_tiff(p, channels=6, colours=True), 9, "6 channels in a page"),
+            (lambda p: write_tiff(p, channels=8, colours=False), FIVE, "give --channels 8"),
         ],
     )
     def test_other_channels_are_refused_with_file_and_row(self, tmp_path, write, form, said):

@@ -6,7 +6,7 @@ import pytest
 from tests.evaluation.test_rows import predictions
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.matching import match
+from evenhand.evaluation.matching import match_samples
 
 NUMBERS = ("0", "1")
 
@@ -16,17 +16,17 @@ def test_a_model_whose_classes_have_no_names_takes_those_of_the_others(unnamed):
     models = {f"m{seed}": predictions(seed) for seed in range(3)}
     for place in unnamed:
         models[f"m{place}"] = replace(models[f"m{place}"], classes=NUMBERS)
-    result = match(models, "test").models
+    result = match_samples(models, "test").models
     assert {item.classes for item in result.values()} == {("benign", "malignant")}
 
 
 def test_classes_that_nobody_names_are_numbers():
     models = {f"m{seed}": replace(predictions(seed), classes=NUMBERS) for seed in range(2)}
-    assert {model.classes for model in match(models, "test").models.values()} == {NUMBERS}
+    assert {model.classes for model in match_samples(models, "test").models.values()} == {NUMBERS}
 
 
 @pytest.mark.parametrize("other", [("malignant", "benign"), ("0", "1", "2")])
 def test_other_classes_cannot_be_compared(other):
     models = {"one": predictions(1), "other": replace(predictions(2), classes=other)}
     with pytest.raises(EvenhandError, match=f"other classes apart: .* {', '.join(other)}"):
-        match(models, "test")
+        match_samples(models, "test")

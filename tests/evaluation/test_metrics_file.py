@@ -62,7 +62,7 @@ def test_schema_1_gets_its_columns():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"metric": "auc_gap"}, "row 0 calls 'auc_difference' 'auc_gap'"),
+        ({"metric": "auc_gap"}, "row 0 has the metric 'auc_gap', where 'auc_dif"),
         ({"base": None}, "row 0 has a value of the wrong type (base"),
         ({"n": "3"}, "row 0 has a value of the wrong type (n"),
     ],

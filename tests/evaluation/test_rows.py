@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import cut_of, groups_in, matched, metric_rows, paired_rows
+from evenhand.evaluation.rows import choose_cut, groups_in, metric_rows, paired_rows, shared_rows
 from evenhand.metrics import COLUMNS, Bootstrap, Plan, policy, youden
 from evenhand.tables.predictions import Predictions
 
@@ -42,7 +42,7 @@ def test_rows_of_the_test_split_with_a_threshold_from_validation():
     rows = metric_rows(inputs, ["sex"], model="full", seed=0, plan=PLAN)
     assert tuple(rows.columns) == COLUMNS
     test = inputs.of_split("test").table
-    cut = cut_of(inputs)
+    cut = choose_cut(inputs)
     assert "validation" in cut.how
     row = one(rows, group="f", metric="sensitivity")
     mine = test[(test["attr_sex"] == "f") & (test["label"] == 1)]
@@ -59,10 +59,10 @@ def test_the_threshold_never_comes_from_test_rows():
     moved = inputs.table.copy()
     test = moved["split"] == "test"
     moved.loc[test, "label"] = 1 - moved.loc[test, "label"]
-    again = cut_of(Predictions(moved, inputs.classes, inputs.levels))
-    assert again.threshold == cut_of(inputs).threshold
+    again = choose_cut(Predictions(moved, inputs.classes, inputs.levels))
+    assert again.threshold == choose_cut(inputs).threshold
     alone = Predictions(inputs.of_split("test").table, inputs.classes, inputs.levels)
-    assert cut_of(alone).threshold == 0.5
+    assert choose_cut(alone).threshold == 0.5
 
 
 def test_paired_differences_are_of_the_same_patients():
@@ -83,7 +83,7 @@ def test_rows_are_matched_by_sample():
     shuffled = Predictions(
         second.table.sample(frac=0.5, random_state=0), second.classes, second.levels
     )
-    mine, theirs = matched(first, shuffled)
+    mine, theirs = shared_rows(first, shuffled)
     assert mine.table["sample_id"].tolist() == theirs.table["sample_id"].tolist()
     assert len(mine) == 300
 
@@ -92,10 +92,10 @@ def test_other_data_cannot_be_compared():
     first, second = predictions(1), predictions(2)
     second.table["label"] = 1 - second.table["label"]
     with pytest.raises(EvenhandError, match="600 samples with another label"):
-        matched(first, second)
+        shared_rows(first, second)
     second.table["sample_id"] = second.table["sample_id"] + "x"
     with pytest.raises(EvenhandError, match="no sample in common"):
-        matched(first, second)
+        shared_rows(first, second)
 
 
 @pytest.mark.parametrize("column", ["label", "patient_id", "attr_sex"])
@@ -104,7 +104,7 @@ def test_a_sample_that_two_models_tell_apart(column):
     second.table.loc[3, column] = {"label": 1 - second.table["label"][3]}.get(column, "m")
     first.table.loc[3, "attr_sex"] = "f"
     with pytest.raises(EvenhandError, match=f"another {column}.*'s3'"):
-        matched(first, second)
+        shared_rows(first, second)
 
 
 def test_levels_keep_their_order():
@@ -115,13 +115,15 @@ def test_levels_keep_their_order():
 
 
 def test_a_split_without_rows():
-    with pytest.raises(EvenhandError, match="no rows of the split 'train'; there are: val, test"):
+    with pytest.raises(
+        EvenhandError, match=r"no rows of the split 'train'\. Give --split one of: val, test"
+    ):
         metric_rows(predictions(1), ["sex"], model="full", seed=0, split="train")
 
 
 def test_a_threshold_for_each_group():
     inputs = predictions(1)
-    cut = cut_of(inputs, policy("youden"), by="sex")
+    cut = choose_cut(inputs, policy("youden"), by="sex")
     val = inputs.of_split("val").table
     women = val[val["attr_sex"] == "f"]
     assert cut.own["f"] == youden(women["label"], women["score"])
@@ -135,17 +137,17 @@ def test_a_threshold_for_each_group():
 def test_a_policy_that_needs_validation_rows():
     alone = predictions(1).of_split("test")
     with pytest.raises(EvenhandError, match=r"fixed at 0\.3 is the same for every group of sex"):
-        cut_of(predictions(1), policy("0.3"), by="sex")
+        choose_cut(predictions(1), policy("0.3"), by="sex")
     with pytest.raises(EvenhandError, match="'f1' needs rows of the split 'val'"):
-        cut_of(alone, policy("f1"))
-    assert cut_of(alone, policy("0.3")).threshold == 0.3
+        choose_cut(alone, policy("f1"))
+    assert choose_cut(alone, policy("0.3")).threshold == 0.3
 
 
 def test_many_classes_take_no_threshold():
     given = Predictions(pd.DataFrame(), ("a", "b", "c"), {})
-    assert "highest score" in cut_of(given).how
+    assert "highest score" in choose_cut(given).how
     with pytest.raises(EvenhandError, match="thresholds are for two classes; there are 3"):
-        cut_of(given, policy("youden"))
+        choose_cut(given, policy("youden"))
 
 
 def test_an_attribute_within_the_levels_of_another():
@@ -169,24 +171,24 @@ def few(given, keep):
 def test_few_validation_rows_give_a_half_and_the_rule_says_so():
     inputs = predictions(1)
     scarce = few(inputs, lambda table, val: val & ((table["label"] == 0) | (table.index % 40 == 0)))
-    cut = cut_of(scarce)
+    cut = choose_cut(scarce)
     assert cut.threshold == 0.5
     assert cut.origin == "default"
     assert cut.how.startswith("0.5 and not Youden's index, as the validation rows hold ")
     assert "positives and " in cut.how
     assert cut.how.endswith("negatives, and 10 of each are needed")
     one_class = few(inputs, lambda table, val: val & (table["label"] == 0))
-    assert "hold 0 positives and" in cut_of(one_class).how
-    assert cut_of(inputs).origin == "validation"
+    assert "hold 0 positives and" in choose_cut(one_class).how
+    assert choose_cut(inputs).origin == "validation"
 
 
 def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
     inputs = predictions(1)
     women = inputs.table["attr_sex"] == "f"
     scarce = few(inputs, lambda table, val: val & (~women | (table.index % 12 == 0)))
-    cut = cut_of(scarce, policy("youden"), by="sex")
+    cut = choose_cut(scarce, policy("youden"), by="sex")
     assert set(cut.own) == {"m", "unknown"}
-    assert "the others take that of all rows" in cut.how
+    assert "have that of all rows" in cut.how
     assert "f: " in cut.how
     assert cut.threshold == youden(*(scarce.of_split("val").table[c] for c in ("label", "score")))
 

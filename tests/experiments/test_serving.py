@@ -20,7 +20,7 @@ from tests.experiments import searches
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments import study_storage as storages
-from evenhand.experiments.study_serving import Access, StudyProxy, served
+from evenhand.experiments.study_serving import Access, StudyProxy, serve_storage
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
 from evenhand.search.study import open_study
@@ -54,7 +54,7 @@ def named(access: Access) -> list[str]:
 
 
 def test_workers_with_the_token_see_the_study(storage, place):
-    with served(storage, place) as access:
+    with serve_storage(storage, place) as access:
         assert named(access) == ["run/search"]
         assert named(pickle.loads(pickle.dumps(access))) == ["run/search"]  # as it travels
         assert access.token not in repr(access)
@@ -62,7 +62,7 @@ def test_workers_with_the_token_see_the_study(storage, place):
 
 @pytest.mark.parametrize("token", ["", "wrong", "é"])
 def test_a_call_without_the_token_is_refused(storage, place, token):
-    with served(storage, place) as access:
+    with serve_storage(storage, place) as access:
         for call in (
             lambda proxy: proxy.get_all_studies(),
             lambda proxy: proxy.delete_study(1),
@@ -80,7 +80,7 @@ def test_a_message_without_the_token_is_not_read(storage, place):
     """A message that is read is refused for its size; without the token it does not come so far."""
     message = bytes(65 * 2**20)
     for token, code in (("", "UNAUTHENTICATED"), (None, "RESOURCE_EXHAUSTED")):
-        with served(storage, place) as access:
+        with serve_storage(storage, place) as access:
             used = access if token is None else Access(access.target, token)
             with used.channel() as channel:
                 call = channel.unary_unary("/optuna.StorageService/GetStudyNameFromId")
@@ -93,13 +93,13 @@ def test_a_message_without_the_token_is_not_read(storage, place):
 def test_an_address_where_nothing_can_listen(storage, name):
     with (
         pytest.raises(EvenhandError, match=f"cannot be served to its workers at {name}:0"),
-        served(storage, NetworkHost(name)),
+        serve_storage(storage, NetworkHost(name)),
     ):
         pass
 
 
 def test_optunas_own_proxy_is_refused(storage):
-    with served(storage, NetworkHost("127.0.0.1")) as access:
+    with serve_storage(storage, NetworkHost("127.0.0.1")) as access:
         host, port = access.target.split(":")
         with pytest.warns(optuna.exceptions.ExperimentalWarning):
             proxy = GrpcStorageProxy(host=host, port=int(port))
@@ -109,9 +109,9 @@ def test_optunas_own_proxy_is_refused(storage):
 
 
 def test_each_search_has_a_token_of_its_own(storage, place):
-    with served(storage, place) as access:
+    with serve_storage(storage, place) as access:
         first = access.token
-    with served(storage, place) as access:
+    with serve_storage(storage, place) as access:
         assert access.token != first
         assert len(access.token) >= 32
 
@@ -119,7 +119,7 @@ def test_each_search_has_a_token_of_its_own(storage, place):
 def test_the_socket_of_local_workers_is_private(storage):
     with open_engine(WorkerSettings(workers=2)) as engine:
         folder = engine.meeting_point.folder
-        with served(storage, engine.meeting_point):
+        with serve_storage(storage, engine.meeting_point):
             mode = stat.S_IMODE(folder.stat().st_mode)
             assert mode == 0o700
             assert folder.stat().st_uid == os.getuid()
@@ -171,7 +171,7 @@ def certificate(tmp_path):
 
 
 def test_a_certificate_is_shown_and_asked_for(storage, certificate):
-    with served(storage, NetworkHost("127.0.0.1", *certificate)) as access:
+    with serve_storage(storage, NetworkHost("127.0.0.1", *certificate)) as access:
         assert named(access) == ["run/search"]
         plain = StudyProxy(Access(access.target, access.token))
         with pytest.raises(ConnectionError):
@@ -184,14 +184,14 @@ def test_a_certificate_that_is_none(storage, certificate, wrong):
     certificate[1].unlink() if wrong == "absent" else certificate[1].write_text("nothing")
     with (
         pytest.raises(EvenhandError, match=r"--tls-key .*tls\.key cannot be used"),
-        served(storage, NetworkHost("127.0.0.1", *certificate)),
+        serve_storage(storage, NetworkHost("127.0.0.1", *certificate)),
     ):
         pass
 
 
 def test_a_full_disk_reaches_the_worker_as_one_text(storage, place, caplog):
     """And the driver's log shows no traceback."""
-    with served(storage, place) as access:
+    with serve_storage(storage, place) as access:
         storage.remove_session()
         proxy = StudyProxy(access)
         storage._backend.engine.dispose()
@@ -229,5 +229,5 @@ def test_a_long_temporary_folder_still_has_room_for_a_socket(storage, tmp_path, 
     long = tmp_path / ("x" * 120)
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
-    with private_folder() as folder, served(storage, SocketFolder(Path(folder))) as access:
+    with private_folder() as folder, serve_storage(storage, SocketFolder(Path(folder))) as access:
         assert named(access) == ["run/search"]

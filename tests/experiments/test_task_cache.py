@@ -11,7 +11,7 @@ import torch
 from evenhand import EvenhandError, FinetuneSettings
 from evenhand.experiments import task as training
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task_cache import Fits, fresh_task_cache, prepared
+from evenhand.experiments.task_cache import Fits, cached_task, fresh_task_cache
 from evenhand.runs import run_scope
 
 
@@ -30,11 +30,11 @@ def settings(tmp_path_factory):
 
 def test_a_block_prepares_once_and_nothing_stays_behind_it(settings):
     with fresh_task_cache():
-        task = prepared(settings)
-        assert prepared(settings) is task
+        task = cached_task(settings)
+        assert cached_task(settings) is task
         held = ref(task.activations)
         with fresh_task_cache():  # the data may have changed
-            assert prepared(settings) is not task
+            assert cached_task(settings) is not task
     del task
     gc.collect()
     assert held() is None
@@ -44,7 +44,7 @@ def test_a_task_builds_the_model_of_a_seed_once_and_hands_out_copies(settings, m
     built, build = [], training.build_model
     monkeypatch.setattr(training, "build_model", lambda *given: built.append(1) or build(*given))
     with fresh_task_cache():
-        task = prepared(settings)
+        task = cached_task(settings)
         built.clear()
         first, other = task.model(), task.model(seed=1)
         drawn = other.head.weight.detach().clone()
@@ -58,7 +58,7 @@ def test_a_task_builds_the_model_of_a_seed_once_and_hands_out_copies(settings, m
 def test_no_more_labels_are_trained_on_than_the_settings_say(settings):
     with fresh_task_cache():
         few, every = (
-            len(prepared(settings.model_copy(update={"label_share": share})).splits.train)
+            len(cached_task(settings.model_copy(update={"label_share": share})).splits.train)
             for share in (0.5, 1.0)
         )
     assert few == pytest.approx(every / 2, abs=1)
@@ -66,10 +66,10 @@ def test_no_more_labels_are_trained_on_than_the_settings_say(settings):
 
 def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_path):
     with fresh_task_cache(), run_scope():
-        own = prepared(settings).fingerprint
+        own = cached_task(settings).fingerprint
         run = begin_run(tmp_path / "run", "finetune", settings, fingerprint=own)
-        assert Fits(settings, own, run).task() is prepared(settings)
+        assert Fits(settings, own, run).task() is cached_task(settings)
         with pytest.raises(EvenhandError, match="holds other data than where the command was"):
             Fits(settings, "another", run).task()
-        with pytest.raises(EvenhandError, match=r"absent.*Name a folder with --out that all nodes"):
+        with pytest.raises(EvenhandError, match=r"absent.*Give --out a folder that all nodes"):
             Fits(settings, own, Run(tmp_path / "absent")).task()

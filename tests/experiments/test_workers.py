@@ -26,7 +26,7 @@ from tests.experiments import searches
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments import study_storage as storages
-from evenhand.experiments.study_storage import open_storage, try_again
+from evenhand.experiments.study_storage import open_storage, retry_trial
 from evenhand.experiments.trials import search
 from evenhand.files import read_json
 from evenhand.search.study import open_study
@@ -103,7 +103,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
     file = tmp_path / "study.db"
     with pytest.warns(ExperimentalWarning):
         server = optuna.storages.RDBStorage(
-            f"sqlite:///{file}", heartbeat_interval=60, heartbeat_stale_trial_callback=try_again
+            f"sqlite:///{file}", heartbeat_interval=60, heartbeat_stale_trial_callback=retry_trial
         )
     study = open_study(server, "run/search", ["maximize"], "same", prune_until=2)
     space = searches.space()
@@ -163,10 +163,10 @@ def test_a_foreign_study_of_the_same_name(tmp_path):
 
 def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):
     monkeypatch.setattr(storages, "_PATIENCE", 0.5)
-    with storages.reachable(study, NetworkHost("127.0.0.1")) as theirs:
-        storages.check_reached(theirs)
+    with storages.serve_study(study, NetworkHost("127.0.0.1")) as theirs:
+        storages.check_study_answers(theirs)
     with pytest.raises(EvenhandError, match="cannot reach the study that this command serves at"):
-        storages.check_reached(theirs)
+        storages.check_study_answers(theirs)
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,17 @@ def test_a_file_that_says_something_else_is_not_kept(run, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_that_torch_cannot_write_is_refused_by_name(run, tmp_path, monkeypatch):
+    def fail(*arguments, **settings):
+        raise torch.onnx.OnnxExporterError("step 2 of 3") from ValueError("cannot view it\nmore")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    ended = evenhand("export", run, "--out", tmp_path / "model.onnx")
+    assert ended.status == 2
+    assert "test_vit as ONNX (cannot view it). Export it as --format safetensors." in ended.err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_without_the_libraries(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     ended = evenhand("export", run, "--out", tmp_path / "model.onnx")

@@ -101,7 +101,7 @@ def test_one_attribute_alone_cannot_be_crossed(audits, tmp_path):
     words = ("--attribute", "sex", "--intersections", 2, "--out", tmp_path / "a")
     ended = evenhand("audit", audits / "mine.csv", *words)
     assert ended.status == 2
-    assert "--intersections 2 crosses attributes, and there is sex alone" in ended.err
+    assert "--intersections 2 needs two attributes or more, and there is only sex" in ended.err
     assert not (tmp_path / "a").exists()
 
 

@@ -218,7 +218,7 @@ def test_intersections_are_looked_at_and_too_small_ones_named(run, tmp_path):
 def test_intersections_of_one_attribute_alone_are_refused(run, tmp_path):
     ended = predicted(run, other(run), tmp_path / "new", "--intersections", 2)
     assert ended.status == 2
-    assert "--intersections 2 crosses attributes, and there is years alone" in ended.err
+    assert "--intersections 2 needs two attributes or more, and there is only years" in ended.err
 
 
 def test_without_labels_the_samples_of_each_intersection_are_counted(run, unlabelled, tmp_path):

@@ -66,7 +66,7 @@ def test_audit_measures_twins_by_group(tmp_path):
     assert between["low"] > 0.1
     page = (tmp_path / "a" / "report.html").read_text()
     assert "Does a shortcut move the score?" in page
-    assert f"sticker: the twins differ in it themselves, or it is unknown, in {PEOPLE}" in page
+    assert f"sticker: it is unknown or differs between the twins in {PEOPLE}" in page
 
 
 def test_an_audited_run_knows_its_twins_and_compare_pairs_models_by_patient(tmp_path):
@@ -96,7 +96,7 @@ def test_the_interval_covers_the_true_distance():
         distance = np.repeat(own, 2) + rng.normal(0, 0.02, 80)
         twins = Twins(distance, distance, np.repeat(np.arange(40), 2), {})
         chosen = np.ones(80, bool)
-        row = _row("m", ("*", "*", None), twins.select(chosen, 40), twins, chosen, 0.95)
+        row = _row("m", ("*", "*", None), twins.mean_distance(chosen, 40), twins, chosen, 0.95)
         held += row.low <= 0.1 <= row.high
     assert held / 400 >= 0.92
 

@@ -5,7 +5,7 @@ import pytest
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.afterwards.dfr import balanced_rows, cross_fitted, refit_last_layer
-from evenhand.methods.arrays import rows_of
+from evenhand.methods.arrays import check_rows
 
 
 def world(n: int, tilt: float, seed: int):
@@ -53,7 +53,7 @@ def test_standardisation_is_folded_into_the_layer():
 def test_subsets_hold_as_many_rows_of_each_label_in_each_group():
     labels = np.array([0] * 10 + [1] * 3 + [0] * 4 + [1] * 8 + [1])
     groups = np.array(["a"] * 13 + ["b"] * 12 + ["unknown"])
-    rows = rows_of(labels, groups)
+    rows = check_rows(labels, groups)
     drawn = balanced_rows(rows, np.random.default_rng(0))
     assert len(drawn) == len(set(drawn.tolist())) == 12
     assert {

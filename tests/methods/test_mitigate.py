@@ -100,7 +100,7 @@ def test_dfr_needs_no_attribute_when_it_scores():
         ({"groups": {"sex": ["a"] * 40, "age": ["b"] * 39}}, "differ in length"),
         ({"groups": ["a"] * 20 + [None] * 20}, "the group of 50% of 40 rows is unknown"),
         ({"patients": [1] * 39}, "patients of shape"),
-        ({"method": "thresholds:at_test=inferred"}, "infer the group from the features"),
+        ({"method": "thresholds:at_test=inferred"}, "infer the group from a model.s features"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(change, text):
@@ -116,7 +116,7 @@ def test_bad_input_is_refused_before_any_work(change, text):
 
 def test_what_a_fit_needs_for_new_rows_is_asked_for():
     score, features, label, group = world(400, 4)
-    with pytest.raises(EvenhandError, match="needs the group of each row when it scores"):
+    with pytest.raises(EvenhandError, match="needs the group of each row to score it"):
         mitigate(score, label, group, "recalibrate").scores(score)
     free = mitigate(score, label, group, "thresholds", at_test="inferred", features=features)
     with pytest.raises(EvenhandError, match="give features="):
@@ -221,7 +221,7 @@ def test_too_few_patients_to_cross_fit_are_refused():
     rng = np.random.default_rng(0)
     label = np.array([0, 1] * 10 + [0] * 20 + [1, 1])
     group = np.array(["a"] * 20 + ["b"] * 22)
-    with pytest.raises(EvenhandError, match="some group has fewer than two rows of a class"):
+    with pytest.raises(EvenhandError, match="a group has fewer than two rows of a class"):
         cross_fitted(rng.normal(size=(42, 3)), label, group)
 
 

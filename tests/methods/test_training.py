@@ -110,7 +110,7 @@ def test_weights_of_a_balance_add_up_alike():
     losses = method.loss(logits, None, uneven.labels, uneven.levels)
     losses.backward()
     size = logits.grad.abs().sum(dim=1)  # of equal logits, every row's gradient is its weight
-    numbers = method.known_cells().of(uneven.labels, uneven.levels)
+    numbers = method.known_cells().numbers(uneven.labels, uneven.levels)
     sums = torch.stack([size[numbers == group].sum() for group in range(4)])
     torch.testing.assert_close(sums, sums[:1].expand(4))
     corr = np.cov(uneven.labels, uneven.levels, aweights=size.numpy())[0, 1]
@@ -408,9 +408,9 @@ def test_soft_eodds_changes_its_means_in_training_only():
     labels, levels = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     with torch.no_grad():
         method.loss(torch.randn(4, 2), None, labels, levels)
-    assert not method.seen.any()
+    assert not method.observed.any()
     method.loss(torch.randn(4, 2, requires_grad=True), None, labels, levels)
-    assert method.seen.all()
+    assert method.observed.all()
 
 
 @pytest.mark.parametrize("memory", [-0.1, 1.0])

@@ -205,7 +205,7 @@ ON_ARRAYS = [
     (search, {"scores": SCORES, "units": []}, "units= is empty"),
     (search, {"scores": SCORES, "units": ["0"]}, "units= holds '0'"),
     (search, {"scores": SCORES, "y_true": ONE_CLASS, "groups": HALVES}, "'auc_worst' is undefined"),
-    (search, {"scores": SCORES * 9 - 4}, "they are probabilities"),
+    (search, {"scores": SCORES * 9 - 4}, "they must be probabilities"),
     (search, {"scores": SCORES[:5]}, r"scores \(5,\) after epoch 1"),
     (search, {"scores": ["a"] * ROWS}, "after epoch 1: list holds no numbers"),
     (search, {"scores": None}, r"scores \(\) after epoch 1"),

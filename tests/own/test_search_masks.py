@@ -54,7 +54,7 @@ def test_the_planted_mask_wins_and_is_confirmed_beside_the_known_strategies():
     np.testing.assert_allclose(masks.confirmed["optimism"], optimism)
     assert "auc_worst" in masks._repr_html_()
     lines = str(masks).splitlines()
-    assert lines[0] == "Search by auc_worst, higher is better, over 30 trials"
+    assert lines[0] == "Search of 30 trials by auc_worst (higher is better)"
     assert len(lines) == 4 + len(masks.confirmed)
 
 

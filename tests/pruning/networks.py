@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import evenhand  # noqa: F401  # isort: skip  (its guard mends torchvision where it is broken)
 import timm
@@ -126,6 +127,33 @@ class Functional(nn.Module):
         return self.head(self.attn(x).mean(1))
 
 
+class WindowPositions(nn.Module):
+    """Attention in windows of 2 x 2 with a bias by position, which no sample changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        positions = partial(timm.layers.RelPosMlp, window_size=(2, 2), hidden_dim=6)
+        self.attn = timm.models.maxxvit.AttentionCl(8, dim_head=4, rel_pos_cls=positions)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = self.attn(x.reshape(-1, 2, 2, 8))
+        return self.head(windows.reshape(len(x), -1, 8).mean(1))
+
+
+def _relative_vit() -> nn.Module:
+    return timm.create_model(
+        "vit_srelpos_small_patch16_224", num_classes=CLASSES, img_size=32, embed_dim=8, depth=2,
+        num_heads=2, rel_pos_dim=6,
+    )  # fmt: skip
+
+
+def _xcit() -> nn.Module:
+    return timm.create_model(
+        "xcit_nano_12_p16_224", num_classes=CLASSES, img_size=32, embed_dim=16, depth=1, num_heads=2
+    )
+
+
 def _swin() -> nn.Module:
     return timm.create_model(
         "swin_tiny_patch4_window7_224", num_classes=CLASSES, img_size=16, window_size=2,
@@ -137,8 +165,11 @@ PARTLY: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "windows": (Windows, (5, 4)),
     "functional": (Functional, (5, 8)),
     "swin": (_swin, (3, 16, 16)),
+    "shared positions": (_relative_vit, (3, 32, 32)),
+    "positions of windows": (WindowPositions, (3, 4, 8)),
+    "projected positions": (_xcit, (3, 32, 32)),
 }
-"""Networks of which weights and norms alone are handled, not the tables of positions."""
+"""Networks of which weights and norms alone are handled, not tables of positions and factors."""
 
 
 def _vit() -> nn.Module:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from evenhand.metrics import Groups, Plan, Scored, groups_of, measure, scored
-from evenhand.reporting import Report, Samples, render
-from evenhand.reporting.charts.explorer import Explorer, cells, explorer
+from evenhand.reporting import ModelSamples, Report, render
+from evenhand.reporting.charts.explorer import Explorer, explorer, explorer_cells
 
 METRICS = ("sensitivity", "specificity", "ppv", "selection_rate")
 EVIL = "</script><script>alert(1)</script>"
@@ -63,7 +63,7 @@ def test_what_is_not_compared_takes_no_part_and_an_undefined_group_makes_the_gap
 
 def page(make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]) -> str:
     rows = make_rows("auc", 0.7, 0.8) + make_rows("auc", 0.6, 0.9, model="other")
-    of_models = {"other": Samples(*samples(0.62)), "model": Samples(*samples())}
+    of_models = {"other": ModelSamples(*samples(0.62)), "model": ModelSamples(*samples())}
     return render(replace(make_report(rows), samples=of_models))
 
 
@@ -127,7 +127,7 @@ def test_script_shows_the_numbers_that_python_shows(
         "|".join(
             [
                 f"{threshold:g}",
-                *(c for _, row in cells(result.tables[0].counts, place) for c in row),
+                *(c for _, row in explorer_cells(result.tables[0].counts, place) for c in row),
             ]
         )
         for place, threshold in enumerate(result.thresholds)

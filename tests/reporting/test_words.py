@@ -10,12 +10,12 @@ from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
     chance_sentence,
-    cost_sentence,
     detectable_sentence,
     gap_sentence,
     groups_sentence,
     lede,
     models_sentence,
+    overall_cost_sentence,
     p_text,
     paired_chip,
     paired_sentence,
@@ -213,11 +213,11 @@ def test_models_side_by_side() -> None:
 def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
     overall = replace(PAIRED, attribute="*", aggregate=None, value=-0.09, p_adjusted=0.01)
     unsure = replace(overall, against="head only", p_adjusted=0.2)
-    assert cost_sentence([overall, unsure]) == (
+    assert overall_cost_sentence([overall, unsure]) == (
         " It serves everybody together worse than full fine-tuning."
     )
-    assert not cost_sentence([unsure])
-    assert not cost_sentence([])
+    assert not overall_cost_sentence([unsure])
+    assert not overall_cost_sentence([])
 
 
 def test_detectable_gap() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from evenhand.errors import EvenhandError
 from evenhand.tables.attributes import UNKNOWN
-from evenhand.tables.bins import Bins
-from evenhand.tables.own_attributes import impossible_ages, own_attribute
+from evenhand.tables.bins import NumericBins
+from evenhand.tables.own_attributes import impossible_ages, read_own_attribute
 from evenhand.tables.settings import ValueSettings
 from evenhand.tables.values import read_values
 
@@ -21,7 +21,9 @@ def read(name, values, patients=None, bins=None, **settings):
     raw = pd.Series(values, range(2, 2 + len(values)), dtype="str", name=name)
     who = patients or [f"p{k}" for k in range(len(values))]
     patients = pd.Series(who, raw.index, dtype="str")
-    return own_attribute(name, raw, patients, SOURCE, bins, read_values(ValueSettings(**settings)))
+    return read_own_attribute(
+        name, raw, patients, SOURCE, bins, read_values(ValueSettings(**settings))
+    )
 
 
 def levels(own):
@@ -43,8 +45,8 @@ def test_other_numbers_may_be_what_they_like(name):
 def test_an_age_that_stands_for_missing_is_refused_or_unknown():
     ages = ["25", "999", "70", "300"]
     with pytest.raises(EvenhandError, match=r"row 3: .* 999, .*--unknown-value age=999$"):
-        read("age", ages, bins=Bins((60,)))
-    own = read("age", ages, bins=Bins((60,)), unknown_value=("age=999",))
+        read("age", ages, bins=NumericBins((60,)))
+    own = read("age", ages, bins=NumericBins((60,)), unknown_value=("age=999",))
     assert levels(own) == ["under 60", UNKNOWN, "60+", "60+"]
     assert "taken as 90 and over" in own.notes[0]
 

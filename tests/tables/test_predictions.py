@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from evenhand.errors import EvenhandError
-from evenhand.tables.bins import Bins
+from evenhand.tables.bins import NumericBins
 from evenhand.tables.columns import Columns
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 
@@ -27,7 +27,7 @@ def read(tmp_path, text, columns=None, name="table.csv", encoding="utf-8"):
 
 def test_reads_csv(tmp_path):
     predictions = read(
-        tmp_path, GOOD, Columns(attributes=("sex*age",), bins={"age": Bins((60.0,))})
+        tmp_path, GOOD, Columns(attributes=("sex*age",), bins={"age": NumericBins((60.0,))})
     )
     assert predictions.scores.tolist() == [0.25, 0.75, 1.0, 0.5]
     assert predictions.labels.tolist() == [0, 1, 1, 0]
@@ -40,7 +40,7 @@ def test_reads_csv(tmp_path):
 
 def test_reads_semicolons_byte_order_mark_and_decimal_commas(tmp_path):
     text = GOOD.replace(",", ";").replace("0.25", "0,25").replace("31", "60,5")
-    columns = Columns(("age",), bins={"age": Bins((60.0,))})
+    columns = Columns(("age",), bins={"age": NumericBins((60.0,))})
     predictions = read(tmp_path, text, columns, encoding="utf-8-sig")
     assert predictions.table["attr_age"].tolist() == ["under 60", "60+", "60+", "unknown"]
     assert predictions.scores.tolist() == [0.25, 0.75, 1.0, 0.5]
@@ -48,7 +48,7 @@ def test_reads_semicolons_byte_order_mark_and_decimal_commas(tmp_path):
 
 
 def test_rows_that_are_in_no_bin_are_refused(tmp_path):
-    columns = Columns(("age",), bins={"age": Bins((60.0,))})
+    columns = Columns(("age",), bins={"age": NumericBins((60.0,))})
     with pytest.raises(EvenhandError, match="row 3: the 'age' is in none of the bins"):
         read(tmp_path, GOOD.replace("31", "old"), columns)
 
@@ -144,17 +144,17 @@ def test_rows_are_counted_with_the_blank_ones(tmp_path):
 def test_levels_are_not_binned(tmp_path):
     words = GOOD.replace("30\n", "under 50\n")
     with pytest.raises(EvenhandError, match=r"row \d: the 'age' is in none .*: under 50\."):
-        read(tmp_path, words, Columns(("age",), bins={"age": Bins((60.0,))}))
+        read(tmp_path, words, Columns(("age",), bins={"age": NumericBins((60.0,))}))
 
 
 def test_bins_that_a_file_of_evenhand_has_already(tmp_path):
-    columns = Columns(("age",), bins={"age": Bins((60.0,))})
+    columns = Columns(("age",), bins={"age": NumericBins((60.0,))})
     before = read(tmp_path, GOOD, columns)
     write_predictions(tmp_path / "p.parquet", before)
     after = read_predictions(tmp_path / "p.parquet", columns)
     pd.testing.assert_frame_equal(after.table, before.table)
     with pytest.raises(EvenhandError, match=r"none of the bins under 50, 50\+: under 60\."):
-        read_predictions(tmp_path / "p.parquet", Columns(bins={"age": Bins((50.0,))}))
+        read_predictions(tmp_path / "p.parquet", Columns(bins={"age": NumericBins((50.0,))}))
 
 
 def test_an_asterisk_is_no_level(tmp_path):
@@ -174,7 +174,7 @@ def test_an_asterisk_is_no_level(tmp_path):
         ("b,p1,test,1", "b,p1,test,1.5", "row 3: label must be a whole number"),
         ("b,p1,test,1", "b,p1,test,2", "row 3: labels must be 0 … 1"),
         ("b,p1,test,1", "b,p1,test,-1", "row 3: labels must be 0 … 1"),
-        ("b,p1", "a,p1", "rows 2, 3: sample ids must be unique; twice there: a"),
+        ("b,p1", "a,p1", "rows 2, 3: sample ids must be unique; these occur twice: a"),
         ("c,p2,val", "c,p1,val", "rows 2, 3, 4: a patient must be in one split.*p1"),
         ("c,p2,val", "c,,val", "row 4: patient_id is missing"),
         ("c,p2,val", "c,p2,dev", "row 4: split must be one of train, val, test"),

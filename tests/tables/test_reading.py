@@ -13,7 +13,7 @@ import pytest
 
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.predictions import read_predictions
-from evenhand.tables.reading import look_up, read_table, stacked
+from evenhand.tables.reading import look_up, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_ids, refuse_rows
 
 
@@ -190,7 +190,7 @@ def test_a_look_up_in_a_table_with_repeated_keys_is_refused(tmp_path):
 
 def test_stacked_tables_name_file_and_row():
     table = pd.DataFrame({"id": ["a"]}, index=[2])
-    result = stacked({"od.csv": table, "os.csv": table})
+    result = stack_tables({"od.csv": table, "os.csv": table})
     assert result.index.tolist() == ["od.csv:2", "os.csv:2"]
 
 

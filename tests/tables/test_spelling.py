@@ -95,7 +95,7 @@ def test_the_message_is_the_line_that_merges():
     words = str(error.value).partition("merge them: ")[2]
     texts = tuple(text.strip("' ") for text in words.split("--merge ")[1:])
     values = read_values(ValueSettings(merge=texts))
-    assert values.applied("sex", raw).nunique() == 2
+    assert values.apply("sex", raw).nunique() == 2
 
 
 @given(

@@ -92,6 +92,13 @@ def test_nothing_is_left_on_the_model(images):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_a_layer_that_does_not_run_is_named(images):
+    model = network("test_resnet")
+    model.backbone.unused = torch.nn.Linear(2, 2)
+    with pytest.raises(EvenhandError, match=r"unused of test_resnet did not run on a batch"):
+        activations(model, images, ["layer1", "unused"], make_accelerator(CPU))
+
+
 def test_layers_by_name():
     model = network("test_resnet")
     assert find_layers(model, ("layer3", "layer1")) == ("layer1", "layer3")

@@ -203,10 +203,10 @@ def test_memory_is_bounded_and_the_rest_is_read_from_disk(tmp_path):
     for value in (0, 1, 2, 3, 2, 0):
         result = cache.find(str(value)).take(np.array([3, 3, 9]))
         assert torch.equal(result, torch.full((3, 25), float(value)))
-    assert list(cache._held) == ["2", "0"]
+    assert list(cache._cached) == ["2", "0"]
     array(cache, "large", 7, rows=30)
     large = cache.find("large")
-    assert isinstance(large.held, np.memmap)
+    assert isinstance(large.values, np.memmap)
     assert torch.equal(large.take(np.array([29])), torch.full((1, 25), 7.0))
 
 
@@ -215,10 +215,10 @@ def test_what_is_in_use_counts(tmp_path):
     for value in range(4):
         array(cache, str(value), value)
     used = [cache.find(str(value)) for value in range(3)]
-    assert [isinstance(rows.held, torch.Tensor) for rows in used] == [True, True, False]
-    assert cache.find("0").held is used[0].held
+    assert [isinstance(rows.values, torch.Tensor) for rows in used] == [True, True, False]
+    assert cache.find("0").values is used[0].values
     del used[0]
-    assert isinstance(cache.find("3").held, torch.Tensor)
+    assert isinstance(cache.find("3").values, torch.Tensor)
 
 
 def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
@@ -233,7 +233,7 @@ def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
 
     def watched(self, name):
         result = find(self, name)
-        taken.append((type(result.held), sum(item.nbytes for item in self._alive.values())))
+        taken.append((type(result.values), sum(item.nbytes for item in self._alive.values())))
         return result
 
     monkeypatch.setattr(ActivationFiles, "find", watched)
@@ -250,7 +250,7 @@ def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monke
     expected = train(**deeper)
     row = ActivationCache(GENEROUS)
     train(cache=row, **deeper)
-    size = next(tensor[0].nbytes for tensor in row._held.values())
+    size = next(tensor[0].nbytes for tensor in row._cached.values())
     budget = int(size * (len(splits.val) + views * len(splits.train)))
     cache, make_room, result = ActivationCache(budget), ActivationCache._make_room, []
     monkeypatch.setattr(
@@ -260,7 +260,7 @@ def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monke
     assert close(train(cache=cache, **deeper), expected)
     assert len(result) >= 2 * (1 + int(views))
     assert all(result)
-    assert len(cache._held) >= 1 + int(views)
+    assert len(cache._cached) >= 1 + int(views)
     counts = blocks_run(train, cache=cache, **deeper)
     assert counts[0] <= (4 - int(views)) * len(splits.train) + 6
 
@@ -337,7 +337,7 @@ def test_half_precision_survives_the_disk(tmp_path):
     cache.make("half", 6, lambda: iter(values.split(4)))
     result = cache.find("half")
     assert isinstance(result, ActivationRows)
-    assert torch.equal(result.all(), values)
+    assert torch.equal(result.read_all(), values)
 
 
 def test_half_precision_trains_alike(train, cache):

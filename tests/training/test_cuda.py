@@ -39,7 +39,7 @@ def test_kept_activations_change_nothing(train, strategy, epochs):
     common = {"strategy": strategy, "epochs": epochs, "views": 2}
     cache = ActivationCache(10**8)
     anew, first, again = (scores(train, cache=kept, **common) for kept in (None, cache, cache))
-    assert all(tensor.is_cuda for tensor in cache._held.values())
+    assert all(tensor.is_cuda for tensor in cache._cached.values())
     assert np.allclose(first, anew, atol=1e-4)
     assert np.allclose(again, anew, atol=1e-4)
 

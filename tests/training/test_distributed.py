@@ -25,7 +25,7 @@ from evenhand.networks.model import build_model
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import PATIENCE, make_accelerator
 from evenhand.training.loop import fit
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 from evenhand.training.frozen_prefix import ActivationFiles
 from evenhand.training.settings import FitSettings
 
@@ -48,7 +48,7 @@ changed = {name for name, weight in model.state_dict().items() if not weight.equ
 assert any(name.startswith("backbone.blocks.1.") for name in changed)
 assert any(name.startswith("backbone.blocks.3.attn.") for name in changed)
 assert not any(name.startswith("backbone.blocks.2.") for name in changed)
-found = predict(model, splits.items(), accelerator)
+found = predict_cohorts(model, splits.items(), accelerator)
 write_predictions(folder / f"{accelerator.process_index}.parquet", found)
 accelerator.end_training()
 """

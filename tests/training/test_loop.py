@@ -17,7 +17,7 @@ from evenhand.masks.masks import Schedule, constant, full_mask
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.training.loop import DivergedError, _batches
 from evenhand.training.losses import make_loss
-from evenhand.training.predict import scores
+from evenhand.training.predict import class_probabilities
 from evenhand.training.settings import FitSettings
 from evenhand.training.steps import _optimizer, warmup_cosine
 
@@ -171,7 +171,7 @@ def test_patience_keeps_the_best_epoch(train, splits):
     model = train(on_epoch=record([0.1, 0.5, 0.4, 0.5, 0.9], seen), epochs=5, patience=2)
     assert len(seen) == 4  # epochs 2 and 3 were no better than epoch 1
     source = BatchSource(splits.val, torch.device("cpu"))
-    assert np.array_equal(scores(model, source, Accelerator(cpu=True)), seen[1])
+    assert np.array_equal(class_probabilities(model, source, Accelerator(cpu=True)), seen[1])
     assert not np.array_equal(seen[1], seen[3])
 
 
@@ -189,7 +189,9 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples(train, splits):
         on_epoch=lambda epoch: text.append(epoch.loss) or 0.0,
         **{"epochs": 1, "batch_size": 32, "lr": 1e-12, "augment": "none"},
     )
-    result = scores(model, BatchSource(splits.train, torch.device("cpu")), Accelerator(cpu=True))
+    result = class_probabilities(
+        model, BatchSource(splits.train, torch.device("cpu")), Accelerator(cpu=True)
+    )
     own = result[np.arange(len(result)), splits.train.labels]
     assert len(own) == 48
     assert text == [pytest.approx(-np.log(own).mean(), rel=1e-5)]

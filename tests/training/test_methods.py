@@ -118,7 +118,7 @@ def test_swad_of_a_short_training_keeps_finite_weights(splits):
 
 def test_methods_with_groups_need_them(splits):
     model = build_model("test_resnet", "none", 32, splits.train.classes, 0)
-    with pytest.raises(EvenhandError, match="give the level of each training row"):
+    with pytest.raises(EvenhandError, match="one level per training row"):
         fit(
             model,
             splits,

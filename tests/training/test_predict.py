@@ -13,7 +13,7 @@ from evenhand.networks.model import build_model
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training import predict as module
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import predict, scores, unit
+from evenhand.training.predict import class_probabilities, predict_cohorts, unit
 from evenhand.training.settings import LoopSettings
 
 
@@ -30,9 +30,9 @@ def test_where_there_is_no_cuda_it_is_the_cpu(monkeypatch):
 
 
 def test_the_batch_has_no_influence(model, splits, accelerator, monkeypatch):
-    whole = predict(model, splits.items(), accelerator).table
+    whole = predict_cohorts(model, splits.items(), accelerator).table
     monkeypatch.setattr(module, "BATCH", 7)
-    parts = predict(model, splits.items(), accelerator).table
+    parts = predict_cohorts(model, splits.items(), accelerator).table
     assert np.allclose(whole["score"], parts["score"], rtol=0, atol=1e-6)
     assert whole["score"].nunique() > len(whole) / 2
 
@@ -42,7 +42,7 @@ def test_neither_has_the_order(backbone, splits, accelerator):
     model = build_model(backbone, "none", 32, ("benign", "malignant"), 0).train()
     order = np.random.default_rng(0).permutation(len(splits.val))
     first, other = (
-        scores(model, BatchSource(cohort, torch.device("cpu")), accelerator)
+        class_probabilities(model, BatchSource(cohort, torch.device("cpu")), accelerator)
         for cohort in (splits.val, splits.val.select(order))
     )
     assert np.allclose(first[order], other, rtol=0, atol=1e-6)
@@ -57,7 +57,7 @@ def test_white_is_one_and_series_stay():
 
 
 def test_scores_are_probabilities_of_the_models_logits(model, splits, accelerator):
-    result = scores(model, BatchSource(splits.val, torch.device("cpu")), accelerator)
+    result = class_probabilities(model, BatchSource(splits.val, torch.device("cpu")), accelerator)
     image = splits.val.read(splits.val.table["sample_id"][3])
     logits = model(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255)
     assert np.allclose(result[3], logits.softmax(dim=1).detach().numpy(), atol=1e-6)
@@ -65,7 +65,7 @@ def test_scores_are_probabilities_of_the_models_logits(model, splits, accelerato
 
 
 def test_the_table_keeps_the_contract(model, splits, accelerator, tmp_path):
-    result = predict(model, splits.items(), accelerator)
+    result = predict_cohorts(model, splits.items(), accelerator)
     assert [*result.table] == [
         *("sample_id", "patient_id", "split", "label", "score", "attr_group", "attr_sex"),
         "attr_sticker",
@@ -83,7 +83,7 @@ def test_the_table_keeps_the_contract(model, splits, accelerator, tmp_path):
 
 def test_three_classes_have_three_columns(splits: Splits, accelerator):
     model = build_model("test_vit", "none", 32, ("a", "b", "c"), 0)
-    table = predict(model, [("test", splits.test)], accelerator).table
+    table = predict_cohorts(model, [("test", splits.test)], accelerator).table
     columns = ["score_0", "score_1", "score_2"]
     assert [*table][4:7] == columns
     assert np.allclose(table[columns].sum(axis=1), 1, atol=1e-6)

@@ -128,6 +128,26 @@ def test_pre_training_pruning_and_assessment_are_followed(followed, tmp_path):
     assert {"loss", "validation/auc_gap", "validation/auc:group:minority"} < {*runs["finetuned"][0]}
 
 
+def test_each_fit_of_a_benchmark_is_followed_and_stays_the_same(followed, tmp_path):
+    words = ("--folds", 2, "--trials", 1, "--seeds", 1, "--these-models")
+    words = (*words, "--method", "group-balance", "--start", "ssl:simclr", "--pretrain-epochs", 1)
+    words = training(tmp_path / "cache", "--epochs", 2, "--target", "auc_worst", *words)
+    command = ("benchmark", PHANTOMS, *words, "--out")
+    assert evenhand(*command, tmp_path / "a", "--track", "wandb").status == 0
+    assert evenhand(*command, tmp_path / "b").status == 0
+    entries = ("erm", "group-balance", "start-ssl-simclr")
+    for entry in entries:
+        tables = [tmp_path / out / f"models/{entry}/predictions.parquet" for out in "ab"]
+        assert tables[0].read_bytes() == tables[1].read_bytes()
+    runs = followed()
+    fits = {f"{entry}-fold{fold}-seed0-trial0" for entry in entries for fold in (1, 2)}
+    encoders = {f"start-ssl-simclr-fold{fold}-seed0-encoder" for fold in (1, 2)}
+    assert runs.keys() == fits | encoders
+    assert all([epoch["step"] for epoch in runs[fit]] == [1, 2] for fit in fits)
+    shown = {"loss", "validation/auc_worst", "validation/auc:group:minority", "seconds"}
+    assert all(shown < epoch.keys() for fit in fits for epoch in runs[fit])
+
+
 def test_a_tracker_that_is_missing_or_closed_is_said(followed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("evenhand.training.settings.find_spec", lambda name: None)

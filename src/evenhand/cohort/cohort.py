@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.networks.inputs import Images
-from evenhand.tables.attributes import UNKNOWN, Attribute, group_of, parts_of
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_parts, group_of
 from evenhand.tables.classes import ask_positive
 
 Image = NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Read(Protocol):
         Raises
         ------
         UnreadableError
-            The file behind the sample is damaged, or in a form that cannot be read faithfully.
+            If the sample's file is damaged, or in a form that cannot be decoded without loss.
         """
 
     def resized(self, images: Images | None) -> Read:
@@ -51,7 +51,7 @@ class Read(Protocol):
         Raises
         ------
         EvenhandError
-            A form is given, and the samples are series, which have none.
+            If ``images`` is not None and the samples are series.
         """
 
 
@@ -206,7 +206,7 @@ class Cohort:
         Raises
         ------
         EvenhandError
-            Lengths differ, a column is refused, or an item is no image or series.
+            If lengths differ, a column is refused, or an item is neither an image nor a series.
 
         Examples
         --------
@@ -315,8 +315,8 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
     Raises
     ------
     EvenhandError
-        The samples have one class only; it is not known which of two is the positive one; an
-        attribute is not known, or has fewer than two levels.
+        If the samples have only one class, the positive one of two classes is unknown, or an
+        attribute does not exist or has fewer than two levels.
     """
     left_out = cohort.source.left_out
     without = f"; left out: {some(left_out)}" if left_out else ""
@@ -330,7 +330,7 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
         )
     if not cohort.classes_ordered:
         raise ask_positive(cohort.classes, cohort.source.path)
-    for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
+    for name in sorted({part for attribute in attributes for part in attribute_parts(attribute)}):
         pick("attribute", name, cohort.attributes)
         levels = known_levels(cohort.table, name)
         if len(levels) < 2:

@@ -119,7 +119,7 @@ class Items:
         Raises
         ------
         EvenhandError
-            Names of variables come twice, or functions are given for samples of another kind.
+            If names of variables occur twice, or a function is for samples of the other kind.
         """
         if len(set(self.variables)) < len(self.variables):
             raise EvenhandError(f"variables {self.variables}: each has a name of its own.")
@@ -142,7 +142,8 @@ def dataset_cohort(
     Raises
     ------
     EvenhandError
-        Lengths differ, a column is refused, an item is no image or series, or it changes.
+        If lengths differ, a column is refused, or an item is neither an image nor a series, or
+        changes between two reads.
     """
     items.check()
     _refuse_no_sequence(dataset)
@@ -211,7 +212,7 @@ def first_image(item: Any) -> Any:
     Raises
     ------
     EvenhandError
-        A mapping has none of these names.
+        If a mapping has none of these names.
 
     Examples
     --------
@@ -235,7 +236,7 @@ def as_picture(image: Any, channels: int | None = RGB) -> Picture:
     Raises
     ------
     EvenhandError
-        It is none of these.
+        If ``image`` is not an image in one of these forms.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.tables.reading import plain
+from evenhand.tables.reading import plain_cell
 from evenhand.tables.table_checks import refuse_blank, refuse_rows
 
 CHEST_FINDINGS = (
@@ -87,12 +87,12 @@ def by_value(
     >>> cdr.classify(pd.DataFrame({"CDR": ["0.0", "0.5", None]}), Path("t.csv"))[0].tolist()
     ['healthy', 'dementia', nan]
     """
-    class_of = {plain(value): name for name, values in classes.items() for value in values}
-    accepted = {*class_of, *map(plain, left_out)}
+    class_of = {plain_cell(value): name for name, values in classes.items() for value in values}
+    accepted = {*class_of, *map(plain_cell, left_out)}
 
     def classify(table: pd.DataFrame, path: Path) -> tuple[pd.Series, tuple[str, ...]]:
         raw = table[column]
-        value = raw.map({text: plain(text) for text in raw.dropna().unique()}).fillna("")
+        value = raw.map({text: plain_cell(text) for text in raw.dropna().unique()}).fillna("")
         if "" not in accepted:
             refuse_blank(table, path, (column,))
         problem = (

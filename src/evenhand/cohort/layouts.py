@@ -29,8 +29,9 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     Raises
     ------
     EvenhandError
-        The path is not a folder; or an entry is missing (the message names it, the content of the
-        folder, and where the entry may lie); or an entry is a link that leads outside the folder.
+        If the path is not a folder; if an entry is missing (the message names it, the content of
+        the folder, and where the entry may lie); or if an entry is a link that leads outside the
+        folder.
     """
     if root.is_file():
         what = "an archive: unpack it, and give" if root.name.endswith(ARCHIVES) else "a file: give"
@@ -80,7 +81,7 @@ def find_entry(root: Path, entry: Entry) -> Path:
     Raises
     ------
     EvenhandError
-        The entry no longer exists, or there are several (see `find_optional`).
+        If the entry no longer exists, or there are several (see `find_optional`).
     """
     path = find_optional(root, entry)
     if path is None:
@@ -94,7 +95,7 @@ def find_optional(root: Path, entry: Entry) -> Path | None:
     Raises
     ------
     EvenhandError
-        There are several, and nothing says which one belongs to the data.
+        If there are several such entries, and nothing shows which one belongs to the data.
     """
     paths = list(dict.fromkeys(places(root, entry)))
     if len(paths) > 1:
@@ -129,7 +130,7 @@ def files_by_name(
     Raises
     ------
     EvenhandError
-        Two files have the same name, or a folder is a link that leads outside the root.
+        If two files have the same name, or a folder is a link that leads outside the root.
     """
     paths: dict[str, str] = {}
     for folder in sorted(path for path in root.glob(folders) if path.is_dir()):
@@ -216,7 +217,7 @@ class Seen:
         Raises
         ------
         EvenhandError
-            Files are absent, and ``skip`` is false.
+            If files are absent and ``skip`` is false.
         """
         absent = self.files[~self.there]
         if len(absent) and not skip:
@@ -244,7 +245,7 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     Raises
     ------
     EvenhandError
-        A link leaves ``root``, or a path leads to neither a file nor a folder. The message names
+        If a link leaves ``root``, or a path leads to neither a file nor a folder. The message names
         the first such paths and their rows.
     """
     files = files.copy()

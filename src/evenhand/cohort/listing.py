@@ -30,7 +30,7 @@ def verify(data: str) -> str:
     Raises
     ------
     EvenhandError
-        Something is missing or wrong; the message says what.
+        If something is missing or wrong; the message names it.
     """
     reader, path = reader_of(data)
     cohort = read_cohort(DataSettings(data=data))

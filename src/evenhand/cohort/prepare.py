@@ -29,7 +29,7 @@ def prepare_splits(
     Raises
     ------
     EvenhandError
-        Whatever the steps refuse; nothing is written then but complete sample stores.
+        If a step refuses the data. Complete sample stores may remain; nothing else is written.
     """
     cohort = prepare_cohort(settings, images, rng)
     check_usable(cohort, settings.attribute)

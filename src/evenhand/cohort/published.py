@@ -22,7 +22,7 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import UNKNOWN, Attribute, distinct, parts_of
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_parts, distinct
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.own_attributes import impossible_ages
 from evenhand.tables.spelling import refuse_spellings
@@ -116,13 +116,13 @@ def _completed(
     Raises
     ------
     EvenhandError
-        The user asks about an attribute that reads one of these columns.
+        If the user names an attribute that reads one of these columns.
     """
     optional = [entry for entry in data_set.layout if entry.columns]
     blank = dict.fromkeys(name for entry in optional for name in entry.columns)
     blank = {name: None for name in blank if name not in table.columns}
     reads = {rule.name: rule.column for rule in data_set.attributes} | {**data_set.open_attributes}
-    for name in (part for attribute in attributes for part in parts_of(attribute)):
+    for name in (part for attribute in attributes for part in attribute_parts(attribute)):
         if reads.get(name) in blank:
             lacking = [e for e in optional if reads[name] in e.columns and not locate(root, e)]
             files = " or ".join(f"{entry.name} ({entry.what})" for entry in lacking)
@@ -267,8 +267,8 @@ def _attributes(
     rules_of_columns = [
         distinct(each, column, table[column]) for each, column in data_set.open_attributes.items()
     ]
-    settled = {rule.name: values.settled(rule) for rule in (*rules, *rules_of_columns)}
-    for each in {part for attribute in settings.attribute for part in parts_of(attribute)}:
+    settled = {rule.name: values.apply_to_levels(rule) for rule in (*rules, *rules_of_columns)}
+    for each in {part for attribute in settings.attribute for part in attribute_parts(attribute)}:
         if each in data_set.open_attributes:
             level = settled[each].of(table[data_set.open_attributes[each]]).astype("str")
             refuse_spellings(each, level[level != UNKNOWN], source)

@@ -138,7 +138,7 @@ def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) 
     Raises
     ------
     EvenhandError
-        One of them is given.
+        If one of these settings has a value.
     """
     flags = [f"--{field.replace('_', '-')}" for field in unused if getattr(settings, field)]
     if flags:

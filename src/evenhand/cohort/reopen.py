@@ -61,7 +61,7 @@ def reopen(
     Raises
     ------
     EvenhandError
-        The run has no splits, its data are no longer there or are other data, or they lack an
+        If the run has no splits, its data are absent or have changed, or the data lack an
         attribute.
     """
     splits = root / "splits.csv"

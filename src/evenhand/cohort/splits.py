@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError, some
 from evenhand.spreadsheets import unquoted, write_csv
-from evenhand.tables.attributes import group_of, parts_of
+from evenhand.tables.attributes import attribute_parts, group_of
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
@@ -71,7 +71,8 @@ def split_patients(
     Raises
     ------
     EvenhandError
-        A split would be empty, or the cohort's own column puts a patient in two splits.
+        If a split would be empty, or the cohort's own ``split`` column puts a patient in two
+        splits.
     """
     if "split" in cohort.table.columns:
         return _by_name(cohort, cohort.table["split"], cohort.source.path)
@@ -97,7 +98,7 @@ def deal_folds(
     Raises
     ------
     EvenhandError
-        There are fewer patients than folds.
+        If there are fewer patients than folds.
     """
     patients = cohort.table["patient_id"].nunique()
     if patients < folds:
@@ -133,7 +134,7 @@ def fold_splits(
     Raises
     ------
     EvenhandError
-        A split would be empty.
+        If a split would be empty.
     """
     place = np.full(len(cohort), SPLITS.index("test"))
     rest = cohort.select(~test)
@@ -180,8 +181,8 @@ def read_split_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     EvenhandError
-        The table is absent or damaged, a column is missing, or a split has another name than
-        train, val or test.
+        If the table is absent or damaged, a column is missing, or a split is not called train, val
+        or test.
     """
     table = read_listing(path)
     require_columns(table, path, ("sample_id", "patient_id", "split"))
@@ -204,8 +205,8 @@ def read_splits(path: Path, cohort: Cohort) -> Splits:
     Raises
     ------
     EvenhandError
-        A column is missing, a split has another name than train, val or test, a patient is in
-        two splits, or the cohort lacks a sample.
+        If a column is missing, a split is not called train, val or test, a patient is in two
+        splits, or the cohort lacks a sample.
     """
     table = read_split_table(path)
     refuse_rows(
@@ -225,7 +226,7 @@ def read_listing(path: Path) -> pd.DataFrame:
     Raises
     ------
     EvenhandError
-        It is no table.
+        If the file is not a table.
     """
     table = read_table(path, ids=("sample_id", "patient_id"))
     return table.apply(unquoted) if path.suffix.lower() == ".csv" else table
@@ -237,7 +238,7 @@ def own_split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.S
     Raises
     ------
     EvenhandError
-        A split has another name than train, val or test, or a patient is in two splits.
+        If a split is not called train, val or test, or a patient is in two splits.
     """
     if "split" not in table.columns:
         return {}
@@ -258,7 +259,7 @@ def check_patients_apart(patient: pd.Series, split: pd.Series, where: str) -> No
     Raises
     ------
     EvenhandError
-        There is one; the message names the first few.
+        If a patient is in two splits; the message names the first few.
     """
     places = split.groupby(patient).unique()
     twice = places[places.map(len) > 1].sort_index()
@@ -284,7 +285,8 @@ def exclude_patients(cohort: Cohort, sources: Sequence[Path]) -> Cohort:
     Raises
     ------
     EvenhandError
-        A source is none of these, or names no patient of the cohort; or no patient is left.
+        If a source is neither a run nor such a file, names no patient of the cohort, or leaves no
+        patient.
     """
     patients = cohort.table["patient_id"]
     out = pd.Series(False, index=cohort.table.index)
@@ -366,7 +368,7 @@ def _deal(
 
 def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
     """Return the highest label and the first level of each patient, by patient id in order."""
-    names = sorted({part for attribute in attributes for part in parts_of(attribute)})
+    names = sorted({part for attribute in attributes for part in attribute_parts(attribute)})
     rules = {"label": "max", **{f"attr_{name}": "min" for name in names}}
     # As text, so that the order in which levels are declared has no influence either.
     table = cohort.table.astype({f"attr_{name}": "str" for name in names})

@@ -13,7 +13,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import share_of_patients
 from evenhand.errors import EvenhandError, pick
 from evenhand.metrics.rows import Key
-from evenhand.tables.attributes import group_of, parts_of
+from evenhand.tables.attributes import attribute_parts, group_of
 
 SHARES = (0.25, 0.5, 0.75)
 """Shares of the patients that a learning curve trains on, beside all of them."""
@@ -48,7 +48,7 @@ class Thinning:
         Raises
         ------
         EvenhandError
-            There is no such attribute or level.
+            If there is no such attribute or level.
 
         Examples
         --------
@@ -63,9 +63,9 @@ class Thinning:
                 f"--curve {text}: name whose training patients become fewer: {EVERYBODY}, or a "
                 "group as ATTRIBUTE=LEVEL."
             )
-        for part in parts_of(attribute):
+        for part in attribute_parts(attribute):
             pick("attribute", part, levels)
-        groups = map("*".join, product(*(levels[part] for part in parts_of(attribute))))
+        groups = map("*".join, product(*(levels[part] for part in attribute_parts(attribute))))
         pick(f"group of {attribute}", level, dict.fromkeys(groups))
         return cls(attribute, level)
 

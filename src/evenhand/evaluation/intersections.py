@@ -1,4 +1,4 @@
-"""Groups of intersections that are too small to compare."""
+"""Add intersections of attributes, and exclude their groups that are too small to compare."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from evenhand.evaluation.rows import groups_in, rows_of
+from evenhand.evaluation.rows import groups_in, split_rows
 from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics.groups import UNKNOWN
 from evenhand.tables.attributes import with_intersections
@@ -19,14 +19,14 @@ FEWEST_OF_CLASS = 10
 
 
 def why_too_small(patients: int, samples: int, positives: int | None) -> str | None:
-    """Say why a group is too small to compare, None where it is not.
+    """Return the reason why a group is too small to compare; None if it is large enough.
 
     Parameters
     ----------
     patients, samples
-        How many it has.
+        The number of patients and samples of the group.
     positives
-        Its positive samples; None for more than two classes.
+        The number of its positive samples; None for more than two classes.
 
     Examples
     --------
@@ -43,50 +43,50 @@ def why_too_small(patients: int, samples: int, positives: int | None) -> str | N
     return None
 
 
-Crossing = TypeVar("Crossing", bound=GroupSettings)
+GroupSettingsT = TypeVar("GroupSettingsT", bound=GroupSettings)
 
 
-def crossed(
-    settings: Crossing,
+def resolve_intersections(
+    settings: GroupSettingsT,
     attributes: Sequence[str],
     models: Mapping[str, Predictions],
     split: str,
-) -> Crossing:
-    """Return settings with the attributes that are looked at, intersections among them.
+) -> GroupSettingsT:
+    """Return settings whose ``attribute`` has the intersections, too.
 
-    Groups of intersections that are too small are excluded by name.
+    Groups of intersections that are too small are added to ``exclude_group``.
     """
     every = with_intersections(attributes, settings.intersections)
     excluded = settings.exclude_group
     if settings.intersections > 1:
-        excluded = tuple(dict.fromkeys((*excluded, *too_small(models, every, split))))
+        excluded = tuple(dict.fromkeys((*excluded, *small_groups(models, every, split))))
     return settings.model_copy(update={"attribute": every, "exclude_group": excluded})
 
 
-def too_small(
+def small_groups(
     models: Mapping[str, Predictions], attributes: Sequence[str], split: str
 ) -> tuple[str, ...]:
-    """Return the groups of intersections that are too small in some model, as ATTRIBUTE=LEVEL.
+    """Return the groups of intersections that are too small in some model, as ``ATTRIBUTE=LEVEL``.
 
     Parameters
     ----------
     models
         The predictions of each model.
     attributes
-        Those without ``*``, or within the levels of another, take no part.
+        Names of attributes; only intersections (with ``*``, without ``|``) are looked at.
     split
-        Whose rows are counted.
+        The split whose rows are counted.
     """
-    crossed = [name for name in attributes if "*" in name and "|" not in name]
+    intersections = [name for name in attributes if "*" in name and "|" not in name]
     small: dict[str, None] = {}
     for predictions in models.values():
-        rows = rows_of(predictions, split)
+        rows = split_rows(predictions, split)
         positive = rows.labels == 1 if len(rows.classes) == 2 else None
-        for name, groups in groups_in(rows, crossed).items():
+        for name, groups in groups_in(rows, intersections).items():
             for level in groups.levels:
-                own = groups.rows(level)
-                patients = len(np.unique(rows.patients[0][own]))
-                positives = None if positive is None else int(positive[own].sum())
-                if level != UNKNOWN and why_too_small(patients, len(own), positives):
+                members = groups.rows(level)
+                patients = len(np.unique(rows.patients[0][members]))
+                positives = None if positive is None else int(positive[members].sum())
+                if level != UNKNOWN and why_too_small(patients, len(members), positives):
                     small[f"{name}={level}"] = None
     return tuple(small)

@@ -1,4 +1,4 @@
-"""Which samples several models have all scored, and which they have not."""
+"""Match the samples of several models: those that all of them have scored."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from dataclasses import dataclass
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import matched, rows_of
+from evenhand.evaluation.rows import shared_rows, split_rows
 from evenhand.tables.predictions import Predictions
 
 
 @dataclass(frozen=True, eq=False)
-class Matched:
-    """Predictions with the reported split cut down to the samples that all models have in it.
+class MatchedModels:
+    """Predictions of several models, with the same samples in the reported split.
 
     Attributes
     ----------
     models
-        The predictions; other splits, which thresholds come from, are as they were.
+        Model → predictions. In the reported split they have only the shared samples; other splits,
+        which thresholds are chosen on, keep all samples.
     samples, patients
-        How many are matched.
+        The number of shared samples and of their patients.
     unmatched
-        The others: ``model``, ``sample_id``, ``patient_id`` and ``why`` it was not matched.
+        A row for each other sample of a model: ``model``, ``sample_id``, ``patient_id``, ``why``
+        (it is not shared).
     """
 
     models: dict[str, Predictions]
@@ -32,14 +34,16 @@ class Matched:
     unmatched: pd.DataFrame
 
 
-def match(models: Mapping[str, Predictions], split: str) -> Matched:
-    """Match the samples of several models; class names that some model lacks are the others'.
+def match_samples(models: Mapping[str, Predictions], split: str) -> MatchedModels:
+    """Return the predictions of several models on their shared samples.
+
+    A model whose predictions lack names of classes gets those of another model.
 
     Raises
     ------
     EvenhandError
-        Nothing is shared by all, the models tell other classes apart, or a shared sample has two
-        labels, patients or groups.
+        If no sample is shared by all models, the models distinguish different classes, or a shared
+        sample has two labels, patients or groups.
     """
     classes = {
         len(predictions.classes): predictions.classes
@@ -47,56 +51,62 @@ def match(models: Mapping[str, Predictions], split: str) -> Matched:
         if predictions.named
     }
     samples = {
-        name: set(rows_of(predictions, split).table["sample_id"])
+        name: set(split_rows(predictions, split).table["sample_id"])
         for name, predictions in models.items()
     }
     shared = set.intersection(*samples.values())
     if not shared:
-        counts = ", ".join(f"{len(of_model)} in {name}" for name, of_model in samples.items())
+        counts = ", ".join(f"{len(ids)} in {name}" for name, ids in samples.items())
         raise EvenhandError(
             f"no sample of the split {split!r} is in all of the predictions ({counts}); give "
             "models that have scored the same samples, under the same sample ids."
         )
-    kept = {
+    restricted = {
         name: Predictions(
-            _kept(predictions.table, shared, split),
+            _restrict(predictions.table, shared, split),
             _named_classes(predictions, classes),
             predictions.levels,
         )
         for name, predictions in models.items()
     }
-    first, *others = kept.values()
+    first, *others = restricted.values()
     for other in others:
-        matched(first.of_split(split), other.of_split(split))
-    left = [_left(name, models, split, shared) for name in models]
-    own = first.of_split(split).table
-    return Matched(kept, len(own), own["patient_id"].nunique(), pd.concat(left, ignore_index=True))
+        shared_rows(first.of_split(split), other.of_split(split))  # refuses differences
+    unmatched = [_unmatched(name, models, split, shared) for name in models]
+    table = first.of_split(split).table
+    return MatchedModels(
+        restricted,
+        len(table),
+        table["patient_id"].nunique(),
+        pd.concat(unmatched, ignore_index=True),
+    )
 
 
 def _named_classes(
     predictions: Predictions, classes: Mapping[int, tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """Return the classes of predictions; those of another model where they are only numbered."""
-    own = predictions.classes
-    return own if predictions.named else classes.get(len(own), own)
+    """Return the names of the classes; if they are only numbered, those of another model."""
+    names = predictions.classes
+    return names if predictions.named else classes.get(len(names), names)
 
 
-def _kept(table: pd.DataFrame, shared: set[str], split: str) -> pd.DataFrame:
-    other = table["split"] != split if "split" in table else False
-    return table[table["sample_id"].isin(shared) | other].reset_index(drop=True)
+def _restrict(table: pd.DataFrame, shared: set[str], split: str) -> pd.DataFrame:
+    """Return the table with only the shared samples in the split."""
+    in_other_split = table["split"] != split if "split" in table else False
+    return table[table["sample_id"].isin(shared) | in_other_split].reset_index(drop=True)
 
 
-def _left(
+def _unmatched(
     name: str, models: Mapping[str, Predictions], split: str, shared: set[str]
 ) -> pd.DataFrame:
     table = models[name].of_split(split).table
-    left = table.loc[~table["sample_id"].isin(shared), ["sample_id", "patient_id"]]
+    rows = table.loc[~table["sample_id"].isin(shared), ["sample_id", "patient_id"]]
     others = {other: _splits(predictions) for other, predictions in models.items() if other != name}
-    why = [_why(sample, others, split) for sample in left["sample_id"]]
-    return left.assign(model=name, why=why)[["model", "sample_id", "patient_id", "why"]]
+    why = [_why_unmatched(sample, others, split) for sample in rows["sample_id"]]
+    return rows.assign(model=name, why=why)[["model", "sample_id", "patient_id", "why"]]
 
 
-def _why(sample: str, others: Mapping[str, Mapping[str, str]], split: str) -> str:
+def _why_unmatched(sample: str, others: Mapping[str, Mapping[str, str]], split: str) -> str:
     return "; ".join(
         f"in the split {splits[sample]} of {other}" if sample in splits else f"not in {other}"
         for other, splits in others.items()
@@ -105,7 +115,7 @@ def _why(sample: str, others: Mapping[str, Mapping[str, str]], split: str) -> st
 
 
 def _splits(predictions: Predictions) -> dict[str, str]:
-    """Return the split of each sample."""
+    """Return sample id → split."""
     table = predictions.table
     splits = table["split"] if "split" in table else ["test"] * len(table)
     return dict(zip(table["sample_id"], splits, strict=True))

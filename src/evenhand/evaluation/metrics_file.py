@@ -1,4 +1,4 @@
-"""``metrics.json``: its rows, written, read and checked."""
+"""Write, read and check the rows of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from evenhand.evaluation import metrics_schema1
-from evenhand.files import DamagedError, checked, read_object, write_rows
+from evenhand.files import DamagedError, checked, read_object, write_rows_json
 from evenhand.metrics import COLUMNS, MetricRow, as_records
 
 SCHEMA = 2
@@ -26,7 +26,7 @@ class _Metrics(BaseModel):
 
 def write_metrics(path: Path, rows: Iterable[MetricRow]) -> None:
     """Write rows as ``metrics.json``: ``{"schema": 2, "rows": [{...}, ...]}``."""
-    write_rows(path, {"schema": SCHEMA}, as_records(rows))
+    write_rows_json(path, {"schema": SCHEMA}, as_records(rows))
 
 
 def read_metrics(path: Path) -> list[MetricRow]:
@@ -35,18 +35,19 @@ def read_metrics(path: Path) -> list[MetricRow]:
     Raises
     ------
     EvenhandError
-        The file is absent or damaged, or a later version wrote it.
+        If the file is absent or damaged, or a later version wrote it.
     """
     advice = f"`evenhand report {path.parent}` writes it again."
     try:
         file = checked(_Metrics, read_object(path, SCHEMA), path)
-        first = file.schema_version == 1
-        columns = metrics_schema1.COLUMNS if first else COLUMNS
+        is_schema_1 = file.schema_version == 1
+        columns = metrics_schema1.COLUMNS if is_schema_1 else COLUMNS
         rows = []
         for number, row in enumerate(file.rows):
             if absent := [name for name in columns if name not in row]:
                 raise DamagedError(path, f"row {number} lacks {absent[0]!r}")
-            rows.append(_checked(metrics_schema1.as_schema_2(row) if first else row, number, path))
+            values = metrics_schema1.as_schema_2(row) if is_schema_1 else row
+            rows.append(_checked(values, number, path))
         return rows
     except DamagedError as error:
         raise DamagedError(path, error.problem, advice) from None
@@ -55,13 +56,14 @@ def read_metrics(path: Path) -> list[MetricRow]:
 def _checked(values: Mapping[str, Any], number: int, path: Path) -> MetricRow:
     fields = {name: values[name] for name in COLUMNS if name != "metric" and name in values}
     try:
-        row = ROW.validate_json(json.dumps(fields), strict=True)  # a strict dictionary is no row
+        # From JSON, because strict validation of Python values accepts only MetricRow objects.
+        row = ROW.validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         problem = f"row {number} has a value of the wrong type ({wrong}: {first['input']!r})"
         raise DamagedError(path, problem) from None
     if row.metric != values["metric"]:
-        problem = f"row {number} calls {row.metric!r} {values['metric']!r}"
+        problem = f"row {number} has the metric {values['metric']!r}, where {row.metric!r} belongs"
         raise DamagedError(path, problem)
     return row

@@ -1,7 +1,7 @@
-"""Rows of ``metrics.json`` of schema 1, which held in two texts what now has columns.
+"""Convert rows of ``metrics.json`` of schema 1 to schema 2.
 
-The metric's name held the aggregate (``auc_gap``), and ``method`` everything about how the number
-was made, separated by semicolons. Nothing else may decode them.
+In schema 1, the name of the metric held the aggregate (``auc_gap``), and ``method`` held how the
+number was computed, separated by semicolons. No other module parses these texts.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def as_schema_2(row: Mapping[str, Any]) -> dict[str, Any]:
     >>> [new[name] for name in ("base", "aggregate", "interval_method", "approximate", "reference")]
     ['auc', 'difference', 't', '9 patients', 'a; b']
     """
-    kept = {name: row[name] for name in COLUMNS if name != "method"}
+    unchanged = {name: row[name] for name in COLUMNS if name != "method"}
     base, aggregate = _split_name(str(row["metric"]))
-    about = _split_method(row["method"] or "", has_interval=row["low"] is not None)
-    return {**kept, "base": base, "aggregate": aggregate, **about}
+    columns = _split_method(row["method"] or "", has_interval=row["low"] is not None)
+    return {**unchanged, "base": base, "aggregate": aggregate, **columns}
 
 
 def _split_name(metric: str) -> tuple[str, str | None]:
@@ -51,9 +51,9 @@ def _split_name(metric: str) -> tuple[str, str | None]:
 
 
 def _split_method(method: str, *, has_interval: bool) -> dict[str, str | None]:
-    """Return the columns that ``method`` held.
+    """Return the columns of schema 2 that ``method`` held.
 
-    The name of the reference may hold a semicolon: only a reason for no interval follows it.
+    The name of the reference may contain semicolons. Only ``no interval: …`` can follow it.
     """
     names = ("interval_method", "no_interval", "approximate", "p_method", "reference")
     columns: dict[str, str | None] = dict.fromkeys(names)
@@ -62,11 +62,11 @@ def _split_method(method: str, *, has_interval: bool) -> dict[str, str | None]:
         columns["reference"] = reference[1]
         method = method[: reference.start()] + (reference[2] or "")
     notes = []
-    for place, part in enumerate(filter(None, method.split("; "))):
+    for index, part in enumerate(filter(None, method.split("; "))):
         prefix = next((prefix for prefix in PREFIXES if part.startswith(prefix)), None)
         if prefix:
             columns[PREFIXES[prefix]] = part.removeprefix(prefix)
-        elif has_interval and place == 0:
+        elif has_interval and index == 0:
             columns["interval_method"] = part
         else:
             notes.append(part)

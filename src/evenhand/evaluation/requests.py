@@ -1,4 +1,4 @@
-"""What is asked about a model: its attributes, its threshold and the plan of the measurement."""
+"""Turn settings into requests: the attributes, threshold and plan with which to measure a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import Cut, cut_of, groups_in, rows_of
+from evenhand.evaluation.rows import Cut, choose_cut, groups_in, split_rows
 from evenhand.evaluation.settings import ChoiceSettings, MeasureSettings
 from evenhand.metrics import (
     CLAIM,
@@ -34,14 +34,19 @@ from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
 
-ACROSS = ("worst", "best", "gap", "difference", "detectable")
-NAMED = ("equalized_odds_difference", "demographic_parity_difference")
-"""Comparisons by default: of each metric, and by name where there are two classes."""
+DEFAULT_AGGREGATES = ("worst", "best", "gap", "difference", "detectable")
+"""Aggregates of each metric that are measured by default."""
+
+DEFAULT_FAIRNESS = ("equalized_odds_difference", "demographic_parity_difference")
+"""Fairness metrics that are measured by default if there are two classes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A model's predictions and what is measured of them; everything named is there."""
+    """A model's predictions, and what to measure of them.
+
+    The attributes, groups and metrics that it names all exist in the predictions.
+    """
 
     predictions: Predictions
     attributes: tuple[str, ...]
@@ -50,10 +55,10 @@ class Request:
 
 
 def measure_settings(settings: Settings, excluded: tuple[str, ...] = ()) -> MeasureSettings:
-    """Return what the settings of a job ask of the measurement.
+    """Return the settings of the measurement for a job.
 
-    A job that trains asks for the default, or for its choice, without the groups that it leaves
-    out.
+    Jobs that train use the defaults, or their `ChoiceSettings`; ``excluded`` are the groups that
+    they leave out.
     """
     if isinstance(settings, MeasureSettings):
         return settings
@@ -69,55 +74,56 @@ def resolve_requests(
     settings: MeasureSettings,
     cuts: Mapping[str, Cut],
 ) -> dict[str, Request]:
-    """Return what is measured of every model; check that it can be.
+    """Return the request of each model, after checks that it can be measured.
 
     Parameters
     ----------
     attributes
         The attributes and intersections that the settings name.
     cuts
-        Thresholds that models come with, by model; they hold unless the settings give another.
+        Model → the threshold from the run that trained it; used unless the settings have another.
 
     Raises
     ------
     EvenhandError
-        Something named is not there, or the split or the threshold's rows are missing.
+        If a metric, attribute, group or threshold that the settings name does not exist, or the
+        split or the rows for the threshold are missing.
     """
-    conditions = conditioned(attributes, settings.condition)
+    conditions = with_condition(attributes, settings.condition)
     groups = {
-        name: groups_in(rows_of(predictions, settings.split), conditions)
+        name: groups_in(split_rows(predictions, settings.split), conditions)
         for name, predictions in models.items()
     }
-    _check_known((*settings.exclude_group, *settings.reference), list(groups.values()))
+    _check_groups_exist((*settings.exclude_group, *settings.reference), list(groups.values()))
     requests = {}
     for name, predictions in models.items():
-        plan = _plan(settings, groups[name], two=len(predictions.classes) == 2)
+        plan = _plan(settings, groups[name], binary=len(predictions.classes) == 2)
         check_plan(plan, groups[name])
-        cut = _cut(predictions, settings, cuts.get(name))
+        cut = _choose_cut(predictions, settings, cuts.get(name))
         requests[name] = Request(predictions, conditions, cut, plan)
     return requests
 
 
 def check_choice(settings: MeasureSettings, groups: Mapping[str, Groups]) -> None:
-    """Check that what is asked of models can be measured, before there are any.
+    """Check the settings of a measurement against groups, before any model exists.
 
     Raises
     ------
     EvenhandError
-        A metric, a group or a threshold that is named is not there.
+        If a metric, a group or a threshold that the settings name does not exist.
     """
-    _check_known((*settings.exclude_group, *settings.reference), [groups])
-    check_plan(_plan(settings, groups, two=True), groups)
+    _check_groups_exist((*settings.exclude_group, *settings.reference), [groups])
+    check_plan(_plan(settings, groups, binary=True), groups)
     if settings.threshold:
         policy(settings.threshold)
 
 
-def conditioned(attributes: Sequence[str], control: str | None) -> tuple[str, ...]:
-    """Return attributes, and each of them within the levels of a third variable.
+def with_condition(attributes: Sequence[str], control: str | None) -> tuple[str, ...]:
+    """Return attributes and, with a third variable, each of them within its levels.
 
     Examples
     --------
-    >>> conditioned(["sex"], "site")
+    >>> with_condition(["sex"], "site")
     ('sex', 'sex|site')
     """
     within = [f"{name}|{control}" for name in attributes] if control else []
@@ -127,28 +133,28 @@ def conditioned(attributes: Sequence[str], control: str | None) -> tuple[str, ..
 def permutations_note(
     models: Collection[str], attributes: Sequence[str], settings: MeasureSettings
 ) -> list[str]:
-    """Return a note where too few permutations are asked for to claim any difference.
+    """Return a note if the number of permutations is too small to claim any difference.
 
-    Holm's adjustment multiplies the smallest p-value by the number of tests.
+    Holm's correction multiplies the smallest p-value by the number of tests.
     """
-    drawn = settings.permutations
+    permutations = settings.permutations
     metrics = _distinct(
         *(advised.metric for advised in advice_of(settings)),
         *(_all_or(settings.metric, METRICS) or Plan().metrics),
     )
-    tests = len(models) * len(conditioned(attributes, settings.condition)) * len(metrics)
-    least = tests / (1 + drawn)
-    if not drawn or least <= CLAIM:
+    tests = len(models) * len(with_condition(attributes, settings.condition)) * len(metrics)
+    smallest = tests / (1 + permutations)
+    if not permutations or smallest <= CLAIM:
         return []
     return [
-        f"{drawn} permutations cannot show any difference: with {counted(tests, 'test')} the "
-        f"smallest corrected p is {min(least, 1.0):.2g}. Give --permutations "
+        f"{permutations} permutations cannot show any difference: with {counted(tests, 'test')} "
+        f"the smallest corrected p is {min(smallest, 1.0):.2g}. Give --permutations "
         f"{math.ceil(tests / CLAIM - 1e-9) - 1} at least, fewer metrics, or 0 to test by resamples."
     ]
 
 
 def advice_of(settings: ChoiceSettings) -> tuple[Advice, ...]:
-    """Return the metrics that the guide picks for the decision that the settings describe."""
+    """Return the guide's advice on metrics for the decision that the settings describe."""
     advice = []
     if settings.decision and settings.share:
         advice.append(guide_errors(settings.decision, settings.share))
@@ -157,18 +163,18 @@ def advice_of(settings: ChoiceSettings) -> tuple[Advice, ...]:
     return tuple(advice)
 
 
-def points(plan: Plan) -> Plan:
-    """Return the plan without intervals and tests, for the splits that are not reported."""
+def without_intervals(plan: Plan) -> Plan:
+    """Return the plan without intervals and tests, for splits that are not reported."""
     across = tuple(name for name in plan.across if name != "detectable")
     return Plan(plan.metrics, across, plan.excluded, plan.references, plan.minimum, None)
 
 
-def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool) -> Plan:
+def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, binary: bool) -> Plan:
     advice = advice_of(settings)
     across = _all_or(settings.across, (*SUMMARIES, *CONTRASTS, "detectable", *FAIRNESS))
-    across = across or ((*ACROSS, *NAMED) if two else ACROSS)
+    across = across or ((*DEFAULT_AGGREGATES, *DEFAULT_FAIRNESS) if binary else DEFAULT_AGGREGATES)
     tested = ("gap",) if settings.permutations else ()
-    usual = Plan().metrics  # first, so that "all" has the usual headline
+    usual = Plan().metrics  # come first, because the first metric leads the page
     return Plan(
         metrics=_distinct(
             *(advised.metric for advised in advice),
@@ -177,39 +183,40 @@ def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, two: bool)
         across=_distinct(
             *(name for advised in advice for name in advised.across), *across, *tested
         ),
-        excluded=excluded_groups(_known(settings.exclude_group, groups), groups),
-        references=_references(_known(settings.reference, groups), groups),
+        excluded=excluded_groups(_existing_groups(settings.exclude_group, groups), groups),
+        references=_references(_existing_groups(settings.reference, groups), groups),
         minimum=settings.minimum,
         bootstrap=Bootstrap(settings.replicates, settings.level, settings.interval),
         permutations=settings.permutations,
     )
 
 
-def _cut(predictions: Predictions, settings: MeasureSettings, brought: Cut | None) -> Cut:
+def _choose_cut(predictions: Predictions, settings: MeasureSettings, from_run: Cut | None) -> Cut:
     rule = policy(settings.threshold) if settings.threshold else None
-    if brought and rule is None and settings.threshold_by is None:
-        return brought
-    return cut_of(predictions, rule, by=settings.threshold_by)
+    if from_run and rule is None and settings.threshold_by is None:
+        return from_run
+    return choose_cut(predictions, rule, by=settings.threshold_by)
 
 
-def _check_known(texts: Sequence[str], groups: Sequence[Mapping[str, Groups]]) -> None:
-    """Refuse a group that no model has; one that only some have is left out of those alone."""
+def _check_groups_exist(texts: Sequence[str], groups: Sequence[Mapping[str, Groups]]) -> None:
+    """Refuse ``ATTRIBUTE=LEVEL`` texts that name a group of no model."""
     levels: dict[str, dict[str, None]] = {}
-    for of_model in groups:
-        for attribute, own in of_model.items():
-            levels.setdefault(attribute, {}).update(dict.fromkeys(own.levels))
-    nobody = np.empty(0, dtype=np.intp)
-    list(
-        named_groups(texts, {name: Groups(nobody, tuple(names)) for name, names in levels.items()})
-    )
+    for model_groups in groups:
+        for attribute, column in model_groups.items():
+            levels.setdefault(attribute, {}).update(dict.fromkeys(column.levels))
+    no_rows = np.empty(0, dtype=np.intp)
+    every = {name: Groups(no_rows, tuple(names)) for name, names in levels.items()}
+    for _ in named_groups(texts, every):
+        pass
 
 
-def _known(texts: Sequence[str], groups: Mapping[str, Groups]) -> list[str]:
-    subgroups = []
+def _existing_groups(texts: Sequence[str], groups: Mapping[str, Groups]) -> list[str]:
+    """Return the ``ATTRIBUTE=LEVEL`` texts that name a group of this model."""
+    existing = []
     for text in texts:
         with suppress(EvenhandError):
-            subgroups += [text for _ in named_groups([text], groups)]
-    return subgroups
+            existing += [text for _ in named_groups([text], groups)]
+    return existing
 
 
 def _references(texts: Sequence[str], groups: Mapping[str, Groups]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From predictions to the rows of ``metrics.json``."""
+"""Measure predictions: from predictions and thresholds to the rows of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -37,26 +37,31 @@ from evenhand.wording import counted
 P = ParamSpec("P")
 
 Origin = Literal["classes", "validation", "default", "fixed", "run"]
-"""Where a threshold comes from: there is none, as more than two classes are decided by the highest
-score; it was chosen on the validation rows; it is .5 for lack of such rows; it was given; or it
-came with the model from the run that trained it."""
+"""The origin of a threshold.
+
+- ``classes``: there is none; with more than two classes, the highest score decides.
+- ``validation``: it was chosen on validation rows.
+- ``default``: it is .5, because there are too few validation rows.
+- ``fixed``: the user gave it.
+- ``run``: it comes from the run that trained the model."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """Where scores are cut into decisions, and how that was found.
+    """A decision threshold, and how it was chosen.
 
     Attributes
     ----------
     threshold
-        Class 1 is decided at this score and above.
+        Rows with this score or more are decided as class 1.
     how
-        How the threshold was found, in words for the report.
-    attribute, own
-        With a threshold per group: the attribute, and the thresholds by level. Levels that are
-        not among them take ``threshold``.
+        How the threshold was chosen, as a phrase for the report.
+    attribute
+        The attribute whose groups have a threshold each; None with a single threshold.
+    own
+        Level → threshold, with ``attribute``. Other levels have ``threshold``.
     origin
-        Where the threshold comes from.
+        The origin of the threshold; see `Origin`.
     """
 
     threshold: float
@@ -75,27 +80,29 @@ class Cut:
         return thresholds
 
 
-def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | None = None) -> Cut:
-    """Choose the threshold on the validation rows.
+def choose_cut(
+    predictions: Predictions, rule: Policy | None = None, *, by: str | None = None
+) -> Cut:
+    """Choose the decision threshold on the validation rows.
 
     Parameters
     ----------
     rule
-        The policy; by default Youden's index. Where there are too few validation rows for it
-        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` says why.
+        The policy; by default, Youden's index. If there are too few validation rows for it
+        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` has the reason.
     by
-        An attribute whose groups get a threshold each.
+        The attribute whose groups have a threshold each; None chooses a single threshold.
 
     Raises
     ------
     EvenhandError
-        The policy needs validation rows and there are none, or there are more than two classes.
+        If the rule needs validation rows and there are none, or there are more than two classes.
     """
     if len(predictions.classes) > 2:
         if rule or by:
             raise EvenhandError(
                 f"thresholds are for two classes; there are {len(predictions.classes)}, and the "
-                "class with the highest score is decided."
+                "class with the highest score is decided. Leave the threshold out."
             )
         return Cut(0.5, "the class with the highest score", origin="classes")
     rows = predictions.of_split("val")
@@ -114,10 +121,10 @@ def cut_of(predictions: Predictions, rule: Policy | None = None, *, by: str | No
         )
     if not rule.needs_rows:
         return Cut(rule.on(rows.labels, rows.scores), rule.says)
-    return _fitted(rule, rows) if by is None else _fitted_by_group(rule, rows, by)
+    return _fit_cut(rule, rows) if by is None else _fit_cut_by_group(rule, rows, by)
 
 
-def _fitted(rule: Policy, rows: Predictions) -> Cut:
+def _fit_cut(rule: Policy, rows: Predictions) -> Cut:
     threshold, lacks = rule.on(rows.labels, rows.scores), rule.lacks(rows.labels)
     if lacks:
         how = f"0.5 and not {rule.says}, as the validation rows hold {lacks}"
@@ -125,26 +132,26 @@ def _fitted(rule: Policy, rows: Predictions) -> Cut:
     return Cut(threshold, f"{rule.says}, on the validation rows", origin="validation")
 
 
-def _fitted_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
+def _fit_cut_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
     (groups,) = groups_in(rows, [by]).values()
-    of_all, own = by_group(rule, rows.labels, rows.scores, groups)
-    shared = _fitted(rule, rows)
-    others = {
+    overall, by_level = by_group(rule, rows.labels, rows.scores, groups)
+    shared = _fit_cut(rule, rows)
+    too_small = {
         level: rule.lacks(rows.labels[groups.rows(level)])
         for level in groups.levels
-        if level not in own
+        if level not in by_level
     }
-    if not own:
+    if not by_level:
         return replace(shared, how=f"{shared.how}; no group of {by} is large enough for its own")
     how = f"{rule.says}, on the validation rows, for each group of {by}"
-    if others:
-        few = "; ".join(f"{level}: {lacks}" for level, lacks in others.items())
-        how += f"; too small for their own ({few}), the others take that of all rows ({shared.how})"
-    return Cut(of_all, how, by, own, origin="validation")
+    if too_small:
+        listed = "; ".join(f"{level}: {lacks}" for level, lacks in too_small.items())
+        how += f"; groups too small for their own ({listed}) have that of all rows ({shared.how})"
+    return Cut(overall, how, by, by_level, origin="validation")
 
 
 def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
-    """Return predictions as the arrays that `evenhand.metrics.measure` takes."""
+    """Return the arrays of predictions that `evenhand.metrics.measure` takes."""
     return scored(
         predictions.labels,
         predictions.scores,
@@ -155,26 +162,26 @@ def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
 
 
 def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, Groups]:
-    """Return the groups of attributes; ``unknown`` only where it occurs.
+    """Return the groups of each attribute; ``unknown`` is among them only if it occurs.
 
-    An attribute may be an intersection (``"sex*age"``), whose groups are the combinations that
-    occur in these rows, or conditioned on another
-    (``"sex|site"``), which gives one attribute for each level of that one (``"sex|site=A"``).
+    The groups of an intersection (``"sex*age"``) are the combinations that occur in these rows.
+    A conditioned attribute (``"sex|site"``) becomes one attribute for each level of the other
+    (``"sex|site=A"``).
     """
     groups: dict[str, Groups] = {}
     for attribute in attributes:
         divided, bar, control = attribute.partition("|")
         if bar:
-            own = within(
+            conditioned = within(
                 divided, _coded(predictions, divided), control, _coded(predictions, control)
             )
-            groups |= {name: occurring(divided, each) for name, each in own.items()}
+            groups |= {name: occurring(divided, column) for name, column in conditioned.items()}
         else:
             groups[attribute] = _coded(predictions, attribute)
     return groups
 
 
-def model_part(
+def measure_model(
     predictions: Predictions,
     attributes: Sequence[str],
     *,
@@ -185,48 +192,49 @@ def model_part(
     cut: Cut | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measure one model on one split; decisions are cut at a threshold from validation rows.
+    """Measure one model on one split.
 
     Parameters
     ----------
     attributes
         Names of attributes, or of intersections such as ``"sex*age"``.
     model
-        What the rows call the model.
+        The model's name in the rows.
     seed
-        The same seed draws the same patients for every model.
+        The seed of the resamples; the same seed draws the same patients for every model.
     plan
-        What is measured.
+        The metrics, aggregates and intervals to compute.
     split
-        Whose rows: train, val or test.
+        The split to measure: train, val or test.
     cut
-        Where scores are cut (see `cut_of`, whose default it is).
+        The decision threshold; by default, the one of `choose_cut`.
     progress
-        As for `evenhand.metrics.measure`.
+        See `evenhand.metrics.measure`.
 
     Returns
     -------
     Measured
-        The rows without p-values yet: `evenhand.metrics.judge` tests the parts of a page together.
+        The rows, still without p-values: `evenhand.metrics.judge` tests all parts of a page
+        together.
 
     Raises
     ------
     EvenhandError
-        There are no rows of that split, or an attribute is not known.
+        If the split has no rows, or an attribute does not exist.
     """
-    rows = rows_of(predictions, split)
+    rows = split_rows(predictions, split)
     return measure_part(
-        scored_rows(rows, cut or cut_of(predictions)),
+        scored_rows(rows, cut or choose_cut(predictions)),
         groups_in(rows, attributes),
         plan,
         rng=np.random.default_rng(seed),
         progress=progress,
         names=RowNames(model, split=split),
-        patients=_patients(rows),
+        patients=_hash_patients(rows),
     )
 
 
-def pair_part(
+def measure_pair(
     pair: tuple[Predictions, Predictions],
     attributes: Sequence[str],
     *,
@@ -237,40 +245,40 @@ def pair_part(
     cuts: tuple[Cut, Cut] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
-    """Measure the first model less the second, on the samples that both have scored.
+    """Measure the first model minus the second, on the samples that both have scored.
 
     Parameters
     ----------
     pair
-        Predictions of the two models.
+        The predictions of the two models.
     names
-        What the rows call the two models (``model``, ``against``).
+        The names of the two models in the rows (``model``, ``against``).
     cuts
-        Where each model's scores are cut, as for `model_part`.
+        The decision threshold of each model; by default, those of `choose_cut`.
     attributes, seed, plan, split, progress
-        As for `model_part`; levels are the first model's.
+        See `measure_model`; the groups are those of the first model's predictions.
 
     Raises
     ------
     EvenhandError
-        No sample of the split is in both, or a sample has two labels or two patients.
+        If no sample of the split is in both, or a sample has two labels or two patients.
     """
-    first, second = matched(rows_of(pair[0], split), rows_of(pair[1], split))
-    first_cut, other = cuts or (cut_of(pair[0]), cut_of(pair[1]))
+    first, second = shared_rows(split_rows(pair[0], split), split_rows(pair[1], split))
+    first_cut, second_cut = cuts or (choose_cut(pair[0]), choose_cut(pair[1]))
     return measure_part(
         scored_rows(first, first_cut),
         groups_in(first, attributes),
         plan,
         rng=np.random.default_rng(seed),
-        against=scored_rows(second, other),
+        against=scored_rows(second, second_cut),
         progress=progress,
         names=RowNames(*names, split),
-        patients=_patients(first),
+        patients=_hash_patients(first),
     )
 
 
 def _judged(part: Callable[P, Measured]) -> Callable[P, pd.DataFrame]:
-    """Return the function that measures a part and tests its claims by themselves."""
+    """Return a function that measures one part and tests it alone, as a page of its own."""
 
     def rows(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
         return as_table(judge([part(*args, **kwargs)]))
@@ -278,70 +286,72 @@ def _judged(part: Callable[P, Measured]) -> Callable[P, pd.DataFrame]:
     return rows
 
 
-metric_rows = _judged(model_part)
-"""`model_part` by itself: a data frame with the columns of ``metrics.json``."""
+metric_rows = _judged(measure_model)
+"""`measure_model` with tests of this part alone: a data frame like ``metrics.json``."""
 
-paired_rows = _judged(pair_part)
-"""`pair_part` by itself: a data frame with the columns of ``metrics.json``."""
+paired_rows = _judged(measure_pair)
+"""`measure_pair` with tests of this part alone: a data frame like ``metrics.json``."""
 
 
-def _patients(predictions: Predictions) -> str:
+def _hash_patients(predictions: Predictions) -> str:
     """Return a hash of the patients; with one seed, equal hashes mean the same resamples."""
     return sha256("\n".join(predictions.patients[1]).encode()).hexdigest()
 
 
-def matched(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
-    """Return the rows that two models share, by sample, in the first one's order.
+def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
+    """Return the rows of the samples that two models share, in the order of the first model.
 
     Raises
     ------
     EvenhandError
-        None is shared, the classes differ, or a shared sample has two labels, patients or groups.
+        If no sample is shared, the classes differ, or a shared sample has two labels, patients or
+        groups.
     """
     if first.classes != second.classes:
         raise EvenhandError(
             f"the models tell other classes apart: {', '.join(first.classes)}; and "
-            f"{', '.join(second.classes)}."
+            f"{', '.join(second.classes)}. Compare models of the same task."
         )
-    other = second.table.set_index("sample_id")
-    kept = first.table[first.table["sample_id"].isin(other.index)].reset_index(drop=True)
-    if kept.empty:
+    by_sample = second.table.set_index("sample_id")
+    in_both = first.table["sample_id"].isin(by_sample.index)
+    first_rows = first.table[in_both].reset_index(drop=True)
+    if first_rows.empty:
         raise EvenhandError("the two models have no sample in common; compare on the same data.")
-    second_rows = other.loc[kept["sample_id"]].reset_index()
+    second_rows = by_sample.loc[first_rows["sample_id"]].reset_index()
     attributes = [f"attr_{name}" for name in first.levels if name in second.levels]
     for column in ("label", "patient_id", *attributes):
-        differs = kept["sample_id"][(kept[column] != second_rows[column]).to_numpy()]
+        differs = first_rows["sample_id"][(first_rows[column] != second_rows[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
                 f"{counted(len(differs), 'sample')} with another {column} in the other model's "
-                f"predictions ({differs.iloc[0]!r} for one); they come from other data."
+                f"predictions (for example {differs.iloc[0]!r}); compare models on the same data."
             )
     return (
-        Predictions(kept, first.classes, first.levels),
+        Predictions(first_rows, first.classes, first.levels),
         Predictions(second_rows, second.classes, second.levels),
     )
 
 
-def rows_of(predictions: Predictions, split: str) -> Predictions:
+def split_rows(predictions: Predictions, split: str) -> Predictions:
     """Return the rows of a split.
 
     Raises
     ------
     EvenhandError
-        There are none; the text names the splits that there are.
+        If the split has no rows; the message names the splits that exist.
     """
     rows = predictions.of_split(split)
     if not len(rows):
-        there = ", ".join(predictions.splits) or "no split column, so that all are test rows"
+        splits = ", ".join(predictions.splits) or "test (there is no split column)"
         raise EvenhandError(
-            f"there are no rows of the split {split!r}; there are: {there}. --split names another."
+            f"there are no rows of the split {split!r}. Give --split one of: {splits}."
         )
     return rows
 
 
 def _coded(predictions: Predictions, attribute: str) -> Groups:
     group = predictions.group(attribute)
-    if not (group == UNKNOWN).any():  # remove_categories would sort the others
+    if not (group == UNKNOWN).any():  # set_categories keeps the order; remove_categories sorts
         group = group.cat.set_categories(
             [level for level in group.cat.categories if level != UNKNOWN]
         )

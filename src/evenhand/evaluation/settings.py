@@ -1,4 +1,4 @@
-"""What `evenhand audit`, `evenhand compare` and `evenhand predict` are told."""
+"""Settings of `evenhand audit`, `evenhand compare` and `evenhand predict`."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from evenhand.plugins import ImportSettings
 from evenhand.settings import SEEDS, Settings
 from evenhand.tables.settings import ClassSettings
 
-Asks = TypeVar("Asks", bound=Settings)
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 LEAST = 19
-"""The fewest permutations, or resamples, whose smallest p-value is .05."""
+"""The smallest number of permutations or resamples that can give a p-value of .05."""
 
 
 class PairSettings(Settings, title="Predictions"):
-    """Which samples are twins."""
+    """The setting that names twins: pairs of samples that differ in one detail."""
 
     pair_column: str | None = Field(
         None,
         description="column in which twins, such as a picture with and without a sticker, share a "
-        "value: measures how far their scores lie apart [default: pair_id, if it is there]",
+        "value; measures the distance of their scores [default: pair_id, if the file has it]",
     )
 
 
 class ReadSettings(ClassSettings, PairSettings, ImportSettings, title="Predictions"):
-    """How predictions are read."""
+    """Settings for reading predictions."""
 
     attribute: tuple[str, ...] = Field(
         (),
         description="protected attribute, or an intersection such as 'sex*age'; repeatable "
-        "[default: all columns that are called attr_NAME; of other files, name them]",
+        "[default: all columns that are called attr_NAME; required for other files]",
     )
     bins: tuple[str, ...] = Field(
         (),
@@ -44,14 +44,14 @@ class ReadSettings(ClassSettings, PairSettings, ImportSettings, title="Predictio
     )
     map: tuple[str, ...] = Field(
         (),
-        description="what a column is called in files made elsewhere: label=y_true; repeatable",
+        description="name of a column in files of other programs: label=y_true; repeatable",
     )
-    logits: bool = Field(False, description="the scores of files made elsewhere are logits")
-    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+    logits: bool = Field(False, description="the scores in files of other programs are logits")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of all random numbers")
 
 
 class InputSettings(ReadSettings, title="Predictions"):
-    """Which predictions are read, and how."""
+    """Settings that name the predictions, and how to read them."""
 
     inputs: tuple[Path, ...] = Field(
         description="predictions (CSV or parquet) or run directories; compare subtracts the later "
@@ -60,7 +60,7 @@ class InputSettings(ReadSettings, title="Predictions"):
 
 
 class ChoiceSettings(Settings, title="Measurement"):
-    """What the groups are compared by: metrics, a decision to be made, a reference, a threshold."""
+    """The metrics, decision, reference groups and threshold of a comparison of groups."""
 
     metric: tuple[str, ...] = Field(
         (),
@@ -68,17 +68,21 @@ class ChoiceSettings(Settings, title="Measurement"):
         "[default: the usual ones]",
     )
     decision: Literal["assistive", "punitive"] | None = Field(
-        None, description="what being flagged brings, help or a burden: picks the error rate"
+        None,
+        description="whether a flagged patient gets help (assistive) or bears a burden (punitive): "
+        "picks the error rate",
     )
     share: Literal["small", "large"] | None = Field(
         None, description="with --decision: the share of the patients that can be flagged"
     )
     numbers: Literal["equal", "proportional"] | None = Field(
-        None, description="who should be flagged, whatever the errors: picks the metric"
+        None,
+        description="the share of each group to be flagged, regardless of errors: the same for all "
+        "groups, or in proportion to its cases; picks the metric",
     )
     reference: tuple[str, ...] = Field(
         (),
-        description="group that differences are from: sex=male; repeatable [default: the largest]",
+        description="reference group of differences: sex=male; repeatable [default: the largest]",
     )
     threshold: str | None = Field(
         None,
@@ -90,14 +94,14 @@ class ChoiceSettings(Settings, title="Measurement"):
     def _check_decision(self) -> Self:
         if (self.decision is None) != (self.share is None):
             raise ValueError(
-                "--decision and --share go together: name both, as in --decision assistive "
+                "--decision and --share go together: give both, as in --decision assistive "
                 "--share large"
             )
         return self
 
 
 class GroupSettings(Settings, title="Measurement"):
-    """Which groups are compared, beside those of single attributes."""
+    """Groups that comparisons leave out, and intersections that they add."""
 
     exclude_group: tuple[str, ...] = Field(
         (), description='group that comparisons leave out: "age=under 20"; repeatable'
@@ -106,27 +110,29 @@ class GroupSettings(Settings, title="Measurement"):
         1,
         ge=1,
         le=3,
-        description="look at all intersections of so many attributes at most, too, corrected "
-        "together: 2 adds sex*age, 3 adds sex*age*site",
+        description="add all intersections of up to this many attributes, corrected together: 2 "
+        "adds sex*age, 3 adds sex*age*site",
     )
 
 
 class MeasureSettings(ChoiceSettings, GroupSettings, title="Measurement"):
-    """What is measured. A job that trains asks for the default."""
+    """All settings of the measurement; jobs that train use the defaults."""
 
     across: tuple[str, ...] = Field(
         (),
         description="comparison across the groups, or all (--list-metrics); repeatable "
         "[default: the usual ones]",
     )
-    minimum: int = Field(0, ge=0, description="samples that a group needs for any claim about it")
+    minimum: int = Field(
+        0, ge=0, description="number of samples below which a group is not compared"
+    )
     condition: str | None = Field(
-        None, description="a third variable: compare the groups within each of its levels, too"
+        None, description="a third variable: compare the groups also within each of its levels"
     )
     threshold_by: str | None = Field(
-        None, description="attribute whose groups get a threshold each"
+        None, description="attribute whose groups have a threshold each"
     )
-    split: Literal["train", "val", "test"] = Field("test", description="whose rows are reported")
+    split: Literal["train", "val", "test"] = Field("test", description="split to report")
     interval: Literal["auto", "percentile", "bca"] = Field(
         "auto",
         description="how intervals are computed from the resamples; auto also covers well with few "
@@ -147,8 +153,8 @@ class MeasureSettings(ChoiceSettings, GroupSettings, title="Measurement"):
         if 0 < permutations < LEAST:
             raise ValueError(
                 f"the smallest p of {permutations} permutations is "
-                f"{1 / (permutations + 1):.2g}, which is no evidence; give {LEAST} at least, "
-                "better 999, or 0"
+                f"{1 / (permutations + 1):.2g}, which is no evidence; give {LEAST} or more "
+                "(better 999), or 0 for no tests"
             )
         return permutations
 
@@ -157,44 +163,44 @@ class MeasureSettings(ChoiceSettings, GroupSettings, title="Measurement"):
     def _check_replicates(cls, replicates: int) -> int:
         if replicates < LEAST:
             raise ValueError(
-                f"the smallest p of {replicates} resamples is {1 / (replicates + 1):.2g}, so that "
-                f"no difference could be shown; give {LEAST} at least, better 1000"
+                f"the smallest p of {replicates} resamples is {1 / (replicates + 1):.2g}, so "
+                f"no difference can be shown; give {LEAST} or more (better 1000)"
             )
         return replicates
 
 
-def _refuse_own_condition(settings: Asks) -> Asks:
+def _refuse_condition_in_attribute(settings: SettingsT) -> SettingsT:
     """Refuse a ``--condition`` that is one of the attributes, or a part of one."""
     control = getattr(settings, "condition", None)
     for attribute in getattr(settings, "attribute", ()):
         if control is not None and control in re.split(r"[*|]", attribute):
             raise ValueError(
                 f"--condition {control} is a part of --attribute {attribute}: within a level of "
-                f"{control} all samples are of one group of {control}. Name another variable"
+                f"{control}, all samples have the same {control}. Name another variable"
             )
     return settings
 
 
 class ProbeSettings(Settings, title="Measurement"):
-    """Whether the layers of the models are probed for the attributes."""
+    """The setting for probes of the models' layers."""
 
     probe: bool = Field(
         False,
-        description="measure how well a new probe finds each attribute in each layer, given the "
+        description="measure how well a probe of each layer predicts each attribute, given the "
         "label, on the reported patients",
     )
 
 
 class AuditSettings(MeasureSettings, InputSettings, title="Measurement"):
-    """Which predictions are audited, and by what."""
+    """The settings of `evenhand audit`."""
 
-    _conditions = model_validator(mode="after")(_refuse_own_condition)
+    _conditions = model_validator(mode="after")(_refuse_condition_in_attribute)
 
 
 class CompareSettings(MeasureSettings, ProbeSettings, InputSettings, title="Predictions"):
-    """Which models are compared on the same samples, and by what."""
+    """The settings of `evenhand compare`."""
 
-    _conditions = model_validator(mode="after")(_refuse_own_condition)
+    _conditions = model_validator(mode="after")(_refuse_condition_in_attribute)
 
     model: tuple[str, ...] = Field(
         (),
@@ -203,20 +209,22 @@ class CompareSettings(MeasureSettings, ProbeSettings, InputSettings, title="Pred
 
 
 class PredictSettings(DataSettings, PairSettings, GroupSettings, title="Model"):
-    """Which model is applied to which data.
+    """The settings of `evenhand predict`.
 
-    Attributes are as in the model's run unless they are given; so are label, columns and bins where
-    the data have the same reader. A table without labels is scored and not measured.
+    By default, the attributes are those of the model's run; label, columns and bins, too, if the
+    data have the same reader. Without labels, samples are scored but nothing is measured.
     """
 
-    run: Path = Field(description="the run that holds the model")
-    model: str | None = Field(None, description="which of its models [default: the one it chose]")
+    run: Path = Field(description="run that holds the model")
+    model: str | None = Field(
+        None, description="name of a model of the run [default: the one that the run chose]"
+    )
     map: tuple[str, ...] = Field(
         (),
-        description="what a column of the run's table, or an attribute, is called in this table: "
+        description="name in this table of an attribute, or of a column of the run's table: "
         "sex=gender; repeatable",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device of the model")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 is faster on GPUs (autocast)"
     )

@@ -1,4 +1,4 @@
-"""Sensitivity to a shortcut: how far the scores of twins lie apart, by group."""
+"""Measure sensitivity to a shortcut: the distance between the scores of twins, by group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from scipy.special import stdtrit
 
 from evenhand.evaluation.requests import Request
-from evenhand.evaluation.rows import groups_in, rows_of, scored_rows
+from evenhand.evaluation.rows import groups_in, scored_rows, split_rows
 from evenhand.evaluation.settings import MeasureSettings
 from evenhand.metrics import EVERYBODY
 from evenhand.metrics.groups import UNKNOWN, Groups
@@ -21,27 +21,27 @@ from evenhand.tables.columns import PAIR
 from evenhand.tables.predictions import Predictions
 
 FEWEST = 10
-"""Patients with twins below which a number has no interval."""
+"""The number of patients with twins below which a number has no interval."""
 
 Values = NDArray[np.float64]
 
 
 class TwinRow(BaseModel, frozen=True):
-    """How far the scores of twins lie apart, of one model and group.
+    """The distance between the scores of twins, for one model and group.
 
     Attributes
     ----------
     model, against
-        The model; with ``against``, the number is this model's less that of the other model.
+        The model; if ``against`` names another model, the number is the first minus the other.
     attribute, group, reference
-        The group; with ``reference``, the number is this group's less that of the other group.
+        The group; if ``reference`` names another group, the number is the group minus the other.
     value, low, high
-        Mean distance of the scores of two twins, from 0 to 1, with its interval by patient; None
-        where there are no twins, and no interval below 10 patients.
+        Mean distance between the scores of two twins, from 0 to 1, and its interval by patient.
+        All are None without twins; the interval is None with fewer than 10 patients.
     decided_otherwise
-        The share of pairs of twins that get different decisions; None for differences.
+        The share of pairs of twins with different decisions; None for differences.
     pairs, patients
-        How many sets of twins there are, and their patients.
+        The number of sets of twins, and of their patients.
     """
 
     model: str
@@ -58,7 +58,7 @@ class TwinRow(BaseModel, frozen=True):
 
 
 class TwinRecord(BaseModel, frozen=True):
-    """The content of ``twins.json``: every number, and the level of the intervals."""
+    """The content of ``twins.json``: all rows, and the nominal coverage of the intervals."""
 
     schema_version: int = 1
     split: str
@@ -69,19 +69,20 @@ class TwinRecord(BaseModel, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Twins:
-    """Sets of twins, one entry each.
+    """Sets of twins, as arrays with one entry for each of n sets.
 
     Attributes
     ----------
     distance
-        Mean distance of the scores of two twins: half the sum over classes of their absolute
-        differences, which for two classes is the difference of the score.
+        ``(n,)`` mean distance between the scores of two twins: half the sum over classes of the
+        absolute differences (for two classes: the difference of the scores).
     otherwise
-        The share of pairs with different decisions.
+        ``(n,)`` share of pairs with different decisions.
     patients
-        The number of the patient.
+        ``(n,)`` number of the patient.
     group
-        The group by attribute; ``unknown`` where it is, and where the twins' groups differ.
+        Attribute → ``(n,)`` groups; ``unknown`` if the group is unknown or the twins' groups
+        differ.
     """
 
     distance: Values
@@ -89,18 +90,23 @@ class Twins:
     patients: NDArray[np.intp]
     group: Mapping[str, NDArray[np.str_]]
 
-    def select(self, chosen: NDArray[np.bool_], people: int) -> Jackknifed | None:
-        """Return the mean distance of some sets with each patient's influence, None for no set."""
+    def mean_distance(self, chosen: NDArray[np.bool_], people: int) -> Jackknifed | None:
+        """Return the mean distance of the chosen sets and each patient's influence on it.
+
+        ``people`` is the number of patients. The result is None if no set is chosen.
+        """
         if not chosen.any():
             return None
         sums = np.bincount(self.patients[chosen], self.distance[chosen], people)
         counts = np.bincount(self.patients[chosen], minlength=people)
         total, n = sums.sum(), counts.sum()
         value = total / n
-        left = n - counts
-        without = np.divide(total - sums, left, out=np.full(people, value), where=left > 0)
-        own = np.count_nonzero(counts)
-        influence = np.where(counts > 0, value - without, 0.0) * np.sqrt(1 - 1 / own)
+        remaining = n - counts
+        left_out = np.divide(
+            total - sums, remaining, out=np.full(people, value), where=remaining > 0
+        )
+        involved = np.count_nonzero(counts)
+        influence = np.where(counts > 0, value - left_out, 0.0) * np.sqrt(1 - 1 / involved)
         return Jackknifed(np.asarray(value), influence)
 
 
@@ -109,56 +115,58 @@ def twin_record(
     pairs: Sequence[tuple[str, str]],
     settings: MeasureSettings,
 ) -> TwinRecord | None:
-    """Return how far each model's scores of twins lie apart; None where no model knows of twins.
+    """Return the distances between twins for each model; None if no model has a column of twins.
 
     Parameters
     ----------
     requests
         The models' predictions, attributes and thresholds.
     pairs
-        Models that are compared, the first less the second, where both have the same twins.
+        Pairs of models to compare, the first minus the second, if both have the same twins.
     settings
-        Whose rows are looked at, and the nominal coverage of the intervals.
+        The split to measure, and the nominal coverage of the intervals.
     """
     split, level = settings.split, settings.level
-    every = {
-        name: (rows_of(request.predictions, split), request)
+    with_pairs = {
+        name: (split_rows(request.predictions, split), request)
         for name, request in requests.items()
         if PAIR in request.predictions.table
     }
-    if not every:
+    if not with_pairs:
         return None
-    by_model = {name: find_twins(rows, request) for name, (rows, request) in every.items()}
-    twins = {name: of_model for name, of_model in by_model.items() if of_model is not None}
+    by_model = {name: find_twins(rows, request) for name, (rows, request) in with_pairs.items()}
+    twins = {name: sets for name, sets in by_model.items() if sets is not None}
     if not twins:
         note = f"No two samples of the split {split!r} are twins."
         return TwinRecord(split=split, level=level, rows=(), notes=(note,))
-    groups = {name: groups_in(rows, request.attributes) for name, (rows, request) in every.items()}
+    groups = {
+        name: groups_in(rows, request.attributes) for name, (rows, request) in with_pairs.items()
+    }
     rows = [
         row
-        for name, of_model in twins.items()
-        for row in _rows_of_model(name, of_model, groups[name], level)
+        for name, sets in twins.items()
+        for row in _rows_of_model(name, sets, groups[name], level)
     ]
     for name, other in pairs:
-        if name in twins and other in twins and _same(twins[name], twins[other]):
+        if name in twins and other in twins and _same_sets(twins[name], twins[other]):
             rows += _differences((name, other), (twins[name], twins[other]), groups[name], level)
     return TwinRecord(split=split, level=level, rows=tuple(rows), notes=_notes(twins))
 
 
 def find_twins(rows: Predictions, request: Request) -> Twins | None:
-    """Return the sets of samples that share a value of the column of pairs; None without any."""
+    """Return the sets of samples with the same value in the column of pairs; None if none do."""
     names = rows.table[PAIR].astype("str")
-    named = (names != "").to_numpy()
-    repeated = names.duplicated(keep=False).to_numpy() & named
+    has_pair = (names != "").to_numpy()
+    repeated = names.duplicated(keep=False).to_numpy() & has_pair
     if not repeated.any():
         return None
     scored = scored_rows(rows, request.cut)
     decided = np.eye(len(scored.classes))[scored.decisions]
     scores = np.stack([1 - rows.scores, rows.scores], axis=1) if scored.binary else rows.scores
-    places = np.flatnonzero(repeated)
-    numbers, sets = pd.factorize(names.to_numpy()[places])
-    first = places[np.unique(numbers, return_index=True)[1]]
-    frame = pd.DataFrame({"number": numbers, "row": places})
+    twin_rows = np.flatnonzero(repeated)
+    numbers, sets = pd.factorize(names.to_numpy()[twin_rows])
+    first = twin_rows[np.unique(numbers, return_index=True)[1]]
+    frame = pd.DataFrame({"number": numbers, "row": twin_rows})
     both = frame.merge(frame, on="number")
     both = both[both["row_x"] < both["row_y"]]
     number, first_row, other = (both[name].to_numpy() for name in ("number", "row_x", "row_y"))
@@ -169,11 +177,10 @@ def find_twins(rows: Predictions, request: Request) -> Twins | None:
         return means
 
     groups = {}
-    for name, each in groups_in(rows, request.attributes).items():
-        differ = (
-            mean_over_pairs((each.codes[first_row] != each.codes[other]).astype(np.float64)) > 0
-        )
-        levels = np.array([*each.levels, UNKNOWN], dtype=np.str_)[each.codes[first]]
+    for name, column in groups_in(rows, request.attributes).items():
+        unequal = (column.codes[first_row] != column.codes[other]).astype(np.float64)
+        differ = mean_over_pairs(unequal) > 0
+        levels = np.array([*column.levels, UNKNOWN], dtype=np.str_)[column.codes[first]]
         groups[name] = np.where(differ, UNKNOWN, levels).astype(np.str_)
     return Twins(
         mean_over_pairs(np.abs(scores[first_row] - scores[other]).sum(axis=1) / 2),
@@ -184,10 +191,10 @@ def find_twins(rows: Predictions, request: Request) -> Twins | None:
 
 
 def _cells(twins: Twins, groups: Mapping[str, Groups]) -> Iterator[tuple[str, str, str | None]]:
-    """Yield attribute, group and, for the second row of a group, what it is compared with."""
+    """Yield attribute, group and reference (None, then the largest group) of each row."""
     yield EVERYBODY, EVERYBODY, None
-    for name, each in groups.items():
-        levels = each.compared()
+    for name, column in groups.items():
+        levels = column.compared()
         if not levels:
             continue
         largest = max(levels, key=lambda level: np.count_nonzero(twins.group[name] == level))
@@ -211,11 +218,11 @@ def _rows_of_model(
     people = int(twins.patients.max()) + 1
     for attribute, group, reference in _cells(twins, groups):
         chosen = _chosen(twins, attribute, group)
-        number, counted = twins.select(chosen, people), chosen
+        number, counted = twins.mean_distance(chosen, people), chosen
         if reference is not None:
-            beside = _chosen(twins, attribute, reference)
-            number = _less(number, twins.select(beside, people))
-            counted = chosen | beside
+            in_reference = _chosen(twins, attribute, reference)
+            number = _less(number, twins.mean_distance(in_reference, people))
+            counted = chosen | in_reference
         row = _row(name, (attribute, group, reference), number, twins, counted, level)
         if reference is None and chosen.any():
             otherwise = float(twins.otherwise[chosen].mean())
@@ -231,7 +238,7 @@ def _differences(
     for attribute, group, reference in _cells(both[0], groups):
         if reference is None:
             chosen = _chosen(both[0], attribute, group)
-            number = _less(*(twins.select(chosen, people) for twins in both))
+            number = _less(*(twins.mean_distance(chosen, people) for twins in both))
             row = _row(names[0], (attribute, group, None), number, both[0], chosen, level)
             yield row.model_copy(update={"against": names[1]})
 
@@ -267,16 +274,16 @@ def _less(first: Jackknifed | None, second: Jackknifed | None) -> Jackknifed | N
     return None if first is None or second is None else first.less(second)
 
 
-def _same(first: Twins, second: Twins) -> bool:
+def _same_sets(first: Twins, second: Twins) -> bool:
     return np.array_equal(first.patients, second.patients)
 
 
 def _notes(twins: Mapping[str, Twins]) -> tuple[str, ...]:
-    """Say of which attributes the twins themselves differ."""
-    of_model = next(iter(twins.values()))
+    """Return a note for each attribute that is unknown or differs between twins."""
+    first = next(iter(twins.values()))
     return tuple(
-        f"{name}: the twins differ in it themselves, or it is unknown, in "
-        f"{np.count_nonzero(group == UNKNOWN)} of {len(group)} sets, which are in no group."
-        for name, group in of_model.group.items()
+        f"{name}: it is unknown or differs between the twins in "
+        f"{np.count_nonzero(group == UNKNOWN)} of {len(group)} sets; these belong to no group."
+        for name, group in first.group.items()
         if (group == UNKNOWN).any()
     )

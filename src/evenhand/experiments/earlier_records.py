@@ -1,4 +1,4 @@
-"""The ``run.json`` of earlier versions, as this version writes it."""
+"""Convert the ``run.json`` of earlier versions to the form of this version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evenhand.runs import SCHEMA
 from evenhand.training.settings import LoopSettings
 
 ORIGINS = {"cell": "assess", "trials": "tune", "strategy": "finetune"}
-"""Jobs that train, by a setting that no other of them has."""
+"""A setting that only one of the jobs that train has → that job."""
 
 
 class _Origin(BaseModel):
@@ -25,9 +25,10 @@ class _Origin(BaseModel):
 
 
 class _Pruning(BaseModel):
-    """The entries that schema 1 has of a pruning.
+    """The entries of a pruning in schema 1.
 
-    Its settings are those of the run that trained the model, beneath its own by the same names.
+    ``settings`` merges those of the training run and those of the pruning; where both have a
+    setting, the value is the pruning's.
     """
 
     model_config = ConfigDict(strict=True)
@@ -40,17 +41,19 @@ class _Pruning(BaseModel):
 
 
 def current_content(content: FileObject, path: Path) -> FileObject:
-    """Return the content of a ``run.json`` of any version in the form of this one.
+    """Return the content of a ``run.json`` of any version in the form of this version.
 
     Parameters
     ----------
-    content, path
-        What the file holds, and the file.
+    content
+        The content of the file.
+    path
+        The file, for error messages.
 
     Raises
     ------
     DamagedError
-        A pruning of schema 1 lacks what it is made of.
+        If a pruning of schema 1 lacks a required entry.
     """
     if content["schema"] == SCHEMA:
         return content
@@ -58,18 +61,18 @@ def current_content(content: FileObject, path: Path) -> FileObject:
     if values.get("job") == "prune":
         values = _pruning(checked(_Pruning, content, path), values)
     elif isinstance(values.get("settings"), Mapping):
-        values["settings"] = _known(str(values.get("job")), values["settings"])
+        values["settings"] = _settings_of_job(str(values.get("job")), values["settings"])
     if isinstance(values.get("cuts"), Mapping):
         values["cuts"] = {name: _cut(cut) for name, cut in values["cuts"].items()}
     return FileObject({**values, "schema": SCHEMA}, path)
 
 
 def _pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of a pruning with settings of its own, and its parent's beside them."""
+    """Return the entries of a pruning with its own settings, and with its parent's record."""
     merged = current_settings(earlier.settings)
     job = next((job for name, job in ORIGINS.items() if name in merged), "finetune")
-    settings = _known(job, merged)
-    settings.pop("target", None)  # the pruning's; that of the training is nowhere
+    settings = _settings_of_job(job, merged)
+    settings.pop("target", None)  # of the pruning; schema 1 did not record that of the training
     settings |= {
         name: value for name, value in earlier.training.items() if name in LoopSettings.model_fields
     }
@@ -86,20 +89,20 @@ def _pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
         "seconds": {},
     }
     parent = {"run": earlier.of.run, "model": earlier.of.model, "record": record}
-    rest = {name: value for name, value in values.items() if name not in ("of", "training")}
-    return {**rest, "settings": _known("prune", merged), "parent": parent}
+    others = {name: value for name, value in values.items() if name not in ("of", "training")}
+    return {**others, "settings": _settings_of_job("prune", merged), "parent": parent}
 
 
 def _cut(cut: object) -> object:
-    """Return a threshold with where it comes from, of which schema 1 has whether it was fitted."""
+    """Return a threshold with its ``origin`` in place of schema 1's ``fitted``."""
     if not isinstance(cut, Mapping) or "fitted" not in cut:
         return cut
-    rest = {name: value for name, value in cut.items() if name != "fitted"}
-    return {**rest, "origin": "validation" if cut["fitted"] else "run"}
+    others = {name: value for name, value in cut.items() if name != "fitted"}
+    return {**others, "origin": "validation" if cut["fitted"] else "run"}
 
 
-def _known(job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the settings that a job has in this version."""
+def _settings_of_job(job: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the job has in this version, under today's names."""
     try:
         names: Iterable[str] = settings_class(job).model_fields
     except UnknownNameError:

@@ -1,4 +1,4 @@
-"""The inputs of an audit or a comparison: predictions files, and the models of runs."""
+"""Find and read the inputs of an audit or a comparison: predictions files and runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evenhand.evaluation.rows import Cut
 from evenhand.evaluation.settings import ReadSettings
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, open_run
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.columns import CONTRACT, Columns, parse_map
 from evenhand.tables.predictions import Predictions, read_predictions
@@ -23,18 +23,18 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where the predictions of some models lie.
+    """The predictions files of some models, and what their runs record about them.
 
     Attributes
     ----------
     files
-        The predictions of each model.
+        Model → its predictions file.
     cuts
-        The thresholds that models bring from the run that trained them.
+        Model → the decision threshold from the run that trained it.
     source
-        Where the samples come from: what a single run says of them, else the files.
+        The data source: that of the run if the input is a single run, else the files themselves.
     job
-        The job, where all models are of one run; else None.
+        The job of the run if the input is a single run, else None.
     """
 
     files: dict[str, Path]
@@ -44,30 +44,33 @@ class Inputs:
 
 
 def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs:
-    """Name the models of files and runs: by the file's stem, or the run's own names.
+    """Return the predictions files of all models in some files and runs.
+
+    A file's model is named by the stem of the file.
 
     Parameters
     ----------
     paths
-        Predictions files and run directories. With several, the models of a run bear its name.
+        Predictions files and run directories. If there are several, the models of a run are called
+        ``RUN-MODEL``.
     wanted
-        Which models of the runs: names, ``"all"``, or none for those that the runs chose.
+        Names of the runs' models, or ``"all"``. If it is empty, the model that each run chose.
 
     Raises
     ------
     EvenhandError
-        There is no such run or model, or two are called the same.
+        If there is no such run or model, or two models have the same name.
     """
     files: dict[str, Path] = {}
     cuts: dict[str, Cut] = {}
     for path in paths:
-        of_run, brought = _of_run(path, wanted, several=len(paths) > 1)
-        for name in of_run.keys() & files.keys():
+        more_files, more_cuts = _files_and_cuts(path, wanted, several=len(paths) > 1)
+        for name in more_files.keys() & files.keys():
             raise EvenhandError(
-                f"two inputs are called {name!r}: {files[name]} and {of_run[name]}. Rename one."
+                f"two inputs are called {name!r}: {files[name]} and {more_files[name]}. Rename one."
             )
-        files |= of_run
-        cuts |= brought
+        files |= more_files
+        cuts |= more_cuts
     if len(paths) == 1 and paths[0].is_dir():
         record = open_run(paths[0]).record
         return Inputs(files, cuts, record.source or SourceRecord.of_files(paths), record.job)
@@ -77,36 +80,37 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
 def read_inputs(
     inputs: Inputs, settings: ReadSettings, control: str | None
 ) -> tuple[dict[str, Predictions], tuple[str, ...]]:
-    """Read the predictions of each model, and return the attributes to look at beside them.
+    """Read the predictions of each model; return them with the names of the attributes to audit.
 
     Parameters
     ----------
     control
-        A third variable that is read, too.
+        An attribute that is read in addition, to control for it; None reads no more.
 
     Raises
     ------
     EvenhandError
-        A file cannot be read or breaks the contract, or no attribute is named and none is known.
+        If a file cannot be read or breaks the contract, or if the settings name no attribute and no
+        input has one.
     """
-    read = (*settings.attribute, *((control,) if control else ()))
-    attributes = tuple(name.replace("|", "*") for name in read)
+    names_read = (*settings.attribute, *((control,) if control else ()))
+    attributes = tuple(name.replace("|", "*") for name in names_read)
     columns = Columns(
         attributes,
         parse_bins(settings.bins),
-        _renamed(settings.map, attributes),
+        _parse_renames(settings.map, attributes),
         settings.logits,
         read_values(settings),
         settings.positive,
         settings.pair_column,
     )
     models = {name: read_predictions(path, columns) for name, path in inputs.files.items()}
-    known_names = {*parts_of("*".join(attributes))}.union(
+    all_names = {*attribute_parts("*".join(attributes))}.union(
         *(predictions.levels for predictions in models.values())
     )
     for name in columns.bins:
-        pick("attribute to give --bins for", name, dict.fromkeys(known_names - {""}))
-    columns.values.check_names((known_names - {""}) | {"label"})
+        pick("attribute to give --bins for", name, dict.fromkeys(all_names - {""}))
+    columns.values.check_names((all_names - {""}) | {"label"})
     first, path = next(iter(models.values())), next(iter(inputs.files.values()))
     attributes = settings.attribute or tuple(name for name in first.levels if name != control)
     if not attributes:
@@ -117,7 +121,7 @@ def read_inputs(
     return models, attributes
 
 
-def _of_run(
+def _files_and_cuts(
     path: Path, wanted: Sequence[str], *, several: bool
 ) -> tuple[dict[str, Path], dict[str, Cut]]:
     if not path.is_dir():
@@ -129,10 +133,10 @@ def _of_run(
         model: f"{path.resolve().name}-{model}" if several else model
         for model in _chosen(run, wanted)
     }
-    brought = run.record.cuts
+    cuts = run.record.cuts
     return (
         {name: run.predictions_file(model) for model, name in names.items()},
-        {name: brought[model] for model, name in names.items() if model in brought},
+        {name: cuts[model] for model, name in names.items() if model in cuts},
     )
 
 
@@ -145,9 +149,9 @@ def _chosen(run: Run, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted) or ((chosen,) if chosen else models)
 
 
-def _renamed(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
-    """Return the column in the file of each column of the contract, or attribute, that is named."""
-    parts = [part for attribute in attributes for part in parts_of(attribute)]
+def _parse_renames(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
+    """Return the file's column for each name in ``--map``: of the contract, or an attribute."""
+    parts = [part for attribute in attributes for part in attribute_parts(attribute)]
     roles = dict.fromkeys((*CONTRACT, *parts))
 
     def checked(name: str) -> str:

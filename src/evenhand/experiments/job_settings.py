@@ -42,7 +42,7 @@ def settings_class(job: str) -> type[Settings]:
     Raises
     ------
     UnknownNameError
-        No job has that name.
+        If no job has that name.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which patients weights have been trained on, over all runs that they have come through."""
+"""Trace which patients some weights were trained on, through all earlier runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from evenhand.spreadsheets import write_csv
 from evenhand.tables.table_checks import require_columns
 
 SEEN = "seen.csv"
-"""What a run keeps of the runs before it: the patients that its weights were trained on there."""
+"""File in a run: the patients that its weights were trained on in earlier runs."""
 
 
 class Origin(NamedTuple):
-    """What tells whether the patient ids of two data sets mean the same patients."""
+    """The identity of a data set: within one data set, an id means the same patient."""
 
     reader: str
     path: str
@@ -35,66 +35,69 @@ COLUMNS = (*Origin._fields, "patient_id")
 
 
 def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
-    """Refuse weights that have been trained on patients that are to be validated or tested on.
+    """Refuse weights that were trained on patients of the validation or test split.
 
-    ``flag`` is the flag that named them.
+    ``flag`` is the flag that names the weights.
 
     Raises
     ------
     EvenhandError
-        They come from a run on the same data whose training split has some of them, or that began
-        with weights of such a run.
+        If the weights come from a run on the same data whose training split has some of these
+        patients, or from a run that began with weights of such a run.
     """
-    root = _run_behind(weights)
+    root = _run_of_weights(weights)
     if root is None:
         return
-    held = {*splits.val.table["patient_id"], *splits.test.table["patient_id"]}
-    for patients, seen in ((root, _trained_on(open_run(root))), (root / SEEN, _seen_before(root))):
-        if met := sorted(held & _named(_origin(splits.train.source), seen)):
+    held_out = {*splits.val.table["patient_id"], *splits.test.table["patient_id"]}
+    tables = ((root, _training_patients(open_run(root))), (root / SEEN, _earlier_patients(root)))
+    for path, patients in tables:
+        if leaked := sorted(held_out & _ids_in_source(_origin(splits.train.source), patients)):
             raise EvenhandError(
-                f"{flag} {weights} was trained on {len(met)} of the {len(held)} patients that "
-                f"are to be validated and tested on ({some(met)}). Give the same --seed, --split "
-                "and --attribute as in the run that did, or keep its patients out with "
-                f"--exclude-patients {patients}."
+                f"{flag} {weights} was trained on {len(leaked)} of the {len(held_out)} patients of "
+                f"the validation and test split ({some(leaked)}). Give the same --seed, --split "
+                "and --attribute as in the run that trained on them, or leave its patients out "
+                f"with --exclude-patients {path}."
             )
 
 
-def write_seen(run: Run, *weights: str) -> None:
-    """Write down in a run what its weights were trained on before, so that nobody has to ask again.
+def write_earlier_patients(run: Run, *weights: str) -> None:
+    """Write to a run the patients that its starting weights were trained on.
 
-    The runs that they come from may be gone by the time that somebody builds on this one.
+    Later jobs need this list after the earlier runs have been deleted.
     """
-    roots = [root for root in map(_run_behind, weights) if root is not None]
+    roots = [root for root in map(_run_of_weights, weights) if root is not None]
     if roots:
         tables = [
-            origin for root in roots for origin in (_trained_on(open_run(root)), _seen_before(root))
+            table
+            for root in roots
+            for table in (_training_patients(open_run(root)), _earlier_patients(root))
         ]
         write_csv(run.root / SEEN, pd.concat(tables).drop_duplicates())
 
 
-def read_by(splits: Splits, weights: str, excluded: Iterable[Path], *more: str) -> list[Path]:
-    """Return the data, weights and runs that a training reads, none of which it may write over."""
-    named = [path for path in map(weights_path, (weights, *more)) if path]
-    return [Path(splits.train.source.path), *named, *excluded]
+def paths_read(splits: Splits, weights: str, excluded: Iterable[Path], *more: str) -> list[Path]:
+    """Return the paths that a training reads (data, weights, runs) and must not overwrite."""
+    weights_paths = [path for path in map(weights_path, (weights, *more)) if path]
+    return [Path(splits.train.source.path), *weights_paths, *excluded]
 
 
-def _run_behind(weights: str) -> Path | None:
-    """Return the run that weights are of, whether they are named by it or by a model's file."""
-    named = weights_path(weights)
-    if named is None:
+def _run_of_weights(weights: str) -> Path | None:
+    """Return the run that holds some weights, given the run or the file of a model; else None."""
+    given_path = weights_path(weights)
+    if given_path is None:
         return None
-    path = named.resolve()
+    path = given_path.resolve()
     folders = (path, *path.parents[2:3])  # RUN/models/NAME/model.safetensors
     return next((folder for folder in folders if (folder / "run.json").is_file()), None)
 
 
-def _trained_on(run: Run) -> pd.DataFrame:
-    """Return the training patients of a run, with the source that they are of."""
+def _training_patients(run: Run) -> pd.DataFrame:
+    """Return the training patients of a run, with the identity of their data set."""
     path = run.root / "splits.csv"
     if not path.is_file():
         raise EvenhandError(
-            f"{path} is absent, so nobody can tell whether the weights of that run were trained on "
-            "patients that are to be validated and tested on. Restore it from a copy, or start "
+            f"{path} is absent, so it is unknown whether the weights of that run were trained on "
+            "patients of the validation and test split. Restore the file from a copy, or start "
             "from other --weights."
         )
     table = read_split_table(path)
@@ -109,8 +112,8 @@ def _origin(source: Source | SourceRecord) -> Origin:
     return Origin(source.reader, source.path, source.fingerprint)
 
 
-def _seen_before(root: Path) -> pd.DataFrame:
-    """Return the patients that a run's weights were trained on in the runs before it."""
+def _earlier_patients(root: Path) -> pd.DataFrame:
+    """Return the patients that a run's weights were trained on in earlier runs."""
     path = root / SEEN
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
@@ -119,20 +122,20 @@ def _seen_before(root: Path) -> pd.DataFrame:
     return listing.fillna("")  # the path of phantoms
 
 
-def _named(source: Origin, seen: pd.DataFrame) -> set[str]:
-    """Return those of the patients whose ids mean patients of a source."""
-    named: set[str] = set()
-    for about, rows in seen.groupby(list(Origin._fields)):
-        if _same_data(source, Origin(*map(str, about))):
-            named |= set(rows["patient_id"])
-    return named
+def _ids_in_source(source: Origin, patients: pd.DataFrame) -> set[str]:
+    """Return the ids of the patients that belong to the same data set as ``source``."""
+    ids: set[str] = set()
+    for fields, rows in patients.groupby(list(Origin._fields)):
+        if _same_data(source, Origin(*map(str, fields))):
+            ids |= set(rows["patient_id"])
+    return ids
 
 
 def _same_data(first: Origin, other: Origin) -> bool:
-    """Say whether ids of two sources mean the same patients.
+    """Return whether equal ids in two sources mean the same patients.
 
-    A published data set is known by its reader, wherever its copy lies; data of one's own by where
-    they lie, or by what they are.
+    Copies of a published data set count as the same wherever they lie. Other data count as the same
+    if their path or their fingerprint is equal.
     """
     alike = first.path == other.path or first.fingerprint == other.fingerprint
     published = first.reader in READERS and bool(READERS[first.reader].about.layout)

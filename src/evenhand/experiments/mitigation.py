@@ -1,4 +1,4 @@
-"""The mitigation method of a task: built for each fit, and checked before the first."""
+"""The mitigation method of a task: checked before the first fit, then built for each fit."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from evenhand.methods.registry import find_method, method_settings, method_text,
 from evenhand.tables.attributes import group_of
 
 FIRST_EPOCHS = 0.2
-"""Share of the epochs of that first training."""
+"""Share of the epochs that the first training takes, for methods that train twice."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mitigation:
-    """How a fit is mitigated.
+    """A mitigation method, its settings and the groups of the training rows.
 
     Attributes
     ----------
     name
-        The method.
+        The name of the method.
     settings
-        Its hyper-parameters, where they are not the default.
+        Its settings that differ from the default.
     groups
-        ``(n,)`` the level of each training row; None where the method needs no attribute.
+        ``(n,)`` levels of the training rows; None if the method needs no attribute.
     """
 
     name: str = "erm"
@@ -44,17 +44,17 @@ class Mitigation:
         return method_text(self.name, self.settings)
 
     @property
-    def twice(self) -> bool:
-        """Whether a short first fit must find the training rows that it gets wrong."""
+    def trains_twice(self) -> bool:
+        """Whether the method needs the training rows that a short first fit gets wrong."""
         return bool(find_method(self.name, "training").load().trains_twice)
 
     def method(self, wrong: NDArray[np.bool_] | None = None) -> TrainingMethod:
-        """Return the method, new for each fit.
+        """Return a new instance of the method, for one fit.
 
         Parameters
         ----------
         wrong
-            ``(n,)`` which training rows a first fit got wrong, for a method that trains twice.
+            ``(n,)`` whether the first fit got a training row wrong, for a method that trains twice.
         """
         extra = {} if wrong is None else {"wrong": wrong}
         method: TrainingMethod = training_method(self.name, **self.settings, **extra)
@@ -67,49 +67,53 @@ def find_mitigation(settings: object, train: Cohort) -> Mitigation:
     Parameters
     ----------
     settings
-        The settings of a job; without `GroupingSettings` among them the method is ``erm``.
+        The settings of a job; if they are not `GroupingSettings`, the method is ``erm``.
     train
         The training cohort.
 
     Raises
     ------
     EvenhandError
-        The method or one of its settings does not exist, the method needs an attribute and none
-        is given, or the training rows do not fulfil its needs.
+        If the method or one of its settings does not exist, the method needs an attribute and the
+        settings name none, or the training rows lack what the method needs.
     """
     if not isinstance(settings, GroupingSettings):
         return Mitigation()
     name, chosen = method_settings(settings.fixed_method, computed=("wrong",))
-    mitigation = mitigation_by(name, chosen, settings, train)
+    mitigation = build_mitigation(name, chosen, settings, train)
     if mitigation.groups is None and settings.method_attribute is not None and settings.is_fixed:
         raise EvenhandError(
             f"--method-attribute {settings.method_attribute}: {mitigation.text} works without "
-            "an attribute. Leave it out, or name a method that needs one."
+            "an attribute. Leave the flag out, or name a method that needs an attribute."
         )
     return mitigation
 
 
-def mitigation_by(
+def build_mitigation(
     name: str, values: Mapping[str, Any], settings: GroupingSettings, train: Cohort
 ) -> Mitigation:
     """Return the mitigation by a method, checked against the training rows.
 
     Parameters
     ----------
-    name, values
-        The method, and its hyper-parameters.
+    name
+        The name of the method.
+    values
+        Its settings that differ from the default.
     settings
-        The settings of a job, which say by which attribute.
+        The settings of a job, which name the attribute.
     train
         The training cohort.
 
     Raises
     ------
     EvenhandError
-        As in `find_mitigation`.
+        If `find_mitigation` would refuse the same values.
     """
     mitigation = Mitigation(name, values, _groups(settings, train))
-    method = mitigation.method(np.zeros(len(train), dtype=bool) if mitigation.twice else None)
+    method = mitigation.method(
+        np.zeros(len(train), dtype=bool) if mitigation.trains_twice else None
+    )
     if not method.needs_attribute:
         return Mitigation(name, values)
     if mitigation.groups is None:
@@ -134,5 +138,5 @@ def _attribute(settings: GroupingSettings, train: Cohort) -> str | None:
         for part in settings.method_attribute.split("*"):
             pick("--method-attribute", part, train.levels)
         return settings.method_attribute
-    named: tuple[str, ...] = getattr(settings, "attribute", ())
-    return named[0] if named else None
+    attributes: tuple[str, ...] = getattr(settings, "attribute", ())
+    return attributes[0] if attributes else None

@@ -32,12 +32,12 @@ S = TypeVar("S", bound=Settings, covariant=True)
 K = TypeVar("K", bound=Settings)
 
 ALWAYS = ("attribute", "bins", "data", "label", "seed")
-"""Settings that every version has recorded; a record that lacks one of its job's is damaged.
-A newer setting that an older record lacks has its default."""
+"""Settings that every version has recorded for the jobs that have them: a record without them is
+damaged. Newer settings that a record lacks have their default."""
 
 
 class _Part(BaseModel, frozen=True, extra="allow"):
-    """A part of a record; it keeps entries that this version does not know."""
+    """A part of a record; entries that this version does not know stay in it."""
 
 
 class SourceRecord(_Part):
@@ -56,7 +56,7 @@ class SourceRecord(_Part):
 
     @classmethod
     def of(cls, source: Source, **levels: Mapping[str, tuple[str, ...]]) -> SourceRecord:
-        """Return the record of a data source, without its notes: those are among the run's."""
+        """Return the record of a data source, without its notes: `RunRecord.notes` has them."""
         entries = {name: value for name, value in vars(source).items() if value is not None}
         del entries["notes"]
         return cls(**entries, **levels)
@@ -68,7 +68,7 @@ class SourceRecord(_Part):
 
 
 class MatchedRecord(_Part):
-    """The samples that all compared models have, and how many samples each model lacks."""
+    """Counts of samples and patients that all compared models share, and of unmatched samples."""
 
     samples: int
     patients: int
@@ -86,17 +86,17 @@ class PruningChoice(_Part):
 
 
 class Parent(_Part):
-    """The model that a run started from, and the record of its run.
+    """The model that a run started from, and the record of the model's run.
 
     Attributes
     ----------
     run
         The run directory, as the user named it.
     model
-        The model's name there.
+        The model's name in that run.
     record
-        The content of that run's ``run.json``. Version 0.1 recorded only a part of it for a
-        pruning: a setting that the pruning has too, by the same name, is the pruning's.
+        The content of that run's ``run.json``. The record of a pruning by version 0.1 is
+        incomplete: settings with the same name in both jobs have the values of the pruning.
     """
 
     run: str
@@ -126,9 +126,9 @@ class RunRecord(CommonRecord, Generic[S]):
     source
         The data.
     parent
-        The model that the job started from, with its run; None where it started from none.
+        The model that the job started from, with its run; None if the job started from no run.
     notes
-        Sentences that a reader of the report must know.
+        Sentences that the report shows as notes.
     pairs
         Pairs of models to compare: the first minus the second. None compares the chosen model with
         each other model.
@@ -139,9 +139,9 @@ class RunRecord(CommonRecord, Generic[S]):
     matched
         The samples that all compared models have; None outside comparisons.
     labelled
-        Whether the samples have labels; without them nothing is measured.
+        Whether the samples have labels; without labels, the job computes no metrics.
     search
-        The choice of a search over prunings.
+        The best trial of a search over prunings.
     study
         The file of the Optuna study in the run directory, once the study exists.
     """
@@ -181,30 +181,33 @@ class RunRecord(CommonRecord, Generic[S]):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files and runs whose predictions the job measured; none where it trained a model."""
+        """The files and runs whose predictions the job measured; empty if it trained a model."""
         return self.settings.inputs if isinstance(self.settings, InputSettings) else ()
 
     @property
     def unit(self) -> str:
-        """What a patient of the data really is: "patient", "lesion", "stay"."""
+        """What ``patient_id`` identifies in the data: "patient", "lesion", "stay"."""
         return self.source.unit if self.source else "patient"
 
     def lineage(self) -> Iterator[RunRecord[Settings]]:
-        """Yield this record, the record of the run that it started from, and so on to the first."""
+        """Yield this record, then its parent's record, and so on to the first run."""
         yield self
         if self.parent is not None:
             yield from self.parent.record.lineage()
 
     def settings_as(self, kind: type[K]) -> K:
-        """Return the settings, checked to be of a class.
+        """Return the settings as an instance of the class ``kind``.
 
         Raises
         ------
         EvenhandError
-            They are of another class.
+            If the settings are of another class.
         """
         if not isinstance(self.settings, kind):
-            raise EvenhandError(f"a run of {self.job!r} has no {kind.__name__}.")
+            raise EvenhandError(
+                f"a run of {self.job!r} has settings of {type(self.settings).__name__}, not of "
+                f"{kind.__name__}; name a run of another job."
+            )
         return self.settings
 
 
@@ -217,7 +220,7 @@ def read_record(path: Path) -> RunRecord[Settings]:
     Raises
     ------
     EvenhandError
-        The file is absent or damaged, or a later version wrote it.
+        If the file is absent or damaged, or a later version wrote it.
     """
     content = current_content(read_object(path, SCHEMA), path)
     return checked(RunRecord[Settings], content, path, strict=True)
@@ -231,7 +234,7 @@ def data_settings(record: RunRecord[Settings]) -> DataSettings:
     Raises
     ------
     EvenhandError
-        The run read no data set: it is an audit of predictions, for example.
+        If the run read no data set, as an audit of predictions.
     """
     settings = record.settings
     if isinstance(settings, DataSettings):
@@ -239,15 +242,15 @@ def data_settings(record: RunRecord[Settings]) -> DataSettings:
         return DataSettings(**{name: getattr(settings, name) for name in names})
     if record.parent is None:
         raise EvenhandError(f"a run of {record.job!r} reads no data set; name a run that does.")
-    own = type(settings).model_fields.keys() & DataSettings.model_fields.keys()
-    changes = {name: getattr(settings, name) for name in own}
+    shared = type(settings).model_fields.keys() & DataSettings.model_fields.keys()
+    changes = {name: getattr(settings, name) for name in shared}
     return data_settings(record.parent.record).model_copy(update=changes)
 
 
 def _read_settings(value: object, job: str) -> Settings:
     """Return the settings of a job from JSON values.
 
-    A value that equals the default counts as not given, as some settings exclude each other.
+    Values that equal the default are left out, because some settings exclude each other.
     """
     try:
         kind = settings_class(job)
@@ -266,7 +269,8 @@ def _read_settings(value: object, job: str) -> Settings:
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
     for name, setting in settings.kept().items():
-        # The text "5" is no number; of several values, an earlier version may have taken one.
+        # The text "5" is not the number 5. An earlier version may have recorded a single value
+        # where this version has a tuple.
         if name in values and setting not in (values[name], [values[name]]):
             raise ValueError(f"{name} is {values[name]!r}, where {setting!r} belongs")
     return settings

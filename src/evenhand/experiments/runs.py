@@ -1,4 +1,4 @@
-"""A run with its typed record: what jobs return, and what later jobs read."""
+"""A run with its typed record: jobs return it, and later jobs read it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class Run(RunFolder):
-    """One job and everything about it, in the directory ``root``.
+    """A run: a job's record, models, predictions and metrics in the directory ``root``.
 
-    Wherever a path of a run is taken, the run itself will do. In a notebook it shows its models
-    with their main numbers.
+    A function that takes the path of a run also takes the `Run`. In a notebook, a run shows its
+    models with their main numbers.
 
     Attributes
     ----------
@@ -62,14 +62,14 @@ class Run(RunFolder):
         Raises
         ------
         EvenhandError
-            It is damaged, or was written by a later version.
+            If ``run.json`` is damaged, or a later version wrote it.
         """
         return read_record(self.root / RECORD)
 
     def note(self, **entries: Any) -> None:
-        """Change entries of the record, and write it; the names are those of `RunRecord`.
+        """Change entries of the record (attributes of `RunRecord`), and write ``run.json``.
 
-        Of a launcher's processes the main one writes.
+        If a launcher started several processes, only the main one writes.
         """
         if unknown := entries.keys() - RunRecord.model_fields.keys():
             raise TypeError(f"a record has no {sorted(unknown)}")
@@ -78,12 +78,12 @@ class Run(RunFolder):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The names of the models that have predictions, in the order they were reported.
+        """The names of the models that have predictions, in the order of the report.
 
         Raises
         ------
         DamagedError
-            The run is finished, and predictions are absent.
+            If the run is finished and its predictions are absent.
         """
         head = self.head
         absent = [name for name in head.models if not self.predictions_file(name).exists()]
@@ -94,19 +94,19 @@ class Run(RunFolder):
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The rows of ``metrics.json``, with its columns.
+        """A data frame of the rows of ``metrics.json``.
 
         Raises
         ------
         EvenhandError
-            The job measures no predictions, has not come so far, or the file is damaged.
+            If the job writes no metrics, the run has not yet written them, or the file is damaged.
         """
         from evenhand.metrics import as_table
 
         return as_table(self._rows())
 
     def write_metrics(self, rows: list[MetricRow]) -> None:
-        """Write the rows of ``metrics.json``; this object need not read them again."""
+        """Write ``metrics.json``, and remember its rows so that `metrics` need not read them."""
         from evenhand.evaluation.metrics_file import write_metrics
 
         path = self.root / METRICS
@@ -116,7 +116,7 @@ class Run(RunFolder):
 
     @cached_property
     def _written(self) -> dict[tuple[int, int, int], list[MetricRow]]:
-        """The rows that this object has written, by the stamp of the file."""
+        """Stamp of the file → the rows that `write_metrics` wrote."""
         return {}
 
     def _rows(self) -> list[MetricRow]:
@@ -125,20 +125,21 @@ class Run(RunFolder):
         path = self.root / METRICS
         if not path.exists():
             raise EvenhandError(
-                f"the run of {self.head.job!r} in {self.root} has no {METRICS}: the job measures "
-                "no predictions, or has not come so far."
+                f"the run of {self.head.job!r} in {self.root} has no {METRICS}: either this job "
+                "measures no predictions, or it is not finished (then give its command again)."
             )
         return self._written.get(_stamp(path)) or read_metrics(path)
 
     def predictions(self, name: str | None = None) -> Predictions:
-        """Return the predictions of a model: by default, of the chosen one or the only one.
+        """Return the predictions of a model; by default, of the chosen model or the only one.
 
-        The attribute ``table`` of what is returned has a row per sample.
+        ``.table`` of the predictions has a row for each sample.
 
         Raises
         ------
         EvenhandError
-            There are none of that name, the run chose none of several, or the file is damaged.
+            If there are no predictions of that name, the run has several models and chose none, or
+            the file is damaged.
         """
         from evenhand.tables.predictions import read_predictions
 
@@ -153,25 +154,25 @@ class Run(RunFolder):
         return read_predictions(self.predictions_file(chosen))
 
     def model(self, name: str | None = None) -> Model:
-        """Return a model, a torch module in evaluation mode on the CPU; by default the chosen one.
+        """Return a model, in evaluation mode on the CPU; by default, the chosen one.
 
         Raises
         ------
         EvenhandError
-            The run holds none of that name, chose none, or the files are damaged.
+            If the run holds no model of that name or chose none, or the files are damaged.
         """
         from evenhand.networks.checkpoints import load_model
 
         head = self.head
         names = dict.fromkeys((*head.models, *([head.chosen] if head.chosen else [])))
-        held = [model for model in names if self._holds(model)]
-        if name is None and head.chosen not in held:
+        with_weights = [model for model in names if self._has_weights(model)]
+        if name is None and head.chosen not in with_weights:
             raise EvenhandError(
-                f"the run in {self.root} holds the models {', '.join(held) or 'none'} and chose "
-                "none of them; name one, or another run."
+                f"the run in {self.root} holds the models {', '.join(with_weights) or 'none'} and "
+                "chose none of them; name one, or another run."
             )
         chosen = name or head.chosen or ""
-        pick("model", chosen, dict.fromkeys(held))
+        pick("model", chosen, dict.fromkeys(with_weights))
         return load_model(self.folder(chosen))
 
     def __fspath__(self) -> str:
@@ -199,31 +200,31 @@ class Run(RunFolder):
         return summary_table(self._rows(), measure_settings(self.record.settings).split)
 
     def model_with_weights(self, name: str | None = None) -> str:
-        """Return the name of a model whose weights the run holds: by default, the one it chose.
+        """Return the name of a model whose weights are in the run; by default, the chosen one.
 
         Raises
         ------
         EvenhandError
-            It holds none, as an audit of other runs does, or none of that name.
+            If the run holds no weights (an audit does not), or none of that name.
         """
         head = self.head
-        held = [model for model in head.models if self._holds(model)]
-        if not held:
+        with_weights = [model for model in head.models if self._has_weights(model)]
+        if not with_weights:
             raise EvenhandError(
                 f"the run in {self.root} holds no model; name a run that does. There is no "
                 f"{self.root}/models/*/model.json."
             )
         model = name or head.chosen or ""
-        pick("model", model, dict.fromkeys(held))
+        pick("model", model, dict.fromkeys(with_weights))
         return model
 
-    def _holds(self, name: str) -> bool:
+    def _has_weights(self, name: str) -> bool:
         files = ("model.json", "model.safetensors")
         return any((self.folder(name) / file).is_file() for file in files)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """Return what changes when a file is written: its inode, size and time of change."""
+    """Return a file's inode, size and time of change, which differ after each write."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -238,9 +239,10 @@ def begin_run(
     overwrite: bool = False,
     goes_on: bool = False,
 ) -> Run:
-    """Open a directory for a job, as `evenhand.runs.start_run` does, with the job's settings.
+    """Open a directory for a job with `evenhand.runs.start_run`, and return its `Run`.
 
-    Settings that say where the job works and how much room it may take are not kept.
+    The record leaves out settings about the machine: where the job works, how much memory and disk
+    it may use.
     """
     folder = start_run(
         root,
@@ -260,20 +262,21 @@ def open_run(root: str | os.PathLike[str]) -> Run:
     Raises
     ------
     EvenhandError
-        There is no run in it, it is damaged, or it was written by a later version.
+        If the directory holds no run, the run is damaged, or a later version wrote it.
     """
     run = Run(open_folder(root).root)
-    run.record  # noqa: B018  (refuses a damaged one)
+    run.record  # noqa: B018  (a damaged record raises)
     return run
 
 
 def finished_run(root: str | os.PathLike[str]) -> Run:
-    """Return the run in a directory, which has come to its end.
+    """Return the finished run in a directory.
 
     Raises
     ------
     EvenhandError
-        There is no run in it, one that is not finished, or one that needs a module of ``--import``.
+        If the directory holds no run, the run is not finished, or it needs a module of
+        ``--import``.
     """
     run = open_run(root)
     if not run.finished:

@@ -1,4 +1,4 @@
-"""What `evenhand finetune` is told."""
+"""Settings of `evenhand finetune`, and those that all jobs that train share."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ TARGETS = (
     "_argmax (accuracy_worst_argmax) for the higher score; auc_worst:age is about one attribute "
     "alone"
 )
-"""What the help of ``--target`` says of its values."""
+"""The values of ``--target``, for its help."""
 
 
 class TargetSettings(Settings, title="Target"):
-    """What a model is judged by on validation patients."""
+    """The targets that judge a model on validation patients."""
 
     target: tuple[str, ...] = Field(
         ("auc",),
@@ -55,22 +55,22 @@ class TrainingSettings(
     extra="forbid",
     title="Training",
 ):
-    """What every job that trains is told."""
+    """The settings of every job that trains."""
 
     machine = frozenset({"prefix_memory", "prefix_disk"})
 
     prefix_memory: int = Field(
         0,
         ge=0,
-        description="megabytes of memory (the GPU's where one trains), in each worker, for kept "
+        description="megabytes of memory (of the GPU if one trains), in each worker, for cached "
         "activations of frozen layers, which epochs and trials then share; 0: compute them in "
         "every step",
     )
     prefix_disk: int = Field(
         20_000,
         gt=0,
-        description="megabytes on disk for kept activations, in the --cache folder; where those of "
-        "an epoch take more, they are computed in every step; a GPU keeps none on disk",
+        description="megabytes on disk for cached activations, in the --cache folder; if those of "
+        "an epoch take more, they are computed in every step; with a GPU nothing is cached on disk",
     )
 
 
@@ -84,12 +84,12 @@ class GroupingSettings(Settings, title="Method"):
 
     @property
     def fixed_method(self) -> str:
-        """The method that models are trained with, where no other is chosen for them."""
+        """The method that models are trained with unless a search chooses it."""
         return "erm"
 
     @property
     def is_fixed(self) -> bool:
-        """Whether every model is trained with that method."""
+        """Whether every model is trained with `fixed_method`."""
         return True
 
 
@@ -109,7 +109,7 @@ class MethodSettings(GroupingSettings, title="Method"):
 
 
 class LabelSettings(Settings, title="Training"):
-    """How many of the training patients have labels."""
+    """The share of the training patients that have labels."""
 
     label_share: float = Field(
         1.0,
@@ -123,7 +123,7 @@ class LabelSettings(Settings, title="Training"):
 class FinetuneSettings(
     TrainingSettings, LabelSettings, MethodSettings, ProbeSettings, FitSettings, title="Strategy"
 ):
-    """One strategy, one fit."""
+    """The settings of `evenhand finetune`: one fit with one strategy."""
 
     strategy: str = Field(
         "full",

@@ -1,4 +1,4 @@
-"""Access for workers to a study: by a private socket, or by a port that asks for a token."""
+"""Serve a study to workers: at a private socket, or at a port that requires a token."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from evenhand.errors import EvenhandError
 from evenhand.workers import MeetingPoint, NetworkHost
 
 TOKEN = "evenhand-token"
-"""The key of the token in a call's metadata."""
+"""The metadata key of a call's token."""
 
 _THREADS = 10  # calls that are answered at the same time
-_LARGEST = 64 * 2**20  # bytes of a worker's message: what it reports of a trial is far smaller
+_LARGEST = 64 * 2**20  # bytes of a worker's message; reports of trials are far smaller
 _SERVER = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", _LARGEST))
 _CHANNEL = (("grpc.max_receive_message_length", -1),)
 
 
 @dataclass(frozen=True)
 class Access:
-    """How a study is reached.
+    """The address of a served study, and the credentials for it.
 
     Parameters
     ----------
     target
         A socket (``unix:/path``) or ``HOST:PORT``, as gRPC writes it.
     token
-        What each call carries; a new one for each search.
+        The secret that each call carries; each search has a new one.
     certificate
-        The certificate that the server has to show, PEM; None without TLS.
+        The server's certificate (PEM); None without TLS.
     """
 
     target: str
@@ -63,7 +63,7 @@ class Access:
 
 
 class StudyProxy(GrpcStorageProxy):
-    """Optuna's proxy of a storage elsewhere, by an `Access`; it travels to workers by pickle."""
+    """Optuna's proxy of a storage in another process, reached by an `Access`; it can be pickled."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
@@ -82,7 +82,7 @@ class StudyProxy(GrpcStorageProxy):
         Raises
         ------
         ConnectionError
-            It does not within ``timeout`` seconds.
+            If the server does not answer within ``timeout`` seconds.
         """
         with self.access.channel() as channel:
             try:
@@ -92,22 +92,22 @@ class StudyProxy(GrpcStorageProxy):
 
 
 @contextmanager
-def served(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
-    """Serve a storage as long as the block runs, and yield the access to it.
+def serve_storage(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
+    """Serve a storage during the block, and yield the access to it.
 
     Parameters
     ----------
     storage
-        What is served.
+        The storage to serve.
     place
-        A folder that only this user may enter, for a Unix socket; or this machine's address, for
-        a free port of it.
+        A folder that only this user may enter, for a Unix socket; or an address of this machine,
+        for a free port.
 
     Raises
     ------
     EvenhandError
-        The certificate or its key cannot be read, or do not belong together; or the system lets
-        nothing listen at the place.
+        If the certificate or its key cannot be read, if they do not belong together, or if the
+        system does not allow a server at this address.
     """
     token = secrets.token_hex(32)
     server = grpc.server(
@@ -144,10 +144,10 @@ def _bind(target: str, add: Callable[..., int], *credentials: grpc.ServerCredent
         return add(target, *credentials)
     except RuntimeError:
         raise EvenhandError(
-            f"the study cannot be served to its workers at {target}: the system lets nothing "
-            "listen there. See that this is an address of this machine (its name in the network, "
-            "or Ray's --node-ip-address), or keep the study on a database server that all nodes "
-            "reach: --storage URL."
+            f"the study cannot be served to its workers at {target}: the system does not allow a "
+            "server at this address. Check that it is an address of this machine (its name in the "
+            "network, or Ray's --node-ip-address), or keep the study on a database server that all "
+            "nodes can reach: --storage URL."
         ) from None
 
 
@@ -156,7 +156,7 @@ def _read_certificate(certificate: Path, key: Path) -> tuple[bytes, bytes]:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         return key.read_bytes(), certificate.read_bytes()
-    except OSError as error:  # which an SSLError is, too
+    except OSError as error:  # SSLError is a subclass
         raise EvenhandError(
             f"--tls-certificate {certificate} and --tls-key {key} cannot be used: {error}. Give "
             "PEM files of a certificate and of its key, without a password."
@@ -177,7 +177,7 @@ class _WithToken(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
 
 
 class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
-    """The details of a call, with other metadata."""
+    """The details of a call with new metadata."""
 
     def __init__(self, details: Any, metadata: list[tuple[str, str]]) -> None:
         self.method, self.timeout = details.method, details.timeout
@@ -186,7 +186,7 @@ class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
 
 
 class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Refuses calls without the token, and returns a storage's error in one line."""
+    """Refuses calls without the token, and answers errors of the storage with one line."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -194,7 +194,7 @@ class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
     def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
         token = dict(details.invocation_metadata).get(TOKEN, "")
         if not hmac.compare_digest(str(token).encode(), self._token):
-            # No message of a stream is read before the handler asks for it; this one does not.
+            # A handler of a stream reads no message unless it iterates; `_refuse` does not.
             return grpc.stream_unary_rpc_method_handler(_refuse)
         handler = continuation(details)
         if handler is None:
@@ -211,6 +211,8 @@ def _refuse(requests: Any, context: Any) -> None:
 
 
 def _with_reason(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a handler that aborts the call with one line if the storage raises an error."""
+
     def handle(request: Any, context: Any) -> Any:
         try:
             return answer(request, context)

@@ -1,4 +1,4 @@
-"""The storage of a study, and access to it for workers and other drivers."""
+"""Open the storage of a study, and give workers access to it."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from sqlalchemy.orm import Session
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.experiments.study_serving import StudyProxy, reason_of, served
+from evenhand.experiments.study_serving import StudyProxy, reason_of, serve_storage
 from evenhand.files import DamagedError
 from evenhand.workers import MeetingPoint
 
-HEARTBEAT = 30  # seconds between the signs of life of a trial on a database server
-GRACE = 120  # seconds without one after which its driver counts as dead
-_LOCKED = 60  # seconds that SQLite waits for another connection to end its writing
-_PATIENCE = 30.0  # seconds in which a worker has to reach the study
+HEARTBEAT = 30  # seconds between heartbeats of a trial on a database server
+GRACE = 120  # seconds without a heartbeat after which the trial's driver counts as dead
+_LOCKED = 60  # seconds that SQLite waits for another connection to finish writing
+_PATIENCE = 30.0  # seconds within which a worker must reach the study
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Open a storage, or make it. On a database server its running trials have heartbeats.
+    """Open a storage; create it if it is absent. Trials on a database server have heartbeats.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def open_storage(url: str) -> BaseStorage:
     Raises
     ------
     EvenhandError
-        The URL cannot be opened, or holds tables of another program; nothing is written then.
+        If the URL cannot be opened, or the database holds tables of another program; nothing is
+        written then.
     """
     if url in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
         raise EvenhandError(
@@ -63,16 +64,16 @@ def open_storage(url: str) -> BaseStorage:
     try:
         _check_tables(url, options)
         with _experimental():
-            kept = RDBStorage(
+            storage = RDBStorage(
                 url,
                 engine_kwargs=options,
                 heartbeat_interval=None if in_file else HEARTBEAT,
                 grace_period=None if in_file else GRACE,
-                heartbeat_stale_trial_callback=try_again,
+                heartbeat_stale_trial_callback=retry_trial,
             )
     except ImportError as error:
         raise EvenhandError(
-            f"--storage {shown} needs the database's driver, here and wherever workers run: "
+            f"--storage {shown} needs the database's driver on this machine and on every worker's: "
             f"{error.__cause__ or error}"
         ) from None
     except (SQLAlchemyError, StorageInternalError, RuntimeError, ValueError) as error:
@@ -80,16 +81,16 @@ def open_storage(url: str) -> BaseStorage:
             f"--storage {shown} cannot be opened as a storage of Optuna {optuna.__version__}: "
             f"{str(error).strip().splitlines()[0]}. Name another, or leave it out."
         ) from None
-    return get_storage(kept)
+    return get_storage(storage)
 
 
 def open_run_storage(run: Run) -> BaseStorage:
-    """Open the storage in a run directory, ``study.db``, or make it.
+    """Open ``study.db`` in a run directory; create it if the run has no study yet.
 
     Raises
     ------
     EvenhandError
-        It cannot be written, or is damaged; so it is if it is absent although it has been there.
+        If the file cannot be written, is damaged, or is absent although the run has used it before.
     """
     path = run.root.resolve() / "study.db"
     if run.record.study and not (path.is_file() and path.stat().st_size):
@@ -109,17 +110,17 @@ def open_run_storage(run: Run) -> BaseStorage:
 
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
-    """Turn the errors of a storage in the block into one text.
+    """Turn any error of a storage in the block into an `EvenhandError`.
 
     Parameters
     ----------
     where
-        The storage's file or URL, for the text.
+        The storage's file or URL, for the message.
 
     Raises
     ------
     EvenhandError
-        The storage cannot be read or written: the disk is full, or the server is gone.
+        If the storage cannot be read or written: the disk is full, or the server is gone.
     """
     try:
         yield
@@ -130,7 +131,7 @@ def storage_errors(where: str) -> Iterator[None]:
 def _unwritable(where: str, reason: str) -> str:
     return (
         f"the study in {where} cannot be read or written: {reason}. Finished trials are kept. Fix "
-        "that (make room, for example), and give the same command again."
+        "the cause (for example, make room on the disk), and give the same command again."
     )
 
 
@@ -139,33 +140,33 @@ def _without_password(url: str) -> str:
 
 
 def _check_tables(url: str, options: dict[str, Any]) -> None:
-    """Refuse a database whose tables Optuna would take for its own, or would add its own to.
+    """Refuse a database with tables of another program, or of a later version of Optuna.
 
-    Tables of an earlier Optuna are for Optuna itself to refuse; some of its tables alone are what a
-    kill left.
+    Optuna itself refuses tables of its earlier versions. A database with only some of Optuna's
+    tables is allowed: a process was killed while it created them.
 
     Raises
     ------
     RuntimeError
-        There are tables and none is Optuna's, one of its names has other columns, or a later Optuna
-        made them.
+        If the database has tables and none of them is Optuna's, a table with one of Optuna's names
+        has other columns, or a later version of Optuna made them.
     """
     engine = create_engine(url, **options)
     try:
         inspector = inspect(engine)
-        there = inspector.get_table_names()
+        present = inspector.get_table_names()
         tables = {table.name: table for table in BaseModel.metadata.sorted_tables}
-        named = [name for name in there if name in tables]
-        whole = [
+        same_name = [name for name in present if name in tables]
+        same_columns = [
             name
-            for name in named
+            for name in same_name
             if set(tables[name].columns.keys())
             <= {column["name"] for column in inspector.get_columns(name)}
         ]
-        if VersionInfoModel.__tablename__ in whole:
+        if VersionInfoModel.__tablename__ in same_columns:
             _check_version(engine)
-        elif there and (not named or whole != named):
-            raise RuntimeError(f"it holds tables of another program ({', '.join(there)})")
+        elif present and (not same_name or same_columns != same_name):
+            raise RuntimeError(f"it holds tables of another program ({', '.join(present)})")
     finally:
         engine.dispose()
 
@@ -178,46 +179,46 @@ def _check_version(engine: Engine) -> None:
 
 
 def begin_trial(study: Study) -> Trial:
-    """Begin a trial; :class:`Heartbeats` gives the signs of life that Optuna warns it lacks."""
+    """Begin a trial without Optuna's warning about heartbeats, which `Heartbeats` sends."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")
         return study.ask()
 
 
-def try_again(study: Study, trial: FrozenTrial) -> None:
-    """Enqueue the parameters of a failed trial, unless they have been tried twice."""
+def retry_trial(study: Study, trial: FrozenTrial) -> None:
+    """Enqueue the parameters of a failed trial once more, unless it was a retry itself."""
     if "retry_of" not in trial.user_attrs:
-        kept = {name: v for name, v in trial.user_attrs.items() if name == "origin"}
-        study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})
+        origin = {name: v for name, v in trial.user_attrs.items() if name == "origin"}
+        study.enqueue_trial(trial.params, user_attrs={**origin, "retry_of": trial.number})
 
 
 @contextmanager
-def reachable(study: Study, place: MeetingPoint | None) -> Iterator[Study]:
-    """Yield a study as workers see it; they can report to it, and be told to stop.
+def serve_study(study: Study, place: MeetingPoint | None) -> Iterator[Study]:
+    """Yield the study that workers use to report values and to learn whether to stop.
 
-    A study in a file is served by Optuna's gRPC proxy as long as the block runs, since a file can
-    be written safely by processes of one machine at most. Workers of a database server go there.
+    A study in a file is served by Optuna's gRPC proxy during the block, because only processes of
+    one machine can safely write the file. With a database server, workers connect to the server.
 
     Parameters
     ----------
     study
         The study as the driver sees it.
     place
-        Where workers meet this process; None if they run in it.
+        The socket folder or address at which workers reach this process; None if they run in it.
     """
     storage = study._storage
     if place is None or is_heartbeat_enabled(storage):
-        yield _as_seen(study, storage)
+        yield _study_of_workers(study, storage)
         return
-    with served(storage, place) as access:
+    with serve_storage(storage, place) as access:
         proxy = StudyProxy(access)
         try:
-            yield _as_seen(study, proxy)
+            yield _study_of_workers(study, proxy)
         finally:
-            proxy.close()  # first: it would tell the terminal that its server goes away
+            proxy.close()  # before the server stops; otherwise the proxy prints a warning
 
 
-def _as_seen(study: Study, storage: BaseStorage) -> Study:
+def _study_of_workers(study: Study, storage: BaseStorage) -> Study:
     return optuna.load_study(
         study_name=study.study_name,
         storage=storage,
@@ -226,13 +227,13 @@ def _as_seen(study: Study, storage: BaseStorage) -> Study:
     )
 
 
-def check_reached(study: Study) -> None:
-    """Refuse to start a trial in a worker that cannot tell the study of it.
+def check_study_answers(study: Study) -> None:
+    """Refuse to start a trial in a worker that cannot reach the study.
 
     Raises
     ------
     EvenhandError
-        The driver's proxy does not answer.
+        If the driver's proxy does not answer.
     """
     storage = study._storage
     if isinstance(storage, StudyProxy):
@@ -241,32 +242,32 @@ def check_reached(study: Study) -> None:
         except ConnectionError:
             raise EvenhandError(
                 f"a worker on {socket.gethostname()} cannot reach the study that this command "
-                f"serves at {storage.access.target}. Let the nodes connect there, see that a "
-                "--tls-certificate is made out to that address, or keep the study on a database "
-                "server that all of them reach: --storage URL."
+                f"serves at {storage.access.target}. Allow the nodes to connect to this address, "
+                "check that --tls-certificate was issued for it, or keep the study on a database "
+                "server that all nodes can reach: --storage URL."
             ) from None
 
 
 class Heartbeats:
-    """Signs of life, on a database server, of the trials that this driver has at work."""
+    """Sends heartbeats to a database server for the trials that this driver's workers run."""
 
     def __init__(self, study: Study) -> None:
         self._storage = study._storage
         self._threads: dict[int, BaseHeartbeatThread] = {}
 
     def start(self, trial_id: int) -> None:
-        """Give signs from now on; a storage in a file takes none."""
+        """Start the heartbeats of a trial; with a storage in a file, do nothing."""
         self._threads[trial_id] = get_heartbeat_thread(trial_id, self._storage)
         self._threads[trial_id].start()
 
     def stop(self, trial_id: int) -> None:
-        """Give no more of them."""
+        """Stop the heartbeats of a trial."""
         self._threads.pop(trial_id).join()
 
 
 @contextmanager
 def heartbeats(study: Study) -> Iterator[Heartbeats]:
-    """Yield the signs of life of trials; all of them stop with the block."""
+    """Yield the sender of a study's heartbeats; all of them stop at the end of the block."""
     beats = Heartbeats(study)
     try:
         yield beats
@@ -276,14 +277,14 @@ def heartbeats(study: Study) -> Iterator[Heartbeats]:
 
 
 def fail_stale(study: Study) -> None:
-    """Fail the trials whose driver is gone, and enqueue their parameters once more."""
+    """Fail the trials whose driver is dead, and enqueue their parameters once more."""
     with _experimental():
         fail_stale_trials(study)
 
 
 @contextmanager
 def _experimental() -> Iterator[None]:
-    """Use what Optuna calls experimental since 2.9: heartbeats."""
+    """Silence Optuna's warning that heartbeats are experimental (since 2.9)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         yield

@@ -9,19 +9,19 @@ from evenhand.metrics import MetricRow
 from evenhand.metrics.rows import EVERYBODY
 
 LEADING = ("auc", "accuracy")
-"""The metrics that a summary is about: the first of them that a run has, else its first one."""
+"""Preferred metrics of a summary: the first one that the run has, else the run's first metric."""
 ACROSS = ("worst", "gap")
 
 
 def summary_table(rows: Sequence[MetricRow], split: str) -> str:
-    """Return an HTML table: each model's leading metric for everybody, its worst group, its gap.
+    """Return an HTML table: a metric of each model for everybody, its worst group and its gap.
 
     Parameters
     ----------
     rows
         The rows of ``metrics.json``.
     split
-        The split that is shown.
+        The split to show.
     """
     shown = [
         row for row in rows if row.split == split and row.against is None and row.group == EVERYBODY
@@ -32,7 +32,10 @@ def summary_table(rows: Sequence[MetricRow], split: str) -> str:
     columns: dict[str, tuple[str, str | None]] = {f"{leading}, everybody": (EVERYBODY, None)}
     for attribute in dict.fromkeys(row.attribute for row in shown):
         if attribute != EVERYBODY:
-            columns |= {f"{leading}, {what} by {attribute}": (attribute, what) for what in ACROSS}
+            columns |= {
+                f"{leading}, {aggregate} by {attribute}": (attribute, aggregate)
+                for aggregate in ACROSS
+            }
     cells = {
         (row.model, (row.attribute, row.aggregate)): row for row in shown if row.base == leading
     }
@@ -49,7 +52,7 @@ def summary_table(rows: Sequence[MetricRow], split: str) -> str:
 
 
 def _cell(row: MetricRow | None) -> str:
-    """Return a value with its interval; nothing where it was not measured."""
+    """Return a value with its interval as text; empty if there is no row."""
     if row is None:
         return ""
     if row.value is None:

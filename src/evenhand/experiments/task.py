@@ -1,4 +1,4 @@
-"""The way from settings to a trained, scored model; every job that trains goes it."""
+"""From settings to a trained and scored model, for every job that trains."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from evenhand.training.frozen_prefix import MEGABYTE, ActivationCache, Activatio
 from evenhand.training.inputs import model_inputs
 from evenhand.training.loop import Epoch, fit
 from evenhand.training.memory import warn_of_memory
-from evenhand.training.predict import predict, scores
+from evenhand.training.predict import class_probabilities, predict_cohorts
 from evenhand.training.settings import FitSettings, LoopSettings
-from evenhand.training.tracking import NOBODY, Tracked, epoch_numbers
+from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be learnt, and how it is judged on validation rows."""
+    """The data, model inputs, targets and mitigation of a training, prepared once for all fits."""
 
     settings: TrainingSettings
     splits: Splits
@@ -61,10 +61,10 @@ class Task:
     inputs: Images | SeriesInputs
     mitigation: Mitigation
     activations: ActivationCache | None = None  # of frozen layers, shared by all fits
-    _built: dict[int, Model] = field(default_factory=dict, init=False)  # the last, by its seed
+    _built: dict[int, Model] = field(default_factory=dict, init=False)  # seed → the last model
 
     def values(self, scores: NDArray[np.float64]) -> tuple[float, ...]:
-        """Return each target, or its pessimistic end, of scores ``(n, C)`` of validation."""
+        """Return each target's value, or its pessimistic end, for validation scores ``(n, C)``."""
         val = self.splits.val
         arguments = (val.labels, scores, self.groups, self.excluded)
         patients = val.table["patient_id"].to_numpy()
@@ -75,22 +75,26 @@ class Task:
         return tuple(target.value(*arguments, patients=patients) for target in self.targets)
 
     def by_group(self, scores: NDArray[np.float64]) -> dict[str, float]:
-        """Return the targets' metrics in each group, of scores ``(n, C)`` of validation."""
+        """Return the targets' metrics in each group, for validation scores ``(n, C)``."""
         arguments = (self.splits.val.labels, scores, self.groups, self.excluded)
         return {
-            name: v for target in self.targets for name, v in target.by_group(*arguments).items()
+            name: value
+            for target in self.targets
+            for name, value in target.by_group(*arguments).items()
         }
 
-    def named(self, values: tuple[float, ...]) -> dict[str, float]:
-        """Return values by the names of their targets."""
+    def by_target(self, values: tuple[float, ...]) -> dict[str, float]:
+        """Return target's name → value."""
         names = [target.name for target in self.targets]
         return dict(zip(names, values, strict=True))
 
     def model(self, seed: int | None = None) -> Model:
-        """Return the untrained model of a seed (the settings' by default), always the same."""
+        """Return a copy of the untrained model for a seed; by default, that of the settings."""
         settings, classes = self.settings, self.splits.train.classes
         seed = settings.seed if seed is None else seed
-        if seed not in self._built:  # to read or draw weights takes several times as long as a copy
+        if (
+            seed not in self._built
+        ):  # reading or drawing weights is several times slower than a copy
             self._built.clear()
             self._built[seed] = build_model(
                 settings.backbone, settings.weights, self.inputs, classes, seed, settings.head
@@ -98,13 +102,13 @@ class Task:
         return deepcopy(self._built[seed])
 
     def fit_settings(self, lr: float, seed: int | None = None) -> FitSettings:
-        """Return how a model is trained at a learning rate, with the settings' seed or another."""
+        """Return the settings of one fit; by default, with the seed of the task's settings."""
         loop = self.settings.model_dump(include=set(LoopSettings.model_fields))
         return FitSettings(**loop | {"lr": lr} | ({} if seed is None else {"seed": seed}))
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the data do, or the patients that were drawn from them."""
+        """A hash of the data's fingerprint and of the samples in each split."""
         ids = [
             f"{name}:{key}" for name, part in self.splits.items() for key in part.table["sample_id"]
         ]
@@ -112,31 +116,31 @@ class Task:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
+def prepare_task(settings: TrainingSettings, label_share: float = 1.0) -> Task:
     """Prepare the data and check that the targets are defined on the validation split.
 
     Parameters
     ----------
     settings
-        What the job is told.
+        The settings of the job.
     label_share
-        Share of the training patients that are trained on.
+        The share of the training patients to train on, in (0, 1].
 
     Raises
     ------
     EvenhandError
-        Whatever the data refuse; a target is unknown, needs attributes and has none, or is
-        undefined for some group (the message has the counts); the augmentation is for samples of
-        another kind.
+        If the data are refused; if a target is unknown, needs attributes and has none, or is
+        undefined for some group (the message has the counts); or if the augmentation is for samples
+        of another kind.
     """
-    searched_targets(settings)  # before the data are prepared, which takes long
+    training_targets(settings)  # checked first, because preparing the data takes long
     splits = prepare_splits(settings, settings.images, np.random.default_rng(settings.seed))
-    return task_on(settings, splits, label_share)
+    return task_from_splits(settings, splits, label_share)
 
 
-def task_on(settings: TrainingSettings, splits: Splits, label_share: float = 1.0) -> Task:
-    """Do the same with splits that are prepared already."""
-    targets = searched_targets(settings)
+def task_from_splits(settings: TrainingSettings, splits: Splits, label_share: float = 1.0) -> Task:
+    """Return the task for splits that are already prepared; otherwise as `prepare_task`."""
+    targets = training_targets(settings)
     inputs = model_inputs(splits.train)  # their scale needs no labels
     splits = with_label_share(splits, label_share, settings.seed)
     groups = {
@@ -146,8 +150,8 @@ def task_on(settings: TrainingSettings, splits: Splits, label_share: float = 1.0
     excluded = excluded_groups(settings.exclude_group, groups)
     find_augmentation(settings.augment, inputs)
     mitigation = find_mitigation(settings, splits.train)
-    kept = _activations(settings)
-    task = Task(settings, splits, targets, groups, excluded, inputs, mitigation, kept)
+    cache = _activation_cache(settings)
+    task = Task(settings, splits, targets, groups, excluded, inputs, mitigation, cache)
     _check_defined(task)
     _check_memory(task)
     device = make_accelerator(settings).device
@@ -155,38 +159,38 @@ def task_on(settings: TrainingSettings, splits: Splits, label_share: float = 1.0
     return task
 
 
-def searched_targets(settings: TrainingSettings) -> tuple[Target, ...]:
-    """Return what a training is judged by, each target once.
+def training_targets(settings: TrainingSettings) -> tuple[Target, ...]:
+    """Return the targets of a training, each once.
 
     Raises
     ------
     EvenhandError
-        A target is unknown, has a bound, needs attributes and there are none, is about another
-        attribute, or is to be judged by an interval and has none.
+        If a target is unknown, has a bound, needs attributes and there are none, is about another
+        attribute, or must be judged by an interval and has none.
     """
     names = dict.fromkeys(settings.target)
     targets = tuple(find_target(name, pessimistic=settings.pessimistic) for name in names)
     for target in targets:
         if target.bound is not None:
             raise EvenhandError(
-                f"--target {target.name}={target.bound:g}: pruning stops at a bound, and a search "
-                f"makes a target as good as it can. Give --target {target.name}."
+                f"--target {target.name}={target.bound:g}: only pruning stops at a bound; a "
+                f"training has no bound. Give --target {target.name}."
             )
         if not target.is_overall and not settings.attribute:
             raise EvenhandError(f"--target {target.name} compares groups; give an --attribute.")
         if target.attribute is not None:
             pick("--attribute", target.attribute, dict.fromkeys(settings.attribute))
-        without = next((metric for metric in target.metrics if metric.no_interval), None)
-        if settings.pessimistic and without is not None:
+        metric = next((metric for metric in target.metrics if metric.no_interval), None)
+        if settings.pessimistic and metric is not None:
             raise EvenhandError(
-                f"--pessimistic: {without.name} has no interval ({without.no_interval}); leave "
+                f"--pessimistic: {metric.name} has no interval ({metric.no_interval}); leave "
                 "--pessimistic out, or name another --target."
             )
     return targets
 
 
 def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
-    """Return the splits with a share of the training patients only."""
+    """Return the splits with only a share of the training patients, in (0, 1]."""
     if share == 1:
         return splits
     return replace(
@@ -194,8 +198,8 @@ def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
     )
 
 
-def _activations(settings: TrainingSettings) -> ActivationCache | None:
-    """Return where activations are kept: on a GPU, or in the folder of the sample stores."""
+def _activation_cache(settings: TrainingSettings) -> ActivationCache | None:
+    """Return a cache of activations: in GPU memory, or in the folder of the sample stores."""
     memory = settings.prefix_memory * MEGABYTE
     if not memory:
         return None
@@ -206,7 +210,7 @@ def _activations(settings: TrainingSettings) -> ActivationCache | None:
 
 
 def _check_memory(task: Task) -> None:
-    """Refuse a budget too small for a batch of the largest activations, those at depth 1."""
+    """Refuse a cache that is too small for one batch of the largest activations (depth 1)."""
     if task.activations is not None:
         model, fit_settings = task.model(), task.fit_settings(lr=1.0)
         accelerator = make_accelerator(task.settings)
@@ -217,7 +221,7 @@ def _check_memory(task: Task) -> None:
 
 
 def _check_defined(task: Task) -> None:
-    """Refuse targets that have no value, whatever a model scores."""
+    """Refuse targets that are undefined on the validation split for every model."""
     val = task.splits.val
     for target in task.targets:
         problems = target.problems(
@@ -230,44 +234,49 @@ def _check_defined(task: Task) -> None:
             )
     if not task.settings.pessimistic:
         return
-    # Scores by chance: with equal ones, a metric may be undefined that is defined for a model.
+    # Random scores: with constant scores, some metrics are undefined that models' scores define.
     chance = np.random.default_rng(0).dirichlet(np.ones(len(val.classes)), len(val))
     for target, value in zip(task.targets, task.values(chance), strict=True):
         if np.isnan(value):
             raise EvenhandError(
-                f"--pessimistic: {target.name} has no interval on the validation split, as "
-                "most resamples of its patients leave some group without a class. Leave "
-                "--pessimistic out, leave the smallest group out with --exclude-group, or give "
-                "validation more patients."
+                f"--pessimistic: {target.name} has no interval on the validation split, because "
+                "in most resamples of its patients some group lacks a class. Leave --pessimistic "
+                "out, exclude the smallest group with --exclude-group, or give the validation "
+                "split more patients."
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A model as a fit has left it, on the CPU."""
+    """A trained model on the CPU, with its mask and its targets on validation rows."""
 
     model: Model
-    mask: Mask  # whatever may have changed until the epoch whose weights were kept
-    values: tuple[float, ...]  # the targets of these weights
+    mask: Mask  # the units that were trainable up to the epoch whose weights the model has
+    values: tuple[float, ...]  # of the targets, with these weights
     method: str = "erm"  # with its settings, as the command line takes them
-    logged: tuple[dict[str, float], ...] = ()  # what the method said of each epoch
-    warning: str | None = None  # what a user must know of the method's training
+    logged: tuple[dict[str, float], ...] = ()  # numbers that the method logs after each epoch
+    warning: str | None = None  # the method's warning about this training
 
 
-def train(
+def train_model(
     task: Task,
     model: Model,
     schedule: Schedule,
     settings: FitSettings,
     report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
     mitigation: Mitigation | None = None,
-    tracker: Tracked = NOBODY,
+    tracker: Tracked = UNTRACKED,
 ) -> Trained:
-    """Fit a model.
+    """Train a model, and return it with its targets on validation rows.
 
-    ``report`` is told the targets after each epoch, with the number of epochs done. A
-    ``mitigation`` takes the place of the task's. A ``tracker`` gets the loss, the targets, their
-    metrics by group, and the seconds of each epoch.
+    Parameters
+    ----------
+    report
+        Called after each epoch with the number of epochs done and the values of the targets.
+    mitigation
+        The mitigation method; by default, the task's.
+    tracker
+        Logs the loss, the targets, their metrics by group, and the seconds of each epoch.
     """
     mitigation = mitigation or task.mitigation
     sign = 1.0 if task.targets[0].maximise else -1.0
@@ -280,12 +289,12 @@ def train(
         logged.append(epoch.logged)
         if tracker:
             times.append(time.perf_counter())
-            judged = task.named(values_by_epoch[-1]) | task.by_group(epoch.scores)
+            judged = task.by_target(values_by_epoch[-1]) | task.by_group(epoch.scores)
             tracker.log(epoch.number + 1, epoch_numbers(epoch.loss, judged, times[-1] - times[-2]))
         report(epoch.number + 1, values_by_epoch[-1])
         return sign * values_by_epoch[-1][0]
 
-    wrong = _wrong_rows(task, model, schedule, settings) if mitigation.twice else None
+    wrong = _wrong_rows(task, model, schedule, settings) if mitigation.trains_twice else None
     method = mitigation.method(wrong)
     model = fit(
         model,
@@ -297,11 +306,11 @@ def train(
         method=method,
         groups=mitigation.groups,
     )
-    kept = len(values_by_epoch) - 1
+    best = len(values_by_epoch) - 1
     if settings.patience:
-        kept = max(range(len(values_by_epoch)), key=lambda epoch: sign * values_by_epoch[epoch][0])
-    values, mask = values_by_epoch[kept], schedule.reach(kept + 1)
-    if method.final_weights() is not None:  # the mean of many epochs, which no epoch has scored
+        best = max(range(len(values_by_epoch)), key=lambda epoch: sign * values_by_epoch[epoch][0])
+    values, mask = values_by_epoch[best], schedule.reach(best + 1)
+    if method.final_weights() is not None:  # a mean over epochs, not yet scored
         values, mask = _values_of(task, model), schedule.reach(len(values_by_epoch))
     return Trained(model, mask, values, mitigation.text, tuple(logged), method.warning())
 
@@ -310,7 +319,7 @@ def _values_of(task: Task, model: Model) -> tuple[float, ...]:
     """Return the targets of a model on the validation rows."""
     accelerator = make_accelerator(task.settings)
     source = BatchSource(task.splits.val, accelerator.device)
-    values = task.values(scores(model.to(accelerator.device), source, accelerator))
+    values = task.values(class_probabilities(model.to(accelerator.device), source, accelerator))
     model.cpu()
     return values
 
@@ -318,7 +327,7 @@ def _values_of(task: Task, model: Model) -> tuple[float, ...]:
 def _wrong_rows(
     task: Task, model: Model, schedule: Schedule, settings: FitSettings
 ) -> NDArray[np.bool_]:
-    """Train a copy for `FIRST_EPOCHS` of the epochs; return the training rows it gets wrong."""
+    """Train a copy for a few epochs (`FIRST_EPOCHS`); return ``(n,)`` which rows it gets wrong."""
     short = max(1, round(FIRST_EPOCHS * settings.epochs))
     first = fit(
         deepcopy(model),
@@ -330,36 +339,38 @@ def _wrong_rows(
     )
     accelerator = make_accelerator(settings)
     source = BatchSource(task.splits.train, accelerator.device)
-    predicted = scores(first.to(accelerator.device), source, accelerator).argmax(axis=1)
+    predicted = class_probabilities(first.to(accelerator.device), source, accelerator).argmax(
+        axis=1
+    )
     wrong: NDArray[np.bool_] = predicted != task.splits.train.labels
     return wrong
 
 
-def keep(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
-    """Save a trained model of a run and score every split with it, the test split for once."""
+def save_and_score(task: Task, run: Run, name: str, trained: Trained, **facts: Any) -> None:
+    """Save a trained model in a run, and write its predictions for all splits, also for test."""
     model = save_trained(task, run.folder(name), trained, **facts)
     accelerator = make_accelerator(task.settings)
-    served = None
+    read_split = None
     if task.activations is not None:
         fit_settings = task.fit_settings(lr=1.0)
         feed = Feed(
             model.to(accelerator.device), task.splits, fit_settings, accelerator, task.activations
         )
-        served = partial(feed.split, cut=feed.cut(trained.mask))
-    predictions = predict(model, task.splits.items(), accelerator, served)
+        read_split = partial(feed.split, cut=feed.cut(trained.mask))
+    predictions = predict_cohorts(model, task.splits.items(), accelerator, read_split)
     if is_main():
         write_predictions(run.predictions_file(name), predictions)
 
 
 def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Model:
-    """Save a trained model, with what was tuned of it and how it does on validation rows.
+    """Save a trained model with its mask and its targets on validation rows.
 
     Returns
     -------
     Model
-        The model as it was saved, with the updates of LoRA folded into the weights.
+        The saved model, with LoRA updates merged into the weights.
     """
-    mask, val = trained.mask, task.named(trained.values)
+    mask, val = trained.mask, task.by_target(trained.values)
     shares = unit_shares(trained.model, mask)
     model = merge_lora(trained.model)
     if is_main():
@@ -369,32 +380,32 @@ def save_trained(task: Task, folder: Path, trained: Trained, **facts: Any) -> Mo
 
 
 def unit_shares(model: Model, mask: Mask) -> list[dict[str, Any]]:
-    """Return the parts of the backbone, each with what a mask tunes of it and what it does not."""
+    """Return a row for the tuned and one for the frozen parameters of each part of the backbone."""
     chosen = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}
     rows = []
     for part in parts(model.backbone):
         tuned = sum(p.numel() for p in part.parameters if id(p) in chosen)
-        about = {"name": part.name, "depth": part.depth, "kind": part.kind}
+        fields = {"name": part.name, "depth": part.depth, "kind": part.kind}
         if tuned:
-            rows.append({**about, "parameters": tuned, "tuned": True})
+            rows.append({**fields, "parameters": tuned, "tuned": True})
         if tuned < part.size:
-            rows.append({**about, "parameters": part.size - tuned, "tuned": False})
+            rows.append({**fields, "parameters": part.size - tuned, "tuned": False})
     return rows
 
 
 def seconds_per_fit(task: Task) -> float:
-    """Measure one step and one scored batch with everything tuned, and foretell a whole fit."""
+    """Estimate the seconds of a fit from one step and one scored batch with all units tuned."""
     settings, accelerator = task.settings, make_accelerator(task.settings)
-    forward, step = _measured(task.model(), settings.batch_size, accelerator)
+    forward, step = _measure_speed(task.model(), settings.batch_size, accelerator)
     if accelerator.device.type == "cuda":
-        torch.cuda.empty_cache()  # workers on the same GPU could not take what stays reserved here
+        torch.cuda.empty_cache()  # memory reserved by this process is not free for its workers
     steps = len(task.splits.train) / settings.batch_size
     scored = len(task.splits.val) / settings.batch_size
     return settings.epochs * (steps * step + scored * forward)
 
 
-def _measured(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
-    """Return the seconds of a forward pass, and of one with its backward pass."""
+def _measure_speed(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
+    """Return the seconds of a forward pass, and of a forward and backward pass."""
     set_trainable(model, full_mask(model.backbone))
     train_mode(model)
     device = accelerator.device
@@ -412,7 +423,7 @@ def _measured(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    work()  # the first call pays for what later ones do not
+    work()  # the first call is slower than later ones
     await_device(device)
     start = time.perf_counter()
     work()

@@ -1,4 +1,4 @@
-"""What all fits of a run have in common, prepared once in each process that fits."""
+"""The task that all fits of a run share, prepared once in each process."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from typing import Generic, TypeVar
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import LabelSettings, TrainingSettings
-from evenhand.experiments.task import Task, make_task
+from evenhand.experiments.task import Task, prepare_task
 
 S = TypeVar("S", bound=TrainingSettings)
 
 
 @lru_cache(1)
-def prepared(settings: TrainingSettings) -> Task:
-    """Return what every fit of a run needs; each process prepares it once, for all its fits."""
+def cached_task(settings: TrainingSettings) -> Task:
+    """Return the task of a run; each process prepares it once, for all its fits."""
     share = settings.label_share if isinstance(settings, LabelSettings) else 1.0
-    return make_task(settings, share)
+    return prepare_task(settings, share)
 
 
 @contextmanager
 def fresh_task_cache() -> Iterator[None]:
-    """Prepare anew in the block, as the data may have changed, and keep nothing behind it.
+    """Empty the cache of `cached_task` before and after the block.
 
-    Kept activations may take gigabytes.
+    Before: the data may have changed. After: cached activations may take gigabytes.
     """
-    prepared.cache_clear()
+    cached_task.cache_clear()
     try:
         yield
     finally:
-        prepared.cache_clear()
+        cached_task.cache_clear()
 
 
 @dataclass(frozen=True)
 class Fits(Generic[S]):
-    """What every fit of a run is made with, and where it is kept; workers are sent it."""
+    """The settings, data fingerprint and run of some fits, as they are sent to workers."""
 
     settings: S
     fingerprint: str  # of the task
     run: Run
 
     def task(self) -> Task:
-        """Return, in a worker, what its fits need.
+        """Return the task, prepared in this process.
 
         Raises
         ------
         EvenhandError
-            This node does not share the data, or the run directory, with the one where the command
+            If this node does not see the data, or the run directory, of the node where the command
             was given.
         """
-        task = prepared(self.settings)
+        task = cached_task(self.settings)
         if task.fingerprint != self.fingerprint:
             raise EvenhandError(
                 f"on {gethostname()}, {self.settings.data} holds other data than where the command "
-                "was given. Put the data in a folder that all nodes share."
+                "was given. Put the data into a folder that all nodes share."
             )
         if not (self.run.root / "run.json").is_file():
             raise EvenhandError(
-                f"on {gethostname()}, there is no {self.run.root}, where the run is to be kept. "
-                "Name a folder with --out that all nodes share."
+                f"on {gethostname()}, the run directory {self.run.root} does not exist. Give --out "
+                "a folder that all nodes share."
             )
         return task

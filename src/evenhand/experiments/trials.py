@@ -1,4 +1,4 @@
-"""The search loop, which can be killed at any moment and continued."""
+"""Run the trials of a study; a search that was killed continues at the same trial."""
 
 from __future__ import annotations
 
@@ -19,69 +19,69 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.study_storage import (
     Heartbeats,
     begin_trial,
-    check_reached,
+    check_study_answers,
     fail_stale,
     heartbeats,
-    reachable,
+    retry_trial,
+    serve_study,
     storage_errors,
-    try_again,
 )
 from evenhand.progress import bar
-from evenhand.search.space import Choice, Space
+from evenhand.search.space import AnyChoice, Space
 from evenhand.search.study import ADOPTED, FINISHED, label_of, originals, summary_of
 from evenhand.training.loop import DivergedError
 from evenhand.workers import Engine, Job, Lost
 
-STUBBORN = 10  # repeats in a row after which choices are drawn without a model of what is good
-DEATHS = 4  # workers that die in a row, for each worker there is, before the search gives up
+STUBBORN = 10  # repeated choices in a row after which choices are drawn at random instead of by TPE
+DEATHS = 4  # deaths of workers in a row, per worker, after which the search gives up
 
 Values = tuple[float, ...]
-"""The objectives of a trial."""
+"""The values of a trial's targets."""
 
 Report = Callable[[int, Values], None]
-"""Receives the number of epochs done and the objectives; stops a trial that falls behind."""
+"""Receives the number of epochs done and the targets' values; stops a trial that falls behind."""
 
-Score = Callable[[Choice, Report], Values]
-"""Trains a choice and returns its objectives."""
+Score = Callable[[AnyChoice, Report], Values]
+"""Trains with a choice and returns the targets' values."""
 
 
 def search(
     study: Study,
-    space: Space[Choice],
-    score: Score[Choice],
+    space: Space[AnyChoice],
+    score: Score[AnyChoice],
     trials: int,
     seed: int,
     engine: Engine,
 ) -> None:
-    """Run a study until it has a number of finished trials, or has tried all that there is.
+    """Run a study until it has a number of finished trials, or has tried every choice.
 
-    The sampler is seeded anew for each trial from the seed and the trial's number, and a trial
-    that a kill interrupted is taken up again under its number, from its first epoch. So with one
-    worker a study that was killed ends with the same trials as one that was not. A choice that was
-    trained before is not trained again: the trial gets the value that is known, and does not count.
-    A trial whose worker dies fails, and its parameters are tried once more.
+    Each trial has a new sampler, seeded by ``seed`` and the trial's number. A trial that a kill
+    interrupted restarts under its number from its first epoch. Therefore, with one worker, a study
+    that was killed and continued has the same trials as one that was not. A trial that draws an
+    earlier trial's choice gets its values without a training, and does not count. A trial whose
+    worker dies fails, and its parameters are tried once more.
 
     Parameters
     ----------
     study
         From :func:`open_study`.
     space
-        What a trial chooses from.
+        The choices of a trial.
     score
-        Trains a choice, in a worker. A trial that falls behind at its epoch is stopped (successive
-        halving among the trials of all workers).
+        Trains with a choice, in a worker. Trials that fall behind are stopped (successive halving
+        among the trials of all workers).
     trials
-        Number of trials, complete or pruned, that the study shall train, beside those that it has
-        adopted from others.
+        The number of trials, complete or pruned, to train in addition to those that the study has
+        adopted from other studies.
     seed
-        Seed of the search.
+        The seed of the search.
     engine
-        Where trials run. This process alone draws their parameters and says how they ended.
+        Runs the trials. Only this process draws their parameters and records how they ended.
 
     Raises
     ------
     EvenhandError
-        Workers die one after another.
+        If workers die one after another.
     """
     for origin, params in space.first[:trials]:
         study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
@@ -89,51 +89,51 @@ def search(
     adopted = sum(ADOPTED in trial.user_attrs for trial in trial_of.values())
     with (
         bar(label_of(study), trials) as advance,
-        reachable(study, engine.meeting_point) as seen,
-        heartbeats(study) as beats,
+        serve_study(study, engine.meeting_point) as worker_study,
+        heartbeats(study) as sender,
     ):
-        driver = _Driver(study, seen, beats, space, score, trials, seed, trial_of, adopted)
+        driver = _Driver(study, worker_study, sender, space, score, trials, seed, trial_of, adopted)
         advance(len(trial_of) - adopted, text=summary_of(study))
-        while len(trial_of) < driver.wanted:
+        while len(trial_of) < driver.goal:
             for job, outcome in engine.run(driver.jobs()):
                 if driver.end(job, outcome, fatal=DEATHS * engine.workers):
                     advance(text=summary_of(study))
 
 
 @dataclass(eq=False)
-class _Driver(Generic[Choice]):
-    """Draws trials for workers, and says how they ended."""
+class _Driver(Generic[AnyChoice]):
+    """Draws trials for workers, and records how they ended."""
 
     study: Study
-    seen: Study  # as workers reach it
-    beats: Heartbeats
-    space: Space[Choice]
-    score: Score[Choice]
+    worker_study: Study  # the same study, as workers reach it
+    heartbeats: Heartbeats
+    space: Space[AnyChoice]
+    score: Score[AnyChoice]
     trials: int
     seed: int
-    finished: dict[Choice, FrozenTrial]  # the finished trials that trained something
-    adopted: int  # of these, how many another study trained
-    at_work: dict[str, Choice] = field(default_factory=dict)  # by the number of the trial
-    deaths: int = 0  # in a row
+    finished: dict[AnyChoice, FrozenTrial]  # choice → the trial that trained with it
+    adopted: int  # the number of these that come from another study
+    running: dict[str, AnyChoice] = field(default_factory=dict)  # number of a trial → its choice
+    deaths: int = 0  # of workers, in a row
 
     @property
-    def wanted(self) -> float:
-        """The number of trials that shall have trained something."""
+    def goal(self) -> float:
+        """The number of different choices to train with."""
         return min(self.trials + self.adopted, self.space.size)
 
     def jobs(self) -> Iterator[Job[Values | None]]:
-        """Yield trials to be trained until enough are at work."""
-        while len(self.finished) + len(self.at_work) < self.wanted:
+        """Yield trials to train until enough are running."""
+        while len(self.finished) + len(self.running) < self.goal:
             trial = self._next_trial()
             choice = self.space.ask(trial)
-            if twin := self.finished.get(choice):
-                _repeat(self.study, trial, twin)
+            if earlier := self.finished.get(choice):
+                _repeat(self.study, trial, earlier)
                 continue
-            if choice in self.at_work.values():  # it is taken up again when its twin has ended
+            if choice in self.running.values():  # this trial continues when that one has ended
                 return
-            self.at_work[str(trial.number)] = choice
-            self.beats.start(trial._trial_id)
-            arguments = (self.seen, trial._trial_id, self.score, choice)
+            self.running[str(trial.number)] = choice
+            self.heartbeats.start(trial._trial_id)
+            arguments = (self.worker_study, trial._trial_id, self.score, choice)
             yield Job(str(trial.number), attempt, arguments)
 
     def end(self, job: Job[Any], outcome: Values | Lost | None, *, fatal: int) -> bool:
@@ -142,11 +142,11 @@ class _Driver(Generic[Choice]):
         Raises
         ------
         EvenhandError
-            ``fatal`` workers have died one after another.
+            If ``fatal`` workers have died one after another.
         """
         trial = self.study.get_trials(deepcopy=False)[int(job.name)]
-        self.beats.stop(trial._trial_id)
-        choice = self.at_work.pop(job.name)
+        self.heartbeats.stop(trial._trial_id)
+        choice = self.running.pop(job.name)
         if isinstance(outcome, Lost):
             self.deaths += 1
             _give_back(self.study, trial, outcome, alarming=self.deaths >= fatal)
@@ -162,17 +162,18 @@ class _Driver(Generic[Choice]):
     def _next_trial(self) -> Trial:
         """Return the trial that a kill interrupted, or a new one.
 
-        Where no other driver can reach the study, a running trial that is not at work here is such
-        a one. It keeps the parameters and reports that it had: training it again gives the same. A
-        database server may serve several drivers, and trials whose driver is gone lack a heartbeat.
+        If the study is in a file, this is its only driver, so a trial in the state RUNNING that
+        this driver does not run was interrupted. It keeps its parameters and reports, since
+        training it again gives the same values. On a database server there may be several drivers;
+        trials of dead drivers lack heartbeats.
         """
         study = self.study
         shared = is_heartbeat_enabled(study._storage)
         if shared:
             fail_stale(study)
         before = study.get_trials(deepcopy=False)
-        running = [trial for trial in before if trial.state is TrialState.RUNNING]
-        interrupted = [t for t in running if str(t.number) not in self.at_work and not shared]
+        unfinished = [trial for trial in before if trial.state is TrialState.RUNNING]
+        interrupted = [t for t in unfinished if str(t.number) not in self.running and not shared]
         started = sum(trial.state is not TrialState.WAITING for trial in before)
         number = interrupted[0].number if interrupted else started
         random = self.adopted + min(10, max(2, self.trials // 4))
@@ -180,13 +181,15 @@ class _Driver(Generic[Choice]):
         return Trial(study, interrupted[0]._trial_id) if interrupted else begin_trial(study)
 
 
-def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -> Values | None:
-    """Train the choice of a trial, in a worker; None says that it was stopped, or diverged.
+def attempt(
+    study: Study, trial_id: int, score: Score[AnyChoice], choice: AnyChoice
+) -> Values | None:
+    """Train with the choice of a trial, in a worker; return None if it was stopped or diverged.
 
-    The trial gets the ``seconds`` that this took: Optuna's duration of a continued trial includes
-    the time between the kill and the new start.
+    The trial's attribute ``seconds`` is the time of the training. Optuna's own duration of a
+    continued trial includes the time between the kill and the new start.
     """
-    check_reached(study)
+    check_study_answers(study)
     with storage_errors("the driver's storage"):
         trial, start = Trial(study, trial_id), time.perf_counter()
         values = None
@@ -196,14 +199,14 @@ def attempt(study: Study, trial_id: int, score: Score[Choice], choice: Choice) -
     return values
 
 
-def _repeat(study: Study, trial: Trial, twin: FrozenTrial) -> None:
-    """End a trial with the result of the earlier trial that made the same choice."""
-    trial.set_user_attr("repeats", twin.number)
-    if twin.state is TrialState.COMPLETE:
-        study.tell(trial, twin.values)
+def _repeat(study: Study, trial: Trial, earlier: FrozenTrial) -> None:
+    """End a trial with the result of an earlier trial that has the same choice."""
+    trial.set_user_attr("repeats", earlier.number)
+    if earlier.state is TrialState.COMPLETE:
+        study.tell(trial, earlier.values)
         return
-    if (last := twin.last_step) is not None and not study._is_multi_objective():
-        trial.report(twin.intermediate_values[last], last)
+    if (last := earlier.last_step) is not None and not study._is_multi_objective():
+        trial.report(earlier.intermediate_values[last], last)
     study.tell(trial, state=TrialState.PRUNED)
 
 
@@ -219,12 +222,12 @@ def _sampler(seed: int, before: list[FrozenTrial], number: int, random: int) -> 
 def _give_back(study: Study, trial: FrozenTrial, loss: Lost, *, alarming: bool) -> None:
     """Fail a trial whose worker died, and enqueue its parameters once more."""
     study.tell(trial.number, state=TrialState.FAIL)
-    try_again(study, trial)
+    retry_trial(study, trial)
     if alarming:
         raise EvenhandError(
             f"the workers of the search {label_of(study)} die one after another. The last one, at "
             f"trial {trial.number}: {loss.reason}\nFinished trials are kept. Give the same command "
-            "to go on, with fewer --workers where memory was short."
+            "again to continue, with fewer --workers if memory was short."
         )
 
 
@@ -233,7 +236,7 @@ def _reporter(trial: Trial) -> Report:
 
     def report(epoch: int, values: Values) -> None:
         trial.set_user_attr("epochs", epoch)
-        if len(values) > 1:  # Optuna takes reports of one objective alone
+        if len(values) > 1:  # Optuna accepts no reports from studies with several objectives
             return
         if epoch not in reported:
             trial.report(values[0], epoch)

@@ -8,8 +8,8 @@ from itertools import combinations
 from pathlib import Path
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.intersections import crossed
-from evenhand.evaluation.matching import Matched, match
+from evenhand.evaluation.intersections import resolve_intersections
+from evenhand.evaluation.matching import MatchedModels, match_samples
 from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
@@ -62,9 +62,9 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
             "or file, or several models of a run with --model (--model all for all of them)."
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
-    matched = match(models, settings.split)
+    matched = match_samples(models, settings.split)
     probed = _trained(inputs) if settings.probe else {}
-    resolved = crossed(settings, attributes, matched.models, settings.split)
+    resolved = resolve_intersections(settings, attributes, matched.models, settings.split)
     attributes = resolved.attribute
     start = partial(begin_run, out, "compare", overwrite=overwrite)
     run, requests = begin_audit(start, resolved, inputs, matched.models)
@@ -147,7 +147,7 @@ def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
     return names[::-1] if inputs.job == "prune" else names
 
 
-def _sentence(matched: Matched) -> str:
+def _sentence(matched: MatchedModels) -> str:
     counts = matched.unmatched["model"].value_counts(sort=False)
     left = ", ".join(f"{count} of {name}" for name, count in counts.items())
     return (

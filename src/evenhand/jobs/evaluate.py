@@ -10,8 +10,20 @@ import pandas as pd
 from pydantic import BaseModel
 
 from evenhand.earlier_names import current_record, current_target
-from evenhand.evaluation.requests import Request, measure_settings, points, resolve_requests
-from evenhand.evaluation.rows import Origin, groups_in, model_part, pair_part, rows_of, scored_rows
+from evenhand.evaluation.requests import (
+    Request,
+    measure_settings,
+    resolve_requests,
+    without_intervals,
+)
+from evenhand.evaluation.rows import (
+    Origin,
+    groups_in,
+    measure_model,
+    measure_pair,
+    scored_rows,
+    split_rows,
+)
 from evenhand.evaluation.settings import MeasureSettings
 from evenhand.evaluation.twins import twin_record
 from evenhand.experiments.records import RunRecord
@@ -32,9 +44,9 @@ from evenhand.metrics import (
 )
 from evenhand.progress import bar
 from evenhand.reporting import (
+    ModelSamples,
     Pruning,
     Report,
-    Samples,
     Search,
     UnitShare,
     detectable_differences,
@@ -117,9 +129,9 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
     with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
         for name, request in requests.items():
             for split in splits[name]:
-                plan = request.plan if split == reported else points(request.plan)
+                plan = request.plan if split == reported else without_intervals(request.plan)
                 parts.append(
-                    model_part(
+                    measure_model(
                         request.predictions, request.attributes,
                         model=name, seed=seed, plan=plan, split=split, cut=request.cut,
                         progress=watch(f"{name}, {split}"),
@@ -131,7 +143,7 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
                 first.plan, judged=judged.get(name, ()), spreads=_spreads(record.settings)
             )
             parts.append(
-                pair_part(
+                measure_pair(
                     (first.predictions, second.predictions), first.attributes,
                     names=(name, against), seed=seed, plan=plan, split=reported,
                     cuts=(first.cut, second.cut), progress=watch(f"{name} less {against}"),
@@ -176,7 +188,7 @@ def report_of(
     measured = _measured(record)
     shown = chosen or next(iter(requests))
     request = requests[shown]
-    groups = groups_in(rows_of(request.predictions, measured.split), request.attributes)
+    groups = groups_in(split_rows(request.predictions, measured.split), request.attributes)
     called = model_names(record.files)
     rules = _rules(requests, called)
     adjustments = {
@@ -257,22 +269,22 @@ def _rules(
     return {rule: f" of {listed(names)}" for rule, names in models.items()}
 
 
-def _samples(requests: Mapping[str, Request], split: str) -> dict[str, Samples]:
+def _samples(requests: Mapping[str, Request], split: str) -> dict[str, ModelSamples]:
     """Return the reported samples of each model that tells two classes apart."""
     reported = {
-        name: (rows_of(request.predictions, split), request)
+        name: (split_rows(request.predictions, split), request)
         for name, request in requests.items()
         if len(request.predictions.classes) == 2
     }
     return {name: _as_scored(rows, request) for name, (rows, request) in reported.items()}
 
 
-def _as_scored(rows: Predictions, request: Request) -> Samples:
+def _as_scored(rows: Predictions, request: Request) -> ModelSamples:
     groups = groups_in(rows, request.attributes)
     compared = {
         name: compared_levels(request.plan, name, levels) for name, levels in groups.items()
     }
-    return Samples(scored_rows(rows, request.cut), groups, compared)
+    return ModelSamples(scored_rows(rows, request.cut), groups, compared)
 
 
 def positive_of(classes: tuple[str, ...]) -> str:

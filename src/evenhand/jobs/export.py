@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.rows import cut_of
+from evenhand.evaluation.rows import choose_cut
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import remove_abandoned, replacing, to_path, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
@@ -107,6 +107,6 @@ def _write_adjusted(run: Run, name: str, adjustment: Adjustment, path: Path) -> 
     network = load_model(run.folder(name))
     if len(predictions.classes) > 2:
         return check_answers(network, to_onnx(network, path))
-    cut = run.record.cuts.get(name) or cut_of(predictions)
+    cut = run.record.cuts.get(name) or choose_cut(predictions)
     rule = rule_of(adjustment, cut, predictions)
     return write_adjusted_onnx(AdjustedModel(network, rule), path)

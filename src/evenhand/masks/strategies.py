@@ -309,8 +309,10 @@ def _inner_depths(model: Model) -> list[int]:
     inside = ("blocks.", "stage", "conv")
     units = parts(model.backbone)
     depths = {unit.depth for unit in units if unit.name.startswith(inside)}
-    # Other unit names: the units follow the module structure, and each depth is a block or layer.
-    return sorted(depths or {unit.depth for unit in units if unit.depth > EMBEDDING})
+    # Other unit names: the units follow the module structure, and each depth is a block or layer;
+    # a normalisation behind the last block has a depth of its own, and is none.
+    layers = {unit.depth for unit in units if unit.depth > EMBEDDING and unit.kind != "norm"}
+    return sorted(depths or layers)
 
 
 def _from_depth(model: Model, depth: int) -> Mask:

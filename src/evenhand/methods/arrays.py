@@ -65,7 +65,7 @@ class Rows:
         return Rows(self.labels[positions], self.groups[positions], self.patients[positions])
 
 
-def rows_of(
+def check_rows(
     labels: ArrayLike, groups: ArrayLike, patients: ArrayLike | None = None, *, classes: int = 2
 ) -> Rows:
     """Check labels, groups and patients, and return them as one object.
@@ -75,30 +75,30 @@ def rows_of(
     labels
         ``(n,)`` integers 0 … ``classes`` − 1.
     groups
-        ``(n,)`` one group for each row; missing values count as ``"unknown"``.
+        ``(n,)``, the group of each row; missing values count as ``"unknown"``.
     patients
-        ``(n,)`` one patient for each row; by default each row is a patient of its own.
+        ``(n,)``, the patient of each row; by default each row is a patient of its own.
     classes
         Number of classes.
 
     Raises
     ------
     EvenhandError
-        Lengths differ, a label is not a class, only one class occurs, a patient is missing, or the
-        group of more than a fifth of the rows is unknown.
+        If lengths differ, a label is not a class, only one class occurs, a patient is missing, or
+        the group of more than a fifth of the rows is unknown.
 
     Examples
     --------
-    >>> rows_of([0, 1, 1], ["a", "b", "a"]).levels
+    >>> check_rows([0, 1, 1], ["a", "b", "a"]).levels
     ('a', 'b')
     """
     label = _labels(labels, classes)
-    group = names_of(groups)
+    group = group_names(groups)
     patient = np.arange(len(label)) if patients is None else _as_given(patients)
-    for what, array in (("groups", group), ("patients", patient)):
+    for name, array in (("groups", group), ("patients", patient)):
         if array.shape != label.shape:
             raise EvenhandError(
-                f"{len(label)} labels and {what} of shape {array.shape}; give one for each row."
+                f"{len(label)} labels and {name} of shape {array.shape}; give one for each row."
             )
     unknown = float((group == UNKNOWN).mean())
     if unknown > MOST_UNKNOWN:
@@ -118,20 +118,20 @@ def _codes(patients: NDArray[Any]) -> NDArray[np.intp]:
     return codes.astype(np.intp)
 
 
-def features_of(features: ArrayLike, width: int | None = None) -> NDArray[Any]:
+def check_features(features: ArrayLike, width: int | None = None) -> NDArray[Any]:
     """Check features ``(n, D)``, where D is ``width`` if given; their data type does not change.
 
     Raises
     ------
     EvenhandError
-        The shape is wrong, there is no column, or a value is not a finite number.
+        If the shape is wrong, there is no column, or a value is not a finite number.
     """
     table = np.asarray(features)
     fits = table.dtype.kind in "iufb" and table.ndim == 2
     if not fits or table.shape[1] != (width or table.shape[1]):
-        wanted = "D" if width is None else str(width)
+        columns = "D" if width is None else str(width)
         raise EvenhandError(
-            f"features of shape {table.shape} and type {table.dtype}; give an array (n, {wanted}) "
+            f"features of shape {table.shape} and type {table.dtype}; give an array (n, {columns}) "
             "of numbers, one row for each sample."
         )
     if not table.shape[1]:
@@ -142,13 +142,13 @@ def features_of(features: ArrayLike, width: int | None = None) -> NDArray[Any]:
     return table
 
 
-def scores_of(scores: ArrayLike, count: int | None = None) -> NDArray[np.float64]:
+def check_scores(scores: ArrayLike, count: int | None = None) -> NDArray[np.float64]:
     """Check probabilities of class 1, ``(n,)``, for ``count`` rows.
 
     Raises
     ------
     EvenhandError
-        The shape is wrong, a value is missing, or a value is outside 0 … 1 (a logit).
+        If the shape is wrong, a value is missing, or a value is outside 0 … 1 (a logit).
     """
     values = np.asarray(scores)
     if values.shape != (values.shape[:1] if count is None else (count,)):
@@ -195,7 +195,7 @@ def require_labels(rows: Rows, method: str, least: int = 1) -> None:
     Raises
     ------
     EvenhandError
-        Some group lacks a class; the text names group and class.
+        If a group lacks a class; the message names the group and the class.
     """
     if problems := lacking_labels(rows, least):
         raise EvenhandError(
@@ -218,7 +218,7 @@ def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
     return label.astype(np.int64)
 
 
-def names_of(groups: ArrayLike) -> NDArray[np.str_]:
+def group_names(groups: ArrayLike) -> NDArray[np.str_]:
     """Return the names of groups; a missing one is ``"unknown"``.
 
     A whole number has the same name as an integer and as a float: pandas converts integers to
@@ -226,7 +226,7 @@ def names_of(groups: ArrayLike) -> NDArray[np.str_]:
 
     Examples
     --------
-    >>> names_of([1.0, 2, None, "f"]).tolist()
+    >>> group_names([1.0, 2, None, "f"]).tolist()
     ['1', '2', 'unknown', 'f']
     """
     raw = _as_given(groups)
@@ -234,7 +234,7 @@ def names_of(groups: ArrayLike) -> NDArray[np.str_]:
         return raw.astype(np.str_)
     raw = raw.astype(object)
     if any(isinstance(value, list | dict | set) for value in raw.ravel()):
-        raise EvenhandError("groups hold lists; give one name for each row.")
+        raise EvenhandError("groups contains lists; give one name for each row.")
     names = {value: _name(value) for value in pd.unique(raw.ravel())}
     named = [names.get(value, UNKNOWN) for value in raw.ravel()]
     return np.array(named, dtype=np.str_).reshape(raw.shape)

@@ -1,4 +1,4 @@
-"""Thresholds by group for rows whose group is not known: it is inferred from features."""
+"""Thresholds by group for rows of unknown group, which is inferred from features."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from evenhand.methods.afterwards.thresholds import (
     patient_scores,
     promised_threshold,
 )
-from evenhand.methods.arrays import Rows, features_of, logit, rows_of, scores_of
+from evenhand.methods.arrays import Rows, check_features, check_rows, check_scores, logit
 from evenhand.methods.group_head import GroupHead, fit_group_head
-from evenhand.methods.post_hoc import Need
+from evenhand.methods.post_hoc import AttributeNeed
 
 Floats = NDArray[np.float64]
-Rule = Literal["inferred", "merged"]
+AttributeFreeRule = Literal["inferred", "merged"]
 
 
 @dataclass(frozen=True)
 class AttributeFree:
-    """Decisions by group that do not need the group.
+    """Decisions with thresholds by group, for rows whose group is inferred.
 
     Attributes
     ----------
@@ -38,21 +38,20 @@ class AttributeFree:
         thresholds are averaged, weighted by the shares that the head gives to the groups; the
         result is one linear head.
     head
-        Infers the groups.
+        The linear layer that infers the groups.
     cuts
         The threshold of each group in log-odds.
     aim, value
         The aim, and the sensitivity or probability that it names.
     groups
-        What the decisions achieve in each true group: its sensitivity on the rows that chose the
-        thresholds, and for ``minimum-sensitivity`` the bound. ``threshold`` is what all ``cuts``
-        were raised by.
+        Results in each true group: sensitivity on the rows that chose the thresholds, and the bound
+        for ``minimum-sensitivity``. ``threshold`` is the shift that was added to all ``cuts``.
     right
-        Share of the rows of each group whose group the head infers, on rows that it was not fitted
-        on.
+        Share of each group's rows whose group the head infers correctly, on rows that it was not
+        fitted on.
     """
 
-    rule: Rule
+    rule: AttributeFreeRule
     head: GroupHead
     cuts: Mapping[str, float]
     aim: Aim
@@ -61,8 +60,8 @@ class AttributeFree:
     right: Mapping[str, float]
 
     @property
-    def attribute(self) -> Need:
-        """The attribute is inferred when rows are decided."""
+    def attribute(self) -> AttributeNeed:
+        """Return ``inferred``: decisions infer the attribute."""
         return "inferred"
 
     @property
@@ -77,18 +76,19 @@ class AttributeFree:
     def apply(self, scores: ArrayLike, features: ArrayLike) -> Floats:
         """Return scores ``(n,)``.
 
-        With ``merged`` they are new ones, which are decided at 0.5; else they stay as they are.
+        With ``merged`` they are new scores with the threshold 0.5; with ``inferred`` they are
+        unchanged.
         """
-        score = scores_of(scores)
+        score = check_scores(scores)
         if self.rule == "inferred":
             return score
-        moved: Floats = expit(logit(score) - self.offsets(features))
-        return moved
+        shifted: Floats = expit(logit(score) - self.offsets(features))
+        return shifted
 
     def decide(self, scores: ArrayLike, features: ArrayLike) -> NDArray[np.bool_]:
         """Return the decision of each row, ``(n,)``."""
         offsets = self.offsets(features)
-        return logit(scores_of(scores, len(offsets))) >= offsets
+        return logit(check_scores(scores, len(offsets))) >= offsets
 
 
 def choose_without_attribute(
@@ -96,7 +96,7 @@ def choose_without_attribute(
     features: ArrayLike,
     labels: ArrayLike,
     groups: ArrayLike,
-    rule: Rule,
+    rule: AttributeFreeRule,
     *,
     patients: ArrayLike | None = None,
     head: GroupHead | None = None,
@@ -105,40 +105,40 @@ def choose_without_attribute(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> AttributeFree:
-    """Choose thresholds by group, and how they are applied where the group is not known.
+    """Choose thresholds by group that can be applied to rows of unknown group.
 
     Parameters
     ----------
     scores, labels, groups, patients, aim, value, confidence
-        As for `choose_thresholds`. The groups are needed here, and not when rows are decided.
+        As for `choose_thresholds`. Groups are needed to choose thresholds, not to decide rows.
     features
-        ``(n, D)`` that the groups are inferred from, such as what a model's last layer takes.
+        ``(n, D)``, from which groups are inferred, such as the inputs of a model's last layer.
     rule
         ``inferred`` or ``merged`` (`AttributeFree`).
     head
-        Infers the groups, fitted on other patients (`fit_group_head`). By default half of the
-        patients here fit it, and the other half choose the thresholds.
+        The layer that infers groups, fitted on other patients (`fit_group_head`). By default it is
+        fitted on half of these patients, and the other half choose the thresholds.
     seed
-        Draws the halves.
+        Seed of the halves.
 
     Raises
     ------
     EvenhandError
-        As `choose_thresholds`; or a half of the patients lacks positive patients of some group.
+        As `choose_thresholds`; also if one half of the patients has no positive patient of a group.
 
     Notes
     -----
     For ``minimum-sensitivity``, one half of the patients chooses the groups' thresholds. On the
-    other half, one shift of all thresholds is chosen: the highest at which every true group's
-    Clopper–Pearson bound reaches the value. The promise then holds whatever the head infers.
-    For the other aims the thresholds are those of the true groups; where the head errs, the aim
-    is met only about, and ``groups`` says what is achieved.
+    other half, one shift of all thresholds is chosen: the highest at which the Clopper–Pearson
+    bound of every true group reaches the value. So the bound holds even if the head infers groups
+    badly. For the other aims the thresholds are those of the true groups; if the head errs, the aim
+    is met only approximately, and ``groups`` has the results.
 
     Delaney, Fu, Wachter, Mittelstadt & Russell (OxonFair, NeurIPS 2024, arXiv 2407.13710) infer
     groups in these two ways.
     """
-    rows = rows_of(labels, groups, patients)
-    score, table = scores_of(scores, len(rows)), features_of(features).astype(np.float64)
+    rows = check_rows(labels, groups, patients)
+    score, table = check_scores(scores, len(rows)), check_features(features).astype(np.float64)
     if len(table) != len(rows):
         raise EvenhandError(f"{len(table)} rows of features for {len(rows)} labels.")
     promise = aim == "minimum-sensitivity"
@@ -146,51 +146,56 @@ def choose_without_attribute(
     if head is None:
         head = fit_group_head(table[first], rows.groups[first], linear=rule == "merged", seed=seed)
     choosing = first if promise else second
-    aimed: Aim = "equal-sensitivity" if promise else aim
+    first_aim: Aim = "equal-sensitivity" if promise else aim
     part = rows.take(choosing)
     chosen = choose_thresholds(
-        score[choosing], part.labels, part.groups, patients=part.patients, aim=aimed, value=value
+        score[choosing],
+        part.labels,
+        part.groups,
+        patients=part.patients,
+        aim=first_aim,
+        value=value,
     ).settled(score[choosing])
     cuts = {level: float(logit(np.array(g.threshold))) for level, g in chosen.groups.items()}
     margins = logit(score[second]) - _offsets(head, cuts, table[second])
     tail = (1 - confidence) / len(rows.levels)
-    reached, shift = _reached(margins, rows.take(second), value, tail, promise=promise)
+    results, shift = _results(margins, rows.take(second), value, tail, promise=promise)
     right = {
         level: float((head.group(table[second & (rows.groups == level)]) == level).mean())
         for level in rows.levels
     }
-    moved = {level: cut + shift for level, cut in cuts.items()}
-    return AttributeFree(rule, head, moved, aim, value, reached, right)
+    shifted_cuts = {level: cut + shift for level, cut in cuts.items()}
+    return AttributeFree(rule, head, shifted_cuts, aim, value, results, right)
 
 
 def _offsets(head: GroupHead, cuts: Mapping[str, float], features: ArrayLike) -> Floats:
-    of_groups = np.array([cuts[level] for level in head.levels])
+    group_cuts = np.array([cuts[level] for level in head.levels])
     outputs = head.outputs(features)
-    offsets: Floats = outputs @ of_groups if head.linear else of_groups[outputs.argmax(axis=1)]
+    offsets: Floats = outputs @ group_cuts if head.linear else group_cuts[outputs.argmax(axis=1)]
     return offsets
 
 
-def _halves(rows: Rows, apart: bool, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return two halves of the patients as masks, or all rows twice."""
-    if not apart:
-        every = np.ones(len(rows), dtype=np.bool_)
-        return every, every
+def _halves(rows: Rows, split: bool, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the rows of two halves of the patients as masks; without ``split``, all rows twice."""
+    if not split:
+        all_rows = np.ones(len(rows), dtype=np.bool_)
+        return all_rows, all_rows
     half = np.random.default_rng(seed).permutation(rows.patients.max() + 1) % 2 == 0
     first = half[rows.patients]
     for level in rows.levels:
         positive = (rows.groups == level) & (rows.labels == 1)
         if not (positive & first).any() or not (positive & ~first).any():
             raise EvenhandError(
-                f"group {level!r} has too few positive patients: one half of the patients fits "
-                "what the other half checks, and one of them has none. Merge it with another group."
+                f"group {level!r} has too few positive patients: the patients are divided into two "
+                "halves, and one half has none. Merge it with another group."
             )
     return first, ~first
 
 
-def _reached(
+def _results(
     margins: Floats, rows: Rows, value: float, tail: float, *, promise: bool
 ) -> tuple[dict[str, GroupThreshold], float]:
-    """Return what each true group reaches, and by how much all thresholds are raised for it."""
+    """Return the results of each true group, and the shift of all thresholds (0: no promise)."""
     best = {}
     for level in rows.levels:
         member = rows.groups == level

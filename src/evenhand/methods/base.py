@@ -1,4 +1,4 @@
-"""The base class of training methods, which is empirical risk minimisation itself."""
+"""The base class of training methods; it is empirical risk minimisation."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Count as Count
 from evenhand.methods.arrays import NotNegative as NotNegative
 from evenhand.methods.arrays import Positive as Positive
-from evenhand.methods.arrays import Rows, names_of, rows_of
-from evenhand.methods.ranges import Range
+from evenhand.methods.arrays import Rows, check_rows, group_names
+from evenhand.methods.ranges import SettingRange
 
 By = Literal["attribute", "label*attribute"]
-"""What a group is: the rows of one level, or those of one label within one level."""
+"""Definition of a group: all rows of one level, or the rows of one label within one level."""
 
-UNKNOWN = -1
-"""Code of a row whose group is not known."""
+UNKNOWN_CODE = -1
+"""Code of a row whose group is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
 class GroupCells:
-    """Groups as numbers.
+    """The groups of the training rows, numbered from 0.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class GroupCells:
     classes
         Number of classes C.
     by
-        What a group is.
+        Definition of a group.
     sizes
-        ``(G,)`` training rows of each group; G is K, or C·K with label within level.
+        ``(G,)``, number of training rows of each group; G is K, or C·K for label within level.
     """
 
     levels: tuple[str, ...]
@@ -59,20 +59,19 @@ class GroupCells:
             return self.levels
         return tuple(f"{level}, class {y}" for level in self.levels for y in range(self.classes))
 
-    def of(self, labels: Tensor, levels: Tensor) -> Tensor:
-        """Return the group ``(B,)`` of rows; −1 where the level is not known."""
+    def numbers(self, labels: Tensor, levels: Tensor) -> Tensor:
+        """Return the number of each row's group, ``(B,)``; −1 if its level is unknown."""
         if self.by == "attribute":
             return levels
-        return torch.where(levels >= 0, levels * self.classes + labels, UNKNOWN)
+        return torch.where(levels >= 0, levels * self.classes + labels, UNKNOWN_CODE)
 
 
 class TrainingMethod:
-    """Empirical risk minimisation; other methods override what they change.
+    """Empirical risk minimisation; other methods are subclasses.
 
-    A method is used in this order: ``sampler`` once, with the training rows; then for each batch
-    ``loss``, the optimiser's step and ``after_step``; after each epoch ``after_epoch``. Levels of
-    the attribute come as integers in the sorted order of their names, −1 for unknown
-    (`level_codes`).
+    A training loop calls ``sampler`` once, with the training rows; then for each batch ``loss``,
+    the optimiser's step and ``after_step``; after each epoch ``after_epoch``. Levels of the
+    attribute are integers in the sorted order of their names, −1 for unknown (`level_codes`).
 
     Examples
     --------
@@ -86,13 +85,13 @@ class TrainingMethod:
     """
 
     needs_features = False
-    """Whether ``loss`` reads the features that the head takes."""
+    """Whether ``loss`` reads the head's input."""
     needs_attribute = False
-    """Whether training reads the groups. No training method needs them to score rows."""
+    """Whether training needs the groups. No training method needs them to score rows."""
     trains_twice = False
-    """Whether a short first training must find the rows that it gets wrong (``wrong``)."""
-    ranges: Mapping[str, Range] = MappingProxyType({})
-    """The settings that a search chooses, each with what it may be; others keep their defaults."""
+    """Whether a short first training must find wrongly classified rows (``wrong``)."""
+    ranges: Mapping[str, SettingRange] = MappingProxyType({})
+    """Setting → range, for the settings that a search chooses; all others keep their defaults."""
     by: By = "attribute"
 
     def __init__(self) -> None:
@@ -109,35 +108,35 @@ class TrainingMethod:
         classes: int | None = None,
         seed: int | np.random.Generator = 0,
     ) -> EpochSampler:
-        """Take the training rows, and return the order of rows of each epoch.
+        """Set the training rows, and return a sampler of their order in each epoch.
 
         Parameters
         ----------
         labels, groups, patients
             ``(n,)`` each, of the training rows.
         classes
-            Number of classes; by default those that occur.
+            Number of classes; by default the highest label plus one.
         seed
-            Draws the orders.
+            Seed of the orders.
 
         Raises
         ------
         EvenhandError
-            The arrays do not fit, or the method cannot work with these groups.
+            If the arrays do not fit, or if the method cannot work with these groups.
         """
         count = classes or int(np.max(np.asarray(labels))) + 1
-        rows = rows_of(labels, groups, patients, classes=count)
+        rows = check_rows(labels, groups, patients, classes=count)
         codes = torch.from_numpy(level_codes(rows.groups, rows.levels))
         cells = GroupCells(rows.levels, count, self.by, torch.zeros(0))
-        groups_in = cells.of(torch.from_numpy(rows.labels), codes)
+        numbers = cells.numbers(torch.from_numpy(rows.labels), codes)
         size = len(rows.levels) * (count if self.by == "label*attribute" else 1)
-        sizes = torch.bincount(groups_in[groups_in >= 0], minlength=size)
+        sizes = torch.bincount(numbers[numbers >= 0], minlength=size)
         self.cells = GroupCells(rows.levels, count, self.by, sizes)
         self.check(rows)
-        return EpochSampler(self, rows, groups_in.numpy(), np.random.default_rng(seed))
+        return EpochSampler(self, rows, numbers.numpy(), np.random.default_rng(seed))
 
     def check(self, rows: Rows) -> None:
-        """Refuse training rows that the method cannot work with."""
+        """Raise EvenhandError if the method cannot work with these training rows."""
 
     def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the training rows of one epoch, in their order."""
@@ -148,22 +147,22 @@ class TrainingMethod:
         return classes
 
     def prior_shift(self) -> Tensor | None:
-        """Return what the logits ``(C,)`` of the head are raised by when rows are scored.
+        """Return the shift ``(C,)`` of the head's logits when rows are scored; None for no shift.
 
-        It undoes that a method changed how frequent each class is in training. None: nothing.
+        It corrects for a different prevalence of the classes in training.
         """
         return None
 
     def scored(self, outputs: Tensor) -> Tensor:
-        """Return logits ``(B, C)`` from the outputs of the head, when rows are scored."""
+        """Return the logits ``(B, C)`` of scored rows from the head's outputs."""
         return outputs
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy ``(B,)`` of each row, by class weights and label smoothing."""
+        """Return each row's cross-entropy ``(B,)``, with class weights and label smoothing."""
         return self._cross_entropy(logits, labels, "none")
 
     def plain_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of a batch, by class weights and label smoothing."""
+        """Return the mean cross-entropy of a batch, with class weights and label smoothing."""
         return self._cross_entropy(logits, labels, "mean")
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
@@ -180,33 +179,33 @@ class TrainingMethod:
         Parameters
         ----------
         logits
-            ``(B, C)``, or what `head_outputs` says.
+            ``(B, C)``, or as many columns as `head_outputs` returns.
         features
-            ``(B, D)`` that the head takes; only methods with ``needs_features`` read them.
+            ``(B, D)``, the head's input; only methods with ``needs_features`` read it.
         labels
-            ``(B,)``.
+            ``(B,)``, classes from 0.
         groups
-            ``(B,)`` codes of the levels, −1 for unknown.
+            ``(B,)``, codes of the levels, −1 for unknown.
         """
         del features, groups
         return self.plain_loss(logits, labels)
 
     def after_step(self, module: nn.Module) -> None:
-        """Read the weights, after each step of the optimiser."""
+        """Do what the method does after each step of the optimiser; by default nothing."""
 
     def after_validation(self, loss: float) -> None:
-        """Receive the validation loss of an epoch."""
+        """Use the validation loss of an epoch; by default do nothing."""
 
     def final_weights(self) -> Mapping[str, Tensor] | None:
-        """Return weights by name that replace those of the trained model; None to keep its own."""
+        """Return name → weights to load after training; None to keep the trained weights."""
         return None
 
     def after_epoch(self) -> Mapping[str, float]:
-        """End an epoch; return the values that the method logs for it, by name."""
+        """End an epoch; return name → value of the numbers to log for it."""
         return {}
 
     def warning(self) -> str | None:
-        """Return a sentence on what a user must know of the training, or None."""
+        """Return a sentence about the training that the user must know, or None."""
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,7 +221,7 @@ class TrainingMethod:
         Raises
         ------
         EvenhandError
-            ``sampler`` was not called.
+            If ``sampler`` was not called.
         """
         if self.cells is None:
             raise EvenhandError(
@@ -249,7 +248,7 @@ class EpochSampler(Sampler[int]):
         return iter(self._method.epoch(self._groups, self._rng).tolist())
 
     def __len__(self) -> int:
-        """Return the rows of an epoch."""
+        """Return the number of rows of an epoch."""
         return len(self._method.epoch(self._groups, np.random.default_rng(0)))
 
 
@@ -263,14 +262,14 @@ def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]
     """
     place = {level: code for code, level in enumerate(levels)}
     return np.array(
-        [place.get(group, UNKNOWN) for group in names_of(groups).tolist()], dtype=np.int64
+        [place.get(group, UNKNOWN_CODE) for group in group_names(groups).tolist()], dtype=np.int64
     )
 
 
 def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the mean of values ``(B,)`` in each of ``count`` groups, and the rows of each.
 
-    Rows with the group −1 take no part. The mean of a group that does not occur is 0.
+    Rows with the group −1 are left out. The mean of a group without rows is 0.
     """
     member = groups >= 0
     index = groups[member]
@@ -281,8 +280,8 @@ def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
 
 
 def with_unknown(group_loss: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
-    """Average the loss of the groups and the mean loss of unknown rows, by their shares."""
+    """Return the mean of the groups' loss and of unknown rows' mean loss, weighted by rows."""
     unknown = groups < 0
     share = unknown.to(losses.dtype).mean()
-    rest = losses[unknown].mean() if unknown.any() else losses.new_zeros(())
-    return (1 - share) * group_loss + share * rest
+    unknown_loss = losses[unknown].mean() if unknown.any() else losses.new_zeros(())
+    return (1 - share) * group_loss + share * unknown_loss

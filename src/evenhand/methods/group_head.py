@@ -8,30 +8,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import UNKNOWN, features_of, names_of
+from evenhand.methods.arrays import UNKNOWN, check_features, group_names
 
 Floats = NDArray[np.float64]
 
 MOST = 20_000
-"""Rows that a head for groups is fitted on at most; they are drawn at random."""
+"""The largest number of rows to fit on; they are drawn at random."""
 RIDGE = 1.0
-"""Penalty of a head's weights, on standardised features."""
+"""Penalty on the weights, for standardised features."""
 
 
 @dataclass(frozen=True)
 class GroupHead:
-    """A linear layer from features to numbers for each group.
+    """A linear layer from features to one number per group.
 
     Attributes
     ----------
     levels
         The K groups.
     weight
-        K rows of D numbers.
+        Weights, K rows of D numbers.
     bias
-        K numbers.
+        Biases, K numbers.
     linear
-        Whether the numbers are shares of the groups (least squares), else logits.
+        Whether the outputs are shares of the groups (least squares); else they are logits.
     """
 
     levels: tuple[str, ...]
@@ -40,9 +40,9 @@ class GroupHead:
     linear: bool
 
     def outputs(self, features: ArrayLike) -> Floats:
-        """Return the numbers ``(n, K)`` of features ``(n, D)``."""
+        """Return the outputs ``(n, K)`` for features ``(n, D)``."""
         weight, bias = np.array(self.weight), np.array(self.bias)
-        table = features_of(features, weight.shape[1]).astype(np.float64)
+        table = check_features(features, weight.shape[1]).astype(np.float64)
         outputs: Floats = table @ weight.T + bias
         return outputs
 
@@ -60,26 +60,29 @@ def fit_group_head(
     Parameters
     ----------
     features
-        ``(n, D)``; of more than 20,000 rows so many are drawn.
+        ``(n, D)``; if there are more than 20,000 rows, 20,000 are drawn.
     groups
         ``(n,)``; rows of the group ``"unknown"`` are left out.
     linear
-        Least squares instead of logistic regression.
+        Whether to use least squares instead of logistic regression.
+    seed
+        Seed of the draw of rows.
 
     Raises
     ------
     EvenhandError
-        There are no two groups.
+        If there are fewer than two groups.
     """
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    table, names = np.asarray(features, np.float64), names_of(groups)
+    table, names = np.asarray(features, np.float64), group_names(groups)
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(names != UNKNOWN))[:MOST]
     table, names = table[drawn], names[drawn]
     levels = np.unique(names)
     if len(levels) < 2:
         raise EvenhandError(
-            f"a group cannot be inferred where there is only {', '.join(levels) or 'none'}."
+            f"groups cannot be inferred: there is only {', '.join(levels) or 'the group unknown'}. "
+            "Give rows of at least two groups."
         )
     mean, scale = table.mean(axis=0), table.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)

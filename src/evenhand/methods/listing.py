@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from textwrap import fill
 
 from evenhand.methods.post_hoc import PostHoc
-from evenhand.methods.ranges import OneOf, Range
+from evenhand.methods.ranges import OneOf, SettingRange
 from evenhand.methods.registry import Method, Stage, methods
 
 HEADINGS: dict[Stage, str] = {
@@ -55,7 +55,7 @@ def _settings(parameters: Mapping[str, inspect.Parameter]) -> str:
     return f"Settings: {', '.join(f'{p.name}={_text(p.default)}' for p in optional)}."
 
 
-def _ranges(ranges: Mapping[str, Range]) -> str:
+def _ranges(ranges: Mapping[str, SettingRange]) -> str:
     """Return the settings that a search varies, with their ranges."""
     range_texts = [
         f"{name} {'/'.join(map(str, r.values))}"

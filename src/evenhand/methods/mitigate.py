@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import UNKNOWN, names_of
-from evenhand.methods.post_hoc import Need, PostHoc, PostHocFit
+from evenhand.methods.arrays import UNKNOWN, group_names
+from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.tables.row_order import group_columns, refuse_other_order
 
@@ -29,8 +29,8 @@ class Adjusted:
     method
         The name of the method.
     fit
-        What the method has fitted (`Thresholds`, `Recalibrated`, `Multicalibrated`, `LastLayer`,
-        `AttributeFree`, or what a method of your own returns).
+        The fitted method (`Thresholds`, `Recalibrated`, `Multicalibrated`, `LastLayer`,
+        `AttributeFree`, or the result of a method of your own).
     kind
         The method itself, with the kinds of its inputs.
     attributes
@@ -44,7 +44,7 @@ class Adjusted:
     attributes: tuple[str, ...]
 
     @property
-    def attribute(self) -> Need:
+    def attribute(self) -> AttributeNeed:
         """Whether the groups are needed for new rows: ``yes``, ``inferred`` or ``no``."""
         return self.fit.attribute
 
@@ -60,11 +60,11 @@ class Adjusted:
         Parameters
         ----------
         features_or_scores
-            What the method was fitted on: features ``(n, D)`` or scores ``(n,)``.
+            Features ``(n, D)`` or scores ``(n,)``, of the kind that the method was fitted on.
         groups
-            As for `mitigate`; needed where `attribute` is ``yes``.
+            As for `mitigate`; needed if `attribute` is ``yes``.
         features
-            ``(n, D)`` that groups are inferred from, where `attribute` is ``inferred``.
+            ``(n, D)``, from which groups are inferred; needed if `attribute` is ``inferred``.
 
         Returns
         -------
@@ -74,7 +74,7 @@ class Adjusted:
         Raises
         ------
         EvenhandError
-            Groups or features are missing, or their length differs.
+            If groups or features are missing, or their lengths differ.
         """
         return self.fit.apply(features_or_scores, self._by(features_or_scores, groups, features))
 
@@ -93,26 +93,26 @@ class Adjusted:
         """
         by = self._by(features_or_scores, groups, features)
         if (decide := getattr(self.fit, "decide", None)) is not None:
-            own: NDArray[np.bool_] = decide(features_or_scores, by)
-            return own
+            decisions: NDArray[np.bool_] = decide(features_or_scores, by)
+            return decisions
         new = self.fit.apply(features_or_scores, by)
         return new >= threshold if new.ndim == 1 else new.argmax(axis=1)
 
     def _by(self, inputs: ArrayLike, groups: GroupsLike | None, features: ArrayLike | None) -> Any:
-        """Return what the fit takes beside the inputs: groups, features, or nothing."""
+        """Return the second argument of the fit: groups, features, or None."""
         count = len(np.atleast_1d(np.asarray(inputs)))
         if self.attribute == "no":
             return None
         if self.attribute == "inferred":
             if features is None:
                 raise EvenhandError(
-                    f"{self.method} infers the group of each row; give features=, as it was fitted."
+                    f"{self.method} infers the group of each row; give features=, as in its fit."
                 )
             return _with_length(np.asarray(features), count, "features")
         if groups is None:
             raise EvenhandError(
-                f"{self.method} needs the group of each row when it scores; give groups=, or "
-                "choose a method that needs no attribute then."
+                f"{self.method} needs the group of each row to score it; give groups=, or choose a "
+                "method that needs no attribute to score."
             )
         refuse_other_order({"scores": inputs, **group_columns(groups)})
         table = _with_length(_table(groups), count, "groups")
@@ -138,18 +138,18 @@ def mitigate(
     seed: int = 0,
     **settings: Any,
 ) -> Adjusted:
-    """Adjust the output of a trained model by a method, without training again.
+    """Adjust the output of a trained model by a method, without new training.
 
     Parameters
     ----------
     features_or_scores
         Scores ``(n,)``: probabilities of class 1 (``thresholds``, ``recalibrate``,
-        ``multicalibrate``); or what the last layer takes, ``(n, D)`` (``dfr``). The rows must
-        not have been used to train the model or to choose it.
+        ``multicalibrate``); or the last layer's inputs ``(n, D)`` (``dfr``). The rows must not have
+        been used to train or to choose the model.
     y_true
         ``(n,)`` labels, 0 and 1; ``dfr`` also takes more classes.
     groups
-        ``(n,)`` the group of each row; or a mapping or data frame of several attributes, whose
+        ``(n,)``, the group of each row; or a mapping or data frame of several attributes, whose
         combinations are the groups (for ``multicalibrate``, the segments). A missing value is an
         unknown group.
     method
@@ -158,8 +158,8 @@ def mitigate(
     patients
         ``(n,)``; by default each row is a patient of its own.
     features
-        ``(n, D)`` that ``thresholds`` with ``at_test="inferred"`` or ``"merged"`` infer groups
-        from.
+        ``(n, D)``, from which ``thresholds`` with ``at_test="inferred"`` or ``"merged"`` infer
+        groups.
     seed
         Seed of the random draws.
     **settings
@@ -168,13 +168,13 @@ def mitigate(
     Returns
     -------
     Adjusted
-        With ``scores`` and ``decisions`` for new rows.
+        The fitted method; its ``scores`` and ``decisions`` take new rows.
 
     Raises
     ------
     EvenhandError
-        The method or a setting is not known, lengths differ, a score is not a probability (a logit,
-        NaN), a group lacks a class, or too many groups are unknown.
+        If the method or a setting is unknown, lengths differ, a score is not a probability (a
+        logit, NaN), a group lacks a class, or too many groups are unknown.
 
     Examples
     --------
@@ -191,14 +191,14 @@ def mitigate(
     """
     name, kind, checked = post_hoc_from_text(method, **settings)
     if not isinstance(seed, int | np.integer) or seed < 0:
-        raise EvenhandError(f"seed={seed!r}: give a whole number from 0 up.")
+        raise EvenhandError(f"seed={seed!r}: give a whole number ≥ 0.")
     arrays = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
     refuse_other_order({**arrays, **group_columns(groups)})
     inputs = np.asarray(features_or_scores)
     _refuse_several_classes(name, kind, np.asarray(y_true))
     if inputs.ndim != (2 if kind.takes == "features" else 1):
-        what = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
-        raise EvenhandError(f"{name} takes {what}; the array has the shape {inputs.shape}.")
+        kind_text = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
+        raise EvenhandError(f"{name} takes {kind_text}; the array has the shape {inputs.shape}.")
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
     table = _with_length(_table(groups), np.atleast_1d(np.asarray(y_true)).shape[0], "groups")
     fit: PostHocFit = kind.fit(inputs, y_true, _groups_for(table, kind), **computed, **checked)
@@ -226,10 +226,10 @@ def _groups_for(table: pd.DataFrame, kind: PostHoc) -> Any:
 def _table(groups: GroupsLike) -> pd.DataFrame:
     """Return the names of groups, a column for each attribute."""
     if isinstance(groups, pd.DataFrame | Mapping):
-        columns = {str(name): names_of(values) for name, values in groups.items()}
+        columns = {str(name): group_names(values) for name, values in groups.items()}
     else:
         name = str(groups.name) if isinstance(groups, pd.Series) and groups.name else "group"
-        columns = {name: names_of(groups)}
+        columns = {name: group_names(groups)}
     shapes = {name: values.shape for name, values in columns.items()}
     if (
         not columns
@@ -243,7 +243,7 @@ def _table(groups: GroupsLike) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=object)
 
 
-def _with_length(values: Any, count: int, what: str) -> Any:
+def _with_length(values: Any, count: int, name: str) -> Any:
     if len(values) != count:
-        raise EvenhandError(f"{len(values)} {what} for {count} rows; give one for each row.")
+        raise EvenhandError(f"{len(values)} {name} for {count} rows; give one for each row.")
     return values

@@ -26,14 +26,14 @@ def fit_offset_logistic(
     labels
         ``(n,)``, 0 or 1.
     offset
-        ``(n,)`` log-odds that are kept as they are.
+        ``(n,)``, fixed log-odds.
     ridge
-        Strength of the penalty, 0 or more.
+        Strength of the penalty, ≥ 0.
 
     Raises
     ------
     EvenhandError
-        The solver found no minimum (without a penalty, labels that features separate have none).
+        If the solver finds no minimum (without a penalty, there is none for separable labels).
 
     Examples
     --------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-Need = Literal["yes", "inferred", "no"]
+AttributeNeed = Literal["yes", "inferred", "no"]
 """Whether an adjusted model needs the attribute of a row; ``inferred``: it predicts it itself."""
 
 COMPUTED = ("patients", "features", "head", "seed")
@@ -24,7 +24,7 @@ class PostHocFit(Protocol):
     """A fitted method, which can be applied to any rows."""
 
     @property
-    def attribute(self) -> Need:
+    def attribute(self) -> AttributeNeed:
         """Whether `apply` needs the groups."""
 
     def apply(self, inputs: ArrayLike, groups: Any, /) -> NDArray[np.float64]:
@@ -73,7 +73,7 @@ class PostHoc:
         Raises
         ------
         EvenhandError
-            The method has no such setting; the message lists its settings.
+            If the method lacks a setting; the message lists its settings.
         """
         allowed = self.settings
         for setting in settings:

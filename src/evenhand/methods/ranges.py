@@ -1,4 +1,4 @@
-"""What a search may set of a method: each method declares the ranges of its settings."""
+"""Ranges of methods' settings, from which a search chooses."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ class OneOf:
         return value in self.values
 
 
-Range = Between | OneOf
+SettingRange = Between | OneOf

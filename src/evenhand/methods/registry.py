@@ -38,13 +38,14 @@ class Method:
     title
         One line.
     stage
-        Whether it changes how a model is trained, or works on a trained model's output.
+        ``"training"``: it changes how a model is trained; ``"afterwards"``: it works on a trained
+        model's output.
     module
-        Where it is defined.
+        The module that defines it.
     caution
-        When it misleads, or "".
+        A sentence about when it misleads, or "".
     definition
-        The class or function; None where it is the module's ``METHOD``.
+        The class or function; None for the module's ``METHOD``.
     """
 
     name: str
@@ -84,7 +85,7 @@ def register_method(
     Raises
     ------
     EvenhandError
-        The name is taken.
+        If the name is taken.
 
     Examples
     --------
@@ -129,7 +130,7 @@ def find_method(name: str, stage: Stage | None = None) -> Method:
     Raises
     ------
     UnknownNameError
-        No method has that name; the message lists the names.
+        If no method has that name; the message lists the names.
     """
     return pick("method", name, methods(stage))
 
@@ -147,7 +148,7 @@ def training_method(name: str, **settings: Any) -> Any:
     Raises
     ------
     EvenhandError
-        There is no such method, it has no such setting, or a required setting is missing.
+        If no method has that name, it lacks a setting, or a required setting is missing.
 
     Examples
     --------
@@ -165,7 +166,7 @@ def training_method(name: str, **settings: Any) -> Any:
         if parameter.default is parameter.empty and parameter.name not in settings
     ]
     if missing:
-        raise EvenhandError(f"{name} needs {', '.join(missing)}.")
+        raise EvenhandError(f"{name} needs {', '.join(missing)}: give it as a keyword.")
     hints = get_type_hints(kind.__init__, include_extras=True)
     return kind(**{key: _typed(name, key, value, hints) for key, value in settings.items()})
 
@@ -176,14 +177,14 @@ def method_from_text(text: str, **more: Any) -> Any:
     Parameters
     ----------
     text
-        As the command line takes it.
+        The text, as on the command line.
     **more
         Settings that cannot be written as text, such as ``wrong`` of ``jtt``.
 
     Raises
     ------
     EvenhandError
-        There is no such method or setting, or a value has the wrong type.
+        If no method or setting has that name, or a value has the wrong type.
 
     Examples
     --------
@@ -207,7 +208,7 @@ def method_settings(text: str, computed: Iterable[str] = ()) -> tuple[str, dict[
     Raises
     ------
     EvenhandError
-        There is no such method, a value has the wrong type, or a setting cannot be given.
+        If no method has that name, a value has the wrong type, or a setting is computed.
 
     Examples
     --------
@@ -247,7 +248,7 @@ def post_hoc_from_text(text: str, **more: Any) -> tuple[str, PostHoc, dict[str, 
     Raises
     ------
     EvenhandError
-        There is no such method or setting, a value has the wrong type, or one is given twice.
+        If no method or setting has that name, a value has the wrong type, or a setting is repeated.
 
     Examples
     --------
@@ -282,7 +283,7 @@ def _settings(
 
 
 def _typed(text: str, setting: str, value: Any, hints: Mapping[str, Any]) -> Any:
-    """Return a value converted to its setting's type; the caller refuses unknown settings later."""
+    """Return a value converted to its setting's type; unknown settings are returned unchanged."""
     if setting not in hints:
         return value
     hint = hints[setting]

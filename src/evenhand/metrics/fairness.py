@@ -10,7 +10,7 @@ import numpy as np
 
 from evenhand.metrics.aggregates import distance, least_ratio, spread
 from evenhand.metrics.registry import Floats
-from evenhand.registry import Registry, blamed, caution_in
+from evenhand.registry import Registry, caution_in, name_in_errors
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,7 +94,7 @@ def register_fairness(
         name, title = function.__name__, (function.__doc__ or "").partition("\n")[0]
         fairness = Fairness(
             name, title, direction, ideal, metrics, over, is_spread, source,
-            blamed(function, "fairness metric"), caution_in(function.__doc__),
+            name_in_errors(function, "fairness metric"), caution_in(function.__doc__),
         )  # fmt: skip
         FAIRNESS.add(name, fairness, module=function.__module__, title=title)
         return function

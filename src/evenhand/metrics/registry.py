@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics.scored import Scored
-from evenhand.registry import Registry, blamed, caution_in
+from evenhand.registry import Registry, caution_in, name_in_errors
 
 Floats = NDArray[np.float64]
 Weights = NDArray[np.uint8]
@@ -149,7 +149,7 @@ def register_metric(
         from evenhand.metrics.forms import looped
 
         name, title = function.__name__, _title(function, at)
-        checked = blamed(function, "metric")
+        checked = name_in_errors(function, "metric")
         value = checked if at is None else partial(checked, at=at)
         metric = Metric(
             name, title, direction, ideal, needs, requires, classes, share, source, form or looped,

@@ -116,7 +116,8 @@ def write_adjusted_onnx(adjusted: AdjustedModel, path: Path) -> float:
     Raises
     ------
     EvenhandError
-        The libraries for it are not installed, or the graph decides otherwise.
+        If the libraries for ONNX are not installed, or the graph's decisions differ from the
+        model's.
     """
     try:
         import onnx

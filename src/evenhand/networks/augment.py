@@ -63,7 +63,7 @@ def find_augmentation(name: str, inputs: Inputs | Images) -> Augment:
     Raises
     ------
     EvenhandError
-        It is one of images, and the inputs are series.
+        If the augmentation is for images and the inputs are series.
     """
     series = isinstance(inputs, SeriesInputs)
     if name == "auto":

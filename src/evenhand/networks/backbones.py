@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -80,7 +82,7 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     Raises
     ------
     EvenhandError
-        The weights were learnt on other channels.
+        If the weights were learnt on other channels.
     """
     if weights in ("none", "pretrained"):
         return inputs
@@ -118,6 +120,13 @@ def _check_name(name: str) -> None:
         return
     if name in SERIES_ENCODERS:
         raise EvenhandError(f"--backbone {name} takes series, and the samples are images.")
+    if Path(name).is_dir() or os.sep in name:
+        problem = "the folder has no config.json" if Path(name).is_dir() else "no such folder"
+        raise EvenhandError(
+            f"--backbone {name}: {problem}. Give a folder that transformers' save_pretrained "
+            "wrote, and leave it in its place: the models of a run read its config.json. Names of "
+            "timm's networks have no slash."
+        )
     near = difflib.get_close_matches(name, [*timm.list_models(), *BACKBONES, *SERIES_ENCODERS], n=3)
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
     raise UnknownNameError(

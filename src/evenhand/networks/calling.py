@@ -25,7 +25,7 @@ def require_network(module: Any, what: str = "module") -> None:
     Raises
     ------
     EvenhandError
-        It is one of them.
+        If ``module`` is not a network, or has no parameters.
     """
     if not isinstance(module, nn.Module):
         raise EvenhandError(f"{what}={module!r:.60} is no network; give a torch.nn.Module.")
@@ -49,7 +49,7 @@ def output_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Any:
     Raises
     ------
     CallError
-        The call fails; the message has its reason.
+        If the call fails; the message has the reason.
     """
     try:
         return forward(module, inputs)
@@ -81,7 +81,7 @@ def logits_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Tensor
     Raises
     ------
     EvenhandError
-        The call fails, or the output is no tensor and has no logits.
+        If the call fails, or the output is neither a tensor nor an object with ``logits``.
     """
     output = output_of(module, inputs, forward)
     logits = getattr(output, "logits", output)

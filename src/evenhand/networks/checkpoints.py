@@ -57,7 +57,7 @@ def load_model(folder: Path) -> Model:
     Raises
     ------
     EvenhandError
-        The folder holds no model, a damaged one, or one that a later version wrote.
+        If the folder holds no model, a damaged one, or one that a later version wrote.
     """
     weights = folder / "model.safetensors"
     if not (folder / "model.json").is_file() and not weights.is_file():
@@ -82,7 +82,7 @@ def read_model_record(folder: Path) -> ModelRecord:
     Raises
     ------
     EvenhandError
-        It is absent or damaged, or a later version wrote it.
+        If the file is absent or damaged, or a later version wrote it.
     """
     path = folder / "model.json"
     return checked(ModelRecord, read_object(path, SCHEMA), path)
@@ -94,7 +94,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises
     ------
     WriteError
-        The disk is full, or the folder cannot be written.
+        If the disk is full, or the folder cannot be written.
     """
     with replacing(path) as part:
         write_tensors(part, tensors)
@@ -108,7 +108,7 @@ def write_tensors(
     Raises
     ------
     OSError
-        The system refuses.
+        If the system cannot write the file.
     """
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -123,7 +123,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     DamagedError
-        The file is absent, or holds something else.
+        If the file is absent, or is not a safetensors file.
     """
     if not path.is_file():
         raise DamagedError(path, "there is no such file")

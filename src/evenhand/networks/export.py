@@ -48,7 +48,7 @@ def to_onnx(model: Model, path: Path) -> Answer:
     Raises
     ------
     EvenhandError
-        The libraries for it are not installed.
+        If the libraries for ONNX are not installed, or torch cannot export this network.
     """
     try:
         import onnxruntime
@@ -60,17 +60,24 @@ def to_onnx(model: Model, path: Path) -> Answer:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own parts
-        torch.onnx.export(
-            model.cpu().eval(),
-            (_sample(model, 2),),
-            path,
-            input_names=["inputs"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            external_data=False,
-            verbose=False,
-            dynamo=True,
-        )
+        try:
+            torch.onnx.export(
+                model.cpu().eval(),
+                (_sample(model, 2),),
+                path,
+                input_names=["inputs"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                external_data=False,
+                verbose=False,
+                dynamo=True,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
+            raise EvenhandError(
+                f"torch {torch.__version__} cannot write {model.spec.backbone} as ONNX ({reason}). "
+                "Export it as --format safetensors."
+            ) from error
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def answer(inputs: Tensor) -> Tensor:
@@ -89,7 +96,7 @@ def check_answers(model: Model, answer: Answer) -> float:
     Raises
     ------
     EvenhandError
-        They differ by more than rounding.
+        If the logits differ by more than rounding.
     """
     model = model.cpu().eval()
     worst = 0.0

@@ -30,7 +30,7 @@ def find_head(module: nn.Module, head: str | Sequence[str] | None = None) -> tup
     Raises
     ------
     UnknownNameError
-        The network has no module of a given name.
+        If the network has no module with a name in ``head``.
 
     Examples
     --------

@@ -40,11 +40,31 @@ def declared_stages(backbone: nn.Module) -> tuple[str, ...]:
 
 
 def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
-    """Return the children with weights; of a single one, its own."""
-    children = [(n, child) for n, child in module.named_children() if list(child.parameters())]
-    if len(children) == 1 and any(children[0][1].children()):
-        return _outermost(children[0][1], f"{prefix}{children[0][0]}.")
-    return tuple(f"{prefix}{name}" for name, _ in children)
+    """Return the children with weights; of a single one, its own; of a list of modules, each."""
+    children = _weighted_children(module)
+    if len(children) == 1 and any(next(iter(children.values())).children()):
+        ((name, child),) = children.items()
+        return _outermost(child, f"{prefix}{name}.")
+    names: list[str] = []
+    for name, child in children.items():
+        rows = _list_inside(child)
+        names += [f"{prefix}{name}{row}" for row in rows] if rows else [f"{prefix}{name}"]
+    return tuple(names)
+
+
+def _list_inside(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
+    """Return the members of a ``ModuleList``, which is never called, where it is all there is."""
+    children = _weighted_children(module)
+    if isinstance(module, nn.ModuleList | nn.ModuleDict):
+        return tuple(f"{prefix}.{name}" for name in children)
+    if len(children) == 1:
+        ((name, child),) = children.items()
+        return _list_inside(child, f"{prefix}.{name}")
+    return ()
+
+
+def _weighted_children(module: nn.Module) -> dict[str, nn.Module]:
+    return {name: child for name, child in module.named_children() if list(child.parameters())}
 
 
 def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -53,7 +73,7 @@ def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     UnknownNameError
-        The backbone lacks one of them; the message lists those that it has.
+        If the backbone lacks a layer; the message lists the layers that it has.
     """
     names = layer_names(model.backbone)
     unknown = [name for name in wanted if name not in names]
@@ -85,6 +105,7 @@ def recorded(
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
+        output = getattr(output, "last_hidden_state", output)  # of an encoder of transformers
         if isinstance(output, tuple | list) and output:
             output = output[0]
         if not isinstance(output, Tensor):

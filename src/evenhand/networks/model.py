@@ -73,12 +73,12 @@ class Model(nn.Module):
         out: Tensor = self.backbone(self.readable(self.scaled(inputs)))
         return out
 
-    def forward(self, inputs: Tensor, rest: nn.Module | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, upper: nn.Module | None = None) -> Tensor:
         """Return logits ``(B, C)`` of a batch.
 
-        With the rest of the backbone behind a cut, the inputs are activations at the cut.
+        With the part of the backbone above a cut, the inputs are activations at the cut.
         """
-        out: Tensor = self.head(self.features(inputs) if rest is None else rest(inputs))
+        out: Tensor = self.head(self.features(inputs) if upper is None else upper(inputs))
         return out
 
 
@@ -122,8 +122,8 @@ def build_model(
     Raises
     ------
     EvenhandError
-        The backbone is unknown or cannot take such inputs, or the weights cannot be had or do not
-        fit it.
+        If the backbone is unknown or cannot take such inputs, or the weights cannot be obtained or
+        do not fit it.
     """
     if isinstance(inputs, SeriesInputs):
         inputs = inherit_scale(inputs, weights)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.files import read_json
 from evenhand.networks.inputs import ImageForm, Images, SeriesInputs, Size
 from evenhand.networks.registry import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, OwnBackbone
@@ -42,8 +42,8 @@ def create_own(name: str, weights: str, inputs: Images | SeriesInputs) -> nn.Mod
     Raises
     ------
     EvenhandError
-        It cannot be made, takes other inputs, lacks a module that was named, or returns no array
-        ``(B, D)``.
+        If the network cannot be made, takes other inputs, lacks a module that was named, or does
+        not return an array ``(B, D)``.
     """
     if name in BACKBONES:
         own = BACKBONES[name]
@@ -210,12 +210,50 @@ def _load(auto: Any, folder: str, weights: str, config: Any) -> nn.Module:
         try:
             if weights != "pretrained":
                 network: nn.Module = auto.from_config(config, **more)
-            else:
-                network = auto.from_pretrained(
-                    folder, config=config, local_files_only=True, use_safetensors=True, **more
-                )
-            return network
+                return network
+            return _with_saved_weights(auto, folder, config, more)
         except TypeError:
             if not more:
                 raise
     raise AssertionError("the second try returns or raises")
+
+
+def _with_saved_weights(auto: Any, folder: str, config: Any, more: dict[str, bool]) -> nn.Module:
+    """Return the network with the weights in its folder.
+
+    Raises
+    ------
+    ValueError
+        The folder lacks some of them.
+    """
+    with _quiet_transformers():
+        network, info = auto.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **more,
+        )
+    if lacking := sorted(info["missing_keys"]):
+        raise ValueError(f"{len(lacking)} tensors are missing: {some(lacking)}")
+    loaded: nn.Module = network
+    return loaded
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bar and its table of tensors off the screen."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -91,8 +91,8 @@ def register_backbone(
     Raises
     ------
     EvenhandError
-        The name is taken, also by an encoder of series, or ``mean`` and ``std`` are not one number
-        per channel.
+        If a backbone or an encoder of series has the name, or ``mean`` and ``std`` are not one
+        number per channel.
 
     Examples
     --------

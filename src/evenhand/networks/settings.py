@@ -59,7 +59,7 @@ def read_size(value: Any) -> Size:
     Raises
     ------
     ValueError
-        It is none of these, or out of range.
+        If the value has none of these forms, or is out of range.
 
     Examples
     --------

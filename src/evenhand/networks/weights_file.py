@@ -68,7 +68,7 @@ def weights_file(weights: str) -> Path:
     Raises
     ------
     EvenhandError
-        There is no such file, it is of no known kind, or the run is not finished or has no model.
+        If there is no such file, its kind is unknown, or the run is not finished or has no model.
     """
     path = Path(weights)
     if path.is_dir():
@@ -99,8 +99,8 @@ def fill(backbone: nn.Module, name: str, file: Path) -> None:
     Raises
     ------
     EvenhandError
-        The file is damaged or holds more than tensors, lacks tensors of the backbone, or holds
-        tensors of neither the backbone nor a head, and so belongs to another network.
+        If the file is damaged, holds more than tensors, lacks tensors of the backbone, or holds
+        tensors that belong neither to the backbone nor to a head.
     """
     weights = _read(file)
     fit = _fit(backbone, weights.tensors)

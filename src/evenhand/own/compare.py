@@ -1,4 +1,4 @@
-"""Two networks' layers compared by group, from anybody's modules and loader."""
+"""Compare the layers of two networks by group, with your own modules and loader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, some
 from evenhand.masks.structure import block_names
 from evenhand.metrics.groups import Groups
 from evenhand.networks.calling import (
@@ -30,45 +30,54 @@ from evenhand.representation import Layer
 from evenhand.representation.by_group import Comparison, Patients, measure_similarity
 from evenhand.representation.results import GroupSimilarity, Similarity
 
-MOST = 12
-"""The largest number of layers that are compared where none is named."""
+MOST_LAYERS = 12
+"""The largest number of layers that are compared by default."""
 
 Layers = Sequence[str] | tuple[Sequence[str], Sequence[str]] | None
 
 
 @dataclass(frozen=True, eq=False)
 class SimilarityTable:
-    """How alike two networks' layers are, by group.
+    """The similarity of two networks' layers, by group.
 
     Attributes
     ----------
     frame
-        A row for each pair of layers of everybody (``*``) and of each group: ``attribute``,
-        ``group``, ``first``, ``second`` (layers), ``value`` (CKA, 1 is alike), ``low``, ``high``,
-        ``p_adjusted`` (whether the group differs from the rest, over all pairs of layers),
-        ``patients``, ``undefined`` (null or the reason).
+        A row for each pair of layers, for everybody (``*``) and for each group: ``attribute``,
+        ``group``, ``first`` and ``second`` (names of the layers), ``value`` (CKA, from 0 to 1, the
+        value of identical layers), ``low``, ``high``, ``p_adjusted`` (of the test that the group
+        differs from all other patients, corrected over all pairs of layers), ``patients``,
+        ``undefined`` (null or the reason).
     """
 
     frame: pd.DataFrame
 
     def matrix(self, attribute: str = "*", group: str = "*") -> pd.DataFrame:
-        """Return the values of a group, layers of the first network as rows."""
-        own = self.frame[(self.frame["attribute"] == attribute) & (self.frame["group"] == group)]
-        if own["value"].isna().all():
-            raise EvenhandError(f"there are no values of {attribute}={group}.")
-        return own.pivot(index="first", columns="second", values="value").loc[
-            own["first"].unique(), own["second"].unique()
+        """Return the CKA of a group: rows are layers of the first network, columns of the second.
+
+        Raises
+        ------
+        EvenhandError
+            If the table has no values of the group.
+        """
+        rows = self.frame[(self.frame["attribute"] == attribute) & (self.frame["group"] == group)]
+        if rows["value"].isna().all():
+            groups = self.frame.dropna(subset="value")[["attribute", "group"]].drop_duplicates()
+            listed = some(f"{name}={level}" for name, level in groups.itertuples(index=False))
+            raise EvenhandError(f"there are no values of {attribute}={group}. Groups: {listed}.")
+        return rows.pivot(index="first", columns="second", values="value").loc[
+            rows["first"].unique(), rows["second"].unique()
         ]
 
     def __repr__(self) -> str:
-        """Return the layers that are most alike for everybody and each group, a line each."""
+        """Return the pair of layers with the highest CKA of each group, a line each."""
         defined = self.frame.dropna(subset="value")
         best = defined.loc[defined.groupby(["attribute", "group"], sort=False)["value"].idxmax()]
         shown = best[["attribute", "group", "first", "second", "value", "low", "high", "patients"]]
         table = shown.to_string(index=False, float_format="{:.3f}".format)
         return (
-            f"{len(self.frame)} rows of layers and groups; the most alike layers of each group "
-            f"(frame holds all of them):\n{table}"
+            f"{len(self.frame)} rows of layers and groups. The pair of layers with the highest CKA "
+            f"in each group (.frame has all pairs):\n{table}"
         )
 
     def _repr_html_(self) -> str:
@@ -94,43 +103,53 @@ def compare_layers(
 ) -> SimilarityTable:
     """Compare the layers of two networks by centred kernel alignment, in each group.
 
-    The unbiased linear CKA of Nguyen et al. (ICLR 2021), with intervals that leave one patient out
-    at a time, and a permutation test of each group against the rest. Both networks are left as
-    they were.
+    The measure is the unbiased linear CKA of Nguyen et al. (ICLR 2021). Intervals come from the
+    jackknife over patients; a permutation test compares each group with all other patients. Both
+    networks keep their state.
 
     Parameters
     ----------
     first, second
-        Any two networks that take the same inputs.
+        Two networks that take the same inputs.
     loader
-        Yields inputs, or tuples that begin with inputs and labels; in the order of ``groups``.
-        Labels may be None, or classes of any kind, ``(n,)`` or ``(n, k)``: then the test permutes
-        within a class.
+        Yields inputs, or tuples that begin with inputs and labels, in the order of ``groups``.
+        Labels may be None, or classes of any kind, ``(n,)`` or ``(n, k)``. With labels, the test
+        permutes within classes.
     groups
         The groups of all rows: a Series, a mapping of names to arrays, or a data frame.
     layers
-        Names of layers of both, or a pair of sequences. None takes the blocks of each network,
-        twelve at most, evenly over its depth.
+        Names of layers in both networks, or a pair of sequences, one for each network. None takes
+        at most twelve blocks of each network, evenly over its depth.
     pool
-        ``"mean"`` averages over places, steps or tokens; ``"flat"`` keeps every number.
+        ``"mean"`` averages over positions, steps or tokens; ``"flat"`` keeps every number.
     patients
-        ``(n,)``; only the first row of each patient is used. By default each row is a patient.
+        ``(n,)`` patients; only the first row of each patient is used. By default each row is a
+        patient.
     forward
-        Calls a network on inputs that are not a tensor, a tuple or a mapping of arguments.
-    minimum, batch, level, permutations, seed
-        Patients that a group needs; patients in a batch of CKA; coverage of the intervals;
-        permutations of the test; the seed of both.
+        Calls a network on inputs; needed if they are not a tensor, a tuple or a mapping of
+        arguments.
+    minimum
+        The smallest number of patients of a group.
+    batch
+        The number of patients in a batch of CKA.
+    level
+        The nominal coverage of the intervals, in (0, 1).
+    permutations
+        The number of permutations of the test.
+    seed
+        The seed of batches and permutations.
 
     Raises
     ------
     EvenhandError
-        There is no such layer, a layer returns no tensor, groups have another length, the loader
-        is empty or its labels are no classes, or there are too few patients.
+        If a network has no such layer, a layer returns no tensor, groups have another length than
+        the rows, the loader is empty or its labels are not classes, or there are too few patients.
     """
     require_network(first, "first")
     require_network(second, "second")
     names = [
-        _layers(module, own) for module, own in zip((first, second), _pair(layers), strict=True)
+        _layers(module, wanted)
+        for module, wanted in zip((first, second), _pair(layers), strict=True)
     ]
     with as_it_was(first), as_it_was(second):
         features, labels = _activations((first, second), names, loader, pool, forward)
@@ -139,16 +158,19 @@ def compare_layers(
     rows = _first_rows(patients, count)
     strata = np.zeros(count, dtype=np.int64) if labels is None else labels
     sides = [[Layer(layer[rows]) for layer in side] for side in features]
-    held = Patients(
+    data = Patients(
         (sides[0], sides[1]),
         strata[rows],
-        {name: Groups(own.codes[rows], own.levels) for name, own in columns.items()},
+        {name: Groups(column.codes[rows], column.levels) for name, column in columns.items()},
         {name: {} for name in columns},
     )
     if len(rows) < minimum:
-        raise EvenhandError(f"{len(rows)} patients: a claim needs {minimum} (minimum=). Give more.")
+        raise EvenhandError(
+            f"there are {len(rows)} patients; a comparison needs {minimum}. Give more patients, or "
+            "a lower minimum=."
+        )
     settings = Comparison(batch, minimum, level, permutations, seed)
-    return SimilarityTable(_frame(measure_similarity(held, settings), names))
+    return SimilarityTable(_frame(measure_similarity(data, settings), names))
 
 
 def _pair(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
@@ -163,15 +185,15 @@ def _layers(module: nn.Module, wanted: Sequence[str] | None) -> tuple[str, ...]:
     network = module.backbone if isinstance(module, Model) else module
     modules = dict(network.named_modules())
     if wanted is None:
-        timm = isinstance(module, Model) or hasattr(network, "feature_info")
-        names = layer_names(network) if timm else block_names(network)
-        places = np.unique(np.linspace(0, len(names) - 1, MOST).round().astype(int))
-        return tuple(names[place] for place in places)
+        is_timm = isinstance(module, Model) or hasattr(network, "feature_info")
+        names = layer_names(network) if is_timm else block_names(network)
+        indices = np.unique(np.linspace(0, len(names) - 1, MOST_LAYERS).round().astype(int))
+        return tuple(names[index] for index in indices)
     if missing := [name for name in wanted if name not in modules or not name]:
-        usual = ", ".join(_layers(module, None))
+        blocks = ", ".join(_layers(module, None))
         raise EvenhandError(
-            f"layers=: {type(network).__name__} has no layer {missing[0]!r}. Its blocks are, for "
-            f"example: {usual}."
+            f"layers=: {type(network).__name__} has no layer {missing[0]!r}. Some of its layers: "
+            f"{blocks}."
         )
     return tuple(wanted)
 
@@ -183,8 +205,8 @@ def _activations(
     pool: Literal["mean", "flat"],
     forward: Callable[[nn.Module, Any], Any],
 ) -> tuple[list[list[NDArray[np.float32]]], NDArray[np.int64] | None]:
-    """Return each network's layers, ``(n, d)`` each, and the labels where the loader has them."""
-    parts: list[list[list[NDArray[np.float32]]]] = [[[] for _ in own] for own in names]
+    """Return the features ``(n, d)`` of each network's layers, and labels if the loader has any."""
+    parts: list[list[list[NDArray[np.float32]]]] = [[[] for _ in layers] for layers in names]
     labels: list[Any] = []
     for module in modules:
         module.eval()
@@ -192,14 +214,16 @@ def _activations(
         inputs = item[0] if isinstance(item, tuple | list) else item
         if isinstance(item, tuple | list) and len(item) > 1:
             labels.extend(_labels(item[1]))
-        for module, own, held in zip(modules, names, parts, strict=True):
+        for module, layers, features in zip(modules, names, parts, strict=True):
             device = next(module.parameters()).device
-            with torch.no_grad(), recorded(module, own, pool, count_rows(inputs)) as now:
+            with torch.no_grad(), recorded(module, layers, pool, count_rows(inputs)) as outputs:
                 output_of(module, placed(inputs, device), forward)
-            for place, name in enumerate(own):
-                if name not in now:
-                    raise EvenhandError(f"the layer {name} did not run on a batch.")
-                held[place].append(now[name].float().cpu().numpy())
+            for index, name in enumerate(layers):
+                if name not in outputs:
+                    raise EvenhandError(
+                        f"the layer {name} did not run on a batch. Leave it out of layers=."
+                    )
+                features[index].append(outputs[name].float().cpu().numpy())
     if not parts[0][0]:
         raise EvenhandError(
             "loader= is empty. A generator can be read only once: give a list or a DataLoader."
@@ -208,11 +232,11 @@ def _activations(
     count = len(joined[0][0])
     if labels and len(labels) != count:
         raise EvenhandError(
-            f"loader= gives {len(labels)} labels for {count} rows; give one for each, or inputs "
-            "alone."
+            f"loader= gives {len(labels)} labels for {count} rows; give one label for each row, or "
+            "no labels."
         )
-    for own, side in zip(names, joined, strict=True):
-        for name, layer in zip(own, side, strict=True):
+    for layers, side in zip(names, joined, strict=True):
+        for name, layer in zip(layers, side, strict=True):
             if not np.isfinite(layer).all():
                 raise EvenhandError(
                     f"the layer {name} gives values that are not finite. Are inputs or weights NaN?"
@@ -221,7 +245,7 @@ def _activations(
 
 
 def _labels(labels: Any) -> list[tuple[Any, ...]]:
-    """Return what the loader says of each row of a batch; nothing where that is None."""
+    """Return the label of each row of a batch; an empty list if the loader yields None."""
     if labels is None:
         return []
     try:
@@ -238,14 +262,14 @@ def _labels(labels: Any) -> list[tuple[Any, ...]]:
     if not rows or fractions or not hashable:
         raise EvenhandError(
             f"loader=: the labels of a batch are {type(labels).__name__} {array.shape} of "
-            f"{array.dtype}, which are no classes (n,) or (n, k). None are needed: give None in "
-            "their place, or inputs alone."
+            f"{array.dtype}, which are no classes (n,) or (n, k). Labels are optional: give None "
+            "instead, or inputs alone."
         )
     return rows
 
 
 def _numbered(labels: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
-    """Return a number for each label, the same for equal ones."""
+    """Return a whole number for each label; equal labels have the same number."""
     numbers: dict[tuple[Any, ...], int] = {}
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
 
@@ -253,8 +277,8 @@ def _numbered(labels: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
 def _first_rows(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:
     if patients is None:
         return np.arange(count)
-    owners = of_length(patients, count, "patients")
-    return np.sort(np.unique(owners, return_index=True)[1])
+    column = of_length(patients, count, "patients")
+    return np.sort(np.unique(column, return_index=True)[1])
 
 
 def _frame(similarity: Similarity, names: Sequence[Sequence[str]]) -> pd.DataFrame:

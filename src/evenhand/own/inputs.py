@@ -1,4 +1,4 @@
-"""Labels, groups and patients, converted to the arrays that the engines take."""
+"""Convert labels, groups and patients to the arrays that the engines take."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from evenhand.metrics.groups import UNKNOWN, Groups, groups_of
 
 
 def as_groups(groups: Any, count: int) -> dict[str, Groups]:
-    """Return the groups of each attribute, from a Series, an array, a mapping or a data frame.
+    """Return the groups of each attribute from a Series, an array, a mapping or a data frame.
 
-    A missing level is ``"unknown"``; a Series without a name is the attribute ``"group"``.
+    A missing value becomes the level ``"unknown"``. A Series without a name, or an array, becomes
+    the attribute ``"group"``.
 
     Raises
     ------
     EvenhandError
-        A column has another length than ``count``, or there is none.
+        If a column has another length than ``count``, or there is no column.
 
     Examples
     --------
@@ -33,7 +34,7 @@ def as_groups(groups: Any, count: int) -> dict[str, Groups]:
     else:
         columns = {str(getattr(groups, "name", None) or "group"): groups}
     if not columns:
-        raise EvenhandError("groups= has no column; give one for each protected attribute.")
+        raise EvenhandError("groups= has no column; give a column for each protected attribute.")
     return {name: _coded(column, count, name) for name, column in columns.items()}
 
 
@@ -52,7 +53,8 @@ def as_labels(y_true: Any) -> NDArray[np.int64]:
     Raises
     ------
     EvenhandError
-        They have another shape or kind, or there is none.
+        If ``y_true`` is empty, has another shape than ``(n,)``, or holds values other than whole
+        numbers from 0.
     """
     labels = as_array(y_true)
     whole = labels.dtype.kind in "iub" or (
@@ -72,12 +74,12 @@ def of_length(values: Any, count: int, what: str) -> NDArray[Any]:
     Raises
     ------
     EvenhandError
-        They have another length; the message calls them ``what``.
+        If ``values`` have another length; the message calls them ``what``.
     """
     array = as_array(values)
     if array.ndim != 1 or len(array) != count:
         raise EvenhandError(
-            f"{what}: {array.shape} values for {count} rows; give one for each row."
+            f"{what}: {array.shape} values for {count} rows; give one value for each row."
         )
     return array
 
@@ -88,7 +90,7 @@ def as_numbers(values: Any, what: str) -> NDArray[np.float64]:
     Raises
     ------
     EvenhandError
-        They are none; the message calls them ``what``.
+        If a value is not a number; the message calls the values ``what``.
     """
     try:
         return as_array(values).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Numbers by group from anybody's labels, scores and groups, as a table, a figure or a page."""
+"""Metrics by group from your own labels, scores and groups: a table, a figure or a page."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from evenhand.metrics import (
 )
 from evenhand.own.inputs import as_array, as_groups
 from evenhand.reporting import (
+    ModelSamples,
     Report,
-    Samples,
     detectable_differences,
     render,
     render_table,
@@ -46,24 +46,24 @@ from evenhand.tables.bins import FEW
 from evenhand.tables.row_order import group_columns, refuse_other_order
 
 SPLIT = "test"
-"""What rows call their split, as those of predictions that know none."""
+"""The split in the rows, as for predictions without a column ``split``."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GroupTable:
-    """Numbers by group with their intervals, counts and tests.
+    """Metrics by group with intervals, counts and tests.
 
     Attributes
     ----------
     page
-        What the page shows; its ``rows`` are the numbers.
+        The content of the page; ``page.rows`` are the numbers.
     """
 
     page: Report
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """The numbers: a row each, with the columns of ``metrics.json``."""
+        """A data frame of all numbers, one a row, with the columns of ``metrics.json``."""
         return as_table(self.page.rows)
 
     def __repr__(self) -> str:
@@ -77,26 +77,26 @@ class GroupTable:
         return render_table(self.page)
 
     def plot(self, metric: str, ax: Any = None, *, model: str | None = None) -> Any:
-        """Draw a metric of every group with its interval, as the page does.
+        """Draw a metric of every group with its interval, like the figure of the page.
 
         Parameters
         ----------
         metric
             One of the metrics that were measured.
         ax
-            Matplotlib's axes; by default new ones.
+            Matplotlib's axes; by default, new axes.
         model
-            Which model, where there are two.
+            The name of the model, if the table has two; by default, the first one.
 
         Returns
         -------
         matplotlib.axes.Axes
-            The axes, with values on the x axis.
+            The axes, with the metric on the x axis.
 
         Raises
         ------
         EvenhandError
-            The metric was not measured, there is no such model, or matplotlib is not installed.
+            If the metric was not measured, there is no such model, or matplotlib is not installed.
         """
         model = self.page.main_model if model is None else self.page.called.get(model, model)
         pick("model", model, dict.fromkeys(self.page.models))
@@ -117,12 +117,12 @@ class GroupTable:
         return draw_forest(top, groups, look, ax)
 
     def report(self, path: str | Path) -> Path:
-        """Write the page of an audit with these numbers; return its path.
+        """Write the report page of these numbers as HTML; return its path.
 
         Raises
         ------
         EvenhandError
-            The name of the file does not end in ``.html``, or it cannot be written.
+            If the file's name does not end in ``.html``, or the file cannot be written.
         """
         file = to_path(path, "report(path)")
         if file.suffix.lower() != ".html":
@@ -150,42 +150,51 @@ def measure_groups(
 ) -> GroupTable:
     """Measure a model, or two, for everybody and by group, with intervals by patient.
 
-    The numbers are those of ``evenhand audit`` on the same rows.
+    ``evenhand audit`` computes the same numbers from the same rows.
 
     Parameters
     ----------
     y_true
-        ``(n,)`` classes, 0 … C-1; of two classes, 1 is the positive one.
+        ``(n,)`` classes, 0 … C-1; with two classes, 1 is the positive class.
     y_score
-        ``(n,)`` probability of class 1, or ``(n, C)`` of each class.
+        ``(n,)`` probabilities of class 1, or ``(n, C)`` probabilities of each class.
     groups
         The groups of all rows: a Series, a mapping of names to arrays, or a data frame with a
-        column for each attribute. Missing levels are ``"unknown"``, which is not compared.
+        column for each attribute. Missing values become ``"unknown"``, which is not compared.
     patients
-        ``(n,)``; by default each row is a patient. Resampling keeps a patient's rows together.
-    metrics, aggregates
-        Names as ``evenhand audit --list-metrics`` prints them: of each group, and across groups.
-        With a gap comes how large a difference would be found (``detectable``).
+        ``(n,)`` patients; by default each row is a patient. Resampling keeps a patient's rows
+        together.
+    metrics
+        Names of metrics, as ``evenhand audit --list-metrics`` prints them.
+    aggregates
+        Names of aggregates across groups, from the same list. ``gap`` adds ``detectable``: the
+        smallest difference that these data would show.
     threshold
-        Class 1 is decided at this score and above; it must not come from these rows.
+        Rows with this score or more are decided as class 1. The threshold must not be chosen on
+        these rows.
     against
-        Another model's scores of the same rows. Each number is then also the paired difference:
-        the first model less this one.
-    seed, level, replicates
-        The seed of the resamples, the coverage of the intervals, and how many resamples.
+        Another model's scores of the same rows. The table then has paired differences, too: the
+        first model minus this one.
+    seed
+        The seed of the resamples.
+    level
+        The nominal coverage of the intervals, in (0, 1).
+    replicates
+        The number of resamples.
     names
-        What rows and page call the model, and the other one.
+        The names of the first and of the other model in rows and page.
 
     Returns
     -------
     GroupTable
-        ``frame``, ``plot(metric)``, ``report(path)``; notebooks show it as a table.
+        The numbers: ``.frame``, ``.plot(metric)``, ``.report(path)``. Notebooks show a table.
 
     Raises
     ------
     EvenhandError
-        Lengths differ, a score is no probability, a label is none of the classes, a name is not
-        known, groups are measurements or single patients, or rows are in another order.
+        If lengths differ, a score is not a probability, a label is not one of the classes, a metric
+        or aggregate does not exist, groups are measurements or single patients, or indexes show
+        that rows are in different orders.
 
     Examples
     --------
@@ -204,9 +213,9 @@ def measure_groups(
         raise EvenhandError(f"threshold={threshold!r}: give a number from 0 to 1.")
     scores = dict(zip(names, (y_score, against), strict=True))
     models = {
-        name: _scored(y_true, of_model, patients, threshold)
-        for name, of_model in scores.items()
-        if of_model is not None
+        name: _scored(y_true, model_scores, patients, threshold)
+        for name, model_scores in scores.items()
+        if model_scores is not None
     }
     rows = models[names[0]]
     _refuse_measurements(group_columns(groups))
@@ -233,50 +242,52 @@ def measure_groups(
 def _parts(
     models: Mapping[str, Scored], groups: Mapping[str, Groups], plan: Plan, seed: int
 ) -> Iterator[Measured]:
-    """Yield the numbers of each model, and of the first less the second; all draw alike."""
-    measured = partial(measure_part, groups=groups, plan=plan)
+    """Yield the numbers of each model, then of the first minus the second; resamples are equal."""
+    measure = partial(measure_part, groups=groups, plan=plan)
     for name, rows in models.items():
         rng = np.random.default_rng(seed)
-        yield measured(rows, rng=rng, names=RowNames(name, split=SPLIT))
+        yield measure(rows, rng=rng, names=RowNames(name, split=SPLIT))
     if len(models) > 1:
         (first, rows), (second, against) = models.items()
         rng = np.random.default_rng(seed)
-        yield measured(rows, against=against, rng=rng, names=RowNames(first, second, SPLIT))
+        yield measure(rows, against=against, rng=rng, names=RowNames(first, second, SPLIT))
 
 
-def _samples(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> Samples:
-    return Samples(
-        rows, groups, {name: compared_levels(plan, name, own) for name, own in groups.items()}
+def _samples(rows: Scored, groups: Mapping[str, Groups], plan: Plan) -> ModelSamples:
+    return ModelSamples(
+        rows, groups, {name: compared_levels(plan, name, column) for name, column in groups.items()}
     )
 
 
 def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Scored:
-    """Return arrays checked and together; two lengths are named as the caller names them."""
+    """Check the arrays, and join them; errors use the names of `measure_groups`' parameters."""
     labels, scores = as_array(y_true), as_array(y_score)
-    owners = None if patients is None else as_array(patients)
-    lengths = {"y_true": labels, "scores": scores, "patients": owners}
+    patient_ids = None if patients is None else as_array(patients)
+    arrays = {"y_true": labels, "scores": scores, "patients": patient_ids}
     counts = {
-        name: len(values) for name, values in lengths.items() if values is not None and values.ndim
+        name: len(values) for name, values in arrays.items() if values is not None and values.ndim
     }
     if len({*counts.values()}) > 1:
         lengths_text = ", ".join(f"{name} has {count:,}" for name, count in counts.items())
-        raise EvenhandError(f"{lengths_text} rows; give one for each sample, in the same order.")
-    return scored(labels, scores, patients=owners, threshold=threshold)
+        raise EvenhandError(
+            f"{lengths_text} rows; give one row for each sample, in the same order."
+        )
+    return scored(labels, scores, patients=patient_ids, threshold=threshold)
 
 
 def _listed(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names without repetition; one alone will do."""
+    """Return names without repetition; a single name becomes a tuple."""
     return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
 def _with_detectable(aggregates: Sequence[str]) -> tuple[str, ...]:
-    """Add to gaps how large a difference would be found: no verdict goes without it."""
+    """Add the detectable difference to a gap, since verdicts about gaps state it."""
     listed = _listed(aggregates)
     return tuple(dict.fromkeys((*listed, DETECTABLE))) if "gap" in listed else listed
 
 
 def _refuse_measurements(columns: Mapping[str, Any]) -> None:
-    """Refuse numbers with many values, of which nobody has said where groups begin."""
+    """Refuse columns of numbers with more than `FEW` values, which are measurements, not groups."""
     for name, column in columns.items():
         values = as_array(column)
         if values.dtype.kind not in "iuf":
@@ -284,40 +295,40 @@ def _refuse_measurements(columns: Mapping[str, Any]) -> None:
         count = len(np.unique(values[np.isfinite(values)]))
         if count > FEW:
             raise EvenhandError(
-                f"{name} holds numbers, {count:,} different ones. Say where groups begin, as in "
-                "pd.cut(age, [0, 40, 60, 120], right=False); or make them names by "
-                ".astype(str) if each of them is a group."
+                f"{name} holds numbers, {count:,} different ones. Give groups, for example "
+                "pd.cut(age, [0, 40, 60, 120], right=False); if each number is a group, give "
+                ".astype(str)."
             )
 
 
 def _refuse_single_patients(groups: Mapping[str, Groups], rows: Scored) -> None:
     """Refuse an attribute none of whose groups has two patients."""
-    for name, own in groups.items():
-        counts = patients_of(own, rows.patients)
-        compared = [counts[own.levels.index(level)] for level in own.compared()]
+    for name, column in groups.items():
+        counts = count_patients(column, rows.patients)
+        compared = [counts[column.levels.index(level)] for level in column.compared()]
         if len(compared) > 1 and max(compared) == 1:
             raise EvenhandError(
                 f"each of the {len(compared):,} groups of {name!r} "
-                f"({some(map(repr, own.compared()))}) has one patient, of whom nothing can be said "
-                "with an interval. Give an attribute that patients share."
+                f"({some(map(repr, column.compared()))}) has one patient, so no interval can be "
+                "computed. Give an attribute whose groups have several patients."
             )
 
 
-def patients_of(groups: Groups, patients: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the number of patients of each level.
+def count_patients(groups: Groups, patients: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the number of patients of each level, ``(levels,)``.
 
     Examples
     --------
     >>> from evenhand.metrics.groups import groups_of
-    >>> patients_of(groups_of(["f", "f", "m"]), np.array([0, 0, 1])).tolist()
+    >>> count_patients(groups_of(["f", "f", "m"]), np.array([0, 0, 1])).tolist()
     [1, 1]
     """
-    own = groups.codes >= 0
-    pairs = np.unique(np.stack([groups.codes[own], patients[own]]), axis=1)
+    in_group = groups.codes >= 0
+    pairs = np.unique(np.stack([groups.codes[in_group], patients[in_group]]), axis=1)
     return np.bincount(pairs[0], minlength=len(groups.levels))
 
 
 def _new_axes(rows: int) -> Any:
-    """Return new axes with room for so many rows and their values."""
+    """Return new axes whose height fits the number of rows."""
     figures = import_extra("matplotlib.pyplot", "plot", "figures")
     return figures.subplots(figsize=(7, 0.6 + 0.45 * rows), layout="constrained")[1]

@@ -1,4 +1,4 @@
-"""The probe for tensors, columns and names."""
+"""Probe features for a protected attribute, from your own arrays."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ def probe(
     level: float = 0.95,
     seed: int = 0,
 ) -> ProbeResult:
-    """Measure how well a new probe predicts a protected attribute from features.
+    """Measure how well a logistic regression predicts a protected attribute from features.
 
-    A logistic regression on standardised features is trained on some patients and scores others
-    (five folds by patient). The AUC is over pairs of rows in the same fold. With ``given``, such as
-    the label, it is over pairs with the same value of it: what the features add to that value.
+    The regression on standardised features is trained and scored in five folds by patient. The AUC
+    counts pairs of rows in the same fold. With ``given``, such as the label, it counts only pairs
+    with the same value of ``given``: it measures what the features add to that value.
 
     Parameters
     ----------
     features
-        ``(n, d)``, a layer's output or what the head reads.
+        ``(n, d)`` finite numbers: a layer's output, or the features that the head takes.
     attribute
-        ``(n,)`` levels; ``"unknown"`` and missing ones are left out.
+        ``(n,)`` levels; rows with ``"unknown"`` or no level are left out.
     given
-        ``(n,)`` values within which rows are compared, such as the label; None for all rows.
+        ``(n,)`` values, such as the label: only rows with equal values are compared. None compares
+        all rows.
     patients
-        ``(n,)``; by default each row is one.
+        ``(n,)`` patients; by default each row is a patient.
     level
         The nominal coverage of the interval, in (0, 1).
     seed
@@ -46,20 +47,20 @@ def probe(
 
     Notes
     -----
-    The interval is by leaving one patient out at a time. That gives no width to an AUC of 1, so
-    the low end is never above Clopper and Pearson's for the patients of the rarest level, all of
-    them ordered rightly.
+    The interval is a jackknife over patients. At an AUC of 1 its width would be 0. Therefore the
+    low end is at most the Clopper–Pearson limit for as many successes in as many trials as the
+    rarest level has patients.
 
     Returns
     -------
     ProbeResult
-        ``value``, ``low``, ``high``, ``levels``, ``finds``; ``less`` gives the paired difference
-        from another result.
+        ``value`` (AUC), ``low``, ``high``, ``levels`` (AUC of each level), ``finds`` (whether the
+        interval lies above .5); ``less(other)`` returns the paired difference.
 
     Raises
     ------
     EvenhandError
-        Lengths differ, features are not finite, or a level has fewer than two patients.
+        If lengths differ, features are not finite, or a level has fewer than two patients.
 
     Examples
     --------
@@ -75,7 +76,7 @@ def probe(
     )
     table = as_numbers(features, "features")
     if not 0 < level < 1:
-        raise EvenhandError(f"level={level!r}: give the coverage of the interval, as 0.95.")
+        raise EvenhandError(f"level={level!r}: give a coverage between 0 and 1, such as 0.95.")
     if table.ndim != 2 or not np.isfinite(table).all():
         raise EvenhandError(
             f"features are {table.shape}; give finite numbers (n, d), one row for each sample."
@@ -83,18 +84,17 @@ def probe(
     columns = as_groups(attribute, len(table))
     if len(columns) > 1:
         raise EvenhandError(
-            f"attribute= has {len(columns)} columns ({some(columns)}); a probe predicts one: give "
-            "its column alone."
+            f"attribute= has {len(columns)} columns ({some(columns)}); give one column."
         )
     ((name, groups),) = columns.items()
-    levels = [each for each in groups.compared() if len(groups.rows(each))]
+    levels = [level for level in groups.compared() if len(groups.rows(level))]
     if len(levels) < 2:
         raise EvenhandError(
             f"the attribute {name!r} has the levels {levels}; a probe needs two at least."
         )
-    rows = np.sort(np.concatenate([groups.rows(each) for each in levels]))
-    places = {groups.levels.index(each): code for code, each in enumerate(levels)}
-    codes = np.array([places[code] for code in groups.codes[rows].tolist()], dtype=np.intp)
+    rows = np.sort(np.concatenate([groups.rows(name) for name in levels]))
+    new_codes = {groups.levels.index(name): code for code, name in enumerate(levels)}
+    codes = np.array([new_codes[code] for code in groups.codes[rows].tolist()], dtype=np.intp)
     owners = _codes(patients, len(table), "patients", np.arange(len(table)))[rows]
     owners = np.unique(owners, return_inverse=True)[1]
     _refuse_few(levels, codes, owners)
@@ -103,10 +103,10 @@ def probe(
     mean = Jackknifed(numbers.value.mean(), numbers.influence.mean(axis=1))
     low, high = mean.interval(level)
     fewest = min(len(np.unique(owners[codes == k])) for k in range(len(levels)))
-    sure = ((1 - level) / 2) ** (1 / fewest)  # Clopper–Pearson's end for so many trials, no error
+    all_right = ((1 - level) / 2) ** (1 / fewest)  # Clopper–Pearson: ``fewest`` of ``fewest``
     return ProbeResult(
         value=float(mean.value),
-        low=max(0.0, min(float(low), sure)),
+        low=max(0.0, min(float(low), all_right)),
         high=min(1.0, float(high)),
         levels=dict(zip(levels, numbers.value.tolist(), strict=True)),
         level=level,
@@ -129,6 +129,6 @@ def _refuse_few(levels: list[str], codes: NDArray[np.intp], owners: NDArray[np.i
     few = [f"{name!r} ({count})" for name, count in counts.items() if count < 2]
     if few:
         raise EvenhandError(
-            f"the level {', '.join(few)} has fewer than two patients, and probes are trained on "
-            "other patients than those that they score. Leave its rows out."
+            f"the level {', '.join(few)} has fewer than two patients, but a probe scores other "
+            "patients than those it is trained on. Leave the rows of this level out."
         )

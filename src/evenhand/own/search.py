@@ -1,4 +1,4 @@
-"""Search of masks with the user's own training loop."""
+"""Search masks with your own training loop."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from evenhand.metrics import Target, find_target
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.pareto import ideal
 from evenhand.own.inputs import as_groups, as_labels, as_numbers, of_length
-from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, trials_table
-from evenhand.search.confirmation import Candidate, best_candidate, confirmed
+from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, mask_trials
+from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates
 from evenhand.search.methods import SearchedMethod, with_methods
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, Rates, flat_space, repeat_space
@@ -41,7 +41,7 @@ GENERATOR = "Make it a generator function that yields the validation scores afte
 
 
 Train = Callable[[MaskChoice], Iterable[ArrayLike]]
-"""Trains a network, and yields the scores of the validation rows after each epoch."""
+"""Trains a network and yields the scores of the validation rows after each epoch."""
 
 
 def search_masks(
@@ -65,55 +65,62 @@ def search_masks(
 ) -> MaskSearch:
     """Search which units to tune, with your own training loop (FairTune).
 
-    Optuna draws a mask, a learning rate and, of several, a method for each trial. After each
-    epoch the target is computed on the validation rows; trials that fall behind are stopped
-    (successive halving). The best choices and the baselines are trained again with fresh seeds; the
-    choice with the best mean wins.
+    For each trial, Optuna draws a mask, a learning rate and one of ``methods``. After each epoch
+    the target is computed on the validation rows; trials that fall behind are stopped (successive
+    halving). The best choices and the baselines are trained again with fresh seeds. The result is
+    the choice with the best mean over these seeds.
 
     Parameters
     ----------
     train
-        A generator function: it builds the network, lets ``choice.units`` change (`tune_only`),
-        trains with ``choice.lr`` and ``choice.seed``, and yields the scores of the validation rows
-        after each epoch, ``(n,)`` or ``(n, C)`` probabilities. The last ones count.
+        A generator function. It builds the network, makes ``choice.units`` trainable
+        (`tune_only`), trains with ``choice.lr`` and ``choice.seed``, and yields the scores of the
+        validation rows after each epoch: probabilities ``(n,)`` or ``(n, C)``. The scores of the
+        last epoch decide.
     units
         The units that a mask may contain, from `units_of`.
-    y_true, groups, patients
-        Labels ``(n,)`` of the validation rows, their groups (a Series, a mapping of names to
-        arrays, or a data frame), and their patients.
+    y_true
+        ``(n,)`` labels of the validation rows.
+    groups
+        The groups of the validation rows: a Series, a mapping of names to arrays, or a data frame.
+    patients
+        ``(n,)`` patients of the validation rows; by default each row is a patient.
     target
-        A metric with an aggregate over groups, such as ``auc_worst``, or a fairness metric.
+        The name of a metric with an aggregate over groups, such as ``auc_worst``, or of a fairness
+        metric.
     trials
-        The number of trainings in the search.
+        The number of trials of the search.
     lr
         The lowest and the highest learning rate.
     confirm
-        How many of the best choices are trained again; 0 chooses by the search alone.
+        The number of best choices that are trained again; with 0, the best trial is the result.
     storage
-        A file for the study, Optuna's URL or storage; the same call continues it. None keeps the
-        study in memory.
+        A file for the study, or a URL or storage of Optuna; the same call continues the study. None
+        keeps the study in memory.
     seed
-        The seed of the search and of every training in it; confirmation uses the next seeds.
+        The seed of the search and of each of its trainings. Confirmation uses the seeds
+        ``seed + 1``, ``seed + 2`` and so on.
     confirm_seeds
         The number of trainings of each choice that is confirmed.
     baselines
-        Known strategies. The search tries them first, each at the middle learning rate, and
-        confirms them with the same seeds: ``"full"``, ``"head"``, or the kind of the units
-        (``"attn"``, ``"norm"``, ``"mlp"``, ``"conv"`` …). Each has one trial, without a search
-        of its learning rate; other trials may have the same mask.
+        Masks that the search tries first, each once at the middle learning rate, and confirms with
+        the same seeds: ``"full"``, ``"head"``, or a kind of units (``"attn"``, ``"norm"``,
+        ``"mlp"``, ``"conv"`` …). Other trials may draw the same mask.
     methods
-        The values of ``choice.method``.
+        The possible values of ``choice.method``.
     stopping
-        Whether trials that fall behind are stopped. The first trial always runs to its end, as it
-        shows how many epochs there are.
+        Whether trials that fall behind are stopped. The first trial is never stopped, because it
+        shows the number of epochs.
     pessimistic
-        Whether the worse end of the target's 95 % interval over patients counts, not its value.
+        Whether a trial is judged by the worse end of the target's 95 % interval over patients
+        instead of its value.
 
     Raises
     ------
     EvenhandError
-        There is no unit, the target is undefined on these rows, an argument has another length or
-        range, ``train`` yields nothing or no probabilities, or the storage has another study.
+        If there is no unit, the target is undefined on these rows, an argument has the wrong length
+        or range, ``train`` yields nothing or values that are not probabilities, or the storage
+        holds another study.
     """
     columns = {"y_true": y_true, "patients": patients}
     refuse_other_order({**columns, **group_columns(groups)})
@@ -126,33 +133,37 @@ def search_masks(
     )
     _check_types(train, units, trials, lr, confirm, confirm_seeds)
     _check(units, rows, trials, lr, confirm, confirm_seeds)
-    masks = _known_masks(units, baselines)
+    baseline_masks = _baseline_masks(units, baselines)
     rates = Rates(*lr, seed)
-    first = {name: Choice(mask, rates.middle, seed) for name, mask in masks.items()}
+    baseline_choices = {
+        name: Choice(mask, rates.middle, seed) for name, mask in baseline_masks.items()
+    }
     if not methods:
-        raise EvenhandError("methods= is empty; name one, such as 'erm'.")
-    own_methods = [SearchedMethod(name, {}, {}, {}) for name in methods]
-    space = with_methods(flat_space(Family("units", tuple(units)), rates, first), own_methods)
+        raise EvenhandError("methods= is empty; give at least one, such as 'erm'.")
+    searched_methods = [SearchedMethod(name, {}, {}, {}) for name in methods]
+    space = with_methods(
+        flat_space(Family("units", tuple(units)), rates, baseline_choices), searched_methods
+    )
     fits = _Fits(train, tuple(units), rows)
     studies = _Studies(_opened(storage), _identity(units, rows, lr, methods, seed), rows.target)
-    study = studies.searched(space, fits.score, trials, seed, stopping=stopping)
+    study = studies.run_trials(space, fits.score, trials, seed, stopping=stopping)
     best = _best_first(study, rows.target)
     if not best:
         raise EvenhandError(
-            f"all {trials} trials diverged: their scores are not finite. Give a lower lr=, up to "
-            f"{lr[1]:g} now."
+            f"all {trials} trials diverged: their scores are not finite. Give lower learning rates "
+            f"(lr= goes up to {lr[1]:g})."
         )
-    numbers = _to_confirm(best, space, first, confirm)
-    candidates = studies.confirmed(
+    numbers = _to_confirm(best, space, baseline_choices, confirm)
+    candidates = studies.confirm(
         best, {n: space.ask(study.trials[n]) for n in numbers}, fits.score, seed, confirm_seeds
     ) if confirm else [_unconfirmed(best[0], space)]  # fmt: skip
     chosen = best_candidate(candidates, [rows.target], ideal)
     middle = chosen.median([rows.target], ideal)
     ordered = sorted(candidates, key=lambda candidate: candidate is not chosen)
     return MaskSearch(
-        fits.own(replace(chosen.choice, seed=middle)),
+        fits.mask_choice(replace(chosen.choice, seed=middle)),
         rows.target,
-        trials_table(study, space),
+        mask_trials(study, space),
         pd.DataFrame([confirmed_row(candidate, study, rows.target) for candidate in ordered]),
         study,
     )
@@ -160,7 +171,7 @@ def search_masks(
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The validation rows, and the target that is computed on them."""
+    """The validation rows and the target."""
 
     labels: NDArray[np.int64]
     groups: Mapping[str, Groups]
@@ -168,20 +179,20 @@ class _Rows:
     target: Target
 
     def value(self, scores: ArrayLike, epoch: int) -> float:
-        """Return the target of scores, after a check that they are probabilities."""
+        """Check that scores are probabilities, and return the target's value."""
         table = as_numbers(scores, f"scores that train yields after epoch {epoch}")
         classes = max(2, int(self.labels.max()) + 1)
-        wanted = [(len(self.labels),)] * (classes == 2) + [(len(self.labels), classes)]
-        if table.shape not in wanted:
+        shapes = [(len(self.labels),)] * (classes == 2) + [(len(self.labels), classes)]
+        if table.shape not in shapes:
             raise EvenhandError(
                 f"train yields scores {table.shape} after epoch {epoch}; give "
-                f"{' or '.join(map(str, wanted))}, one row for each of y_true."
+                f"{' or '.join(map(str, shapes))}, one row for each label of y_true."
             )
         if np.isfinite(table).all() and (table.min() < 0 or table.max() > 1):
             raise EvenhandError(
                 f"train yields scores from {table.min():.3g} to {table.max():.3g} after epoch "
-                f"{epoch}; they are probabilities, from 0 to 1. Give the softmax or sigmoid of "
-                "logits."
+                f"{epoch}; they must be probabilities from 0 to 1, such as the softmax or sigmoid "
+                "of logits."
             )
         patients = np.arange(len(self.labels)) if self.patients is None else self.patients
         if self.target.pessimistic:
@@ -191,20 +202,20 @@ class _Rows:
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
-    """Trainings of the user's loop."""
+    """Trainings with the user's loop, judged by the target."""
 
     train: Train
     units: tuple[Unit, ...]
     rows: _Rows
 
-    def own(self, choice: Choice) -> MaskChoice:
-        """Return a choice in the form that the user's loop takes."""
+    def mask_choice(self, choice: Choice) -> MaskChoice:
+        """Return a choice as the `MaskChoice` that the user's loop takes."""
         units = tuple(unit for unit in self.units if unit.name in choice.mask)
         return MaskChoice(units, choice.lr, choice.seed, choice.method)
 
     def score(self, choice: Choice, report: Report) -> tuple[float, ...]:
-        """Train a choice, and return its target after the last epoch."""
-        epochs: Any = self.train(self.own(choice))
+        """Train with a choice, and return the target's value after the last epoch."""
+        epochs: Any = self.train(self.mask_choice(choice))
         if not isinstance(epochs, Iterable):
             raise EvenhandError(f"train returns {type(epochs).__name__}. {GENERATOR}")
         value = None
@@ -223,25 +234,25 @@ class _Fits:
 
 @dataclass(frozen=True, eq=False)
 class _Studies:
-    """The studies of one search in its storage."""
+    """The two studies of a search: trials, and trainings that confirm."""
 
     storage: BaseStorage
     identity: str
     target: Target
 
-    def searched(
+    def run_trials(
         self, space: Space[Choice], score: Any, trials: int, seed: int, *, stopping: bool
     ) -> Study:
-        """Return the finished study; trials after the first are stopped where they fall behind."""
+        """Run the trials and return the study; ``stopping`` never stops the first trial."""
         study = self._open(NAME, 0)
         search(study, space, score, min(1, trials), seed, Inline())
-        ended = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
-        if stopping and ended:
-            study = self._open(NAME, int(ended[0].user_attrs["epochs"]))
+        finished = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
+        if stopping and finished:
+            study = self._open(NAME, int(finished[0].user_attrs["epochs"]))
         search(study, space, score, trials, seed, Inline())
         return study
 
-    def confirmed(
+    def confirm(
         self,
         best: Sequence[FrozenTrial],
         choices: dict[int, Choice],
@@ -249,11 +260,11 @@ class _Studies:
         seed: int,
         count: int,
     ) -> list[Candidate]:
-        """Train choices again with fresh seeds."""
+        """Train choices again with ``count`` fresh seeds each."""
         repeats = repeat_space(choices, range(seed + 1, seed + 1 + count))
         study = self._open(f"{NAME}-confirmation", 0)
         search(study, repeats, score, int(repeats.size), seed, Inline())
-        return confirmed(study, NAME, best, choices, 1)
+        return confirmed_candidates(study, NAME, best, choices, 1)
 
     def _open(self, name: str, epochs: int) -> Study:
         directions = [self.target.direction]
@@ -266,10 +277,12 @@ class _Studies:
 def _check_types(train: Any, units: Any, trials: Any, lr: Any, confirm: Any, seeds: Any) -> None:
     if not callable(train):
         raise EvenhandError(f"train={train!r:.60} is no function. {GENERATOR}")
-    if other := [unit for unit in units if not isinstance(unit, Unit)]:
-        raise EvenhandError(f"units= holds {other[0]!r:.60}; give units of units_of(network).")
+    if others := [unit for unit in units if not isinstance(unit, Unit)]:
+        raise EvenhandError(f"units= holds {others[0]!r:.60}; give units of units_of(network).")
     if not (isinstance(lr, tuple | list) and len(lr) == 2 and all(isinstance(r, Real) for r in lr)):
-        raise EvenhandError(f"lr={lr!r}: give the lowest and the highest rate, as (1e-5, 1e-2).")
+        raise EvenhandError(
+            f"lr={lr!r}: give the lowest and the highest rate, such as (1e-5, 1e-2)."
+        )
     counts = {"trials": trials, "confirm": confirm, "confirm_seeds": seeds}
     if wrong := {name: count for name, count in counts.items() if not isinstance(count, Integral)}:
         raise EvenhandError(f"{wrong}: give whole numbers.")
@@ -285,17 +298,17 @@ def _check(
 ) -> None:
     if not units:
         raise EvenhandError(
-            "units= is empty, so there is no mask to search. Give those of units_of(network)."
+            "units= is empty, so there is no mask to search. Give units_of(network)."
         )
     names = [unit.name for unit in units]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise EvenhandError(f"units= holds {some(twice)} twice; every unit is one bit.")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise EvenhandError(f"units= holds {some(repeated)} twice; give each unit once.")
     if not 0 < lr[0] <= lr[1] < math.inf:
         raise EvenhandError(f"lr={lr}: give the lowest and the highest rate, both above 0.")
     if trials < 1 or confirm < 0 or seeds < 1:
         raise EvenhandError(
-            f"trials={trials}, confirm={confirm}, confirm_seeds={seeds}: these are counts; trials "
-            "and confirm_seeds from 1 up, confirm from 0."
+            f"trials={trials}, confirm={confirm}, confirm_seeds={seeds}: trials and confirm_seeds "
+            "must be at least 1, confirm at least 0."
         )
     target, count = rows.target, max(2, int(rows.labels.max()) + 1)
     if target.attribute is not None:
@@ -303,12 +316,12 @@ def _check(
     if problems := target.problems(rows.labels, rows.groups, n_classes=count):
         listed = "\n".join(f"  {problem.text}" for problem in problems)
         raise EvenhandError(
-            f"target={target.name!r} is undefined on these rows:\n{listed}\nLeave such groups out "
-            "of the rows (or name them 'unknown'), or take another target."
+            f"target={target.name!r} is undefined on these rows:\n{listed}\nLeave these groups out "
+            "(or call them 'unknown'), or choose another target."
         )
 
 
-def _known_masks(units: Sequence[Unit], names: Sequence[str]) -> dict[str, frozenset[str]]:
+def _baseline_masks(units: Sequence[Unit], names: Sequence[str]) -> dict[str, frozenset[str]]:
     kinds = dict.fromkeys(unit.kind for unit in units)
     masks = {kind: frozenset(u.name for u in units if u.kind == kind) for kind in kinds}
     masks |= {"full": frozenset(unit.name for unit in units), "head": frozenset()}
@@ -324,15 +337,15 @@ def _best_first(study: Study, target: Target) -> list[FrozenTrial]:
 def _to_confirm(
     best: Sequence[FrozenTrial],
     space: Space[Choice],
-    first: Mapping[str, Choice],
+    baselines: Mapping[str, Choice],
     confirm: int,
 ) -> list[int]:
-    """Return the trials to train again: the best of each mask, and those of known strategies."""
-    masks: dict[frozenset[str], int] = {}
+    """Return the numbers of trials to confirm: the best of each mask, and the baselines."""
+    best_of_mask: dict[frozenset[str], int] = {}
     for trial in best:
-        masks.setdefault(space.ask(trial).mask, trial.number)
-    from_baselines = [trial.number for trial in best if trial.user_attrs.get("origin") in first]
-    return list(dict.fromkeys([*[*masks.values()][:confirm], *from_baselines]))
+        best_of_mask.setdefault(space.ask(trial).mask, trial.number)
+    from_baselines = [trial.number for trial in best if trial.user_attrs.get("origin") in baselines]
+    return list(dict.fromkeys([*[*best_of_mask.values()][:confirm], *from_baselines]))
 
 
 def _unconfirmed(trial: FrozenTrial, space: Space[Choice]) -> Candidate:

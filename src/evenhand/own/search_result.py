@@ -1,4 +1,4 @@
-"""The result of a search of masks: the choice, and tables of trials and confirmed choices."""
+"""Hold the result of a search of masks: the choice, its trials and the confirmed choices."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class MaskChoice:
     Attributes
     ----------
     units
-        The units to tune, beside the head; pass them to ``tune_only(network, choice.units)``.
+        The units to tune, in addition to the head: ``tune_only(network, choice.units)``.
     lr
         The learning rate.
     seed
-        The seed of everything that the training draws.
+        The seed of all random numbers of the training.
     method
-        The mitigation method, one of `methods`.
+        The mitigation method, one of those given as ``methods``.
     """
 
     units: tuple[Unit, ...]
@@ -50,17 +50,18 @@ class MaskSearch:
     Attributes
     ----------
     choice
-        The choice with the best mean over fresh seeds; its seed is that of the fit in the middle.
+        The choice with the best mean over fresh seeds. Its seed is that of the median fit.
     target
         The target of the search.
     trials
-        A row for each trial: ``number``, ``origin`` (the baseline it comes from), ``state``,
-        ``units``, ``lr``, ``method``, ``value``, ``epochs``, ``repeats``.
+        A row for each trial: ``number``, ``origin`` (the baseline, or None), ``state``,
+        ``units``, ``lr``, ``method``, ``value`` (of the target), ``epochs``, ``repeats``.
     confirmed
         A row for each choice that was trained again with fresh seeds: ``trial``, ``origin``,
-        ``units``, ``lr``, ``searched`` (its value in the search), ``mean`` over the seeds with
-        ``low`` and ``high`` (Student's interval), and ``optimism``: how much better the search's
-        value was. The first row is the choice.
+        ``units``, ``lr``, ``searched`` (the target's value in the search), ``mean`` (over the
+        seeds), ``low`` and ``high`` (Student's interval of the mean), ``optimism`` (by how much
+        ``searched`` is better than ``mean``), ``seeds`` (their number). The first row is the
+        choice.
     study
         Optuna's study.
     """
@@ -79,9 +80,9 @@ class MaskSearch:
         shown = self.confirmed[columns]
         table = shown.to_string(index=False, float_format="{:.4g}".format)
         return (
-            f"Search by {self.target.name}, {better} is better, over {len(self.trials)} trials\n"
+            f"Search of {len(self.trials)} trials by {self.target.name} ({better} is better)\n"
             f"choice: {self.choice.method}, lr {self.choice.lr:.2g}, tuned units: {units}\n"
-            f"best trials, with the mean over fresh seeds where they were confirmed:\n{table}"
+            f"best trials, with their mean over fresh seeds:\n{table}"
         )
 
     def _repr_html_(self) -> str:
@@ -89,8 +90,8 @@ class MaskSearch:
         return f"<p>{self.target.name}, {self.target.direction}d</p>{self.confirmed.to_html()}"
 
 
-def trials_table(study: Study, space: Space[Choice]) -> pd.DataFrame:
-    """Return a row for each trial that ended; see `MaskSearch`."""
+def mask_trials(study: Study, space: Space[Choice]) -> pd.DataFrame:
+    """Return the table `MaskSearch.trials`: a row for each trial that ended."""
     rows = []
     for trial in study.get_trials(deepcopy=False):
         if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
@@ -114,7 +115,7 @@ def trials_table(study: Study, space: Space[Choice]) -> pd.DataFrame:
 
 
 def confirmed_row(candidate: Candidate, study: Study, target: Target) -> dict[str, Any]:
-    """Return the row of a confirmed choice; see `MaskSearch`."""
+    """Return a row of the table `MaskSearch.confirmed`."""
     objective = candidate.objective(0, target)
     return {
         "trial": candidate.trial,

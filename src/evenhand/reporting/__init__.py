@@ -3,9 +3,9 @@
 from evenhand.reporting.card import model_card
 from evenhand.reporting.page import render, render_table
 from evenhand.reporting.report import (
+    ModelSamples,
     Pruning,
     Report,
-    Samples,
     Search,
     UnitShare,
     detectable_differences,
@@ -13,9 +13,9 @@ from evenhand.reporting.report import (
 from evenhand.reporting.sections.answers import verdicts_of
 
 __all__ = [
+    "ModelSamples",
     "Pruning",
     "Report",
-    "Samples",
     "Search",
     "UnitShare",
     "detectable_differences",

@@ -21,7 +21,7 @@ from evenhand.reporting.estimates import (
 from evenhand.reporting.report import Pruning
 from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
-from evenhand.reporting.sections.strategies import leading_metric
+from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.numbers import PERCENT, listed
 from evenhand.reporting.text.sentences import NO_SPLIT, lede, level
 from evenhand.reporting.text.vocabulary import model_names, opening, shown, term
@@ -173,7 +173,7 @@ def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str
         if answer is not None:
             sentences = " ".join(map(_plain, (answer.headline, *answer.details)))
             lines += ["", f"**{_plain(answer.topic)}: {answer.chip}.** {sentences}"]
-    metric = leading_metric(rows)
+    metric = metric_of_comparison(rows)
     head = f"| {_plain(term(metric).label)} | everyone | served worst | served best | gap |"
     return [*lines, "", head, "|---|---|---|---|---|", *_extremes(rows, metric, attributes)]
 

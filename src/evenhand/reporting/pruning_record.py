@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from evenhand.reporting.sections.luck import Luck
 
-ByGroup = dict[str, float]
+GroupNumbers = dict[str, float]
 
 
 class _Part(BaseModel, frozen=True, extra="allow"):
@@ -30,9 +30,9 @@ class LayerRecord(_Part):
     name: str
     size: int
     pruned: int
-    saliency: ByGroup
-    predicted: ByGroup
-    measured: ByGroup
+    saliency: GroupNumbers
+    predicted: GroupNumbers
+    measured: GroupNumbers
 
 
 class PremiseRecord(_Part):

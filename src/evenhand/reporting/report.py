@@ -22,7 +22,7 @@ from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
 
 if TYPE_CHECKING:
-    from evenhand.reporting.sections.assessment import Part
+    from evenhand.reporting.part import Part
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Pruning:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class ModelSamples:
     """The reported samples as one model scores them, and the level that each has by attribute.
 
     ``compared`` names the levels of each attribute that take part in gaps.
@@ -169,7 +169,7 @@ class Report:
     search: Search | None = None
     units: Sequence[UnitShare] = ()
     pruning: Pruning | None = None
-    samples: Mapping[str, Samples] = field(default_factory=dict)
+    samples: Mapping[str, ModelSamples] = field(default_factory=dict)
     detectable: Sequence[tuple[str, str, float]] = ()
     threshold_rule: str = ""
     left_out: Sequence[str] = ()
@@ -238,7 +238,7 @@ class Report:
         return f"{self.patient}s"
 
     @property
-    def samples_by_model(self) -> list[tuple[str, Samples]]:
+    def samples_by_model(self) -> list[tuple[str, ModelSamples]]:
         """The samples of each model by what it is called, those of the main model first."""
         named = [(self.called.get(name, name), samples) for name, samples in self.samples.items()]
         return sorted(named, key=lambda item: item[0] != self.main_model)

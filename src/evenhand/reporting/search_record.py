@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-Values = dict[str, float | None]
+TargetValues = dict[str, float | None]
 """A value by the name of its target; None where a training diverged."""
 
 
@@ -75,8 +75,8 @@ class FitRecord(_Part):
     """One fit of the chosen setting: its targets on validation and test, and its AUC by group."""
 
     seed: int
-    val: Values
-    test: Values
+    val: TargetValues
+    test: TargetValues
     auc: tuple[GroupValue, ...]
 
 

@@ -13,7 +13,7 @@ from evenhand.metrics import find_metric
 from evenhand.reporting.text.numbers import p_value
 from evenhand.reporting.verdicts import Verdict
 
-Row = Mapping[Hashable, Any]
+PrintedRow = Mapping[Hashable, Any]
 GROUPS = 20
 """Groups of an attribute that are printed, at most."""
 WIDTH = 80
@@ -152,7 +152,7 @@ def _worst_served(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
     return rows[is_kept], hidden
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: PrintedRow) -> tuple[str, ...]:
     group = "everybody" if row["attribute"] == "*" else f"{row['attribute']}: {row['group']}"
     return (
         plain_text(row["model"]),
@@ -165,7 +165,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _is_difference(row: Row) -> bool:
+def _is_difference(row: PrintedRow) -> bool:
     """Whether a row's p-value is about a difference; that of everybody's AUC is about chance."""
     return bool(pd.notna(row["against"])) or bool(row["attribute"] != "*")
 
@@ -175,7 +175,7 @@ def _level(rows: pd.DataFrame) -> str:
     return f"{100 * levels[0]:g} % interval" if len(levels) else "interval"
 
 
-def _interval(row: Row) -> str:
+def _interval(row: PrintedRow) -> str:
     if pd.isna(row["value"]):
         return shorten(f"undefined: {plain_text(row['undefined'])}", WIDTH, placeholder=" …")
     return "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"

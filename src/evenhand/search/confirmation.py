@@ -1,4 +1,4 @@
-"""Confirmation: the best trials are trained again with fresh seeds, and one fit is delivered."""
+"""Confirmation: train the best trials again with fresh seeds, and choose one fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Objective:
-    """One target of a candidate; None where a value is undefined.
+    """Values of one target for a candidate; None if undefined.
 
     Attributes
     ----------
@@ -36,8 +36,8 @@ class Objective:
     mean, mean_low, mean_high
         The mean over fresh seeds, with Student's interval over the seeds.
     optimism, optimism_low, optimism_high
-        How much better the search's value is than the mean, in the direction of the target; with
-        Student's interval over the seeds.
+        The search's value minus the mean, with its sign reversed for a target that is minimised,
+        and Student's interval over the seeds; positive if the search was too optimistic.
     """
 
     searched: float | None
@@ -52,58 +52,58 @@ class Objective:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A trial that may be chosen, and the fits that judge it.
+    """A trial that may be chosen, and its fits with fresh seeds.
 
-    Without confirmation its only fit is the trial itself, with the seed of the search.
+    Without confirmation, its only fit is the trial itself.
     """
 
     study: str  # the contender whose search the trial is from
     trial: int
     choice: Choice
     searched: NDArray[np.float64]  # (k,) targets in the search
-    again: NDArray[np.float64]  # (seeds, k) targets of the fits; NaN where one diverged
-    seeds: tuple[int, ...]
+    again: NDArray[np.float64]  # (seeds, k) targets of the fits; NaN if a fit diverged
+    seeds: tuple[int, ...]  # one for each fit
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Mean over the fits, ``(k,)``; NaN where one of them diverged."""
+        """Mean of the targets over the fits, ``(k,)``; NaN if a fit diverged."""
         mean: NDArray[np.float64] = self.again.mean(axis=0)
         return mean
 
     @property
     def diverged(self) -> int:
-        """How many of the fits diverged."""
+        """Number of fits that diverged."""
         return int(np.isnan(self.again).any(axis=1).sum())
 
     def median(self, targets: Sequence[Target], rule: PickRule) -> int:
-        """Return the seed of the fit in the middle, as the rule ranks fits; of two, the worse.
+        """Return the seed of the median fit, ranked by a rule; for an even number, the worse one.
 
-        Fits that diverged take no part.
+        Fits that diverged are left out.
         """
         sound = np.flatnonzero(~np.isnan(self.again).any(axis=1))
         order = ranked(costs(self.again[sound], targets), rule)
-        # `ranked` leaves out fits that the rule does not allow; here they come last.
+        # `ranked` leaves out fits that the rule does not allow; they come last.
         order += [place for place in range(len(sound)) if place not in order]
         return self.seeds[int(sound[order[len(order) // 2]])]
 
     def objective(self, k: int, target: Target) -> Objective:
         """Return the values of the k-th target in the search and with fresh seeds."""
         sign = 1.0 if target.maximise else -1.0
-        half = _half_width(self.again[:, k])
-        by = sign * (self.searched[k] - self.mean[k])
+        margin = _half_width(self.again[:, k])
+        optimism = sign * (self.searched[k] - self.mean[k])
         return Objective(
             searched=null_if_nan(self.searched[k]),
             again=[null_if_nan(value) for value in self.again[:, k]],
             mean=null_if_nan(self.mean[k]),
-            mean_low=null_if_nan(self.mean[k] - half),
-            mean_high=null_if_nan(self.mean[k] + half),
-            optimism=null_if_nan(by),
-            optimism_low=null_if_nan(by - half),
-            optimism_high=null_if_nan(by + half),
+            mean_low=null_if_nan(self.mean[k] - margin),
+            mean_high=null_if_nan(self.mean[k] + margin),
+            optimism=null_if_nan(optimism),
+            optimism_low=null_if_nan(optimism - margin),
+            optimism_high=null_if_nan(optimism + margin),
         )
 
     def facts(self, targets: Sequence[Target]) -> dict[str, Any]:
-        """Return the candidate as JSON values, its `Objective` by the name of the target."""
+        """Return the candidate as JSON values, with target → `Objective` under ``objectives``."""
         return {
             "study": self.study,
             "trial": self.trial,
@@ -115,42 +115,45 @@ class Candidate:
 
 
 def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) -> dict[int, Choice]:
-    """Return the choices to train again, by trial, the best of each mask and method first.
+    """Return the choices to train again, by trial.
 
-    The next best follow.
+    The best trial of each mask and method comes first, then all other trials in their order.
 
     Parameters
     ----------
     best
-        Trials from the best on.
+        Trials, the best first.
     space
-        Where they come from.
+        The search space of the trials.
     count
-        How many choices; there may be fewer.
+        The largest number of choices.
     """
     choices = {trial.number: space.ask(trial) for trial in best}
-    kinds: dict[tuple[Mask, str], int] = {}
+    first_of_kind: dict[tuple[Mask, str], int] = {}
     for number, choice in choices.items():
-        kinds.setdefault((choice.mask, choice.method), number)
-    order = [*kinds.values(), *(number for number in choices if number not in kinds.values())]
+        first_of_kind.setdefault((choice.mask, choice.method), number)
+    order = [
+        *first_of_kind.values(),
+        *(number for number in choices if number not in first_of_kind.values()),
+    ]
     return {number: choices[number] for number in order[:count]}
 
 
-def confirmed(
+def confirmed_candidates(
     study: Study, name: str, searched: Sequence[FrozenTrial], choices: dict[int, Choice], k: int
 ) -> list[Candidate]:
-    """Return the candidates of a study of fresh seeds, in the order in which they were trained.
+    """Return the candidates of a study of fresh seeds, in the order of training.
 
     Parameters
     ----------
     study
         The study of fresh seeds.
     name
-        The contender whose trials it trained again.
+        The contender whose trials were trained again.
     searched
         The trials of the search.
     choices
-        Those that were trained again, by number.
+        The choices that were trained again, by number of the trial.
     k
         Number of targets.
     """
@@ -168,18 +171,18 @@ def confirmed(
 def best_candidate(
     candidates: Sequence[Candidate], targets: Sequence[Target], rule: PickRule
 ) -> Candidate:
-    """Return the candidate with the best mean, as the rule ranks means; of equals the first.
+    """Return the candidate with the best mean over fits, ranked by a rule; of equals the first.
 
-    A candidate with fewer diverged fits comes before any with more.
+    Only candidates with the fewest diverged fits are ranked.
 
     Raises
     ------
     EvenhandError
-        All fits of all candidates diverged.
+        If all fits of all candidates diverged.
     """
-    least = min(candidate.diverged for candidate in candidates)
+    fewest = min(candidate.diverged for candidate in candidates)
     sound = [
-        candidate for candidate in candidates if candidate.diverged == least < len(candidate.seeds)
+        candidate for candidate in candidates if candidate.diverged == fewest < len(candidate.seeds)
     ]
     if not sound:
         raise EvenhandError(
@@ -191,12 +194,12 @@ def best_candidate(
 
 
 def null_if_nan(value: float) -> float | None:
-    """Return a number as a JSON value, null where it is undefined."""
+    """Return a number as a JSON value: null for NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def _half_width(values: NDArray[np.float64]) -> float:
-    """Return half of Student's interval of a mean, NaN for fewer than two values."""
+    """Return half the width of Student's interval of a mean; NaN for fewer than two values."""
     if len(values) < 2:
         return np.nan
     error = values.std(ddof=1) / np.sqrt(len(values))

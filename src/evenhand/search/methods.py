@@ -1,4 +1,4 @@
-"""What a search chooses from: mitigation methods, and their settings in declared ranges."""
+"""Search spaces over mitigation methods, with their settings in declared ranges."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from typing import cast
 from optuna.trial import BaseTrial
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.ranges import OneOf, Range, Setting
+from evenhand.methods.ranges import OneOf, Setting, SettingRange
 from evenhand.methods.registry import find_method, method_settings
 from evenhand.search.space import Params, Space
 from evenhand.search.spaces import Choice
 
-METHOD = "method"  # the parameter that names the method, where there are several
+METHOD = "method"  # the parameter that names the method, if there are several
 
 
 @dataclass(frozen=True)
 class SearchedMethod:
-    """A method that may be chosen.
+    """A method that a search may choose, with fixed and searched settings.
 
     Attributes
     ----------
     name
-        The method.
+        Name of the method.
     fixed
-        The settings that every trial has.
+        Setting → value, for settings that are not searched.
     ranges
-        The settings that are searched; their parameters are called ``NAME.SETTING``.
+        Setting → range, for settings that are searched; a trial calls them ``NAME.SETTING``.
     defaults
-        What the searched settings are by default.
+        Setting → default value, for settings that are searched.
     """
 
     name: str
     fixed: Mapping[str, Setting]
-    ranges: Mapping[str, Range]
+    ranges: Mapping[str, SettingRange]
     defaults: Mapping[str, Setting]
 
     @property
     def size(self) -> float:
-        """How many ways to set it there are."""
+        """Number of combinations of the searched settings."""
         counts = (len(r.values) if isinstance(r, OneOf) else math.inf for r in self.ranges.values())
         return math.prod(counts)
 
     @property
     def by_default(self) -> SearchedMethod:
-        """The method with the default of each searched setting, of which nothing is searched."""
+        """The method with each searched setting fixed at its default."""
         return SearchedMethod(self.name, {**self.fixed, **self.defaults}, {}, {})
 
     def ask(self, trial: BaseTrial) -> dict[str, Setting]:
-        """Ask a trial for the settings."""
+        """Return the settings that a trial suggests."""
         ranges = self.ranges.items()
-        drawn = {setting: _drawn(trial, f"{self.name}.{setting}", r) for setting, r in ranges}
+        drawn = {setting: _suggested(trial, f"{self.name}.{setting}", r) for setting, r in ranges}
         return {**self.fixed, **drawn}
 
     def set(self, choice: Choice) -> Choice:
-        """Return a choice by this method, whose searched settings have their defaults."""
+        """Return a choice with this method; searched settings have their defaults."""
         return by_method(choice, self.name, {**self.fixed, **self.defaults})
 
     def params(self, choice: Choice) -> Params | None:
-        """Return the parameters that write the method of a choice; None where none can."""
+        """Return the trial parameters that give a choice's method and settings; None if none do."""
         settings = dict(choice.method_settings)
         searched = {setting: value for setting, value in settings.items() if setting in self.ranges}
-        rest = {setting: value for setting, value in settings.items() if setting not in searched}
+        fixed = {setting: value for setting, value in settings.items() if setting not in searched}
         fits = all(searched.get(setting) in allowed for setting, allowed in self.ranges.items())
-        if choice.method != self.name or rest != self.fixed or not fits:
+        if choice.method != self.name or fixed != self.fixed or not fits:
             return None
         return {f"{self.name}.{setting}": value for setting, value in searched.items()}
 
 
 def searched_method(text: str) -> SearchedMethod:
-    """Return the method that a text names: what it sets is given, the rest is searched.
+    """Return the method that a text names; settings in the text are fixed, all others searched.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def searched_method(text: str) -> SearchedMethod:
     Raises
     ------
     EvenhandError
-        There is no such method or setting, a value has the wrong type, or the range of a setting
-        lacks its default.
+        If no method or setting has that name, if a value has the wrong type, or if the range of a
+        setting does not contain its default.
 
     Examples
     --------
@@ -100,30 +100,30 @@ def searched_method(text: str) -> SearchedMethod:
         if defaults[setting] not in allowed:
             raise EvenhandError(
                 f"method {name}: the default of {setting}, {defaults[setting]!r}, lies outside its "
-                f"range {allowed}, so that no search can try it. Widen the range in its class."
+                f"range {allowed}, so no search can try it. Widen the range in the method's class."
             )
     return SearchedMethod(name, chosen, ranges, defaults)
 
 
 def fixed_method(text: str) -> SearchedMethod:
-    """Return the method that a text names, of which nothing is searched."""
+    """Return the method that a text names, with none of its settings searched."""
     return SearchedMethod(*method_settings(text, computed=("wrong",)), {}, {})
 
 
 def with_methods(
     space: Space[Choice], methods: Sequence[SearchedMethod], first: Collection[Choice] = ()
 ) -> Space[Choice]:
-    """Return a space whose choices have one of several methods, too.
+    """Return a space whose choices also have one of several methods.
 
     Parameters
     ----------
     space
-        What else is chosen.
+        The space of masks and learning rates.
     methods
-        At least one; no two of one name.
+        At least one method; no two have the same name.
     first
-        The choices that ``space`` tries first, in their order: their methods are written, too.
-        Without them, the methods of what is tried first are drawn.
+        The choices that ``space`` tries first, in their order; they are tried with their own
+        methods. If empty, their methods are drawn.
     """
     names = [method.name for method in methods]
     by_name = dict(zip(names, methods, strict=True))
@@ -134,17 +134,17 @@ def with_methods(
         return by_method(space.ask(trial), name, by_name[name].ask(trial))
 
     parts = [method_params(choice, methods) for choice in first] or [{}] * len(space.first)
-    written = tuple(
+    start_params = tuple(
         (origin, {**params, **more})
         for (origin, params), more in zip(space.first, parts, strict=True)
     )
-    return Space(ask, space.size * sum(method.size for method in methods), written)
+    return Space(ask, space.size * sum(method.size for method in methods), start_params)
 
 
 def method_params(choice: Choice, methods: Sequence[SearchedMethod]) -> Params:
-    """Return the parameters that write the method of a choice in a space of some methods.
+    """Return the trial parameters that give a choice's method in a space of some methods.
 
-    They are none where no method of the space can be set so.
+    They are empty if no method of the space matches the choice.
     """
     for method in methods:
         params = method.params(choice)
@@ -158,7 +158,7 @@ def by_method(choice: Choice, name: str, settings: Mapping[str, Setting]) -> Cho
     return replace(choice, method=name, method_settings=tuple(sorted(settings.items())))
 
 
-def _drawn(trial: BaseTrial, name: str, allowed: Range) -> Setting:
+def _suggested(trial: BaseTrial, name: str, allowed: SettingRange) -> Setting:
     if isinstance(allowed, OneOf):
         return cast(Setting, trial.suggest_categorical(name, list(allowed.values)))
     return trial.suggest_float(name, allowed.low, allowed.high, log=True)

@@ -1,4 +1,4 @@
-"""What a search chooses from."""
+"""The type of a search space."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Generic, TypeVar
 
 from optuna.trial import BaseTrial
 
-Choice = TypeVar("Choice", bound=Hashable)
-"""What one trial tries; two trials of the same choice come out the same."""
+AnyChoice = TypeVar("AnyChoice", bound=Hashable)
+"""Type of the setting that a trial tries; two trials of the same choice give the same result."""
 
 Params = Mapping[str, int | float | str]
 """A trial's parameters in Optuna, by name."""
 
 
 @dataclass(frozen=True)
-class Space(Generic[Choice]):
+class Space(Generic[AnyChoice]):
     """A set of choices.
 
     Attributes
     ----------
     ask
-        Asks a trial, new or finished, for its choice.
+        Function that returns the choice of a trial, new or finished.
     size
-        How many choices there are; infinite where a number is searched.
+        Number of choices; infinite if a real number is searched.
     first
-        What is tried before anything else: where it comes from, and its parameters.
+        Choices to try first: for each, a label of its origin, and its trial parameters.
     """
 
-    ask: Callable[[BaseTrial], Choice]
+    ask: Callable[[BaseTrial], AnyChoice]
     size: float
     first: tuple[tuple[str, Params], ...] = ()

@@ -17,7 +17,7 @@ from evenhand.masks.units import Family, Unit, default_family, find_family
 from evenhand.methods.ranges import Setting
 from evenhand.search.space import Space
 
-FIRST = "first"  # the parameter of a staged space that says where tuning begins
+FIRST = "first"  # the parameter of a staged space that gives the first tuned stage
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Choice:
 
     mask: Mask
     lr: float
-    seed: int  # of the untrained head, the order of samples, augmentation and dropout
+    seed: int  # of the head's initial weights, the order of samples, augmentation and dropout
     method: str = "erm"  # the mitigation method
     method_settings: tuple[tuple[str, Setting], ...] = ()  # its hyper-parameters, sorted by name
 
@@ -55,29 +55,30 @@ class Rates:
 
 
 def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
-    """Return a space of one bit per unit, and the learning rate; it tries ``first`` first."""
+    """Return the space of one bit per unit and a learning rate; it tries ``first`` first."""
     always = _names(family.always)
 
     def ask(trial: BaseTrial) -> Choice:
         bits = {unit.name: trial.suggest_int(unit.name, 0, 1) for unit in family.units}
         return rates.choice(trial, always.union(name for name, bit in bits.items() if bit))
 
-    written = tuple(
+    start_params = tuple(
         (
             origin,
             {unit.name: int(unit.name in choice.mask) for unit in family.units} | {"lr": choice.lr},
         )
         for origin, choice in first.items()
     )
-    return Space(ask, 2.0 ** len(family.units) * rates.size, written)
+    return Space(ask, 2.0 ** len(family.units) * rates.size, start_params)
 
 
 def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
-    """Return a space that draws the first tuned stage, then a bit for each unit from there on.
+    """Return a space that draws the first tuned stage, then a bit for each unit from that stage on.
 
-    It has the same masks as `flat_space`, each with one set of parameters: the first tuned stage
-    has a tuned unit, so its last unit has no bit where all its others are frozen. Stages are
-    numbered from 0 over the depths of the family; their count means that no unit is tuned.
+    It has the same masks as `flat_space`, and exactly one set of parameters for each mask. The
+    first tuned stage must have a tuned unit: if all its units but the last are frozen, the last is
+    tuned without a bit. Stages are numbered from 0 over the depths of the family; if the first
+    tuned stage is the number of stages, no unit is tuned.
     """
     always = _names(family.always)
     stages = [tuple(units) for _, units in groupby(family.units, key=lambda unit: unit.depth)]
@@ -92,11 +93,11 @@ def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> S
                     tuned.add(unit.name)
         return rates.choice(trial, always | tuned)
 
-    written = tuple(
+    start_params = tuple(
         (origin, _staged(stages, choice.mask) | {"lr": choice.lr})
         for origin, choice in first.items()
     )
-    return Space(ask, 2.0 ** len(family.units) * rates.size, written)
+    return Space(ask, 2.0 ** len(family.units) * rates.size, start_params)
 
 
 def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float]:
@@ -120,16 +121,16 @@ SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Choice]], Space[Choic
 def rate_space(
     mask: Mask, rates: Rates, first: Mapping[str, Choice] = MappingProxyType({})
 ) -> Space[Choice]:
-    """Return a space whose mask is given, and only the learning rate is searched.
+    """Return the space of one mask and a searched learning rate.
 
-    It tries the rates of ``first`` first.
+    It tries the learning rates of ``first`` first.
     """
-    written = tuple((origin, {"lr": choice.lr}) for origin, choice in first.items())
-    return Space(lambda trial: rates.choice(trial, mask), rates.size, written)
+    start_params = tuple((origin, {"lr": choice.lr}) for origin, choice in first.items())
+    return Space(lambda trial: rates.choice(trial, mask), rates.size, start_params)
 
 
 def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space[Choice]:
-    """Return the space of finished trials, by number, times fresh seeds."""
+    """Return the space of all pairs of a finished trial's choice, by number, and a fresh seed."""
 
     def ask(trial: BaseTrial) -> Choice:
         number = trial.suggest_categorical("trial", list(choices))
@@ -148,7 +149,7 @@ def mask_family(backbone: nn.Module, text: str) -> Family:
     Raises
     ------
     EvenhandError
-        The backbone has no such family or lacks a unit, or two of the units overlap.
+        If the backbone lacks the family or a unit, or if two of the units overlap.
     """
     if text == "auto":
         return default_family(backbone)
@@ -160,21 +161,23 @@ def mask_family(backbone: nn.Module, text: str) -> Family:
         for parameter in unit.parameters:
             other = owner.setdefault(id(parameter), unit.name)
             if other != unit.name:
-                raise EvenhandError(f"--family: units {other} and {unit.name} overlap; name one.")
+                raise EvenhandError(
+                    f"--family: units {other} and {unit.name} overlap; name only one of them."
+                )
     return Family("units", tuple(sorted(units, key=lambda unit: unit.depth)))
 
 
-def known_masks(family: Family, masks: Mapping[str, Iterable[Unit]]) -> dict[str, Mask]:
-    """Return the named masks that a family can express, each of them once.
+def expressible_masks(family: Family, masks: Mapping[str, Iterable[Unit]]) -> dict[str, Mask]:
+    """Return, by name, the masks that a family can express, each mask once.
 
-    Units outside the family do not count: every family has its own full mask.
+    Units outside the family are ignored, so every family can express the full mask.
     """
-    reach = {id(p) for unit in family.units for p in unit.parameters}
+    covered = {id(p) for unit in family.units for p in unit.parameters}
     origins: dict[Mask, str] = {}
     for origin, units in masks.items():
-        wanted = {id(p) for unit in units for p in unit.parameters} & reach
-        inside = [unit for unit in family.units if {id(p) for p in unit.parameters} <= wanted]
-        if {id(p) for unit in inside for p in unit.parameters} == wanted:
+        tuned = {id(p) for unit in units for p in unit.parameters} & covered
+        inside = [unit for unit in family.units if {id(p) for p in unit.parameters} <= tuned]
+        if {id(p) for unit in inside for p in unit.parameters} == tuned:
             origins.setdefault(_names(inside), origin)
     return {origin: mask for mask, origin in origins.items()}
 

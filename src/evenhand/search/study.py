@@ -22,9 +22,9 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HALVING = 2  # half of the trials continue after each of the epochs floor, 2 · floor, 4 · floor …
 FLOOR = 0.25  # share of the epochs that every trial is trained for
 ADOPTED = "adopted"
-"""User attribute of a trial that another study trained: its number in that study."""
+"""User attribute of a trial that another study trained; its value is the trial's number there."""
 
-Direction = Literal["maximize", "minimize"]
+StudyDirection = Literal["maximize", "minimize"]
 
 
 def identity_of(settings: Mapping[str, Any], fingerprint: str) -> str:
@@ -33,15 +33,15 @@ def identity_of(settings: Mapping[str, Any], fingerprint: str) -> str:
 
 
 def check_study(
-    storage: BaseStorage, name: str, directions: Sequence[Direction], identity: str
+    storage: BaseStorage, name: str, directions: Sequence[StudyDirection], identity: str
 ) -> None:
     """Refuse a name that the storage uses for another study; arguments as in `open_study`.
 
     Raises
     ------
     EvenhandError
-        The study has other settings, data or directions. An empty study without
-        attributes is accepted: its command was killed before it wrote the identity.
+        If the study has other settings, data or directions. An empty study without attributes is
+        accepted: its command was killed before it wrote the identity.
     """
     try:
         study = optuna.load_study(study_name=name, storage=storage)
@@ -71,13 +71,13 @@ def _current(identity: Any) -> Any:
 def open_study(
     storage: BaseStorage,
     name: str,
-    directions: Sequence[Direction],
+    directions: Sequence[StudyDirection],
     identity: str,
     *,
     prune_until: int,
     prune_from: int = 1,
 ) -> Study:
-    """Open the study of that name, or create it.
+    """Open the study with a name, or create it.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def open_study(
         The epochs of a full training run; with one objective, trials that do worse than others
         are stopped earlier. 0: no trial is stopped.
     prune_from
-        The epochs that every trial is trained for, as :func:`stopping_floor` gives them.
+        The epochs that every trial is trained for, from :func:`stopping_floor`.
 
     Raises
     ------
     EvenhandError
-        The storage holds a study of that name with other settings, data or directions.
+        If the storage has a study of that name with other settings, data or directions.
     """
     check_study(storage, name, directions, identity)
     pruner: BasePruner = (
@@ -181,8 +181,8 @@ def summary_of(study: Study) -> str:
         parts.append(f"best {study.best_value:.4f} (trial {study.best_trial.number})")
     elif complete:
         parts.append(f"{len(study.best_trials)} on the Pareto front")
-    own = [trial for trial in trials if ADOPTED not in trial.user_attrs]
-    parts.append(f"{sum(trial.state is TrialState.PRUNED for trial in own)} pruned")
+    trained = [trial for trial in trials if ADOPTED not in trial.user_attrs]
+    parts.append(f"{sum(trial.state is TrialState.PRUNED for trial in trained)} pruned")
     repeated = sum("repeats" in trial.user_attrs for trial in trials)
     return ", ".join([*parts, *([f"{repeated} repeated"] if repeated else [])])
 

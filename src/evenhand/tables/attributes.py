@@ -1,4 +1,4 @@
-"""Protected attributes: rules from raw values to levels, and the groups that they make."""
+"""Protected attributes: rules from raw values to levels, and the groups of rows."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import pandas as pd
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.tables.levels import level_order
-from evenhand.tables.reading import plain
+from evenhand.tables.reading import plain_cell
 
 UNKNOWN = "unknown"
 _RACES = (
-    ("White", re.compile("white|caucasian")),  # first, for the "asian" in "caucasian"
+    ("White", re.compile("white|caucasian")),  # first, because "caucasian" contains "asian"
     ("Black", re.compile("black|african american")),
     ("Asian", re.compile("asian")),
     ("Hispanic", re.compile("(?<!non-)(?<!not )(hispanic|latino)")),
 )
-# What is written where nothing was learnt, in hospitals and surveys; "*" is what is withheld of few
-# people, and in our own tables it is everybody.
+# Texts that mean unknown in hospitals and surveys. "*" stands for values that are withheld because
+# they concern few people; in Evenhand's own tables it stands for everybody.
 _UNTOLD = re.compile(
     r"unknown|refused|declined|unable to (obtain|answer|determine)|unobtainable|prefer not"
     r"|not (specified|stated|reported|recorded|available|known|disclosed)|^[?*]+$|^missing$"
@@ -37,15 +37,15 @@ class Attribute:
     Parameters
     ----------
     name
-        What the attribute is called, from the command line to the report.
+        The name of the attribute, as in ``--attribute``.
     column
-        The column of the source that holds its raw values.
+        The column of the source with its raw values.
     levels
-        Every level that the rule can give, in order. ``unknown`` is none of them.
+        Every level that the rule can return, in order, without ``unknown``.
     to_level
-        The rule: raw values in, one level each out, whatever the values around it.
+        The rule: returns the level of each raw value, independently of the other values.
     numeric
-        Whether the levels are bins of a number, which ``--bins`` may place elsewhere.
+        Whether the levels are bins of a number, which ``--bins`` can change.
     """
 
     name: str
@@ -55,20 +55,20 @@ class Attribute:
     numeric: bool = False
 
     def of(self, raw: pd.Series) -> pd.Series:
-        """Return one level per raw value; whatever the rule does not name is ``unknown``.
+        """Return the level of each raw value; values without a level are ``unknown``.
 
-        Categorical: the categories are the levels in their order, then ``unknown``.
+        The result is categorical, with the levels in order and then ``unknown``.
         """
         which, values = pd.factorize(raw, use_na_sentinel=False)
-        level = self.to_level(pd.Series(values))  # each value once: there are few of them
-        place = pd.Index(self.levels).get_indexer(pd.Index(level))
-        codes = np.where(place < 0, len(self.levels), place)[which]
+        level = self.to_level(pd.Series(values))  # each distinct value once
+        index = pd.Index(self.levels).get_indexer(pd.Index(level))
+        codes = np.where(index < 0, len(self.levels), index)[which]
         categories = pd.Index([*self.levels, UNKNOWN], dtype="str")
         return pd.Series(pd.Categorical.from_codes(codes, categories), raw.index)
 
 
 def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
-    """Make an attribute from a table of raw values and their levels.
+    """Return an attribute from a mapping of raw values to levels.
 
     Examples
     --------
@@ -83,10 +83,10 @@ def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
 def named(
     name: str, column: str, levels: Mapping[str, tuple[str, ...]], rest: str | None = None
 ) -> Attribute:
-    """Make an attribute from the values that each level stands for.
+    """Return an attribute from a mapping of levels to raw values.
 
-    Case does not matter, nor does "1.0" for "1". With ``rest``, every other value that is not
-    blank, and not "unknown" or the like, is of that level.
+    Capitals are ignored, and "1.0" equals "1". ``rest`` is the level of all other values that are
+    not blank and do not mean unknown.
 
     Examples
     --------
@@ -94,10 +94,10 @@ def named(
     >>> sex.of(pd.Series(["F", "0.0", "-1"])).tolist()
     ['female', 'male', 'unknown']
     """
-    level_of = {plain(value): level for level, values in levels.items() for value in values}
+    level_of = {plain_cell(value): level for level, values in levels.items() for value in values}
 
     def level(value: str) -> str | None:
-        return level_of.get(plain(value), None if untold(value) else rest)
+        return level_of.get(plain_cell(value), None if means_unknown(value) else rest)
 
     def to_level(raw: pd.Series) -> pd.Series:
         return raw.map(level, na_action="ignore")
@@ -107,14 +107,14 @@ def named(
 
 
 def sex(column: str) -> Attribute:
-    """Make the attribute ``sex`` from a column of words or their first letters."""
+    """Return the attribute ``sex``, from a column of words or their first letters."""
     return named("sex", column, {"female": ("female", "f"), "male": ("male", "m")})
 
 
 def race(name: str, column: str) -> Attribute:
-    """Make an attribute of race out of words as hospitals write them.
+    """Return an attribute of race, from the words that hospitals write.
 
-    "White, non-Hispanic" and "WHITE - RUSSIAN" are White; what is refused or not known is unknown.
+    "White, non-Hispanic" and "WHITE - RUSSIAN" are White. Refused answers are unknown.
     """
     levels = (*(level for level, _ in _RACES), "Other")
 
@@ -125,7 +125,7 @@ def race(name: str, column: str) -> Attribute:
 
 
 def white(name: str, column: str) -> Attribute:
-    """Make an attribute of two levels, White and non-White, by the rule of ``race``."""
+    """Return an attribute with the levels White and non-White, by the rule of ``race``."""
     by_race = race(name, column)
     level_of = dict.fromkeys(by_race.levels, "non-White") | {"White": "White"}
     return Attribute(
@@ -134,40 +134,40 @@ def white(name: str, column: str) -> Attribute:
 
 
 def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
-    """Make an attribute whose levels are the values that occur, in order (see `level_order`).
+    """Return an attribute whose levels are the values that occur, ordered by `level_order`.
 
-    A blank value is no level, nor are "unknown", "not specified", "refused", "?", "*" and the like.
+    Blank values and values that mean unknown ("not specified", "refused", "?", "*") are no levels.
     """
     values = sorted({str(value) for value in raw.dropna().unique()}, key=level_order)
-    return mapped(name, column, {value: value for value in values if not untold(value)})
+    return mapped(name, column, {value: value for value in values if not means_unknown(value)})
 
 
-def untold(text: str) -> bool:
-    """Tell whether a text says that something was not learnt, or is withheld.
+def means_unknown(text: str) -> bool:
+    """Return whether a text means that a value is unknown or withheld.
 
     Examples
     --------
-    >>> untold("Not specified"), untold("*"), untold("60+")
+    >>> means_unknown("Not specified"), means_unknown("*"), means_unknown("60+")
     (True, True, False)
     """
     return _UNTOLD.search(text.casefold()) is not None
 
 
-def parts_of(attribute: str) -> tuple[str, ...]:
-    """Return the attributes that an intersection is made of: ``sex*age`` gives sex and age."""
+def attribute_parts(attribute: str) -> tuple[str, ...]:
+    """Return the attributes of an intersection: sex and age for ``sex*age``."""
     return tuple(attribute.split("*"))
 
 
 def with_intersections(attributes: Sequence[str], depth: int) -> tuple[str, ...]:
     """Return attributes, and the intersections of 2 to ``depth`` of their parts.
 
-    An attribute within the levels of another (``sex|site``) takes no part. Intersections that are
-    there already, in whatever order, are not repeated.
+    Conditioned attributes (``sex|site``) are not combined. Intersections that ``attributes`` has
+    already, in any order, are not repeated.
 
     Raises
     ------
     EvenhandError
-        ``depth`` is above 1, and there is one attribute alone.
+        If ``depth`` is above 1 and there is only one attribute.
 
     Examples
     --------
@@ -175,18 +175,18 @@ def with_intersections(attributes: Sequence[str], depth: int) -> tuple[str, ...]
     ('sex', 'age', 'site', 'sex*age', 'sex*site', 'age*site')
     """
     plain_names = [name for name in attributes if "|" not in name]
-    parts = list(dict.fromkeys(part for name in plain_names for part in parts_of(name)))
+    parts = list(dict.fromkeys(part for name in plain_names for part in attribute_parts(name)))
     if depth > 1 and len(parts) < 2:
         raise EvenhandError(
-            f"--intersections {depth} crosses attributes, and there is {', '.join(parts)} alone. "
-            "Name others with --attribute, or leave --intersections out."
+            f"--intersections {depth} needs two attributes or more, and there is only "
+            f"{', '.join(parts)}. Name others with --attribute, or leave --intersections out."
         )
-    there = {frozenset(parts_of(name)) for name in plain_names}
+    present = {frozenset(attribute_parts(name)) for name in plain_names}
     crossed = (
         combination
         for size in range(2, depth + 1)
         for combination in combinations(parts, size)
-        if frozenset(combination) not in there
+        if frozenset(combination) not in present
     )
     return (*attributes, *map("*".join, crossed))
 
@@ -199,7 +199,7 @@ def group_of(
     Parameters
     ----------
     table
-        A column ``attr_<name>`` for each attribute.
+        A table with a column ``attr_<name>`` for each attribute.
     attribute
         The name of an attribute, or several with ``*`` between them.
     levels
@@ -208,15 +208,15 @@ def group_of(
     Returns
     -------
     pandas.Series
-        Categorical, on the index of ``table``. The categories are every combination of levels in
-        their order (``female*60+``), then ``unknown``: the group of each row that lacks a part.
+        Categorical groups, with the index of ``table``. The categories are all combinations of
+        levels in order (``female*60+``), then ``unknown``, the group of rows with an unknown part.
 
     Raises
     ------
     UnknownNameError
-        There is no such attribute.
+        If there is no such attribute.
     """
-    parts = parts_of(attribute)
+    parts = attribute_parts(attribute)
     names = ["*".join(combination) for combination in product(*_levels_of(parts, levels))]
     group = table[f"attr_{parts[0]}"].astype("str")
     for part in parts[1:]:
@@ -229,8 +229,8 @@ def group_of(
 
 
 def _race(text: str) -> str | None:
-    """Return the level of race that a text stands for; None where it says none."""
-    if untold(text):
+    """Return the level of race that a text means; None if it means unknown."""
+    if means_unknown(text):
         return None
     words = text.casefold()
     return next((level for level, pattern in _RACES if pattern.search(words)), "Other")

@@ -1,4 +1,4 @@
-"""Bins of numeric attributes: where groups of a number begin, and columns that need them."""
+"""Divide numeric attributes into bins, and refuse columns of numbers without bins."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import UNKNOWN, Attribute, untold
+from evenhand.tables.attributes import UNKNOWN, Attribute, means_unknown
 from evenhand.tables.table_checks import refuse_rows
 from evenhand.wording import flag
 
 FEW = 10
-"""A numeric column with more distinct values than these is a measurement: it needs bins."""
+"""A column with more distinct numbers than this is a measurement, which needs bins."""
 
 _DATE = (
     r"\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([ T].*)?"
@@ -35,24 +35,24 @@ _AT_LEAST = re.compile(r"(>=|≥|>)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+")
 def binned(
     name: str, column: str, edges: Sequence[float], *, edge_below: bool = False
 ) -> Attribute:
-    """Make an attribute of intervals.
+    """Return an attribute whose levels are intervals of a number.
 
-    "90+", ">=90", "≥90" and ">89" are in the last bin, or unknown where one of the edges is above
-    that number.
+    Values such as "90+", ">=90", "≥90" and ">89" belong to the last bin if it begins at that number
+    or below; otherwise they are unknown.
 
     Parameters
     ----------
     name, column
-        As in ``Attribute``.
+        See ``Attribute``.
     edges
-        Where one bin ends and the next begins: finite, increasing, at least one.
+        The limits between bins: at least one, finite, increasing.
     edge_below
-        Whether a value that equals an edge belongs to the bin below it, instead of above.
+        Whether a value equal to an edge belongs to the bin below the edge instead of above.
 
     Raises
     ------
     EvenhandError
-        The edges are no such numbers.
+        If the edges are not increasing finite numbers.
 
     Examples
     --------
@@ -70,18 +70,18 @@ def binned(
     levels = _bins_below(edges) if edge_below else _bins_above(edges)
 
     def to_level(raw: pd.Series) -> pd.Series:
-        number, exact = numbers_of(raw)
-        place = np.searchsorted(np.asarray(edges, float), number, "left" if edge_below else "right")
-        certain = np.isfinite(number) & (exact | (place == len(edges)))
+        number, exact = read_numbers(raw)
+        index = np.searchsorted(np.asarray(edges, float), number, "left" if edge_below else "right")
+        certain = np.isfinite(number) & (exact | (index == len(edges)))
         names = np.array([*levels, UNKNOWN])
-        return pd.Series(names[np.where(certain, place, len(levels))], index=raw.index)
+        return pd.Series(names[np.where(certain, index, len(levels))], index=raw.index)
 
     return Attribute(name, column, levels, to_level, numeric=True)
 
 
 @dataclass(frozen=True)
-class Bins:
-    """Where the bins of a numeric attribute begin, and which of them an edge belongs to."""
+class NumericBins:
+    """The bins of a numeric attribute; see `binned`."""
 
     edges: tuple[float, ...]
     edge_below: bool = False
@@ -91,7 +91,7 @@ class Bins:
         return binned(name, column, self.edges, edge_below=self.edge_below)
 
 
-def parse_bins(texts: Sequence[str]) -> dict[str, Bins]:
+def parse_bins(texts: Sequence[str]) -> dict[str, NumericBins]:
     """Return the bins of each attribute from texts such as ``age=20,40,60,80``.
 
     With ``<=`` for ``=``, an edge belongs to the bin below it: ``age=60`` makes under 60 and 60+,
@@ -100,14 +100,14 @@ def parse_bins(texts: Sequence[str]) -> dict[str, Bins]:
     Raises
     ------
     EvenhandError
-        A text is not of that form, or an attribute comes twice.
+        If a text does not have that form, or an attribute occurs twice.
 
     Examples
     --------
     >>> parse_bins(["age<=60", "bmi=18.5,25"])["age"]
-    Bins(edges=(60.0,), edge_below=True)
+    NumericBins(edges=(60.0,), edge_below=True)
     """
-    bins: dict[str, Bins] = {}
+    bins: dict[str, NumericBins] = {}
     for text in texts:
         name, _, numbers = text.partition("=")
         edge_below = name.endswith("<")
@@ -121,40 +121,41 @@ def parse_bins(texts: Sequence[str]) -> dict[str, Bins]:
                 f"the bins {text!r} are not of the form NAME=EDGE,EDGE,… or NAME<=EDGE,…, as in "
                 "age=20,40,60,80."
             ) from None
-        bins[name] = Bins(edges, edge_below)
+        bins[name] = NumericBins(edges, edge_below)
     return bins
 
 
 def is_measurement(raw: pd.Series) -> bool:
-    """Tell whether a column holds numbers that are no levels: too many of them, and little else.
+    """Return whether most values of a column are numbers, with more than `FEW` different ones.
 
-    What says that something was not learnt does not count.
+    Values that mean unknown are not counted.
     """
-    rows = raw.value_counts()  # each value once: there are few of them
-    number, _ = numbers_of(rows.index.to_series())
+    rows = raw.value_counts()  # each distinct value is looked at once
+    number, _ = read_numbers(rows.index.to_series())
     is_number = ~np.isnan(number)
     return _mostly(rows, is_number) and len(np.unique(number[is_number])) > FEW
 
 
 def _mostly(rows: pd.Series, marked: NDArray[np.bool_]) -> bool:
-    """Tell whether most rows that say something hold one of the marked values."""
-    has_value = [not untold(str(value)) for value in rows.index]
+    """Return whether most rows with a known value have one of the marked values."""
+    has_value = [not means_unknown(str(value)) for value in rows.index]
     return bool(2 * rows[marked].sum() > rows[has_value].sum())
 
 
 def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
-    """Refuse an attribute whose column is a measurement, as nobody has said where groups begin.
+    """Refuse an attribute whose column is a measurement, because it has no bins.
 
     Raises
     ------
     EvenhandError
-        It is one (see ``is_measurement``), or most of it are many dates or "63 years".
+        If the column is a measurement (see ``is_measurement``), or most values are many different
+        dates or text such as "63 years".
     """
     if is_measurement(raw):
-        number = pd.Series(numbers_of(raw)[0])
+        number = pd.Series(read_numbers(raw)[0])
         raise EvenhandError(
             f"{source}: {name!r} is a number with {number.nunique()} values from {number.min():g} "
-            f"to {number.max():g}; say where its groups begin, as in {flag('bins', f'{name}=60')}."
+            f"to {number.max():g}; give bins for it, as in {flag('bins', f'{name}=60')}."
         )
     rows = raw.value_counts()
     texts = pd.Series(rows.index.astype("str"), dtype="str")
@@ -166,13 +167,13 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
         if marked.sum() > FEW and _mostly(rows, marked):
             raise EvenhandError(
                 f"{source}: {name!r} holds {what}, {marked.sum()} different ones, as in "
-                f"{some(texts[marked][:2])}. Write {instead}, and say where groups begin, as "
-                f"in {flag('bins', f'{name}=60')}."
+                f"{some(texts[marked][:2])}. Write {instead}, and give bins, as in "
+                f"{flag('bins', f'{name}=60')}."
             )
 
 
 def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
-    """Refuse rows that say something, and of which no bin can be told.
+    """Refuse rows whose value is known but belongs to no bin.
 
     Parameters
     ----------
@@ -186,25 +187,27 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     Raises
     ------
     EvenhandError
-        There are such rows; the message names the first few.
+        If there are such rows; the message names the first few.
     """
     unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
-    has_value = ~unbinned.map(untold).astype("bool")
+    has_value = ~unbinned.map(means_unknown).astype("bool")
     problem = (
         f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "
-        f"{some(unbinned[has_value].unique())}. Give a number, or 90+ or >89 if the last bin "
-        "begins there or below, and nothing where none is known; or leave --bins out, and the "
-        "values are levels."
+        f"{some(unbinned[has_value].unique())}. Write a number (or 90+ or >89, if the last bin "
+        "begins at that number or below), and nothing if the number is unknown; or leave --bins "
+        "out to take the values as levels."
     )
     refuse_rows(has_value, source, problem)
 
 
-def numbers_of(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the number of each value, NaN without one, and whether it is exact: not "90+".
+def read_numbers(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the number of each value (NaN if it has none), and whether it is exact.
+
+    The number of "90+" is 90, and is not exact.
 
     Examples
     --------
-    >>> number, exact = numbers_of(pd.Series(["63", "90+", "old"]))
+    >>> number, exact = read_numbers(pd.Series(["63", "90+", "old"]))
     >>> number.tolist(), exact.tolist()
     ([63.0, 90.0, nan], [True, False, False])
     """
@@ -218,7 +221,7 @@ def numbers_of(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 
 def _least(text: str) -> float:
-    """Return the smallest number that "90+", ">=90", "≥90" or ">89" may be; NaN for other text."""
+    """Return the smallest number that text such as "90+", ">=90" or ">89" allows, else NaN."""
     match = _AT_LEAST.fullmatch(text)
     if match is None:
         return math.nan
@@ -250,7 +253,7 @@ def _whole(edge: float) -> bool:
 
 
 def _interval(low: float, high: float) -> str:
-    """Name a bin: 20 to 40 is "20-39" where both are whole numbers, "18.5 to <25" otherwise."""
+    """Return the name of a bin: "20-39" for whole numbers 20 and 40, else "18.5 to <25"."""
     if not (_whole(low) and _whole(high)):
         return f"{_number(low)} to <{_number(high)}"
     return _number(low) if high - low == 1 else f"{_number(low)}-{_number(high - 1)}"

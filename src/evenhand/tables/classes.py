@@ -1,4 +1,4 @@
-"""The order of classes: of two, the positive one, whose probability the score is, is last."""
+"""Order the classes of a label: of two classes, the positive one is last."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _POSITIVE = re.compile(
     r"|mel|melanoma|cancer|tumou?r|carcinoma|dead|died|death|deceased|affected|finding|event"
     r"|pathological|glaucoma|pneumonia|dementia"
 )
-_NUMBERS = ({"0", "1"}, {"-1", "1"})  # of which 1 is the positive one; 1 and 2 do not say
-_LETTERS = {"t", "f"}  # true and false, where both are there
+_NUMBERS = ({"0", "1"}, {"-1", "1"})  # 1 is positive; of 1 and 2, neither is obviously positive
+_LETTERS = {"t", "f"}  # true and false, if both occur
 _NOT = ("no ", "non ", "non", "not ", "without ", "un")
 
 
@@ -32,9 +32,9 @@ class Classes:
     Attributes
     ----------
     names
-        In order; of two, the positive one is the last.
+        The names in order; of two classes, the positive one is last.
     ordered
-        Whether the positive one of two classes is known.
+        False if there are two classes and it is unknown which one is positive.
     """
 
     names: tuple[str, ...]
@@ -51,12 +51,13 @@ def order_classes(values: Sequence[str], positive: str | None, what: str) -> Cla
     positive
         The positive class that the user names, if any.
     what
-        What the label is called, for messages.
+        The name of the label, for messages.
 
     Raises
     ------
     EvenhandError
-        The positive class that the user names does not occur, or there are more than two classes.
+        If the positive class that the user names does not occur, or there are more than two
+        classes.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def order_classes(values: Sequence[str], positive: str | None, what: str) -> Cla
 
 
 def polarity(value: str) -> int | None:
-    """Return 1 for a value that says yes, 0 for one that says no, None for any other.
+    """Return 1 for a value that means yes, 0 for one that means no, None for any other.
 
     Examples
     --------
@@ -99,7 +100,7 @@ def polarity(value: str) -> int | None:
 
 
 def ask_positive(names: Sequence[str], where: str) -> EvenhandError:
-    """Return the error of two classes of which none is obviously the positive one."""
+    """Return the error for two classes if neither is obviously the positive one."""
     first, second = names
     return EvenhandError(
         f"{where}: it is not obvious which of the classes {first!r} and {second!r} is the positive "
@@ -109,7 +110,7 @@ def ask_positive(names: Sequence[str], where: str) -> EvenhandError:
 
 
 def _obvious(first: str, second: str) -> str | None:
-    """Return the positive one of two classes, None where it is not obvious."""
+    """Return the positive one of two classes; None if it is not obvious."""
     keys = spelling_key(first), spelling_key(second)
     if all(_is_number(key) for key in keys):
         return max(first, second, key=float) if {*keys} in _NUMBERS else None
@@ -118,10 +119,10 @@ def _obvious(first: str, second: str) -> str | None:
             return name
     if {*keys} == _LETTERS:
         return max(first, second, key=str.casefold)
-    says = polarity(first), polarity(second)
-    if says[0] == says[1]:
+    polarities = polarity(first), polarity(second)
+    if polarities[0] == polarities[1]:
         return None
-    return second if says[1] == 1 or says[0] == 0 else first
+    return second if polarities[1] == 1 or polarities[0] == 0 else first
 
 
 def _is_number(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Reading predictions tables of other programs: columns, scores and attributes."""
+"""Read predictions tables of other programs: columns, scores and attributes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import mapped, parts_of
-from evenhand.tables.bins import Bins
+from evenhand.tables.attributes import attribute_parts, mapped
+from evenhand.tables.bins import NumericBins
 from evenhand.tables.classes import ask_positive, order_classes, polarity
-from evenhand.tables.own_attributes import own_attribute
+from evenhand.tables.own_attributes import read_own_attribute
 from evenhand.tables.spelling import refuse_spellings
 from evenhand.tables.table_checks import refuse_ids, refuse_rows
 from evenhand.tables.values import ValueRules
@@ -23,14 +23,14 @@ from evenhand.tables.values import ValueRules
 
 @dataclass(frozen=True)
 class Columns:
-    """How to read a table that Evenhand has not written.
+    """Settings for reading a predictions table.
 
-    In Evenhand's own tables, no column is renamed, and scores are probabilities.
+    For tables that Evenhand wrote, ``renamed``, ``logits`` and ``positive`` are ignored.
 
     Attributes
     ----------
     attributes
-        Attributes to look for; ``age`` means the column ``attr_age``, else ``age``.
+        Attributes to read; ``age`` means the column ``attr_age``, else ``age``.
     bins
         Bins of numeric attributes (see `evenhand.tables.bins.parse_bins`).
     renamed
@@ -46,7 +46,7 @@ class Columns:
     """
 
     attributes: tuple[str, ...] = ()
-    bins: Mapping[str, Bins] = field(default_factory=dict)
+    bins: Mapping[str, NumericBins] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     logits: bool = False
     values: ValueRules = field(default_factory=ValueRules)
@@ -55,10 +55,10 @@ class Columns:
 
 
 PAIR = "pair_id"
-"""Column of predictions: the same value for twins, and "" for a sample without a twin."""
+"""The column that names twins: equal values for twins, "" for a sample without a twin."""
 
 CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
-"""Names of the columns; several classes have ``score_0`` …, attributes have ``attr_NAME``."""
+"""Columns of predictions. More than two classes have ``score_0`` …, attributes ``attr_NAME``."""
 
 
 def score_columns(n_classes: int) -> tuple[str, ...]:
@@ -88,13 +88,13 @@ def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str)
     Raises
     ------
     EvenhandError
-        A text does not have this form, or one name has two columns.
+        If a text does not have this form, or one name has two columns.
     """
     columns: dict[str, str] = {}
     for text in texts:
         name, equals, column = text.partition("=")
         if not (equals and column.strip()):
-            raise EvenhandError(f"--map {text!r}: it is written NAME=COLUMN, as in {example}.")
+            raise EvenhandError(f"--map {text!r}: write it as NAME=COLUMN, as in {example}.")
         resolved = resolve(name)
         if columns.get(resolved, column) != column:
             raise EvenhandError(
@@ -111,7 +111,7 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
     Raises
     ------
     EvenhandError
-        There is no such column.
+        If the table lacks a column that ``--map`` names.
     """
     absent = [column for column in renamed.values() if column not in table]
     if absent:
@@ -119,13 +119,13 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
     return table.assign(**{name: table[column] for name, column in renamed.items()})
 
 
-def twins_of(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
+def read_twins(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
     """Return the column `PAIR` of a table, or no column if the table has no twins.
 
     Raises
     ------
     EvenhandError
-        The named column is not there.
+        If the table lacks the named column.
     """
     if name is None and PAIR not in raw:
         return pd.DataFrame(index=raw.index)
@@ -144,12 +144,12 @@ def refuse_no_twins(shared: pd.Series, name: str, where: str) -> None:
     """Refuse a column of twins in which no two rows share a value."""
     if not shared[shared != ""].duplicated().any():
         raise EvenhandError(
-            f"--pair-column {name}: no two rows of {where} share a value there, and twins do. Name "
-            "the column that does."
+            f"--pair-column {name}: no two rows of {where} share a value there, but twins must. "
+            "Name the column in which they do."
         )
 
 
-def checked_columns(
+def read_required_columns(
     raw: pd.DataFrame, path: Path, columns: Columns
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return ids, split, label and scores with their types, and the names of the classes.
@@ -157,7 +157,7 @@ def checked_columns(
     Raises
     ------
     EvenhandError
-        A column is absent, a cell is blank or not a number, an id identifies nobody, the scores
+        If a column is absent, a cell is blank or not a number, an id identifies nobody, the scores
         called logits are probabilities, or the positive class is unknown.
     """
     scores = _scores_in(raw)
@@ -166,8 +166,8 @@ def checked_columns(
     if absent:
         raise EvenhandError(
             f"{path} has no column {', '.join(map(repr, absent))}; it has: {_names(raw)}. "
-            f"Name the column that is meant with --map {absent[0]}=COLUMN (where each sample is a "
-            "patient of its own, --map patient_id=sample_id)."
+            f"Name the right column with --map {absent[0]}=COLUMN (if each sample is a patient of "
+            "its own: --map patient_id=sample_id)."
         )
     ids = ["sample_id", "patient_id", *(["split"] if "split" in raw else [])]
     for name in ids:
@@ -187,8 +187,8 @@ def checked_columns(
 def _scores_in(raw: pd.DataFrame) -> list[str]:
     """Return the names of the score columns, whether they exist or are still required.
 
-    A column ``score`` means two classes, whatever other columns there are. A single ``score_N``
-    is ambiguous: the user must map it to a name.
+    A column ``score`` means two classes, regardless of other columns. A single ``score_N`` is
+    ambiguous: the user must map it to a name.
     """
     count = sum(re.fullmatch(r"score_\d+", name) is not None for name in map(str, raw))
     if "score" in raw or count < 2:
@@ -200,7 +200,7 @@ def _labels(
     raw: pd.Series, path: Path, columns: Columns, n_classes: int
 ) -> tuple[pd.Series, tuple[str, ...]]:
     """Return the number of each row's class, and the names of the classes."""
-    text = columns.values.applied("label", raw.astype("str"))
+    text = columns.values.apply("label", raw.astype("str"))
     numbers = pd.to_numeric(text, errors="coerce")
     if n_classes > 2 and columns.positive is not None:
         raise EvenhandError(
@@ -234,7 +234,7 @@ def _whole(text: pd.Series, path: Path) -> pd.Series:
     numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     problem = (
-        f"{text.name} must be a whole number, from 0 up, not {some(text[bad].unique())}. Of two "
+        f"{text.name} must be a whole number from 0, not {some(text[bad].unique())}. For two "
         "classes, write 1 for the positive one and 0 for the other, or two words."
     )
     refuse_rows(pd.Series(bad, text.index), path, problem)
@@ -250,15 +250,15 @@ def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
         lists,
         path,
         f"{column.name} holds lists, as in {some(text.unique()[:1])}. Write each class's score in "
-        "a column of its own: score_0, score_1 and so on; for two classes write the score of the "
-        "positive one alone, as score.",
+        "a column of its own: score_0, score_1 and so on; for two classes, write only the score "
+        "of the positive one, as score.",
     )
     refuse_rows(bad, path, f"{column.name} must be a finite number, not {some(text.unique())}.")
     return numbers
 
 
 def _refuse_probabilities(values: NDArray[np.float64], path: Path) -> None:
-    """Refuse logits that look like probabilities: 0 … 1, and with sum 1 for several classes."""
+    """Refuse logits that look like probabilities: in 0 … 1, with sum 1 for several classes."""
     in_unit_range = bool(np.all((values >= 0) & (values <= 1)))
     if in_unit_range and (values.shape[1] == 1 or np.allclose(values.sum(axis=1), 1, atol=1e-3)):
         raise EvenhandError(
@@ -295,7 +295,7 @@ class Attributes:
     notes: tuple[str, ...]
 
 
-def attributes_of(
+def read_attributes(
     raw: pd.DataFrame, columns: Columns, levels_of: Mapping[str, list[str]], path: Path
 ) -> Attributes:
     """Return the attributes of a table.
@@ -303,16 +303,16 @@ def attributes_of(
     Parameters
     ----------
     levels_of
-        The levels of attributes in a file that Evenhand has written.
+        Attribute → its levels, from the metadata of a file that Evenhand wrote; else empty.
 
     Raises
     ------
     EvenhandError
-        An attribute has no column, is numeric without bins, has bins and is not numeric, or is
-        refused by `evenhand.tables.own_attributes.own_attribute`.
+        If an attribute has no column, is numeric without bins, has bins and is not numeric, or is
+        refused by `evenhand.tables.own_attributes.read_own_attribute`.
     """
     prefixed = [str(name).removeprefix("attr_") for name in raw if str(name).startswith("attr_")]
-    requested = [part for attribute in columns.attributes for part in parts_of(attribute)]
+    requested = [part for attribute in columns.attributes for part in attribute_parts(attribute)]
     table, levels = {}, {}
     notes: list[str] = []
     for name in dict.fromkeys([*prefixed, *requested]):
@@ -320,13 +320,13 @@ def attributes_of(
         bins = columns.bins.get(name)
         rule = bins.attribute(name, column) if bins else None
         if name in levels_of and (rule is None or rule.levels == tuple(levels_of[name])):
-            rule = columns.values.settled(
-                mapped(name, column, {each: each for each in levels_of[name]})
+            rule = columns.values.apply_to_levels(
+                mapped(name, column, {level: level for level in levels_of[name]})
             )
             table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
             continue
         values = raw[column].astype("str")
-        own = own_attribute(name, values, raw["patient_id"], path, bins, columns.values)
+        own = read_own_attribute(name, values, raw["patient_id"], path, bins, columns.values)
         table[f"attr_{name}"], levels[name] = own.rule.of(own.raw), own.rule.levels
         notes += own.notes
     return Attributes(pd.DataFrame(table, index=raw.index).astype("str"), levels, tuple(notes))
@@ -335,10 +335,10 @@ def attributes_of(
 def _column_of(name: str, raw: pd.DataFrame, path: Path) -> str:
     if name in ("label", "score"):
         raise EvenhandError(
-            f"--attribute {name}: groups cannot be made from the {name}, which is what metrics "
-            "are computed from. Name another column."
+            f"--attribute {name}: groups cannot be made from the {name}, because metrics are "
+            "computed from it. Name another column."
         )
-    column = next((each for each in (f"attr_{name}", name) if each in raw), None)
+    column = next((column for column in (f"attr_{name}", name) if column in raw), None)
     if column is None:
         raise EvenhandError(
             f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "

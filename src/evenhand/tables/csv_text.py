@@ -1,4 +1,4 @@
-"""CSV files from other programs: encoding, separator, header, and rows of the wrong length."""
+"""Read CSV files of any program: detect encoding, separator and header; refuse uneven rows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_doubled, rows_text
 
 _BLOCK = 2**20
-_LEADING = 50  # lines above the header, at most
-_NUMBER = r"([+-]?\d*([,.]\d+)?([eE][+-]?\d+)?)?"  # with a comma or a point; or nothing
+_LEADING = 50  # the largest number of lines above the header
+_NUMBER = r"([+-]?\d*([,.]\d+)?([eE][+-]?\d+)?)?"  # with a decimal comma or point; or empty
 _BOMS = {
     b"\xff\xfe\0\0": "utf-32",
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -34,7 +34,7 @@ _OTHER_KINDS = {
     b"\x1f\x8b": "packed by gzip",
     b"PAR1": "a parquet file",
 }
-_LONGEST = 2**30  # characters of a cell; the csv module stops at 2**17 by default
+_LONGEST = 2**30  # characters of a cell; the csv module's default limit is 2**17
 _OTHER_TEXTS = {
     r"<!doctype html|<html|<head|<body|<table": "a web page (HTML)",
     r"<\?xml|<\w+[^,;\t]*>$": "XML",
@@ -43,7 +43,7 @@ _OTHER_TEXTS = {
     r"\{\\rtf": "a document (RTF)",
     r"version https://git-lfs\.": "a Git LFS pointer (the file itself is not downloaded)",
 }
-"""What other texts begin with, in lower case."""
+"""The beginning of a file, in lower case → its kind, for texts that are not CSV."""
 _SEPARATORS = ",;\t|"
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
@@ -55,13 +55,13 @@ class CsvText:
     Attributes
     ----------
     path
-        The file, which may be packed (``.gz``).
+        The file, which may be compressed (``.gz``).
     encoding
-        Its encoding.
+        The encoding of the file.
     separator
-        What parts its columns.
+        The character between columns.
     above
-        Lines above its header: blank ones, comments, ``sep=;``.
+        The number of lines above the header: blank ones, comments, ``sep=;``.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class CsvText:
         return _open_text(self.path, self.encoding)
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield the bytes of the file, as UTF-8."""
+        """Yield the content of the file as blocks of UTF-8 bytes."""
         if self.encoding.startswith("utf-8"):
             with _opener(self.path)(self.path, "rb") as file:
                 while block := file.read(_BLOCK):
@@ -88,29 +88,29 @@ class CsvText:
 def read_csv(path: Path, ids: Iterable[str] = ()) -> pd.DataFrame:
     """Read a CSV as text; its index is the row as a spreadsheet counts it.
 
-    It is UTF-8, or UTF-16 with its byte order mark. Lines above the header that are blank, begin
-    with ``#`` or say ``sep=;`` are passed over.
+    The encoding is UTF-8 or UTF-16. Lines above the header are skipped if they are blank, begin
+    with ``#`` or are ``sep=;``.
 
     Parameters
     ----------
     ids
-        Columns of ids, in which no comma becomes a point.
+        Columns of ids, in which a comma is never read as a decimal point.
 
     Raises
     ------
     EvenhandError
-        It is in another encoding, holds a NUL byte, leaves a quotation mark open, or has rows that
-        are shorter than the header; the message names the row.
+        If the file is in another encoding, holds a NUL byte, leaves a quotation mark open, or has
+        rows that are shorter than the header; the message names the row.
     ValueError
-        It is empty, or damaged in another way.
+        If the file is empty, or pandas cannot parse it.
     """
-    text = _look_at(path)
+    text = _detect_format(path)
     try:
-        table = _parsed(text)
+        table = _parse(text)
         _check_rows(text, table.shape)
     except UnicodeDecodeError as error:
         raise _other_encoding(path) from error
-    names = _named([clean(str(name)) for name in table.iloc[0].fillna("")])
+    names = _fill_names([clean(str(name)) for name in table.iloc[0].fillna("")])
     refuse_doubled(names, path)
     table = table.iloc[1:].set_axis(pd.Index(names), axis=1)
     table.index = pd.RangeIndex(text.above + 2, text.above + 2 + len(table))
@@ -121,12 +121,12 @@ def read_csv(path: Path, ids: Iterable[str] = ()) -> pd.DataFrame:
     return table
 
 
-def _look_at(path: Path) -> CsvText:
+def _detect_format(path: Path) -> CsvText:
     """Detect encoding, separator and header of a file."""
     with _opener(path)(path, "rb") as file:
         start = file.read(4096)
     bom = next((mark for mark in _BOMS if start.startswith(mark)), None)
-    encoding = _BOMS[bom] if bom else _without_bom(start)
+    encoding = _BOMS[bom] if bom else _guess_encoding(start)
     try:
         with _open_text(path, encoding) as lines:
             first = [line.rstrip("\r\n") for line, _ in zip(lines, range(_LEADING), strict=False)]
@@ -138,30 +138,30 @@ def _look_at(path: Path) -> CsvText:
 
 
 def _refuse_other_text(path: Path, lines: list[str]) -> None:
-    """Refuse a text of another kind, which somebody has named .csv."""
+    """Refuse a file named .csv whose text is of another kind."""
     start = next((line.strip("\ufeff ") for line in lines if line.strip("\ufeff ")), "").casefold()
     kind = next((kind for begin, kind in _OTHER_TEXTS.items() if re.match(begin, start)), None)
     if kind:
         raise EvenhandError(
-            f"{path} is {kind}, no CSV, whatever its name says. Download it again, or save the "
-            "table as CSV."
+            f"{path} is {kind}, not a CSV, despite its name. Download it again, or save the table "
+            "as CSV."
         )
 
 
-def _without_bom(start: bytes) -> str:
-    """Tell UTF-16 without a mark from UTF-8, by the zeros in every second place."""
-    places = [place for place, byte in enumerate(start[:64]) if byte == 0]
-    if len(places) < 16:
+def _guess_encoding(start: bytes) -> str:
+    """Return the encoding of text without a byte order mark; UTF-16 has every second byte 0."""
+    zeros = [index for index, byte in enumerate(start[:64]) if byte == 0]
+    if len(zeros) < 16:
         return "utf-8"
-    return "utf-16-be" if all(place % 2 == 0 for place in places) else "utf-16-le"
+    return "utf-16-be" if all(index % 2 == 0 for index in zeros) else "utf-16-le"
 
 
 def _header(lines: list[str]) -> tuple[str, int]:
-    """Return the separator, and how many lines are above the header."""
+    """Return the separator, and the number of lines above the header."""
     declared = None
     for above, line in enumerate(lines):
-        bare = re.sub(r'"[^"]*"', "", line)
-        separator = declared or max(_SEPARATORS, key=bare.count)
+        unquoted = re.sub(r'"[^"]*"', "", line)
+        separator = declared or max(_SEPARATORS, key=unquoted.count)
         if above == 0 and (match := _SEP.fullmatch(line.strip("\ufeff "))):
             declared = match[1]
         elif not line.strip(f" {separator}") or _is_comment(line, lines[above + 1 :], separator):
@@ -172,7 +172,10 @@ def _header(lines: list[str]) -> tuple[str, int]:
 
 
 def _is_comment(line: str, below: list[str], separator: str) -> bool:
-    """Tell a comment from a header that begins with "#": that has the cells of the next row."""
+    """Return whether a line is a comment, not a header that begins with "#".
+
+    A header has as many cells as the next row.
+    """
     if not line.startswith("#"):
         return False
     rows = (other for other in below if other.strip() and not other.startswith("#"))
@@ -181,12 +184,12 @@ def _is_comment(line: str, below: list[str], separator: str) -> bool:
     return row is None or row.count(parts) != line.count(parts)
 
 
-def _parsed(text: CsvText) -> pd.DataFrame:
+def _parse(text: CsvText) -> pd.DataFrame:
     try:
         return pd.read_csv(
             text.path,
             sep=text.separator,
-            header=None,  # pandas would rename a column that comes twice
+            header=None,  # otherwise pandas renames repeated columns
             dtype="str",
             encoding=text.encoding,
             keep_default_na=False,
@@ -199,7 +202,7 @@ def _parsed(text: CsvText) -> pd.DataFrame:
         if match := re.search(r"EOF inside string starting at row (\d+)", str(error)):
             raise EvenhandError(
                 f"{text.path}, row {int(match[1]) + 1 + text.above}: a quotation mark opens there "
-                'and none closes it. Close it, or take it out (within quotes, write "" for one).'
+                'and none closes it. Close it, or remove it (within quotes, write "" for one).'
             ) from error
         if "Expected" in str(error):
             _refuse_long(text)
@@ -216,24 +219,27 @@ def _refuse_long(text: CsvText) -> None:
         number, count = next(iter(long.items()))
         raise EvenhandError(
             f"{text.path}, {rows_text([*long])}: more cells than the {columns} columns of the "
-            f"header (row {number} has {count}). Put a cell that holds "
+            f"header (row {number} has {count}). Put cells that contain "
             f"{text.separator!r} between quotation marks, or name all columns in the header."
         )
 
 
-def _named(header: list[str]) -> list[str]:
-    """Return the names of columns; those without one get a number, as pandas has it."""
+def _fill_names(header: list[str]) -> list[str]:
+    """Return the names of columns; blank ones become ``Unnamed: INDEX``, as in pandas."""
     names = list(header)
-    for place, name in enumerate(header):
+    for index, name in enumerate(header):
         if not name:
-            names[place] = f"Unnamed: {place}"
-            while names[place] in header:
-                names[place] += ".1"
+            names[index] = f"Unnamed: {index}"
+            while names[index] in header:
+                names[index] += ".1"
     return names
 
 
 def _decimal_points(column: pd.Series) -> pd.Series:
-    """Write a column of numbers with points, unless two of its values become the same: ids."""
+    """Return a column of numbers with decimal points instead of commas.
+
+    If two different values would become equal, they are ids, and the column is unchanged.
+    """
     if not column.str.strip().str.fullmatch(_NUMBER).all():
         return column
     pointed = column.str.replace(",", ".")
@@ -246,13 +252,13 @@ def refuse_short(path: Path, separator: str, shape: tuple[int, int]) -> None:
     Parameters
     ----------
     shape
-        Rows, with the header, and columns of what pandas has read, which fills such rows up with
-        blanks.
+        The number of rows (including the header) and of columns of the table that pandas has read;
+        pandas fills short rows with blanks.
 
     Raises
     ------
     EvenhandError
-        There are such rows, a NUL byte or a quotation mark that swallows rows.
+        If there are such rows, a NUL byte, or a quotation mark that encloses several rows.
     """
     _check_rows(CsvText(path, "utf-8-sig", separator, 0), shape)
 
@@ -260,18 +266,19 @@ def refuse_short(path: Path, separator: str, shape: tuple[int, int]) -> None:
 def _check_rows(text: CsvText, shape: tuple[int, int]) -> None:
     """Refuse rows that have fewer cells than the header.
 
-    Rows with more cells are refused by pandas, so that the number of all separators tells whether
-    there are shorter ones, unless a cell is quoted. Only then each row is looked at.
+    Pandas refuses rows with more cells. Therefore the number of all separators shows whether there
+    are shorter rows. The rows are parsed only if this number is wrong, or not valid because cells
+    are quoted or lines are above the header.
     """
     rows, columns = shape
-    separators, quoted, zero = 0, False, False
+    separators, has_quotes, has_nul = 0, False, False
     for block in text.blocks():
         cells = np.frombuffer(block, np.uint8)
         separators += int(np.count_nonzero(cells == ord(text.separator)))
-        quoted, zero = quoted or b'"' in block, zero or b"\0" in block
-    if zero:
+        has_quotes, has_nul = has_quotes or b'"' in block, has_nul or b"\0" in block
+    if has_nul:
         _refuse_nul(text)
-    if quoted or text.above or separators != rows * (columns - 1):
+    if has_quotes or text.above or separators != rows * (columns - 1):
         _refuse_uneven(text, columns)
 
 
@@ -293,27 +300,27 @@ def _refuse_uneven(text: CsvText, columns: int) -> None:
         for number, row in enumerate(cells, start=1):
             if number <= text.above:
                 continue
-            if any(_swallows(cell, text.separator, columns) for cell in row):
+            if any(_contains_rows(cell, text.separator, columns) for cell in row):
                 raise EvenhandError(
                     f"{text.path}, row {number}: a quotation mark opens there and closes only in a "
-                    "later row, so that whole rows are in one cell. Close it, or take it out."
+                    "later row, so whole rows are in one cell. Close it, or remove it."
                 )
             if len(row) < columns and any(map(str.strip, row)):
                 (comments if row[0].startswith("#") else short).append(number)
     if short:
         raise EvenhandError(
             f"{text.path}, {rows_text(short)}: fewer cells than the {columns} columns of the "
-            "header. Is the file cut off? Fill the cells in, or take the rows out."
+            "header. Is the file cut off? Fill the cells in, or remove the rows."
         )
     if comments:
         raise EvenhandError(
             f"{text.path}, {rows_text(comments)}: a comment among the rows. Move it above the "
-            "header, or take it out."
+            "header, or remove it."
         )
 
 
-def _swallows(cell: str, separator: str, columns: int) -> bool:
-    """Tell whether a cell holds whole rows: as many separators as its lines would have."""
+def _contains_rows(cell: str, separator: str, columns: int) -> bool:
+    """Return whether a cell contains whole rows: as many separators as its lines would have."""
     breaks = cell.count("\n")
     return bool(breaks) and columns > 1 and cell.count(separator) == breaks * (columns - 1)
 
@@ -321,11 +328,11 @@ def _swallows(cell: str, separator: str, columns: int) -> bool:
 def _refuse_nul(text: CsvText) -> None:
     row = 1
     for block in text.blocks():
-        if (place := block.find(b"\0")) >= 0:
+        if (index := block.find(b"\0")) >= 0:
             raise EvenhandError(
-                f"{text.path}, row {row + block[:place].count(10)}: it holds a NUL byte, which "
-                "belongs to no text. Is the file damaged, or another kind of file? Write it again, "
-                "or take the byte out."
+                f"{text.path}, row {row + block[:index].count(10)}: it holds a NUL byte, which no "
+                "text contains. Is the file damaged, or of another kind? Write it again, or remove "
+                "the byte."
             )
         row += block.count(b"\n")
 
@@ -336,12 +343,12 @@ def _other_encoding(path: Path) -> EvenhandError:
         content = file.read()
     if kind := next((kind for mark, kind in _OTHER_KINDS.items() if content.startswith(mark)), ""):
         return EvenhandError(
-            f"{path} is {kind}, not a text, whatever its name says. Unpack it or save it as CSV, "
-            "or give the file its right name."
+            f"{path} is {kind}, not a text, despite its name. Unpack it or save it as CSV, or "
+            "give the file its right name."
         )
     where = ""
     if content.startswith(tuple(mark for mark, name in _BOMS.items() if name != "utf-8-sig")):
-        return EvenhandError(f"{path} is UTF-16 or UTF-32, and cut off. Write it again.")
+        return EvenhandError(f"{path} is UTF-16 or UTF-32, but cut off. Write it again.")
     try:
         content.decode()
     except UnicodeDecodeError as error:

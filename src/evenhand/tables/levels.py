@@ -1,4 +1,4 @@
-"""Levels of an attribute: their order, and codes among them that often stand for unknown."""
+"""Order the levels of an attribute, and detect codes that often mean unknown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def level_order(value: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
 def likely_unknown(levels: Iterable[str]) -> tuple[str, ...]:
     """Return the levels that often are codes for unknown: "U", "X", ".", "9" after 0, 1 and 2.
 
-    A number that follows another level is none, nor is "-" beside "+".
+    A number next to another level (8 and 9) is not such a code; nor is "-" if "+" is a level.
 
     Examples
     --------
@@ -65,9 +65,9 @@ def likely_unknown(levels: Iterable[str]) -> tuple[str, ...]:
 
 
 def ranges_as_dates(levels: Iterable[str]) -> dict[str, str]:
-    """Return the ranges of numbers that a spreadsheet has turned into dates, by the date.
+    """Return date → range, for ranges of numbers that a spreadsheet has turned into dates.
 
-    Only beside other ranges or numbers: alone, "Oct-19" is a month.
+    If no other level is a range or a number, the dates are taken as dates.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Attributes from a user's own table: checks that refuse values, and notes on others."""
+"""Read attributes from a user's own table: refuse impossible values, and note unlikely ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import Attribute, distinct, untold
-from evenhand.tables.bins import FEW, Bins, numbers_of, refuse_measurement, refuse_unbinned
+from evenhand.tables.attributes import Attribute, distinct, means_unknown
+from evenhand.tables.bins import FEW, NumericBins, read_numbers, refuse_measurement, refuse_unbinned
 from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
 from evenhand.tables.table_checks import refuse_rows, rows_text
@@ -21,20 +21,20 @@ from evenhand.tables.values import ValueRules
 from evenhand.wording import counted, flag
 
 LONGEST = 200
-"""Characters that the name of a group may have."""
+"""The largest number of characters of a group's name."""
 
 OLDEST = 120
 """The highest age in years that is accepted."""
 
 SHIFTED = (300.0, 330.0)
-"""Ages that MIMIC-III writes for everybody of 90 and over, or a later visit of theirs."""
+"""The range of ages that MIMIC-III writes for patients of 90 years and over."""
 
-# Attributes of a person, which one patient has one value of.
+# Attributes of a person: a patient has only one value.
 _PERSONAL = re.compile(r"(^|_)(sex|gender|race|ethnicity|ethnic_group)(_|$)")
 _AGE = re.compile(r"(^|_)ages?(_|$)")
 _NOT_YEARS = re.compile("month|week|day|hour|minute|gestation|group|bin|bone")
-_LISTS = r"""\[\s*['"].*\]|\{.*:.*\}"""  # intervals such as [0, 10) are none
-_SEVERAL = 0.2  # share of patients: an attribute that differs in more is one of samples
+_LISTS = r"""\[\s*['"].*\]|\{.*:.*\}"""  # but not intervals such as [0, 10)
+_SEVERAL = 0.2  # an attribute that varies within more of the patients belongs to samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +44,11 @@ class OwnAttribute:
     Attributes
     ----------
     rule
-        The rule, made for ``raw``.
+        The rule from raw values to levels.
     raw
-        The column that it reads, after the user's rules for values.
+        The column of raw values, after the user's rules for values.
     notes
-        Sentences on values that are implausible.
+        Sentences about implausible values.
     """
 
     rule: Attribute
@@ -56,37 +56,39 @@ class OwnAttribute:
     notes: tuple[str, ...]
 
 
-def own_attribute(
+def read_own_attribute(
     name: str,
     raw: pd.Series,
     patients: pd.Series,
     source: Path,
-    bins: Bins | None,
+    bins: NumericBins | None,
     values: ValueRules,
 ) -> OwnAttribute:
-    """Read an attribute, and refuse what cannot be one.
+    """Read an attribute; refuse columns that cannot be one.
 
     Parameters
     ----------
     name
-        What the attribute is called.
+        The name of the attribute.
     raw
-        Its column, as text, indexed by the row of ``source``.
+        The column, as text, indexed by the row of ``source``.
     patients
         The patient of each row.
+    source
+        The path of the table, for messages.
     bins
-        Where the groups of a number begin.
+        The bins of a numeric attribute; None if the values are levels.
     values
         The user's rules for values.
 
     Raises
     ------
     EvenhandError
-        It holds ages that nobody has, numbers or dates without bins, one value in several
+        If the column holds impossible ages, numbers or dates without bins, one value in several
         spellings, about as many levels as patients, or several values of one patient where the
-        attribute is of a person.
+        attribute describes a person.
     """
-    raw = values.applied(name, raw)
+    raw = values.apply(name, raw)
     impossible = impossible_ages(name, raw)
     shown = join_values(raw[impossible].unique())
     problem = (
@@ -100,18 +102,19 @@ def own_attribute(
         refuse_unbinned(raw, rule, source)
         return OwnAttribute(rule, raw, tuple(_old_notes(name, raw)))
     refuse_measurement(name, raw, source)
-    named = distinct(name, str(raw.name), raw).levels
-    refuse_spellings(name, raw[raw.isin(named)], source)  # two spellings are no conflict
-    raw, differing = one_per_patient(name, raw, patients, source, values.conflicts.get(name))
+    levels = distinct(name, str(raw.name), raw).levels
+    # before conflicts: two spellings of a value are no conflict
+    refuse_spellings(name, raw[raw.isin(levels)], source)
+    raw, differing = settle_conflicts(name, raw, patients, source, values.conflicts.get(name))
     rule = distinct(name, str(raw.name), raw)
     _refuse_dates(rule, raw, source)
-    _refuse_no_names(name, raw, source)
+    _refuse_long_names(name, raw, source)
     _refuse_unfilled(rule, raw, patients, source)
     return OwnAttribute(rule, raw, (*differing, *_level_notes(name, raw, rule)))
 
 
 def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
-    """Mark ages, in years, that no person has; in a column of other numbers, infinite ones.
+    """Return whether each value is an impossible age in years, or an infinite number.
 
     Examples
     --------
@@ -121,7 +124,7 @@ def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
     [False, True]
     """
     which, values = pd.factorize(raw, use_na_sentinel=False)  # each value once
-    number, _ = numbers_of(pd.Series(values))
+    number, _ = read_numbers(pd.Series(values))
     impossible = np.isinf(number)
     if _in_years(name):
         shifted = (number >= SHIFTED[0]) & (number < SHIFTED[1])
@@ -130,23 +133,23 @@ def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
     return marked
 
 
-def one_per_patient(
+def settle_conflicts(
     name: str, raw: pd.Series, patients: pd.Series, source: Path, how: str | None
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """Settle the values of patients who have several; return the column, and notes on them.
+    """Give patients with several values one value; return the column, and notes on these patients.
 
     Parameters
     ----------
     how
-        The rule for a patient with several values: a name in ``CONFLICTS``; None if the user gave
-        none.
+        The user's rule for patients with several values, from ``CONFLICTS``; or None.
 
     Raises
     ------
     EvenhandError
-        Patients have several values of an attribute of persons, and ``how`` is None.
+        If patients have several values of an attribute of persons, and ``how`` is None.
     """
-    values = raw[raw.notna() & ~raw.isin([each for each in raw.dropna().unique() if untold(each)])]
+    unknown = [value for value in raw.dropna().unique() if means_unknown(value)]
+    values = raw[raw.notna() & ~raw.isin(unknown)]
     owner = patients[values.index] if len(values) < len(raw) else patients
     several = _with_several(values, owner)
     if how == "keep" or not len(several):
@@ -161,7 +164,7 @@ def one_per_patient(
     if _PERSONAL.search(_snake(name)):
         raise EvenhandError(
             f"{source}, {rows_text(raw.index[differing])}: there {_are(several)} {several_text}. "
-            f"Mend them, or choose a rule: {line} (the most frequent value; unknown if two are "
+            f"Correct them, or choose a rule: {line} (the most frequent value; unknown if two are "
             f"equally frequent), {name}=unknown, or {name}=keep (each row keeps its own)."
         )
     repeated = int((owner.value_counts() > 1).sum())
@@ -174,17 +177,17 @@ def one_per_patient(
 
 
 def _with_several(values: pd.Series, owner: pd.Series) -> pd.Index:
-    """Return the owners of several values, in order."""
+    """Return the sorted owners of more than one value."""
     value, _ = pd.factorize(values)
     who, owners = pd.factorize(owner)
     first = np.zeros(len(owners), np.intp)
-    first[who[::-1]] = value[::-1]  # of several rows the first is written last
+    first[who[::-1]] = value[::-1]  # reversed, so that each owner's first row is written last
     several: pd.Index = pd.Index(owners[np.unique(who[value != first[who]])]).sort_values()
     return several
 
 
 def _majority(values: pd.Series, owner: pd.Series) -> dict[str, str]:
-    """Return the most frequent value of each patient that has one."""
+    """Return patient → most frequent value, for patients without a tie."""
     counts = (
         values.groupby([owner.loc[values.index], values]).size().rename("n").reset_index(level=1)
     )
@@ -194,14 +197,14 @@ def _majority(values: pd.Series, owner: pd.Series) -> dict[str, str]:
     return dict(zip(best.index, best[values.name], strict=True))
 
 
-def _refuse_no_names(name: str, raw: pd.Series, source: Path) -> None:
-    """Refuse texts and lists as the names of groups."""
+def _refuse_long_names(name: str, raw: pd.Series, source: Path) -> None:
+    """Refuse long texts, lists and records as levels."""
     levels = pd.Series(raw.dropna().unique(), dtype="str")  # each value once
     refuse_rows(
         raw.isin(levels[levels.str.len() > LONGEST]),
         source,
-        f"the {name!r} has more than {LONGEST} characters, which is no name of a group. Name a "
-        "column that groups people.",
+        f"the {name!r} has more than {LONGEST} characters, too many for the name of a group. Name "
+        "a column that groups people.",
     )
     lists = raw.isin(levels[levels.str.fullmatch(_LISTS)])
     shown = some(raw[lists].unique()[:1])
@@ -216,20 +219,21 @@ def _refuse_dates(rule: Attribute, raw: pd.Series, source: Path) -> None:
     refuse_rows(
         raw.isin([*ranges]),
         source,
-        f"the {rule.name!r} is a date beside ranges of numbers, which a spreadsheet makes of such "
-        f"a range: {shown}. Write the ranges again, in a column of the format text.",
+        f"the {rule.name!r} is a date, while other rows have ranges of numbers. A spreadsheet has "
+        f"turned a range into a date: {shown}. Write the ranges again, in a column of the format "
+        "text.",
     )
 
 
 def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, source: Path) -> None:
-    """Refuse an attribute most of whose levels are of one patient each."""
-    named = raw.isin(rule.levels)
-    people = patients[named].groupby(raw[named]).nunique()
-    alone = int((people == 1).sum())
-    if len(people) > FEW and 2 * alone > len(people):
+    """Refuse an attribute if most of its levels have a single patient."""
+    has_level = raw.isin(rule.levels)
+    counts = patients[has_level].groupby(raw[has_level]).nunique()
+    single = int((counts == 1).sum())
+    if len(counts) > FEW and 2 * single > len(counts):
         raise EvenhandError(
-            f"{source}: the attribute {rule.name!r} has {len(people)} levels, as in "
-            f"{some(people.index[:2])}, and {alone} of them have one patient each: no metric can "
+            f"{source}: the attribute {rule.name!r} has {len(counts)} levels, as in "
+            f"{some(counts.index[:2])}, and {single} of them have one patient each: no metric can "
             "be computed for a group of one patient. Name a column that groups people; from dates "
             "or free text, make such a column first."
         )
@@ -252,7 +256,7 @@ def _level_notes(name: str, raw: pd.Series, rule: Attribute) -> Iterator[str]:
 def _old_notes(name: str, raw: pd.Series) -> Iterator[str]:
     if not _in_years(name):
         return
-    number, _ = numbers_of(raw)
+    number, _ = read_numbers(raw)
     old = (number >= SHIFTED[0]) & (number < SHIFTED[1])
     if old.any():
         yield (

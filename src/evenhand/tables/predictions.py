@@ -1,4 +1,4 @@
-"""The predictions table, with a row for each sample: reading, checking, writing."""
+"""Read, check and write predictions: a table with a row for each sample."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from evenhand.run_files import TABLE_MARK
 from evenhand.tables.attributes import UNKNOWN, group_of
 from evenhand.tables.columns import (
     Columns,
-    attributes_of,
-    checked_columns,
     class_numbers,
+    read_attributes,
+    read_required_columns,
+    read_twins,
     rename_columns,
     score_columns,
-    twins_of,
 )
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_rows
@@ -35,8 +35,8 @@ SPLITS = ("train", "val", "test")
 SCHEMA = 1
 
 
-class _Known(BaseModel):
-    """The metadata in Evenhand's own files, which describe the columns."""
+class _Metadata(BaseModel):
+    """The metadata of predictions files that Evenhand wrote: names of classes, order of levels."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -47,20 +47,20 @@ class _Known(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """One row for each sample that a model has scored.
+    """The scores of a model, with labels, patients and attributes: a row for each sample.
 
     Attributes
     ----------
     table
-        ``sample_id``, ``patient_id``, ``split`` (where there is one), ``label``, ``score`` (the
+        The columns ``sample_id``, ``patient_id``, ``split`` (optional), ``label``, ``score`` (the
         probability of class 1) or ``score_0`` … ``score_{C-1}``, ``attr_<name>``, and ``pair_id``
-        where samples have twins.
+        if samples have twins.
     classes
-        Names of the C classes.
+        The names of the C classes.
     levels
-        Levels of each attribute in order, ``"unknown"`` not among them.
+        The levels of each attribute in order, without ``"unknown"``.
     notes
-        Sentences on what was implausible in the file.
+        Sentences about implausible values in the file.
     """
 
     table: pd.DataFrame
@@ -73,18 +73,18 @@ class Predictions:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """``(n,)``, 0 … C-1."""
+        """``(n,)`` labels, 0 … C-1."""
         return self.table["label"].to_numpy(np.int64)
 
     @cached_property
     def patients(self) -> tuple[NDArray[np.intp], pd.Index]:
-        """The number ``(n,)`` of each row's patient, and the patients' names in order."""
+        """``(n,)`` number of each row's patient, and the patients' ids in order."""
         codes, names = pd.factorize(self.table["patient_id"].astype("str"), sort=True)
         return codes.astype(np.intp), pd.Index(names)
 
     @property
     def named(self) -> bool:
-        """Whether the classes have names, and not only numbers."""
+        """Whether the classes have names other than their numbers."""
         return self.classes != class_numbers(len(self.classes))
 
     @property
@@ -95,20 +95,20 @@ class Predictions:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that there are rows of; none where the table does not say."""
+        """The splits that have rows; empty if the table has no column ``split``."""
         if "split" not in self.table:
             return ()
         return tuple(split for split in SPLITS if (self.table["split"] == split).any())
 
     def of_split(self, split: str) -> Predictions:
-        """Return the rows of a split; of a table that does not know splits, all are ``"test"``."""
+        """Return the rows of a split; without a column ``split``, all rows are ``"test"``."""
         if "split" not in self.table:
             return self if split == "test" else self._rows(np.zeros(len(self), dtype=np.bool_))
-        kept = (self.table["split"] == split).to_numpy(np.bool_)
-        return self if kept.all() else self._rows(kept)
+        in_split = (self.table["split"] == split).to_numpy(np.bool_)
+        return self if in_split.all() else self._rows(in_split)
 
     def rescored(self, scores: NDArray[np.float64]) -> Predictions:
-        """Return the same rows with other scores: ``(n,)`` of class 1, or ``(n, C)``."""
+        """Return the same rows with other scores: ``(n,)`` for class 1, or ``(n, C)``."""
         columns = score_columns(len(self.classes))
         by_class = scores if scores.ndim == 2 else np.stack([1 - scores, scores], axis=1)
         if by_class.shape != (len(self), len(self.classes)):
@@ -116,7 +116,7 @@ class Predictions:
                 f"scores {scores.shape} of {len(self)} rows and {len(self.classes)} classes"
             )
         first = len(self.classes) - len(columns)
-        update = {name: by_class[:, first + place] for place, name in enumerate(columns)}
+        update = {name: by_class[:, first + index] for index, name in enumerate(columns)}
         return replace(self, table=self.table.assign(**update))
 
     def group(self, attribute: str) -> pd.Series:
@@ -127,11 +127,11 @@ class Predictions:
 
     @cached_property
     def _groups(self) -> dict[str, pd.Series]:
-        """The groups of attributes that were asked for before."""
+        """A cache: attribute → the result of `group`."""
         return {}
 
-    def _rows(self, kept: NDArray[np.bool_]) -> Predictions:
-        table = self.table.loc[kept].reset_index(drop=True)
+    def _rows(self, selected: NDArray[np.bool_]) -> Predictions:
+        table = self.table.loc[selected].reset_index(drop=True)
         return Predictions(table, self.classes, self.levels)
 
 
@@ -141,12 +141,12 @@ def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = 
     Parameters
     ----------
     labelled
-        Whether the labels are known; if not, the file has no column of them.
+        Whether the labels are known; if not, the file has no column ``label``.
 
     Raises
     ------
     EvenhandError
-        The table breaks its contract.
+        If the table breaks the contract of predictions.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -161,7 +161,7 @@ def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = 
     table = pa.Table.from_pandas(written, preserve_index=False)
     text = json.dumps(metadata, ensure_ascii=False).encode()
     with replacing(path) as part:
-        # pyarrow takes a path that begins with "~" for somebody's home.
+        # An absolute path, because pyarrow expands "~" at the beginning of a path.
         pq.write_table(table.replace_schema_metadata({TABLE_MARK: text}), part.absolute())
 
 
@@ -174,14 +174,17 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     Raises
     ------
     EvenhandError
-        The file is absent, no table, or breaks the contract; the text names file and row.
+        If the file is absent, is not a table, or breaks the contract; the message names file and
+        row.
     """
     columns = columns or Columns()
     if path.is_dir():
-        raise EvenhandError(f"{path} is a folder, and no run: it has no run.json. Give one file.")
+        raise EvenhandError(
+            f"{path} is a folder but not a run: it has no run.json. Give a file or a run."
+        )
     if not path.is_file():
         raise EvenhandError(f"there is no file {path}.")
-    raw, metadata = _raw(path, columns)
+    raw, metadata = _read_raw(path, columns)
     if metadata:  # Evenhand's own files hold numbered labels and probabilities, under their names
         columns = replace(columns, renamed={}, logits=False, positive=None)
     raw = rename_columns(raw, columns.renamed, path)
@@ -189,14 +192,14 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
         raise EvenhandError(f"{path} holds no rows.")
     if metadata:
         _check_numbers(raw, path)
-    table, classes = checked_columns(raw, path, columns)
+    table, classes = read_required_columns(raw, path, columns)
     _check_splits(table, path)
     if metadata:
-        _check_known(metadata, raw, len(classes), path)
+        _check_metadata(metadata, raw, len(classes), path)
         classes = tuple(metadata.classes)
-    attributes = attributes_of(raw, columns, metadata.levels if metadata else {}, path)
+    attributes = read_attributes(raw, columns, metadata.levels if metadata else {}, path)
     predictions = Predictions(
-        pd.concat([table, attributes.table, twins_of(raw, path, columns.pair)], axis=1),
+        pd.concat([table, attributes.table, read_twins(raw, path, columns.pair)], axis=1),
         classes,
         attributes.levels,
         attributes.notes,
@@ -206,13 +209,14 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
 
 
 def check_predictions(predictions: Predictions, path: Path) -> None:
-    """Check what must hold between the rows of predictions, whose index is the row in the file.
+    """Check the rows of predictions; the index of their table is the row in the file.
 
     Raises
     ------
     EvenhandError
-        A sample comes twice, a patient is in two splits, a score is not in 0 … 1, a label is not
-        in 0 … C-1, or a level is not among the attribute's levels. The text names ``path``, rows.
+        If a sample occurs twice, a patient is in two splits, a score is not in 0 … 1, a label is
+        not in 0 … C-1, or a level is not among the attribute's levels. The message names ``path``
+        and rows.
     """
     table = predictions.table
     n_classes = len(predictions.classes)
@@ -229,7 +233,7 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
     )
     twice = table["sample_id"].duplicated(keep=False)
     who = some(table.loc[twice, "sample_id"].unique())
-    refuse_rows(twice, path, f"sample ids must be unique; twice there: {who}.")
+    refuse_rows(twice, path, f"sample ids must be unique; these occur twice: {who}.")
     _check_splits(table, path)
     for name, levels in predictions.levels.items():
         strange = ~table[f"attr_{name}"].isin([*levels, UNKNOWN])
@@ -239,15 +243,15 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
 
 
 def _check_numbers(raw: pd.DataFrame, path: Path) -> None:
-    """Refuse text or lists where a file of Evenhand's own has numbers."""
+    """Refuse a file of Evenhand whose labels or scores are not numbers."""
     for name in raw.columns:
         is_number = name == "label" or re.fullmatch(r"score(_\d+)?", name)
         if is_number and not is_numeric_dtype(raw[name]):
             raise DamagedError(path, f"its column {name!r} holds no numbers")
 
 
-def _check_known(metadata: _Known, raw: pd.DataFrame, n_classes: int, path: Path) -> None:
-    """Refuse metadata that contradict the columns."""
+def _check_metadata(metadata: _Metadata, raw: pd.DataFrame, n_classes: int, path: Path) -> None:
+    """Refuse metadata that contradict the columns of the file."""
     if len(metadata.classes) != n_classes:
         raise DamagedError(
             path,
@@ -276,8 +280,8 @@ def _check_splits(table: pd.DataFrame, path: Path) -> None:
     refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
 
 
-def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
-    """Return a file's rows, and what Evenhand's metadata say; a table made elsewhere is text."""
+def _read_raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Metadata | None]:
+    """Return a file's rows and the metadata of Evenhand's own files; other tables as text."""
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise EvenhandError(
             f"{path} is not a predictions table: its name must end in .csv or .parquet."
@@ -288,18 +292,18 @@ def _raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Known | None]:
         with path.open("rb") as file:
             is_parquet = file.read(4) == b"PAR1"
         if not is_parquet:
-            return read_table(path), None  # which says what it is
+            return read_table(path), None  # its error names the kind of file
         try:
             metadata = (pq.read_schema(path.absolute()).metadata or {}).get(TABLE_MARK)
             if metadata is not None:
-                about = checked(_Known, parse_object(metadata.decode(), path, SCHEMA), path)
-                return _by_row(pq.read_table(path.absolute()).to_pandas()), about
-        except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file
+                parsed = checked(_Metadata, parse_object(metadata.decode(), path, SCHEMA), path)
+                return _by_row(pq.read_table(path.absolute()).to_pandas()), parsed
+        except (OSError, ValueError) as error:  # pyarrow's errors for a damaged file
             raise DamagedError(path, f"it cannot be read as a table ({error})") from error
     ids = [columns.renamed.get(name, name) for name in ("sample_id", "patient_id")]
     return read_table(path, ids=ids), None
 
 
 def _by_row(table: pd.DataFrame) -> pd.DataFrame:
-    """Index a table by its rows as a spreadsheet counts them: the header is row 1."""
+    """Return a table indexed by the row as a spreadsheet counts it: the header is row 1."""
     return table.set_axis(pd.RangeIndex(2, len(table) + 2))

@@ -1,4 +1,4 @@
-"""Read a user's tables as text; errors name file and row."""
+"""Read CSV, parquet and xlsx tables as text; errors name file and row."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> 
     ----------
     path
         A file whose name ends in ``.csv``, ``.csv.gz``, ``.parquet`` or ``.xlsx`` (its first
-        sheet). A CSV is UTF-8, or UTF-16 as spreadsheets write it, and has commas between its
-        columns, or semicolons, or tabs; where it has semicolons, a decimal may be a comma.
+        sheet). A CSV is UTF-8, or UTF-16 as spreadsheets write it, with commas, semicolons or tabs
+        between its columns. With semicolons, numbers may have a decimal comma.
     like
-        Which of these it is, where its name does not say so.
+        One of these endings, for a file whose name has another.
     ids
-        Columns of ids, which stay as they stand: "1,003" is no decimal there.
+        Columns of ids, which are not changed: "1,003" is not a decimal number there.
 
     Returns
     -------
     pandas.DataFrame
-        Every column as clean text (see `evenhand.tables.spelling.clean`), missing where a cell is
-        blank, "NA", "NaN", "None", "NaT" or "null". The index is the row as a spreadsheet counts
-        it: the header is row 1, unless lines are above it. Rows without any value are left out.
+        Every column as clean text (see `evenhand.tables.spelling.clean`). Cells that are blank,
+        "NA", "NaN", "None", "NaT" or "null" are missing. The index is the row as a spreadsheet
+        counts it: the header is row 1, unless lines are above it. Rows without values are left out.
 
     Raises
     ------
     EvenhandError
-        The file is absent, of another kind, damaged, or without rows; a column of a CSV or parquet
-        comes twice; or a row of a CSV has fewer cells than the header.
+        If the file is absent, of another kind, damaged, or without rows; if a column of a CSV or
+        parquet occurs twice; or if a row of a CSV has fewer cells than the header.
     """
     name = like or path.name.lower()
     kind = next((kind for kind in (*_CSV, *_OTHERS) if name.endswith(kind)), None)
@@ -82,28 +82,32 @@ def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> 
 def look_up(
     table: pd.DataFrame, key: str, other: pd.DataFrame, path: Path, columns: Iterable[str]
 ) -> pd.DataFrame:
-    """Return a table with columns of another one, found by a key that both have.
+    """Return a table with more columns, which are looked up in another table by a key.
 
     Parameters
     ----------
-    table, key
-        The table, and the column that says which row of the other is meant.
-    other, path
-        The other table, and where it lies. It has one row per key, or several that say the same.
+    table
+        The table to extend.
+    key
+        The column that both tables have.
+    other
+        The other table, with one row for each key, or several equal ones.
+    path
+        The path of the other table, for messages.
     columns
-        What is taken from it; missing where it has no such row.
+        The columns to copy; missing if the other table has no row with the key.
 
     Raises
     ------
     EvenhandError
-        The other table lacks a column, or has two rows of one key that differ.
+        If the other table lacks a column, or has two different rows with the same key.
     """
-    wanted = list(columns)
-    require_columns(other, path, (key, *wanted))
-    other = other.drop_duplicates([key, *wanted])
+    names = list(columns)
+    require_columns(other, path, (key, *names))
+    other = other.drop_duplicates([key, *names])
     refuse_repeated(other, path, key)
-    kept = table.drop(columns=wanted, errors="ignore")
-    return kept.join(other.set_index(key)[wanted], on=key)
+    unchanged = table.drop(columns=names, errors="ignore")
+    return unchanged.join(other.set_index(key)[names], on=key)
 
 
 def read_columns(
@@ -116,9 +120,9 @@ def read_columns(
     path
         The file.
     types
-        The columns that are needed, with pandas' names of their types.
+        Required column → pandas' name of its type.
     also
-        The names of more columns, which hold numbers (float32; missing where a cell is blank).
+        A pattern for the names of further columns, which are read as float32 (blank cells: NaN).
 
     Returns
     -------
@@ -128,8 +132,8 @@ def read_columns(
     Raises
     ------
     EvenhandError
-        The file is absent, damaged, or without rows; it lacks a column, a row has fewer cells than
-        the header, or a cell is no number; the message names column and row.
+        If the file is absent, damaged, or without rows; if it lacks a column; or if a row has fewer
+        cells than the header or a cell is not a number (the message names column and row).
     """
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")
@@ -147,19 +151,19 @@ def read_columns(
     return table.set_axis(pd.RangeIndex(2, len(table) + 2))
 
 
-def stacked(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return several tables as one, whose index has their name and the row: ``od.csv:3``."""
+def stack_tables(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return several tables as one; the index names table and row: ``od.csv:3``."""
     return pd.concat(
         [table.set_axis([f"{name}:{row}" for row in table.index]) for name, table in tables.items()]
     )
 
 
-def plain(value: str) -> str:
-    """Return a cell in lower case, and "1.0" as "1".
+def plain_cell(value: str) -> str:
+    """Return a cell in lower case, without a zero fraction: "1.0" becomes "1".
 
     Examples
     --------
-    >>> plain("Male"), plain("-1.00"), plain("0.50")
+    >>> plain_cell("Male"), plain_cell("-1.00"), plain_cell("0.50")
     ('male', '-1', '0.50')
     """
     head, dot, tail = value.partition(".")
@@ -167,9 +171,9 @@ def plain(value: str) -> str:
 
 
 def _cleaned(column: pd.Series) -> pd.Series:
-    """Return clean text, missing where a cell is blank.
+    """Return a column as clean text, in which blank cells are missing.
 
-    Called for each column: on a whole frame of text, pandas makes an object of each cell.
+    Call it for each column: on a whole frame, pandas would convert each cell to an object.
     """
     text = clean_column(column)
     return text.mask(text.isin(BLANK))
@@ -194,12 +198,12 @@ def _spreadsheet(path: Path) -> pd.DataFrame:
 
 
 def _refuse_merged(path: Path, sheet: Any) -> None:
-    """Refuse merged cells: all but the first of them are blank."""
+    """Refuse merged cells, because all but the first of them are blank."""
     merged = sorted(sheet.merged_cells.ranges, key=lambda cells: (cells.min_row, cells.min_col))
     if merged:
         rows = sorted({row for cells in merged for row in range(cells.min_row, cells.max_row + 1)})
         raise EvenhandError(
-            f"{path}, {rows_text(rows)}: merged cells ({some(merged)}), of which only the first "
+            f"{path}, {rows_text(rows)}: merged cells ({some(merged)}); only the first of them "
             "holds a value. Unmerge them in the spreadsheet, and fill in each row."
         )
 
@@ -208,8 +212,8 @@ def _parquet(path: Path) -> pd.DataFrame:
     with path.open("rb") as file:
         start = file.read(6)
     if not start.startswith(b"PAR1"):
-        what = "a Feather file (Arrow)" if start == b"ARROW1" else "something else"
-        raise ValueError(f"it is no parquet file but {what if start else 'empty'}")
+        kind = "a Feather file (Arrow)" if start == b"ARROW1" else "something else"
+        raise ValueError(f"it is no parquet file but {kind if start else 'empty'}")
     refuse_doubled(pq.read_schema(path.absolute()).names, path)
     with _damaged_inside():
         table = pd.read_parquet(path.absolute())
@@ -226,7 +230,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def _damaged_inside() -> Iterator[None]:
-    """Turn what a library raises where a damaged file surprises it into a ValueError."""
+    """Turn the errors that libraries raise for some damaged files into a ValueError."""
     try:
         yield
     except (AttributeError, IndexError, TypeError) as error:
@@ -240,7 +244,7 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _texts(column: pd.Series) -> pd.Series:
-    """Return cells as text; those that are text already, whole numbers or truth are not visited."""
+    """Return a column as text; columns of text, whole numbers or booleans are converted at once."""
     dtype = column.dtype
     if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iub"):
         return column.astype("str")
@@ -248,10 +252,10 @@ def _texts(column: pd.Series) -> pd.Series:
 
 
 def _text(value: object) -> str | None:
-    """Write 3.0 as "3": a whole number beside a missing one is stored as a float.
+    """Return a cell as text; 3.0 becomes "3", because missing cells turn whole numbers into floats.
 
-    A number beyond 2**53 is written with an exponent, as floats are too coarse for its last digits.
-    Bytes are text, or written in hexadecimal digits where they are none.
+    Numbers from 2**53 have an exponent, because floats do not store their last digits. Bytes are
+    decoded as UTF-8, or written in hexadecimal digits.
     """
     if isinstance(value, float | np.floating):
         if value != value:  # NaN
@@ -271,7 +275,7 @@ def _text(value: object) -> str | None:
 
 
 def _refuse_text(path: Path, types: Mapping[str, str], also: re.Pattern[str] | None) -> None:
-    """Refuse the rows of a table that pandas could not read, where text stands for a number."""
+    """Refuse rows with text in a column of numbers, which pandas could not read."""
     text = read_table(path)
     for name in text.columns:
         if types.get(name, "str") != "str" or (also is not None and also.fullmatch(name)):
@@ -289,7 +293,7 @@ _OTHERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".parquet": _parquet,
     ".xlsx": _spreadsheet,
 }
-# What pandas, pyarrow and openpyxl raise for a damaged file; damaged XML is a SyntaxError.
+# The errors of pandas, pyarrow and openpyxl for damaged files; damaged XML is a SyntaxError.
 _DAMAGED = (
     *(ValueError, OSError, EOFError, KeyError, NotImplementedError, SyntaxError),
     *(csv.Error, zipfile.BadZipFile, zlib.error, pa.ArrowException),

@@ -1,4 +1,4 @@
-"""Settings of how the values of tables are read."""
+"""Settings for reading the values of tables."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ class ValueSettings(Settings, title="Values"):
 
     merge: tuple[str, ...] = Field(
         (),
-        description="values of an attribute or of the label that mean the same, the one to keep "
-        "first: sex=Male,male; repeatable",
+        description="values of an attribute or of the label that mean the same; the first one "
+        "replaces the others: sex=Male,male; repeatable",
     )
     unknown_value: tuple[str, ...] = Field(
         (), description="values of an attribute that mean unknown: sex=U,X; repeatable"
     )
     conflict: tuple[str, ...] = Field(
         (),
-        description="the value of a patient who has several of an attribute: sex=majority, "
-        "sex=unknown or sex=keep (each row keeps its own); repeatable",
+        description="rule for a patient with several values of an attribute: sex=majority, "
+        "sex=unknown or sex=keep (each row keeps its value); repeatable",
     )
 
     @model_validator(mode="after")
     def _check_attributes(self) -> Self:
-        """Refuse an attribute twice, and an intersection of an attribute with itself."""
+        """Refuse repeated attributes, and intersections of an attribute with itself."""
         attributes: tuple[str, ...] = getattr(self, "attribute", ())
-        seen: dict[frozenset[str], str] = {}
+        by_parts: dict[frozenset[str], str] = {}
         for attribute in attributes:
             parts = attribute.replace("|", "*").split("*")
             if not all(part.strip() for part in parts):
@@ -40,18 +40,18 @@ class ValueSettings(Settings, title="Values"):
                     f"--attribute {attribute!r} names an attribute twice; name it once"
                 )
             key = frozenset([*parts, *(["|"] if "|" in attribute else [])])
-            if key in seen:
+            if key in by_parts:
                 raise ValueError(
-                    f"--attribute {seen[key]!r} and --attribute {attribute!r} are the same; give "
-                    "one of them"
+                    f"--attribute {by_parts[key]!r} and --attribute {attribute!r} are the same; "
+                    "give one of them"
                 )
-            seen[key] = attribute
+            by_parts[key] = attribute
         return self
 
 
 class ClassSettings(ValueSettings, title="Values"):
-    """The same, and the positive class of a label."""
+    """Rules for values, and the positive class of a label."""
 
     positive: str | None = Field(
-        None, description="the positive one of two classes, if their names do not tell: icu"
+        None, description="positive class of two, if their names do not show it: icu"
     )

@@ -1,4 +1,4 @@
-"""Text in one Unicode form, and values that differ only in their spelling."""
+"""Clean text, and find values that differ only in their spelling."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pandas as pd
 from evenhand.errors import EvenhandError, some
 from evenhand.wording import flag
 
-# Printable ASCII without blanks at its ends: nothing to clean.
+# Printable ASCII without outer blanks: text that is already clean.
 _PLAIN = r"[!-~]([ -~]*[!-~])?"
-# What nobody sees: control characters, soft hyphens, zero-width characters, marks of direction.
+# Invisible characters: control characters, soft hyphens, zero-width characters, direction marks.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e"
     "\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff]"
@@ -30,25 +30,25 @@ _BETWEEN = re.compile(r"(?<=\w)[\s_-]+(?=[^\W\d])|(?<=[^\W\d])[\s_-]+(?=\w)|\s+"
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,3})?")
 _ROMAN = re.compile("[ivxlcdm]+")
 _SEXES = ({"f", "female"}, {"m", "male"})
-_WORD = 4  # letters that a word has at least, for its first letter to be short for it
+_WORD = 4  # the smallest length of a word that its first letter may abbreviate
 
 
 def clean(text: str) -> str:
     """Return text in composed Unicode form, without invisible characters and outer blanks.
 
-    Blanks of any kind (no-break, thin, tabs, line breaks) become plain ones.
+    Blanks of any kind (no-break, thin, tabs, line breaks) become ordinary spaces.
 
     Examples
     --------
     >>> clean("  Fe\u200bmale\u00a0"), clean("Ma\u0308nnlich") == "M\u00e4nnlich"
     ('Female', True)
     """
-    seen = _BLANK.sub(" ", _INVISIBLE.sub("", text))
-    return unicodedata.normalize("NFC", seen).strip()
+    visible = _BLANK.sub(" ", _INVISIBLE.sub("", text))
+    return unicodedata.normalize("NFC", visible).strip()
 
 
 def clean_column(column: pd.Series) -> pd.Series:
-    """Return a column of text whose every value is clean (see `clean`)."""
+    """Return a column of text with every value cleaned (see `clean`)."""
     if column.str.fullmatch(_PLAIN).fillna(True).all():
         return column
     which, values = pd.factorize(column)
@@ -57,10 +57,10 @@ def clean_column(column: pd.Series) -> pd.Series:
 
 
 def spelling_key(text: str) -> str:
-    """Return a key that all spellings of a value share.
+    """Return a key that is equal for all spellings of a value.
 
-    Spellings differ in case, in the format of a number, in what parts words (blank, hyphen,
-    underscore), in width or in letters of another alphabet that look the same.
+    Spellings may differ in case, in the format of a number, in the separator of words (blank,
+    hyphen, underscore), in width, and in letters of other alphabets that look the same.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def spelling_key(text: str) -> str:
 
 
 def spellings(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """Return values that differ only in their spelling, together, the most frequent one first.
+    """Return groups of values that differ only in their spelling, the most frequent value first.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def spellings(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
 
 
 def abbreviations(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """Return words whose first letter is a value of its own, beside that letter.
+    """Return pairs of a word and its first letter, if both are values.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def _short(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
 
 
 def merge_line(name: str, pairs: Iterable[tuple[str, ...]]) -> str:
-    """Return the flags that merge values, as they can be pasted into a shell.
+    """Return the flags that merge values, ready to paste into a shell.
 
     Examples
     --------
@@ -131,19 +131,19 @@ def merge_line(name: str, pairs: Iterable[tuple[str, ...]]) -> str:
 
 
 def join_values(values: Iterable[str]) -> str:
-    """Write values with commas between them; those that hold one are quoted, as in a CSV."""
+    """Return values joined by commas; values with a comma are quoted, as in a CSV."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(values)
     return line.getvalue()
 
 
 def refuse_spellings(name: str, values: pd.Series, source: Path) -> None:
-    """Refuse values of a column that are one value in several spellings.
+    """Refuse a column with several spellings of the same value.
 
     Raises
     ------
     EvenhandError
-        There are such values; the message ends in the flags that merge them.
+        If there are such values; the message ends in the flags that merge them.
     """
     counts = {str(value): int(count) for value, count in values.value_counts().items()}
     pairs = spellings(counts)

@@ -1,4 +1,4 @@
-"""Checks of a table: missing columns, blank cells, duplicates, ids that name nobody."""
+"""Checks of a table: missing columns, blank cells, duplicates, ids that identify nobody."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOBODY = (
 
 
 def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
-    """Check that a table has the columns that are needed, and name all those it lacks."""
+    """Refuse a table that lacks one of the columns; the message names all that it lacks."""
     absent = [column for column in columns if column not in table.columns]
     if absent:
         raise EvenhandError(
@@ -27,12 +27,12 @@ def require_columns(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> 
 
 
 def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
-    """Raise for the marked rows of a table, if there are any.
+    """Raise an error if any rows of a table are marked.
 
     Parameters
     ----------
     bad
-        A mask, indexed by the row as ``read_table`` counts it.
+        Whether a row is marked; the index is the row as ``read_table`` counts it.
     path
         The table.
     problem
@@ -41,7 +41,7 @@ def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
     Raises
     ------
     EvenhandError
-        At least one row is marked; the message names the first few.
+        If at least one row is marked; the message names the first few.
     """
     rows = bad.index[bad.to_numpy(bool)]
     if len(rows):
@@ -49,10 +49,10 @@ def refuse_rows(bad: pd.Series, path: Path, problem: str) -> None:
 
 
 def refuse_doubled(names: Sequence[str], path: Path) -> None:
-    """Raise where a table has two columns of one name."""
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise EvenhandError(f"{path} has the column {some(doubled)} twice; keep one.")
+    """Refuse a table with two columns of the same name."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise EvenhandError(f"{path} has the column {some(repeated)} twice; keep one.")
 
 
 def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
@@ -64,9 +64,10 @@ def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> Non
 
 def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
     """Refuse rows of a table that repeat a value of a column."""
-    again = table[column].duplicated()
-    named = some(table[column][again].unique())
-    refuse_rows(again, path, f"{named}: already named above in {column!r}. Keep one row of each.")
+    repeated = table[column].duplicated()
+    values = some(table[column][repeated].unique())
+    problem = f"{values}: already named above in {column!r}. Keep one row of each."
+    refuse_rows(repeated, path, problem)
 
 
 def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
@@ -77,32 +78,32 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
     ids
         The ids, as text, indexed by the row.
     whose
-        What they are ids of, as in "patient".
+        The kind of id, such as "patient".
 
     Raises
     ------
     EvenhandError
-        Several rows have one placeholder such as "unknown" or "-1", or an id is a number that a
+        If several rows have one placeholder such as "unknown" or "-1", or an id is a number that a
         spreadsheet has shortened, such as 1.23457E+11.
     """
     short = ids.str.fullmatch(_SHORTENED).fillna(False)
     refuse_rows(
         short,
         path,
-        f"the {whose} id {some(ids[short].unique())} is a number that a spreadsheet has shortened, "
-        "so that several ids may have become one. Write the column as text or whole numbers.",
+        f"the {whose} id {some(ids[short].unique())} is a number that a spreadsheet has shortened; "
+        "different ids may have become equal. Write the column as text or whole numbers.",
     )
     nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False) & ids.duplicated(keep=False)
     refuse_rows(
         nobody,
         path,
-        f"the {whose} id is {some(ids[nobody].unique())}, as if these rows were all of one "
-        f"{whose}. Give each row its own id, a new one if it is not known, or take the rows out.",
+        f"the {whose} id is {some(ids[nobody].unique())}, which would put all these rows into one "
+        f"{whose}. Give each row its own id (a new one if it is unknown), or remove the rows.",
     )
 
 
 def rows_text(rows: Sequence[int] | pd.Index) -> str:
-    """Name a few rows, and how many more there are.
+    """Return text that names a few rows, and the number of further ones.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The user's rules for values: which are merged, which mean unknown, how conflicts end."""
+"""The user's rules for values: to merge them, to mark them as unknown, to settle conflicts."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ CONFLICTS = {
     "unknown": "unknown",
     "keep": "each row keeps its own value",
 }
-"""The value of a patient who has several values of an attribute, by the rule's name."""
+"""Name of a rule → the value of a patient who has several values of an attribute."""
 
 
 @dataclass(frozen=True)
 class ValueRules:
-    """Rules for the values of columns, by the name of the attribute or of the label.
+    """Rules for the values of columns; keys are names of attributes, or ``"label"``.
 
     Attributes
     ----------
     merged
-        The name that each merged value gets.
+        Name → value → the value that replaces it.
     unknown
-        Values that mean unknown.
+        Name → values that mean unknown.
     conflicts
-        The rule for a patient with several values: a name in `CONFLICTS`.
+        Name → the rule for a patient with several values, from `CONFLICTS`.
     """
 
     merged: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     unknown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     conflicts: Mapping[str, str] = field(default_factory=dict)
 
-    def applied(self, name: str, raw: pd.Series) -> pd.Series:
-        """Return a column of text in which values are merged, and missing where they mean unknown.
+    def apply(self, name: str, raw: pd.Series) -> pd.Series:
+        """Return a column of text with merged values; values that mean unknown become missing.
 
         Examples
         --------
         >>> values = ValueRules({"sex": {"male": "Male"}}, {"sex": frozenset({"U"})})
-        >>> values.applied("sex", pd.Series(["male", "Male", "U"])).tolist()
+        >>> values.apply("sex", pd.Series(["male", "Male", "U"])).tolist()
         ['Male', 'Male', nan]
         """
         merged, unknown = self.merged.get(name, {}), self.unknown.get(name, frozenset())
         text = raw.mask(raw.isin(unknown)) if unknown else raw
         return text.replace(dict(merged)) if merged else text
 
-    def settled(self, rule: Attribute) -> Attribute:
-        """Return a rule whose levels are merged, or unknown where these rules say so.
+    def apply_to_levels(self, rule: Attribute) -> Attribute:
+        """Return an attribute's rule with merged levels, and without levels that mean unknown.
 
         A value that means unknown may be a level or a raw value.
         """
@@ -66,35 +66,35 @@ class ValueRules:
 
         def to_level(raw: pd.Series) -> pd.Series:
             level = rule.to_level(raw.mask(raw.astype("str").isin(unknown)))
-            return level.map({each: merged.get(each, each) for each in kept})
+            return level.map({name: merged.get(name, name) for name in kept})
 
         return replace(rule, levels=levels, to_level=to_level)
 
     def check_names(self, names: Iterable[str]) -> None:
-        """Refuse rules for what is neither an attribute nor the label.
+        """Refuse rules whose name is neither an attribute nor the label.
 
         Raises
         ------
         UnknownNameError
-            A name is not among ``names``.
+            If a name is not among ``names``.
         """
-        there = dict.fromkeys(names)
+        choices = dict.fromkeys(names)
         for what, rules in (
             ("--merge", self.merged),
             ("--unknown-value", self.unknown),
             ("--conflict", self.conflicts),
         ):
             for name in rules:
-                pick(f"attribute or label to give {what} for", name, there)
+                pick(f"attribute or label to give {what} for", name, choices)
 
 
 def read_values(settings: ValueSettings) -> ValueRules:
-    """Return the rules for values that settings hold.
+    """Return the rules for values in some settings.
 
     Raises
     ------
     EvenhandError
-        A text is not of the form NAME=VALUE,VALUE, or two of them contradict each other.
+        If a text does not have the form NAME=VALUE,VALUE, or two texts contradict each other.
 
     Examples
     --------
@@ -102,13 +102,13 @@ def read_values(settings: ValueSettings) -> ValueRules:
     {'male': 'Male', 'M': 'Male'}
     """
     merged: dict[str, dict[str, str]] = {}
-    for name, values in _parsed("merge", settings.merge, "sex=Male,male", least=2):
+    for name, values in _parse_rules("merge", settings.merge, "sex=Male,male", least=2):
         _merge(merged.setdefault(name, {}), values, name)
     unknown: dict[str, frozenset[str]] = {}
-    for name, values in _parsed("unknown-value", settings.unknown_value, "sex=U,X", least=1):
+    for name, values in _parse_rules("unknown-value", settings.unknown_value, "sex=U,X", least=1):
         unknown[name] = unknown.get(name, frozenset()) | {*values}
     conflicts: dict[str, str] = {}
-    for name, values in _parsed("conflict", settings.conflict, "sex=majority", least=1):
+    for name, values in _parse_rules("conflict", settings.conflict, "sex=majority", least=1):
         pick(f"--conflict for {name!r}", ",".join(values), CONFLICTS)
         if conflicts.setdefault(name, values[0]) != values[0]:
             raise EvenhandError(f"--conflict gives two rules for {name!r}; give one.")
@@ -125,7 +125,7 @@ def _merge(merged: dict[str, str], values: Sequence[str], name: str) -> None:
             )
 
 
-def _parsed(
+def _parse_rules(
     what: str, texts: Sequence[str], example: str, least: int
 ) -> Iterable[tuple[str, list[str]]]:
     for text in texts:

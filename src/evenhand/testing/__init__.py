@@ -1,7 +1,7 @@
-"""Contracts: test classes that the author of a plug-in inherits, and that our own tests use.
+"""Contracts: test classes for the authors of plug-ins, which Evenhand's own tests use, too.
 
-Each states the laws that every metric, reader, strategy and so on keeps. Inherit one in a test
-module of yours, name what is tested, and let pytest collect it::
+Each class tests what every metric, reader, strategy … must fulfil. Inherit it in a test module of
+your own, name your plug-in, and let pytest collect the class::
 
     from evenhand.testing import MetricContract
 

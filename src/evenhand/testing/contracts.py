@@ -1,4 +1,4 @@
-"""What every metric, method, strategy, reader, SSL objective, estimator and backbone keeps to."""
+"""Contracts of metrics, methods, strategies, readers, SSL objectives, estimators and backbones."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from evenhand.testing import worlds
 CLASSES = ("no", "yes")
 GROUPS = ["a"] * 20 + ["b"] * 20
 PERMUTED, TOLERATED = 6, 0.01
-"""Seeds of training with permuted groups, and the change of the gap that is nothing to speak of."""
+"""Number of seeds of training with permuted groups, and the change of the gap that is tolerated."""
 SHORT: Mapping[str, Any] = {"epochs": 15, "batch": 250, "lr": 0.05}
-"""How these models are trained."""
-COUNT = 16  # samples that an SSL objective is tried on
+"""Settings of the training in these tests."""
+COUNT = 16  # samples in the tests of an SSL objective
 
 
 class MetricContract:
@@ -47,7 +47,7 @@ class MetricContract:
     name: str
 
     def rows(self, seed: int = 0, n: int = 60) -> Scored:
-        """Return rows with both classes, where the metric is defined."""
+        """Return rows with both classes, on which the metric is defined."""
         rng = np.random.default_rng(seed)
         labels = np.arange(n) % 2
         scores = np.clip((labels + rng.normal(0, 1, n) + 2) / 5, 0.01, 0.99)
@@ -57,7 +57,7 @@ class MetricContract:
         return find_metric(self.name)
 
     def test_it_says_what_it_is(self) -> None:
-        """It has a title, a source, and a direction that its ideal value fits."""
+        """It has a title, a source, and an ideal value if its direction is ``ideal``."""
         metric = self._metric()
         assert metric.title
         assert metric.source
@@ -70,10 +70,10 @@ class MetricContract:
         assert np.isfinite(point(rows, metric, (1,)))
 
     def test_without_rows_it_is_undefined(self) -> None:
-        """It is NaN without rows, and there is a reason."""
-        none, metric = self.rows().take(np.arange(0)), self._metric()
-        assert np.isnan(point(none, metric, (1,)))
-        assert why_undefined(none, metric, (1,)) == "no samples"
+        """Without rows it is NaN, with a reason."""
+        empty, metric = self.rows().take(np.arange(0)), self._metric()
+        assert np.isnan(point(empty, metric, (1,)))
+        assert why_undefined(empty, metric, (1,)) == "no samples"
 
     def test_the_order_of_rows_changes_nothing(self) -> None:
         """Rows in another order give the same value."""
@@ -82,7 +82,7 @@ class MetricContract:
         assert np.isclose(point(rows.take(order), metric, (1,)), point(rows, metric, (1,)))
 
     def test_a_patient_that_is_drawn_twice_counts_twice(self) -> None:
-        """A resample is what its rows, repeated, are."""
+        """A resample by counts has the same value as a table with repeated rows."""
         rows, metric = self.rows(), self._metric()
         drawn = np.random.default_rng(2).integers(0, 3, len(rows))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -101,13 +101,13 @@ def _plain_gap(data: worlds.World, test: worlds.World) -> float:
 
 
 class MethodContract:
-    """A mitigation method of training; set ``name``, and ``settings`` where it needs some."""
+    """A mitigation method of training; set ``name``, and ``settings`` if it needs any."""
 
     name: str
     settings: dict[str, object] = {}  # noqa: RUF012  (a subclass replaces it)
 
     def make(self) -> TrainingMethod:
-        """Return the method, which has seen 40 training rows of two groups."""
+        """Return the method after its ``sampler`` got 40 training rows of two groups."""
         method: TrainingMethod = training_method(self.name, **self.settings)
         labels = np.arange(40) % 2
         method.sampler(labels, GROUPS, classes=2)
@@ -145,7 +145,7 @@ class MethodContract:
         assert method.scored(torch.zeros(3, method.head_outputs(2))).shape == (3, 2)
 
     def test_groups_dealt_at_random_change_no_gap(self) -> None:
-        """On a tilted world, training with permuted groups leaves plain training's gap."""
+        """With permuted groups, training does not change the gap of plain training."""
         method = self.make()
         if not method.needs_attribute:
             return
@@ -160,7 +160,7 @@ class MethodContract:
         assert abs(mean) <= student.isf(0.005, PERMUTED - 1) * error + TOLERATED
 
     def test_a_resumed_training_goes_on_where_it_was(self) -> None:
-        """What it keeps of its state gives the same loss again."""
+        """A method with the restored state has the same loss."""
         first, again = self.make(), self.make()
         self._loss(first)
         first.after_epoch()
@@ -169,7 +169,7 @@ class MethodContract:
 
 
 class StrategyContract:
-    """A strategy; set ``name`` as ``--strategy`` takes it, and the ``backbone`` it is tried on."""
+    """A strategy; set ``name`` as in ``--strategy``, and the ``backbone`` of the tests."""
 
     name: str
     backbone = "test_vit"
@@ -179,7 +179,7 @@ class StrategyContract:
         return build_model(self.backbone, "none", 32, CLASSES, seed=0)
 
     def test_it_tunes_units_of_the_network(self) -> None:
-        """In every epoch its mask names units that there are."""
+        """In every epoch, its mask names units of the backbone."""
         model, schedule = find_strategy(self.name)(self.model(), 0)
         for epoch in range(3):
             find_units(model.backbone, schedule(epoch))
@@ -194,7 +194,7 @@ class StrategyContract:
             assert torch.equal(value, second_model.state_dict()[name])
 
     def test_the_model_still_tells_the_classes_apart(self) -> None:
-        """What it returns gives logits for each class."""
+        """The returned model gives a logit for each class."""
         model, _ = find_strategy(self.name)(self.model(), 0)
         assert model.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, len(CLASSES))
 
@@ -207,19 +207,19 @@ class ReaderContract:
         raise NotImplementedError("return DataSettings(data='NAME:PATH', …) of tiny data")
 
     def test_it_says_what_it_reads(self, tmp_path: Path) -> None:
-        """It tells title, task, modality, licence and access."""
+        """It has a title, task, modality, licence and access."""
         about = READERS[self.settings(tmp_path).data.partition(":")[0]].about
         assert all((about.title, about.task, about.modality, about.licence, about.access))
 
     def test_ids_are_text_and_samples_differ(self, tmp_path: Path) -> None:
-        """Every sample has a name of its own, and a patient."""
+        """Every sample has a unique id, and a patient."""
         table = read_cohort(self.settings(tmp_path)).table
         assert table["sample_id"].is_unique
         for column in ("sample_id", "patient_id"):
             assert all(isinstance(name, str) and name for name in table[column])
 
     def test_labels_count_the_classes(self, tmp_path: Path) -> None:
-        """Labels are places in the list of classes."""
+        """Labels are indices into the list of classes."""
         cohort = read_cohort(self.settings(tmp_path))
         assert set(cohort.labels) <= set(range(len(cohort.classes)))
 
@@ -231,15 +231,15 @@ class ReaderContract:
             assert levels == [*attribute.levels, UNKNOWN]
 
     def test_opening_again_gives_the_same(self, tmp_path: Path) -> None:
-        """Nothing depends on when the data are read."""
+        """Reading the data twice gives the same table."""
         settings = self.settings(tmp_path)
         assert read_cohort(settings).table.equals(read_cohort(settings).table)
 
 
 class ObjectiveContract:
-    """An SSL objective; set ``name``, and the ``backbone`` that it is tried on.
+    """An SSL objective; set ``name``, and the ``backbone`` of the tests.
 
-    Set ``symmetric`` to False where the two views have different parts, as in `moco`.
+    Set ``symmetric`` to False if the two views have different roles, as in `moco`.
     """
 
     name: str
@@ -248,7 +248,7 @@ class ObjectiveContract:
 
     @property
     def objective(self) -> SSLObjective:
-        """The objective that is registered under the name."""
+        """The registered objective."""
         return SSL_OBJECTIVES[self.name]
 
     def learner(self, seed: int = 0) -> Learner:
@@ -262,7 +262,7 @@ class ObjectiveContract:
             return self.objective.make(Encoder.of_model(model, samples=COUNT)).eval()
 
     def batch(self, learner: Learner, seed: int = 0) -> LearnerBatch:
-        """Return what a step learns from, of a few samples that differ."""
+        """Return the inputs of a training step, from a few different samples."""
         drawn = torch.Generator().manual_seed(seed)
         if self.objective.modality == "images":
             level = torch.rand(COUNT, 3, 1, 1, generator=drawn)
@@ -273,7 +273,7 @@ class ObjectiveContract:
         return learner.draw(samples, drawn)
 
     def _picked(self, batch: LearnerBatch, *orders: torch.Tensor) -> LearnerBatch:
-        """Return the batch with the samples of each view in an order of its own."""
+        """Return the batch with the samples of each view in a given order."""
         places = torch.cat([COUNT * view + order for view, order in enumerate(orders)])
         return tuple(part[places] for part in batch)
 
@@ -294,7 +294,7 @@ class ObjectiveContract:
         return learner.eval()
 
     def test_it_has_a_title_and_says_what_it_needs(self) -> None:
-        """It is listed with one line, and its views and its teacher's schedule fit together."""
+        """It has a title, one or two views, and a momentum if it has a teacher."""
         assert SSL_OBJECTIVES.titles()[self.name]
         assert self.objective.views in (1, 2)
         assert ("teacher" in self.objective.needs) == (self.objective.momentum is not None)
@@ -311,12 +311,12 @@ class ObjectiveContract:
         assert any(weights.grad.abs().sum() > 0 for weights in learner.encoder.parameters())  # type: ignore[union-attr]
 
     def test_what_stands_still_is_no_part_of_the_encoder(self) -> None:
-        """What is trained beside the encoder shares no weight with it, and a teacher has none."""
+        """A frozen part, such as a teacher, has no weight of the encoder and gets no gradient."""
         learner = self.learner()
         learner(*self.batch(learner)).backward()
-        own = {id(weights) for weights in learner.encoder.parameters()}
+        encoder_weights = {id(weights) for weights in learner.encoder.parameters()}
         for weights in learner.parameters():
-            assert weights.requires_grad or id(weights) not in own
+            assert weights.requires_grad or id(weights) not in encoder_weights
             assert weights.requires_grad or weights.grad is None
 
     def test_the_order_of_samples_changes_nothing(self) -> None:
@@ -327,7 +327,7 @@ class ObjectiveContract:
         assert torch.allclose(learner(*batch), learner(*other), rtol=1e-4)
 
     def test_views_that_change_places_change_nothing(self) -> None:
-        """The second views may be called the first ones, where the objective is symmetric."""
+        """Exchanging first and second views does not change the loss of a symmetric objective."""
         learner = self.learner()
         batch = self.batch(learner)
         if self.objective.views == 2 and self.symmetric:
@@ -335,22 +335,22 @@ class ObjectiveContract:
             assert torch.allclose(learner(*batch), learner(*other), rtol=1e-4)
 
     def test_views_of_one_sample_are_better_than_views_of_two(self) -> None:
-        """After some steps the loss is lower where the views are partners."""
+        """After some steps, the loss is lower for views of the same sample than of two samples."""
         learner = self._trained()
         batch, order = self.batch(learner), torch.arange(COUNT)
         if self.objective.views == 2:
-            strangers = self._picked(batch, order, order.roll(1))
-            assert learner(*batch) < learner(*strangers)
+            mismatched = self._picked(batch, order, order.roll(1))
+            assert learner(*batch) < learner(*mismatched)
 
     def test_a_resumed_training_goes_on_where_it_was(self) -> None:
-        """What it keeps of its state gives the same loss again."""
+        """A learner with the restored state has the same loss."""
         first, again = self._trained(3), self.learner(1)
         again.load_state_dict(deepcopy(first.state_dict()))
         batch = self.batch(first)
         assert torch.equal(first(*batch), again(*batch))
 
     def test_what_is_looked_at_for_collapse_has_a_row_for_each_sample(self) -> None:
-        """Embeddings are finite, and one to each sample."""
+        """There is one finite embedding for each sample."""
         learner = self.learner()
         shape = (COUNT, 3, 32, 32) if self.objective.modality == "images" else (COUNT, 2, 24)
         embedded = learner.embed(learner.read(torch.rand(shape)))
@@ -380,18 +380,18 @@ class EstimatorContract:
         return run(network, [self._batch()], self.parameters)
 
     def test_it_gives_a_number_for_each_weight_of_each_group(self) -> None:
-        """Group by group, h has the shapes of the parameters and is finite."""
+        """For each group, h is finite and has the shapes of the parameters."""
         network = self.network()
         h = self._curvature(network)
         assert h.keys() == {"a", "b"}
-        for of_group in h.values():
-            assert of_group.keys() == set(self.parameters)
-            for name, values in of_group.items():
+        for group_h in h.values():
+            assert group_h.keys() == set(self.parameters)
+            for name, values in group_h.items():
                 assert values.shape == network.get_parameter(name).shape
                 assert torch.isfinite(values).all()
 
     def test_it_leaves_the_network_as_it_was(self) -> None:
-        """Weights and what may change are the same afterwards, and no gradient is left."""
+        """Weights and ``requires_grad`` do not change, and no gradient remains."""
         network = self.network()
         network[0].weight.requires_grad_(False)  # type: ignore[index]
         before = deepcopy(network.state_dict())
@@ -403,8 +403,8 @@ class EstimatorContract:
     def test_a_generator_gives_the_same_again(self) -> None:
         """The same generator draws the same numbers."""
         first, second = (self._curvature(self.network()) for _ in "ab")
-        for group, of_group in first.items():
-            assert all(torch.equal(h, second[group][name]) for name, h in of_group.items())
+        for group, group_h in first.items():
+            assert all(torch.equal(h, second[group][name]) for name, h in group_h.items())
 
 
 class BackboneContract:
@@ -422,21 +422,21 @@ class BackboneContract:
         return torch.rand(3, 3, self.size, self.size, generator=generator)
 
     def test_it_gives_features_and_logits(self) -> None:
-        """Images become one row of features each, and logits of the classes."""
+        """Each image gives a row of features, and logits of the classes."""
         model = self.model().eval()
         assert model.features(self._images()).ndim == 2
         assert model(self._images()).shape == (3, len(CLASSES))
 
     def test_a_sample_does_not_depend_on_its_batch(self) -> None:
-        """In evaluation mode an image has the same logits alone."""
+        """In evaluation mode, an image has the same logits alone and in a batch."""
         model, images = self.model().eval(), self._images()
         assert torch.allclose(model(images)[:1], model(images[:1]), atol=1e-5)
 
     def test_every_weight_is_in_one_unit(self) -> None:
         """The units cover the network, each weight once."""
         backbone = self.model().backbone
-        held = [id(p) for unit in parts(backbone) for p in unit.parameters]
-        assert sorted(held) == sorted(id(p) for p in backbone.parameters())
+        in_units = [id(p) for unit in parts(backbone) for p in unit.parameters]
+        assert sorted(in_units) == sorted(id(p) for p in backbone.parameters())
 
     def test_a_seed_gives_the_same_weights(self) -> None:
         """The same seed gives the same network; a state can be loaded into another."""

@@ -1,8 +1,8 @@
-"""Gaussian worlds whose right answer is known in closed form.
+"""Synthetic Gaussian data ("worlds") whose Bayes classifier is known in closed form.
 
-``x1 ~ N(2y − 1, 1)`` is the disease and ``x2 ~ N(2a − 1, .3)`` shows the attribute; P(y=1 | a) is
-.5 −/+ tilt/2. The Bayes logit is ``2 x1`` and the prior of the group; without tilt the weight of
-``x2`` is 0.
+``x1 ~ N(2y − 1, 1)`` shows the disease y and ``x2 ~ N(2a − 1, .3)`` the attribute a. P(y=1 | a) is
+.5 − tilt/2 for a = 0 and .5 + tilt/2 for a = 1. The Bayes logit is ``2 x1`` plus the prior
+log-odds of the group; without tilt the weight of ``x2`` is 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evenhand.methods.base import TrainingMethod
 
 LEVELS = np.array(["a", "b"])
 CLEAR = 1.5
-"""How far apart ``x3`` lies in the two classes of group a, halved."""
+"""Half the distance between the means of ``x3`` in the two classes of group a."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +28,11 @@ class World:
     Attributes
     ----------
     features
-        ``(n, 2)``, of a harder world ``(n, 3)``.
+        ``(n, 2)``; ``(n, 3)`` for a harder world.
     labels, truth
-        ``(n,)``, with and without wrong ones.
+        ``(n,)``, labels with errors, and without.
     levels
-        ``(n,)``, 0 for a and 1 for b.
+        ``(n,)``, 0 for group a and 1 for group b.
     """
 
     features: Tensor
@@ -60,14 +60,18 @@ def world(
 
     Parameters
     ----------
-    n, tilt, seed
-        Number of rows, P(y=1 | b) − P(y=1 | a), and the seed.
+    n
+        Number of rows.
+    tilt
+        P(y=1 | b) − P(y=1 | a).
+    seed
+        Seed of the draws.
     minority
-        The share of group b.
+        Share of group b.
     flip
-        The share of wrong labels in group b.
+        Share of wrong labels in group b.
     harder
-        Whether the disease shows better in group a.
+        Whether group a has a third feature that shows the disease, so that group b is harder.
     """
     rng = np.random.default_rng(seed)
     level = (rng.random(n) < minority).astype(int)
@@ -86,7 +90,7 @@ def world(
 
 
 class Linear(nn.Module):
-    """Scaled features, which are what a head takes, and a linear head on them."""
+    """A network that scales its inputs to features, with a linear head on them."""
 
     def __init__(self, outputs: int = 2, features: int = 2) -> None:
         super().__init__()
@@ -98,13 +102,13 @@ class Linear(nn.Module):
             self.head.weight.copy_(ends[:, None].expand_as(self.head.weight))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the outputs of the head, and the features that it takes."""
+        """Return the outputs of the head, and its input features."""
         features = x * self.scale
         return self.head(features), features
 
 
 class Summed(Linear):
-    """A head that stands still: it adds up the features."""
+    """A network with a frozen head, which sums the features."""
 
     def __init__(self, outputs: int = 2, features: int = 2) -> None:
         super().__init__(outputs, features)
@@ -121,7 +125,7 @@ def train(
     lr: float = 0.05,
     seed: int = 0,
 ) -> Linear:
-    """Fit the linear model by a method, as a user's own loop would."""
+    """Fit a linear model by a method, as in a user's own training loop."""
     order = method.sampler(data.labels, data.groups, seed=seed)
     model = network(method.head_outputs(2), data.features.shape[1])
     optimizer = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=lr)
@@ -138,7 +142,7 @@ def train(
 
 
 def weights_of(method: TrainingMethod, model: Linear) -> tuple[float, float]:
-    """Return the weights of disease and attribute in the log-odds."""
+    """Return the weights of ``x1`` (disease) and ``x2`` (attribute) in the log-odds."""
     with torch.no_grad():
         basis = torch.cat([torch.zeros(1, 2), torch.eye(2)])
         logits = method.scored(model(basis)[0])
@@ -147,7 +151,7 @@ def weights_of(method: TrainingMethod, model: Linear) -> tuple[float, float]:
 
 
 def gaps(method: TrainingMethod, model: Linear, test: World) -> tuple[float, float]:
-    """Return the differences in true and false positive rates, b less a, on a world."""
+    """Return the differences in true and false positive rates, group b minus group a."""
     with torch.no_grad():
         flagged = method.scored(model(test.features)[0]).argmax(dim=1).float()
 
@@ -158,14 +162,14 @@ def gaps(method: TrainingMethod, model: Linear, test: World) -> tuple[float, flo
 
 
 def scores(method: TrainingMethod, model: Linear, data: World) -> NDArray[np.float64]:
-    """Return the probability ``(n,)`` of class 1."""
+    """Return the probabilities of class 1, ``(n,)``."""
     with torch.no_grad():
         logits = method.scored(model(data.features)[0])
-    numbers: NDArray[np.float64] = logits.double().softmax(dim=1)[:, 1].numpy()
-    return numbers
+    probabilities: NDArray[np.float64] = logits.double().softmax(dim=1)[:, 1].numpy()
+    return probabilities
 
 
 def with_permuted_groups(data: World, seed: int) -> World:
-    """Return rows whose groups are dealt at random, so that they say nothing."""
+    """Return the same rows with randomly permuted groups, which carry no information."""
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(data.levels)))
     return World(data.features, data.labels, data.levels[order], data.truth)

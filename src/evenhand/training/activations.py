@@ -1,4 +1,4 @@
-"""What the layers of a model make of each sample of a cohort."""
+"""Activations of a model's layers on a cohort."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
+from evenhand.errors import EvenhandError, some
 from evenhand.networks.layers import Pool, recorded
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.training.predict import BATCH, channels_last, unit
 
 HEAD_INPUT = "head input"
-"""The name, among layers, of the features that the head takes."""
+"""Name that stands, among layers, for the head's input."""
 
 
 def activations(
@@ -27,12 +28,22 @@ def activations(
     accelerator: Accelerator,
     pool: Pool = "auto",
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the activations ``(n, D)`` of layers on a stored cohort, in its order, in one pass.
+    """Return the activations ``(n, D)`` of layers on a stored cohort, in its order, from one pass.
 
-    `HEAD_INPUT` may be among the layers.
+    The model is put on the accelerator's device and into evaluation mode.
 
-    The model goes to the accelerator's device and into evaluation mode. Which layers there are
-    `layer_names` tells, and how their outputs become rows `recorded`.
+    Parameters
+    ----------
+    model
+        The model.
+    cohort
+        The cohort, with a sample store behind it.
+    layers
+        Names from `layer_names`; also `HEAD_INPUT`.
+    accelerator
+        Device and precision.
+    pool
+        How the outputs of a layer become one row per sample; see `recorded`.
     """
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)
@@ -47,6 +58,11 @@ def activations(
             positions = np.arange(start, min(start + BATCH, len(source)))
             inputs = channels_last(unit(source.take(positions).inputs))
             outputs[HEAD_INPUT] = model.features(inputs)
+            if silent := [name for name in layers if name not in outputs]:
+                raise EvenhandError(
+                    f"the layers {some(silent)} of {model.spec.backbone} did not run on a batch, "
+                    "so they have no representations. Name other layers with --layer."
+                )
             for name in layers:
                 rows = outputs[name].float().cpu().numpy()
                 if name not in by_layer:

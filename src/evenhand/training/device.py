@@ -1,4 +1,4 @@
-"""Where training runs, and with which precision."""
+"""The device and the precision of training."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from torch.random import fork_rng
 from evenhand.errors import EvenhandError
 from evenhand.training.settings import LoopSettings
 
-Network = TypeVar("Network", bound=nn.Module)
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 PATIENCE = timedelta(days=1)
-"""How long processes wait for one that decodes the samples or keeps activations for all of them.
+"""How long processes wait for the process that decodes samples or caches activations for all.
 
-A launcher ends the others when one dies, so that nobody waits for the dead.
+If that process dies, the launcher ends the waiting ones.
 """
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def make_accelerator(settings: LoopSettings) -> Accelerator:
-    """Return the accelerator that the settings ask for: CUDA or the CPU.
+    """Return the accelerator for the settings: CUDA or the CPU.
 
     Raises
     ------
     EvenhandError
-        CUDA was asked for and there is none.
+        If the settings name CUDA and torch finds no CUDA device.
     """
     if settings.device == "cuda" and not is_available():
         raise EvenhandError(
             "--device cuda: torch sees no CUDA device here. Give --device cpu, or install a CUDA "
             "build of torch."
         )
-    # Without CUDA accelerate would take other devices, such as Apple's, which lack float64.
+    # Without CUDA, accelerate would take other devices, such as Apple's, which lack float64.
     on_cpu = settings.device == "cpu" or not is_available()
     assert settings.precision != "auto", "a job settles the precision first"
     precision = {"fp32": "no", "bf16": "bf16"}[settings.precision]
@@ -56,9 +56,9 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
 
 
 def _differs(on_cpu: bool, precision: str) -> bool:
-    """Whether this process holds accelerate's state of other settings, which it refuses to change.
+    """Whether accelerate's state in this process has other settings; it must then be reset.
 
-    A launcher's processes all have one setting, so their process group is never dropped.
+    Processes of a launcher all have the same settings, so their process group is never reset.
     """
     if not AcceleratorState._shared_state:
         return False
@@ -70,9 +70,9 @@ def _differs(on_cpu: bool, precision: str) -> bool:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed what torch draws by itself, as dropout does, for the block; afterwards all is as before.
+    """Seed torch's global generators for the block (dropout uses them), and restore them after it.
 
-    The states of GPUs are touched only where one trains: to ask for them would start CUDA.
+    Generators of GPUs are read only if ``device`` is one, since reading them starts CUDA.
     """
     on_cuda = device.type == "cuda"
     with fork_rng(range(device_count()) if on_cuda else ()):
@@ -83,11 +83,11 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def place_model(model: Network, device: torch.device) -> Network:
+def place_model(model: AnyNetwork, device: torch.device) -> AnyNetwork:
     """Put a model on the device that trains it, with the channels of its convolutions last.
 
-    Convolutions of images are faster so, on CUDA and on the CPU. A network with a single one, such
-    as the patches of a transformer, gains nothing and stays as it is on the CPU.
+    This makes convolutions of images faster, on CUDA and on the CPU. A network with a single
+    convolution, such as a transformer's patches, gains nothing; on the CPU it is not changed.
 
     Examples
     --------
@@ -101,12 +101,12 @@ def place_model(model: Network, device: torch.device) -> Network:
     return _with_layout(placed, torch.channels_last) if several or device.type == "cuda" else placed
 
 
-def release_model(model: Network) -> Network:
+def release_model(model: AnyNetwork) -> AnyNetwork:
     """Put a trained model on the CPU and in evaluation mode, with the layout of a checkpoint."""
     return _with_layout(model.cpu(), torch.contiguous_format).eval()
 
 
-def _with_layout(model: Network, layout: torch.memory_format) -> Network:
+def _with_layout(model: AnyNetwork, layout: torch.memory_format) -> AnyNetwork:
     for module in model.modules():
         if isinstance(module, CONVOLUTIONS):
             module.weight.data = module.weight.data.contiguous(memory_format=layout)
@@ -114,6 +114,6 @@ def _with_layout(model: Network, layout: torch.memory_format) -> Network:
 
 
 def await_device(device: torch.device) -> None:
-    """Wait until a device has done what it was given; a GPU works behind the caller's back."""
+    """Wait until a GPU has finished its queued work; return at once for a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

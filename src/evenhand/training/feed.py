@@ -1,4 +1,4 @@
-"""What a fit reads: augmented samples, or activations of the layers that stand still."""
+"""The inputs of a fit: augmented samples, or cached activations of frozen layers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ PLAIN = "as they are"
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """One augmented view of each sample of a split; the same whatever batch a sample is in."""
+class AugmentedView:
+    """One augmented view of each sample of a split; a sample's view is the same in any batch."""
 
     source: BatchSource
     augment: Augment
@@ -49,22 +49,24 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """A cohort's activations at a cut, in place of its samples.
+class CutActivations:
+    """Activations of a cohort's samples at a cut of the backbone.
 
     Attributes
     ----------
     source
         The samples.
     rows
-        Activations, of these or of more samples.
+        Activations of these samples, or of a larger pool.
+    channels_last
+        Whether activations are images with the channels last in memory, as convolutions need.
     places
-        ``(n,)`` which row each sample has; None where they are in one order.
+        Row of each sample, ``(n,)``; None if samples and rows have the same order.
     """
 
     source: BatchSource
     rows: ActivationRows
-    channels_last: bool  # images between convolutions, as the layers below leave them
+    channels_last: bool
     places: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
@@ -81,14 +83,14 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """The samples whose activations are kept, and which of them are trained on."""
+    """The samples whose activations are cached, and the places of the training samples in them."""
 
     source: BatchSource
-    places: NDArray[np.intp] | None = None  # (n,); None where that is all of them, in their order
+    places: NDArray[np.intp] | None = None  # (n,); None if the pool is the training samples
 
     @classmethod
-    def of(cls, splits: Splits, train: BatchSource) -> _Pool:
-        """Return the pool of splits; without one, the training samples themselves."""
+    def of_splits(cls, splits: Splits, train: BatchSource) -> _Pool:
+        """Return the pool of splits; the training samples if the splits have none."""
         if splits.pool is None:
             return cls(train)
         ids = pd.Index(splits.pool.table["sample_id"])
@@ -97,20 +99,20 @@ class _Pool:
 
 
 class Feed:
-    """Serves one fit with what its network reads in each epoch.
+    """Gives the inputs of a fit, epoch by epoch.
 
     Parameters
     ----------
     model
-        On the device that trains.
+        The model, on the device that trains.
     splits
         Training and validation cohorts with a sample store behind them.
     settings
-        Their seed, augmentation and views count, and what activations depend on.
+        Settings of the fit: seed, augmentation, number of views, batch size, precision.
     accelerator
-        Where training runs.
+        Device and precision.
     cache
-        Where activations of frozen layers are kept; None to compute them anew in each step.
+        Cache for activations of frozen layers; None to compute them in each step.
     """
 
     def __init__(
@@ -129,33 +131,37 @@ class Feed:
         views = settings.views or settings.epochs
         self._views = 1 if self._augment is none else views
         self._cuts: dict[Mask, Truncation | None] = {}
-        self._room: dict[int, int] = {}  # by depth, how many views may be kept there
+        self._room: dict[int, int] = {}  # depth → number of views whose activations may be cached
         self._convolves = not is_transformer(model.backbone)
         if cache is not None:
-            self._pool = _Pool.of(splits, self._train)
+            self._pool = _Pool.of_splits(splits, self._train)
             self._names = {
                 "train": _identity(splits.train),
                 "val": _identity(splits.val),
                 "pool": _identity(splits.pool or splits.train),
             }
-            self._weights: dict[int, str] = {}  # digests of those below a depth, once one is cut at
+            self._weights: dict[int, str] = {}  # depth → digest of the weights below it
 
     def __len__(self) -> int:
         """Return the number of training samples."""
         return len(self._train)
 
     def cut(self, mask: Mask) -> Truncation | None:
-        """Return the cut below everything that a mask lets change; None to feed in samples.
+        """Return the cut below all units of a mask; None if the fit reads samples.
 
-        So it is without a cache, and where the activations of an epoch do not fit into it.
+        The result is None without a cache, or if the activations of an epoch do not fit into it.
+        The model is put into evaluation mode.
 
-        The mask is of everything that may have changed so far, so that what lies below the cut
-        has the weights that the fit began with. The model is put into evaluation mode.
+        Parameters
+        ----------
+        mask
+            All units that may have changed so far; layers below the cut then have the weights that
+            the fit began with.
 
         Raises
         ------
         EvenhandError
-            One batch of activations does not fit into the memory that they may take.
+            If one batch of activations does not fit into the cache's memory.
         """
         if self._cache is None:
             return None
@@ -166,7 +172,7 @@ class Feed:
                 sample = self._model.readable(self._model.scaled(sample))
                 cut = cut_at(backbone, first_depth(backbone, mask), sample)
                 if cut is not None:
-                    # The first cut is the highest, so that this is done once.
+                    # The first cut is the highest, so one computation serves all cuts.
                     self._weights = self._weights or _weights_below(backbone, cut.depth)
                     activations = activations_at(backbone, backbone, cut.depth, sample)
                     batch = min(self._settings.batch_size, len(self))
@@ -179,66 +185,66 @@ class Feed:
         return self._cuts[mask]
 
     def train(self, epoch: int, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
-        """Return what an epoch trains on, and what of the backbone takes it; None for all of it.
+        """Return the training inputs of an epoch, and the part of the backbone that takes them.
 
-        The first views are kept, as many as there is room for: were the others to take their
-        places, each would be gone when its turn comes again.
+        That part is None for the whole backbone. Only the first views are cached, as many as fit:
+        evicting them for later views would make every look-up miss.
         """
         number = epoch % self._views
         view = self._view(number)
         if cut is None or number >= self._room[cut.depth]:
             return view, None
         if self._augment is none:
-            return self._of_pool(cut), cut.upper
+            return self._pool_activations(cut), cut.upper
         name = f"{self._settings.augment} {self._settings.seed} {number}"
-        return self._kept(view, self._train, f"{self._names['train']} {name}", cut), cut.upper
+        return self._cached(view, self._train, f"{self._names['train']} {name}", cut), cut.upper
 
     def val(self, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
-        """Return what is scored after each epoch, and what of the backbone takes it."""
+        """Return the validation inputs, and the part of the backbone that takes them."""
         if cut is None:
             return self._val, None
-        return self._plain(self._val, self._names["val"], cut), cut.upper
+        return self._plain_activations(self._val, self._names["val"], cut), cut.upper
 
     def split(self, name: str, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
-        """Return what is scored of a split when the fit has ended, and what takes it."""
+        """Return a split's inputs after the fit, and the part of the backbone that takes them."""
         if name == "val":
             return self.val(cut)
         if name == "train":
-            return (self._train, None) if cut is None else (self._of_pool(cut), cut.upper)
+            return (self._train, None) if cut is None else (self._pool_activations(cut), cut.upper)
         cohort = getattr(self._splits, name)
         source = BatchSource(cohort, self._accelerator.device)
         return (
             (source, None)
             if cut is None
-            else (self._plain(source, _identity(cohort), cut), cut.upper)
+            else (self._plain_activations(source, _identity(cohort), cut), cut.upper)
         )
 
-    def _of_pool(self, cut: Truncation) -> Kept:
-        """Return kept activations of the training samples as they are, among those of the pool."""
-        rows = self._plain(self._pool.source, self._names["pool"], cut).rows
-        return Kept(self._train, rows, self._convolves, self._pool.places)
+    def _pool_activations(self, cut: Truncation) -> CutActivations:
+        """Return cached activations of the training samples, without augmentation."""
+        rows = self._plain_activations(self._pool.source, self._names["pool"], cut).rows
+        return CutActivations(self._train, rows, self._convolves, self._pool.places)
 
-    def _plain(self, source: BatchSource, name: str, cut: Truncation) -> Kept:
-        """Return kept activations of samples as they are."""
-        return self._kept(source, source, f"{name} {PLAIN}", cut)
+    def _plain_activations(self, source: BatchSource, name: str, cut: Truncation) -> CutActivations:
+        """Return cached activations of samples, without augmentation."""
+        return self._cached(source, source, f"{name} {PLAIN}", cut)
 
-    def _view(self, number: int) -> View:
+    def _view(self, number: int) -> AugmentedView:
         seed = np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(seed))
         draws = torch.rand(len(self._train), DRAWS, generator=generator)
-        return View(self._train, self._augment, draws.to(self._accelerator.device))
+        return AugmentedView(self._train, self._augment, draws.to(self._accelerator.device))
 
-    def _kept(
+    def _cached(
         self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
-    ) -> Kept:
-        """Return kept activations; what is not there is computed from the nearest lower cut."""
+    ) -> CutActivations:
+        """Return cached activations; compute missing ones from the nearest lower cached cut."""
         cache = self._cache
         assert cache is not None
-        wanted = self._name(name, cut.depth)
+        key = self._key(name, cut.depth)
         with self._accelerator.local_main_process_first():
-            while (rows := cache.find(wanted)) is None:
-                cache.make(wanted, len(samples), lambda: self._computed(samples, source, name, cut))
-        return Kept(source, rows, self._convolves)
+            while (rows := cache.find(key)) is None:
+                cache.make(key, len(samples), lambda: self._computed(samples, source, name, cut))
+        return CutActivations(source, rows, self._convolves)
 
     def _computed(
         self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
@@ -253,16 +259,20 @@ class Feed:
                     inputs = self._model.readable(self._model.scaled(unit(inputs)))
                 yield activations_at(network, backbone, cut.depth, inputs)
 
-    def _lower(self, source: BatchSource, name: str, depth: int) -> tuple[nn.Module, Kept] | None:
-        """Return the rest behind the nearest lower cut whose activations are kept, and these."""
+    def _lower(
+        self, source: BatchSource, name: str, depth: int
+    ) -> tuple[nn.Module, CutActivations] | None:
+        """Return the part above the nearest lower cut with cached activations, and these."""
         assert self._cache is not None
         for lower in range(depth - 1, EMBEDDING, -1):
-            rows = self._cache.find(self._name(name, lower))
+            rows = self._cache.find(self._key(name, lower))
             if rows is not None and self._cache.spares(rows):
-                return upper_part(self._model.backbone, lower), Kept(source, rows, self._convolves)
+                return upper_part(self._model.backbone, lower), CutActivations(
+                    source, rows, self._convolves
+                )
         return None
 
-    def _name(self, name: str, depth: int) -> str:
+    def _key(self, name: str, depth: int) -> str:
         device, settings = self._accelerator.device, self._settings
         return json.dumps(
             [
@@ -273,14 +283,14 @@ class Feed:
 
 
 def _identity(cohort: Cohort) -> str:
-    """Return what changes when a split's samples, how they were decoded, or their order do."""
+    """Return a digest of a split's samples, of their decoding, and of their order."""
     ids = "\n".join(cohort.table["sample_id"])
     text = f"{FORMAT}\n{cohort.source.reader}\n{cohort.source.fingerprint}\n{ids}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _weights_below(backbone: nn.Module, highest: int) -> dict[int, str]:
-    """Return, by depth up to one, a digest of the weights and statistics of all that is below."""
+    """Return, for each depth up to ``highest``, a digest of weights and statistics below it."""
     depths = module_depths(backbone)
     by_depth: dict[int, list[tuple[str, Tensor]]] = {}
     for name, tensor in backbone.state_dict().items():

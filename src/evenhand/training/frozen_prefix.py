@@ -1,4 +1,4 @@
-"""Activations of frozen layers, computed once: in memory, and for the CPU on disk behind it."""
+"""Caches of activations of frozen layers: in memory, and for the CPU also on disk."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ STALE = 3600  # seconds after which a half-written file has no writer any more
 
 @dataclass(eq=False)
 class ActivationCache:
-    """Arrays of activations by name, one row per sample, in the memory of the device that trains.
+    """Arrays of activations by name, one row per sample, in the memory of the training device.
 
-    Trials and epochs share them. Those that were not used for longest make room. So they are kept
-    for a GPU, which computes them again faster than a disk takes or gives them.
+    Trials and epochs share the arrays. The least recently used ones are evicted. This cache is for
+    a GPU, which computes activations faster than a disk reads or writes them.
     """
 
     memory: int  # bytes
-    _held: OrderedDict[str, Tensor] = field(default_factory=OrderedDict, init=False)
+    _cached: OrderedDict[str, Tensor] = field(default_factory=OrderedDict, init=False)
     _alive: WeakValueDictionary[str, Tensor] = field(
         default_factory=WeakValueDictionary, init=False
-    )  # those held, and those that make room but are still in somebody's hands
+    )  # the cached arrays, and evicted ones that are still in use
 
     def find(self, name: str) -> ActivationRows | None:
-        """Return the array of that name; None where it was never made, or has made room."""
+        """Return the array with a name; None if it was never made, or was evicted."""
         cached = self._alive.get(name)
-        return None if cached is None else self._hold(name, cached)
+        return None if cached is None else self._store(name, cached)
 
     def make(self, name: str, count: int, chunks: Callable[[], Iterator[Tensor]]) -> None:
-        """Keep the array of that name, of ``count`` rows in all, chunk by chunk."""
+        """Store an array of ``count`` rows under a name; it is computed chunk by chunk."""
         start, rows = 0, None
         for chunk in chunks():
             if rows is None:
@@ -55,51 +55,51 @@ class ActivationCache:
             start += len(chunk)
         assert rows is not None
         assert start == count
-        self._hold(name, rows)
+        self._store(name, rows)
 
     def check(self, sample: Tensor, batch_size: int) -> None:
-        """Refuse a budget that one batch of such activations, ``(B, …)``, does not fit into.
+        """Check that one batch of activations like a sample's, ``(B, …)``, fits into memory.
 
         Raises
         ------
         EvenhandError
-            The message says how much a batch needs.
+            If it does not fit; the message says how much a batch needs.
         """
         needed = batch_size * _row_size(sample)
         if needed > self.memory:
             raise EvenhandError(
                 f"--prefix-memory {self.memory // MEGABYTE}: one batch of {batch_size} takes "
-                f"{needed / MEGABYTE:.1f} MB of activations. Give {-(-needed // MEGABYTE)} at "
-                "least, a smaller --batch-size, or 0 to do without kept activations."
+                f"{needed / MEGABYTE:.1f} MB of activations. Give at least "
+                f"{-(-needed // MEGABYTE)}, a smaller --batch-size, or 0 to cache no activations."
             )
 
     def room(self, sample: Tensor, count: int, beside: int) -> int:
-        """Return how many arrays of ``count`` rows like those of a sample may be kept.
+        """Return how many arrays of ``count`` rows fit, beside one array of ``beside`` rows.
 
-        They lie there beside one of ``beside`` rows.
+        The rows are like those of ``sample``.
         """
         return max(0, self._size // _row_size(sample) - beside) // count
 
     def spares(self, rows: ActivationRows) -> bool:
-        """Whether others like these fit beside them, so that they may be computed from them."""
-        return 2 * rows.held.nbytes <= self.memory
+        """Whether an array of equal size fits beside these rows, to be computed from them."""
+        return 2 * rows.values.nbytes <= self.memory
 
     @property
     def _size(self) -> int:
         return self.memory
 
-    def _hold(self, name: str, rows: Tensor) -> ActivationRows:
-        self._held[name] = self._alive[name] = rows
-        self._held.move_to_end(name)
+    def _store(self, name: str, rows: Tensor) -> ActivationRows:
+        self._cached[name] = self._alive[name] = rows
+        self._cached.move_to_end(name)
         return ActivationRows(rows)
 
-    def _make_room(self, wanted: int) -> bool:
-        """Let go of arrays until ``wanted`` more bytes are allowed; say whether they are."""
-        if wanted > self.memory:
+    def _make_room(self, size: int) -> bool:
+        """Evict arrays until ``size`` more bytes fit; return whether they do."""
+        if size > self.memory:
             return False
-        while self._held and self._in_memory() + wanted > self.memory:
-            self._held.popitem(last=False)
-        return self._in_memory() + wanted <= self.memory
+        while self._cached and self._in_memory() + size > self.memory:
+            self._cached.popitem(last=False)
+        return self._in_memory() + size <= self.memory
 
     def _in_memory(self) -> int:
         return sum(tensor.nbytes for tensor in self._alive.values())
@@ -107,33 +107,40 @@ class ActivationCache:
 
 @dataclass(eq=False)
 class ActivationFiles(ActivationCache):
-    """The same as memory-mapped files, for the CPU; processes share them, too.
+    """Arrays of activations as memory-mapped files, for the CPU; processes share them.
 
-    Each is read into memory where it fits into the budget beside those that are in use. Otherwise
-    it is read from the map, batch by batch. On disk, too, those that were not used for longest make
-    room.
+    An array is read into memory if it fits beside the arrays in use; otherwise it is read from the
+    file, batch by batch. In memory and on disk, the least recently used arrays are evicted.
     """
 
     folder: Path
     disk: int  # bytes
 
     def find(self, name: str) -> ActivationRows | None:
-        """Return the array of that name; None where it was never made, or has made room."""
+        """Return the array with a name; None if it was never made, or was evicted."""
         if (cached := super().find(name)) is not None:
             return cached
         try:
             mapped = ActivationRows(_open(self._path(name)))
-        except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged: it is made again
+        except (
+            FileNotFoundError,
+            ValueError,
+            EOFError,
+        ):  # absent or damaged: the caller makes it again
             return None
-        return self._hold(name, mapped.all()) if self._make_room(mapped.held.nbytes) else mapped
+        return (
+            self._store(name, mapped.read_all())
+            if self._make_room(mapped.values.nbytes)
+            else mapped
+        )
 
     def make(self, name: str, count: int, chunks: Callable[[], Iterator[Tensor]]) -> None:
-        """Write the array of that name, of ``count`` rows in all, chunk by chunk.
+        """Write an array of ``count`` rows under a name; it is computed chunk by chunk.
 
         Raises
         ------
         EvenhandError
-            The disk is full or cannot be written.
+            If the disk is full or cannot be written.
         """
         remove_abandoned(self.folder)
         try:
@@ -141,12 +148,12 @@ class ActivationFiles(ActivationCache):
                 _write(part, count, chunks(), self._make_room_on_disk)
         except WriteError as error:
             raise EvenhandError(
-                f"activations cannot be kept in {self.folder}: {error.reason}. Make room, name "
-                "another folder with --cache, or do without with --prefix-memory 0."
+                f"activations cannot be kept in {self.folder}: {error.reason}. Make room, "
+                "name another folder with --cache, or cache none with --prefix-memory 0."
             ) from error
 
     def spares(self, rows: ActivationRows) -> bool:
-        """Whether others may be computed from these: always, as they go to the disk."""
+        """Return True: arrays that do not fit into memory go to the disk."""
         return True
 
     @property
@@ -156,39 +163,39 @@ class ActivationFiles(ActivationCache):
     def _path(self, name: str) -> Path:
         return self.folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy"
 
-    def _make_room_on_disk(self, wanted: int) -> None:
-        """Remove files that were not used for longest until ``wanted`` more bytes are allowed."""
+    def _make_room_on_disk(self, size: int) -> None:
+        """Remove the least recently used files until ``size`` more bytes fit."""
         files = sorted(_files(self.folder))
-        total = sum(size for _, size, _ in files)
-        for changed, size, path in files:
-            if total + wanted <= self.disk:
+        total = sum(old_size for _, old_size, _ in files)
+        for changed, old_size, path in files:
+            if total + size <= self.disk:
                 return
             if path.suffix == ".npy" or changed < time.time() - STALE:
-                path.unlink(missing_ok=True)  # whoever has it mapped keeps what is in it
-                total -= size
+                path.unlink(missing_ok=True)  # a process that has mapped it can still read it
+                total -= old_size
 
 
 @dataclass(frozen=True, eq=False)
 class ActivationRows:
     """Rows of activations, in memory or mapped from disk."""
 
-    held: Tensor | NDArray[Any]
+    values: Tensor | NDArray[Any]
 
     def take(self, positions: NDArray[np.intp]) -> Tensor:
-        """Return some rows, on the device that trains."""
-        if isinstance(self.held, Tensor):
-            return self.held[torch.from_numpy(positions).to(self.held.device)]
-        return _tensor(self.held[positions])
+        """Return some rows, on the device of the rows (the CPU for a file)."""
+        if isinstance(self.values, Tensor):
+            return self.values[torch.from_numpy(positions).to(self.values.device)]
+        return _tensor(self.values[positions])
 
-    def all(self) -> Tensor:
-        """Return every row, in memory."""
-        return self.take(np.arange(len(self.held)))
+    def read_all(self) -> Tensor:
+        """Return all rows, in memory."""
+        return self.take(np.arange(len(self.values)))
 
 
 def _write(
     part: Path, count: int, chunks: Iterator[Tensor], make_room: Callable[[int], None]
 ) -> None:
-    """Write an ``.npy`` file; bfloat16, which numpy lacks, goes into it as int16."""
+    """Write an ``.npy`` file; bfloat16, which numpy lacks, is written as int16."""
     start = 0
     with part.open("wb") as file:
         for chunk in chunks:
@@ -206,7 +213,7 @@ def _write(
 
 
 def _open(path: Path) -> NDArray[Any]:
-    os.utime(path)  # it is in use
+    os.utime(path)  # marks it as used
     mapped: NDArray[Any] = np.load(path, mmap_mode="r")
     return mapped
 
@@ -221,7 +228,7 @@ def _row_size(sample: Tensor) -> int:
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yield when each file was last used, its bytes, and its path; others remove files, too."""
+    """Yield time of last use, bytes and path of each file; other processes may remove files."""
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             stat = path.stat()

@@ -1,4 +1,4 @@
-"""Heads by group during training, and averaged weights after it."""
+"""Heads of mitigation methods during training, and averaged weights after it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from evenhand.training.predict import unit
 
 
 class GroupHeads(nn.Module):
-    """K linear heads side by side: all outputs while training, their mean when scoring.
+    """K linear heads in parallel: all outputs in training mode, else their mean plus a shift.
 
     Parameters
     ----------
     first
-        The head that every copy starts from.
+        The head whose weights all K heads start with.
     heads
         Number of heads K.
     shift
-        ``(C,)`` what the mean is raised by when it scores.
+        ``(C,)``, added to the mean of the logits in evaluation mode.
     """
 
     shift: Tensor
@@ -39,14 +39,14 @@ class GroupHeads(nn.Module):
             self.linear.bias.copy_(first.bias.repeat(heads))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return ``(B, K·C)`` in training mode, else the raised mean over heads ``(B, C)``."""
+        """Return logits ``(B, K·C)`` in training mode, else their shifted mean ``(B, C)``."""
         outputs: Tensor = self.linear(features)
         if self.training:
             return outputs
         return outputs.view(len(outputs), self.heads, -1).mean(dim=1) + self.shift
 
     def joined(self) -> nn.Linear:
-        """Return the one linear layer that gives the raised mean of the heads."""
+        """Return a linear layer equal to the shifted mean of the heads."""
         classes = self.linear.out_features // self.heads
         head = nn.Linear(self.linear.in_features, classes)
         with torch.no_grad():
@@ -56,14 +56,14 @@ class GroupHeads(nn.Module):
 
 
 class ShiftedHead(nn.Module):
-    """A linear head whose logits are raised by a constant when it scores.
+    """A linear head whose logits get a constant shift in evaluation mode.
 
     Parameters
     ----------
     first
-        The head that it starts from.
+        The linear layer.
     shift
-        ``(C,)``.
+        ``(C,)``, added to the logits.
     """
 
     shift: Tensor
@@ -74,49 +74,49 @@ class ShiftedHead(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits ``(B, C)``; raised in evaluation mode only."""
+        """Return logits ``(B, C)``; shifted in evaluation mode only."""
         logits: Tensor = self.linear(features)
         return logits if self.training else logits + self.shift
 
     def joined(self) -> nn.Linear:
-        """Return the one linear layer that gives the raised logits."""
+        """Return a linear layer equal to the shifted head."""
         with torch.no_grad():
             self.linear.bias.add_(self.shift)
         return self.linear
 
 
 def split_head(model: Model, method: TrainingMethod, classes: int) -> None:
-    """Replace a model's head by what its method trains."""
+    """Replace a model's head by the head that its method trains, if they differ."""
     heads, shift = method.head_outputs(classes) // classes, method.prior_shift()
     if heads > 1:
-        raised = torch.zeros(classes) if shift is None else shift
-        _replace_last(model, GroupHeads(_last(model), heads, raised))
+        head_shift = torch.zeros(classes) if shift is None else shift
+        _replace_last(model, GroupHeads(_last_layer(model), heads, head_shift))
     elif shift is not None:
-        _replace_last(model, ShiftedHead(_last(model), shift))
+        _replace_last(model, ShiftedHead(_last_layer(model), shift))
 
 
 def join_heads(model: Model) -> None:
-    """Replace a head of a method's own, if there is one, by the linear head that scores alike."""
-    last = model.head[-1] if isinstance(model.head, nn.Sequential) else model.head
-    if isinstance(last, GroupHeads | ShiftedHead):
-        _replace_last(model, last.joined())
+    """Replace a method's head, if there is one, by a linear head with the same scores."""
+    layer = model.head[-1] if isinstance(model.head, nn.Sequential) else model.head
+    if isinstance(layer, GroupHeads | ShiftedHead):
+        _replace_last(model, layer.joined())
 
 
 def load_average(
     model: Model, average: Mapping[str, Tensor], train: BatchProvider, batch_size: int
 ) -> None:
-    """Load averaged weights, and estimate the statistics of normalisations for them again.
+    """Load averaged weights, and estimate the running statistics of normalisations for them.
 
     Parameters
     ----------
     model
         The trained model, on the device that trained it.
     average
-        Mean weights by the names of the parameters.
+        Name of a parameter → mean weights.
     train
-        Training samples, which the statistics are estimated from.
+        Training samples, from which the statistics are estimated.
     batch_size
-        Samples a batch.
+        Samples per batch.
     """
     for name, parameter in model.named_parameters():
         parameter.data.copy_(average[name])
@@ -137,10 +137,10 @@ def load_average(
         norm.momentum = momentum
 
 
-def _last(model: Model) -> nn.Linear:
-    last = model.head[-1] if isinstance(model.head, nn.Sequential) else model.head
-    assert isinstance(last, nn.Linear)
-    return last
+def _last_layer(model: Model) -> nn.Linear:
+    layer = model.head[-1] if isinstance(model.head, nn.Sequential) else model.head
+    assert isinstance(layer, nn.Linear)
+    return layer
 
 
 def _replace_last(model: Model, layer: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What a model is to take in, from the cohort that it is trained on."""
+"""The inputs of a model, from the cohort that it is trained on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from evenhand.networks.inputs import RGB, ImageForm, Images, SeriesInputs
 from evenhand.networks.model import Model
 from evenhand.networks.weights_file import adaptation
 
-EXTREME = 0.1  # per cent of a channel's values, at either end, that count as the next one does
+EXTREME = 0.1  # per cent of a channel's values at each end that are clipped
 
 
 def model_inputs(train: Cohort) -> Images | SeriesInputs:
-    """Return what a stored cohort's images are read as, or what its series are.
+    """Return the form of a stored cohort's images, or the steps, channels and scales of its series.
 
-    The scale of a channel comes from the observed values of these samples: mean and standard
-    deviation, with the most extreme 0.1 % at either end drawn in, so that a slip of the pen (a pH
-    of 735) does not set it. Steps that windows share count once.
+    The scale of a channel is the mean and the standard deviation of its observed values in these
+    samples. The most extreme 0.1 % at each end are clipped first, so a typing error (a pH of 735)
+    has little influence. Steps that windows share count once.
     """
     store = train.read
     assert isinstance(store, SampleStore)
@@ -43,27 +43,28 @@ def check_fits(cohort: Cohort, model: Model) -> None:
     Raises
     ------
     EvenhandError
-        It cannot.
+        If it cannot.
     """
     inputs = model.spec.inputs
-    wanted = inputs.channels if isinstance(inputs, SeriesInputs) else ()
-    if cohort.channels != wanted:
+    channels = inputs.channels if isinstance(inputs, SeriesInputs) else ()
+    if cohort.channels != channels:
         kinds = {True: "series of {} channels ({})", False: "images"}
-        texts = [kinds[bool(c)].format(len(c), some(c)) for c in (wanted, cohort.channels)]
+        texts = [kinds[bool(c)].format(len(c), some(c)) for c in (channels, cohort.channels)]
         raise EvenhandError(
-            f"the model takes {texts[0]}, and {cohort.source.path} holds {texts[1]}."
+            f"the model takes {texts[0]}, but {cohort.source.path} has {texts[1]}. Give samples "
+            "like those that the model was trained on."
         )
 
 
 def input_notes(inputs: Images | SeriesInputs, weights: str) -> Iterator[str]:
-    """Say what of the inputs a network cannot learn from, or was not made for.
+    """Yield sentences on inputs that a network cannot learn from or that its weights do not fit.
 
     Parameters
     ----------
     inputs
-        What it takes in.
+        The network's inputs.
     weights
-        Where its weights come from, as ``--weights`` has it.
+        The value of ``--weights``.
     """
     if isinstance(inputs, SeriesInputs):
         silent = [name for name, std in zip(inputs.channels, inputs.std, strict=True) if std == 0]
@@ -79,9 +80,9 @@ def input_notes(inputs: Images | SeriesInputs, weights: str) -> Iterator[str]:
 
 
 def _scale(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Return mean and standard deviation of a channel; 0 and 0 where it was never observed."""
-    seen = values[~np.isnan(values)].astype(np.float64)
-    if not len(seen):
+    """Return mean and standard deviation of a channel; 0 and 0 if it was never observed."""
+    observed = values[~np.isnan(values)].astype(np.float64)
+    if not len(observed):
         return 0.0, 0.0
-    seen = seen.clip(*np.percentile(seen, (EXTREME, 100 - EXTREME)))
-    return float(seen.mean()), float(seen.std())
+    observed = observed.clip(*np.percentile(observed, (EXTREME, 100 - EXTREME)))
+    return float(observed.mean()), float(observed.std())

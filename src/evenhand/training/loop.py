@@ -26,13 +26,13 @@ from evenhand.training.feed import Feed
 from evenhand.training.frozen_prefix import ActivationCache
 from evenhand.training.heads import join_heads, load_average, split_head
 from evenhand.training.losses import class_weight
-from evenhand.training.predict import scores
+from evenhand.training.predict import class_probabilities
 from evenhand.training.settings import FitSettings
 from evenhand.training.steps import make_steps
 
 
 class DivergedError(EvenhandError):
-    """A training whose loss or scores are no longer finite."""
+    """The loss or the scores of a training are not finite."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Epoch:
     number: int  # from 0
     loss: float  # mean training loss per sample of the epoch
     scores: NDArray[np.float64]  # (n, C) probabilities of all validation rows, in their order
-    logged: dict[str, float] = field(default_factory=dict)  # what the method says of it
+    logged: dict[str, float] = field(default_factory=dict)  # numbers that the method logs
 
 
 OnEpoch = Callable[[Epoch], float]
@@ -65,31 +65,31 @@ def fit(
     Parameters
     ----------
     model
-        The model; what the schedule leaves out of an epoch stands still in it.
+        The model. Units outside an epoch's mask are frozen in that epoch.
     splits
         Training and validation cohorts with a sample store behind them. The test split is not
         read.
     schedule
         Which units may change in which epoch.
     settings
-        With ``patience``, the weights of the best epoch are kept; otherwise those of the last.
+        Settings of the fit. With ``patience``, the model gets the weights of the best epoch;
+        otherwise those of the last.
     on_epoch
-        Called after each epoch with the scores of the whole validation split. What it raises
-        (Optuna's ``TrialPruned``) ends the fit.
+        Function that is called after each epoch with the scores of the whole validation split. An
+        exception that it raises (Optuna's ``TrialPruned``) ends the fit.
     cache
-        Where activations of layers that stand still are kept, to be computed once; None to
-        compute them in every step.
+        Cache for activations of frozen layers; None to compute them in every step.
     method
         A mitigation method that was not used before; by default empirical risk minimisation.
     groups
-        ``(n,)`` the level of each training row of the attribute that the method works with.
+        ``(n,)``: the level of each training row, for the method's attribute.
 
     Raises
     ------
     DivergedError
-        The loss or the scores are no longer finite.
+        If the loss or the scores are not finite.
     EvenhandError
-        One batch of activations does not fit into the cache's memory.
+        If one batch of activations does not fit into the cache's memory.
     """
     accelerator = make_accelerator(settings)
     order_rng, dropout_seed = _spawn(settings.seed, accelerator.process_index)
@@ -111,17 +111,17 @@ def fit(
                 mask = schedule(epoch)
                 set_trainable(model, mask)
             cut = feed.cut(schedule.reach(epoch + 1))
-            train, rest = feed.train(epoch, cut)
+            train, upper = feed.train(epoch, cut)
             train_mode(model)
             rows = np.fromiter(order, dtype=np.intp)
             batches = _batches(rows, settings.batch_size, accelerator)
             with _single_samples(model, len(rows), settings.batch_size):
-                loss = steps.take(train, batches, rest, advance)
-            del train  # so that its activations can make room
+                loss = steps.take(train, batches, upper, advance)
+            del train  # so that its activations can be evicted
             _check_finite("training loss", loss, epoch, settings)
-            val, rest = feed.val(cut)
-            val_scores = scores(model, val, accelerator, rest)
-            del val  # likewise
+            val, upper = feed.val(cut)
+            val_scores = class_probabilities(model, val, accelerator, upper)
+            del val  # so that its activations can be evicted
             _check_finite("mean score", float(val_scores.mean()), epoch, settings)
             method.after_validation(_log_loss(val_scores, splits.val.labels))
             score = on_epoch(Epoch(epoch, loss, val_scores, dict(method.after_epoch())))
@@ -130,7 +130,7 @@ def fit(
                 break
     best.restore(model)
     steps.head_input.remove()
-    accelerator.unwrap_model(steps.trainee, keep_fp32_wrapper=False)  # or autocast stays in it
+    accelerator.unwrap_model(steps.trainee, keep_fp32_wrapper=False)  # removes autocast
     model._compiled_call_impl = None
     if (average := method.final_weights()) is not None:
         train_mode(model)
@@ -146,11 +146,11 @@ def _begin(
     settings: FitSettings,
     rng: np.random.Generator,
 ) -> tuple[EpochSampler, Tensor]:
-    """Give a method the training rows; return their order and their levels as numbers."""
+    """Return a method's sampler of training rows, and the rows' levels as numbers."""
     if groups is None:
         if method.needs_attribute:
             raise EvenhandError(
-                f"{type(method).__name__} works with groups; give the level of each training row."
+                f"{type(method).__name__} needs groups: give groups=, one level per training row."
             )
         groups = np.full(len(train), "everybody")
     patients = train.table["patient_id"].to_numpy()
@@ -164,13 +164,13 @@ def _begin(
 
 def _log_loss(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Return the mean log loss of probabilities ``(n, C)``."""
-    own = scores[np.arange(len(labels)), labels]
-    return float(-np.log(own.clip(1e-12)).mean())
+    true_class = scores[np.arange(len(labels)), labels]
+    return float(-np.log(true_class.clip(1e-12)).mean())
 
 
 @contextmanager
 def _single_samples(model: nn.Module, count: int, batch_size: int) -> Iterator[None]:
-    """Turn the error of a batch normalisation that got one sample into a text."""
+    """Explain the error of a batch normalisation that gets a single sample."""
     try:
         yield
     except ValueError as error:
@@ -193,16 +193,16 @@ def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) ->
 
 
 class Best:
-    """Early stopping: remembers the best epoch, and says when to stop looking for a better one."""
+    """Early stopping: remembers the weights of the best epoch, and tells when to stop."""
 
     def __init__(self, patience: int) -> None:
-        self.patience = patience  # epochs; 0 never stops and keeps the last epoch
+        self.patience = patience  # epochs; with 0 training never stops early
         self.score = -math.inf
         self.since = 0
         self.state: dict[str, Tensor] | None = None
 
     def stop(self, score: float, model: nn.Module) -> bool:
-        """Take note of an epoch's score; say whether ``patience`` epochs brought no better one."""
+        """Record an epoch's score; return whether ``patience`` epochs brought no better one."""
         if not self.patience:
             return False
         if score > self.score:
@@ -212,22 +212,25 @@ class Best:
         return self.since >= self.patience
 
     def restore(self, model: nn.Module) -> None:
-        """Give the model the weights of the best epoch, where they were kept."""
+        """Give the model the weights of the best epoch; without patience, change nothing."""
         if self.state is not None:
             model.load_state_dict(self.state)
 
 
 def _spawn(seed: int, process: int) -> tuple[np.random.Generator, int]:
-    """Return independent streams: the order of samples for all processes, dropout for each."""
+    """Return a generator for the order of samples, and a seed of dropout for one process.
+
+    All processes get the same order, and different dropout.
+    """
     order, *dropout = np.random.SeedSequence(seed).spawn(process + 2)
     return np.random.default_rng(order), int(dropout[process].generate_state(1)[0])
 
 
 def _starts(count: int, size: int, processes: int) -> range:
-    """Return where the batches of one epoch start.
+    """Return the first positions of the batches of an epoch.
 
-    A last one with fewer than two samples for each process, from which batch normalisation has
-    nothing to tell, joins the one before.
+    A last batch with fewer than two samples for each process, too few for batch normalisation, is
+    joined to the batch before it.
     """
     starts = range(0, count, size)
     return starts[:-1] if len(starts) > 1 and 0 < count % size < 2 * processes else starts
@@ -239,5 +242,5 @@ def _batches(
     """Yield this process's share of each batch of one epoch, as positions in the split."""
     processes = accelerator.num_processes
     for batch in np.split(order, _starts(len(order), size, processes)[1:]):
-        if len(batch) >= processes:  # every process has to have a sample in it
+        if len(batch) >= processes:  # each process must get a sample
             yield batch[accelerator.process_index :: processes]

@@ -11,15 +11,17 @@ from evenhand.training.settings import LoopSettings
 
 
 def class_weight(settings: LoopSettings, labels: NDArray[np.int64], classes: int) -> Tensor | None:
-    """Return the weight of each class ``(C,)``, None where all count alike.
+    """Return the weight of each class ``(C,)``; None if all are equal.
+
+    Balanced weights are n / (C n_c); their mean over the training rows is 1. A class without a
+    training row gets weight 0.
 
     Parameters
     ----------
     settings
-        Their class weights count.
+        Settings with the kind of class weights.
     labels
-        Training labels ``(n,)``, 0 … C − 1; balanced weights are n / (C n_c), their mean over the
-        training rows 1. A class without a training row gets weight 0.
+        Training labels ``(n,)``, 0 … C − 1.
     classes
         Number of classes C.
     """
@@ -33,9 +35,9 @@ def class_weight(settings: LoopSettings, labels: NDArray[np.int64], classes: int
 def make_loss(
     settings: LoopSettings, labels: NDArray[np.int64], classes: int
 ) -> nn.CrossEntropyLoss:
-    """Return cross-entropy over logits ``(B, C)`` and labels ``(B,)``, as the settings say.
+    """Return cross-entropy of logits ``(B, C)`` and labels ``(B,)``.
 
-    Parameters are those of `class_weight`; the label smoothing of the settings counts, too.
+    Class weights and label smoothing are those of the settings. Parameters as in `class_weight`.
     """
     return nn.CrossEntropyLoss(
         weight=class_weight(settings, labels, classes), label_smoothing=settings.label_smoothing

@@ -1,4 +1,4 @@
-"""How much memory a training step on large images holds, told before it runs out."""
+"""A forecast of the memory of a training step on large images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from evenhand.networks.inputs import ImageForm, Images, SeriesInputs
 from evenhand.networks.model import Model
 
 LARGE = 512 * 512
-"""Pixels of an image from which on a step's memory is forecast; that takes one forward pass."""
+"""Smallest number of pixels of an image for a forecast, which takes one forward pass."""
 GIGABYTE = 10**9
 
 
 def activation_bytes(model: Model) -> int:
-    """Return how many bytes a backward pass through all layers keeps, for each sample.
+    """Return the bytes of activations that a backward pass through all layers needs per sample.
 
-    They are counted in a forward pass of one blank sample, in the precision of the weights; what
-    several layers share counts once, and weights do not count.
+    They are counted in a forward pass of one sample of zeros, in the precision of the weights. A
+    tensor that several layers share counts once; weights do not count.
 
     Examples
     --------
@@ -31,25 +31,28 @@ def activation_bytes(model: Model) -> int:
     True
     """
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    kept: dict[int, Tensor] = {}  # alive until the end, so that no address is given twice
+    saved: dict[int, Tensor] = {}  # alive until the end, so no address is reused
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+    def save(tensor: Tensor) -> Tensor:
+        saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
     device = next(model.parameters()).device
     training = model.training
     try:
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
+        ):
             model.eval()(torch.zeros(1, *model.spec.inputs.shape, device=device))
     finally:
         model.train(training)
-    sizes = (t.untyped_storage().nbytes() for key, t in kept.items() if key not in weights)
+    sizes = (t.untyped_storage().nbytes() for key, t in saved.items() if key not in weights)
     return sum(sizes)
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return how much memory is free for tensors; None where the system does not say."""
+    """Return the free memory for tensors in bytes; None if the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -67,22 +70,22 @@ def memory_warning(model: Model, batch_size: int, device: torch.device) -> str |
     free = free_bytes(device)
     if len(shape) < 3 or shape[1] * shape[2] < LARGE or free is None:
         return None
-    each = activation_bytes(model)
-    if each * batch_size <= free:
+    per_sample = activation_bytes(model)
+    if per_sample * batch_size <= free:
         return None
     height, width = shape[1:]
     return (
         f"A step on {batch_size} images of {height} x {width} pixels holds about "
-        f"{each * batch_size / GIGABYTE:.1f} GB of activations when everything is tuned, and "
-        f"{free / GIGABYTE:.1f} GB are free. Give --batch-size {max(1, free // (2 * each))}, a "
-        "smaller --image-size, or tune less of the network."
+        f"{per_sample * batch_size / GIGABYTE:.1f} GB of activations when everything is tuned, "
+        f"and {free / GIGABYTE:.1f} GB are free. Give --batch-size "
+        f"{max(1, free // (2 * per_sample))}, a smaller --image-size, or tune less of the network."
     )
 
 
 def warn_of_memory(
     make: Callable[[], Model], inputs: Images | SeriesInputs, batch_size: int, device: torch.device
 ) -> None:
-    """Log a warning where a step on large images will not fit; no model is made for small ones."""
+    """Log a warning if a step on large images will not fit; call ``make`` only for large ones."""
     if isinstance(inputs, SeriesInputs):
         return
     form = ImageForm.of(inputs)

@@ -1,4 +1,4 @@
-"""Which precision trains a network fastest where it trains."""
+"""The precision that trains a network fastest on its device."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from evenhand.networks.settings import USUAL_SIDE
 from evenhand.training.settings import Precision
 
 FEWEST_PRODUCTS = 100
-"""Multiplications for each value that a network's layers write, from which on bf16 is faster.
+"""Smallest number of multiplications per output value of a network's layers for bf16 on a CPU.
 
-bf16 makes matrix products faster and adds casts to everything else. Measured on an AMD EPYC
-(docs/speed.md): it is slower at 30 and faster from 110 on.
+bf16 makes matrix products faster, but adds casts to all other operations. Measured on an AMD EPYC
+(docs/speed.md), it is slower at 30 and faster from 110 on.
 """
 
 
-class _Trained(Protocol):
-    """What the choice of a precision reads of a job's settings."""
+class _TrainingSettings(Protocol):
+    """The settings of a job on which the choice of a precision depends."""
 
     @property
     def backbone(self) -> str: ...
@@ -37,23 +37,23 @@ class _Trained(Protocol):
     def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self: ...
 
 
-AnyTrained = TypeVar("AnyTrained", bound=_Trained)
+AnyTrainingSettings = TypeVar("AnyTrainingSettings", bound=_TrainingSettings)
 
 
-def settle_precision(settings: AnyTrained) -> AnyTrained:
-    """Return settings with ``auto`` replaced by the precision that is fastest here."""
+def settle_precision(settings: AnyTrainingSettings) -> AnyTrainingSettings:
+    """Return settings with the precision ``auto`` replaced by the fastest one on this machine."""
     if settings.precision != "auto":
         return settings
     return settings.model_copy(update={"precision": fastest_precision(settings)})
 
 
-def fastest_precision(settings: _Trained) -> Precision:
-    """Return the precision that trains the network of the settings fastest here.
+def fastest_precision(settings: _TrainingSettings) -> Precision:
+    """Return the precision that trains the settings' network fastest on this machine.
 
-    It is bf16 on a GPU that has it. On a CPU, bf16 needs a processor that multiplies it
-    (``avx512_bf16`` or ``amx_bf16``) and images whose network does many products for each value
-    that it writes: a ResNet or a ViT, not an EfficientNet. Otherwise, for series and for networks
-    of your own on a CPU, it is fp32.
+    On a GPU it is bf16 if the GPU supports it, else fp32. On a CPU it is bf16 if the processor
+    multiplies bf16 (``avx512_bf16`` or ``amx_bf16``) and the network, of images, does at least
+    `FEWEST_PRODUCTS` multiplications per output value (a ResNet or a ViT, not an EfficientNet);
+    otherwise, and for encoders of series and users' own networks, it is fp32.
     """
     if settings.device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
@@ -63,14 +63,14 @@ def fastest_precision(settings: _Trained) -> Precision:
     images = ImageForm.of(USUAL_SIDE if settings.images is None else settings.images)
     with torch.random.fork_rng(devices=[]):
         network = create_backbone(name, "none", images)
-    blank = torch.zeros(1, images.channels, images.height, images.width)
-    return "bf16" if products_per_value(network, blank) >= FEWEST_PRODUCTS else "fp32"
+    sample = torch.zeros(1, images.channels, images.height, images.width)
+    return "bf16" if products_per_value(network, sample) >= FEWEST_PRODUCTS else "fp32"
 
 
 def products_per_value(network: nn.Module, inputs: Tensor) -> float:
-    """Return how many multiplications a forward pass does for each value that its layers write.
+    """Return the number of multiplications of a forward pass per output value of its layers.
 
-    Those of convolutions and linear layers are counted.
+    Only multiplications of convolutions and linear layers are counted.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How one model is trained."""
+"""Settings of the training of one model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PRECISIONS = (
     "bf16 is faster on GPUs and, for ResNets and ViTs, on processors that multiply it (autocast); "
     "auto is bf16 there, else fp32"
 )
-"""What the help of ``--precision`` says."""
+"""Help text of ``--precision``."""
 
 
 class TrackSettings(Settings, title="Training"):
-    """Who follows a training."""
+    """Experiment trackers."""
 
     machine = frozenset({"track"})
 
@@ -39,7 +39,7 @@ class TrackSettings(Settings, title="Training"):
 
 
 class LoopSettings(TrackSettings, title="Training"):
-    """How models are trained: AdamW, warm-up and cosine by steps, cross-entropy."""
+    """Settings of training: AdamW with warm-up and cosine decay by steps, cross-entropy."""
 
     epochs: int = Field(10, gt=0, description="passes over the training split")
     batch_size: int = Field(64, gt=0, description="samples a step, over all devices")
@@ -61,18 +61,19 @@ class LoopSettings(TrackSettings, title="Training"):
         "none", description="balanced weighs each class by the inverse of its share"
     )
     patience: int = Field(
-        0, ge=0, description="stop after so many epochs without a better validation score; 0: never"
+        0,
+        ge=0,
+        description="stop after this many epochs without a better validation score; 0: never",
     )
     augment: Literal["auto", "none", "upright", "free"] = Field(
         "auto",
-        description="of images, upright: mirror, crop, colour; free adds flips and quarter turns; "
-        "auto is upright for images, none for series",
+        description="augmentation of images; upright: mirror, crop, colour; free: also flips and "
+        "quarter turns; auto: upright for images, none for series",
     )
     views: int = Field(
         0,
         ge=0,
-        description="augmented views of each sample, which the epochs take in turn; 0: one for "
-        "each epoch",
+        description="augmented views of each sample, which epochs use in turn; 0: one per epoch",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     precision: Precision = Field("fp32", description=PRECISIONS)
@@ -80,10 +81,10 @@ class LoopSettings(TrackSettings, title="Training"):
         False,
         description="compile the network first (torch.compile); pays off in long fits on CUDA",
     )
-    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of all random draws")
 
 
 class FitSettings(LoopSettings, title="Training"):
-    """One fit, with its learning rate."""
+    """Settings of one fit, with its learning rate."""
 
     lr: float = Field(1e-4, gt=0, description="highest learning rate, after warm-up")

@@ -1,4 +1,4 @@
-"""The steps of a fit: loss, gradients, AdamW, and the learning rate of the next step."""
+"""The steps of a fit: loss, gradients, AdamW, learning rate."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ from evenhand.training.settings import FitSettings
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What the steps of one fit have in common."""
+    """The objects that all steps of a fit use."""
 
     accelerator: Accelerator
     trainee: nn.Module  # the model as the accelerator runs it
     optimizer: AdamW
     rate: LambdaLR
     method: TrainingMethod
-    levels: Tensor  # (n,) of the training rows, as numbers; -1 for unknown
+    levels: Tensor  # (n,) level of each training row as a number; -1 for unknown
     head_input: HeadInput
 
     def take(
         self,
         source: BatchProvider,
         batches: Iterable[NDArray[np.intp]],
-        rest: nn.Module | None,
+        upper: nn.Module | None,
         advance: Advance,
     ) -> float:
-        """Take a step on each batch, and return the mean loss of the samples in them.
+        """Take a step on each batch, and return the mean loss per sample.
 
-        Running statistics are those of the main process afterwards, in all of them.
+        Afterwards, all processes have the running statistics of the main process.
 
         Parameters
         ----------
         source
-            Samples, or activations that the rest of the backbone takes.
+            Samples, or activations at a cut.
         batches
-            This process's positions in it.
-        rest
-            The rest of the backbone behind a cut; None for all of it.
+            Batches of this process, as positions in the source.
+        upper
+            The part of the backbone above the cut; None if the source gives samples.
         advance
-            Told of each step.
+            Function that is called after each step.
         """
         device = self.accelerator.device
         total, count = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -64,7 +64,7 @@ class Steps:
             batch = source.take(positions)
             levels = self.levels[torch.from_numpy(positions)].to(device)
             with self.accelerator.autocast():
-                outputs = self.trainee(batch.inputs, rest)
+                outputs = self.trainee(batch.inputs, upper)
                 value = self.method.loss(outputs, self.head_input.features, batch.labels, levels)
             self.accelerator.backward(value)
             self.optimizer.step()
@@ -75,25 +75,25 @@ class Steps:
             count += len(positions)
             advance()
         for buffer in self.trainee.buffers():
-            broadcast(buffer)  # processes see other samples, and the main one's model is saved
+            broadcast(buffer)  # each process sees other samples; the main process saves its model
         return float(self.accelerator.reduce(total)) / float(self.accelerator.reduce(count))
 
 
 class HeadInput:
-    """The features ``(B, D)`` that a model's head took last, for methods that read them.
+    """The features ``(B, D)`` that a model's head got in its last forward pass.
 
     Examples
     --------
-    >>> seen = HeadInput(nn.Linear(2, 1), wanted=True)
-    >>> _ = seen.head(torch.ones(1, 2))
-    >>> seen.features
+    >>> head_input = HeadInput(nn.Linear(2, 1), record=True)
+    >>> _ = head_input.head(torch.ones(1, 2))
+    >>> head_input.features
     tensor([[1., 1.]])
     """
 
-    def __init__(self, head: nn.Module, *, wanted: bool) -> None:
+    def __init__(self, head: nn.Module, *, record: bool) -> None:
         self.head = head
         self.features: Tensor | None = None
-        self._hook = head.register_forward_pre_hook(self._keep) if wanted else None
+        self._hook = head.register_forward_pre_hook(self._keep) if record else None
 
     def _keep(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.features = inputs[0]
@@ -113,40 +113,48 @@ def make_steps(
     method: TrainingMethod,
     levels: Tensor,
 ) -> Steps:
-    """Return the steps, ``count`` in all, of a model that is on the accelerator's device.
+    """Return the steps of a fit.
 
     Parameters
     ----------
-    model, schedule, settings, accelerator
-        What is trained, what of it, how and where.
+    model
+        The model, on the accelerator's device.
+    schedule
+        Mask of each epoch.
+    settings
+        Settings of the fit.
+    accelerator
+        Device and precision.
     count
-        Steps at most, over which the learning rate rises and falls.
+        Largest number of steps; the learning rate rises and falls over them.
     method
-        Gives the loss.
+        The mitigation method, which computes the loss.
     levels
         ``(n,)`` level of each training row as a number; -1 for unknown.
     """
-    # No precision here scales losses, so the optimizer needs nothing from the accelerator.
+    # Neither fp32 nor bf16 scales losses, so the accelerator need not wrap the optimizer.
     optimizer = _optimizer(model, schedule, settings)
     rate = LambdaLR(optimizer, warmup_cosine(settings.warmup, count))
     trainee = accelerator.prepare(model)
-    head_input = HeadInput(model.head, wanted=method.needs_features)
+    head_input = HeadInput(model.head, record=method.needs_features)
     return Steps(accelerator, trainee, optimizer, rate, method, levels, head_input)
 
 
 def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW:
-    """Return AdamW over everything that some epoch lets change; vectors have no weight decay.
+    """Return AdamW over all parameters that some epoch tunes; vectors have no weight decay.
 
-    The head learns at the full rate, and each depth below it at its share of that.
+    The head has the full learning rate; each depth below it multiplies the rate by the decay.
     """
     set_trainable(model, schedule.reach(settings.epochs))
     decay = schedule.decay if settings.layer_decay is None else settings.layer_decay
     units = parts(model.backbone)
-    below = {id(p): units[-1].depth + 1 - unit.depth for unit in units for p in unit.parameters}
+    depth_below_head = {
+        id(p): units[-1].depth + 1 - unit.depth for unit in units for p in unit.parameters
+    }
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            rate = settings.lr * decay ** below.get(id(parameter), 0)
+            rate = settings.lr * decay ** depth_below_head.get(id(parameter), 0)
             groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return AdamW(
         [
@@ -158,14 +166,16 @@ def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW
 
 
 def warmup_cosine(warmup: float, steps: int) -> Callable[[int], float]:
-    """Return the factor of the learning rate at each step: linear up, then half a cosine to 0.
+    """Return the function from a step to the factor on the learning rate.
+
+    The factor rises linearly, then falls to 0 by half a cosine.
 
     Parameters
     ----------
     warmup
-        Share of the steps on which it rises.
+        Share of the steps in which the factor rises.
     steps
-        How many there are at most.
+        Largest number of steps.
     """
     warm = round(warmup * steps)
 

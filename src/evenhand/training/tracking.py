@@ -1,4 +1,4 @@
-"""Experiment trackers, which follow a training epoch by epoch (accelerate's)."""
+"""Experiment trackers (accelerate's), which log each epoch of a training."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings, TrackerName
 
 PROJECT = "evenhand"
-"""The project, or experiment, that runs belong to where the tracker's own variable names none."""
+"""The project (MLflow: experiment) of runs, unless the tracker's own variable names one."""
 _NOT_IN_MLFLOW = re.compile(r"[^\w\-. :/]")
 _log = logging.getLogger(__name__)
 
 
 class Tracked:
-    """One fit, as trackers follow it; false where none does.
+    """The trackers of one fit; false if there are none.
 
-    A tracker that fails later than at its start is left out from then on, with a warning: a
-    training does not end because of it.
+    A tracker that fails after its start is dropped with a warning; the training goes on.
     """
 
     def __init__(self, trackers: Sequence[GeneralTracker] = ()) -> None:
@@ -38,7 +37,7 @@ class Tracked:
         return bool(self._trackers)
 
     def log(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Give numbers of an epoch, counted from 1, to every tracker."""
+        """Log the values of an epoch, counted from 1, in every tracker."""
         for tracker in tuple(self._trackers):
             shown = _mlflow_names(values) if tracker.name == "mlflow" else dict(values)
             try:
@@ -48,8 +47,8 @@ class Tracked:
                 _log.warning("--track %s ended in epoch %d: %r", tracker.name, epoch, error)
 
 
-NOBODY = Tracked()
-"""What follows a fit that nobody tracks."""
+UNTRACKED = Tracked()
+"""The trackers of a fit that is not tracked."""
 
 
 @contextmanager
@@ -61,40 +60,41 @@ def tracked(
     *,
     resumed: bool = False,
 ) -> Iterator[Tracked]:
-    """Have trackers follow one fit in the block; of a launcher's processes, only the main one.
+    """Start the trackers of a fit, and finish them at the end of the block.
 
-    Each fit is a run of its own, so that workers share none. TensorBoard's files lie in the run
-    directory, in ``tensorboard/<fit>``; MLflow and W&B write where their own settings say.
+    Only the main process of a launcher starts trackers. Each fit is a run of its own in each
+    tracker, so workers do not write into the same run. TensorBoard's files are in
+    ``tensorboard/<fit>`` of the run directory; MLflow and W&B write where their own settings say.
 
     Parameters
     ----------
     settings
-        Where the fit runs, and which trackers follow it.
+        Settings of the training: the trackers, the device.
     root, fit
         The run directory, and the fit's name in it.
     about
-        Settings of the fit that are shown beside its curves.
+        Settings of the fit that trackers show beside its curves.
     resumed
-        Whether the fit goes on after a kill; TensorBoard then keeps the epochs that it has.
+        Whether the fit continues after a kill; TensorBoard then keeps the earlier epochs.
 
     Raises
     ------
     EvenhandError
-        A tracker does not start.
+        If a tracker does not start.
     """
     with ExitStack() as stack:
         names, trackers = settings.track if is_main() else (), []
         if names:
-            make_accelerator(settings)  # as the trackers would make one for another device
+            make_accelerator(settings)  # else a tracker would make one for another device
         for name in names:
             tracker = _started(name, root, fit.replace("/", "-"), about, resumed=resumed)
             stack.callback(_finish, tracker)
             trackers.append(tracker)
-        yield Tracked(trackers) if trackers else NOBODY
+        yield Tracked(trackers) if trackers else UNTRACKED
 
 
 def epoch_numbers(loss: float, validation: Mapping[str, float], seconds: float) -> dict[str, float]:
-    """Return what trackers are given of an epoch; what is undefined is left out."""
+    """Return the values of an epoch for trackers, without those that are undefined."""
     judged = {f"validation/{name}": v for name, v in validation.items() if math.isfinite(v)}
     return {"loss": loss, **judged, "seconds": seconds}
 
@@ -103,18 +103,18 @@ def _started(
     name: TrackerName, root: Path, fit: str, about: Mapping[str, Any], *, resumed: bool
 ) -> GeneralTracker:
     try:
-        if name == "tensorboard" and not resumed:  # of a fit that a kill interrupted
+        if name == "tensorboard" and not resumed:  # files of a fit that a kill interrupted
             shutil.rmtree(root / name / fit, ignore_errors=True)
         tracker = _new_tracker(name, root, fit)
         tracker.start()
         texts = {key: str(value) for key, value in about.items()}
-        if name == "tensorboard":  # its table of settings would be a second run
+        if name == "tensorboard":  # a table of settings would become a second run
             tracker.log({"settings": "  \n".join(f"{k}: {v}" for k, v in texts.items())})
         else:
             tracker.store_init_configuration(texts)
     except Exception as error:  # whatever a server or its client raises
         raise EvenhandError(
-            f"--track {name} does not start: {str(error) or repr(error)}\nMend that, or give the "
+            f"--track {name} does not start: {str(error) or repr(error)}\nMend this, or give the "
             f"same command without --track {name}."
         ) from error
     return tracker
@@ -137,7 +137,7 @@ def _finish(tracker: GeneralTracker) -> None:
 
 
 def _mlflow_names(values: Mapping[str, float]) -> dict[str, float]:
-    """Return values by names that MLflow takes: other signs become their code, as ``_3C_``.
+    """Return values by names that MLflow accepts; other characters become their code (``_3C_``).
 
     Examples
     --------

@@ -30,7 +30,8 @@ class RayTasks:
     Raises
     ------
     EvenhandError
-        Ray is not installed, no cluster answers, or no node of it has what a task needs.
+        If Ray is not installed, no cluster answers, or no node of the cluster has the resources
+        that a task needs.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:

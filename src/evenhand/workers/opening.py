@@ -20,8 +20,8 @@ def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
     Raises
     ------
     EvenhandError
-        Ray is asked for, and is not installed, does not answer, or has no room for a worker; or
-        this process is one of several that a launcher has started.
+        If the settings choose Ray and Ray is not installed, does not answer, or has no room for a
+        worker; or if a launcher started several processes and this is one of them.
     """
     check_alone()
     if settings.engine == "ray":
@@ -47,7 +47,7 @@ def complete(engine: Engine, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Jo
     Raises
     ------
     EvenhandError
-        A job has lost two workers.
+        If two workers died during the same job.
     """
     lost = []
     for job, outcome in engine.run(jobs):

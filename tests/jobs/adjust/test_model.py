@@ -12,7 +12,7 @@ from tests.command import evenhand, training
 
 from evenhand.cohort.reopen import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
-from evenhand.evaluation.rows import cut_of
+from evenhand.evaluation.rows import choose_cut
 from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import open_run
 from evenhand.files import read_json
@@ -123,7 +123,7 @@ def test_one_onnx_file_decides_as_the_run_does(adjusted, cache, tmp_path, name):
     score, decision = session.run(["score", "decision"], inputs)
     np.testing.assert_allclose(score, predictions.scores, atol=1e-5)
     every = read_predictions(adjusted / f"models/{name}/predictions.parquet")
-    cut = open_run(adjusted).record.cuts.get(name) or cut_of(every)
+    cut = open_run(adjusted).record.cuts.get(name) or choose_cut(every)
     np.testing.assert_array_equal(decision, predictions.scores >= cut.at(predictions))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evenhand.experiments.runs import begin_run
-from evenhand.experiments.task import make_task
+from evenhand.experiments.task import prepare_task
 from evenhand.jobs.assess.grid import cells_of, fit_cell, pretrained
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import starts_of
@@ -37,7 +37,7 @@ def settings(folder):
 
 def fitted(settings, out, monkeypatch):
     """Fit the frozen cells; return their scores, and how many samples the encoder read for them."""
-    task = make_task(settings)
+    task = prepare_task(settings)
     with run_scope():
         run = begin_run(out, "assess", settings, fingerprint="", reads=())
     pretrained(task, settings, run, starts_of(settings)[0], settings.seed)

@@ -17,8 +17,8 @@ from tests.command import evenhand
 
 from evenhand import load_model
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task import make_task
-from evenhand.experiments.task_cache import prepared
+from evenhand.experiments.task import prepare_task
+from evenhand.experiments.task_cache import cached_task
 from evenhand.files import read_json, write_json
 from evenhand.jobs.assess.answers import about_seeds, answers
 from evenhand.jobs.assess.claims import RecipeClaims, claims_of
@@ -58,7 +58,7 @@ def run(command, tmp_path_factory):
     assert ended.status == 0, ended.err
     assert "2 encoders of at most 1 epoch and 12 fits" in ended.out
     assert "group: " in ended.out
-    assert prepared.cache_info().currsize == 0
+    assert cached_task.cache_info().currsize == 0
     return out
 
 
@@ -223,7 +223,7 @@ def start(run, tmp_path, monkeypatch):
         unchanged = lambda model, *_: (model, LossCurve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
         monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
-        task, empty, cell = make_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
+        task, empty, cell = prepare_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
         encoder = pretrained(task, settings, empty, starts_of(settings)[0], 1).parent
         model, schedule = untrained(task, settings, empty, cell)
         assert schedule.reach(1) == full_mask(model.backbone)

@@ -75,7 +75,7 @@ def test_numbers_of_elsewhere_are_means_over_the_models(run):
 
 def test_the_page_says_what_could_transfer_and_report_writes_it_again(run):
     page = (run / "report.html").read_text()
-    assert "Here → elsewhere" in page
+    assert "Internal → external patients" in page
     assert "would let a gap of 0.040 in AUC be told of erm" in page
     before = {name: (run / name).read_bytes() for name in ("benchmark.json", "verdicts.json")}
     assert evenhand("report", run).status == 0

@@ -178,7 +178,7 @@ def test_report_refuses_a_plan_that_was_changed_afterwards(run, tmp_path):
 
 def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path, monkeypatch):
     trained = []
-    real_train, real_write = fitting.train, fitting.write_predictions
+    real_train, real_write = fitting.train_model, fitting.write_predictions
 
     def train(task, model, schedule, settings, **more):
         trained.append((task.settings.method, task.settings.strategy, settings.lr))
@@ -189,7 +189,7 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
             raise KeyboardInterrupt
         real_write(path, predictions)
 
-    monkeypatch.setattr(fitting, "train", train)
+    monkeypatch.setattr(fitting, "train_model", train)
     monkeypatch.setattr(fitting, "write_predictions", killed_at_third)
     assert evenhand(*command, "--out", tmp_path / "killed").status == 130
     assert (tmp_path / "killed" / "benchmark.json").exists()

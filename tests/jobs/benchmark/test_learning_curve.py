@@ -97,13 +97,13 @@ def test_a_curve_is_added_without_another_fit_of_entries(command, run, tmp_path,
     copy = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(copy / "fits" / "curve-everybody-50" / "fold1-seed0")  # as after a kill
     built = []
-    real = curves.train
+    real = curves.train_model
 
     def train(task, *rest):
         built.append(len(task.splits.train))
         return real(task, *rest)
 
-    monkeypatch.setattr(curves, "train", train)
+    monkeypatch.setattr(curves, "train_model", train)
     ended = evenhand(*command, *CURVES, "--curve", "group=majority", "--add", "--out", copy)
     assert ended.status == 0, ended.err
     assert len(built) == 1 + 12

@@ -12,7 +12,7 @@ import torch
 from tests.data import tiny
 
 from evenhand import EvenhandError, FinetuneSettings, find_target, load_model, read_predictions
-from evenhand.experiments.task import make_task, seconds_per_fit
+from evenhand.experiments.task import prepare_task, seconds_per_fit
 from evenhand.files import read_json
 from evenhand.jobs.finetune.job import finetune, model_name
 from evenhand.metrics import groups_of
@@ -80,7 +80,7 @@ def test_splits_and_predictions_are_of_the_same_samples(run):
 def test_only_what_the_strategy_names_has_changed(base, tmp_path):
     settings = base.model_copy(update={"strategy": "blocks.1.attn", "epochs": 1})
     result = finetune(settings, tmp_path / "run")
-    before = make_task(settings).model().state_dict()
+    before = prepare_task(settings).model().state_dict()
     after = load_model(result.folder("units-blocks.1.attn")).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("blocks.1.attn" in name for name in changed)
@@ -138,7 +138,7 @@ def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):
     shared = base.model_copy(update={"patient_share": 0.4, "epochs": 1, "target": ("auc",)})
     earlier = finetune(shared, tmp_path / "earlier")
     update = {"exclude_patients": (earlier.root,), "epochs": 1}
-    task = make_task(base.model_copy(update=update))
+    task = prepare_task(base.model_copy(update=update))
     seen = set(pd.read_csv(earlier.root / "splits.csv", dtype="str")["patient_id"])
     left = np.concatenate([part.table["patient_id"] for _, part in task.splits.items()])
     assert len(left) == 160 - len(seen)
@@ -146,8 +146,8 @@ def test_patients_of_an_earlier_run_are_kept_out(base, tmp_path):
 
 
 def test_the_bound_is_a_worse_value_of_the_same_scores(base):
-    task = make_task(base)
-    bound = make_task(base.model_copy(update={"pessimistic": True}))
+    task = prepare_task(base)
+    bound = prepare_task(base.model_copy(update={"pessimistic": True}))
     rng = np.random.default_rng(0)
     labels = task.splits.val.labels
     score = (labels + rng.normal(0, 1, len(labels)) + 4) / 9
@@ -159,7 +159,7 @@ def test_a_bound_that_resamples_cannot_give_is_refused(base):
     few = {"data": "phantom:patients=40,size=32,minority=0.15,prevalence=0.2,seed=1"}
     settings = base.model_copy(update=few | {"pessimistic": True, "split": (0.5, 0.25, 0.25)})
     with pytest.raises(EvenhandError, match=r"--pessimistic: auc_worst has no interval|undefined"):
-        make_task(settings)
+        prepare_task(settings)
 
 
 def test_several_objectives_are_all_kept_and_the_first_decides_when_to_stop(base, tmp_path):
@@ -192,7 +192,7 @@ def test_a_forecast_is_measured_in_the_precision_and_on_the_device_of_the_fits(b
         passes.append((inputs.device.type, torch.is_autocast_enabled("cpu")))
         return forward(self, inputs, rest)
 
-    task, forward = make_task(base.model_copy(update={"precision": "bf16"})), Model.forward
+    task, forward = prepare_task(base.model_copy(update={"precision": "bf16"})), Model.forward
     monkeypatch.setattr(Model, "forward", watched)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # to wait for it would raise
     assert seconds_per_fit(task) > 0

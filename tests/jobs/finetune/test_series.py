@@ -8,7 +8,7 @@ from tests.command import evenhand
 
 from evenhand import load_model, read_predictions
 from evenhand.experiments.settings import FinetuneSettings
-from evenhand.experiments.task import make_task
+from evenhand.experiments.task import prepare_task
 from evenhand.files import read_json
 from evenhand.training.inputs import model_inputs
 
@@ -41,7 +41,7 @@ def test_the_scale_is_that_of_training_patients(cache):
     settings = FinetuneSettings(
         data=DATA, attribute=("group",), backbone="conv1d", weights="none", cache=cache
     )
-    task = make_task(settings)
+    task = prepare_task(settings)
     splits = task.splits
     assert task.inputs == model_inputs(splits.train) != model_inputs(splits.val)
     assert task.inputs != model_inputs(splits.test)

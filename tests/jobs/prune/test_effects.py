@@ -29,7 +29,7 @@ from evenhand.networks.export import from_safetensors
 from evenhand.networks.model import Model
 from evenhand.reporting.sections.luck import luck_sentences
 from evenhand.tables.predictions import read_predictions, write_predictions
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 QUICK = {"share": 25, "limit": 25, "batches": 1, "budget": None, "target": "log_loss_gap"}
 
@@ -109,7 +109,7 @@ def test_the_fine_tuning_is_told_its_learning_rate(pruned):
 def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
     run, inputs, _ = pruned
     task = make_task(inputs)
-    result = predict(load_model(run.folder(name)), task.splits.items(), task.accelerator)
+    result = predict_cohorts(load_model(run.folder(name)), task.splits.items(), task.accelerator)
     write_predictions(tmp_path / "again.parquet", result)
     assert (tmp_path / "again.parquet").read_bytes() == run.predictions_file(name).read_bytes()
 

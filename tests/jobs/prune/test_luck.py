@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from tests.conftest import ROOT
 
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
-from evenhand.evaluation.rows import cut_of, metric_rows, scored_rows
+from evenhand.evaluation.rows import choose_cut, metric_rows, scored_rows
 from evenhand.jobs.prune import luck
 from evenhand.jobs.prune.halves import PATIENTS, Halves, halve
 from evenhand.jobs.prune.judge import Judge
@@ -108,7 +108,7 @@ def test_values_are_those_of_each_half_cut_where_the_choosing_half_says():
     plan = Plan(metrics=("accuracy",), across=("gap",), bootstrap=None)
     for prefix, half in (("", first), ("confirm:", second)):
         rows = metric_rows(
-            half, ["group"], model="", seed=0, plan=plan, split="val", cut=cut_of(first)
+            half, ["group"], model="", seed=0, plan=plan, split="val", cut=choose_cut(first)
         )
         gap = rows[rows["metric"] == "accuracy_gap"]["value"].item()
         assert found[f"{prefix}accuracy_gap"] == pytest.approx(gap)
@@ -169,7 +169,7 @@ def test_the_luck_of_equally_good_steps_is_taken_off():
 
 def test_halves_hold_equally_many_of_each_label_and_group():
     predictions = drawn(seeded(3), 42, signal=0.05)
-    rows = scored_rows(predictions, cut_of(predictions))
+    rows = scored_rows(predictions, choose_cut(predictions))
     groups = np.arange(42) // 4 % 2
     masks = luck._half_masks(rows, np.repeat(groups, 2), seeded())[:, rows.patients[::2]]
     assert masks.shape == (20, 42)

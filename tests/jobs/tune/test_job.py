@@ -13,7 +13,7 @@ import pytest
 from tests.command import PHANTOMS, changed, evenhand, start, training
 
 from evenhand import find_target, read_predictions
-from evenhand.experiments.task_cache import prepared
+from evenhand.experiments.task_cache import cached_task
 from evenhand.files import read_json
 from evenhand.metrics import groups_of
 from evenhand.tables.attributes import UNKNOWN
@@ -37,7 +37,7 @@ def unbroken(words, tmp_path_factory):
     assert ended.out.startswith(
         "21 fits at most: 3 searches of 3 trials and 4 fits to confirm each"
     )
-    assert prepared.cache_info().currsize == 0  # it may hold gigabytes
+    assert cached_task.cache_info().currsize == 0  # it may hold gigabytes
     return out
 
 

@@ -61,7 +61,8 @@ def read_npy(path: Path) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        The file is damaged, holds other values than real numbers, or is too large (see `admit`).
+        If the file is damaged, holds values that are not real numbers, or is too large (see
+        `admit`).
     """
     with damage(TokenError, EOFError), path.open("rb") as file:
         _admit(_form_of(file))
@@ -76,8 +77,8 @@ def read_npz(path: Path, part: PlaneChoice) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        As for `read_npy`; or the file holds no array, no array of that name, or several arrays
-        and ``part`` names none.
+        If `read_npy` would refuse the array, the file holds no array or none of that name, or it
+        holds several arrays and ``part`` names none.
     """
     with _opened_npz(path) as arrays:
         name = _named(list(arrays.files), part)
@@ -108,7 +109,7 @@ def with_channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]
     Raises
     ------
     ValueError
-        The array has another shape.
+        If the array has another shape.
 
     Examples
     --------
@@ -159,8 +160,8 @@ def array_in_8_bits(
     Raises
     ------
     ValueError
-        Values are not finite or lie outside the range; or no range is given, and their type has no
-        default.
+        If values are not finite or lie outside the range, or no range is given and the type of the
+        values has no default.
 
     Examples
     --------

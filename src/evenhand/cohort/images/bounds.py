@@ -59,7 +59,7 @@ def admit(width: int, height: int, *, held: int | None = None) -> None:
     Raises
     ------
     ValueError
-        The image has more pixels than the limit of the enclosing `decoding_room`.
+        If the image has more pixels than the limit of the enclosing `decoding_room`.
     """
     global _in_flight
     pixels, limit = width * height, _thread.limit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pandas as pd
 import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from evenhand.cohort.cohort import Image, UnreadableError
 from evenhand.cohort.images.bounds import admit, decoding_room, without_pillow_limit
@@ -26,6 +29,10 @@ Open = Callable[[Path, Images | None], Picture]
 
 MODES = {1: "L", 3: "RGB"}
 """What Pillow calls pictures of so many channels."""
+
+_TIFF = (b"II*\0", b"MM\0*")
+_SAMPLES_PER_PIXEL = 277  # a tag of TIFF
+_MOST_IN_A_PAGE = 4
 
 NO_ROW = 0  # the row of an image that a table does not name: a header is row 1
 IMAGE_SIZE = 224  # pixels, where no size is asked for
@@ -71,8 +78,8 @@ def open_picture(
     Raises
     ------
     ValueError
-        The file is too large (see `admit`), has several pages, or more bits per channel than it
-        declares a range for.
+        If the file is too large (see `admit`), has several pages, or has more bits per channel than
+        its declared range.
     """
     with without_pillow_limit(), _opened(path) as image:
         _turn_to(image, page)
@@ -94,6 +101,7 @@ def open_picture(
 
 def _opened(path: Path) -> PIL.Image.Image:
     """Open an image file; of another one say what it is."""
+    _refuse_channels_in_a_page(path)
     try:
         return PIL.Image.open(path)
     except PIL.UnidentifiedImageError:
@@ -103,6 +111,23 @@ def _opened(path: Path) -> PIL.Image.Image:
         what = next(kinds, "no image of a format that Pillow reads" if start else "empty")
         advice = " Convert it to PNG, one picture a file." if start else ""
         raise ValueError(f"it is {what}.{advice}") from None
+
+
+def _refuse_channels_in_a_page(path: Path) -> None:
+    """Refuse a TIFF file of more channels than Pillow knows, which it drops or fails on."""
+    channels = 1
+    with path.open("rb") as file, suppress(*_DAMAGED, struct.error, KeyError):
+        if (head := file.read(8))[:4] in _TIFF:
+            directory = ImageFileDirectory_v2(head)
+            file.seek(directory.next)
+            directory.load(file)
+            channels = directory.get(_SAMPLES_PER_PIXEL, 1)
+    if channels > _MOST_IN_A_PAGE:
+        raise ValueError(
+            f"it is a TIFF file with {channels} channels in a page, of which Pillow reads at most "
+            f"{_MOST_IN_A_PAGE}. Save it as an array (np.save(FILE, tifffile.imread(FILE))) or as "
+            f"one grey page a channel, and give --channels {channels}"
+        )
 
 
 def any_deep(paths: Iterable[str]) -> bool:
@@ -139,7 +164,7 @@ def open_pages(path: Path, form: ImageForm, bit_depth: int | None) -> Image:
     Raises
     ------
     ValueError
-        It has another number of pages, or they have colours or differ in size.
+        If the file has another number of pages, or the pages have colours or differ in size.
     """
     with without_pillow_limit(), _opened(path) as image:
         pages = getattr(image, "n_frames", 1)
@@ -289,7 +314,7 @@ def fitted(picture: Picture, images: Images | None) -> Image:
     Raises
     ------
     ValueError
-        It has another number of channels.
+        If the picture has another number of channels.
     """
     channels = 3 if images is None else ImageForm.of(images).channels
     if isinstance(picture, np.ndarray) and picture.shape[2] in MODES and channels in MODES:

@@ -48,7 +48,7 @@ def read_deep(
     Raises
     ------
     ValueError
-        Neither the file nor the user declares the range, values lie outside of it, or the
+        If neither the file nor the user declares the range, values lie outside the range, or the
         channels are stored in a form that cannot be read.
     """
     declared = _declared_bits(image, path)

@@ -53,8 +53,8 @@ def open_dicom(
     Raises
     ------
     ValueError
-        It has no pixels, several frames of which none is named, a compression for which no
-        decoder is installed, an unknown function of its window, or is damaged.
+        If the file has no pixels, several frames of which none is named, a compression for which no
+        decoder is installed, or an unknown window function, or is damaged.
 
     Notes
     -----
@@ -226,7 +226,7 @@ def slices_in(folder: Path) -> tuple[Path, ...]:
     Raises
     ------
     ValueError
-        There is none, or they are of several series or shapes.
+        If there is no slice, or slices are of several series or shapes.
     """
     return _series_in(folder, folder.stat().st_mtime_ns).slices
 
@@ -279,7 +279,8 @@ def _series_in(folder: Path, changed: int) -> _DicomSeries:
     Raises
     ------
     ValueError
-        There is no slice, they are of several series or shapes, or two lie at the same place.
+        If there is no slice, slices are of several series or shapes, or two slices have the same
+        position.
     """
     paths = (path for path in folder.iterdir() if path.suffix.lower() == ".dcm")
     headers = [_header_of(path) for path in sorted(paths, key=_by_number)]

@@ -211,7 +211,7 @@ def kind_of(path: Path) -> Kind:
     Raises
     ------
     OSError
-        It cannot be read.
+        If the file cannot be read.
     """
     start = b""
     if not path.is_dir():

@@ -67,7 +67,7 @@ def own_pictures(
     Raises
     ------
     EvenhandError
-        Slices are asked for, and none of the files is such a volume.
+        If ``slices`` are requested and none of the files is such a volume.
     """
     times = np.ones(len(paths), np.intp)
     if slices is not None:

@@ -37,7 +37,7 @@ class PlaneChoice:
         Raises
         ------
         ValueError
-            It is no number, or lies beyond the end.
+            If the part is not a number, or lies beyond the end.
         """
         if not self.name:
             return None

@@ -159,7 +159,7 @@ def _depth(shape: tuple[int, ...]) -> int:
     Raises
     ------
     ValueError
-        It is several volumes.
+        If the array holds several volumes.
     """
     if len(shape) > 3 and math.prod(shape[3:]) > 1:
         raise ValueError(
@@ -174,7 +174,7 @@ def hdf5_names(path: Path) -> list[str]:
     Raises
     ------
     EvenhandError
-        It is no HDF5 file, or a damaged one.
+        If the file is not an HDF5 file, or is damaged.
     """
     h5py = import_extra("h5py", "readers")
     try:

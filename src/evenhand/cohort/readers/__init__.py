@@ -24,9 +24,8 @@ def open_cohort(settings: DataSettings) -> Cohort:
     Raises
     ------
     EvenhandError
-        There is no such reader or file; what it holds is refused, with file and row; or the
-        samples have one class or one level only, or it is not known which class is the positive
-        one.
+        If there is no such reader or file; if the content is refused (the message names file and
+        row); if the samples have only one class or level; or if the positive class is unknown.
     """
     cohort = read_cohort(settings)
     check_usable(cohort, settings.attribute)
@@ -39,7 +38,7 @@ def read_cohort(settings: DataSettings) -> Cohort:
     Raises
     ------
     EvenhandError
-        As `open_cohort`, except for missing classes and levels.
+        If `open_cohort` would refuse the data for a reason other than missing classes and levels.
     """
     reader, path = reader_of(settings.data)
     return decoded_as_set(reader.open(path, settings), settings)
@@ -51,7 +50,7 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     Raises
     ------
     EvenhandError
-        A setting applies to other files than those of the samples.
+        If a setting applies to files of another kind than those of the samples.
     """
     read = cohort.read
     how = Decoding(settings.bit_depth, settings.page, settings.window, settings.value_range)
@@ -130,7 +129,7 @@ def reader_of(data: str) -> tuple[Reader, str]:
     Raises
     ------
     EvenhandError
-        It names no reader, and no table.
+        If DATA names neither a reader nor a table.
     """
     name, colon, path = data.partition(":")
     if name in READERS:

@@ -88,7 +88,7 @@ def _metadata_in(root: Path) -> Path:
     Raises
     ------
     EvenhandError
-        There are several tables of that name, in other letters or formats.
+        If there are several tables with that name, which differ in capitals or format.
     """
     stem = Path(METADATA).stem
     others = sorted(

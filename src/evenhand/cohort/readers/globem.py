@@ -16,7 +16,7 @@ from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import named
 from evenhand.tables.bins import binned
-from evenhand.tables.reading import look_up, read_columns, read_table, stacked
+from evenhand.tables.reading import look_up, read_columns, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
 DAYS = 28
@@ -87,7 +87,7 @@ def find_globem(root: Path) -> Samples:
                 f"{root / study / 'FeatureData'} and that of {studies[0].name} do not have the "
                 f"same features; only one of them has {some(sorted(differing))}."
             )
-    table = stacked({f"{study.name}/dep_weekly.csv": _surveys(study) for study in studies})
+    table = stack_tables({f"{study.name}/dep_weekly.csv": _surveys(study) for study in studies})
     demographics = root / DEMOGRAPHICS
     tables = [path for study in studies for path in study.rglob("*.csv")]
     if demographics.is_file():

@@ -17,7 +17,7 @@ from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import some
 from evenhand.tables.attributes import named, race, sex
 from evenhand.tables.bins import binned
-from evenhand.tables.reading import look_up, plain, read_table, stacked
+from evenhand.tables.reading import look_up, plain_cell, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
 OLDEST = 90  # years; MIMIC-III dates the births of patients over 89 to 300 years ago
@@ -76,7 +76,7 @@ MIMIC3_MORTALITY = DataSet(
 def find_mimic3_mortality(root: Path) -> Samples:
     """Find the stays; use the benchmark's splits if all three of its lists exist."""
     lists = {part: root / part / "listfile.csv" for part in ("train", "test")}
-    table = stacked(
+    table = stack_tables(
         {f"{part}/{path.name}": _stays(path, root / part) for part, path in lists.items()}
     )
     files = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
@@ -170,7 +170,7 @@ def _named(path: Path) -> pd.Series:
 def _years(age: pd.Series) -> pd.Series:
     """Return ages in years; a table with only 1 (under 65) and 0 gets 64 and 65."""
     coded = age.dropna().isin(["0", "1", "0.0", "1.0"]).all()
-    return age.map(plain, na_action="ignore").map({"1": "64", "0": "65"}) if coded else age
+    return age.map(plain_cell, na_action="ignore").map({"1": "64", "0": "65"}) if coded else age
 
 
 def _series(table: pd.DataFrame) -> Series:

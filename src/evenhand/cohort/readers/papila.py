@@ -13,7 +13,7 @@ from evenhand.cohort.registry import DataSet, Entry
 from evenhand.errors import EvenhandError
 from evenhand.tables.attributes import named
 from evenhand.tables.bins import binned
-from evenhand.tables.reading import read_table, stacked
+from evenhand.tables.reading import read_table, stack_tables
 from evenhand.tables.table_checks import require_columns
 
 EYES = ("OD", "OS")
@@ -55,7 +55,7 @@ def find_papila(root: Path) -> Samples:
     """Find fundus photographs; both eyes of a patient stay together."""
     clinical = root / "ClinicalData"
     paths = {eye: find_entry(root, TABLES[eye]) for eye in EYES}
-    table = stacked({path.name: _eye(path, eye) for eye, path in paths.items()})
+    table = stack_tables({path.name: _eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
     table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
     return Samples(table, "image", "ID", clinical, tuple(paths.values()), unlisted=unlisted)

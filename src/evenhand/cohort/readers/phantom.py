@@ -37,7 +37,7 @@ def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Mad
     Raises
     ------
     EvenhandError
-        A name or value is not allowed, or a setting is given that phantoms have no use for.
+        If a name or value is not allowed, or a setting does not apply to phantoms.
     """
     columns = ("label", "patient", "image_column", *SERIES, "bins", "slices")
     refuse_settings(

@@ -102,7 +102,8 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     values = read_values(settings)
     values.check_names(("sex", "age", "icu"))
     attributes = {
-        name: values.settled(rule) for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
+        name: values.apply_to_levels(rule)
+        for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
     }
     files = dict(zip(table["RecordID"], table["file"], strict=True))
     series: Series = whole_recordings(tuple(files), partial(_load, files), HOURS)
@@ -147,7 +148,7 @@ def _sets(root: Path) -> list[Path]:
     Raises
     ------
     EvenhandError
-        A set lacks its table or its folder.
+        If a set lacks its table or its folder.
     """
     tables = {path.stem.removeprefix("Outcomes-"): path for path in root.glob("Outcomes-*.txt")}
     folders = {path.name.removeprefix("set-") for path in root.glob("set-*") if path.is_dir()}
@@ -239,8 +240,9 @@ def _measured(
     Raises
     ------
     ValueError
-        A line is malformed, its parameter is unknown, or its time is earlier than that of the line
-        above or later than 48 hours. The message quotes the right line only if there is just one.
+        If a line is malformed, its parameter is unknown, or its time is earlier than that of the
+        line above or later than 48 hours. The message quotes the correct line only if there is
+        exactly one.
     """
     try:
         times, names, texts = zip(*(line.split(",") for line in lines), strict=True)

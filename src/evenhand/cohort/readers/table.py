@@ -30,10 +30,10 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.classes import Classes, order_classes
-from evenhand.tables.own_attributes import OwnAttribute, own_attribute
+from evenhand.tables.own_attributes import OwnAttribute, read_own_attribute
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import refuse_spellings
 from evenhand.tables.table_checks import (
@@ -138,12 +138,12 @@ def settled_cohort(
         Function from the column of samples to the samples that exist, with the way to read them.
     """
     file, label, patient = columns
-    names = sorted({part for name in settings.attribute for part in parts_of(name)})
+    names = sorted({part for name in settings.attribute for part in attribute_parts(name)})
     values = read_values(settings)
     values.check_names((*names, label, *([VARIABLE] if settings.series_table else [])))
     require_columns(table, source, (file, label, patient, *names))
     _refuse_label_as_attribute(label, names)
-    table = table.assign(**{label: values.applied(label, table[label])})
+    table = table.assign(**{label: values.apply(label, table[label])})
     refuse_blank(table, source, (file, label, patient))
     refuse_repeated(table, source, file)
     refuse_ids(table[patient], source, "patient")
@@ -336,6 +336,6 @@ def _attributes(
     for name in bins:
         pick("--attribute to give bins for", name, dict.fromkeys(names))
     return {
-        name: own_attribute(name, table[name], patients, source, bins.get(name), values)
+        name: read_own_attribute(name, table[name], patients, source, bins.get(name), values)
         for name in names
     }

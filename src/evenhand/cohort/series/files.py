@@ -58,7 +58,7 @@ class SeriesFiles:
         Raises
         ------
         UnreadableError
-            None of them can be read; the message is about the first one.
+            If none of the series can be read; the message is about the first one.
         """
         problems = []
         for sample_id, path in self.files.items():
@@ -127,8 +127,8 @@ def _numbers(path: Path) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Column names are blank or repeated, a row is too short or too long, a cell is no finite
-        number, or nothing at all was observed.
+        If column names are blank or repeated, a row is too short or too long, a cell is not a
+        finite number, or nothing was observed.
     """
     with path.open(newline="", encoding="utf-8-sig") as lines:
         channels = [name.strip() for name in next(csv.reader(lines), [])]

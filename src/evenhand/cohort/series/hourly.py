@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from evenhand.cohort.cohort import Values
-from evenhand.tables.reading import plain
+from evenhand.tables.reading import plain_cell
 
 HOURS = 48
 EDGE = 1e-6  # hours; a time at the end of an hour belongs to this hour, as in the benchmark
@@ -97,7 +97,8 @@ def hourly(lines: Iterable[Sequence[str]]) -> Values:
     Raises
     ------
     ValueError
-        A column is missing, a line is cut off, or a cell is neither a number nor a known category.
+        If a column is missing, a line is cut off, or a cell is neither a number nor a known
+        category.
     """
     header, *rows = [*lines] or [[]]
     absent = {"Hours", *VARIABLES} - set(header)
@@ -127,7 +128,7 @@ _FIRST = {
     name: CHANNELS.index(next(c for c in CHANNELS if c.startswith(name))) for name in VARIABLES
 }
 _PLACE: Mapping[str, Mapping[str, int]] = {
-    name: {plain(value): place for place, value in enumerate(values)}
+    name: {plain_cell(value): place for place, value in enumerate(values)}
     for name, values in CATEGORIES.items()
 }
 
@@ -138,7 +139,7 @@ def _write(row: Values, name: str, cell: str) -> None:
     if places is None:
         row[first] = float(cell)
     else:
-        category = places.get(plain(cell))
+        category = places.get(plain_cell(cell))
         if category is None:
             raise ValueError(f"{name} is {cell!r}; known are {', '.join(CATEGORIES[name])}")
         row[first : first + len(places)] = 0

@@ -50,7 +50,7 @@ class SeriesItems:
         Raises
         ------
         UnreadableError
-            It has another length, or is no series (see `as_series`).
+            If the series has another length, or is not a series (see `as_series`).
         """
         values = self(sample_id)
         if len(values) != steps:
@@ -76,7 +76,7 @@ def first_series(item: Any) -> Any:
     Raises
     ------
     EvenhandError
-        A mapping has none of these names.
+        If a mapping has none of these names.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def sample_in(item: Any, kind: str, keys: Sequence[str], first_of: tuple[type[An
     Raises
     ------
     EvenhandError
-        A mapping has none of the keys.
+        If a mapping has none of the keys.
     """
     if isinstance(item, Mapping):
         names = [name for name in keys if name in item]
@@ -130,7 +130,7 @@ def as_series(item: Any, variables: Sequence[str]) -> Values:
     Raises
     ------
     EvenhandError
-        It has another shape, holds infinite values, or nothing was observed in it.
+        If the array has another shape, holds infinite values, or holds no observation.
 
     Examples
     --------

@@ -82,14 +82,14 @@ def long_series(
     Raises
     ------
     EvenhandError
-        A row of the long table belongs to no sample, names an unknown variable, is out of order,
-        lies beyond the last step or holds no number; or a variable has several spellings.
+        If a row of the long table belongs to no sample, names an unknown variable, is out of order,
+        lies beyond the last step or holds no number; or if a variable has several spellings.
     """
     key = str(names.name)
     rows = read_table(path, ids=(key,))
     require_columns(rows, path, (key, TIME, VARIABLE, VALUE))
     refuse_blank(rows, path, (key, TIME, VARIABLE))
-    rows = rows.assign(**{VARIABLE: read_values(settings).applied(VARIABLE, rows[VARIABLE])})
+    rows = rows.assign(**{VARIABLE: read_values(settings).apply(VARIABLE, rows[VARIABLE])})
     refuse_spellings(VARIABLE, rows[VARIABLE], path)
     no_sample = f"{table} has no sample of this {key!r}. Add it there, or take the rows out."
     refuse_rows(~rows[key].isin(names), path, no_sample)

@@ -13,7 +13,7 @@ import pandas as pd
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.series.recordings import Series
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
 
@@ -48,7 +48,7 @@ def with_static(
     Raises
     ------
     EvenhandError
-        A static channel has the name of a channel.
+        If a static channel has the name of a channel.
     """
     if twice := sorted(set(channels) & set(static.columns)):
         raise EvenhandError(
@@ -77,7 +77,7 @@ def numeric_columns(
     Raises
     ------
     EvenhandError
-        A column is missing, is one of those, or holds what is no finite number.
+        If a column is missing, is in ``taken``, or has a cell that is not a finite number.
     """
     require_columns(table, source, columns)
     if wrong := sorted(set(columns) & set(taken)):
@@ -105,7 +105,7 @@ def static_note(static: Collection[str], attributes: Collection[str]) -> tuple[s
     """Say what the model is told of a patient, and which of it is a protected attribute."""
     if not static:
         return ()
-    protected = {part for name in attributes for part in parts_of(name)}
+    protected = {part for name in attributes for part in attribute_parts(name)}
     both = [name for name in static if name in protected]
     text = f"The model reads what is known of a patient at the start: {some(static)} (--static)."
     if both:

@@ -59,7 +59,7 @@ class BatchSource:
     Raises
     ------
     TypeError
-        The cohort is not stored.
+        If the cohort is not stored.
     """
 
     def __init__(self, cohort: Cohort, device: torch.device) -> None:

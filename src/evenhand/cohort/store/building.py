@@ -53,7 +53,7 @@ class Built:
         Raises
         ------
         DamagedError
-            The index is absent or damaged, or lists more samples than the file of rows holds.
+            If the index is absent or damaged, or lists more samples than the file of rows holds.
         """
         path = folder / INDEX
         try:
@@ -147,7 +147,7 @@ def build(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> 
     return built
 
 
-def try_again(folder: Path, decode: Callable[[str], Sample]) -> Built:
+def retry_build(folder: Path, decode: Callable[[str], Sample]) -> Built:
     """Return what a store holds, after another try at what could not be decoded.
 
     The cause may have passed although the file is the same: no permission, too many open files,

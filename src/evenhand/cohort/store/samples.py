@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Sample, Stored, UnreadableError
 from evenhand.cohort.series.recordings import Series
-from evenhand.cohort.store.building import DATA, Built, build, building, try_again
+from evenhand.cohort.store.building import DATA, Built, build, building, retry_build
 from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import WriteError, remove_abandoned
 from evenhand.networks.inputs import ImageForm, Images
@@ -71,7 +71,7 @@ class SampleStore:
         Raises
         ------
         KeyError
-            The store lacks one of them.
+            If the store lacks a sample.
         """
         # Arrow's table of ids is small and goes at once; that of pandas would stay for good.
         wanted, held = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
@@ -124,10 +124,10 @@ def store_samples(
     Raises
     ------
     UnreadableError
-        Samples of the cohort cannot be read, and ``skip_unreadable`` is false.
+        If samples of the cohort cannot be read and ``skip_unreadable`` is false.
     EvenhandError
-        The cache folder cannot be written, or is full; its store of these data holds series of
-        another form; or series are given an image size.
+        If the cache folder cannot be written or is full, if its store of these data holds series of
+        another form, or if series have an image size.
     """
     read = cohort.read.resized(images)
     source = read.recordings if isinstance(read, Series) else read
@@ -136,7 +136,7 @@ def store_samples(
     try:
         if folder.exists():
             remove_abandoned(folder)
-            built = try_again(folder, source)
+            built = retry_build(folder, source)
         else:
             with building(folder) as part:
                 build(names, source, part).write(part)

@@ -19,8 +19,8 @@ from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentT
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
 from evenhand.methods.attribute_free import AttributeFree
-from evenhand.methods.post_hoc import Need
-from evenhand.tables.attributes import parts_of
+from evenhand.methods.post_hoc import AttributeNeed
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.predictions import Predictions
 
 SCHEMA = 1
@@ -65,7 +65,7 @@ class Adjustment(BaseModel):
     method: str
     text: str
     by: tuple[str, ...]
-    attribute: Need
+    attribute: AttributeNeed
     split: str
     rows: int
     patients: int
@@ -165,7 +165,7 @@ def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predic
 
 def attribute_table(predictions: Predictions, attributes: tuple[str, ...]) -> pd.DataFrame:
     """Return the levels of attributes, a column each; each part of an intersection has its own."""
-    parts = dict.fromkeys(part for name in attributes for part in parts_of(name))
+    parts = dict.fromkeys(part for name in attributes for part in attribute_parts(name))
     return pd.DataFrame({name: predictions.group(name).astype(str).to_numpy() for name in parts})
 
 

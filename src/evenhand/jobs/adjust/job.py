@@ -20,7 +20,7 @@ from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.runs import run_scope
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.predictions import write_predictions
 
 BEFORE = "unadjusted"
@@ -106,7 +106,7 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
     models, attributes = read_inputs(inputs, settings, settings.condition)
     ((name, predictions),) = models.items()
     if settings.method_attribute is not None:
-        for part in parts_of(settings.method_attribute):
+        for part in attribute_parts(settings.method_attribute):
             pick("--method-attribute", part, predictions.levels)
     run = finished_run(settings.input) if settings.input.is_dir() else None
     if run is not None and not _holds_model(run, name):

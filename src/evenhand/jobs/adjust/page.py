@@ -13,7 +13,7 @@ from evenhand.methods.afterwards.thresholds import Aim, GroupThreshold, Threshol
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.metrics import CLAIM, EVERYBODY
 from evenhand.reporting.estimates import Estimate, Estimates, first
-from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.part import Part, Table
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.text.vocabulary import first_upper, shown
 from evenhand.reporting.verdicts import Verdict

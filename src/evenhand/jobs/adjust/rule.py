@@ -17,7 +17,7 @@ from evenhand.methods.afterwards.thresholds import Thresholds
 from evenhand.methods.arrays import UNKNOWN, logit
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.networks.adjusted import GroupRule
-from evenhand.tables.attributes import parts_of
+from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.predictions import Predictions
 
 MOST = 100_000
@@ -68,7 +68,7 @@ def rule_of(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> Group
 
 def _combinations(fit: Multicalibrated, cut: Cut, predictions: Predictions, by: str) -> GroupRule:
     """Return the shift of each combination of levels, of which unknown is one."""
-    names = dict.fromkeys(part for name in fit.attributes for part in parts_of(name))
+    names = dict.fromkeys(part for name in fit.attributes for part in attribute_parts(name))
     levels = [(*predictions.levels[name], UNKNOWN) for name in names]
     count = math.prod(map(len, levels))
     if count > MOST:

@@ -9,7 +9,7 @@ from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
 from evenhand.jobs.assess.evidence import text_of
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.sections.assessment import PartAnswer
+from evenhand.reporting.part import PartAnswer
 from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value
 from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict as Row

@@ -11,7 +11,7 @@ from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.cost import TrainingCost, cost_of
 from evenhand.jobs.assess.grid import Cell, cells_of, encoder_of, start_of
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.reporting.sections.assessment import Table
+from evenhand.reporting.part import Table
 from evenhand.reporting.text.numbers import plain
 
 

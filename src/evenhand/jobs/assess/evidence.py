@@ -14,7 +14,7 @@ from evenhand.metrics.rows import Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.sections.assessment import Fold, Part, Table
+from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import counted

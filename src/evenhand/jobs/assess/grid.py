@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, keep, train, with_label_share
+from evenhand.experiments.task import Task, save_and_score, train_model, with_label_share
 from evenhand.jobs.assess.cost import TrainingCost, cost_of, epoch_passes, equal_epochs
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import EncoderStart, is_named, starts_of
@@ -172,13 +172,13 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     about = {"lr": settings.lr, "seed": cell.seed}
     with tracked(settings, run.root, cell.name, about) as tracker:
         fit_settings = _fit_settings(few, settings, run, cell)
-        trained = train(few, model, schedule, fit_settings, tracker=tracker)
+        trained = train_model(few, model, schedule, fit_settings, tracker=tracker)
     cost = TrainingCost(
         epochs=len(trained.logged),
         passes=len(trained.logged) * _epoch_passes(few),
         seconds=time.monotonic() - begun,
     )
-    keep(few, run, cell.name, trained, lr=settings.lr, cost=cost.model_dump())
+    save_and_score(few, run, cell.name, trained, lr=settings.lr, cost=cost.model_dump())
 
 
 def _with_labels(task: Task, settings: AssessSettings, share: float) -> Task:

@@ -10,7 +10,7 @@ from evenhand.errors import EvenhandError, some
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, seconds_per_fit
-from evenhand.experiments.task_cache import Fits, fresh_task_cache, prepared
+from evenhand.experiments.task_cache import Fits, cached_task, fresh_task_cache
 from evenhand.files import write_json
 from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import claims_of
@@ -70,7 +70,7 @@ def assess(
     for objective in settings.objectives:
         SSL_OBJECTIVES.find(objective)
     encoders = [start.weights for start in starts_of(settings) if start.objective is None]
-    task = prepared(settings)
+    task = cached_task(settings)
     _refuse(task)
     check_choice(measure_settings(settings, settings.exclude_group), task.groups)
     check_encoders(task, settings)

@@ -16,7 +16,7 @@ from evenhand.jobs.assess.evidence import text_of
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
-from evenhand.reporting.sections.assessment import Part, Table
+from evenhand.reporting.part import Part, Table
 
 FEWEST_LABELLED = 2
 """Training patients of each class that a share of the labels has to hold."""

@@ -12,7 +12,7 @@ from evenhand.jobs.assess.grid import Cell, cells_of, with_share
 from evenhand.jobs.assess.labels import share_text
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.sections.assessment import Fold, Part, Table
+from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import plain
 from evenhand.wording import counted
 

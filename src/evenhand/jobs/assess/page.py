@@ -26,8 +26,8 @@ from evenhand.networks.checkpoints import ModelRecord, read_model_record
 from evenhand.pretraining.collapse import Embeddings
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
+from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.section import PART, include_page, section, sections_of
-from evenhand.reporting.sections.assessment import Fold, Part, Table
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted

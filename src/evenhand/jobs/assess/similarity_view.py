@@ -19,7 +19,7 @@ from evenhand.jobs.assess.similarity_grid import (
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
-from evenhand.reporting.sections.assessment import Fold, Part, Table
+from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import PLAIN, p_value, plain
 from evenhand.wording import counted
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from evenhand.evaluation.intersections import crossed
+from evenhand.evaluation.intersections import resolve_intersections
 from evenhand.evaluation.requests import Request, advice_of, permutations_note, resolve_requests
 from evenhand.evaluation.settings import AuditSettings, CompareSettings, MeasureSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
@@ -52,7 +52,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     """
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
-    resolved = crossed(settings, attributes, models, settings.split)
+    resolved = resolve_intersections(settings, attributes, models, settings.split)
     attributes = resolved.attribute
     start = partial(begin_run, out, "audit", overwrite=overwrite)
     run, requests = begin_audit(start, resolved, inputs, models)

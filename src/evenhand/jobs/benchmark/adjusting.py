@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.evaluation.rows import cut_of, scored_rows
+from evenhand.evaluation.rows import choose_cut, scored_rows
 from evenhand.jobs.benchmark.entries import Entry
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.methods.mitigate import mitigate
@@ -52,7 +52,7 @@ class AdjustedFold:
     def tested(self, split: str = "test") -> TestedModel:
         """Return the rows of a split with their decisions."""
         part = self.predictions.of_split(split)
-        rows = scored_rows(part, cut_of(self.predictions))
+        rows = scored_rows(part, choose_cut(self.predictions))
         if split in self.decisions:
             rows = replace(rows, decisions=self.decisions[split])
         return TestedModel(part, rows)

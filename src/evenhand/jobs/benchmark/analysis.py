@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.evaluation.rows import cut_of, groups_in, scored_rows
+from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows
 from evenhand.experiments.runs import Run
 from evenhand.jobs.benchmark.adjusting import TestedModel, adjust
 from evenhand.jobs.benchmark.comparing import (
@@ -93,7 +93,7 @@ def tested_in(file: Path) -> TestedModel:
     """Return the test rows of a fit's predictions, with their decisions."""
     predictions = _cached(str(file), file.stat().st_mtime_ns)
     test = predictions.of_split("test")
-    return TestedModel(test, scored_rows(test, cut_of(predictions)))
+    return TestedModel(test, scored_rows(test, choose_cut(predictions)))
 
 
 def _chosen(
@@ -135,7 +135,7 @@ def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> TestedModel:
         return adjust(fit.entry, before, settings, fit.seed).tested(SPLIT)
     part = with_external(run, fit)
     outside = part.of_split(SPLIT)
-    return TestedModel(outside, scored_rows(outside, cut_of(part)))
+    return TestedModel(outside, scored_rows(outside, choose_cut(part)))
 
 
 def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[str, str]:
@@ -145,7 +145,7 @@ def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[
     for seed in seeds:
         for fold in range(settings.folds):
             val = _read(run, Fit(Entry(ERM), fold, seed)).of_split("val")
-            rows, groups = scored_rows(val, cut_of(val)), groups_in(val, settings.attribute)
+            rows, groups = scored_rows(val, choose_cut(val)), groups_in(val, settings.attribute)
             excluded = excluded_groups(settings.exclude_group, groups)
             for name, levels_of in groups.items():
                 levels = levels_of.compared(excluded.get(name, ()))

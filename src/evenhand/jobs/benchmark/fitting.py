@@ -19,7 +19,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, save_trained, train
+from evenhand.experiments.task import Task, save_trained, train_model
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust
 from evenhand.jobs.benchmark.entries import ERM, Entry
@@ -36,7 +36,7 @@ from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import BATCH, predict, scores, unit
+from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, unit
 from evenhand.training.tracking import tracked
 from evenhand.workers import Engine, Job, complete
 
@@ -250,7 +250,7 @@ def _external(work: Work, task: Task) -> list[tuple[str, Cohort]]:
 def _elsewhere(work: Work, task: Task, model: Model) -> Predictions | None:
     """Return what a model says of patients of elsewhere; None where there are none."""
     cohorts = _external(work, task)
-    return predict(model, cohorts, make_accelerator(task.settings)) if cohorts else None
+    return predict_cohorts(model, cohorts, make_accelerator(task.settings)) if cohorts else None
 
 
 def _pruned(
@@ -261,7 +261,7 @@ def _pruned(
     assert isinstance(pruned.module, Model)
     accelerator = make_accelerator(task.settings)
     val = BatchSource(task.splits.val, accelerator.device)
-    value = task.values(scores(pruned.module, val, accelerator))[0]
+    value = task.values(class_probabilities(pruned.module, val, accelerator))[0]
     sign = 1.0 if task.targets[0].maximise else -1.0
     curve = tuple(
         sign * float(value) if value == value else None for value in pruned.curve["value"]
@@ -283,7 +283,12 @@ def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
             precision=settings.precision,
             seed=fit.seed,
         )
-        model, curve = train_encoder(task.model(fit.seed), task.splits.train, contrast, fit.seed)
+        about = {"lr": contrast.lr, "seed": fit.seed, "ssl": contrast.ssl}
+        name = folder.relative_to(work.run.root / "fits").as_posix()
+        with tracked(settings, work.run.root, name, about) as tracker:
+            model, curve = train_encoder(
+                task.model(fit.seed), task.splits.train, contrast, fit.seed, tracker=tracker
+            )
         loss = curve.judged[curve.best - 1]
         save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=loss)
     return folder / "model.safetensors"
@@ -291,7 +296,7 @@ def _pretrained(work: Work, task: Task, fit: Fit) -> Path:
 
 def predicted(task: Task, model: Model) -> Predictions:
     """Return what a model says of the validation and test patients of its fold."""
-    return predict(model, _scored(task), make_accelerator(task.settings))
+    return predict_cohorts(model, _scored(task), make_accelerator(task.settings))
 
 
 def erm_folder(run: Run, fit: Fit) -> Path:
@@ -317,7 +322,7 @@ def _score(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
         fit_settings, about = task.fit_settings(trial.lr, fit.seed), {"lr": trial.lr}
         name = folder.relative_to(run.root / "fits").as_posix()
         with tracked(task.settings, run.root, name, about | {"seed": fit.seed}) as tracker:
-            trained = train(
+            trained = train_model(
                 task, model, schedule, fit_settings, mitigation=trial.mitigation, tracker=tracker
             )
         if not math.isfinite(trained.values[0]):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.prepare import prepare_cohort
 from evenhand.cohort.splits import Splits, deal_folds, fold_splits
-from evenhand.experiments.task import Task, task_on
+from evenhand.experiments.task import Task, task_from_splits
 from evenhand.jobs.benchmark.entries import Entry
 from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
@@ -76,7 +76,7 @@ def prepared_folds(settings: BenchmarkSettings) -> Folds:
 @lru_cache(1)
 def entry_task(settings: BenchmarkSettings, entry: Entry, fold: int) -> Task:
     """Return the task of an entry in a fold; the last one is kept."""
-    return task_on(entry.settings(settings), prepared_folds(settings).splits(fold))
+    return task_from_splits(entry.settings(settings), prepared_folds(settings).splits(fold))
 
 
 @contextmanager

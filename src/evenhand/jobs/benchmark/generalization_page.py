@@ -1,4 +1,4 @@
-"""What a benchmark says of patients of elsewhere and of other data sets, on the page."""
+"""The sections of a benchmark's page on external patients and on other data sets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from evenhand.jobs.benchmark.verdicts import change_text, number_name
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
+from evenhand.reporting.part import Part, Table
+from evenhand.reporting.part import PartAnswer as Answer
 from evenhand.reporting.section import PART, section
-from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.verdicts import Verdict
 
@@ -24,14 +24,14 @@ TRANSFERRED, REVERSED, OPEN = "transferred", "reversed", "not shown to transfer"
 
 @dataclass(frozen=True)
 class Transfer:
-    """Whether a difference that is shown here is shown elsewhere."""
+    """A difference that is shown on internal patients, tested on external patients."""
 
     outcome: str
     verdict: Verdict
 
 
 def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
-    """Return, of everything that is shown here, whether it is shown elsewhere."""
+    """Return the test on external patients of each difference shown on internal patients."""
     shown = {
         (difference.recipe, difference.key): difference
         for difference in result.planned
@@ -44,20 +44,23 @@ def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
     ]
 
 
-def _transfer(own: Difference, there: Difference) -> Transfer:
-    outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[there.better]
-    about = f"{own.recipe} elsewhere: {number_name(own.key)}"
-    p = "" if there.p_adjusted is None else f", p {p_value(there.p_adjusted)}"
-    text = f"{outcome.capitalize()}: {change_text(own)} here, {change_text(there)}{p} there."
-    if there.better is None and there.detectable is not None:
-        text += f" A difference of {plain(there.detectable)} would have shown with power .8."
-    claim, p_adjusted = there.better is not None, there.p_adjusted
-    return Transfer(outcome, Verdict(about, own.key.attribute, claim, text, p_adjusted))
+def _transfer(internal: Difference, external: Difference) -> Transfer:
+    outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[external.better]
+    about = f"{internal.recipe} on external patients: {number_name(internal.key)}"
+    p = "" if external.p_adjusted is None else f", p {p_value(external.p_adjusted)}"
+    text = (
+        f"{outcome.capitalize()}: {change_text(internal)} on internal patients, "
+        f"{change_text(external)}{p} on external patients."
+    )
+    if external.better is None and external.detectable is not None:
+        text += f" A difference of {plain(external.detectable)} would have shown with power .8."
+    claim, p_adjusted = external.better is not None, external.p_adjusted
+    return Transfer(outcome, Verdict(about, internal.key.attribute, claim, text, p_adjusted))
 
 
-@section("benchmark", "elsewhere", "Elsewhere", place=50, template=PART)
+@section("benchmark", "external", "External patients", place=50, template=PART)
 def external_part(outcome: Outcome) -> Part | None:
-    """Return what is said of patients of elsewhere; None where there are none."""
+    """Return the section on external patients; None where there are none."""
     result, outside = outcome.result, outcome.outside
     if outside is None:
         return None
@@ -65,21 +68,22 @@ def external_part(outcome: Outcome) -> Part | None:
     keys = keys_across(outside.values[ERM])
     size = outside.sizes[keys[0]]
     tests = (
-        "What is shown here is tested there, corrected among these tests."
+        "Each difference that is shown on internal patients is tested on external patients; the "
+        "p-values are corrected over these tests."
         if answers
-        else "Nothing is shown here, so that nothing could transfer."
+        else "No difference is shown on internal patients, so none is tested on external patients."
     )
     says = (
-        f"{size[0]:,} samples of {size[1]:,} patients, scored by the models of every fold and "
-        "seed; the numbers are means over them. Decisions are cut as validation patients of here "
-        f"say. {tests}"
+        f"{size[0]:,} samples of {size[1]:,} external patients, scored by the models of every fold "
+        "and seed; the numbers are means over these models. Decisions use the thresholds of the "
+        f"internal validation patients. {tests}"
     )
     rows = [
         (name, *(f"{_mean(result, name, key)} → {_plain(values[key])}" for key in keys))
         for name, values in outside.values.items()
     ]
     columns = ("Entry", *(_column(key) for key in keys))
-    table = Table("Here → elsewhere", columns, tuple(rows))
+    table = Table("Internal → external patients", columns, tuple(rows))
     return Part(answers=answers, sentences=(says,), tables=(table,))
 
 
@@ -107,7 +111,7 @@ def _plain(values: Floats) -> str:
 
 @section("benchmark", "data-sets", "Several data sets", place=60, template=PART)
 def data_sets_part(outcome: Outcome) -> Part | None:
-    """Return what is said of several data sets; None where there is one."""
+    """Return the section on several data sets; None where there is only one."""
     data_sets = outcome.data_sets
     if data_sets is None:
         return None

@@ -11,7 +11,7 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
-from evenhand.experiments.lineage import read_by, refuse_leak
+from evenhand.experiments.lineage import paths_read, refuse_leak
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import Task, seconds_per_fit
@@ -306,7 +306,9 @@ def begin(
 def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
     starts = (start for start in (settings.weights, *settings.start) if not start.startswith(SSL))
     splits = folds.splits(0)
-    paths = [path for start in starts for path in read_by(splits, start, settings.exclude_patients)]
+    paths = [
+        path for start in starts for path in paths_read(splits, start, settings.exclude_patients)
+    ]
     outside = [Path(reader_of(settings.external)[1])] if settings.external else []
     return [*paths, *settings.also, *outside]
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from evenhand.cohort.thinning import SHARES, Thinning
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import task_on, train
+from evenhand.experiments.task import task_from_splits, train_model
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.analysis import tested_in
 from evenhand.jobs.benchmark.comparing import Measure, deals_of
@@ -108,7 +108,7 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
     settings, whole = work.settings, work.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
     few = fit.thinning.thinned(whole.splits.train, fit.share, settings.attribute, rng)
-    task = task_on(whole.settings, replace(whole.splits, train=few))
+    task = task_from_splits(whole.settings, replace(whole.splits, train=few))
     lr, steps = fit_record(work.run, fit.erm).lr, steps_in_epoch(len(few), settings.batch_size)
     times = steps_in_epoch(len(whole.splits.train), settings.batch_size) / steps
     epochs = round(settings.epochs * times)
@@ -116,7 +116,7 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
         update={"epochs": epochs, "patience": round(settings.patience * times)}
     )
     model, schedule = find_strategy("full")(task.model(fit.seed), fit.seed)
-    trained = train(task, model, schedule, fit_settings)
+    trained = train_model(task, model, schedule, fit_settings)
     record = CurveFitRecord(
         lr=lr,
         epochs=epochs,

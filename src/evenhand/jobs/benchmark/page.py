@@ -29,9 +29,9 @@ from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
+from evenhand.reporting.part import Part, Table
+from evenhand.reporting.part import PartAnswer as Answer
 from evenhand.reporting.section import PART, section, sections_of
-from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.assessment import PartAnswer as Answer
 from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.reporting.verdicts import Verdict

@@ -5,8 +5,8 @@ from __future__ import annotations
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.reporting.charts.forest import Line, Look, forest
+from evenhand.reporting.part import Part
 from evenhand.reporting.section import PART, section
-from evenhand.reporting.sections.assessment import Part
 from evenhand.reporting.sections.probe import probe_estimate
 from evenhand.reporting.text.numbers import PLAIN, Scale
 

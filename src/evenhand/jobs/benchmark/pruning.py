@@ -24,7 +24,7 @@ from evenhand.pruning.curvature import find_estimator
 from evenhand.pruning.eligible import prunable_parameters
 from evenhand.pruning.prune import Pruned, prune_module
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import scores
+from evenhand.training.predict import class_probabilities
 
 POINT = 0.01
 """A point of a metric."""
@@ -108,7 +108,7 @@ def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pru
     model = model.to(accelerator.device).eval()
     val = BatchSource(task.splits.val, accelerator.device)
     attribute = task.settings.attribute[0]
-    by_group = _auc_of_groups(task, scores(model, val, accelerator))
+    by_group = _auc_of_groups(task, class_probabilities(model, val, accelerator))
     worst = min(by_group, key=lambda group: by_group[group])
     positions = group_positions(task.splits.train, attribute, list(by_group))
     if empty := [group for group, own in positions.items() if not len(own)]:
@@ -122,7 +122,7 @@ def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pru
 
     def evaluate(network: nn.Module) -> tuple[float, float]:
         assert isinstance(network, Model)
-        return _worth(task, settings, scores(network, val, accelerator))
+        return _worth(task, settings, class_probabilities(network, val, accelerator))
 
     train = BatchSource(task.splits.train, accelerator.device)
     return prune_module(

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import TrialState
 
 from evenhand.errors import EvenhandError
-from evenhand.experiments.mitigation import Mitigation, mitigation_by
+from evenhand.experiments.mitigation import Mitigation, build_mitigation
 from evenhand.experiments.settings import GroupingSettings
 from evenhand.experiments.task import Task
 from evenhand.jobs.benchmark.entries import BOTH, Entry
@@ -109,7 +109,7 @@ def _allows(task: Task, name: str) -> bool:
     settings = task.settings
     assert isinstance(settings, GroupingSettings)
     try:
-        mitigation_by(name, {}, settings, task.splits.train)
+        build_mitigation(name, {}, settings, task.splits.train)
     except EvenhandError:
         return False
     return True
@@ -146,7 +146,9 @@ def _searched(
 def _mitigation(task: Task, choice: Choice) -> Mitigation:
     settings = task.settings
     assert isinstance(settings, GroupingSettings)
-    return mitigation_by(choice.method, dict(choice.method_settings), settings, task.splits.train)
+    return build_mitigation(
+        choice.method, dict(choice.method_settings), settings, task.splits.train
+    )
 
 
 def _start(task: Task, choice: Choice, seed: int) -> Callable[[], tuple[Model, Schedule]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.cohort.splits import write_splits
-from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
+from evenhand.experiments.lineage import paths_read, refuse_leak, write_earlier_patients
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
-from evenhand.experiments.task import Task, keep, make_task, train
+from evenhand.experiments.task import Task, prepare_task, save_and_score, train_model
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.probe_file import write_probe
@@ -61,7 +61,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     strategy = find_strategy(settings.strategy)
     accelerator = make_accelerator(settings)
     with accelerator.local_main_process_first():  # it stores the samples, which the others read
-        task = make_task(settings, settings.label_share)
+        task = prepare_task(settings, settings.label_share)
     model, schedule = strategy(task.model(), settings.seed)
     name = model_name(settings.strategy, settings.method)
     with accelerator.main_process_first():
@@ -73,8 +73,8 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
             fit_settings = task.fit_settings(settings.lr)
             about = {"lr": settings.lr, "seed": settings.seed}
             with tracked(settings, out, name, about) as tracker:
-                trained = train(task, model, schedule, fit_settings, tracker=tracker)
-            keep(task, run, name, trained, lr=settings.lr)
+                trained = train_model(task, model, schedule, fit_settings, tracker=tracker)
+            save_and_score(task, run, name, trained, lr=settings.lr)
             if trained.warning:
                 run.note(notes=(*run.record.notes, trained.warning))
     if is_main():
@@ -154,7 +154,7 @@ def begin(
         job,
         settings,
         fingerprint=task.fingerprint,
-        reads=read_by(task.splits, settings.weights, settings.exclude_patients, *encoders),
+        reads=paths_read(task.splits, settings.weights, settings.exclude_patients, *encoders),
         overwrite=overwrite,
     )
     run.note(
@@ -163,5 +163,5 @@ def begin(
         notes=[*source.notes, *input_notes(task.inputs, settings.weights)],
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, settings.weights, *encoders)
+    write_earlier_patients(run, settings.weights, *encoders)
     return run

@@ -15,8 +15,8 @@ from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.intersections import crossed
-from evenhand.evaluation.rows import cut_of
+from evenhand.evaluation.intersections import resolve_intersections
+from evenhand.evaluation.rows import choose_cut
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
@@ -29,14 +29,13 @@ from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.runs import run_scope
-from evenhand.tables.attributes import parts_of, with_intersections
+from evenhand.tables.attributes import attribute_parts, with_intersections
 from evenhand.tables.columns import PAIR
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import check_fits
-from evenhand.training.predict import predict as predict_cohorts
-from evenhand.training.predict import scored_table
+from evenhand.training.predict import predict_cohorts, scored_table
 from evenhand.training.settings import LoopSettings
 
 INHERITED = (
@@ -85,7 +84,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     cohort = stored_cohort(data.cohort, settings, model.spec.images, rng)
     check_fits(cohort, model)
     adjustment = read_adjustment(trained.folder(name))
-    cut = cut_of(read_predictions(trained.predictions_file(name)))
+    cut = choose_cut(read_predictions(trained.predictions_file(name)))
     if adjustment is not None:
         cut = trained.record.cuts.get(name, cut)
         needed = adjustment.by if adjustment.attribute == "yes" else ()
@@ -125,7 +124,7 @@ def _crossed(settings: PredictSettings, cohort: Cohort, *, labelled: bool) -> Pr
         return settings.model_copy(update={"attribute": every})
     even = np.full((len(cohort), len(cohort.classes)), 1 / len(cohort.classes))
     rows = Predictions(scored_table("test", cohort, even), cohort.classes, cohort.levels)
-    return crossed(settings, settings.attribute, {"": rows}, "test")
+    return resolve_intersections(settings, settings.attribute, {"": rows}, "test")
 
 
 def _scores(
@@ -162,7 +161,7 @@ def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
     """Check that there are samples, and the attributes; a single class or level will do."""
     if not len(cohort):
         raise EvenhandError(f"{cohort.source.path}: no sample is left.")
-    for name in sorted({part for attribute in attributes for part in parts_of(attribute)}):
+    for name in sorted({part for attribute in attributes for part in attribute_parts(attribute)}):
         pick("attribute", name, cohort.attributes)
 
 

@@ -12,7 +12,7 @@ from evenhand.evaluation.rows import Cut, groups_in
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, write_text
 from evenhand.reporting.page import section_page
-from evenhand.reporting.sections.assessment import Part, Table, part_section
+from evenhand.reporting.part import Part, Table, part_section
 from evenhand.reporting.text.numbers import PERCENT
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.spreadsheets import unquoted, write_csv

@@ -9,7 +9,7 @@ import numpy as np
 
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import write_splits
-from evenhand.experiments.lineage import read_by, refuse_leak, write_seen
+from evenhand.experiments.lineage import paths_read, refuse_leak, write_earlier_patients
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.keywords import with_keywords
@@ -71,7 +71,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         "pretrain",
         settings,
         fingerprint=source.fingerprint,
-        reads=read_by(splits, settings.weights, settings.exclude_patients),
+        reads=paths_read(splits, settings.weights, settings.exclude_patients),
         overwrite=overwrite,
     )
     run.note(
@@ -83,7 +83,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         ],
     )
     write_splits(run.root / "splits.csv", splits)
-    write_seen(run, settings.weights)
+    write_earlier_patients(run, settings.weights)
     with run.phase("training"):
         loop = LoopSettings(
             device=settings.device, precision=settings.precision, track=settings.track

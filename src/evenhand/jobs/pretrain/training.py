@@ -31,7 +31,7 @@ from evenhand.training.loop import Best, DivergedError
 from evenhand.training.predict import unit
 from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
-from evenhand.training.tracking import NOBODY, Tracked, epoch_numbers
+from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
 
 FEWEST = 16  # samples; fewer have too few others to be told from
 WARMUP = 0.1  # share of the steps
@@ -46,7 +46,7 @@ def train_encoder(
     settings: ContrastSettings,
     seed: int,
     folder: Path | None = None,
-    tracker: Tracked = NOBODY,
+    tracker: Tracked = UNTRACKED,
 ) -> tuple[Model, LossCurve]:
     """Train a model's backbone in place on views of each sample; labels are not read.
 

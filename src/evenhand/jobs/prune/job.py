@@ -13,7 +13,7 @@ import numpy as np
 
 from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
-from evenhand.experiments.lineage import write_seen
+from evenhand.experiments.lineage import write_earlier_patients
 from evenhand.experiments.records import Parent, SourceRecord
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
@@ -49,7 +49,7 @@ from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
-from evenhand.training.predict import predict, unit
+from evenhand.training.predict import predict_cohorts, unit
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Tracked, epoch_numbers, tracked
 from evenhand.wording import counted
@@ -152,7 +152,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         parent=Parent(run=str(task.trained.root), model=task.name, record=task.trained.record),
     )
     write_splits(run.root / "splits.csv", task.splits)
-    write_seen(run, str(task.trained.root))
+    write_earlier_patients(run, str(task.trained.root))
     return run
 
 
@@ -202,7 +202,7 @@ def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) 
     save_model(run.folder(name), model, units=[])
     if kept:
         save_mask(run.folder(name) / "mask.safetensors", kept)
-    predictions = predict(model, task.splits.items(), task.accelerator)
+    predictions = predict_cohorts(model, task.splits.items(), task.accelerator)
     write_predictions(run.predictions_file(name), predictions)
 
 

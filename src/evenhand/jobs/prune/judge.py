@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.evaluation.rows import Cut, cut_of, metric_rows
+from evenhand.evaluation.rows import Cut, choose_cut, metric_rows
 from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import Excluded, Metric, Plan, Target, attribute_groups, find_metric
@@ -21,7 +21,7 @@ from evenhand.networks.model import Model
 from evenhand.reporting.charts.pruning import confirming
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 
 POINT = 0.01
 """A point of a metric."""
@@ -55,13 +55,13 @@ class Judge:
 
     def predict(self, model: Model, accelerator: Accelerator) -> Predictions:
         """Return what a model says about the validation rows."""
-        return predict(model, [(VAL, self.val)], accelerator)
+        return predict_cohorts(model, [(VAL, self.val)], accelerator)
 
     def cut(self, predictions: Predictions) -> Cut:
         """Return where the scores of validation rows are cut into decisions."""
         if self.target.cut == "argmax":
             return Cut(0.5, "the class with the higher score", origin="classes")
-        return cut_of(predictions)
+        return choose_cut(predictions)
 
     def values(self, predictions: Predictions) -> dict[str, float]:
         """Return numbers by name: ``auc`` of everybody, ``auc:female`` of a group, ``auc_gap``.

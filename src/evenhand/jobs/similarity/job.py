@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.errors import EvenhandError, some
-from evenhand.evaluation.rows import cut_of, groups_in, matched, scored_rows
+from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_rows
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
@@ -143,7 +143,7 @@ def _same_rows(
             if apart
             else f"the runs have no rows of the split {settings.split!r}."
         )
-    return matched(first, second)
+    return shared_rows(first, second)
 
 
 def _layers(
@@ -172,7 +172,7 @@ def _performance(
     plan = Plan(metrics=("auc",), across=(), bootstrap=None)
     tables = [
         measure(
-            scored_rows(prediction, cut_of(prediction)),
+            scored_rows(prediction, choose_cut(prediction)),
             groups_in(prediction, attributes),
             plan,
             rng=np.random.default_rng(0),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evenhand.errors import EvenhandError
-from evenhand.experiments.mitigation import mitigation_by
+from evenhand.experiments.mitigation import build_mitigation
 from evenhand.experiments.task import Task
 from evenhand.jobs.finetune.job import model_name
 from evenhand.jobs.tune.settings import TuneSettings
@@ -76,7 +76,7 @@ def allowed_methods(task: Task, settings: TuneSettings) -> Allowed:
     for text in settings.method or methods("training"):
         method = searched_method(text)
         try:
-            needed = mitigation_by(method.name, method.fixed, settings, task.splits.train).groups
+            needed = build_mitigation(method.name, method.fixed, settings, task.splits.train).groups
         except EvenhandError as error:
             if settings.method:
                 raise

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evenhand.experiments.mitigation import mitigation_by
+from evenhand.experiments.mitigation import build_mitigation
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, Trained, save_trained, train
+from evenhand.experiments.task import Task, Trained, save_trained, train_model
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import Report
 from evenhand.files import read_json, replacing, write_json
@@ -21,7 +21,7 @@ from evenhand.progress import bar
 from evenhand.search.spaces import Choice
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import predict
+from evenhand.training.predict import predict_cohorts
 from evenhand.training.tracking import tracked
 from evenhand.workers import Engine, Job, complete
 
@@ -62,7 +62,7 @@ def _trained(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
     task, settings = fits.task(), fits.settings
     model, schedule = untrained(task, settings, name, choice)
     values = dict(choice.method_settings)
-    mitigation = mitigation_by(choice.method, values, settings, task.splits.train)
+    mitigation = build_mitigation(choice.method, values, settings, task.splits.train)
     fit_settings = task.fit_settings(choice.lr, choice.seed)
     about = {
         "lr": choice.lr,
@@ -72,7 +72,7 @@ def _trained(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
     }
     fit = f"{name}/{kept_fit(fits.run, name, choice).name}"
     with tracked(settings, fits.run.root, fit, about) as tracker:
-        return train(task, model, schedule, fit_settings, report, mitigation, tracker)
+        return train_model(task, model, schedule, fit_settings, report, mitigation, tracker)
 
 
 def kept_fit(run: Run, name: str, choice: Choice) -> Path:
@@ -126,7 +126,9 @@ def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
     task, run = fits.task(), fits.run
     for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # it comes last
         fit = _trained_fit(fits, delivery, seed)
-        predictions = predict(load_model(fit), task.splits.items(), make_accelerator(task.settings))
+        predictions = predict_cohorts(
+            load_model(fit), task.splits.items(), make_accelerator(task.settings)
+        )
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
     _place(task, run, delivery, fit)

@@ -8,7 +8,7 @@ from pathlib import Path
 from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
 from evenhand.experiments.task import Task, seconds_per_fit
-from evenhand.experiments.task_cache import Fits, fresh_task_cache, prepared
+from evenhand.experiments.task_cache import Fits, cached_task, fresh_task_cache
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.finetune.job import begin
 from evenhand.jobs.keywords import with_keywords
@@ -69,7 +69,7 @@ def tune(
         Whatever is wrong with the input; nothing is written to ``out`` then.
     """
     settings = settle_precision(settings)
-    task = prepared(settings)
+    task = cached_task(settings)
     allowed = allowed_methods(task, settings)
     competing = contenders(task, settings, allowed)
     rule = find_rule(settings.pick, task.targets)

@@ -22,12 +22,12 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import Start, Tuned
 from evenhand.jobs.tune.trials import best_first, trials_table
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.confirmation import Candidate, best_candidate, confirmed, to_confirm
+from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates, to_confirm
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, repeat_space
 from evenhand.search.study import (
     ADOPTED,
-    Direction,
+    StudyDirection,
     adopt,
     identity_of,
     open_study,
@@ -75,7 +75,7 @@ class Searched:
 
 def study_identity(
     task: Task, settings: TuneSettings, root: Path, name: str
-) -> tuple[str, list[Direction], str]:
+) -> tuple[str, list[StudyDirection], str]:
     """Return what a study of a run is called in its storage, its directions and its identity."""
     return (
         f"{root.resolve().name}/{name}",
@@ -145,7 +145,7 @@ def _confirm(
     with job.fits.run.phase(f"search {contender.confirmation}"):
         score = partial(keep_choice, job.fits, contender.name)
         search(study, repeats, score, int(repeats.size), settings.seed, job.engine)
-    candidates = confirmed(study, contender.name, best, choices, len(targets))
+    candidates = confirmed_candidates(study, contender.name, best, choices, len(targets))
     return candidates, [trials_table(study, repeats, targets)]
 
 

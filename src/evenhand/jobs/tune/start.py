@@ -17,7 +17,7 @@ from evenhand.masks.masks import Mask, find_units
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import Model
 from evenhand.search.space import Space
-from evenhand.search.spaces import Choice, known_masks, mask_family
+from evenhand.search.spaces import Choice, expressible_masks, mask_family
 from evenhand.search.study import ADOPTED
 
 KNOWN = ("head", "bitfit", "layernorm", "attention", "full")
@@ -78,13 +78,13 @@ def _start_of_masks(
     written = {
         name: mask
         for name in masks
-        for mask in known_masks(family, {name: units[name]}).values()
+        for mask in expressible_masks(family, {name: units[name]}).values()
         if _parameters(model, mask | always) == _parameters(model, masks[name])
     }
     best = {contender.name: contender.best for contender in tuned}
     first = {
         name: allowed.plain.set(Choice(mask, best.get(name, rates.middle), rates.seed))
-        for name, mask in known_masks(family, units).items()
+        for name, mask in expressible_masks(family, units).items()
         if mask not in written.values()
     }
     largest = always.union(unit.name for unit in family.units)

@@ -1,7 +1,7 @@
 """Deep feature re-weighting: a new last layer, fitted on rows balanced by label and group.
 
-Misleads where the features lack what a group needs: no last layer brings it back. Scores of a group
-whose prevalence is another stay shifted.
+Misleads if the features lack the information that a group needs: no last layer can restore it.
+Scores of a group with a different prevalence stay shifted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Count, Rows, Strengths, features_of, require_labels, rows_of
-from evenhand.methods.post_hoc import Need, PostHoc
+from evenhand.methods.arrays import (
+    Count,
+    Rows,
+    Strengths,
+    check_features,
+    check_rows,
+    require_labels,
+)
+from evenhand.methods.post_hoc import AttributeNeed, PostHoc
 
 Floats = NDArray[np.float64]
 
@@ -25,12 +32,12 @@ STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Inverse strengths of the L1 penalty to try."""
 SUBSETS = 10
 MOST = 2000
-"""Rows of a balanced subset at most; ten subsets then hold up to 20,000."""
+"""The largest number of rows of a balanced subset; ten subsets have up to 20,000."""
 FOLDS = 5
-PASSES = 200_000  # rows that a solver looks at, at most; it makes 500 rounds at least
+PASSES = 200_000  # limit of rows × iterations of a solver; at least 500 iterations
 
 Prior = Literal["data", "balanced"]
-"""Whose prevalence the scores have: that of the rows, or the same of every class."""
+"""Prevalence of the scores: that of the rows, or equal for all classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +51,7 @@ class LastLayer:
     bias
         ``(C,)``.
     strength
-        The inverse strength of the L1 penalty that was chosen.
+        The chosen inverse strength of the L1 penalty.
     spread
         ``(C, D)``, standard deviation of the weights over the balanced subsets.
     """
@@ -55,8 +62,8 @@ class LastLayer:
     spread: Floats
 
     @property
-    def attribute(self) -> Need:
-        """The attribute is not needed when the layer scores."""
+    def attribute(self) -> AttributeNeed:
+        """Return ``no``: the layer scores without the attribute."""
         return "no"
 
     def apply(self, features: ArrayLike, groups: object = None) -> Floats:
@@ -67,8 +74,8 @@ class LastLayer:
 
     def logits(self, features: ArrayLike) -> Floats:
         """Return logits ``(n, C)`` of features ``(n, D)``."""
-        table = features_of(features, self.weight.shape[1])
-        step = 10_000  # rows that are copied in double precision at a time
+        table = check_features(features, self.weight.shape[1])
+        step = 10_000  # rows converted to double precision at a time
         parts = [
             table[start : start + step].astype(np.float64) @ self.weight.T
             for start in range(0, len(table), step)
@@ -82,7 +89,7 @@ class LastLayer:
 
 
 class LayerSettings(TypedDict, total=False):
-    """The settings of `refit_last_layer`, which has their defaults."""
+    """The settings of `refit_last_layer`, with its defaults."""
 
     strengths: Strengths
     subsets: Count
@@ -108,28 +115,28 @@ def refit_last_layer(
     Parameters
     ----------
     features
-        ``(n, D)`` of rows that neither trained the backbone nor chose it.
+        ``(n, D)``, of rows that were used neither to train nor to choose the backbone.
     labels, groups, patients
         ``(n,)`` each.
     strengths
-        Inverse strengths of the L1 penalty. Half of the patients fit, the other half choose the
-        strength by the accuracy of the worst group.
+        Inverse strengths of the L1 penalty to try. The layer is fitted on half of the patients; the
+        other half choose the strength by the accuracy of the worst group.
     subsets
-        Balanced subsets whose coefficients are averaged.
+        Number of balanced subsets; their coefficients are averaged.
     most
-        Rows of a balanced subset at most.
+        The largest number of rows of a balanced subset.
     prior
-        In a balanced subset every class is equally frequent, and so the scores would say. With
-        ``data`` the logit of each class is raised by the logarithm of its share of the rows, so
-        that scores have the rows' prevalence again; ``balanced`` leaves them. A group whose
-        prevalence is another is still shifted: `recalibrate` repairs that.
+        In a balanced subset all classes are equally frequent, so scores have that prevalence. With
+        ``data``, the logarithm of a class's share of the rows is added to its logit, so scores have
+        the rows' prevalence; with ``balanced``, nothing is added. Scores of a group with a
+        different prevalence stay shifted; `recalibrate` corrects them.
     seed
         Seed of the halves and the subsets.
 
     Raises
     ------
     EvenhandError
-        Arrays do not fit, or some group has fewer than two rows of a class.
+        If arrays do not fit, or if a group has fewer than two rows of a class.
 
     Notes
     -----
@@ -161,7 +168,7 @@ def cross_fitted(
     patients: ArrayLike | None = None,
     **settings: Unpack[LayerSettings],
 ) -> tuple[LastLayer, Floats]:
-    """Fit a last layer, and score each of its rows by a layer that other patients have fitted.
+    """Fit a last layer, and score each row by a layer that was fitted on other patients.
 
     Parameters
     ----------
@@ -171,17 +178,17 @@ def cross_fitted(
     Returns
     -------
     LastLayer
-        Fitted on all rows.
+        The layer that was fitted on all rows.
     numpy.ndarray
-        Probabilities ``(n, C)`` of the rows. Each fifth of the patients is scored by a layer of
-        the others, so that thresholds can be chosen on these rows. All layers share the strength
-        that was chosen on all rows, and each of these has a fifth of the subsets.
+        Probabilities ``(n, C)`` of the rows. Each fifth of the patients is scored by a layer that
+        was fitted on the other four fifths; so thresholds can be chosen on these rows. All layers
+        use the strength that was chosen on all rows; each of the five has a fifth of the subsets.
 
     Raises
     ------
     EvenhandError
-        As for `refit_last_layer`; or the patients of some fold are all that have a class in a
-        group.
+        As for `refit_last_layer`; also if without one fifth a group has fewer than two rows of a
+        class.
     """
     layer = refit_last_layer(features, labels, groups, patients=patients, **settings)
     rows, table = _checked(features, labels, groups, patients)
@@ -191,17 +198,17 @@ def cross_fitted(
     fold = (rng.permutation(rows.patients.max() + 1) % FOLDS)[rows.patients]
     scores = np.empty((len(rows), len(layer.bias)))
     for number in range(FOLDS):
-        out = fold == number
-        others = rows.take(~out)
-        if not _complete(rows, ~out):
+        held_out = fold == number
+        others = rows.take(~held_out)
+        if not _complete(rows, ~held_out):
             raise EvenhandError(
-                "dfr fits on four fifths of the patients and scores the last fifth, and without "
-                f"fold {number + 1} some group has fewer than two rows of a class. Give more "
-                "validation patients, or merge small groups."
+                "dfr fits on four fifths of the patients and scores the last fifth; without fold "
+                f"{number + 1} a group has fewer than two rows of a class. Give more validation "
+                "patients, or merge small groups."
             )
-        part = _averaged(table, others, layer.strength, count, most, rng, np.flatnonzero(~out))
+        part = _averaged(table, others, layer.strength, count, most, rng, np.flatnonzero(~held_out))
         part = part if settings.get("prior") == "balanced" else _with_prior(part, others)
-        scores[out] = part.scores(table[out])
+        scores[held_out] = part.scores(table[held_out])
     return layer, scores
 
 
@@ -214,14 +221,14 @@ def _averaged(
     rng: np.random.Generator,
     places: NDArray[np.intp] | None = None,
 ) -> LastLayer:
-    """Average the layers of several balanced subsets; ``places`` are the rows' features."""
+    """Return the mean layer of several balanced subsets; row i has features ``places[i]``."""
     fits = [_fit(features, rows, strength, most, rng, places) for _ in range(subsets)]
     weights, biases = (np.stack(part) for part in zip(*fits, strict=True))
     return LastLayer(weights.mean(axis=0), biases.mean(axis=0), strength, weights.std(axis=0))
 
 
 def _with_prior(layer: LastLayer, rows: Rows) -> LastLayer:
-    """Raise each logit by the logarithm of the class's share of the rows; class 0 stays."""
+    """Add to each bias the logarithm of the class's share of the rows, minus that of class 0."""
     shift = np.log(np.bincount(rows.labels) / len(rows))
     return replace(layer, bias=layer.bias + shift - shift[0])
 
@@ -229,12 +236,12 @@ def _with_prior(layer: LastLayer, rows: Rows) -> LastLayer:
 def _checked(
     features: ArrayLike, labels: ArrayLike, groups: ArrayLike, patients: ArrayLike | None
 ) -> tuple[Rows, Floats]:
-    table = features_of(features)
+    table = check_features(features)
     if table.dtype != np.float32:  # as networks give them: no copy of many rows
         table = table.astype(np.float64)
     label = np.asarray(labels)
     classes = int(label.max()) + 1 if label.dtype.kind in "iu" and label.size else 2
-    rows = rows_of(labels, groups, patients, classes=max(2, classes))
+    rows = check_rows(labels, groups, patients, classes=max(2, classes))
     if len(table) != len(rows):
         raise EvenhandError(f"{len(table)} rows of features for {len(rows)} labels.")
     require_labels(rows, "dfr", least=2)
@@ -246,7 +253,7 @@ def balanced_rows(
 ) -> NDArray[np.intp]:
     """Return positions with equally many rows of each label in each group, drawn at random.
 
-    They are at most about ``most``. Rows whose group is unknown are left out.
+    There are about ``most`` rows at most. Rows of unknown group are left out.
     """
     cells = [np.flatnonzero(cell) for cell in _cells(rows)]
     size = min(map(len, cells))
@@ -263,9 +270,9 @@ def _fit(
     rng: np.random.Generator,
     places: NDArray[np.intp] | None = None,
 ) -> tuple[Floats, Floats]:
-    """Fit on one balanced subset; return weights ``(C, D)`` and biases ``(C,)`` of raw features.
+    """Fit on one balanced subset; return weights ``(C, D)`` and biases ``(C,)`` for raw features.
 
-    ``places`` says where the features of the rows are; by default they are in the same order.
+    Row i has features ``places[i]``; by default, rows and features have the same order.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -274,8 +281,10 @@ def _fit(
     chosen = features[drawn if places is None else places[drawn]].astype(np.float64)
     mean, scale = chosen.mean(axis=0), chosen.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    two = len(np.unique(rows.labels)) == 2  # liblinear takes half of saga's time, for two classes
-    solver = "liblinear" if two else "saga"
+    is_binary = (
+        len(np.unique(rows.labels)) == 2
+    )  # liblinear takes half of saga's time, for is_binary classes
+    solver = "liblinear" if is_binary else "saga"
     model = LogisticRegression(
         C=strength,
         l1_ratio=1.0,
@@ -284,7 +293,7 @@ def _fit(
         tol=1e-3,
         random_state=0,
     )
-    with warnings.catch_warnings():  # weights that still grow: classes are apart, or nearly so
+    with warnings.catch_warnings():  # weights of (nearly) separable classes keep growing
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((chosen - mean) / scale, rows.labels[drawn])
     weight, bias = model.coef_ / scale, model.intercept_ - model.coef_ @ (mean / scale)
@@ -306,11 +315,11 @@ def _best_strength(
     state = rng.integers(2**63)
     worst = []
     for strength in strengths:
-        draws = np.random.default_rng(state)  # every strength sees the same subset
+        draws = np.random.default_rng(state)  # the same subset for every strength
         weight, bias = _fit(features, fitting, strength, most, draws, np.flatnonzero(fits))
-        right = (features @ weight.T.astype(features.dtype) + bias).argmax(axis=1) == rows.labels
-        right = right[~fits]
-        worst.append(min(right[cell].mean() for cell in _cells(judge)))
+        correct = (features @ weight.T.astype(features.dtype) + bias).argmax(axis=1) == rows.labels
+        correct = correct[~fits]
+        worst.append(min(correct[cell].mean() for cell in _cells(judge)))
     return float(strengths[int(np.argmax(worst))])
 
 
@@ -323,7 +332,7 @@ def _cells(rows: Rows) -> list[NDArray[np.bool_]]:
 
 
 def _complete(rows: Rows, part: NDArray[np.bool_]) -> bool:
-    """Whether a part of the rows has two rows or more of every label in every group."""
+    """Whether a part of the rows has at least two rows of every label in every group."""
     return all(np.count_nonzero(cell & part) >= 2 for cell in _cells(rows))
 
 

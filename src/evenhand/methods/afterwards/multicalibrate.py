@@ -1,7 +1,7 @@
 """Multicalibration: test and repair calibration in many segments of the patients at once.
 
-Misleads about the order of patients: within a segment it stays as it was, and so does the AUC
-there. Small segments are moved little.
+Misleads if taken for a better ranking: within a segment the order of patients and the AUC do not
+change. Small segments are shifted little.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Count, Positive, logit, names_of, rows_of, scores_of
+from evenhand.methods.arrays import Count, Positive, check_rows, check_scores, group_names, logit
 from evenhand.methods.offset_logistic import fit_offset_logistic
-from evenhand.methods.post_hoc import Need, PostHoc
+from evenhand.methods.post_hoc import AttributeNeed, PostHoc
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
@@ -38,7 +38,7 @@ class SegmentTest:
     segment
         Its name (``"sex=female"``).
     error
-        Mean label less mean score, in its rows.
+        Mean label minus mean score of its rows.
     standard_error
         Standard error of ``error``, with patients as the units.
     p_adjusted
@@ -61,14 +61,14 @@ class Multicalibrated:
     Attributes
     ----------
     shifts
-        By segment; a row gets the sum of the shifts of its segments.
+        Segment → shift; a row gets the sum of the shifts of its segments.
     attributes
         The attributes whose combinations are the segments.
     depth
-        How many of them are combined at most.
+        The largest number of attributes that are combined.
     before, after
-        The tests of the rows that the shifts were fitted on, without and with the shifts. Test
-        other patients with `check_segments`: ``after`` is too favourable.
+        Tests on the rows that the shifts were fitted on, without and with the shifts. ``after`` is
+        too optimistic: test other patients with `check_segments`.
     """
 
     shifts: Mapping[str, float]
@@ -78,8 +78,8 @@ class Multicalibrated:
     after: tuple[SegmentTest, ...]
 
     @property
-    def attribute(self) -> Need:
-        """The attributes are needed when rows are scored."""
+    def attribute(self) -> AttributeNeed:
+        """Return ``yes``: scoring needs the attributes."""
         return "yes"
 
     def apply(self, scores: ArrayLike, attributes: pd.DataFrame) -> Floats:
@@ -88,20 +88,20 @@ class Multicalibrated:
         Raises
         ------
         EvenhandError
-            An attribute that the shifts were fitted on is missing, or the scores do not fit.
+            If an attribute of the fit is missing, or if the scores do not fit.
         """
         absent = [name for name in self.attributes if name not in attributes]
         if absent:
             raise EvenhandError(
-                f"the shifts were fitted by {', '.join(self.attributes)}, and the table has no "
-                f"column {', '.join(absent)}. Add it; missing values are allowed."
+                f"the shifts were fitted on {', '.join(self.attributes)}; the table has no column "
+                f"{', '.join(absent)}. Add it; missing values are allowed."
             )
-        score = scores_of(scores, len(attributes))
-        moved = logit(score)
+        score = check_scores(scores, len(attributes))
+        log_odds = logit(score)
         columns = attributes[list(self.attributes)]  # their order is part of a segment's name
         for name, mask in segments_of(columns, depth=self.depth, least=1).items():
-            moved = moved + self.shifts.get(name, 0.0) * mask
-        new: Floats = expit(moved)
+            log_odds = log_odds + self.shifts.get(name, 0.0) * mask
+        new: Floats = expit(log_odds)
         return new
 
 
@@ -115,9 +115,9 @@ def segments_of(
     attributes
         One row for each sample, one column for each attribute. Missing values are ``"unknown"``.
     depth
-        How many attributes are combined at most.
+        The largest number of attributes that are combined.
     least
-        Rows that a segment needs to be returned.
+        Smallest number of rows of a returned segment.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def segments_of(
     >>> list(segments_of(table, depth=1, least=1))
     ['everybody', 'sex=f', 'sex=m', 'age=old', 'age=young']
     """
-    table = pd.DataFrame({str(name): names_of(column) for name, column in attributes.items()})
+    table = pd.DataFrame({str(name): group_names(column) for name, column in attributes.items()})
     masks = {"everybody": np.ones(len(table), dtype=bool)}
     for size in range(1, depth + 1):
         for names in combinations(table.columns, size):
@@ -154,7 +154,7 @@ def check_segments(
     segments
         Masks ``(n,)`` by name.
     draws
-        How often the patients' signs are drawn.
+        Number of draws of the patients' signs.
     seed
         Seed of the signs.
 
@@ -166,18 +166,17 @@ def check_segments(
     Raises
     ------
     EvenhandError
-        Arrays do not fit.
+        If arrays do not fit.
 
     Notes
     -----
     With r_p the sum of label − score over a patient's rows in a segment, the statistic is
-    |sum_p r_p| / sqrt(sum_p r_p²). Its null distribution is that of the largest one over all
-    segments when each patient's sign is drawn anew (multiplier bootstrap: Chernozhukov,
-    Chetverikov & Kato, Ann. Stat. 2013, here with Rademacher multipliers, which hold in small
-    segments, too).
+    |sum_p r_p| / sqrt(sum_p r_p²). It is compared with the largest statistic over all segments
+    after multiplying each r_p by a random sign (multiplier bootstrap: Chernozhukov, Chetverikov &
+    Kato, Ann. Stat. 2013; Rademacher multipliers are also valid in small segments).
     """
     label = np.asarray(labels, dtype=np.float64)
-    residual = label - scores_of(scores, len(label))
+    residual = label - check_scores(scores, len(label))
     codes = _codes(patients, len(label))
     large_enough = {
         name: mask for name, mask in segments.items() if _patients(codes, mask) >= LEAST
@@ -188,13 +187,13 @@ def check_segments(
     sums = np.stack(
         [np.bincount(codes[m], residual[m], count) for m in large_enough.values()]
     )  # (S, P)
-    held = np.stack([np.bincount(codes[m], minlength=count) > 0 for m in large_enough.values()])
-    total, patients_in = sums.sum(axis=1), held.sum(axis=1)
+    present = np.stack([np.bincount(codes[m], minlength=count) > 0 for m in large_enough.values()])
+    total, patients_in = sums.sum(axis=1), present.sum(axis=1)
     scaled = sums / np.sqrt(np.maximum((sums**2).sum(axis=1), TINY))[:, None]
     signs = np.random.default_rng(seed).integers(2, size=(draws, count)) * 2.0 - 1.0
     largest = np.abs(signs @ scaled.T).max(axis=1)  # (draws,)
     p = (1 + (largest >= np.abs(scaled.sum(axis=1))[:, None]).sum(axis=1)) / (1 + draws)
-    spread = np.sqrt(((sums - held * (total / patients_in)[:, None]) ** 2).sum(axis=1))
+    spread = np.sqrt(((sums - present * (total / patients_in)[:, None]) ** 2).sum(axis=1))
     rows = np.array([mask.sum() for mask in large_enough.values()])
     return tuple(
         SegmentTest(name, float(total[k] / rows[k]), float(spread[k] / rows[k]), float(p[k]), n)
@@ -231,26 +230,26 @@ def multicalibrate(
     attributes
         A table of n rows; segments are combinations of levels of its columns.
     depth
-        How many attributes are combined at most.
+        The largest number of attributes that are combined.
     ridge
-        Strength of the penalty on the shifts: a segment of few rows is moved little.
+        Strength of the penalty on the shifts: a segment of few rows is shifted little.
     seed
-        Draws the signs of the tests.
+        Seed of the tests' random signs.
 
     Raises
     ------
     EvenhandError
-        Arrays do not fit, labels are not 0 and 1, or only one of them occurs.
+        If arrays do not fit, labels are not 0 and 1, or only one label occurs.
 
     Notes
     -----
-    With fixed segments, boosting until no segment is miscalibrated (Hébert-Johnson et al., ICML
-    2018) has a closed target: the logistic regression on the segments with the score's log-odds
-    as offset, whose fit makes mean label and mean score equal in every segment.
+    Multicalibration boosts until no segment is miscalibrated (Hébert-Johnson et al., ICML 2018).
+    With fixed segments its limit is a logistic regression on the segments with the score's log-odds
+    as offset: without a penalty, mean label and mean score are equal in every segment.
     """
-    rows = rows_of(labels, np.full(np.shape(labels), "everybody"), patients)
+    rows = check_rows(labels, np.full(np.shape(labels), "everybody"), patients)
     label, patients = rows.labels, rows.patients
-    score = scores_of(scores, len(rows))
+    score = check_scores(scores, len(rows))
     if len(attributes) != len(rows):
         raise EvenhandError(f"{len(attributes)} rows of attributes for {len(rows)} labels.")
     segments = segments_of(attributes, depth=depth)

@@ -1,6 +1,7 @@
 """Recalibration by group: a slope and an intercept per group, shrunk towards the pooled fit.
 
-Misleads about the order of patients: within a group it stays as it was, and so does the AUC there.
+Misleads if taken for a better ranking: within a group the order of patients and the AUC do not
+change.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from scipy.special import expit
 from evenhand.methods.arrays import (
     Rows,
     Strengths,
+    check_rows,
+    check_scores,
+    group_names,
     logit,
-    names_of,
     require_labels,
-    rows_of,
-    scores_of,
 )
 from evenhand.methods.offset_logistic import fit_offset_logistic
-from evenhand.methods.post_hoc import Need, PostHoc
+from evenhand.methods.post_hoc import AttributeNeed, PostHoc
 
 Floats = NDArray[np.float64]
 
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
-"""Strengths of the penalty to try; the unit is the information of one row."""
+"""Strengths of the penalty to try, in units of the information of one row."""
 FOLDS = 5
 
 
@@ -58,8 +59,8 @@ class Recalibrated:
     ridge: float
 
     @property
-    def attribute(self) -> Need:
-        """The attribute is needed when rows are scored."""
+    def attribute(self) -> AttributeNeed:
+        """Return ``yes``: scoring needs the attribute."""
         return "yes"
 
     def apply(self, scores: ArrayLike, groups: ArrayLike) -> Floats:
@@ -67,9 +68,9 @@ class Recalibrated:
 
         The order within a group does not change if the slope of its line is above 0.
         """
-        names = names_of(groups)
-        log_odds = logit(scores_of(scores, len(names)))
-        new: Floats = expit(_moved(log_odds, names, self.pooled, self.groups))
+        names = group_names(groups)
+        log_odds = logit(check_scores(scores, len(names)))
+        new: Floats = expit(_recalibrated(log_odds, names, self.pooled, self.groups))
         return new
 
 
@@ -87,7 +88,7 @@ def recalibrate(
     Parameters
     ----------
     scores
-        ``(n,)`` probability of class 1.
+        ``(n,)``, probabilities of class 1.
     labels, groups, patients
         ``(n,)`` each.
     ridges
@@ -99,7 +100,7 @@ def recalibrate(
     Raises
     ------
     EvenhandError
-        Arrays do not fit, or a group lacks a class.
+        If arrays do not fit, or if a group lacks a class.
 
     Notes
     -----
@@ -115,9 +116,9 @@ def recalibrate(
     >>> round(fit.groups["a"].slope, 1), round(fit.groups["b"].slope, 1)
     (1.0, 0.5)
     """
-    rows = rows_of(labels, groups, patients)
+    rows = check_rows(labels, groups, patients)
     require_labels(rows, "recalibrate")
-    log_odds = logit(scores_of(scores, len(rows)))
+    log_odds = logit(check_scores(scores, len(rows)))
     ridge = _best_ridge(log_odds, rows, ridges, np.random.default_rng(seed))
     pooled = _pooled(log_odds, rows)
     lines = _lines(log_odds, rows, ridge, pooled)
@@ -148,7 +149,7 @@ def _lines(log_odds: Floats, rows: Rows, ridge: float, pooled: LogitLine) -> dic
 def _best_ridge(
     log_odds: Floats, rows: Rows, ridges: Sequence[float], rng: np.random.Generator
 ) -> float:
-    """Return the strength with the lowest log loss on patients that were left held_out."""
+    """Return the strength with the lowest log loss on held-out patients."""
     fold_of = rng.permutation(rows.patients.max() + 1) % FOLDS
     fold = fold_of[rows.patients]
     losses = np.zeros(len(ridges))
@@ -164,7 +165,7 @@ def _best_ridge(
     return float(ridges[int(np.argmin(losses))])
 
 
-def _moved(
+def _recalibrated(
     log_odds: Floats, groups: NDArray[np.str_], pooled: LogitLine, lines: Mapping[str, LogitLine]
 ) -> Floats:
     """Return each row's log-odds on the line of its group."""
@@ -173,15 +174,15 @@ def _moved(
     slope, intercept = (
         np.array([getattr(line, name) for line in chosen]) for name in ("slope", "intercept")
     )
-    moved: Floats = slope[codes] * log_odds + intercept[codes]
-    return moved
+    log_odds_on_line: Floats = slope[codes] * log_odds + intercept[codes]
+    return log_odds_on_line
 
 
 def _log_loss(
     log_odds: Floats, rows: Rows, pooled: LogitLine, lines: Mapping[str, LogitLine]
 ) -> float:
-    moved = _moved(log_odds, rows.groups, pooled, lines)
-    return float((np.logaddexp(0, moved) - rows.labels * moved).sum())
+    recalibrated = _recalibrated(log_odds, rows.groups, pooled, lines)
+    return float((np.logaddexp(0, recalibrated) - rows.labels * recalibrated).sum())
 
 
 METHOD = PostHoc(

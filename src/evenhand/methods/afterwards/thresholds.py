@@ -1,7 +1,7 @@
 """Decision thresholds by group: equal sensitivity, guaranteed sensitivity, net benefit.
 
-Misleads about the model: scores and AUC stay as they were. An equal sensitivity is paid for by
-false alarms in the group served worse.
+Misleads if taken for a better model: scores and AUC do not change. Equal sensitivity costs false
+alarms in the group that the model serves worse.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.methods.arrays import Rows, Share, names_of, rows_of, scores_of
+from evenhand.methods.arrays import Rows, Share, check_rows, check_scores, group_names
 from evenhand.methods.group_head import GroupHead
-from evenhand.methods.post_hoc import Need, PostHoc, PostHocFit
+from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.wording import counted
 
 Floats = NDArray[np.float64]
@@ -27,21 +27,21 @@ AtTest = Literal["known", "inferred", "merged"]
 
 @dataclass(frozen=True)
 class GroupThreshold:
-    """The threshold of one group, and what it rests on.
+    """The threshold of one group, and the numbers behind it.
 
     Attributes
     ----------
     threshold
         Rows with this score or a higher score are decided as class 1.
     positives
-        Positive patients (equal and minimum sensitivity) or positive rows (net benefit).
+        Number of positive patients (equal and minimum sensitivity) or positive rows (net benefit).
     achieved
-        Sensitivity (for the aim net benefit: net benefit) on the rows that it was chosen on.
+        Sensitivity (for the aim net benefit: net benefit) on the rows that chose the threshold.
     bound
-        One-sided lower bound of the sensitivity among new patients, for minimum sensitivity.
+        One-sided lower bound of the sensitivity among new patients; for minimum sensitivity only.
     promised
         Whether the bound reaches the aim; None for aims without a bound. If it does not, the
-        threshold is the highest at which every positive patient in these rows is found.
+        threshold is the highest at which all positive patients in these rows are found.
     needed
         Smallest number of positive patients with which the bound can reach the aim.
     """
@@ -74,17 +74,17 @@ class Thresholds:
     pooled: float
 
     @property
-    def attribute(self) -> Need:
-        """The attribute is needed when rows are decided."""
+    def attribute(self) -> AttributeNeed:
+        """Return ``yes``: decisions need the attribute."""
         return "yes"
 
     def apply(self, scores: ArrayLike, groups: object = None) -> Floats:
-        """Return the scores as they are: only decisions change."""
+        """Return the scores unchanged: the method changes only decisions."""
         del groups
-        return scores_of(scores)
+        return check_scores(scores)
 
     def settled(self, scores: ArrayLike) -> Thresholds:
-        """Return the thresholds, each moved half way down to the next lower score.
+        """Return the thresholds, each moved half-way down to the next lower score.
 
         The decisions on these scores do not change, even if another machine computes a score with
         a different rounding error. No sensitivity falls, so every bound still holds.
@@ -98,13 +98,13 @@ class Thresholds:
 
     def of_rows(self, groups: ArrayLike) -> Floats:
         """Return the threshold of each row, ``(n,)``."""
-        own = {level: chosen.threshold for level, chosen in self.groups.items()}
-        return np.array([own.get(group, self.pooled) for group in names_of(groups).tolist()])
+        cuts = {level: chosen.threshold for level, chosen in self.groups.items()}
+        return np.array([cuts.get(group, self.pooled) for group in group_names(groups).tolist()])
 
     def decide(self, scores: ArrayLike, groups: ArrayLike) -> NDArray[np.bool_]:
         """Return the decision of each row: whether its score reaches its group's threshold."""
         thresholds = self.of_rows(groups)
-        return scores_of(scores, len(thresholds)) >= thresholds
+        return check_scores(scores, len(thresholds)) >= thresholds
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -127,9 +127,9 @@ def choose_thresholds(
     Parameters
     ----------
     scores
-        ``(n,)`` probability of class 1.
+        ``(n,)``, probabilities of class 1.
     labels, groups, patients
-        ``(n,)`` each; a patient is found when any of the patient's positive rows is flagged.
+        ``(n,)`` each; a patient is found if at least one of the patient's positive rows is flagged.
     aim
         ``equal-sensitivity``: the highest threshold at which at least ``value`` of the positive
         patients are found. ``minimum-sensitivity``: the highest threshold at which at least
@@ -144,16 +144,17 @@ def choose_thresholds(
     Raises
     ------
     EvenhandError
-        There is no such aim, a value is outside 0 … 1, a group has no positive row, or arrays do
+        If no aim has that name, a value is outside 0 … 1, a group has no positive row, or arrays do
         not fit.
 
     Notes
     -----
     The bound of ``minimum-sensitivity`` is Clopper and Pearson's, one-sided, with positive
-    patients as trials. It holds for the chosen threshold, too: the threshold is an order
-    statistic of the patients' scores, and the sensitivity above the r-th smallest of n scores is
-    distributed as Beta(n − r + 1, r) for continuous scores, and not lower with ties (Wilks, Ann.
-    Math. Stat. 1941). The rows must not have been used to train the model or choose its epoch.
+    patients as trials. It is also valid for a threshold that is chosen on the same patients: the
+    threshold is an order statistic of their scores, and the sensitivity above the r-th smallest of
+    n scores is distributed as Beta(n − r + 1, r) for continuous scores, and not lower with ties
+    (Wilks, Ann. Math. Stat. 1941). The rows must not have been used to train the model or to choose
+    its epoch.
 
     Equal sensitivity follows Hardt, Price & Srebro (NeurIPS 2016), without randomised decisions.
 
@@ -165,11 +166,12 @@ def choose_thresholds(
     """
     if not 0 < value < 1 or not 0 < confidence < 1:
         raise EvenhandError(
-            f"the aim's value is {value} and its confidence {confidence}; both lie between 0 and 1."
+            f"the aim's value is {value} and its confidence {confidence}; give both between 0 and "
+            "1."
         )
     pick("aim", aim, dict.fromkeys(get_args(Aim)))
-    rows = rows_of(labels, groups, patients)
-    score = scores_of(scores, len(rows))
+    rows = check_rows(labels, groups, patients)
+    score = check_scores(scores, len(rows))
     tail = (1 - confidence) / len(rows.levels)
     chosen = {}
     for level in rows.levels:
@@ -213,7 +215,7 @@ def fit_thresholds(
     at_test: AtTest = "known",
     seed: int = 0,
 ) -> PostHocFit:
-    """Choose thresholds by group, or thresholds that need no attribute when rows are decided.
+    """Choose thresholds by group, or thresholds whose decisions need no attribute.
 
     Parameters
     ----------
@@ -234,8 +236,8 @@ def fit_thresholds(
 
     if features is None:
         raise EvenhandError(
-            f"thresholds with at_test={at_test} infer the group from the features of a model, and "
-            "there are none: give a run with a model, on arrays features=, or at_test=known."
+            f"thresholds with at_test={at_test} infer the group from a model's features, and there "
+            "are none: give a run with a model (on arrays: features=), or at_test=known."
         )
     return choose_without_attribute(
         scores, features, labels, groups, at_test,
@@ -297,14 +299,16 @@ def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> Gro
     """Choose the score with the largest TP/n − FP/n · value/(1 − value); in a tie, the highest."""
     order = np.argsort(-score, kind="stable")
     falling, positive = score[order], labels[order] == 1
-    last = np.append(falling[1:] != falling[:-1], True)
+    is_last_of_score = np.append(falling[1:] != falling[:-1], True)
     odds = value / (1 - value)
-    benefit = (np.cumsum(positive) - odds * np.cumsum(~positive))[last] / len(labels)
+    benefit = (np.cumsum(positive) - odds * np.cumsum(~positive))[is_last_of_score] / len(labels)
     if benefit.max() <= 0:  # flagging no row is at least as good
         above = float(np.nextafter(falling[0], math.inf))
         return GroupThreshold(above, int(positive.sum()), 0.0)
     place = int(np.argmax(benefit))
-    return GroupThreshold(float(falling[last][place]), int(positive.sum()), float(benefit[place]))
+    return GroupThreshold(
+        float(falling[is_last_of_score][place]), int(positive.sum()), float(benefit[place])
+    )
 
 
 METHOD = PostHoc(

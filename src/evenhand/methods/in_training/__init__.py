@@ -1,1 +1,1 @@
-"""Methods of training: a file here is a method, named like the file."""
+"""Training methods: each file is a method, and has its name."""

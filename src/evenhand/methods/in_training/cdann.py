@@ -1,7 +1,7 @@
 """Conditional adversary: features that, given the label, do not predict the group.
 
-Misleads where the discriminator is weak: that it cannot tell the groups does not show that features
-hide them. A new probe of the features shows it.
+Misleads if the discriminator is weak: its failure does not show that features carry no information
+about the group. A new probe of the features shows it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Cdann(TrainingMethod):
         Steps in which λ rises to ``strength``.
     penalty
         Factor of the mean squared gradient of the discriminator's loss by the features. Without
-        it the discriminator grows until its gradient vanishes.
+        this penalty the discriminator grows until its gradient vanishes.
     steps
         Discriminator steps for each step of the network.
     width
@@ -46,7 +46,7 @@ class Cdann(TrainingMethod):
     Notes
     -----
     Li et al. (ECCV 2018, conditional adversary); the ramp 2/(1 + e^(−10 t)) − 1 is that of Ganin
-    et al. (JMLR 2016). Rows are weighted by 1/n_{y,a}, so that chance is uniform in every label.
+    et al. (JMLR 2016). Rows are weighted by 1/n_{y,a}: then chance is the same for every group.
     """
 
     needs_attribute = True
@@ -68,19 +68,19 @@ class Cdann(TrainingMethod):
         super().__init__()
         self.strength, self.ramp, self.penalty, self.steps = strength, ramp, penalty, steps
         self.width, self.lr, self.seed = width, lr, seed
-        self.taken = 0
+        self.steps_taken = 0
         self.discriminator: nn.Sequential | None = None
         self._optimizer: torch.optim.Adam | None = None
         self._pending: Mapping[str, Any] | None = None
 
     def check(self, rows: Rows) -> None:
-        """Refuse groups that lack a label."""
+        """Raise EvenhandError if a group lacks a label."""
         require_labels(rows, "cdann")
 
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
-        """Return the mean cross-entropy less λ times the discriminator's loss."""
+        """Return the mean cross-entropy minus λ times the discriminator's loss."""
         plain = self.plain_loss(logits, labels)
         if not self.strength:
             return plain
@@ -89,34 +89,34 @@ class Cdann(TrainingMethod):
         has_group = groups >= 0
         if not has_group.any():
             return plain
-        shown, label, level = features[has_group].float(), labels[has_group], groups[has_group]
+        inputs, label, level = features[has_group].float(), labels[has_group], groups[has_group]
         if torch.is_grad_enabled():
             for _ in range(self.steps):
-                self._train_discriminator(shown.detach(), label, level)
-            self.taken += 1
-        return plain - self._factor() * self._adversary(shown, label, level)
+                self._train_discriminator(inputs.detach(), label, level)
+            self.steps_taken += 1
+        return plain - self._factor() * self._adversary(inputs, label, level)
 
     def _factor(self) -> float:
-        done = min(1.0, self.taken / max(1, self.ramp))
-        return self.strength * (2 / (1 + math.exp(-10 * done)) - 1)
+        progress = min(1.0, self.steps_taken / max(1, self.ramp))
+        return self.strength * (2 / (1 + math.exp(-10 * progress)) - 1)
 
     def _adversary(self, features: Tensor, labels: Tensor, levels: Tensor) -> Tensor:
         """Return the discriminator's weighted cross-entropy, a scalar."""
         cells = self.known_cells()
         output = self._network(features)(features).view(len(features), cells.classes, -1)
-        of_label = output[torch.arange(len(features), device=features.device), labels]
-        losses = functional.cross_entropy(of_label, levels, reduction="none")
-        weights = 1 / cells.sizes.to(features)[cells.of(labels, levels)]
+        label_logits = output[torch.arange(len(features), device=features.device), labels]
+        losses = functional.cross_entropy(label_logits, levels, reduction="none")
+        weights = 1 / cells.sizes.to(features)[cells.numbers(labels, levels)]
         return (weights * losses).sum() / weights.sum()
 
     def _train_discriminator(self, features: Tensor, labels: Tensor, levels: Tensor) -> None:
         features = features.requires_grad_()
         loss = self._adversary(features, labels, levels)
         (gradient,) = torch.autograd.grad(loss, features, create_graph=True)
-        bound = self.penalty * (gradient * len(features)).square().sum(dim=1).mean()
+        penalty = self.penalty * (gradient * len(features)).square().sum(dim=1).mean()
         assert self._optimizer is not None
         self._optimizer.zero_grad()
-        (loss + bound).backward()  # type: ignore[no-untyped-call]
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
     def _network(self, features: Tensor) -> nn.Sequential:
@@ -136,18 +136,18 @@ class Cdann(TrainingMethod):
         return self.discriminator
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the discriminator, its optimiser and the steps taken."""
+        """Return the discriminator, its optimiser and the number of steps."""
         if self.discriminator is None or self._optimizer is None:
-            return {**(self._pending or {}), "taken": self.taken}
+            return {**(self._pending or {}), "taken": self.steps_taken}
         return {
-            "taken": self.taken,
+            "taken": self.steps_taken,
             "discriminator": self.discriminator.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the discriminator, its optimiser and the steps taken."""
-        self.taken = int(state["taken"])
+        """Restore the discriminator, its optimiser and the number of steps."""
+        self.steps_taken = int(state["taken"])
         self._pending = state if "discriminator" in state else None
 
 

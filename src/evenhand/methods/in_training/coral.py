@@ -1,7 +1,7 @@
 """Conditional CORAL: within a label, equal mean and covariance of features in all groups.
 
-Misleads by the gap alone: a strong penalty closes it by serving every group worse. Few rows of a
-label and group in a batch make the penalty noise.
+Misleads if only the gap is read: a strong penalty closes it by serving every group worse. With few
+rows of a label and group in a batch, the penalty is noise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from evenhand.methods.base import NotNegative, TrainingMethod
 from evenhand.methods.ranges import Between
 
 LEAST = 2
-"""Fewest rows of a label and group in a batch for which moments are computed."""
+"""Smallest number of rows of a label and group in a batch for mean and covariance."""
 
 
 class Coral(TrainingMethod):
@@ -31,11 +31,12 @@ class Coral(TrainingMethod):
 
     Notes
     -----
-    Sun & Saenko (ECCV 2016 workshops, arXiv 1607.01719), here within each label: matching all rows
-    of a group would remove what features say about a label that goes with the group. For each label
-    and each pair of groups with at least two rows in the batch: mean of squared differences of the
-    means, plus mean of squared differences of the covariances. Features are divided by the square
-    root of their mean variance, else shrinking them would lower the penalty.
+    Sun & Saenko (ECCV 2016 workshops, arXiv 1607.01719), applied within each label: matching all
+    rows of a group would also remove information about a label that is correlated with the group.
+    For each label and each pair of groups with at least two rows in the batch, the penalty is the
+    mean squared difference of the means, plus the mean squared difference of the covariances.
+    Features are first divided by the square root of their mean variance; otherwise shrinking them
+    would lower the penalty.
     """
 
     needs_attribute = True
@@ -47,7 +48,7 @@ class Coral(TrainingMethod):
         self.strength = strength
 
     def check(self, rows: Rows) -> None:
-        """Refuse groups with fewer rows of a label than moments take: nothing would be matched."""
+        """Raise EvenhandError if a group has fewer than two rows of a label: nothing to match."""
         require_labels(rows, "coral", LEAST)
 
     def loss(
@@ -75,10 +76,10 @@ def conditional_coral(features: Tensor, labels: Tensor, groups: Tensor) -> Tenso
     scaled = features / features.var(dim=0).mean().clamp(min=1e-12).sqrt()
     total, pairs = features.new_zeros(()), 0
     for label in sorted(set(labels.tolist())):
-        of_label = labels == label
+        has_label = labels == label
         moments = [
-            _moments(scaled[of_label & (groups == group)])
-            for group in sorted(set(groups[of_label & (groups >= 0)].tolist()))
+            _moments(scaled[has_label & (groups == group)])
+            for group in sorted(set(groups[has_label & (groups >= 0)].tolist()))
         ]
         for first, second in combinations([m for m in moments if m is not None], 2):
             total = total + (first[0] - second[0]).square().mean()
@@ -88,7 +89,7 @@ def conditional_coral(features: Tensor, labels: Tensor, groups: Tensor) -> Tenso
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return mean ``(D,)`` and covariance ``(D, D)`` of rows, None where there are too few."""
+    """Return mean ``(D,)`` and covariance ``(D, D)`` of rows; None for too few rows."""
     if len(rows) < LEAST:
         return None
     mean = rows.mean(dim=0)

@@ -1,6 +1,6 @@
 """Domain-independent heads: one head for each group in training, their mean when scoring.
 
-Misleads where a group is small: its head learns from few rows.
+Misleads if a group is small: its head learns from few rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DomainIndependent(TrainingMethod):
         self.priors = torch.zeros(0)  # (K, C)
 
     def check(self, rows: Rows) -> None:
-        """Refuse groups that lack a label: their head could not learn it."""
+        """Raise EvenhandError if a group lacks a label: its head could not learn it."""
         require_labels(rows, "domain-independent")
         cells = self.known_cells()
         by_level = [rows.labels[rows.groups == level] for level in cells.levels]
@@ -48,7 +48,7 @@ class DomainIndependent(TrainingMethod):
         return classes * len(self.known_cells().levels)
 
     def prior_shift(self) -> Tensor:
-        """Return the groups' mean log-share ``(C,)`` of each class, less that of class 0."""
+        """Return the groups' mean log-share ``(C,)`` of each class, minus that of class 0."""
         return self.priors.mean(dim=0)
 
     def scored(self, outputs: Tensor) -> Tensor:
@@ -63,9 +63,11 @@ class DomainIndependent(TrainingMethod):
         """Return the mean cross-entropy; each row is scored by the head of its group."""
         cells = self.known_cells()
         heads = logits.view(len(logits), len(cells.levels), cells.classes) + self.priors.to(logits)
-        own = heads.gather(1, groups.clamp(min=0)[:, None, None].expand(-1, 1, cells.classes))
+        group_logits = heads.gather(
+            1, groups.clamp(min=0)[:, None, None].expand(-1, 1, cells.classes)
+        )
         has_group = (groups >= 0)[:, None]
-        return self.plain_loss(own[:, 0].where(has_group, heads.mean(dim=1)), labels)
+        return self.plain_loss(group_logits[:, 0].where(has_group, heads.mean(dim=1)), labels)
 
 
 METHOD = DomainIndependent

@@ -1,7 +1,7 @@
 """Group balancing: every group counts equally, by sampling, weights or leaving rows out.
 
-Misleads where a group has few patients: they are drawn again and again, and learnt by heart.
-Balancing by attribute alone does not undo a label that goes with a group.
+Misleads if a group has few patients: they are drawn again and again, and the network memorises
+them. Balancing by attribute alone does not remove a correlation of label and group.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from evenhand.methods.base import By, TrainingMethod
 from evenhand.methods.ranges import OneOf
 
 NOTICED = 0.01
-"""A shift of log-odds that is smaller is not told."""
+"""Smallest shift of log-odds that is reported."""
 
 
 class GroupBalance(TrainingMethod):
@@ -33,14 +33,15 @@ class GroupBalance(TrainingMethod):
         losses by n / (G n_g); ``subsampling`` keeps as many rows of each group as the smallest
         has, drawn again in each epoch.
     by
-        What a group is. Balancing by attribute alone cannot undo that a label goes with a group.
+        Definition of a group. Balancing by attribute alone does not remove a correlation of label
+        and group.
 
     Notes
     -----
-    Idrissi et al. (CLeaR 2022, arXiv 2110.14503). Balanced rows change how frequent each class is,
-    and so what the logits say. When rows are scored, each logit is raised by log(p / q), with the
-    class's share p of the training rows and its mean share q over the groups; with label and
-    attribute balanced, q is 1 / C. Within a group whose prevalence is another, scores stay shifted.
+    Idrissi et al. (CLeaR 2022, arXiv 2110.14503). Balancing changes the prevalence of the classes,
+    and with it the logits. When rows are scored, log(p / q) is added to the logit of a class, with
+    its share p of the training rows and its mean share q over the groups; if label and attribute
+    are balanced, q is 1 / C. Scores of a group with a different prevalence stay shifted.
 
     Examples
     --------
@@ -64,7 +65,7 @@ class GroupBalance(TrainingMethod):
         self._shift: Tensor | None = None
 
     def check(self, rows: Rows) -> None:
-        """Refuse training rows that lack a group; note how balancing changes the classes."""
+        """Raise EvenhandError if a group has no row; compute the shift of the logits."""
         refuse_empty_groups(self, "group-balance")
         classes = self.known_cells().classes
         counts = np.array(
@@ -83,7 +84,7 @@ class GroupBalance(TrainingMethod):
             self._shift = torch.from_numpy(shift - shift[0]).float()
 
     def prior_shift(self) -> Tensor | None:
-        """Return what the logits ``(C,)`` are raised by, so that classes are as frequent again."""
+        """Return the shift ``(C,)`` of the logits that restores the prevalence of the classes."""
         return self._shift
 
     def scored(self, outputs: Tensor) -> Tensor:
@@ -91,15 +92,15 @@ class GroupBalance(TrainingMethod):
         return outputs if self._shift is None else outputs + self._shift.to(outputs)
 
     def warning(self) -> str | None:
-        """Say that scores were shifted, where they were by more than a hundredth in log-odds."""
+        """Return a sentence if scores were shifted by at least 0.01 in log-odds, else None."""
         if self._shift is None or float(self._shift.abs().max()) < NOTICED:
             return None
         shifts = ", ".join(f"{value:+.2f}" for value in self._shift[1:].tolist())
         return (
-            "Training on balanced rows changes how frequent each class is, so the scores were "
-            f"shifted back to the prevalence of the training rows (log-odds {shifts}). Within a "
-            "group whose prevalence is another they are still shifted: evenhand adjust RUN "
-            "--method recalibrate repairs that."
+            "Training on balanced rows changes the prevalence of the classes, so the scores were "
+            f"shifted back to the prevalence of the training rows (log-odds {shifts}). Scores of a "
+            "group with a different prevalence stay shifted: evenhand adjust RUN --method "
+            "recalibrate corrects them."
         )
 
     def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
@@ -120,24 +121,24 @@ class GroupBalance(TrainingMethod):
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
-        """Return the mean cross-entropy, weighted where ``how`` is ``weights``."""
+        """Return the mean cross-entropy, weighted if ``how`` is ``weights``."""
         if self.how != "weights":
             return self.plain_loss(logits, labels)
         cells = self.known_cells()
         sizes = cells.sizes.to(logits.device, logits.dtype)
         weights = sizes.sum() / (len(cells) * sizes)
-        numbers = cells.of(labels, groups)
-        of_rows = weights[numbers.clamp(min=0)].where(numbers >= 0, 1.0)
-        return (of_rows * self.row_losses(logits, labels)).mean()
+        numbers = cells.numbers(labels, groups)
+        row_weights = weights[numbers.clamp(min=0)].where(numbers >= 0, 1.0)
+        return (row_weights * self.row_losses(logits, labels)).mean()
 
 
 def refuse_empty_groups(method: TrainingMethod, name: str) -> None:
-    """Refuse groups that have no training row.
+    """Check that every group has a training row.
 
     Raises
     ------
     EvenhandError
-        Some group is empty; the text names it.
+        If a group is empty; the message names it.
     """
     cells = method.known_cells()
     empty = [

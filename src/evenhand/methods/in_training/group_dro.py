@@ -1,6 +1,6 @@
 """Group DRO: groups with a high loss get more weight, step by step.
 
-Misleads where labels of a group are wrong: its loss stays high, and its errors get the weight.
+Misleads if a group's labels are wrong: its loss stays high, and its errors get the weight.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class GroupDRO(TrainingMethod):
     Parameters
     ----------
     rate
-        How fast the weights move (eta).
+        Step size η of the weights.
     adjustment
-        C in C/√n_g, which is added to a group's loss when weights are moved: small groups, which
+        C in C/√n_g, which is added to a group's loss when weights are updated: small groups, which
         are overfitted most, get more weight.
     by
-        What a group is.
+        Definition of a group.
 
     Notes
     -----
     Sagawa et al. (ICLR 2020, arXiv 1911.08731), online algorithm: q_g ← q_g exp(rate · (l_g +
     C/√n_g)), renormalised; the loss is Σ q_g l_g with l_g the mean loss of the group's rows in the
-    batch. A group that is absent from a batch keeps its weight: the weights of those present move
-    among themselves.
+    batch. A group that is absent from a batch keeps its weight; the other groups keep the sum of
+    their weights.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class GroupDRO(TrainingMethod):
         self.weights = torch.zeros(0)  # (G,)
 
     def check(self, rows: Rows) -> None:
-        """Refuse training rows that lack a group; start with equal weights."""
+        """Raise EvenhandError if a group has no row; start with equal weights."""
         refuse_empty_groups(self, self.name)
         groups = len(self.known_cells())
         if len(self.weights) != groups:
@@ -70,9 +70,9 @@ class GroupDRO(TrainingMethod):
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
-        """Return the weighted loss of the groups in a batch, after the weights have moved."""
+        """Update the weights, and return the weighted loss of the groups in a batch."""
         losses = self.row_losses(logits, labels)
-        numbers = self.known_cells().of(labels, groups)
+        numbers = self.known_cells().numbers(labels, groups)
         means, sizes = group_means(losses, numbers, len(self.weights))
         if torch.is_grad_enabled():
             self.note(means.detach().float().cpu(), sizes.float().cpu())
@@ -80,7 +80,7 @@ class GroupDRO(TrainingMethod):
         return with_unknown((weights * means).sum(), losses, numbers)
 
     def note(self, means: Tensor, sizes: Tensor) -> None:
-        """Use the mean losses ``(G,)`` of the groups in a batch, which have so many rows in it."""
+        """Update the weights by mean loss ``(G,)`` and size ``(G,)`` of the groups in a batch."""
         self.move(means, sizes > 0)
 
     def move(self, losses: Tensor, present: Tensor) -> None:

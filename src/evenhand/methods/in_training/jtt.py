@@ -1,6 +1,6 @@
 """Just train twice: errors of a first, short training get more weight in the second.
 
-Misleads where labels are wrong: such rows are errors of the first training, and get the weight. Too
+Misleads if labels are wrong: such rows are errors of the first training, and get the weight. Too
 large a weight reverses the gap.
 """
 
@@ -23,9 +23,10 @@ class Jtt(TrainingMethod):
     Parameters
     ----------
     weight
-        Weight of a wrong row, where others have 1; 1 is empirical risk minimisation.
+        Weight of a wrongly classified row; other rows have weight 1. With 1 the method is empirical
+        risk minimisation.
     wrong
-        ``(n,)`` whether the first model was wrong on each training row (`wrong_rows`).
+        ``(n,)``, whether the first model was wrong on each training row (`wrong_rows`).
 
     Notes
     -----
@@ -59,7 +60,7 @@ class Jtt(TrainingMethod):
 
 
 def wrong_rows(outputs: Tensor, labels: Tensor) -> NDArray[np.bool_]:
-    """Return ``(n,)`` whether the class with the highest logit is another than the label.
+    """Return whether the class with the highest logit differs from the label, ``(n,)``.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Minimax: minimise the highest risk of a group, by weights that change once an epoch.
 
-Misleads where a group cannot be served better, as its labels are wrong or its samples hold less
-information: the others are served worse for nothing. By attribute alone it does not undo a label
-that goes with a group.
+Misleads if a group cannot be served better, because its labels are wrong or its samples have less
+information: other groups are served worse without any benefit. With groups by attribute alone, it
+does not remove a correlation of label and group.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Minimax(GroupDRO):
     Parameters
     ----------
     rate
-        How far the weights move in the first epoch; in epoch t it is rate/√t.
+        Step size of the weights in the first epoch; in epoch t it is rate/√t.
     by
-        What a group is.
+        Definition of a group.
 
     Notes
     -----
-    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks, each
-    the mean loss of the group's rows in the epoch. Keep the epoch that serves the worst group best
-    on validation, not the last one.
+    Diana et al. (AIES 2021, arXiv 2011.03108): multiplicative weights on the groups' risks; a
+    group's risk is the mean loss of its rows in the epoch. Keep the epoch with the best worst group
+    on validation data, not the last epoch.
     """
 
     name = "minimax"
@@ -47,7 +47,7 @@ class Minimax(GroupDRO):
         self._rows = torch.zeros(0)
 
     def note(self, means: Tensor, sizes: Tensor) -> None:
-        """Add the losses and rows of the groups in a batch to those of the epoch."""
+        """Add the losses and the numbers of rows of a batch's groups to the sums of the epoch."""
         if not len(self._sums):
             self._sums = torch.zeros(len(means), dtype=torch.float64)
             self._rows = torch.zeros_like(self._sums)
@@ -55,7 +55,7 @@ class Minimax(GroupDRO):
         self._rows += sizes
 
     def after_epoch(self) -> Mapping[str, float]:
-        """Move the weights by the risks of the epoch, and return them."""
+        """Update the weights by the risks of the epoch, and return them."""
         self.epochs += 1
         self.rate = self._first / math.sqrt(self.epochs)
         self.move((self._sums / self._rows.clamp(min=1)).float(), self._rows > 0)

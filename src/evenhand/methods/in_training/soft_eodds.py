@@ -1,6 +1,6 @@
 """Soft equalised odds: a penalty or constraint on differences of mean scores by group.
 
-Misleads by the gap alone: a strong penalty closes it by serving every group worse.
+Misleads if only the gap is read: a strong penalty closes it by serving every group worse.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SoftEodds(TrainingMethod):
     Raises
     ------
     EvenhandError
-        ``memory`` is below 0, or 1 or more.
+        If ``memory`` is below 0, or 1 or more.
     """
 
     needs_attribute = True
@@ -68,18 +68,18 @@ class SoftEodds(TrainingMethod):
         self.strength, self.tolerance, self.memory = strength, tolerance, memory
         self.only_positive = labels == "positive"
         self.means = torch.zeros(0)  # (K·2,) running mean score of each group
-        self.seen = torch.zeros(0, dtype=torch.bool)
+        self.observed = torch.zeros(0, dtype=torch.bool)
         self.multipliers = torch.zeros(0)
 
     def check(self, rows: Rows) -> None:
-        """Refuse more than two classes, and groups without both labels."""
+        """Raise EvenhandError for more than two classes, or if a group lacks a label."""
         cells = self.known_cells()
         if cells.classes != 2:
             raise EvenhandError(f"soft-eodds is for two classes; there are {cells.classes}.")
         require_labels(rows, "soft-eodds")
         if len(self.means) != len(cells):
             self.means = torch.zeros(len(cells))
-            self.seen = torch.zeros(len(cells), dtype=torch.bool)
+            self.observed = torch.zeros(len(cells), dtype=torch.bool)
             self.multipliers = torch.zeros(len(cells) // 2, 1 if self.only_positive else 2)
 
     def loss(
@@ -92,48 +92,48 @@ class SoftEodds(TrainingMethod):
         return plain + self.penalty(logits, labels, groups)
 
     def penalty(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-        """Return the penalty on differences of the running means, this batch's among them."""
+        """Update the running means by a batch, and return the penalty on their differences."""
         scores = logits.softmax(dim=1)[:, 1]
-        numbers = self.known_cells().of(labels, groups)
+        numbers = self.known_cells().numbers(labels, groups)
         means, sizes = group_means(scores, numbers, len(self.means))
         present = sizes > 0
-        keep = self.memory * self.seen.to(means)
+        keep = self.memory * self.observed.to(means)
         before = self.means.to(means)
         running = torch.where(present, (1 - keep) * means + keep * before, before)
-        seen = self.seen | present.cpu()
+        observed = self.observed | present.cpu()
         if torch.is_grad_enabled():  # in training, and not when a validation loss is computed
-            self.means, self.seen = running.detach().cpu(), seen
-        apart = self._differences(running, seen.to(means.device))
+            self.means, self.observed = running.detach().cpu(), observed
+        differences = self._differences(running, observed.to(means.device))
         scale = 1 / (1 - self.memory) if bool(keep.any()) else 1.0
         if self.tolerance is None:
-            return self.strength * scale * apart.square().sum()
-        over = (apart.abs() - self.tolerance).clamp(min=0)
-        lagrange = (self.multipliers.to(apart) * apart).sum()
-        return scale * (lagrange + self.strength / 2 * over.square().sum())
+            return self.strength * scale * differences.square().sum()
+        excess = (differences.abs() - self.tolerance).clamp(min=0)
+        lagrange = (self.multipliers.to(differences) * differences).sum()
+        return scale * (lagrange + self.strength / 2 * excess.square().sum())
 
-    def _differences(self, means: Tensor, seen: Tensor) -> Tensor:
-        """Return ``(K, 2)`` differences from the label's mean over groups; 0 for unseen groups."""
-        sizes = self.known_cells().sizes.to(means).view(-1, 2) * seen.view(-1, 2)
+    def _differences(self, means: Tensor, observed: Tensor) -> Tensor:
+        """Return differences ``(K, 2)`` from the label's mean over groups; 0 before a first row."""
+        sizes = self.known_cells().sizes.to(means).view(-1, 2) * observed.view(-1, 2)
         table = means.view(-1, 2)
-        of_label = (table * sizes).sum(dim=0) / sizes.sum(dim=0).clamp(min=1)
-        apart = (table - of_label) * (sizes > 0)
-        return apart[:, 1:] if self.only_positive else apart
+        label_means = (table * sizes).sum(dim=0) / sizes.sum(dim=0).clamp(min=1)
+        differences = (table - label_means) * (sizes > 0)
+        return differences[:, 1:] if self.only_positive else differences
 
     def after_epoch(self) -> Mapping[str, float]:
         """Increase the multipliers by the remaining differences; return the largest difference."""
-        apart = self._differences(self.means, self.seen)
+        differences = self._differences(self.means, self.observed)
         if self.tolerance is not None:
-            over = apart.sign() * (apart.abs() - self.tolerance).clamp(min=0)
-            self.multipliers = self.multipliers + self.strength * over
-        return {"largest difference of mean scores": float(apart.abs().max())}
+            excess = differences.sign() * (differences.abs() - self.tolerance).clamp(min=0)
+            self.multipliers = self.multipliers + self.strength * excess
+        return {"largest difference of mean scores": float(differences.abs().max())}
 
     def state_dict(self) -> dict[str, Any]:
         """Return running means and multipliers."""
-        return {"means": self.means, "seen": self.seen, "multipliers": self.multipliers}
+        return {"means": self.means, "seen": self.observed, "multipliers": self.multipliers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the running means and the multipliers from a saved state."""
-        self.means, self.seen = state["means"].clone(), state["seen"].clone()
+        self.means, self.observed = state["means"].clone(), state["seen"].clone()
         self.multipliers = state["multipliers"].clone()
 
 

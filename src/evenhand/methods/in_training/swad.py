@@ -1,7 +1,7 @@
 """SWAD: the mean of the weights over the steps in which the validation loss is low.
 
-Misleads as a method for groups: it does not look at them. Few validation patients make the choice
-of steps noise.
+Misleads as a method for groups: it does not use them. With few validation patients, the choice of
+steps is noise.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class Swad(TrainingMethod):
     Parameters
     ----------
     start
-        The averaging starts at an evaluation whose loss is the lowest of ``start`` in a row,
-        itself and those that follow.
+        The averaging starts at an evaluation whose loss is the lowest of ``start`` consecutive
+        evaluations, of which it is the first.
     end
-        The averaging ends before ``end`` evaluations in a row whose loss is above the limit.
+        The averaging ends before ``end`` consecutive evaluations with a loss above the limit.
     tolerance
         The limit, as a multiple of the mean loss of the ``start`` evaluations.
 
     Notes
     -----
-    Cha et al. (NeurIPS 2021, arXiv 2102.08604). After training, load `final_weights` and estimate
-    the statistics of batch normalisation again (`torch.optim.swa_utils.update_bn`).
+    Cha et al. (NeurIPS 2021, arXiv 2102.08604). After training, load `final_weights` and then
+    recompute the statistics of batch normalisation (`torch.optim.swa_utils.update_bn`).
     """
 
     ranges = MappingProxyType({"tolerance": Between(1.05, 3.0)})
@@ -43,8 +43,8 @@ class Swad(TrainingMethod):
         super().__init__()
         if min(start, end) < 1 or tolerance < 1:
             raise EvenhandError(
-                f"swad with start {start}, end {end} and tolerance {tolerance}: start and end are "
-                "at least 1, and the tolerance at least 1."
+                f"swad with start {start}, end {end} and tolerance {tolerance}: give at least 1 "
+                "for each of them."
             )
         self.start, self.end, self.tolerance = start, end, tolerance
         self._segments: list[tuple[float, dict[str, Tensor]]] = []  # not yet averaged
@@ -66,7 +66,7 @@ class Swad(TrainingMethod):
             self._sum[name] = self._sum[name] + value if name in self._sum else value.clone()
 
     def after_validation(self, loss: float) -> None:
-        """Decide by the validation loss whether the weights since the last evaluation count."""
+        """Decide by the validation loss whether the latest weights are averaged."""
         if self.closed or not self._steps:
             return
         mean = {name: total / self._steps for name, total in self._sum.items()}
@@ -102,7 +102,7 @@ class Swad(TrainingMethod):
         Raises
         ------
         EvenhandError
-            There was no step and evaluation yet.
+            If there was no step or no evaluation yet.
         """
         if self._count:
             return {name: total / self._count for name, total in self._total.items()}

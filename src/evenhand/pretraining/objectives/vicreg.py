@@ -13,7 +13,7 @@ SPREAD = 1.0  # standard deviation below which a dimension is penalised
 
 @register_ssl("vicreg", widths=(256, 256, 256))
 def vicreg(first: Tensor, second: Tensor) -> Tensor:
-    """Make two views agree, each dimension vary, and dimensions uncorrelated.
+    """Make two views agree, and dimensions vary without correlation.
 
     The loss is 25 · s + 25 · (v + v') / 2 + 1 · (c + c'). s is the mean squared difference over
     samples and dimensions. v is the mean over dimensions of max(0, 1 − √(variance + 10⁻⁴)), and c

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from evenhand.errors import EvenhandError, some
 from evenhand.networks.calling import Forward, call, logits_of
 from evenhand.pruning.curvature.attention import OpenAttention, is_open
+from evenhand.pruning.curvature.constant import ConstantModule, constant_modules
 from evenhand.pruning.curvature.layers import FOLDED, RULES, AddSquares, linear_weight, summed
 from evenhand.pruning.curvature.loss import Loss
 from evenhand.pruning.curvature.types import ADVICE, Curvature, GroupBatch
@@ -82,10 +83,11 @@ class _Sums:
         _refuse_shared(model, self.parameters)
         _refuse_mixing(model)
         self.attentions = _attentions(model, self.parameters)
+        self.constant = constant_modules(model, self.parameters)
         others = {
             name: parameter
             for name, parameter in self.parameters.items()
-            if not any(name.startswith(f"{path}.") for path in self.attentions)
+            if not any(name.startswith(f"{path}.") for path in (*self.attentions, *self.constant))
         }
         self.layers, self.bare = _tapped_and_bare(model, others)
         self.rows: dict[Any, slice] = {}
@@ -111,6 +113,8 @@ class _Sums:
             for name, layer in self.attentions.items():
                 layer.forward = OpenAttention(layer, partial(self._project, name, layer))  # type: ignore[method-assign]
                 stack.callback(delattr, layer, "forward")
+            for path, module in self.constant.items():
+                stack.enter_context(self._taps_of_constant(path, module))
             if self.attentions:
                 stack.callback(torch.backends.mha.set_fastpath_enabled, _fast_path())
                 torch.backends.mha.set_fastpath_enabled(False)  # it would bypass the taps
@@ -125,7 +129,7 @@ class _Sums:
         expanded = {name: self._expanded(name, p) for name, p in self.bare.items()}
         with _swapped(self.model, expanded):
             logits = logits_of(self.model, batch.inputs, self.call)
-        tapped = (*(layer.name for layer in self.layers), *self.attentions)
+        tapped = (*(layer.name for layer in self.layers), *self.attentions, *self.constant)
         counts = {name: self.calls.count(name) for name in tapped}
         repeatable = {layer.name for layer in self.layers if isinstance(layer.layer, FOLDED)}
         wrong = [
@@ -214,6 +218,17 @@ class _Sums:
 
         output = F.linear(x, weight[weight_rows], None if bias is None else bias[rows])
         return self._tap(output, add)
+
+    def _taps_of_constant(self, path: str, module: ConstantModule) -> AbstractContextManager[None]:
+        def tap(output: Tensor, listener: Callable[[Tensor], None]) -> Tensor:
+            self.calls.append(path)
+            return self._tap(output, listener)
+
+        def add(name: str, grads: Tensor) -> None:
+            for group, rows in self.rows.items():
+                self.by_group[group][f"{path}.{name}"].add_(grads[rows].square().sum(0))
+
+        return module.tapped(lambda: self.size, tap, add)
 
     def _expanded(self, name: str, parameter: Tensor) -> Tensor:
         """Return a parameter ``(1, …)`` repeated for each sample, which separates gradients."""

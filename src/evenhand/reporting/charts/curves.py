@@ -37,7 +37,7 @@ class CurveSeries:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CurvePicture:
     """Lines of several groups over a square from 0 to 1."""
 
     title: str
@@ -71,7 +71,7 @@ class ScoreView:
     """The scores of one model by the groups of one attribute."""
 
     attribute: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[CurvePicture, ...]
     distributions: tuple[Distribution, ...]
     absent: tuple[str, ...]
     cut: float | None
@@ -105,11 +105,11 @@ def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreV
 
 def _pictures(
     parts: Mapping[str, Scored], ranked: Mapping[str, Scored], positive: str
-) -> tuple[Picture, ...]:
+) -> tuple[CurvePicture, ...]:
     """Draw ROC and precision–recall of groups with both classes, and calibration of all groups."""
     looks = {name: look for look, name in enumerate(parts)}
     return (
-        Picture(
+        CurvePicture(
             "ROC",
             "Towards the upper left is better; the diagonal is chance.",
             "Share of the others flagged",
@@ -117,7 +117,7 @@ def _pictures(
             tuple(_line(name, looks[name], *roc(part)) for name, part in ranked.items()),
             "up",
         ),
-        Picture(
+        CurvePicture(
             "Precision–recall",
             "Towards the upper right is better; rarer cases lower every line.",
             f"Share of {positive} found",
@@ -125,7 +125,7 @@ def _pictures(
             tuple(_line(name, looks[name], *recall(part)) for name, part in ranked.items()),
             "",
         ),
-        Picture(
+        CurvePicture(
             "Calibration",
             "On the diagonal a score equals the share of cases; hollow marks have fewer than 10 "
             "samples.",

@@ -96,7 +96,7 @@ def explorer(
         ]
         counts = tuple(_counts(*part, thresholds) for part in parts)
         few = LARGEST.format(len(levels.levels), DRAWN) if len(drawn) < len(levels.levels) else ""
-        tables.append(ExplorerTable(shown(name), counts, cells(counts, start), few))
+        tables.append(ExplorerTable(shown(name), counts, explorer_cells(counts, start), few))
     return Explorer(tuple(thresholds.tolist()), start, tuple(tables))
 
 
@@ -108,7 +108,9 @@ def _largest(groups: Groups) -> tuple[str, ...]:
     return tuple(groups.levels[place] for place in kept)
 
 
-def cells(counts: Sequence[DecisionCounts], step: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def explorer_cells(
+    counts: Sequence[DecisionCounts], step: int
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Return name and cells of each group at one threshold, and last the gap."""
     rates = [count.rates(step) for count in counts]
     texts = [

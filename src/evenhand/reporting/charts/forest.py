@@ -60,7 +60,7 @@ def axis_over(
 
 
 @dataclass(frozen=True)
-class Row:
+class ForestRow:
     """One line of a forest plot; places are percentages of the width, None where undefined."""
 
     name: str
@@ -83,7 +83,7 @@ class Forest:
     title: str
     says: str
     axis: Axis
-    rows: tuple[Row, ...]
+    rows: tuple[ForestRow, ...]
     ticks: tuple[tuple[float, str], ...]
     reference: float | None = None
     reference_name: str = ""
@@ -146,12 +146,12 @@ def _ends(estimate: Estimate) -> list[float]:
     return [] if estimate.value is None else [end for end in ends if end is not None]
 
 
-def _row(line: Line, axis: Axis, scale: Scale) -> Row:
+def _row(line: Line, axis: Axis, scale: Scale) -> ForestRow:
     estimate = line.estimate
     value, low, high = estimate.value, estimate.low, estimate.high
     if value is None:
         low = high = None
-    return Row(
+    return ForestRow(
         name=line.name,
         note=line.note,
         value="" if value is None else scale.text(value),

@@ -35,7 +35,7 @@ class Tradeoff:
     y_ticks: tuple[tuple[float, str], ...]
 
 
-def complete(row: Mapping[Any, Any], target: str) -> bool:
+def is_complete(row: Mapping[Any, Any], target: str) -> bool:
     """Whether a trial was trained to its end and has a value."""
     return row["state"] == "complete" and finite(row[target]) is not None
 
@@ -44,7 +44,7 @@ def tradeoffs(
     records: Sequence[Mapping[Any, Any]], targets: Sequence[Target], chosen: int | None
 ) -> tuple[Tradeoff, ...]:
     """Lay out each pair of targets over the trials that were trained to their end."""
-    done = [row for row in records if all(complete(row, target.name) for target in targets)]
+    done = [row for row in records if all(is_complete(row, target.name) for target in targets)]
     if not done:
         return ()
     return tuple(_tradeoff(done, pair, chosen) for pair in combinations(targets, 2))

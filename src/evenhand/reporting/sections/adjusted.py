@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from evenhand.reporting.part import Part
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.sections.assessment import Part
 
 
 @section("report", "adjusted", "What was adjusted", place=65)

@@ -10,21 +10,21 @@ from evenhand.metrics import BESIDE, EVERYBODY, headline_order
 from evenhand.reporting.estimates import Estimate, find, first, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.sections.levelling import changes, levelling_verdict
-from evenhand.reporting.sections.strategies import leading_metric
+from evenhand.reporting.sections.levelling import group_changes, levelling_verdict
+from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.numbers import hundredths, listed
 from evenhand.reporting.text.sentences import (
-    Outcome,
+    OutcomeWord,
     alone_sentence,
     apart_sentence,
     chance_remark,
     chance_sentence,
-    cost_sentence,
     detectable_sentence,
     gap_sentence,
     group_sentence,
     groups_sentence,
     models_sentence,
+    overall_cost_sentence,
     paired_chip,
     paired_sentence,
     smaller_sentence,
@@ -67,7 +67,7 @@ class Dots:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReportAnswer:
     """One thing that the report can say, or say that it cannot.
 
     Attributes
@@ -91,7 +91,7 @@ class Answer:
     topic: str
     headline: str
     details: tuple[str, ...]
-    outcome: Outcome
+    outcome: OutcomeWord
     dots: tuple[Dots, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
     found_in: str = ""
@@ -109,7 +109,7 @@ def strategy_answer(
     metric: str,
     validation: Sequence[Estimate] = (),
     beside: Sequence[str] = (),
-) -> Answer | None:
+) -> ReportAnswer | None:
     """Say whether a model serves its worst group better than the models it is held against.
 
     Parameters
@@ -137,15 +137,17 @@ def strategy_answer(
     everybody = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
-    possible = [changes(rows, validation, (model, other), attribute, metric) for other in others]
+    possible = [
+        group_changes(rows, validation, (model, other), attribute, metric) for other in others
+    ]
     defined = [change for change in possible if change is not None]
     changed = [group.difference for change in defined for group in change.groups]
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
     others_told = _changed(rows, model, (EVERYBODY, attribute), beside)
     down = any(verdict.claim for verdict in levelling)
-    return Answer(
+    return ReportAnswer(
         topic=f"{listed((opening(model), *others), 'or')}, by {shown(attribute)}?",
-        headline=_headline(paired, others_told, beside) + cost_sentence(overall),
+        headline=_headline(paired, others_told, beside) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
@@ -172,7 +174,7 @@ def strategy_answer(
 
 def spread_answer(
     rows: Sequence[Estimate], model: str, attribute: str, metric: str
-) -> Answer | None:
+) -> ReportAnswer | None:
     """Say whether a model's difference across groups is smaller than that of other models.
 
     Parameters
@@ -194,7 +196,7 @@ def spread_answer(
     if not paired:
         return None
     others = listed((opening(model), *(row.against or "" for row in paired)), "or")
-    return Answer(
+    return ReportAnswer(
         topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
         headline=smaller_sentence(paired),
         details=(*_side_by_side(spreads, paired), SPREAD, TWO_MODELS),
@@ -216,7 +218,7 @@ def _headline(
     return f"{by}: {text}{cost}"
 
 
-def _outcome(paired: Sequence[Estimate], others_told: Sequence[Estimate]) -> Outcome:
+def _outcome(paired: Sequence[Estimate], others_told: Sequence[Estimate]) -> OutcomeWord:
     """Return the answer in a word or two; better by one metric and worse by another is a trade."""
     least = _least([paired_chip(row) for row in paired])
     costs = any(paired_chip(row) == "worse" for row in others_told)
@@ -264,7 +266,7 @@ def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple
 
 def group_answer(
     rows: Sequence[Estimate], model: str, attribute: str, positive: str
-) -> Answer | None:
+) -> ReportAnswer | None:
     """Say how a model serves the groups of an attribute, None when it has no such rows."""
     own = find(rows, model=model, attribute=attribute, against=None)
     members = [row for row in own if row.group != EVERYBODY and not is_unknown(row.group)]
@@ -276,7 +278,7 @@ def group_answer(
             return _told(
                 ends, [group_ends for group_ends in others if group_ends is not None], positive
             )
-    return Answer(
+    return ReportAnswer(
         topic=first_upper(shown(attribute)),
         headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
         details=tuple(_why(members)),
@@ -299,13 +301,13 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
     return "the numbers of all groups are equal"
 
 
-def _told(ends: Extremes, others: Sequence[Extremes], positive: str) -> Answer:
+def _told(ends: Extremes, others: Sequence[Extremes], positive: str) -> ReportAnswer:
     """Tell the groups by one metric, and by others where these alone tell them apart."""
     beside = [] if ends.apart else [group_ends for group_ends in others if group_ends.apart]
     headline = groups_sentence(ends.worst, ends.best, positive)
     size, chance = gap_sentence(ends), chance_sentence(ends)
     others_told = [_gap_verdict(group_ends, apart_sentence(group_ends)) for group_ends in beside]
-    return Answer(
+    return ReportAnswer(
         topic=first_upper(shown(ends.worst.attribute)),
         headline=headline,
         details=(
@@ -326,9 +328,9 @@ def _gap_verdict(ends: Extremes, text: str) -> Verdict:
     return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, ends.apart, text, p)
 
 
-def _least(outcomes: Sequence[Outcome]) -> Outcome:
+def _least(outcomes: Sequence[OutcomeWord]) -> OutcomeWord:
     """Return the least favourable outcome: better only when every comparison is."""
-    order: tuple[Outcome, ...] = ("worse", "cannot tell", "better")
+    order: tuple[OutcomeWord, ...] = ("worse", "cannot tell", "better")
     return min(outcomes, key=order.index)
 
 
@@ -369,13 +371,13 @@ MANY = 4
 class AnswerView:
     """The answers of a page, and its further remarks."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[ReportAnswer, ...]
     remarks: tuple[str, ...]
 
     @property
-    def overview(self) -> dict[Outcome, list[str]]:
+    def overview(self) -> dict[OutcomeWord, list[str]]:
         """The topics of many answers by their outcome, claims first; empty for few answers."""
-        topics: dict[Outcome, list[str]] = {}
+        topics: dict[OutcomeWord, list[str]] = {}
         for answer in sorted(self.answers, key=lambda answer: answer.outcome == "cannot tell"):
             topics.setdefault(answer.outcome, []).append(answer.topic.removesuffix("?"))
         return topics if len(self.answers) > MANY else {}
@@ -417,7 +419,7 @@ def _overall_aucs(report: Report) -> list[Estimate]:
     return [row for row in overall if row.model in report.answered]
 
 
-def _answers(report: Report) -> tuple[Answer, ...]:
+def _answers(report: Report) -> tuple[ReportAnswer, ...]:
     rows, validation = report.reported, find(report.estimates, split="val")
     models, single = report.answered, report.single
     of_groups = [
@@ -426,7 +428,7 @@ def _answers(report: Report) -> tuple[Answer, ...]:
         for attribute in report.attributes
         if (answer := group_answer(single, model, attribute, report.positive)) is not None
     ]
-    metric = leading_metric(single)
+    metric = metric_of_comparison(single)
     spreads = [
         spread_answer(rows, model, name, spread)
         for spread in report.spreads

@@ -9,7 +9,7 @@ from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate, find, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.sections.strategies import SUMMED_UP, leading_metric, look_of
+from evenhand.reporting.sections.strategies import SUMMED_UP, look_of, metric_of_comparison
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -26,7 +26,7 @@ def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple
     single = [row for row in rows if not row.against]
     if len(names(single, "split")) < 2:
         return ()
-    metric = leading_metric(single)
+    metric = metric_of_comparison(single)
     wanted = [(EVERYBODY, None), *((name, kind) for name in attributes for kind in SUMMED_UP)]
     plots = (
         _by_split(find(single, attribute=name, group=EVERYBODY, base=metric, aggregate=kind))

@@ -14,7 +14,7 @@ from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import POINTS, Scale, count_text
 from evenhand.reporting.text.sentences import p_text, reading
-from evenhand.reporting.text.vocabulary import Counts, shown, term
+from evenhand.reporting.text.vocabulary import CountedCases, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 
 DRAWN = 20
@@ -174,7 +174,7 @@ def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
     )  # fmt: skip
 
 
-def count_note(row: Estimate, counts: Counts, positive: str) -> str:
+def count_note(row: Estimate, counts: CountedCases, positive: str) -> str:
     """Return the cases that a metric is computed from, in words.
 
     Examples

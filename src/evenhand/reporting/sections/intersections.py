@@ -8,10 +8,10 @@ from evenhand.evaluation.intersections import why_too_small
 from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import UNKNOWN, Estimate, find
+from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.sections.assessment import Part, Table
-from evenhand.reporting.sections.strategies import leading_metric
+from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted
 
@@ -25,7 +25,7 @@ def intersections_view(report: Report) -> Part | None:
     if not isinstance(settings, GroupSettings) or settings.intersections < 2:
         return None
     crossed = [name for name in report.attributes if "*" in name and "|" not in name]
-    rows = find(report.single, model=report.main_model, base=leading_metric(report.single))
+    rows = find(report.single, model=report.main_model, base=metric_of_comparison(report.single))
     groups = [row for row in rows if row.attribute in crossed and _is_group(row)]
     small = tuple(_small(groups))
     sentences = (

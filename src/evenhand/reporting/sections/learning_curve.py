@@ -9,7 +9,7 @@ from evenhand.metrics.parity import percentile_interval
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
-from evenhand.reporting.sections.assessment import Fold, Part, Table
+from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import Scale, plain
 from evenhand.reporting.verdicts import Verdict
 

@@ -70,7 +70,7 @@ class Changes:
         return self.worst is not None and bool(self.losses) and not self.worst_is_better
 
 
-def changes(
+def group_changes(
     rows: Sequence[Estimate],
     validation: Sequence[Estimate],
     pair: tuple[str, str],
@@ -205,7 +205,7 @@ def _changes_of(
     metric: str,
 ) -> Changes | None:
     if attribute != EVERYBODY:
-        return changes(rows, validation, pair, attribute, metric)
+        return group_changes(rows, validation, pair, attribute, metric)
     wanted = {"attribute": EVERYBODY, "metric": metric}
     row = first(rows, model=pair[0], against=pair[1], **wanted)
     if row is None:

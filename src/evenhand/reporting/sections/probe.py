@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.part import Part
 from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.sections.assessment import Part
 from evenhand.reporting.text.numbers import PLAIN, Scale
 from evenhand.reporting.text.vocabulary import shown
 

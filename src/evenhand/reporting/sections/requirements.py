@@ -57,7 +57,7 @@ class GroupRow:
 
 
 @dataclass(frozen=True)
-class Counts:
+class GroupCountsTable:
     """The counts of the groups of one attribute."""
 
     attribute: str
@@ -84,13 +84,13 @@ def requirements(check: CheckRecord) -> dict[str, Any]:
 
 
 @section("check", "counts", "Groups and splits", place=20)
-def counts(check: CheckRecord) -> list[Counts]:
+def counts_section(check: CheckRecord) -> list[GroupCountsTable]:
     """Return the counts of each attribute's groups."""
     return list(_counts(check.counts))
 
 
 @section("check", "duplicates", "The same sample twice", place=30)
-def duplicates(check: CheckRecord) -> dict[str, Any] | None:
+def duplicates_section(check: CheckRecord) -> dict[str, Any] | None:
     """Return the samples that occur twice, None where there are none."""
     return {"pairs": check.duplicates, "all": check.pairs} if check.duplicates else None
 
@@ -142,7 +142,7 @@ def _titles(findings: Sequence[Finding]) -> str:
     return listed([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
 
 
-def _counts(counts: Sequence[GroupCount]) -> list[Counts]:
+def _counts(counts: Sequence[GroupCount]) -> list[GroupCountsTable]:
     views = []
     for attribute in dict.fromkeys(count.attribute for count in counts):
         own = [count for count in counts if count.attribute == attribute]
@@ -155,5 +155,5 @@ def _counts(counts: Sequence[GroupCount]) -> list[Counts]:
             GroupRow(shown(group), tuple(cell.get((group, split), (0, 0, 0)) for split in splits))
             for group in dict.fromkeys(count.group for count in own)
         )
-        views.append(Counts(shown(attribute), splits, groups))
+        views.append(GroupCountsTable(shown(attribute), splits, groups))
     return views

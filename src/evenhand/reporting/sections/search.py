@@ -9,7 +9,7 @@ from typing import Any
 
 from evenhand.metrics import Target
 from evenhand.reporting.charts.forest import Axis, axis_over
-from evenhand.reporting.charts.tradeoff import Tradeoff, complete, tradeoffs
+from evenhand.reporting.charts.tradeoff import Tradeoff, is_complete, tradeoffs
 from evenhand.reporting.report import Report, Search
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.section import section
@@ -132,7 +132,7 @@ def _marked(study: StudyRecord, records: Sequence[Mapping[Any, Any]], target: Ta
 
 
 def _best(records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:
-    done = [row for row in records if complete(row, target.name)]
+    done = [row for row in records if is_complete(row, target.name)]
     if not done:
         return None
     sign = 1.0 if target.maximise else -1.0
@@ -168,7 +168,7 @@ def _steps(
     """Return the best value so far as horizontal pieces, each with the jump at its end."""
     jumps: list[tuple[float, float]] = []
     for row in records:
-        if not complete(row, target.name):
+        if not is_complete(row, target.name):
             continue
         value = float(row[target.name])
         best = jumps[-1][1] if jumps else None

@@ -93,7 +93,7 @@ def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> 
 
 
 @section("similarity", "similarity", "Does each group look alike to both models?", place=10)
-def similarity(measured: SimilarityRecord) -> dict[str, Any]:
+def similarity_section(measured: SimilarityRecord) -> dict[str, Any]:
     """Return the answers with their heat maps, and the ratios."""
     return {
         "everybody": _map("Everybody", "", measured.everybody, measured),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from evenhand.metrics import EVERYBODY
-from evenhand.metrics import leading_metric as leading_of
+from evenhand.metrics import EVERYBODY, leading_metric
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate, Estimates, find, names
 from evenhand.reporting.report import Report
@@ -73,7 +72,7 @@ def comparison(
     models = names(single, "model")
     if len(models) < 2:
         return None
-    metric = leading_metric(single)
+    metric = metric_of_comparison(single)
     paired = [row for row in rows if row.against and row.attribute == EVERYBODY]
     of_group = Estimates(row for row in paired if row.of_group)
     others = [name for name in names(of_group, "metric") if name != metric]
@@ -112,9 +111,9 @@ def _gains(
     )  # fmt: skip
 
 
-def leading_metric(rows: Sequence[Estimate]) -> str:
+def metric_of_comparison(rows: Sequence[Estimate]) -> str:
     """Return the metric that models are compared by: AUC, or the first that says what is better."""
-    return leading_of(names([row for row in rows if row.of_group], "metric"))
+    return leading_metric(names([row for row in rows if row.of_group], "metric"))
 
 
 def _by_model(

@@ -8,9 +8,9 @@ from evenhand.evaluation.twins import TwinRow
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.part import Part
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.sections.assessment import Part
 from evenhand.reporting.text.numbers import PLAIN, Scale, whole
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted

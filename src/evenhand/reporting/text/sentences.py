@@ -31,7 +31,7 @@ from evenhand.reporting.text.worst_best import Extremes
 LEVEL = 0.95
 """The level of intervals whose row does not say it."""
 
-Outcome = Literal["better", "worse", "a trade", "levelled down", "a gap", "cannot tell"]
+OutcomeWord = Literal["better", "worse", "a trade", "levelled down", "a gap", "cannot tell"]
 """What an answer comes to, as the report prints it."""
 
 
@@ -244,7 +244,7 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
         Differences of one ``<metric>_worst`` on the same patients, the model minus each other.
     """
     whom, by = paired[0].model, group_kind(paired[0].attribute)
-    sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
+    sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
     clauses = [f"{s} than {listed(sides[s])}" for s in ("better", "worse") if sides[s]]
@@ -259,7 +259,7 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
-SIZES: Mapping[Outcome, str] = {"better": "smaller", "worse": "larger"}
+SIZES: Mapping[OutcomeWord, str] = {"better": "smaller", "worse": "larger"}
 
 
 def smaller_sentence(paired: Sequence[Estimate]) -> str:
@@ -271,7 +271,7 @@ def smaller_sentence(paired: Sequence[Estimate]) -> str:
         Differences of one difference across groups, the model minus each other.
     """
     what = lower_first(paired[0].term.label)
-    sides: dict[Outcome, list[str]] = {"better": [], "worse": [], "cannot tell": []}
+    sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
     unsure = listed(sides["cannot tell"], "or")
@@ -309,7 +309,7 @@ def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tup
     return tuple(sentences)
 
 
-def cost_sentence(overall: Sequence[Estimate]) -> str:
+def overall_cost_sentence(overall: Sequence[Estimate]) -> str:
     """Say which models a model serves everybody together worse than; empty where there is none.
 
     Parameters
@@ -354,7 +354,7 @@ def group_sentence(difference: Estimate) -> str:
     return f"Where {place}, {text[0].lower()}{text[1:]}"
 
 
-def paired_chip(difference: Estimate) -> Outcome:
+def paired_chip(difference: Estimate) -> OutcomeWord:
     """Say in a word or two how the first model of a paired difference comes out.
 
     It is better or worse where a difference is claimed (see `Estimate.claimed`), in a metric with

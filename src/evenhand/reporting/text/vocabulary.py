@@ -12,7 +12,7 @@ from evenhand.metrics import FAIRNESS, find_metric, is_metric
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, POINTS, Scale
 
 Better = Literal["higher", "lower", "neither"]
-Counts = Literal["samples", "positives", "negatives", "both"]
+CountedCases = Literal["samples", "positives", "negatives", "both"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Term:
 
     label: str
     says: str = ""
-    counts: Counts = "samples"
+    counts: CountedCases = "samples"
     scale: Scale = PLAIN
     limits: tuple[float, float] = (-math.inf, math.inf)
     better: Better = "neither"
@@ -48,11 +48,11 @@ class Term:
         return self.scale in (PERCENT, POINTS)
 
 
-def _share(label: str, says: str, counts: Counts = "samples") -> Term:
+def _share(label: str, says: str, counts: CountedCases = "samples") -> Term:
     return Term(label, says, counts, PERCENT, (0.0, 1.0))
 
 
-def _score(label: str, says: str, counts: Counts = "both") -> Term:
+def _score(label: str, says: str, counts: CountedCases = "both") -> Term:
     return Term(label, says, counts, PLAIN, (0.0, 1.0))
 
 
