@@ -54,11 +54,13 @@ def main() -> None:
         print(json.dumps(claim(name, work, args)), flush=True)
 
 
-def claim(name: str, work: Callable[[], object], given: argparse.Namespace) -> dict[str, object]:
+def claim(
+    name: str, work: Callable[[], object], arguments: argparse.Namespace
+) -> dict[str, object]:
     """Time a method, and return the claim about it."""
     work()  # what the first call imports is no cost of the method
     seconds, wall = [], []
-    for _ in range(given.repeats):
+    for _ in range(arguments.repeats):
         start, began = time.process_time(), time.perf_counter()
         work()
         seconds.append(time.process_time() - start)
@@ -69,7 +71,7 @@ def claim(name: str, work: Callable[[], object], given: argparse.Namespace) -> d
         "better": "lower",
         "goal": 1.0,
         "detail": {
-            "rows": given.rows, "width": given.width, "limit_s": SECONDS,
+            "rows": arguments.rows, "width": arguments.width, "limit_s": SECONDS,
             "cpu_s": [round(second, 2) for second in seconds],
             "wall_s": [round(item, 2) for item in wall],
         },

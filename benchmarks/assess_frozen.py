@@ -19,9 +19,9 @@ import torch
 
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import prepare_task
-from evenhand.jobs.assess.grid import cells_of, fit_cell, pretrained
+from evenhand.jobs.assess.grid import fit_cell, grid_cells, pretrain_encoder
 from evenhand.jobs.assess.settings import AssessSettings
-from evenhand.jobs.assess.starts import starts_of
+from evenhand.jobs.assess.starts import encoder_starts
 from evenhand.runs import run_scope
 
 
@@ -58,9 +58,9 @@ def main() -> None:
 def spent(settings: AssessSettings, run: Run) -> float:
     """Return the CPU seconds of the cells with a frozen encoder."""
     task = prepare_task(settings)
-    cells = [cell for cell in cells_of(settings) if cell.strategy == "frozen3"]
+    cells = [cell for cell in grid_cells(settings) if cell.strategy == "frozen3"]
     for seed in dict.fromkeys(cell.seed for cell in cells):
-        pretrained(task, settings, run, starts_of(settings)[0], seed)
+        pretrain_encoder(task, settings, run, encoder_starts(settings)[0], seed)
     begun = time.process_time()
     for cell in cells:
         fit_cell(task, settings, run, cell)

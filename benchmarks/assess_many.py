@@ -35,9 +35,9 @@ def main() -> None:
     run, begun = arguments.out / "run", time.monotonic()
     command = command_of(arguments, run)
     first = attempt(command, arguments.out / "first.log", run, stop_at=FITS // 2)
-    before = kept(run)
+    before = times_written(run)
     second = attempt(command, arguments.out / "second.log", run)
-    after = kept(run)
+    after = times_written(run)
     line = {
         "benchmark": "assess_many",
         "fits": len(after),
@@ -73,7 +73,7 @@ def attempt(command: list[str], log: Path, run: Path, stop_at: int | None = None
         while process.poll() is None:
             time.sleep(0.5)
             spent |= cpu_seconds(process.pid)
-            if stop_at is not None and len(kept(run)) >= stop_at:
+            if stop_at is not None and len(times_written(run)) >= stop_at:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if stop_at is None and process.returncode:
@@ -81,7 +81,7 @@ def attempt(command: list[str], log: Path, run: Path, stop_at: int | None = None
     return sum(spent.values())
 
 
-def kept(run: Path) -> dict[str, int]:
+def times_written(run: Path) -> dict[str, int]:
     """Return when the predictions of each fit that is kept were written."""
     files = run.glob("models/*/predictions.parquet")
     return {file.parent.name: file.stat().st_mtime_ns for file in files}

@@ -25,11 +25,11 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from evenhand.jobs.assess.answers import verdict_rows
-from evenhand.jobs.assess.claims import claims_of
+from evenhand.jobs.assess.claims import make_claims
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.judging import judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.assess.similarity import of_all_seeds
+from evenhand.jobs.assess.similarity import combine_seeds
 from evenhand.jobs.similarity.layers import Patients, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import groups_of
@@ -75,7 +75,7 @@ def claims_of_page(arms: int, seeds: int, page: int) -> dict[str, Any]:
         "evaluation": evaluated(table, arms, seeds, rng),
         "similarity": alike(table, seeds, rng),
     }
-    return {name: any(one.claim for one in verdicts) for name, verdicts in stages.items()}
+    return {name: any(verdict.claim for verdict in verdicts) for name, verdicts in stages.items()}
 
 
 def patients(rng: np.random.Generator) -> pd.DataFrame:
@@ -85,8 +85,8 @@ def patients(rng: np.random.Generator) -> pd.DataFrame:
     table = pd.DataFrame({"sample_id": names, "patient_id": names})
     table["split"] = np.where(np.arange(n) < TEST, "test", "val")
     table["label"] = (rng.random(n) < 1 / 3).astype(int)
-    for attribute, (one, other) in LEVELS.items():
-        table[f"attr_{attribute}"] = np.where(rng.random(n) < SHARES[attribute], one, other)
+    for attribute, (first, second) in LEVELS.items():
+        table[f"attr_{attribute}"] = np.where(rng.random(n) < SHARES[attribute], first, second)
     return table
 
 
@@ -116,7 +116,7 @@ def evaluated(
     evaluation = Evaluation(
         1.0, chosen, models, worst, {}, tested[0].sizes, best if arms > 1 else {}
     )
-    return list(verdict_rows(claims_of([evaluation])))
+    return list(verdict_rows(make_claims([evaluation])))
 
 
 def normal(rng: np.random.Generator) -> Any:
@@ -127,15 +127,17 @@ def alike(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list[Ver
     """Return the verdicts of stage 4 on layers that have nothing to do with any group."""
     val = table[table["split"] == "val"]
     groups = {name: groups_of(val[f"attr_{name}"]) for name in LEVELS}
-    served = {name: dict(zip(of, (0.8, 0.75), strict=True)) for name, of in LEVELS.items()}
+    served = {name: dict(zip(levels, (0.8, 0.75), strict=True)) for name, levels in LEVELS.items()}
     signal = rng.normal(size=(len(val), WIDTH)) + val["label"].to_numpy()[:, None]
     records = []
     for _ in range(seeds):
         layers = tuple([layer(signal, rng) for _ in range(2)] for _ in range(2))
-        of = Patients(layers, val["label"].to_numpy(), groups, served)
-        record = similarity_record(("a", "b"), (("1", "2"),) * 2, of, HOW, split="val", unit="p")
+        patients = Patients(layers, val["label"].to_numpy(), groups, served)
+        record = similarity_record(
+            ("a", "b"), (("1", "2"),) * 2, patients, HOW, split="val", unit="p"
+        )
         records.append(record)
-    return list(similarity_verdicts(of_all_seeds(records, range(seeds))))
+    return list(similarity_verdicts(combine_seeds(records, range(seeds))))
 
 
 def layer(signal: Any, rng: np.random.Generator) -> Layer:

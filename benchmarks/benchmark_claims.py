@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.jobs.benchmark.adjusting import TestedModel
-from evenhand.jobs.benchmark.comparing import Result, compare
+from evenhand.jobs.benchmark.comparing import Result, compare_entries
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.scored import scored
@@ -108,7 +108,7 @@ def simulate(kind: str, seed: int) -> Result:
         name: [[fit_fold(world, *split, recipe, rng) for split in splits] for _ in range(SEEDS)]
         for name, recipe in recipes.items()
     }
-    return compare(tested, SETTINGS.model_copy(update={"seed": seed}))
+    return compare_entries(tested, SETTINGS.model_copy(update={"seed": seed}))
 
 
 def line_of(kind: str, seed: int) -> dict[str, object]:
@@ -156,12 +156,12 @@ def summary(folder: Path) -> None:
         "permuted": ("gap_winner", 18 / DRAWS, "at most"),
         "tilt": ("eodd_winner", 0.9, "at least"),
     }
-    for kind, (what, goal, how) in goals.items():
+    for kind, (claim, goal, how) in goals.items():
         path = folder / f"{kind}.jsonl"
         if not path.exists():
             continue
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        count = sum(bool(line[what]) for line in lines)
+        count = sum(bool(line[claim]) for line in lines)
         medians = {
             name: round(float(np.median([abs(line[name]) for line in lines])), 3)
             for name in ("eodd_change", "detectable", "cpu_seconds")

@@ -22,7 +22,7 @@ import pandas as pd
 from evenhand.evaluation.rows import choose_cut, scored_rows
 from evenhand.jobs.benchmark import fitting, job
 from evenhand.jobs.benchmark.adjusting import TestedModel
-from evenhand.jobs.benchmark.comparing import compare
+from evenhand.jobs.benchmark.comparing import compare_entries
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.tables.predictions import Predictions
@@ -51,10 +51,10 @@ def predictions(patients: int, seed: int) -> list[Predictions]:
     return folds
 
 
-def tested(of: Predictions) -> TestedModel:
+def tested(predicted: Predictions) -> TestedModel:
     """Return the test rows of a fold with their decisions."""
-    test = of.of_split("test")
-    return TestedModel(test, scored_rows(test, choose_cut(of)))
+    test = predicted.of_split("test")
+    return TestedModel(test, scored_rows(test, choose_cut(predicted)))
 
 
 def analysis(patients: int) -> None:
@@ -72,7 +72,7 @@ def analysis(patients: int) -> None:
         name: [[tested(fold) for fold in folds] for folds in seeds]
         for name, seeds in stored.items()
     }
-    result = compare(by_name, settings)
+    result = compare_entries(by_name, settings)
     spent = time.process_time() - start
     detail = {"patients": patients, "entries": ENTRIES, "differences": len(result.differences)}
     detail["seconds"] = round(time.perf_counter() - wall, 1)
@@ -84,16 +84,16 @@ def overhead() -> None:
     own = [0.0]
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def work(*given: Any, **more: Any) -> Any:
+        def work(*arguments: Any, **keywords: Any) -> Any:
             start = time.process_time()
             try:
-                return function(*given, **more)
+                return function(*arguments, **keywords)
             finally:
                 own[0] += time.process_time() - start
 
         return work
 
-    for name in ("train", "predict", "prune_model"):
+    for name in ("train_model", "predict_cohorts", "prune_model"):
         setattr(fitting, name, timed(getattr(fitting, name)))
     with tempfile.TemporaryDirectory() as folder:
         settings = BenchmarkSettings(

@@ -145,7 +145,7 @@ def seconds(work: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def show_ratios(what: str, network: str, taken: dict[str, list[float]]) -> None:
+def show_ratios(task: str, network: str, taken: dict[str, list[float]]) -> None:
     for way, own in taken.items():
         ratios = sorted(plain / new for plain, new in zip(taken[PLAIN], own, strict=True))
         detail = {
@@ -154,7 +154,7 @@ def show_ratios(what: str, network: str, taken: dict[str, list[float]]) -> None:
             "threads": torch.get_num_threads(),
             "processor": torch.cpu.get_capabilities().get("cpu_name"),
         }
-        name = f"cpu_{what}_{network}_{way}"
+        name = f"cpu_{task}_{network}_{way}"
         line = {"name": name, "ratio": round(statistics.median(ratios), 2), "better": "higher"}
         print(json.dumps({**line, "goal": None, "detail": detail}), flush=True)
 

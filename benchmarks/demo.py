@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import binomtest
 
-from evenhand.jobs.demo import TARGET, pretraining, searching
+from evenhand.jobs.demo import TARGET, pretrain_settings, search_settings
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.job import tune
 from evenhand.metrics import EVERYBODY
@@ -61,8 +61,8 @@ def outcome_of(seed: int, out: Path) -> dict[str, Any]:
     """Run the demo on a seed; return each model's equalised odds difference, and AUC by group."""
     start = time.process_time()
     if not (out / "pretrained" / "report.html").exists():
-        finetune(pretraining(seed), out / "pretrained", overwrite=True)
-    settings = searching(out / "pretrained", seed, confirm=2, confirm_seeds=3)
+        finetune(pretrain_settings(seed), out / "pretrained", overwrite=True)
+    settings = search_settings(out / "pretrained", seed, confirm=2, confirm_seeds=3)
     run = tune(settings, out / "tuned", overwrite=True)
     rows = run.metrics[run.metrics["split"] == "test"]
     odds = {model: value(rows, model, TARGET, EVERYBODY) for model in MODELS}

@@ -31,9 +31,9 @@ from evenhand.evaluation.rows import metric_rows, paired_rows
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import read_json, write_json, write_text
 from evenhand.jobs.finetune.job import finetune
-from evenhand.jobs.prune.loop import curvature_of, start, steps
+from evenhand.jobs.prune.loop import initial_state, pruning_steps, step_curvature
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.jobs.prune.task import PruneTask, make_task
+from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.metrics import Plan
 from evenhand.networks.model import Model
 from evenhand.pruning.remove import remove_weights, remover
@@ -65,7 +65,7 @@ def main() -> None:
         if not (root / "cells.json").exists():
             about = {"backbone": args.backbone, "label": label, "seed": seed}
             task = task_of(args, run, attribute, kind)
-            judged = Judged(task, root, tuple(args.betas), tuple(args.shares))
+            judged = ParityNumbers(task, root, tuple(args.betas), tuple(args.shares))
             cells = [{**about, "attribute": attribute, **item} for item in KINDS[kind](judged)]
             write_json(root / "cells.json", cells)
             print(json.dumps({"name": root.name, "cells": len(cells)}), flush=True)
@@ -88,19 +88,19 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def trained(given: argparse.Namespace, label: str, seed: int) -> Path:
+def trained(arguments: argparse.Namespace, label: str, seed: int) -> Path:
     """Return the run of a network trained from random weights; its seed also makes the splits."""
-    out: Path = given.out / f"{given.backbone}-{label}-{seed}"
+    out: Path = arguments.out / f"{arguments.backbone}-{label}-{seed}"
     if not (out / "report.html").exists():
         settings = FinetuneSettings(
-            data=given.data,
+            data=arguments.data,
             label=label,
             attribute=("sex", "age"),
-            cache=given.cache,
-            backbone=given.backbone,
+            cache=arguments.cache,
+            backbone=arguments.backbone,
             weights="none",
             image_size=64,
-            epochs=given.epochs,
+            epochs=arguments.epochs,
             lr=1e-3,
             augment="free",
             seed=seed,
@@ -110,20 +110,20 @@ def trained(given: argparse.Namespace, label: str, seed: int) -> Path:
     return out
 
 
-def task_of(given: argparse.Namespace, run: Path, attribute: str, kind: str) -> PruneTask:
+def task_of(arguments: argparse.Namespace, run: Path, attribute: str, kind: str) -> PruneTask:
     settings = PruneSettings(
         run=run,
         attribute=(attribute,),
-        cache=given.cache,
+        cache=arguments.cache,
         device="cpu",
         budget=None,
         structure="channel" if kind == "channels" else "weight",
     )
-    return make_task(settings)
+    return make_prune_task(settings)
 
 
 @dataclass(frozen=True)
-class Judged:
+class ParityNumbers:
     """What is pruned, and where the predictions of each outcome go."""
 
     task: PruneTask
@@ -150,11 +150,11 @@ class Judged:
         return result
 
 
-def one_shot(judged: Judged) -> Iterator[Cell]:
+def one_shot(judged: ParityNumbers) -> Iterator[Cell]:
     """Prune once at each β and share, and by the controls; one curvature serves them all."""
     task = judged.task
-    state = start(task)
-    h = curvature_of(task, task.model, tuple(state.mask), 1)
+    state = initial_state(task)
+    h = step_curvature(task, task.model, tuple(state.mask), 1)
     theta = {name: task.model.get_parameter(name).detach() for name in state.mask}
     yield judged.cell(task.model, method="before", beta=None, share=0)
     worst, others = task.roles.unprivileged, task.roles.betas
@@ -171,20 +171,20 @@ def one_shot(judged: Judged) -> Iterator[Cell]:
 
 
 def pruned(
-    judged: Judged, state: PruningState, scores: dict[str, Tensor], **about: Any
+    judged: ParityNumbers, state: PruningState, scores: dict[str, Tensor], **about: Any
 ) -> Iterator[Cell]:
     for share in judged.shares:
         after = remove_weights(state, scores, round(state.total * share / 100))
         yield judged.cell(after.model, share=share, **about)
 
 
-def iterated(judged: Judged) -> Iterator[Cell]:
+def iterated(judged: ParityNumbers) -> Iterator[Cell]:
     """Prune a tenth of what is left, again and again, with fresh curvature each time."""
     task = judged.task
-    first, settings = start(task), task.settings
+    first, settings = initial_state(task), task.settings
     row = {"step": 0, "left": first.left, "sparsity": 0.0, **task.before}
     method = f"iterated, {settings.structure}s"
-    for step in steps(task, first, [row], remover(settings.structure)):
+    for step in pruning_steps(task, first, [row], remover(settings.structure)):
         share = round(100 * step.state.sparsity, 1)
         about = {"method": method, "beta": settings.beta, "share": share}
         yield judged.cell(step.state.model, **about, seconds=step.row["seconds"])
@@ -246,9 +246,9 @@ def pick_cell(cells: pd.DataFrame, before: pd.Series) -> pd.Series | None:
     return None if better.empty else better.loc[better["val.auc_gap"].idxmin()]
 
 
-def describe(one: pd.Series) -> str:
-    beta = "" if pd.isna(one["beta"]) else f"{one['beta']:g}, "
-    return f"{beta}{one['share']:g} %"
+def describe(row: pd.Series) -> str:
+    beta = "" if pd.isna(row["beta"]) else f"{row['beta']:g}, "
+    return f"{beta}{row['share']:g} %"
 
 
 def interval(rows: pd.DataFrame, name: str, form: str = ".3f") -> str:

@@ -108,69 +108,69 @@ def arguments() -> argparse.ArgumentParser:
 # The network, and the folds
 
 
-def pretrain(given: argparse.Namespace) -> Path:
+def pretrain(arguments: argparse.Namespace) -> Path:
     """Train the network on the diagnoses of 30 % of the lesions."""
-    root: Path = given.out / "pretrained"
+    root: Path = arguments.out / "pretrained"
     if not finished(root):
         settings = FinetuneSettings(
-            data=f"ham10000:{given.data}",
+            data=f"ham10000:{arguments.data}",
             label="diagnosis",
             attribute=ATTRIBUTES,
             weights="none",
             patient_share=0.3,
             split=(0.8, 0.1, 0.1),
             lr=1e-3,
-            **common(given) | {"epochs": given.pretrain_epochs},
+            **common(arguments) | {"epochs": arguments.pretrain_epochs},
         )
         finetune(settings, root)
     return root
 
 
-def common(given: argparse.Namespace) -> dict[str, object]:
+def common(arguments: argparse.Namespace) -> dict[str, object]:
     return {
-        "backbone": given.backbone,
-        "image_size": given.image_size,
-        "epochs": given.epochs,
-        "batch_size": given.batch_size,
+        "backbone": arguments.backbone,
+        "image_size": arguments.image_size,
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
         "augment": "free",
         "device": "cpu",
-        "cache": given.out / "cache",
+        "cache": arguments.out / "cache",
     }
 
 
-def fold_tables(given: argparse.Namespace, pretrained: Path) -> list[Path]:
+def fold_tables(arguments: argparse.Namespace, pretrained: Path) -> list[Path]:
     """Write one table per fold, with the split of each image; they are always the same."""
-    table = pd.read_csv(given.data / "HAM10000_metadata.csv", dtype={"age": "str"})
+    table = pd.read_csv(arguments.data / "HAM10000_metadata.csv", dtype={"age": "str"})
     seen = pd.read_csv(pretrained / "splits.csv", dtype="str")["patient_id"]
     table = table[~table["lesion_id"].isin(seen)]
-    files = {path.stem: path.resolve() for path in given.data.rglob("*.jpg")}
+    files = {path.stem: path.resolve() for path in arguments.data.rglob("*.jpg")}
     label = np.where(table["dx"].isin(MALIGNANT), "malignant", "benign")
     table = table.assign(file=table["image_id"].map(files), label=label)
     old = pd.to_numeric(table["age"]) >= 60
     patients = table.assign(old=old).groupby("lesion_id").first()
     patients = patients.sample(frac=1, random_state=0)
     order = patients.sort_values(["label", "old", "sex"], kind="stable").index
-    fold = pd.Series(np.arange(len(order)) % given.folds, index=order)
+    fold = pd.Series(np.arange(len(order)) % arguments.folds, index=order)
     place = table["lesion_id"].map(fold)
     paths = []
-    for number in range(given.folds):
-        names = {number: "test", (number + 1) % given.folds: "val"}
-        split = place.map(lambda one, names=names: names.get(one, "train"))
-        paths.append(given.out / f"fold{number}.csv")
+    for number in range(arguments.folds):
+        names = {number: "test", (number + 1) % arguments.folds: "val"}
+        split = place.map(lambda assigned, names=names: names.get(assigned, "train"))
+        paths.append(arguments.out / f"fold{number}.csv")
         columns = ["file", "lesion_id", "label", "age", "sex"]
         write_text(paths[-1], table[columns].assign(split=split).to_csv(index=False))
     return paths
 
 
-def of_fold(given: argparse.Namespace, fold: Fold) -> dict[str, object]:
-    return common(given) | {
+def of_fold(arguments: argparse.Namespace, fold: Fold) -> dict[str, object]:
+    return common(arguments) | {
         "data": str(fold.table),
         "image_column": "file",
         "label": "label",
         "patient": "lesion_id",
         "attribute": ATTRIBUTES,
         "bins": ("age=60",),
-        "weights": str(given.out / "pretrained"),
+        "weights": str(arguments.out / "pretrained"),
         "seed": fold.seed,
     }
 
@@ -178,32 +178,32 @@ def of_fold(given: argparse.Namespace, fold: Fold) -> dict[str, object]:
 # The runs
 
 
-def jobs_of(given: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]:
+def jobs_of(arguments: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]:
     """Yield the folder and the work of each run of a fold."""
     for attribute in ATTRIBUTES:
         search = TuneSettings(
             target=(f"auc_worst:{attribute}",),
-            trials=given.trials,
+            trials=arguments.trials,
             confirm=0,
             baseline=(),
             lr_min=min(RATES),
             lr_max=max(RATES),
-            **of_fold(given, fold),
+            **of_fold(arguments, fold),
         )
-        yield fold.root(given.out) / f"{FAIRTUNE}-{attribute}", partial(tune, search)
+        yield fold.root(arguments.out) / f"{FAIRTUNE}-{attribute}", partial(tune, search)
     for strategy in filter(available, STRATEGIES):
         for lr in RATES:
             finetune_settings = FinetuneSettings(
                 strategy=named(strategy, fold),
                 target=tuple(f"auc_worst:{attribute}" for attribute in ATTRIBUTES),
                 lr=lr,
-                **of_fold(given, fold),
+                **of_fold(arguments, fold),
             )
-            yield root_of(given, fold, strategy, lr), partial(finetune, finetune_settings)
+            yield root_of(arguments, fold, strategy, lr), partial(finetune, finetune_settings)
 
 
-def root_of(given: argparse.Namespace, fold: Fold, strategy: str, lr: float) -> Path:
-    return fold.root(given.out) / f"{strategy}-{lr:g}"
+def root_of(arguments: argparse.Namespace, fold: Fold, strategy: str, lr: float) -> Path:
+    return fold.root(arguments.out) / f"{strategy}-{lr:g}"
 
 
 def named(strategy: str, fold: Fold) -> str:
@@ -223,21 +223,21 @@ def finished(root: Path) -> bool:
     return (root / "run.json").exists() and open_run(root).finished
 
 
-def done(given: argparse.Namespace, fold: Fold, strategy: str) -> bool:
+def done(arguments: argparse.Namespace, fold: Fold, strategy: str) -> bool:
     """Whether all runs of a strategy on a fold are finished."""
     if strategy == FAIRTUNE:
-        return all(finished(fold.root(given.out) / f"{FAIRTUNE}-{name}") for name in ATTRIBUTES)
-    return all(finished(root_of(given, fold, strategy, lr)) for lr in RATES)
+        return all(finished(fold.root(arguments.out) / f"{FAIRTUNE}-{name}") for name in ATTRIBUTES)
+    return all(finished(root_of(arguments, fold, strategy, lr)) for lr in RATES)
 
 
 # The numbers
 
 
-def chosen(given: argparse.Namespace, fold: Fold, strategy: str, attribute: str) -> Run:
+def chosen(arguments: argparse.Namespace, fold: Fold, strategy: str, attribute: str) -> Run:
     """Return a strategy's run of a fold: the one with the best objective on validation."""
     if strategy == FAIRTUNE:
-        return open_run(fold.root(given.out) / f"fairtune-{attribute}")
-    runs = [open_run(root_of(given, fold, strategy, lr)) for lr in RATES]
+        return open_run(fold.root(arguments.out) / f"fairtune-{attribute}")
+    runs = [open_run(root_of(arguments, fold, strategy, lr)) for lr in RATES]
 
     def value(run: Run) -> float:
         about = read_model_record(run.folder(run.record.chosen or ""))
@@ -252,11 +252,11 @@ def quantiles(scores: NDArray[np.float64], val: NDArray[np.float64]) -> NDArray[
 
 
 def pooled(
-    given: argparse.Namespace, folds: Iterable[Fold], strategy: str, attribute: str
+    arguments: argparse.Namespace, folds: Iterable[Fold], strategy: str, attribute: str
 ) -> tuple[Scored, Predictions]:
     tables, thresholds = [], []
     for fold in folds:
-        run = chosen(given, fold, strategy, attribute)
+        run = chosen(arguments, fold, strategy, attribute)
         predictions = read_predictions(run.predictions_file(run.record.chosen))
         val, test = predictions.of_split("val"), predictions.of_split("test")
         cut = youden(val.labels, val.scores)
@@ -273,38 +273,40 @@ def pooled(
     )
 
 
-def report(given: argparse.Namespace, folds: list[Fold]) -> None:
+def report(arguments: argparse.Namespace, folds: list[Fold]) -> None:
     """Print a line of JSON for each attribute, and write the tables, from what is finished."""
-    folds = [fold for fold in folds if all(done(given, fold, name) for name in ("full", FAIRTUNE))]
+    folds = [
+        fold for fold in folds if all(done(arguments, fold, name) for name in ("full", FAIRTUNE))
+    ]
     names = [
         name
         for name in (*STRATEGIES, FAIRTUNE)
-        if folds and all(done(given, fold, name) for fold in folds)
+        if folds and all(done(arguments, fold, name) for fold in folds)
     ]
     text = []
     for attribute in ATTRIBUTES if folds else ():
-        rows = numbers(given, folds, names, attribute)
+        rows = numbers(arguments, folds, names, attribute)
         text.append(as_markdown(rows, attribute))
         values = rows[(rows["metric"] == "auc_worst") & rows["against"].isna()].set_index("model")
         ratio = values.loc[FAIRTUNE, "value"] / values.loc["full", "value"]
         detail = {
             "folds_and_seeds": [(fold.number, fold.seed) for fold in folds],
-            "settings": {k: v for k, v in vars(given).items() if k not in ("data", "out")},
+            "settings": {k: v for k, v in vars(arguments).items() if k not in ("data", "out")},
             "rows": json.loads(rows.to_json(orient="records")),
         }
         line = {"name": f"fairtune_ham10000_{attribute}", "ratio": round(float(ratio), 4)}
         print(json.dumps(line | {"better": "higher", "goal": 1.0, "detail": detail}))
-    write_text(given.out / "table.md", "\n\n".join(text) + "\n")
+    write_text(arguments.out / "table.md", "\n\n".join(text) + "\n")
 
 
 def numbers(
-    given: argparse.Namespace, folds: list[Fold], names: list[str], attribute: str
+    arguments: argparse.Namespace, folds: list[Fold], names: list[str], attribute: str
 ) -> pd.DataFrame:
     plan = Plan(metrics=("auc",), across=ACROSS, bootstrap=Bootstrap(replicates=1000))
-    full, _ = pooled(given, folds, "full", attribute)
+    full, _ = pooled(arguments, folds, "full", attribute)
     tables = []
     for strategy in names:
-        own, rows = pooled(given, folds, strategy, attribute)
+        own, rows = pooled(arguments, folds, strategy, attribute)
         groups = groups_in(rows, (attribute,))
         for against in (None, full) if strategy != "full" else (None,):
             result = measure(own, groups, plan, rng=np.random.default_rng(0), against=against)

@@ -84,22 +84,22 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def settings(given: argparse.Namespace, folder: Path) -> TuneSettings:
+def settings(arguments: argparse.Namespace, folder: Path) -> TuneSettings:
     """Prepare the store and a pre-trained network, and return the settings of both ways."""
-    expected = data_flags(given, folder).model_dump()
+    expected = data_flags(arguments, folder).model_dump()
     expected |= {
         "space": "staged",
-        "trials": given.trials,
+        "trials": arguments.trials,
         "confirm": 0,
         "baseline": (),
         "lr_min": RATES[0],
         "lr_max": RATES[1],
-        "prefix_memory": given.prefix_memory,
+        "prefix_memory": arguments.prefix_memory,
     }
     base = TuneSettings.model_validate(expected)
     early = base.model_copy(
         update={
-            "epochs": given.pretrain_epochs,
+            "epochs": arguments.pretrain_epochs,
             "prefix_memory": 0,
             "seed": 99,
             "target": ("auc",),
@@ -186,10 +186,10 @@ def value(task: Task, model: Model) -> float:
 
 
 def report(pairs: list[dict[str, Any]], detail: dict[str, Any]) -> None:
-    ratios = [one["plain_seconds"] / one["ours_seconds"] for one in pairs]
-    gains = [one["ours_value"] - one["plain_value"] for one in pairs]
-    of_cpu = sorted(one["plain_cpu_seconds"] / one["ours_cpu_seconds"] for one in pairs)
-    detail |= {"ratios": sorted(ratios), "ratios_of_cpu_time": of_cpu, "pairs": pairs}
+    ratios = [pair["plain_seconds"] / pair["ours_seconds"] for pair in pairs]
+    gains = [pair["ours_value"] - pair["plain_value"] for pair in pairs]
+    cpu_ratios = sorted(pair["plain_cpu_seconds"] / pair["ours_cpu_seconds"] for pair in pairs)
+    detail |= {"ratios": sorted(ratios), "ratios_of_cpu_time": cpu_ratios, "pairs": pairs}
     report_claim("search_speed", statistics.median(ratios), "higher", GOALS["speed"], detail)
     spread = statistics.stdev(gains) if len(gains) > 1 else None
     report_claim("search_objective_difference", statistics.mean(gains), "higher", MARGIN,
@@ -229,10 +229,10 @@ def shares_of_time() -> Iterator[Callable[[float], dict[str, float]]]:
     spent = dict.fromkeys(PARTS, 0.0)
 
     def timed(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             start = time.perf_counter()
             try:
-                return real(*given, **named)
+                return real(*arguments, **named)
             finally:
                 spent[name] += time.perf_counter() - start
 

@@ -73,7 +73,7 @@ def main() -> None:
 def tried(name: str) -> dict[str, str]:
     """Return for each column what works, or why not."""
     try:
-        model = made(name)
+        model = model_of(name)
     except EvenhandError as error:
         return {"network": name, "size": "", **dict.fromkeys(COLUMNS, first_line(error))}
     parts_of_evenhand: dict[str, Callable[[Model], str]] = {
@@ -98,7 +98,7 @@ def tried(name: str) -> dict[str, str]:
     return row
 
 
-def made(name: str) -> Model:
+def model_of(name: str) -> Model:
     """Return the model at 64 pixels, or at the size that its network was made for."""
     for size in (SIZE, 56, 224, 256, 240):
         try:
@@ -110,8 +110,8 @@ def made(name: str) -> Model:
 
 def bits(model: Model, family: str) -> str:
     """Return how many units a search space has."""
-    known = families(model.backbone)
-    return str(len(known[family].units)) if family in known else "none"
+    spaces = families(model.backbone)
+    return str(len(spaces[family].units)) if family in spaces else "none"
 
 
 def lora(model: Model) -> str:
@@ -148,9 +148,9 @@ def weights(model: Model) -> str:
         estimator, values = "ggn-mc", values_by(model, "ggn-mc")
     except EvenhandError:
         estimator, values = "hutchinson", values_by(model, "hutchinson")
-    kept = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.items()}
-    total = count_kept(kept)
-    state = remove_weights(PruningState(model, kept, total, total), values, total // 10)
+    mask = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.items()}
+    total = count_kept(mask)
+    state = remove_weights(PruningState(model, mask, total, total), values, total // 10)
     return estimator if state.left < total else "no: nothing was removed"
 
 

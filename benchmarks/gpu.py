@@ -220,11 +220,11 @@ def trials(bench: Bench) -> None:
         report_claim("seconds_per_trial", None, None, {"left_out": "optuna is not installed"})
         return
     cache = ActivationCache(30 * 10**9)
-    kept, plain = search(bench, cache), search(bench, None)
-    ratio = sum(item["seconds"] for item in plain) / sum(item["seconds"] for item in kept)
-    medians = [statistics.median(item["seconds"] for item in result) for result in (kept, plain)]
+    cached, plain = search(bench, cache), search(bench, None)
+    ratio = sum(item["seconds"] for item in plain) / sum(item["seconds"] for item in cached)
+    medians = [statistics.median(item["seconds"] for item in result) for result in (cached, plain)]
     detail = {"median": medians[0], "median_without_kept_activations": medians[1]}
-    detail |= {"epochs": bench.scale.epochs, "trials": kept, "without_kept_activations": plain}
+    detail |= {"epochs": bench.scale.epochs, "trials": cached, "without_kept_activations": plain}
     report_claim("seconds_per_trial", ratio, None, detail)
 
 

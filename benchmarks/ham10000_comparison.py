@@ -22,11 +22,11 @@ import pandas as pd
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, Trained, train_model
 from evenhand.files import read_json, write_json, write_text
-from evenhand.jobs.benchmark.entries import ERM, Entry, entries_of
+from evenhand.jobs.benchmark.entries import ERM, Entry, list_entries
 from evenhand.jobs.benchmark.fitting import SCORED, Fit, fit_record
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
-from evenhand.jobs.benchmark.job import begin, benchmark
-from evenhand.jobs.benchmark.plan import hash_of, lock_plan, plan_of
+from evenhand.jobs.benchmark.job import begin_benchmark, benchmark
+from evenhand.jobs.benchmark.plan import hash_of, lock_plan, make_plan
 from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
@@ -47,19 +47,19 @@ ENTRIES = {
 }
 
 
-def settings_of(given: argparse.Namespace) -> BenchmarkSettings:
+def settings_of(arguments: argparse.Namespace) -> BenchmarkSettings:
     """Return the one recipe of all entries."""
     return BenchmarkSettings(
-        data=f"ham10000:{given.data}",
+        data=f"ham10000:{arguments.data}",
         label="malignant",
         attribute=("age", "sex", "sex*age"),
         backbone="tf_efficientnet_lite0",
-        weights=str(given.weights),
+        weights=str(arguments.weights),
         image_size=96,
         epochs=3,
         augment="none",
-        precision=given.precision,
-        device=given.device,
+        precision=arguments.precision,
+        device=arguments.device,
         prefix_memory=2000,
         target=("auc_worst:age",),
         primary="auc_gap:age",
@@ -69,35 +69,35 @@ def settings_of(given: argparse.Namespace) -> BenchmarkSettings:
         trials=6,
         lr_min=1e-4,
         lr_max=1e-2,
-        workers=given.workers,
-        cache=given.cache,
+        workers=arguments.workers,
+        cache=arguments.cache,
         **{
-            kind: tuple(name for name in names if name not in given.without)
+            kind: tuple(name for name in names if name not in arguments.without)
             for kind, names in ENTRIES.items()
         },
     )
 
 
-def run(given: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Give the command, and keep every finished fit."""
-    settings = settings_of(given)
+    settings = settings_of(arguments)
     entries = stored(settings)
-    restore(settings, given.out, entries)
+    restore(settings, arguments.out, entries)
     over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(settings, given.out, entries, over))
+    watch = threading.Thread(target=_watch, args=(settings, arguments.out, entries, over))
     watch.start()
     try:
-        benchmark(settings, given.out, notify=lambda text: print(text, flush=True))
+        benchmark(settings, arguments.out, notify=lambda text: print(text, flush=True))
     finally:
         over.set()
         watch.join()
     for name in ("benchmark.json", "verdicts.json"):
-        write_text(RESULTS / name, (given.out / name).read_text())
+        write_text(RESULTS / name, (arguments.out / name).read_text())
 
 
 def stored(settings: BenchmarkSettings) -> list[Entry]:
     """Return the entries that have predictions of their own."""
-    return [entry for entry in entries_of(settings) if not entry.moves_decisions]
+    return [entry for entry in list_entries(settings) if not entry.moves_decisions]
 
 
 def _watch(
@@ -136,9 +136,9 @@ def restore(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) ->
     """Begin the run with the fits that an earlier run has kept, and write its plan down."""
     with run_scope(), fresh_folds():
         folds = prepared_folds(settings)
-        plan = plan_of(settings, entries_of(settings), folds.fingerprint)
+        plan = make_plan(settings, list_entries(settings), folds.fingerprint)
         refuse_other_plan(plan.as_json())
-        run = begin(settings, folds, out)
+        run = begin_benchmark(settings, folds, out)
         lock_plan(run, plan)
         for fold, seed in places(settings):
             for entry in entries:
@@ -188,9 +188,9 @@ def table_path(fit: Fit) -> Path:
     return RESULTS / f"fold{fit.fold + 1}-seed{fit.seed}" / f"{fit.entry.name}.csv"
 
 
-def measure(given: argparse.Namespace) -> None:
+def measure(arguments: argparse.Namespace) -> None:
     """Time one trial of each entry in one fold, and say how long everything will take."""
-    settings = settings_of(given)
+    settings = settings_of(arguments)
     alone = settings.model_copy(update={"trials": 1})
     start = time.perf_counter()
     prepared_folds(settings)

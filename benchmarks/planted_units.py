@@ -67,13 +67,13 @@ def one_network(plant: str, seed: int) -> list[dict[str, object]]:
     rng = np.random.default_rng([seed, PLANTS.index(plant)])
     train = {group: vectors(rng, plant, group, n) for group, n in TRAIN.items()}
     test = {group: vectors(rng, plant, group, TEST) for group in TRAIN}
-    network, kept = trained(train, seed)
+    network, mask = trained(train, seed)
     before = aucs(network, test)
     count = count_kept(planted(network))
     h = curvature(network, train)
     rows = []
     for name, scores in ways(network, train, h, seed).items():
-        state = PruningState(network, kept, count_kept(kept), count_kept(kept))
+        state = PruningState(network, mask, count_kept(mask), count_kept(mask))
         after = aucs(remove_weights(state, scores, count).model, test)
         change = {group: after[group] - before[group] for group in before}
         gone = remove_weights(state, scores, count).mask
@@ -85,7 +85,7 @@ def one_network(plant: str, seed: int) -> list[dict[str, object]]:
                 "gap before": before[PRIVILEGED] - before[UNPRIVILEGED],
                 "gap": change[PRIVILEGED] - change[UNPRIVILEGED],
                 **change,
-                "planted": share_planted(network, kept, gone),
+                "planted": share_planted(network, mask, gone),
                 "h ratio": cost(network, h[UNPRIVILEGED]) / cost(network, h[PRIVILEGED]),
             }
         )
@@ -118,21 +118,21 @@ def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, WeightMas
         # Without a bias it cannot tell small features from large ones, and so not the groups.
         first = nn.Linear(SHARED + OWN, 2 * UNITS, bias=False)
         network = nn.Sequential(first, nn.ReLU(), nn.Linear(2 * UNITS, 2))
-    kept = {
+    mask = {
         "0.weight": torch.block_diag(torch.ones(UNITS, SHARED), torch.ones(UNITS, OWN)).bool(),
         "2.weight": torch.ones(2, 2 * UNITS, dtype=torch.bool),
     }
-    apply_mask(network, kept)
+    apply_mask(network, mask)
     inputs, labels = joined(train)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    with freeze_zeros(network, kept):
+    with freeze_zeros(network, mask):
         for _ in range(STEPS):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(inputs), labels).backward()
             optimizer.step()
             rate.step()
-    return network, kept
+    return network, mask
 
 
 def planted(network: nn.Module) -> WeightMask:

@@ -41,12 +41,19 @@ def main() -> None:
     parser.add_argument("--growth", type=float, default=0.0, help="of the lower signal, in all")
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    luck.BOOTSTRAP = Bootstrap(given.replicates)
-    table = simulate(given.runs, given.patients, given.how, given.seed, given.growth)
+    arguments = parser.parse_args()
+    luck.BOOTSTRAP = Bootstrap(arguments.replicates)
+    table = simulate(
+        arguments.runs, arguments.patients, arguments.how, arguments.seed, arguments.growth
+    )
     print(
         json.dumps(
-            {"how": given.how, "patients": given.patients, "growth": given.growth, **summary(table)}
+            {
+                "how": arguments.how,
+                "patients": arguments.patients,
+                "growth": arguments.growth,
+                **summary(table),
+            }
         )
     )
 
@@ -64,10 +71,19 @@ def one_curve(
     choosing = frozenset(steps[0].table["patient_id"].iloc[::2])  # patients come in no order
     halves = Halves(choosing) if how == "halves" else None
     settings = PruneSettings(run=Path("run"), attribute=("group",), budget=None)
-    judge = Judge(None, "group", find_target("auc_gap"), settings, {}, halves)
+    judge = Judge(
+        None,
+        "group",
+        find_target("auc_gap"),
+        settings.rank_by,
+        settings.budget,
+        settings.budget_metric,
+        {},
+        halves,
+    )
     values = [judge.values(step) for step in steps]
-    winner = judge.best(values)
-    result = luck.luck_of(judge, steps, winner)
+    winner = judge.best_step(values)
+    result = luck.measure_luck(judge, steps, winner)
     tested = replace(judge, halves=None).values(test[winner])["auc_gap"]
     usual = {name: float(np.mean([step[name] for step in values])) for name in values[0]}
     if result is None:  # the untouched model has the least gap by chance
@@ -75,14 +91,14 @@ def one_curve(
         confirmed = values[0].get("confirm:auc_gap", chosen)
         away = {"chosen_less_test": chosen - tested, "confirmed_less_test": confirmed - tested}
         return errors(usual, chosen, confirmed, change, change) | away | {"chosen_none": 1.0}
-    found = errors(
+    differences = errors(
         usual,
         result.chosen[0],
         result.confirmed[0],
         result.gain[0],
         result.confirmed_gain[0],
     )
-    return found | {
+    return differences | {
         "chosen_less_test": result.chosen[0] - tested,
         "confirmed_less_test": result.confirmed[0] - tested,
         "chosen_none": 0.0,
@@ -137,11 +153,11 @@ def draw_steps(rng: np.random.Generator, patients: int, growth: float = 0.0) -> 
 
 def summary(table: pd.DataFrame) -> dict[str, object]:
     """Return means with their standard errors over runs."""
-    found: dict[str, object] = {"runs": len(table)}
+    result: dict[str, object] = {"runs": len(table)}
     for name in table.columns:
         values = table[name].dropna()
-        found[name] = [round(float(values.mean()), 4), round(float(values.sem()), 4)]
-    return found
+        result[name] = [round(float(values.mean()), 4), round(float(values.sem()), 4)]
+    return result
 
 
 if __name__ == "__main__":

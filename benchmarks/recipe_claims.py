@@ -21,7 +21,7 @@ import torch
 
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task_cache import cached_task
-from evenhand.jobs.assess.claims import RecipeClaim, claims_of
+from evenhand.jobs.assess.claims import RecipeClaim, make_claims
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, fit_cell
 from evenhand.jobs.assess.judging import JudgedModel, judge_model, worst_levels
@@ -80,7 +80,7 @@ def draw(
 def null(tested: Sequence[JudgedModel]) -> dict[str, object]:
     """Count the claims where there is nothing to claim."""
     drawn = draw(tested, DRAWS, SEEDS)
-    claims = [claims_of([item])[0] for item in drawn]
+    claims = [make_claims([item])[0] for item in drawn]
     return {
         "fits": len(tested),
         "draws": DRAWS,
@@ -97,7 +97,7 @@ def null(tested: Sequence[JudgedModel]) -> dict[str, object]:
 
 def power(tested: Sequence[JudgedModel], seeds: int, planted: float) -> dict[str, object]:
     """Count how often a loss in the AUC of one group is seen, and called levelling down."""
-    claims = [claims_of([item])[0] for item in draw(tested, DRAWS, seeds, planted)]
+    claims = [make_claims([item])[0] for item in draw(tested, DRAWS, seeds, planted)]
     seen = [any(c.sign < 0 and c.group == HURT[1] for c in claim.family) for claim in claims]
     levelled = [bool(claim.levelled_down(HURT[0])) for claim in claims]
     return {
@@ -113,9 +113,9 @@ def _worse(judged: ParityNumbers, planted: float) -> ParityNumbers:
     return replace(judged, by_group=by_group)
 
 
-def _by_patients_alone(found: Evaluation) -> bool:
+def _by_patients_alone(evaluation: Evaluation) -> bool:
     """Whether percentiles over patients, seeds aside, are off 0 for some group's AUC."""
-    first, other = (found.judged[name].by_group for name in ("again", SUPERVISED))
+    first, other = (evaluation.judged[name].by_group for name in ("again", SUPERVISED))
     ends = (Value.of(first[key] - other[key]) for key in first)
     return any(v.low is not None and v.high is not None and v.low * v.high > 0 for v in ends)
 

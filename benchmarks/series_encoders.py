@@ -101,16 +101,16 @@ def file_of(out: Path, name: str, fold: int, seed: int) -> Path:
     return out / f"{name.replace(', ', '-').replace(' ', '_')}-fold{fold}-seed{seed}.parquet"
 
 
-def settings_of(given: argparse.Namespace, recipe: Recipe) -> FinetuneSettings:
+def settings_of(arguments: argparse.Namespace, recipe: Recipe) -> FinetuneSettings:
     values = {
-        "data": f"physionet2012:{given.data}",
+        "data": f"physionet2012:{arguments.data}",
         "attribute": ATTRIBUTES,
         "static": recipe.static,
-        "cache": given.cache,
+        "cache": arguments.cache,
         "backbone": "conv1d" if recipe.backbone == "trees" else recipe.backbone,
         "weights": "none",
         "target": ("auc",),
-        "epochs": given.epochs,
+        "epochs": arguments.epochs,
         "device": "cpu",
     }
     return FinetuneSettings.model_validate(values | recipe.more)
@@ -123,22 +123,22 @@ def splits_of(cohort: Cohort, fold: int) -> Splits:
     return fold_splits(cohort, place == fold, VAL_SHARE, ATTRIBUTES, rng)
 
 
-def fit(given: argparse.Namespace, name: str, fold: int, file: Path) -> dict[str, Any]:
+def fit(arguments: argparse.Namespace, name: str, fold: int, file: Path) -> dict[str, Any]:
     """Train a recipe in a fold, keep its predictions, and return what they are worth."""
     recipe = RECIPES[name]
-    settings = settings_of(given, recipe)
+    settings = settings_of(arguments, recipe)
     cohort = prepare_cohort(settings, None, np.random.default_rng(0))
     splits = splits_of(cohort, fold)
     start, cpu = time.perf_counter(), time.process_time()
     make = fit_trees if recipe.backbone == "trees" else fit_encoder
-    predictions = make(settings, splits, given.seed)
+    predictions = make(settings, splits, arguments.seed)
     spent = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(file, predictions)
     val, test = rows(predictions, "val"), rows(predictions, "test")
     worth = {metric: float(value(*test)) for metric, value in METRICS.items()}
     worth["challenge"] = challenge_score(*test, best_threshold(*val))
-    about = {"recipe": name, "fold": fold, "seed": given.seed, "n": len(test[0])}
+    about = {"recipe": name, "fold": fold, "seed": arguments.seed, "n": len(test[0])}
     numbers = {"deaths": int(test[0].sum()), **worth, **spent}
     return about | {key: round(number, 4) for key, number in numbers.items()}
 

@@ -32,7 +32,7 @@ from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, prepare_task, train_model
 from evenhand.files import read_json, write_json
 from evenhand.jobs.finetune.job import finetune
-from evenhand.jobs.tune.contenders import FAIRTUNE, untrained
+from evenhand.jobs.tune.contenders import FAIRTUNE, make_untrained
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import groups_of
@@ -105,29 +105,29 @@ def common(out: Path) -> dict[str, Any]:
 
 
 def search_settings(
-    given: argparse.Namespace, pretrained: Path, seed: int, stopping: str
+    arguments: argparse.Namespace, pretrained: Path, seed: int, stopping: str
 ) -> TuneSettings:
     return TuneSettings(
         data=BIASED.format(patients=PATIENTS, seed=seed),
         split=(0.3, 0.5, 0.2),
-        epochs=given.epochs,
-        trials=given.trials,
+        epochs=arguments.epochs,
+        trials=arguments.trials,
         confirm=2,
         confirm_seeds=2,
         lr_min=1e-4,
         lr_max=1e-2,
         stopping=stopping,
         seed=seed,
-        **common(given.out) | {"weights": str(pretrained)},
+        **common(arguments.out) | {"weights": str(pretrained)},
     )
 
 
-def judge(given: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, Any]:
+def judge(arguments: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, Any]:
     """Search both ways with one seed, and return the true target of each choice."""
     runs = {}
     for stopping in ("halving", "none"):
-        root = given.out / f"seed{seed}-{stopping}"
-        settings = search_settings(given, pretrained, seed, stopping)
+        root = arguments.out / f"seed{seed}-{stopping}"
+        settings = search_settings(arguments, pretrained, seed, stopping)
         runs[stopping] = open_run(root) if finished(root) else tune(settings, root)
     task = prepare_task(settings)
     chosen = {
@@ -183,7 +183,7 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
     targets = []
     for seed in FRESH:
         choice = Choice(chosen.choice.mask, chosen.choice.lr, seed)
-        start = untrained(task, settings, chosen.study, choice)
+        start = make_untrained(task, settings, chosen.study, choice)
         model = train_model(task, *start, task.fit_settings(choice.lr, seed)).model
         rows = predict_cohorts(model, [("test", cohort)], accelerator)
         groups = {"group": groups_of(rows.group("group"))}
@@ -191,9 +191,9 @@ def true_targets(task: Task, settings: TuneSettings, chosen: Choices) -> list[fl
     return targets
 
 
-def report(given: argparse.Namespace) -> None:
+def report(arguments: argparse.Namespace) -> None:
     """Print a line for each difference, from the seeds that are finished."""
-    paths = [given.out / f"seed{given.first + k}.json" for k in range(given.seeds)]
+    paths = [arguments.out / f"seed{arguments.first + k}.json" for k in range(arguments.seeds)]
     seeds = [read_json(path) for path in paths if path.exists()]
     targets = pd.DataFrame(
         [{name: np.mean(values) for name, values in seed["targets"].items()} for seed in seeds]
@@ -204,7 +204,7 @@ def report(given: argparse.Namespace) -> None:
         "targets": targets.round(4).to_dict("records"),
         "epochs_trained": epochs,
         "chosen": [seed["chosen"] for seed in seeds],
-        "settings": {k: v for k, v in vars(given).items() if k != "out"},
+        "settings": {k: v for k, v in vars(arguments).items() if k != "out"},
     }
     for against in ("none", "full"):
         report_claim(

@@ -72,16 +72,16 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def settings(given: argparse.Namespace, folder: Path) -> TrainingSettings:
-    data = data_settings(given.data, folder).model_dump()
+def settings(arguments: argparse.Namespace, folder: Path) -> TrainingSettings:
+    data = data_settings(arguments.data, folder).model_dump()
     changes = {
-        "attribute": ("sex" if given.data else "attr_sex",),
+        "attribute": ("sex" if arguments.data else "attr_sex",),
         "cache": folder / "cache",
-        "patient_share": given.patient_share,
-        "backbone": given.backbone,
+        "patient_share": arguments.patient_share,
+        "backbone": arguments.backbone,
         "weights": "none",
-        "image_size": given.image_size,
-        "epochs": given.epochs,
+        "image_size": arguments.image_size,
+        "epochs": arguments.epochs,
         "target": ("auc_worst",),
         "augment": "free",
         "device": "cpu",

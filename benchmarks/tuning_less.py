@@ -175,8 +175,8 @@ def choices(rows: pd.DataFrame, case: str) -> pd.DataFrame:
         gap=own[f"test {MAJORITY}"] - own[f"test {MINORITY}"],
     )
 
-    def best(of: pd.DataFrame) -> pd.DataFrame:
-        return of.loc[of.groupby("seed")["value"].idxmax()].set_index("seed")
+    def best(trials: pd.DataFrame) -> pd.DataFrame:
+        return trials.loc[trials.groupby("seed")["value"].idxmax()].set_index("seed")
 
     return best(own).join(best(own[own["mask"] == LAYERS]), rsuffix=" of full")
 

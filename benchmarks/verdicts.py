@@ -118,11 +118,11 @@ def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
     """Measure one model with all intersections; groups that are too small take no part."""
     rng = np.random.default_rng(seed)
     rows = cohort(world, rng)
-    given = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
-    names = with_intersections(tuple(given.levels), DEPTH)
-    small = small_groups({"m": given}, names, "test")
-    plan = replace(SPOKEN, excluded=excluded_groups(small, groups_in(given, names)))
-    return measure_model(given, names, model="m", seed=seed, plan=plan, cut=CUT), names
+    inputs = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
+    names = with_intersections(tuple(inputs.levels), DEPTH)
+    small = small_groups({"m": inputs}, names, "test")
+    plan = replace(SPOKEN, excluded=excluded_groups(small, groups_in(inputs, names)))
+    return measure_model(inputs, names, model="m", seed=seed, plan=plan, cut=CUT), names
 
 
 def page_of(part: Measured, names: tuple[str, ...]) -> Report:
@@ -226,9 +226,11 @@ def twice(n: int) -> None:
                 "less" in claim.about or claim.about.startswith("level") for claim in claims
             )
             counts += np.array([down, models, bool(claims)])
-        what = ("levelled down", "models said to differ", "any claim")
-        said = (f"{name} in {rate(times, n)}" for name, times in zip(what, counts, strict=True))
-        print(f"shared noise {share}: {', '.join(said)}", flush=True)
+        events = ("levelled down", "models said to differ", "any claim")
+        sentences = (
+            f"{name} in {rate(times, n)}" for name, times in zip(events, counts, strict=True)
+        )
+        print(f"shared noise {share}: {', '.join(sentences)}", flush=True)
 
 
 def timed(n: int) -> None:

@@ -54,14 +54,14 @@ def importable_tests() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def one() -> Iterator[Engine]:
+def serial_engine() -> Iterator[Engine]:
     """An engine whose worker is this process."""
     with open_engine(WorkerSettings()) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.slow)])
-def two(request: pytest.FixtureRequest, importable_tests: None) -> Iterator[Engine]:
+def parallel_engine(request: pytest.FixtureRequest, importable_tests: None) -> Iterator[Engine]:
     """An engine of two workers in other processes; the dead are replaced from test to test."""
     if request.param == "ray":
         request.getfixturevalue("ray_of_two_cpus")

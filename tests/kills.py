@@ -44,13 +44,13 @@ def words_of(job: str, base: Path, cache: Path, out: Path) -> tuple[object, ...]
     """Return the command of a small job; ``base`` is a finished run, which it may read."""
     fit = training(cache, "--epochs", 1, "--out", out)
     search = ("tune", PHANTOMS, *fit, *SEARCH, "--workers", 2)
-    kept = ("--cache", cache, "--out", out)
+    folders = ("--cache", cache, "--out", out)
     return {
-        "check": ("check", PHANTOMS, "--attribute", "group", *kept),
+        "check": ("check", PHANTOMS, "--attribute", "group", *folders),
         "audit": ("audit", base, "--out", out),
         "compare": ("compare", base, base.with_name("other"), "--out", out),
-        "predict": ("predict", base, EXTERNAL, *kept),
-        "similarity": ("similarity", base, base.with_name("other"), *kept),
+        "predict": ("predict", base, EXTERNAL, *folders),
+        "similarity": ("similarity", base, base.with_name("other"), *folders),
         "finetune": ("finetune", PHANTOMS, *fit),
         "pretrain": ("pretrain", PHANTOMS, *fit),
         "tune": ("tune", PHANTOMS, *fit, *SEARCH),
@@ -58,8 +58,8 @@ def words_of(job: str, base: Path, cache: Path, out: Path) -> tuple[object, ...]
         "tune-ray": (*search, "--engine", "ray"),
         "finetune-beside": ("finetune", PHANTOMS, *fit),  # beside `PARTNER`, with the same cache
         "export": ("export", base, "--format", "safetensors", "--out", out / "model.safetensors"),
-        "prune": ("prune", base, *PRUNE, *kept),
-        "prune-search": ("prune", base, *PRUNE, "--search", 2, *kept),
+        "prune": ("prune", base, *PRUNE, *folders),
+        "prune-search": ("prune", base, *PRUNE, "--search", 2, *folders),
         "assess": ("assess", PHANTOMS, *fit, *ASSESS),
         "adjust": ("adjust", base, *ADJUST, "--out", out),
         "benchmark": ("benchmark", PHANTOMS, *fit, *BENCHMARK),
@@ -107,12 +107,12 @@ class Counter:
             setattr(os, name, self._watched(getattr(os, name)))
 
     def _watched(self, call: Callable[..., object]) -> Callable[..., object]:
-        def watched(*given: object, **more: object) -> object:
+        def watched(*arguments: object, **more: object) -> object:
             self.count += 1
             fatal = self.count == self._fatal
             if fatal and not self._after:
                 os.kill(os.getpid(), signal.SIGKILL)
-            value = call(*given, **more)
+            value = call(*arguments, **more)
             if fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
             return value
@@ -292,13 +292,13 @@ class Bench:
             wrong.append(f"the other job: {log.read_text()[-600:]}")
 
     def _is_finished(self) -> bool:
-        said = self.log.read_text()
+        text = self.log.read_text()
         if self.job == "export":
             files = (self.out / "model.safetensors", self.out / "model.md")
-            return "there already" in said and all(file.is_file() for file in files)
+            return "there already" in text and all(file.is_file() for file in files)
         is_run = (self.out / "run.json").exists()
         status = read_json(self.out / "run.json")["status"] if is_run else None
-        return status == "finished" and "holds a finished run" in said
+        return status == "finished" and "holds a finished run" in text
 
     def _compare(
         self, before: dict[str, object], expected: dict[str, bytes], cache: Path

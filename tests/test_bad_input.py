@@ -132,7 +132,7 @@ def test_no_ray_at_the_address(cache, tmp_path, monkeypatch, listens):
 def test_no_address_of_a_ray(cache, tmp_path, address):
     words = training(cache, "--engine", "ray", "--ray-address", address)
     text = refused(tmp_path / "out", "tune", PHANTOMS, *words)
-    assert f"--ray-address {address} is not written HOST:PORT" in text
+    assert f"--ray-address {address} is not of the form HOST:PORT" in text
     assert "`ray start --head` printed, as in 10.0.0.1:6379, or leave it out" in text
 
 
@@ -148,7 +148,7 @@ LATER = "CREATE TABLE version_info (version_info_id INTEGER, schema_version, lib
 
 
 @pytest.mark.parametrize(
-    ("made", "message"),
+    ("create", "message"),
     [
         (("CREATE TABLE orders (id)",), "tables of another program (orders)"),
         (("CREATE TABLE studies (id)",), "tables of another program (studies)"),
@@ -156,10 +156,10 @@ LATER = "CREATE TABLE version_info (version_info_id INTEGER, schema_version, lib
         ((LATER, "INSERT INTO version_info VALUES (1, 99, '9.1')"), "a later Optuna, 9.1, made"),
     ],
 )
-def test_a_database_of_something_else(cache, tmp_path, made, message):
+def test_a_database_of_something_else(cache, tmp_path, create, message):
     file = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(file)) as base, base:
-        for statement in made:
+        for statement in create:
             base.execute(statement)
     before = file.read_bytes()
     words = training(cache, "--storage", f"sqlite:///{file}")
@@ -171,17 +171,17 @@ def test_a_database_of_something_else(cache, tmp_path, made, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "directions", "asked"),
+    ("name", "directions", "times"),
     [
         ("fairtune", ["maximize", "maximize"], 0),  # empty, and of other objectives
         ("fairtune", ["maximize"], 1),
         ("head confirmed", ["maximize"], 1),  # the last that a run would open
     ],
 )
-def test_a_storage_with_studies_of_others(cache, tmp_path, name, directions, asked):
+def test_a_storage_with_studies_of_others(cache, tmp_path, name, directions, times):
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = optuna.create_study(storage=url, study_name=f"out/{name}", directions=directions)
-    for _ in range(asked):
+    for _ in range(times):
         study.ask()
     text = refused(tmp_path / "out", "tune", PHANTOMS, *training(cache, "--storage", url))
     assert f"a study 'out/{name}' of other settings or data. Name another folder with --out" in text

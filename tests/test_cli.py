@@ -87,7 +87,7 @@ def test_report_refuses_what_a_run_has_not(tmp_path):
     record = read_json(tmp_path / "run.json")
     ended = evenhand("report", tmp_path)
     assert (ended.status, "a run of 'pretrain', which has no report" in ended.err) == (2, True)
-    settings = AssessSettings(data="phantom:").kept()
+    settings = AssessSettings(data="phantom:").recorded()
     write_json(tmp_path / "run.json", record | {"job": "assess", "settings": settings})
     ended = evenhand("report", tmp_path, "--card", tmp_path / "card.md")
     assert (ended.status, "which has no card" in ended.err) == (2, True)

@@ -179,7 +179,7 @@ def test_a_wrong_row_of_metrics(key, wrong, run, whole, cache, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "known",
+    "metadata",
     [
         b"no json",
         b"[]",
@@ -193,11 +193,15 @@ def test_a_wrong_row_of_metrics(key, wrong, run, whole, cache, tmp_path):
         {"schema": 2},
     ],
 )
-def test_metadata_that_contradict_the_columns(known, run, whole, cache, tmp_path):
+def test_metadata_that_contradict_the_columns(metadata, run, whole, cache, tmp_path):
     path = run / FULL / "predictions.parquet"
     table = pq.read_table(path)
     before = json.loads(table.schema.metadata[b"evenhand"])
-    text = known if isinstance(known, bytes) else json.dumps({**before, **known} if known else {})
+    text = (
+        metadata
+        if isinstance(metadata, bytes)
+        else json.dumps({**before, **metadata} if metadata else {})
+    )
     pq.write_table(table.replace_schema_metadata({b"evenhand": text}), path)
     check_refused(f"{FULL}/predictions.parquet", "audit", run, whole, cache, tmp_path / "out")
 

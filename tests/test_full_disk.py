@@ -217,7 +217,7 @@ def test_a_limit_of_the_file_size_is_told(tmp_path):
 def test_what_the_system_says_is_told_with_the_path(number, tmp_path, monkeypatch):
     write_text(tmp_path / "a.json", "old")
 
-    def refuse(*given: object) -> None:
+    def refuse(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", refuse)

@@ -105,7 +105,7 @@ AGE = ("--attribute", "age")
         ({}, ("--logits",), "are probabilities"),
         ({}, ("--attribute", "label"), "--attribute label: groups cannot be made from the label"),
         ({}, ("--attribute", "sex*sex"), "names an attribute twice"),
-        ({}, ("--attribute", "sex"), "--attribute: 'sex' comes twice"),
+        ({}, ("--attribute", "sex"), "--attribute: 'sex' is given twice"),
         ({}, ("--condition", "sex"), "--condition sex is a part of --attribute sex"),
         ({}, ("--permutations", 1), "give 19 or more"),
         ({}, ("--replicates", 18), "give 19 or more (better 1000)"),
@@ -265,7 +265,7 @@ def test_verify_says_that_the_positive_class_is_not_obvious(tmp_path):
         write_picture(tmp_path / "data" / ("icu", "ward")[k % 2] / f"{k}.png", k)
     ended = evenhand("datasets", "verify", f"folders:{tmp_path / 'data'}")
     assert ended.status == 0
-    assert "--positive names it" in ended.out
+    assert "name it with --positive" in ended.out
 
 
 RIGHT = {
@@ -326,7 +326,7 @@ def test_what_a_run_was_told_of_values_goes_on(pictures, tmp_path):
 
 def test_the_page_is_written_last(tmp_path, monkeypatch):
     """A job that was killed takes a run that has its page for complete."""
-    monkeypatch.setattr(evaluate, "write_verdicts", lambda *given: 1 / 0)
+    monkeypatch.setattr(evaluate, "write_verdicts", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         audited(tmp_path, scores())
     assert not (tmp_path / "out" / "report.html").exists()

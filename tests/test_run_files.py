@@ -227,7 +227,7 @@ def test_where_the_system_has_no_locks_the_file_is_the_lock(tmp_path, monkeypatc
     """And the one of a dead process of this machine is none."""
     fcntl = pytest.importorskip("fcntl", reason="Windows has other locks")
 
-    def flock(*given: object) -> None:
+    def flock(*arguments: object) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -42,7 +42,10 @@ TRAIN = ("finetune", PHANTOMS, "--backbone", "test_vit", "--weights", "none", "-
         ((*TRAIN, *SPLIT, *SPLIT), "--split is given more than once: .6 .2 .2 and .6 .2 .2"),
         ((*TRAIN, "--attribute", ""), "--attribute is given an empty value"),
         ((*TRAIN, "--attribute", "sex", "--max-pixels", 100), "phantom reads no image files"),
-        (("tune", PHANTOMS, *["--objective", "min_auc", "--objective", "min_auc"]), "comes twice"),
+        (
+            ("tune", PHANTOMS, *["--objective", "min_auc", "--objective", "min_auc"]),
+            "is given twice",
+        ),
     ],
 )
 def test_senseless_settings(tmp_path, words, message):
@@ -58,7 +61,7 @@ def test_an_empty_folder_name_is_not_the_current_folder(tmp_path, monkeypatch):
     assert ended.status == 2
     assert "--out is given an empty value" in ended.err
     ended = evenhand("audit", "a.csv", "a.csv", "--out", "o")
-    assert "INPUTS: 'a.csv' comes twice; give it once" in ended.err
+    assert "INPUTS: 'a.csv' is given twice; give it once" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_an_empty_folder_name_is_not_the_current_folder(tmp_path, monkeypatch):
         ("label: ''", "label has an empty value"),
         ("seed: " + "9" * 5000, "cannot be read: Exceeds the limit"),
         ("[" * 3000 + "]" * 3000, "cannot be read: maximum recursion depth"),
-        ("seed: 1\nseed: 2", "comes twice"),
+        ("seed: 1\nseed: 2", "is given twice"),
         ("seed: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("batch-size: 0", "--batch-size: Input should be greater than 0"),
         (
@@ -86,7 +89,7 @@ def test_a_file_of_settings_that_means_nothing(tmp_path, text, message):
 def test_a_word_that_is_no_text(tmp_path):
     ended = evenhand(*TRAIN, "--out", tmp_path / "\udcff")
     assert ended.status == 2
-    assert "\\udcff' on the command line is no text in UTF-8" in ended.err
+    assert "\\udcff' on the command line is not valid UTF-8" in ended.err
 
 
 def test_more_memory_than_there_is(tmp_path):
@@ -106,14 +109,14 @@ def test_a_setting_twice_in_a_file(tmp_path, names):
     config.write_text("".join(f"{name}: {value}\n" for value, name in enumerate(names)))
     ended = evenhand(*TRAIN, "--config", config, "--out", tmp_path / "o")
     assert ended.status == 2
-    assert "comes twice; give it once" in ended.err
+    assert "is given twice; give it once" in ended.err
     assert "line 2" in ended.err
 
 
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"OMP_NUM_THREADS": "x"}, "OMP_NUM_THREADS=x in the shell is no whole number"),
+        ({"OMP_NUM_THREADS": "x"}, "OMP_NUM_THREADS=x in the shell is not a whole number"),
         ({"OMP_NUM_THREADS": "0"}, "give 1 thread at least"),
         ({"RANK": "1"}, "the shell holds RANK=1 and WORLD_SIZE=1"),
         ({"RANK": "x"}, "RANK=x in the shell"),
@@ -146,7 +149,7 @@ def test_a_model_of_no_card(tmp_path):
     words = ("--attribute", "sex", "--replicates", 20, "--out", run)
     assert evenhand("audit", tmp_path / "t.csv", *words).status == 0
     for more, message in (
-        (("--model", "x"), "--model x says whose card is written, and no card is asked for"),
+        (("--model", "x"), "--model x names the model of a card, but no card is requested"),
         (("--model", "x", "--card", tmp_path / "c.md"), "no model in"),
     ):
         ended = evenhand("report", run, *more)

@@ -46,13 +46,13 @@ app = typer.Typer(
 command = partial(app.command, cls=Sections)
 
 COLLECT_EVERY = 10_000
-"""New objects after which Python looks for cycles; at its usual 700, tables of thousands of rows
-take a tenth longer."""
+"""New objects between two garbage collections. With Python's default of 700, jobs on tables of
+thousands of rows take 10 % longer."""
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user becomes one text on stderr and status 2."""
-    for stream in (sys.stdout, sys.stderr):  # letters that the encoding lacks are printed as codes
+    """Run the command line; print a user's mistake to stderr and exit with status 2."""
+    for stream in (sys.stdout, sys.stderr):  # escape characters that the encoding lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     gc.set_threshold(COLLECT_EVERY)
@@ -68,12 +68,12 @@ def main() -> None:
     except MemoryError as error:
         _refuse(
             f"there is not enough memory: {error}. Give a smaller --image-size, fewer samples "
-            "(--patient-share), or a machine with more."
+            "(--patient-share), or use a machine with more memory."
         )
     except typer.TyperException as error:
         _refuse(error.format_message())
     except typer.Abort:
-        raise SystemExit(130) from None  # interrupted from the keyboard
+        raise SystemExit(130) from None  # the user pressed Ctrl-C
     raise SystemExit(status)
 
 
@@ -90,7 +90,16 @@ def job(
 ) -> Callable[[Job], Job]:
     """Register a function as the command of its name, with a flag for each setting.
 
-    Only one that is ``shared`` can be run in several processes by a launcher.
+    Parameters
+    ----------
+    settings
+        The class of the job's settings.
+    positional
+        The settings that are arguments instead of flags.
+    more
+        Flags that print a list and stop.
+    shared
+        Whether a launcher may run the command in several processes.
     """
 
     def register(function: Job) -> Job:
@@ -100,7 +109,7 @@ def job(
             if not shared:
                 check_alone()
             if out is not None and is_main():
-                refuse_locked(out)  # before the data are prepared, which takes long
+                refuse_locked(out)  # first, because preparing the data takes long
             function(settings, out, overwrite)
 
         run = with_flags(wraps(function)(work), settings, positional, more)
@@ -112,21 +121,21 @@ def job(
 
 @job(CheckSettings, "data")
 def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = False) -> None:
-    """Measure what a data set must have before anybody trains on it.
+    """Check whether a data set can support a study of fairness.
 
-    That is: groups and outcomes that suffice, no leaks between splits, power to see a gap. Of two
-    numbers the first is where a requirement warns, the second where it fails; then the exit
-    status is 1.
+    It measures the size of groups and outcomes, leaks between splits, and the power to detect a
+    gap. Where a flag takes two numbers, a requirement warns at the first and fails at the second.
+    If any requirement fails, the exit status is 1.
     """
     from evenhand.jobs.assess.pages import read_check
     from evenhand.jobs.check.job import check as work
-    from evenhand.jobs.check.job import measure_data, text_table
+    from evenhand.jobs.check.job import findings_text, measure_data
 
     if out:
         record = read_check(work(settings, out, overwrite=overwrite))
     else:
         record = measure_data(settings).record()
-    typer.echo(text_table(record))
+    typer.echo(findings_text(record))
     if out:
         typer.echo(f"\nreport: {out / 'report.html'}")
     raise typer.Exit(int(record.status == "fail"))
@@ -146,26 +155,26 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
     Other commands start from it with --weights RUN.
     """
+    from evenhand.jobs.pretrain.curve import embeddings_of
     from evenhand.jobs.pretrain.job import ENCODER
     from evenhand.jobs.pretrain.job import pretrain as work
     from evenhand.networks.checkpoints import read_model_record
-    from evenhand.pretraining.collapse import Embeddings
 
     run = work(settings, out, overwrite=overwrite)
     encoder = read_model_record(run.folder(ENCODER))
     epochs = counted(encoder.epoch or 0, "epoch")
     typer.echo(f"loss {encoder.loss or 0:.3f} after {epochs}; start from it: --weights {out}")
-    if encoder.embeddings:
-        for sentence in Embeddings(**dict(encoder.embeddings)).sentences("The encoder"):
+    if embeddings := embeddings_of(encoder):
+        for sentence in embeddings.sentences("The encoder"):
             typer.echo(sentence)
 
 
 @job(TuneSettings, "data")
 def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
-    """FairTune: search which parts of a network may be tuned.
+    """FairTune: search which parts of a network to tune.
 
-    Each trial tunes other parts and is judged by its fairness on validation patients. The best is
-    compared with the baselines on test patients, whom nothing was chosen on.
+    Each trial tunes different parts and is scored by its fairness on validation patients. The best
+    trial is compared with the baselines on test patients, who took no part in the search.
     """
     from evenhand.jobs.tune.job import tune as work
 
@@ -174,9 +183,10 @@ def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
 
 @job(PruneSettings, "run")
 def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
-    """FairPrune: remove parameters, for the sake of the worst group.
+    """FairPrune: remove parameters to make a model fairer.
 
-    What goes first is what the privileged group needs and the unprivileged one does not.
+    The first parameters to go are those that the privileged group needs and the unprivileged
+    group does not.
     """
     from evenhand.jobs.prune.job import prune as work
 
@@ -185,11 +195,11 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
 
 @job(PredictSettings, "run", "data")
 def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
-    """Apply a run's model to new patients, and audit it there.
+    """Score new patients with a run's model, and audit the scores.
 
-    Every sample is scored. Labels must have the class names of RUN's data; a table without labels
-    is scored but not audited. Attributes are those of RUN unless others are named; so are label,
-    columns and bins if the data have the same reader. --map gives a column's name in this table.
+    Labels must have the class names of RUN's data. A table without labels is scored but not
+    audited. By default, attributes are those of RUN; where the reader is the same, so are label,
+    columns and bins. --map gives a column's name in the new table.
     """
     from evenhand.jobs.predict.job import predict as work
     from evenhand.jobs.predict.unlabelled import printed_counts
@@ -206,10 +216,10 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
 def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     """Measure predictions by group, and report on them.
 
-    A predictions file (CSV or parquet) has a row per sample: sample_id, patient_id, label, score, a
-    column for each attribute, and split where there is one. --map says what your columns are
-    called, also --map patient_id=sample_id where each sample is a patient. Several files or runs
-    are reported side by side.
+    A predictions file (CSV or parquet) has a row per sample with these columns: sample_id,
+    patient_id, label, score, one for each attribute, and optionally split. --map gives the names
+    of your columns; if each sample is a patient, give --map patient_id=sample_id. Several files or
+    runs are reported side by side.
     """
     from evenhand.jobs.audit.job import audit as work
 
@@ -220,7 +230,7 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
 def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
     """Compare models in pairs, on the same samples.
 
-    Predictions files are as `evenhand audit --help` says.
+    `evenhand audit --help` describes predictions files.
     """
     from evenhand.jobs.compare import compare as work
 
@@ -231,10 +241,10 @@ def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
 def adjust(settings: AdjustSettings, out: Path, overwrite: bool) -> None:
     """Adjust a trained model, without training it again.
 
-    INPUT is a run or a predictions file, as `evenhand audit --help` says, with the splits val and
-    test. Methods are fitted on validation rows; test rows are scored once. Each adjusted model is
-    compared with the unadjusted one: what every group gains and loses, and whether it was levelled
-    down.
+    INPUT is a run, or a predictions file with the splits val and test (`evenhand audit --help`
+    describes such files). Methods are fitted on validation rows; test rows are scored once. The
+    report compares each adjusted model with the unadjusted one: what every group gains and loses,
+    and whether the model was levelled down.
     """
     from evenhand.jobs.adjust.job import adjust as work
 
@@ -243,13 +253,13 @@ def adjust(settings: AdjustSettings, out: Path, overwrite: bool) -> None:
 
 @job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
-    """Compare two models' layers: how alike they see each group."""
+    """Compare the layers of two models, for each group."""
     from evenhand.jobs.assess.pages import read_similarity
     from evenhand.jobs.similarity.job import similarity as work
-    from evenhand.jobs.similarity.job import text_table
+    from evenhand.jobs.similarity.job import similarity_text
 
     run = work(settings, out, overwrite=overwrite)
-    typer.echo(text_table(read_similarity(run)))
+    typer.echo(similarity_text(read_similarity(run)))
     typer.echo(f"\nreport: {run.root / 'report.html'}")
 
 
@@ -257,9 +267,9 @@ def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None
 def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
     """Assess whether self-supervision makes a model fairer.
 
-    Five stages and one report: requirements of the data, pre-training, fine-tuning in several
-    ways against supervised training, fairness by group, and similarity of what was learned. Labels
-    have two classes.
+    There are five stages and one report: requirements on the data, pre-training, fine-tuning by
+    several strategies and supervised training, fairness by group, and similarity of the learned
+    representations. Labels must have two classes.
     """
     from evenhand.jobs.assess.job import assess as work
 
@@ -270,11 +280,11 @@ def assess(settings: AssessSettings, out: Path, overwrite: bool) -> None:
 
 @job(BenchmarkSettings, "data")
 def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
-    """Compare methods, strategies and starts on equal terms.
+    """Compare methods, strategies and weights on equal terms.
 
-    Each of them is an entry; erm, the full network without a method, always is one. All have the
-    same patients, trials, learning rates, epochs and seeds, and each patient is tested once. The
-    plan is written before anything is fitted.
+    Each of them is an entry. The entry erm, the whole network trained without a method, is always
+    included. All entries have the same patients, trials, learning rates, epochs and seeds, and
+    each patient is tested once. The plan is written before the first fit.
     """
     from evenhand.jobs.benchmark.job import benchmark as work
     from evenhand.jobs.benchmark.plan import read_plan
@@ -301,7 +311,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="PATH", help="folder of the runs")] = Path("demo"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier demo")] = False,
 ) -> None:
-    """Run FairTune on made-up images, in about two minutes.
+    """Run FairTune on synthetic images, in about two minutes.
 
     The images are phantoms with a planted bias: in training, a lesion of the minority is malignant
     far more often than one of the majority; among test patients it is not.
@@ -315,12 +325,12 @@ def demo(
 def report(
     run: Annotated[Path, RUN],
     card: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="write a model card, too")
+        Path | None, typer.Option(metavar="PATH", help="also write a model card to this file")
     ] = None,
     model: Annotated[str | None, MODEL] = None,
     imports: Imports = None,
 ) -> None:
-    """Write the numbers and the report of a finished run again."""
+    """Recompute the numbers and the report of a finished run."""
     from evenhand.jobs.assess.pages import PAGES
     from evenhand.jobs.assess.pages import report as work
 
@@ -340,7 +350,7 @@ def export(
         Path, typer.Option(metavar="PATH", help="the file; its card gets the same name with .md")
     ],
     form: Annotated[
-        str, typer.Option("--format", metavar="onnx|safetensors", help="of the file")
+        str, typer.Option("--format", metavar="onnx|safetensors", help="format of the file")
     ] = "onnx",
     model: Annotated[str | None, MODEL] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the files")] = False,
@@ -360,9 +370,9 @@ app.add_typer(datasets, name="datasets", invoke_without_command=True)
 
 
 def _show(run: Any) -> None:
-    """Print a finished run's main numbers, what must be known of them, and the report's place.
+    """Print a finished run's main numbers, verdicts and notes, and the path of its report.
 
-    Of a launcher's processes the main one prints.
+    If a launcher started several processes, only the main one prints.
     """
     from evenhand.evaluation.requests import measure_settings
     from evenhand.reporting.terminal import print_table, print_verdicts

@@ -1,4 +1,4 @@
-"""The processes of one job that a launcher has started: torchrun, accelerate launch."""
+"""The processes that a launcher (torchrun, accelerate launch) started for one job."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from evenhand.errors import EvenhandError
 
 
 def is_main() -> bool:
-    """Say whether this process is the one that writes and prints for all of them.
+    """Return whether this process writes and prints for all processes of the job.
 
-    RANK counts only beside a WORLD_SIZE above 1: a shell may hold one that no launcher has set.
+    RANK is read only if WORLD_SIZE is above 1, because without a launcher RANK means nothing.
     """
     return _number("WORLD_SIZE", 1) == 1 or _number("RANK", 0) == 0
 
 
 def check_alone() -> None:
-    """Refuse to be one process of several.
+    """Refuse to run in one of several processes.
 
     Raises
     ------
     EvenhandError
-        A launcher has started several.
+        If a launcher started several processes.
     """
     if _number("WORLD_SIZE", 1) > 1:
         raise EvenhandError(
-            "each process that a launcher starts (torchrun, accelerate launch) would do this whole "
-            "job again; only `evenhand finetune` shares its work among them. Give the command by "
-            "itself; --workers N has several fits run at the same time."
+            "a launcher (torchrun, accelerate launch) started several processes, and each would "
+            "repeat this whole job; only `evenhand finetune` shares its work among processes. "
+            "Run the command without the launcher; --workers N runs several fits at a time."
         )
 
 
@@ -37,7 +37,7 @@ def check_environment() -> None:
     Raises
     ------
     EvenhandError
-        A variable is not a whole number, threads are below 1, or RANK is not below WORLD_SIZE.
+        If a variable is not a whole number, threads are below 1, or RANK is not below WORLD_SIZE.
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if _number(name, 1) < 1:
@@ -45,8 +45,8 @@ def check_environment() -> None:
     size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
     if not 0 <= rank < max(size, 1):
         raise EvenhandError(
-            f"the shell holds RANK={rank} and WORLD_SIZE={size}, which only processes that "
-            "torchrun or accelerate launch has started should have. Start the command with one of "
+            f"the shell holds RANK={rank} and WORLD_SIZE={size}; RANK must be below WORLD_SIZE. "
+            "Only torchrun and accelerate launch should set them. Start the command with one of "
             "these, or remove RANK: unset RANK"
         )
 
@@ -54,8 +54,8 @@ def check_environment() -> None:
 def _number(name: str, default: int) -> int:
     text = os.environ.get(name, "") or str(default)
     try:
-        return int(text.partition(",")[0])  # threads of nested loops have commas between them
+        return int(text.partition(",")[0])  # OpenMP allows a list: one number per nesting level
     except ValueError:
         raise EvenhandError(
-            f"{name}={text} in the shell is no whole number. Set one, or remove it: unset {name}"
+            f"{name}={text} in the shell is not a whole number. Set one, or remove it: unset {name}"
         ) from None

@@ -1,4 +1,4 @@
-"""What the command line lists: metrics, the units of a network, mitigation methods, data sets."""
+"""Commands and flags that list metrics, units of a network, mitigation methods and data sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from evenhand.flags import Sections, flag, import_given
+from evenhand.flags import Sections, import_plugins, make_flag
 from evenhand.networks.registry import SERIES_NAMES
 
 
@@ -18,7 +18,7 @@ def _print_metrics(wanted: bool) -> None:
         raise typer.Exit
 
 
-LIST_METRICS = flag(
+LIST_METRICS = make_flag(
     "list_metrics",
     bool,
     False,
@@ -31,9 +31,9 @@ LIST_METRICS = flag(
 IMPORT = typer.Option(
     "--import",
     metavar="MODULE",
-    help="module of your own that registers metrics, networks and the like; repeatable",
+    help="your own module that registers metrics, networks and the like; repeatable",
     is_eager=True,
-    callback=import_given,
+    callback=import_plugins,
 )
 Imports = Annotated[list[str] | None, IMPORT]
 
@@ -43,16 +43,16 @@ def units(
         str,
         typer.Argument(
             metavar="BACKBONE",
-            help=f"timm's name of the network, {SERIES_NAMES}, the name of one that --import "
+            help=f"name of a network in timm, {SERIES_NAMES}, a name that a module of --import "
             "registers, or a folder that transformers saved",
         ),
     ],
     family: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="one search space only [default: all]")
+        str | None, typer.Option(metavar="TEXT", help="list one search space [default: all]")
     ] = None,
     imports: Imports = None,
 ) -> None:
-    """List a network's units: its parts that can be tuned alone."""
+    """List a network's units: the parts that can be tuned alone."""
     from evenhand.masks.listing import unit_listing
 
     typer.echo(unit_listing(backbone, family))
@@ -83,7 +83,7 @@ def verify_dataset(
         str, typer.Argument(metavar="DATA", help="READER:PATH, as in ham10000:data/ham10000")
     ],
 ) -> None:
-    """Check that a folder holds a data set, and count what is in it."""
+    """Check that a folder holds a data set, and count its patients and samples."""
     from evenhand.cohort.listing import verify
 
     typer.echo(verify(data))

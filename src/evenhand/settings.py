@@ -1,4 +1,4 @@
-"""The base class of all settings, and the messages about wrong ones."""
+"""The base class of all settings, and the checks that settings share."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 from evenhand.errors import unknown_name
 
 SEEDS = 2**32
-"""Seeds are below this number, the limit of all libraries."""
+"""Seeds are below this number, as all libraries accept such seeds."""
 
 
 class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True):
-    """The settings of a job, checked when they are created.
+    """The settings of a job, checked on construction.
 
-    Pydantic builds the checks at their first use, so ``--help`` does not wait for them.
+    Each class builds its checks at their first use, so that ``--help`` is fast.
     """
 
     machine: ClassVar[frozenset[str]] = frozenset()
-    """Names of settings about the machine: where a job works, how much memory and disk it may use.
-    A run does not record them, and may be continued with other values."""
+    """Settings of this class about the machine: folders, memory, workers. A run does not record
+    them, and may be continued with other values."""
 
     @field_validator("*")
     @classmethod
     def _check_repeated(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse repeated values of a repeatable setting."""
+        """Refuse a repeated value in a setting that takes several values."""
         kind = cls.model_fields[str(info.field_name)].annotation
         if Ellipsis in get_args(kind) and len({*value}) < len(value):
             repeated = next(item for item in value if value.count(item) > 1)
-            raise ValueError(f"{str(repeated)!r} comes twice; give it once")
+            raise ValueError(f"{str(repeated)!r} is given twice; give it once")
         return value
 
     @classmethod
     def machine_settings(cls) -> frozenset[str]:
-        """Return the names of all settings about the machine, of this class and its bases."""
+        """Return the names of the machine settings of this class and its base classes."""
         bases = [base for base in cls.__mro__ if issubclass(base, Settings)]
         return frozenset[str]().union(*(base.machine for base in bases))
 
-    def kept(self) -> dict[str, Any]:
-        """Return the settings that a run records, as JSON values."""
+    def recorded(self) -> dict[str, Any]:
+        """Return the settings that ``run.json`` records, as JSON values."""
         return self.model_dump(mode="json", exclude={*self.machine_settings()})
 
 
 def plain_values(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values converted to the types of the settings; unknown names are unchanged.
+    """Return values in the types that settings take; leave unknown names unchanged.
 
-    A path or a number becomes text, and a single value a tuple, if the setting has that type.
+    A path or a number becomes text where a setting takes text; one value becomes a tuple where it
+    takes several.
     """
     fields = kind.model_fields
     return {
@@ -59,7 +60,7 @@ def plain_values(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, A
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    """Return a value converted to the type ``kind`` of its setting."""
+    """Return a value in the type that its setting takes."""
     parts = [part for part in get_args(kind) if part not in (NoneType, Ellipsis)]
     if get_origin(kind) in (Union, UnionType):
         return None if value is None else _plain(value, parts[0])
@@ -75,22 +76,25 @@ def _plain(value: Any, kind: Any) -> Any:
 
 
 def problems(
-    error: ValidationError, settings: type[Settings], word: Callable[[str], str] = str
+    error: ValidationError, settings: type[Settings], display_name: Callable[[str], str] = str
 ) -> Iterator[str]:
-    """Yield a message for each wrong setting; ``word`` writes its name, for example as a flag."""
+    """Yield a message for each wrong setting, whose name ``display_name`` writes."""
     for problem in error.errors():
         text = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:  # about several settings, which the text names
+        if not problem["loc"]:  # a conflict of several settings, which the text names
             yield text
             continue
         name = str(problem["loc"][0])
         if problem["type"] == "missing":
             field = settings.model_fields.get(name)
             description = f": {field.description}" if field and field.description else ""
-            yield f"{word(name)} is missing{description}"
+            yield f"{display_name(name)} is missing{description}"
         elif problem["type"] == "extra_forbidden":
             yield str(unknown_name("setting", name, settings.model_fields))
         elif problem["type"] == "tuple_type":
-            yield f"{word(name)}: give one value or a list of values (given: {problem['input']!r})"
+            yield (
+                f"{display_name(name)}: give one value or a list of values "
+                f"(given: {problem['input']!r})"
+            )
         else:
-            yield f"{word(name)}: {text} (given: {problem['input']!r})"
+            yield f"{display_name(name)}: {text} (given: {problem['input']!r})"

@@ -18,12 +18,12 @@ def counted(number: float, thing: str, things: str = "") -> str:
     return f"{number:.10g} {thing if number == 1 else things or f'{thing}s'}"
 
 
-def flag(name: str, value: str) -> str:
+def flag_text(name: str, value: str) -> str:
     """Return a flag with its value, quoted for a shell.
 
     Examples
     --------
-    >>> print(flag("bins", "age=60"), flag("bins", "age group=60"))
+    >>> print(flag_text("bins", "age=60"), flag_text("bins", "age group=60"))
     --bins age=60 --bins 'age group=60'
     """
     return f"--{name} {shlex.quote(value)}"

@@ -87,8 +87,8 @@ def test_half_of_the_memory_may_be_taken(part, free, reserved, most, monkeypatch
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * row, 99 * row))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: (in_use + reserved) * row)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: in_use * row)
-    kept = {part.read: {(CPU, b""): torch.zeros(2 * row, dtype=torch.uint8)}}
-    monkeypatch.setattr(batches, "_uploaded", kept)
+    uploaded = {part.read: {(CPU, b""): torch.zeros(2 * row, dtype=torch.uint8)}}
+    monkeypatch.setattr(batches, "_uploaded", uploaded)
     source = BatchSource(part, CPU)
     assert source._fits(most) == (most > 0)
     assert not source._fits(most + 1)

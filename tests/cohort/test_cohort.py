@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evenhand.cohort.cohort import check_usable, counts
+from evenhand.cohort.cohort import check_usable, count_groups
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.tables.attributes import UNKNOWN
@@ -29,21 +29,21 @@ def test_counts_by_hand(phantoms):
         attr_group=["minority"] * 2 + ["majority"] * 2 + [UNKNOWN] * 2,
         attr_sex="female",
     )
-    result = counts(replace(cohort, table=table), "group")
+    result = count_groups(replace(cohort, table=table), "group")
     assert result.to_dict("list") == {
         "group": ["majority", "minority", UNKNOWN],
         "n": [2, 2, 2],
         "patients": [1, 1, 1],
         "positives": [0, 2, 2],
     }
-    crossed = counts(replace(cohort, table=table), "group*sex").set_index("group")
+    crossed = count_groups(replace(cohort, table=table), "group*sex").set_index("group")
     assert crossed.loc["minority*male"].tolist() == [0, 0, 0]
     assert crossed.loc["minority*female"].tolist() == [2, 1, 2]
 
 
 def test_positives_mean_nothing_for_three_classes(phantoms):
     cohort = replace(phantoms, classes=("a", "b", "c"))
-    assert counts(cohort, "group")["positives"].isna().all()
+    assert count_groups(cohort, "group")["positives"].isna().all()
 
 
 def test_one_class_is_refused(phantoms):

@@ -123,9 +123,9 @@ class Augmented:
     [
         (PIXELS[:9], FRAME, {}, "the dataset has 9 items and the frame 60 rows"),
         (iter(PIXELS), FRAME, {}, "has no len"),
-        (Augmented(), FRAME, {}, "another image each time"),
+        (Augmented(), FRAME, {}, "another image at each access"),
         ([{"x": p} for p in PIXELS], FRAME, {}, "item 0 of the dataset: it has 'x' and none of"),
-        (PIXELS[..., 0].astype("float32") - 128, FRAME, {}, "before any normalisation"),
+        (PIXELS[..., 0].astype("float32") - 128, FRAME, {}, "without normalisation"),
         (np.zeros((N, 100, 12)).tolist(), FRAME, {"image": lambda item: item[0]}, "is no image"),
         (PIXELS, FRAME, {"label": "dy"}, "dy"),
         (PIXELS, FRAME, {"attribute": "age", "bins": ()}, "'age' is a number with 60 values"),
@@ -162,12 +162,12 @@ def test_a_dataset_of_hugging_face_is_a_cohort(tmp_path):
     dataset = library.Dataset.from_dict(columns).cast_column("scan", library.Image())
     cohort = Cohort.from_dataset(dataset, FRAME, **COLUMNS)
     np.testing.assert_array_equal(cohort.read("5"), PIXELS[5])
-    with pytest.raises(EvenhandError, match="DatasetDict of 'train' is no dataset but holds some"):
+    with pytest.raises(EvenhandError, match="DatasetDict of 'train' holds several datasets"):
         Cohort.from_dataset(library.DatasetDict(train=dataset), FRAME, **COLUMNS)
 
 
 def test_splits_by_name_are_no_dataset():
-    with pytest.raises(EvenhandError, match="a dict of 'train', 'test' is no dataset"):
+    with pytest.raises(EvenhandError, match="a dict of 'train', 'test' holds several datasets"):
         Cohort.from_dataset({"train": PIXELS, "test": PIXELS}, FRAME, **COLUMNS)
 
 
@@ -208,7 +208,7 @@ def replaced(value, *place):
         ([{"y": item} for item in SERIES], {}, "it has 'y' and none of series"),
         ([["a", "b"]] * N, {}, "item 0 of the dataset: could not convert"),
         (SERIES, {"image": lambda item: item}, "image= is for images"),
-        (SERIES, {"variables": ("a", "a")}, "each has a name of its own"),
+        (SERIES, {"variables": ("a", "a")}, "give each a different name"),
         (SERIES, {"variables": (), "series": lambda item: item}, "series= needs variables="),
     ],
 )
@@ -233,11 +233,11 @@ def test_a_search_on_series_is_stopped_and_continued(tmp_path, monkeypatch):
     }  # fmt: skip
     trained = []
 
-    def train(*given, **named):
+    def train(*arguments, **keywords):
         trained.append(1)
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return before(*given, **named)
+        return before(*arguments, **keywords)
 
     before = fitting.train_model
     monkeypatch.setattr(fitting, "train_model", train)

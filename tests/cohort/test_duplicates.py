@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.duplicates import duplicates
+from evenhand.cohort.duplicates import find_duplicates
 from evenhand.cohort.images.decoding import ImageArray
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 
@@ -41,12 +41,12 @@ def mailed(image: np.ndarray) -> np.ndarray:
 
 
 def test_phantoms_are_all_different():
-    assert duplicates(make_phantoms(SETTINGS)).empty
+    assert find_duplicates(make_phantoms(SETTINGS)).empty
 
 
 def test_the_same_picture_and_one_that_was_sent_by_mail():
     cohort = with_copies({5: picture(3), 90: picture(3), 17: mailed(picture(60))})
-    result = duplicates(cohort, near=0.9)
+    result = find_duplicates(cohort, near=0.9)
     assert {frozenset(pair) for pair in result[["first", "second"]].to_numpy()} >= {
         frozenset((3, 5)),
         frozenset((17, 60)),
@@ -60,12 +60,12 @@ def test_the_same_picture_and_one_that_was_sent_by_mail():
 def test_pictures_of_one_patient_may_be_alike():
     cohort = with_copies({5: picture(3)})
     same = cohort.table.assign(patient_id="P")
-    assert duplicates(replace(cohort, table=same)).empty
+    assert find_duplicates(replace(cohort, table=same)).empty
 
 
 def test_flat_pictures_are_the_same_only_where_they_are():
     flat = np.full((32, 32, 3), 100, np.uint8)
-    result = duplicates(with_copies({1: flat, 2: flat, 3: flat + 1}))
+    result = find_duplicates(with_copies({1: flat, 2: flat, 3: flat + 1}))
     assert result[["first", "second"]].to_numpy().tolist() == [[1, 2]]
 
 
@@ -76,7 +76,7 @@ def test_alike_samples_of_one_patient_take_no_memory_but_their_sketches():
     read = ImageArray(images.astype(np.uint8), {item: row for row, item in enumerate(ids)})
     cohort = replace(make_phantoms(SETTINGS), table=table, read=read)
     tracemalloc.start()
-    assert duplicates(cohort).empty
+    assert find_duplicates(cohort).empty
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     sketches = len(ids) * 2 * 16 * 15 * 4  # bytes
@@ -100,6 +100,6 @@ def test_series_with_gaps():
     names = list(Noise.ids)
     table = pd.DataFrame({"sample_id": names, "patient_id": names, "label": 0})
     cohort = replace(make_phantoms(SETTINGS), table=table, read=Noise(), channels=tuple("abcdef"))
-    result = duplicates(cohort)
+    result = find_duplicates(cohort)
     assert result[["first", "second"]].to_numpy().tolist() == [[0, 59]]
     assert not result["exact"][0]

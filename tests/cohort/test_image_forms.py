@@ -20,7 +20,7 @@ from evenhand.cohort.images.decoding import fitted
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
-from evenhand.networks.augment import crop, jitter
+from evenhand.networks.augment import crop_images, jitter
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import check_answers, to_onnx
 from evenhand.networks.inputs import ImageForm
@@ -56,18 +56,18 @@ class TestSize:
     """What ``--image-size`` takes."""
 
     @pytest.mark.parametrize(
-        ("given", "size"),
+        ("text", "size"),
         [("384", 384), (384, 384), ("512x384", (512, 384)), ("64X64", 64), ([64, 32], (64, 32))],
     )
-    def test_height_comes_first(self, given, size):
-        assert read_size(given) == size
+    def test_height_comes_first(self, text, size):
+        assert read_size(text) == size
 
     @pytest.mark.parametrize(
-        "given", ["", "x", "0", "32x", "1x2x3", "-4", "9.5", 5000, "8x5000", True, float("inf"), {}]
+        "text", ["", "x", "0", "32x", "1x2x3", "-4", "9.5", 5000, "8x5000", True, float("inf"), {}]
     )
-    def test_anything_else_is_refused(self, given):
+    def test_anything_else_is_refused(self, text):
         with pytest.raises(ValueError, match=r"height x width, as in 512x384; from 1 to 4096"):
-            read_size(given)
+            read_size(text)
 
     def test_the_command_line_says_what_is_wrong(self, tmp_path):
         words = ("--attribute", "group", "--out", tmp_path / "out")
@@ -124,7 +124,7 @@ class TestReading:
             assert np.array_equal(small[..., channel], wanted)
 
     @pytest.mark.parametrize(
-        ("write", "form", "said"),
+        ("write", "form", "message"),
         [
             (lambda p: np.save(p, np.zeros((9, 9, 4), np.uint8)), 9, "Give --channels 4 if those"),
             (lambda p: np.save(p, np.zeros((9, 9), np.uint8)), FIVE, "it has 1 channel, not 5"),
@@ -135,11 +135,11 @@ class TestReading:
             (lambda p: write_tiff(p, channels=8, colours=False), FIVE, "give --channels 8"),
         ],
     )
-    def test_other_channels_are_refused_with_file_and_row(self, tmp_path, write, form, said):
+    def test_other_channels_are_refused_with_file_and_row(self, tmp_path, write, form, message):
         write(tmp_path / "a.npy")
         text = problem(table_of(tmp_path, "a.npy"), size=form)
         assert "row 2) cannot be read: " in text
-        assert said in text
+        assert message in text
 
     def test_stores_of_other_forms_are_others(self, tmp_path):
         phantoms = make_phantoms(PhantomSettings(patients=10, size=20))
@@ -236,7 +236,7 @@ class TestAugmentation:
     def test_a_wide_image_is_turned_by_halves_only(self):
         images = torch.zeros(64, 1, 8, 16)
         images[..., 8:] = 1  # bright at the right: it stays at one of the ends
-        turned = crop(images, torch.Generator().manual_seed(0), turns=True, smallest=1.0)
+        turned = crop_images(images, torch.Generator().manual_seed(0), turns=True, smallest=1.0)
         ends = turned[..., :4].mean(dim=(1, 2, 3)), turned[..., -4:].mean(dim=(1, 2, 3))
         assert torch.allclose((ends[0] - ends[1]).abs(), torch.ones(64), atol=0.05)
         assert 10 < int((ends[0] > 0.5).sum()) < 54

@@ -277,13 +277,13 @@ class TestNames:
             opened(table)
 
 
-@pytest.mark.parametrize("what", ["pipe", "socket", "device"])
-def test_what_is_no_file_is_refused_before_anybody_waits_for_it(tmp_path, table, what):
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_no_file_is_refused_before_anybody_waits_for_it(tmp_path, table, kind):
     image = tmp_path / "images" / "002.png"
     image.unlink()
-    if what == "pipe":
+    if kind == "pipe":
         os.mkfifo(image)
-    elif what == "device":
+    elif kind == "device":
         image.symlink_to("/dev/zero")
     else:
         folder = os.open(image.parent, os.O_RDONLY)

@@ -113,7 +113,7 @@ def test_arrays_are_scaled_by_their_kind_or_as_declared(tmp_path):
 def test_a_value_range_says_what_is_black_and_white(tmp_path):
     np.save(tmp_path / "units.npy", PLANE.astype(np.int16) - 1000)
     table = table_of(tmp_path, "units.npy")
-    assert "nothing says what is black" in problem(table)
+    assert "the values of black and of white are unknown" in problem(table)
     result = read(table, value_range=(-1000, -745))["units.npy"][..., 0]
     assert np.array_equal(result, PLANE)
     assert "beyond the range from -1000 to -900" in problem(table, value_range=(-1000, -900))
@@ -182,7 +182,7 @@ class TestDicom:
         settings = DataSettings(data=str(table), **COLUMNS, attribute=("sex",))
         notes = store_samples(open_cohort(settings), 12, tmp_path / "cache").source.notes
         assert "over the whole range of their stored bits" in notes[0]
-        assert "through the window that each of them names" in notes[1]
+        assert "shown through the window that it names" in notes[1]
 
     @pytest.mark.parametrize("name", ["examples_jpeg2k.dcm", "examples_rgb_color.dcm"])
     def test_colours_are_kept(self, tmp_path, name):
@@ -310,12 +310,12 @@ BAD_ARRAYS = {
 @pytest.mark.parametrize("kind", BAD_ARRAYS)
 def test_a_bad_array_is_refused_with_file_and_row(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
-    name, write, said = BAD_ARRAYS[kind]
+    name, write, message = BAD_ARRAYS[kind]
     write(tmp_path / name.partition("#")[0])
     PIL.Image.fromarray(PLANE).save(tmp_path / "0.png")
     text = problem(table_of(tmp_path, "0.png", name))
     assert f"{tmp_path / 'table.csv'}, row 3) cannot be read: " in text
-    assert said in text
+    assert message in text
     assert not (tmp_path / "ran").exists()
 
 
@@ -328,16 +328,16 @@ def test_a_name_with_a_hash_is_a_file_if_there_is_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ({"window": (40, 400)}, "--window: none of the files is a folder of DICOM slices or a"),
         ({"value_range": (0, 1)}, "--value-range: none of the files is an array (.npy)"),
         ({"bit_depth": 12}, "none of the images has 16 bits"),
     ],
 )
-def test_a_setting_that_no_file_heeds_is_refused(tmp_path, setting, said):
+def test_a_setting_that_no_file_heeds_is_refused(tmp_path, setting, message):
     np.save(tmp_path / "a.npy", PLANE)
-    assert said in problem(table_of(tmp_path, "a.npy"), **setting)
+    assert message in problem(table_of(tmp_path, "a.npy"), **setting)
 
 
 def test_a_reader_that_knows_its_range_takes_no_other():
@@ -359,12 +359,12 @@ def test_large_files_of_any_kind_are_not_decoded_together(tmp_path, monkeypatch,
         copyfile(tmp_path / kind, tmp_path / name)
     active, most, scale = [0], [0], planes_module.in_8_bits
 
-    def slow(*given):
+    def slow(*arguments):
         active[0] += 1
         most[0] = max(most[0], active[0])
         sleep(0.02)
         active[0] -= 1
-        return scale(*given)
+        return scale(*arguments)
 
     for module in (planes_module, arrays):
         monkeypatch.setattr(module, "in_8_bits", slow)

@@ -82,16 +82,16 @@ def test_a_recording_that_cannot_be_read_takes_its_windows_along(tmp_path, overl
     cohort = _with(overlapping, type(read)(damaged, read.windows, read.steps))
     with pytest.raises(UnreadableError, match="3 of 60 samples cannot be read"):
         store_samples(cohort, None, tmp_path)
-    kept = store_samples(cohort, None, tmp_path, skip_unreadable=True)
-    assert len(kept) == 57
-    assert kept.source.left_out == ("P00002 is torn",)
+    stored = store_samples(cohort, None, tmp_path, skip_unreadable=True)
+    assert len(stored) == 57
+    assert stored.source.left_out == ("P00002 is torn",)
     torn.clear()
     mended = store_samples(cohort, None, tmp_path)
     assert len(mended) == 60
     for sample_id in ("P00002-2", "P00003-2"):
         wanted = overlapping.read(sample_id)
         assert np.array_equal(mended.read(sample_id), wanted, equal_nan=True)
-    assert np.array_equal(kept.read("P00003-2"), wanted, equal_nan=True)
+    assert np.array_equal(stored.read("P00003-2"), wanted, equal_nan=True)
 
 
 @pytest.mark.parametrize(("rows", "channels"), [(15, 4), (16, 3)])

@@ -261,8 +261,8 @@ def test_shares_of_patients_are_nested_and_keep_both_labels(seed, shares):
         assert small <= large
     for share, patients in zip(sorted(shares), result, strict=True):
         assert abs(len(patients) - 50 * share) <= 2
-        kept = cohort.table[cohort.table["patient_id"].isin(patients)]
-        assert set(kept["label"]) == {0, 1}
+        rows = cohort.table[cohort.table["patient_id"].isin(patients)]
+        assert set(rows["label"]) == {0, 1}
 
 
 def test_a_patient_with_any_positive_sample_counts_as_positive_in_a_share():
@@ -270,5 +270,5 @@ def test_a_patient_with_any_positive_sample_counts_as_positive_in_a_share():
     columns = ["sample_id", "patient_id", "label", "attr_group"]
     cohort = replace(BASE, table=pd.DataFrame(rows, columns=columns))
     for seed in range(8):
-        kept = share_of_patients(cohort, 0.5, seeded(seed)).table
-        assert kept.loc[kept["label"] == 1, "patient_id"].nunique() == 5
+        share = share_of_patients(cohort, 0.5, seeded(seed)).table
+        assert share.loc[share["label"] == 1, "patient_id"].nunique() == 5

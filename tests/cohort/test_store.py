@@ -139,9 +139,9 @@ def test_files_that_were_taken_for_images_are_read_as_series(tmp_path):
 
 
 def test_a_sample_that_the_store_lacks(tmp_path, phantoms):
-    kept = store_samples(phantoms, 16, tmp_path).read
+    store = store_samples(phantoms, 16, tmp_path).read
     with pytest.raises(KeyError, match="Q"):
-        kept.rows(["P00001-1", "Q"])
+        store.rows(["P00001-1", "Q"])
 
 
 class TestUnreadable:
@@ -163,11 +163,11 @@ class TestUnreadable:
             assert f"{sample_id}.jpg ({damaged.read.table}, row {row}) cannot be read" in text
 
     def test_they_are_left_out_by_request_and_recorded(self, tmp_path, damaged, decoded):
-        kept = store_samples(damaged, SIZE, tmp_path / "cache", skip_unreadable=True)
-        assert len(kept) == len(damaged) - 2
-        assert [text.split("/")[-1][:12] for text in kept.source.left_out] != []
-        assert all("row" in text for text in kept.source.left_out)
-        assert set(damaged.table["sample_id"]) - set(kept.table["sample_id"]) == {
+        stored = store_samples(damaged, SIZE, tmp_path / "cache", skip_unreadable=True)
+        assert len(stored) == len(damaged) - 2
+        assert [text.split("/")[-1][:12] for text in stored.source.left_out] != []
+        assert all("row" in text for text in stored.source.left_out)
+        assert set(damaged.table["sample_id"]) - set(stored.table["sample_id"]) == {
             "ISIC_0024309",
             "ISIC_0024310",
         }
@@ -377,8 +377,8 @@ class TestBuilding:
 def test_a_source_without_readable_samples(tmp_path, cohort):
     for path in cohort.read.files.values():
         Path(path).write_bytes(b"")
-    kept = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
-    assert len(kept) == 0
+    stored = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
+    assert len(stored) == 0
 
 
 def test_the_environment_names_the_cache(monkeypatch, tmp_path):

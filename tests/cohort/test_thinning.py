@@ -27,12 +27,12 @@ def test_only_the_named_patients_become_fewer_and_smaller_shares_are_nested(seed
     before = patients_of(COHORT)
     for share in reversed(SHARES):
         part = thinning.thinned(COHORT, share, ("group",), np.random.default_rng(seed))
-        kept = patients_of(part)
-        assert kept < before
-        assert kept - mine == patients_of(COHORT) - mine
-        assert len(kept & mine) == pytest.approx(share * len(mine), abs=2)
-        assert thinning.patients(part) == len(kept & mine)
-        before = kept
+        patients = patients_of(part)
+        assert patients < before
+        assert patients - mine == patients_of(COHORT) - mine
+        assert len(patients & mine) == pytest.approx(share * len(mine), abs=2)
+        assert thinning.patients(part) == len(patients & mine)
+        before = patients
 
 
 def test_every_label_of_every_group_keeps_its_share():

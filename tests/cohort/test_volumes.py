@@ -20,8 +20,8 @@ from evenhand.cohort.cohort import UnreadableError
 from evenhand.cohort.images.arrays import open_npz
 from evenhand.cohort.images.bounds import decoding_room
 from evenhand.cohort.images.dicom import cut_dicom_series, open_dicom
-from evenhand.cohort.images.planes import grey
-from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, places
+from evenhand.cohort.images.planes import grey_plane
+from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, slice_places
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
@@ -65,7 +65,7 @@ def test_a_volume_whose_axes_are_not_three_is_refused(tmp_path):
 
 @pytest.mark.parametrize("slices", [1, 2, 5, 32])
 def test_slices_lie_evenly_in_the_middle_half(slices):
-    result = places(slices)
+    result = slice_places(slices)
     assert len(set(result)) == slices
     assert result.min() > 0.25
     assert result.max() < 0.75
@@ -168,7 +168,7 @@ def damaged(path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ("empty slope", "its RescaleSlope is empty"),
         ("many slopes", "MultiValue"),
@@ -178,16 +178,16 @@ def damaged(path, how: str) -> None:
         (pydicom.uid.MPEG2MPML, "compressed as MPEG2"),
     ],
 )
-def test_damage_is_told_and_left_out_when_asked(tmp_path, how, said):
+def test_damage_is_told_and_left_out_when_asked(tmp_path, how, message):
     data = tmp_path / "data"
     make_covid_ct_md(data, 12)
     for path in (data / "COVID-19 Cases" / "P000").iterdir():
         damaged(path, how)
     cohort = open_cohort(DataSettings(data=f"covid_ct_md:{data}"))
-    with pytest.raises(UnreadableError, match=said):
+    with pytest.raises(UnreadableError, match=message):
         cohort.read("P000-1")
-    kept = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
-    assert len(kept) == len(cohort) - 1
+    stored = store_samples(cohort, SIZE, tmp_path / "cache", skip_unreadable=True)
+    assert len(stored) == len(cohort) - 1
 
 
 def test_an_array_under_another_name_or_of_another_shape(tmp_path):
@@ -231,7 +231,7 @@ def test_no_archive_is_no_npz(tmp_path):
 
 
 def test_a_flat_plane_is_no_division_by_zero():
-    assert np.asarray(grey(np.full((2, 2), 7.0), 7, 7)).tolist() == [[0, 0], [0, 0]]
+    assert np.asarray(grey_plane(np.full((2, 2), 7.0), 7, 7)).tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("reader", "known"),
+    ("reader", "recorded"),
     [
         ("covid_ct_md", {"slices": 1, "window": (-600, 1500)}),
         ("oasis1", {"slices": 1}),
@@ -264,9 +264,9 @@ def test_more_slices_of_a_volume_stay_with_their_patient(reader, make, tmp_path)
         ("papila", {}),
     ],
 )
-def test_a_run_keeps_which_slices_it_saw_and_through_which_window(reader, known, tmp_path):
+def test_a_run_keeps_which_slices_it_saw_and_through_which_window(reader, recorded, tmp_path):
     facts = open_cohort(tiny(reader, tmp_path)).source.facts
-    assert {name: facts[name] for name in ("slices", "window") if name in facts} == known
+    assert {name: facts[name] for name in ("slices", "window") if name in facts} == recorded
 
 
 def test_slices_that_are_asked_for_are_kept_too(tmp_path):
@@ -314,7 +314,7 @@ def test_voxels_that_are_no_number_are_black_and_change_no_other(tmp_path, name,
 
 
 def test_an_array_with_holes_is_black_there(tmp_path):
-    values = np.asarray(grey(np.array([[np.nan, 1.0], [np.inf, 2.0]]), 0, 2))
+    values = np.asarray(grey_plane(np.array([[np.nan, 1.0], [np.inf, 2.0]]), 0, 2))
     assert values.tolist() == [[0, 128], [0, 255]]
 
 

@@ -31,7 +31,7 @@ def predictions(seed, n=600, shift=0.0):
     return Predictions(table, ("benign", "malignant"), {"sex": ("f", "m")})
 
 
-def one(rows, **where):
+def only_row(rows, **where):
     result = rows[np.logical_and.reduce([rows[name] == is_ for name, is_ in where.items()])]
     assert len(result) == 1
     return result.iloc[0]
@@ -44,7 +44,7 @@ def test_rows_of_the_test_split_with_a_threshold_from_validation():
     test = inputs.of_split("test").table
     cut = choose_cut(inputs)
     assert "validation" in cut.how
-    row = one(rows, group="f", metric="sensitivity")
+    row = only_row(rows, group="f", metric="sensitivity")
     mine = test[(test["attr_sex"] == "f") & (test["label"] == 1)]
     assert row["value"] == pytest.approx((mine["score"] >= cut.threshold).mean(), rel=1e-12)
     assert row["threshold"] == cut.threshold
@@ -128,9 +128,9 @@ def test_a_threshold_for_each_group():
     women = val[val["attr_sex"] == "f"]
     assert cut.own["f"] == youden(women["label"], women["score"])
     rows = metric_rows(inputs, ["sex"], model="full", seed=0, plan=PLAN, cut=cut)
-    assert one(rows, group="f", metric="sensitivity")["threshold"] == cut.own["f"]
-    assert one(rows, group="m", metric="sensitivity")["threshold"] == cut.own["m"]
-    assert np.isnan(one(rows, attribute="*", metric="sensitivity")["threshold"])
+    assert only_row(rows, group="f", metric="sensitivity")["threshold"] == cut.own["f"]
+    assert only_row(rows, group="m", metric="sensitivity")["threshold"] == cut.own["m"]
+    assert np.isnan(only_row(rows, attribute="*", metric="sensitivity")["threshold"])
     assert "for each group of sex" in cut.how
 
 
@@ -144,10 +144,10 @@ def test_a_policy_that_needs_validation_rows():
 
 
 def test_many_classes_take_no_threshold():
-    given = Predictions(pd.DataFrame(), ("a", "b", "c"), {})
-    assert "highest score" in choose_cut(given).how
+    predictions = Predictions(pd.DataFrame(), ("a", "b", "c"), {})
+    assert "highest score" in choose_cut(predictions).how
     with pytest.raises(EvenhandError, match="thresholds are for two classes; there are 3"):
-        choose_cut(given, policy("youden"))
+        choose_cut(predictions, policy("youden"))
 
 
 def test_an_attribute_within_the_levels_of_another():
@@ -158,14 +158,16 @@ def test_an_attribute_within_the_levels_of_another():
     assert list(rows["attribute"].unique()) == ["*", "sex|site=A", "sex|site=B"]
     test = both.of_split("test").table
     count = ((test["attr_sex"] == "f") & (test["attr_site"] == "A")).sum()
-    assert one(rows, attribute="sex|site=A", group="f", metric="auc")["n"] == count
+    assert only_row(rows, attribute="sex|site=A", group="f", metric="auc")["n"] == count
 
 
-def few(given, keep):
+def few(predictions, keep):
     """Keep the test rows, and only some of the validation rows."""
-    val = given.table["split"] == "val"
-    kept = ~val | keep(given.table, val)
-    return Predictions(given.table[kept].reset_index(drop=True), given.classes, given.levels)
+    val = predictions.table["split"] == "val"
+    chosen = ~val | keep(predictions.table, val)
+    return Predictions(
+        predictions.table[chosen].reset_index(drop=True), predictions.classes, predictions.levels
+    )
 
 
 def test_few_validation_rows_give_a_half_and_the_rule_says_so():
@@ -201,11 +203,14 @@ def test_combinations_that_do_not_occur_are_no_groups():
     groups = groups_in(both, ["sex*age"])["sex*age"]
     assert groups.levels == ("f*old", "m*young", "m*old", "unknown")
     rows = metric_rows(both, ["sex*age", "age"], model="m", seed=0, plan=PLAN)
-    assert one(rows, attribute="sex*age", metric="auc_gap")["value"] > 0
+    assert only_row(rows, attribute="sex*age", metric="auc_gap")["value"] > 0
     # A level of an attribute that was declared stays, and leaves its gap undefined.
-    assert "group 'oldest': no samples" in one(rows, attribute="age", metric="auc_gap")["undefined"]
+    assert (
+        "group 'oldest': no samples"
+        in only_row(rows, attribute="age", metric="auc_gap")["undefined"]
+    )
     least = Plan(metrics=("auc",), across=("gap",), minimum=70, bootstrap=None)
     rows = metric_rows(both, ["sex*age"], model="m", seed=0, plan=least)
-    small = one(rows, attribute="sex*age", group="m*old", metric="auc")
+    small = only_row(rows, attribute="sex*age", group="m*old", metric="auc")
     assert "fewer than the 70" in small["undefined"]
-    assert one(rows, attribute="sex*age", metric="auc_gap")["value"] >= 0
+    assert only_row(rows, attribute="sex*age", metric="auc_gap")["value"] >= 0

@@ -88,9 +88,9 @@ def test_five_attributes_without_a_difference_claim_nothing(audited):
     claims = 0
     for seed in range(6):
         run = audited(table(seed, attributes=5))
-        said = any(verdict.claim for verdict in verdicts_of(run))
-        assert said == ("a gap" in chips_of(run))
-        claims += said
+        has_claim = any(verdict.claim for verdict in verdicts_of(run))
+        assert has_claim == ("a gap" in chips_of(run))
+        claims += has_claim
     assert claims <= 2  # more come in 2 of 1,000 runs
 
 
@@ -130,8 +130,8 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
 @pytest.mark.parametrize(("permutations", "few"), [(39, True), (299, False)])
 def test_a_page_says_that_permutations_are_too_few(audited, permutations, few):
     run = audited(table(steep=(4.0, 1.0), patients=300), permutations=permutations)
-    said = f"{permutations} permutations cannot show any difference" in words_of(run)
-    assert said == few
+    warned = f"{permutations} permutations cannot show any difference" in words_of(run)
+    assert warned == few
     assert any(verdict.claim for verdict in verdicts_of(run)) != few
 
 
@@ -148,11 +148,11 @@ def test_the_terminal_prints_no_break_blanks_as_blanks_and_no_line_breaks_of_nam
     assert printed == "gap of a\N{REPLACEMENT CHARACTER}b, by sex: 95 % interval"
 
 
-def harmed(frame, of, seed=3):
+def harmed(frame, level, seed=3):
     """Return the predictions with noise in the rows of a group."""
     rng = np.random.default_rng(seed)
     noisy = np.clip(0.3 * frame["score"] + 0.7 * rng.random(len(frame)), 0, 1)
-    return frame.assign(score=frame["score"].where(frame["a0"] != of, noisy))
+    return frame.assign(score=frame["score"].where(frame["a0"] != level, noisy))
 
 
 def test_a_model_that_only_takes_away_is_said_to_level_down(compared):
@@ -185,7 +185,7 @@ def test_every_group_gains_or_loses_in_a_table(compared):
     old = table(patients=400)
     run = compared(harmed(old, "x"), old)
     page = (run.root / "report.html").read_text(encoding="utf-8")
-    region = page.split("What each group gains and loses: AUC: new − old")[1].split("</table>")[0]
+    region = page.split("Gains and losses of each group: AUC: new − old")[1].split("</table>")[0]
     names = re.findall(r'<th scope="row">([^<]+)', region)
     assert names == ["everyone", "a0: x", "a0: y", "a1: x", "a1: y"]
     assert region.count("worse</td>") >= 2

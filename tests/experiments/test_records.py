@@ -169,12 +169,12 @@ def test_an_entry_that_nobody_knows_is_kept_but_not_written(trained):
 
 def test_where_a_job_works_is_not_kept(tmp_path):
     settings = TuneSettings(data="phantom:", cache=tmp_path, workers=2, prefix_disk=3)
-    kept = settings.kept().keys()
-    assert {*TuneSettings.model_fields} - kept >= {
+    resumable = settings.recorded().keys()
+    assert {*TuneSettings.model_fields} - resumable >= {
         *("cache", "prefix_memory", "prefix_disk", "storage", "workers", "engine", "ray_address"),
         *("worker_cpus", "worker_gpus", "tls_certificate", "tls_key"),
     }
-    assert {"data", "attribute", "seed", "target", "trials", "batch_size", "device"} <= kept
+    assert {"data", "attribute", "seed", "target", "trials", "batch_size", "device"} <= resumable
 
 
 def test_a_job_of_somebody_else_is_read_once_it_is_registered(tmp_path):

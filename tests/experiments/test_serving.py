@@ -34,9 +34,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gRPC has no Uni
 
 @pytest.fixture
 def storage(tmp_path):
-    kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
-    optuna.create_study(storage=kept, study_name="run/search")
-    return kept
+    opened = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    optuna.create_study(storage=opened, study_name="run/search")
+    return opened
 
 
 @pytest.fixture(params=["socket", "port"])

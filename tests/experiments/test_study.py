@@ -14,7 +14,7 @@ from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_run_storage, open_storage
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.trials import trials_table
+from evenhand.jobs.tune.trials import study_table
 from evenhand.masks.units import Family, families
 from evenhand.metrics import find_target
 from evenhand.networks.backbones import create_by_name
@@ -114,7 +114,7 @@ def test_the_seconds_of_a_trial_leave_out_how_long_its_search_stood_still(tmp_pa
     search(study, space, Trained(), trials=1, seed=0, engine=Inline())
     trial = study.trials[0]
     assert trial.duration.days > 365
-    table = trials_table(study, space, [find_target("auc_worst")])
+    table = study_table(study, space, [find_target("auc_worst")])
     assert 0 <= table["seconds"][0] < 3600
 
 

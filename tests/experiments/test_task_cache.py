@@ -42,7 +42,9 @@ def test_a_block_prepares_once_and_nothing_stays_behind_it(settings):
 
 def test_a_task_builds_the_model_of_a_seed_once_and_hands_out_copies(settings, monkeypatch):
     built, build = [], training.build_model
-    monkeypatch.setattr(training, "build_model", lambda *given: built.append(1) or build(*given))
+    monkeypatch.setattr(
+        training, "build_model", lambda *arguments: built.append(1) or build(*arguments)
+    )
     with fresh_task_cache():
         task = cached_task(settings)
         built.clear()

@@ -37,33 +37,33 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 @pytest.fixture
 def study(tmp_path):
-    kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
-    return open_study(kept, "run/search", ["maximize"], "same", prune_until=2)
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    return open_study(storage, "run/search", ["maximize"], "same", prune_until=2)
 
 
 def states(study):
     return [trial.state for trial in study.get_trials()]
 
 
-def test_a_search_ends_with_its_trials(study, two):
-    search(study, searches.space(), searches.good_units, 12, 0, two)
+def test_a_search_ends_with_its_trials(study, parallel_engine):
+    search(study, searches.space(), searches.good_units, 12, 0, parallel_engine)
     assert sum(state in FINISHED for state in states(study)) == 12
     assert set(states(study)) <= set(FINISHED)
     assert study.best_value > 2
 
 
-def test_known_choices_come_first_and_no_choice_twice(study, two):
+def test_known_choices_come_first_and_no_choice_twice(study, parallel_engine):
     space = searches.small_space()
-    search(study, space, searches.good_units, 30, 0, two)
+    search(study, space, searches.good_units, 30, 0, parallel_engine)
     trained = [t for t in study.get_trials() if "repeats" not in t.user_attrs]
     assert len(trained) == len({space.ask(trial) for trial in trained}) == space.size
     assert [t.user_attrs["origin"] for t in study.get_trials()[:2]] == ["full", "head"]
 
 
-def test_workers_prune_by_the_reports_of_others(study, two, tmp_path):
+def test_workers_prune_by_the_reports_of_others(study, parallel_engine, tmp_path):
     """One trial waits until the other has reported from its own process."""
     score = searches.Staggered(tmp_path)
-    search(study, searches.space(), score, 2, 0, two)
+    search(study, searches.space(), score, 2, 0, parallel_engine)
     assert (tmp_path / "0").read_text() != (tmp_path / "1").read_text()  # two processes
     values = {trial.state: trial.value for trial in study.get_trials()}
     assert values == {TrialState.COMPLETE: 1.0, TrialState.PRUNED: 0.0}
@@ -71,10 +71,10 @@ def test_workers_prune_by_the_reports_of_others(study, two, tmp_path):
 
 @pytest.mark.parametrize("times", [1, pytest.param(9, marks=pytest.mark.slow)])
 def test_a_dead_worker_costs_its_trial_and_its_parameters_come_back_once(
-    study, two, tmp_path, times
+    study, parallel_engine, tmp_path, times
 ):
     score = searches.Deadly(tmp_path / "trace", times)
-    search(study, searches.space(), score, 6, 0, two)
+    search(study, searches.space(), score, 6, 0, parallel_engine)
     failed = [trial for trial in study.get_trials() if trial.state is TrialState.FAIL]
     deadly = [trial for trial in study.get_trials() if trial.params == failed[0].params]
     assert len(deadly) == 2
@@ -84,22 +84,22 @@ def test_a_dead_worker_costs_its_trial_and_its_parameters_come_back_once(
 
 
 @pytest.mark.slow
-def test_a_search_whose_workers_all_die_gives_up(study, two):
+def test_a_search_whose_workers_all_die_gives_up(study, parallel_engine):
     with pytest.raises(EvenhandError, match="die one after another"):
-        search(study, searches.space(), searches.always_die, 6, 0, two)
+        search(study, searches.space(), searches.always_die, 6, 0, parallel_engine)
     assert set(states(study)) <= {TrialState.FAIL, TrialState.WAITING, TrialState.RUNNING}
 
 
-def test_what_a_killed_driver_left_is_taken_up_by_any_number_of_workers(study, two):
+def test_what_a_killed_driver_left_is_taken_up_by_any_number_of_workers(study, parallel_engine):
     space = searches.space()
     for _ in range(3):
         space.ask(study.ask())
-    search(study, space, searches.good_units, 6, 0, two)
+    search(study, space, searches.good_units, 6, 0, parallel_engine)
     assert len(states(study)) == 6
     assert set(states(study)) <= set(FINISHED)
 
 
-def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
+def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, engine):
     file = tmp_path / "study.db"
     with pytest.warns(ExperimentalWarning):
         server = optuna.storages.RDBStorage(
@@ -116,7 +116,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, one):
             "UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00' WHERE trial_id = ?"
         )
         base.execute(long_ago, (dead._trial_id,))
-    search(study, space, searches.good_units, 4, 0, one)
+    search(study, space, searches.good_units, 4, 0, engine)
     trials = study.get_trials()
     assert trials[0].state is TrialState.FAIL
     assert trials[1].state is TrialState.RUNNING  # another driver's
@@ -148,17 +148,17 @@ def test_what_a_kill_left_of_a_study_is_taken_up(tmp_path):
     with contextlib.closing(sqlite3.connect(file)) as base, base:
         for table in ("version_info", "alembic_version", "trial_heartbeats"):
             base.execute(f"DROP TABLE {table}")
-    kept = open_storage(f"sqlite:///{file}")
-    optuna.create_study(storage=kept, study_name="run/search", direction="maximize")
-    study = open_study(kept, "run/search", ["maximize"], "same", prune_until=2)
+    storage = open_storage(f"sqlite:///{file}")
+    optuna.create_study(storage=storage, study_name="run/search", direction="maximize")
+    study = open_study(storage, "run/search", ["maximize"], "same", prune_until=2)
     assert study.user_attrs == {"identity": "same"}
 
 
 def test_a_foreign_study_of_the_same_name(tmp_path):
-    kept = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
-    optuna.create_study(storage=kept, study_name="run/search").ask()
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    optuna.create_study(storage=storage, study_name="run/search").ask()
     with pytest.raises(EvenhandError, match="other settings or data"):
-        open_study(kept, "run/search", ["maximize"], "same", prune_until=2)
+        open_study(storage, "run/search", ["maximize"], "same", prune_until=2)
 
 
 def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):
@@ -204,7 +204,9 @@ def test_two_workers_continue_what_one_began(words, tmp_path, monkeypatch):
     driver.kill()
     driver.wait()
     before = finished(out)
-    monkeypatch.setattr("evenhand.experiments.task.fit", lambda *given, **more: pytest.fail("here"))
+    monkeypatch.setattr(
+        "evenhand.experiments.task.fit", lambda *arguments, **more: pytest.fail("here")
+    )
     ended = evenhand(*words, "--workers", 2, "--out", out)
     assert ended.status == 0, ended.err
     assert ended.out.startswith("6 fits at most: 3 searches of 2 trials, 2 epochs each")

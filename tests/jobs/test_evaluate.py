@@ -124,7 +124,7 @@ def test_it_can_be_done_again_from_the_folder_alone(run):
     [
         ({"inputs": "twice"}, "two inputs are called 'good'"),
         ({"attribute": ("skin",)}, "skin"),
-        ({"map": ("label",)}, "it is written NAME=COLUMN"),
+        ({"map": ("label",)}, "write it as NAME=COLUMN"),
         ({"map": ("sampleid=img",)}, "'sampleid'.* Did you mean 'sample_id'"),
         ({"attribute": ("skin",), "map": ("sexx=gender",)}, "there are: .*skin"),
         ({"attribute": ("skin",)}, "--map skin=COLUMN"),
@@ -208,8 +208,8 @@ def test_a_rule_that_all_models_share_is_told_once_and_so_is_that_it_fits_the_ro
 @pytest.mark.parametrize("named", [True, False])
 def test_page_and_card_name_a_split_only_where_the_predictions_do(tmp_path, named):
     path, card = tmp_path / "mine.csv", tmp_path / "card.md"
-    kept = table(0.2) if named else table(0.2).drop(columns="split")
-    kept.to_csv(path, index=False)
+    written = table(0.2) if named else table(0.2).drop(columns="split")
+    written.to_csv(path, index=False)
     run = audit(AuditSettings(inputs=(path,), attribute=("sex",)), tmp_path / "run")
     write_card(run, None, card)
     for text in ((run.root / "report.html").read_text("utf-8"), card.read_text("utf-8")):

@@ -93,7 +93,7 @@ def test_arguments_by_position_are_those_of_the_command():
         predict("runs/a", "new.csv", out="o")[0]
         == predict(run="runs/a", data="new.csv", out="o")[0]
     )
-    with pytest.raises(EvenhandError, match="'o' has no name: by position come run, data"):
+    with pytest.raises(EvenhandError, match="'o' has no name: only run, data may"):
         predict("runs/a", "new.csv", "o")
     with pytest.raises(EvenhandError, match="data is given twice: 'a' and 'b'"):
         job(TuneSettings, "data")("a", data="b", out="o")
@@ -106,7 +106,7 @@ def test_one_settings_object_does_the_same():
     assert (
         tune(settings, out="o") == tune(settings=settings, out="o") == (settings, Path("o"), False)
     )
-    with pytest.raises(EvenhandError, match="TuneSettings is given, and so is seed: give one set"):
+    with pytest.raises(EvenhandError, match="TuneSettings is given together with seed"):
         tune(settings, seed=3, out="o")
 
 

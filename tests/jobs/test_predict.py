@@ -43,7 +43,7 @@ def test_classes_by_other_names_are_refused_with_what_to_do(run, tmp_path):
     words = ("predict", run, coded, "--cache", run.parent / "cache")
     ended = evenhand(*words, "--out", tmp_path / "found")
     assert ended.status == 2
-    assert "has the classes 0, 1; the model tells healthy, sick apart" in ended.err
+    assert "has the classes 0, 1; the model has the classes healthy, sick" in ended.err
     assert "use the model's class names in the label column" in ended.err
 
 
@@ -80,17 +80,17 @@ def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("age=years", "no --map name 'age'"),
         ("years", "--map 'years': it is written NAME=COLUMN"),
         ("years=nowhere", "has no column nowhere"),
     ],
 )
-def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, said):
+def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, message):
     ended = predicted(run, other(run), tmp_path / "out", "--map", text)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 
@@ -187,7 +187,7 @@ def test_the_positive_class_is_the_models(tmp_path):
     assert ended.status == 0, ended.err
     ended = evenhand(*words, "--positive", "nv", "--out", tmp_path / "other")
     assert ended.status == 2
-    assert "are the probability of mel" in ended.err
+    assert "are probabilities of mel" in ended.err
     assert not (tmp_path / "other").exists()
 
 
@@ -212,7 +212,7 @@ def test_intersections_are_looked_at_and_too_small_ones_named(run, tmp_path):
     assert all(name.startswith("years*skin=") for name in record["exclude_group"])
     assert len(record["exclude_group"]) == 6  # 30 patients: no combination has 20
     page = (tmp_path / "new" / "report.html").read_text()
-    assert "Which combinations are too small to say?" in page
+    assert "Which intersections are too small to compare?" in page
 
 
 def test_intersections_of_one_attribute_alone_are_refused(run, tmp_path):

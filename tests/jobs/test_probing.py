@@ -114,6 +114,13 @@ def test_an_attribute_that_is_always_found_has_an_interval_that_more_patients_na
     assert widths[1] < widths[0] / 3
 
 
+def test_the_rarest_level_decides_how_narrow_that_interval_can_be():
+    sex = np.repeat(["f", "m"], [10, 80])
+    result = probe((sex == "f")[:, None] + np.zeros((1, 2)), sex)
+    assert (result.value, result.high) == (1, 1)
+    assert result.low == pytest.approx(beta.ppf(0.025, 10, 1))
+
+
 def test_a_level_of_few_patients_is_left_out_by_name():
     levels = ["a"] * 20 + ["b"] * 20 + ["rare"] * (FEWEST - 1)
     table = pd.DataFrame({"patient_id": [f"P{k}" for k in range(len(levels))]})

@@ -57,10 +57,10 @@ def test_only_low_rank_updates_are_trainable(vit):
 
 def test_the_merged_model_says_the_same_and_loads_like_any_other(tmp_path):
     model, before = changed("lora:1,4")
-    said = model(IMAGES)
-    assert not torch.allclose(said, before(IMAGES), atol=1e-3)
+    logits = model(IMAGES)
+    assert not torch.allclose(logits, before(IMAGES), atol=1e-3)
     save_model(tmp_path, merge_lora(model))
-    assert torch.allclose(load_model(tmp_path)(IMAGES), said, atol=1e-5)
+    assert torch.allclose(load_model(tmp_path)(IMAGES), logits, atol=1e-5)
 
 
 def test_keys_and_other_blocks_stand_still():

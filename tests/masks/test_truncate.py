@@ -23,7 +23,7 @@ NETWORKS = {
 }
 
 
-def made(name):
+def backbone_of(name):
     model = build_model(name, "none", NETWORKS[name], ("a", "b"), 0).eval()
     size = NETWORKS[name]
     return model, torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -31,7 +31,7 @@ def made(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_cut_at_any_depth_is_exact(name):
-    model, sample = made(name)
+    model, sample = backbone_of(name)
     backbone = model.backbone
     set_trainable(model, frozenset())
     top = parts(backbone)[-1].depth
@@ -47,7 +47,7 @@ def test_a_cut_at_any_depth_is_exact(name):
 
 def test_a_network_that_is_no_chain_is_not_cut():
     """What goes past the blocks would be lost in the rest."""
-    model, sample = made("test_vit")
+    model, sample = backbone_of("test_vit")
     backbone = model.backbone
 
     class Past(type(backbone)):
@@ -63,7 +63,7 @@ def test_a_network_that_is_no_chain_is_not_cut():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_lower_cut_leads_to_a_higher_one(name):
-    model, sample = made(name)
+    model, sample = backbone_of(name)
     backbone, top = model.backbone, parts(model.backbone)[-1].depth
     with torch.no_grad():
         low = activations_at(backbone, backbone, 1, sample)
@@ -76,7 +76,7 @@ def test_a_lower_cut_leads_to_a_higher_one(name):
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
 def test_the_rest_shares_the_weights_and_runs_nothing_below_the_cut(name):
-    model, sample = made(name)
+    model, sample = backbone_of(name)
     backbone = model.backbone
     rest = upper_part(backbone, 3)
     high = {id(p) for unit in parts(backbone) if unit.depth >= 3 for p in unit.parameters}
@@ -92,7 +92,7 @@ def test_the_rest_shares_the_weights_and_runs_nothing_below_the_cut(name):
 
 
 def test_no_cut_where_there_is_nothing_below_or_no_chain():
-    model, sample = made("test_vit")
+    model, sample = backbone_of("test_vit")
     assert cut_at(model.backbone, 0, sample) is None
 
     class Skipping(nn.Module):
@@ -108,7 +108,7 @@ def test_no_cut_where_there_is_nothing_below_or_no_chain():
 
 
 def test_no_cut_above_what_may_change():
-    model, sample = made("test_vit")
+    model, sample = backbone_of("test_vit")
     set_trainable(model, frozenset({"blocks.1.mlp"}))
     cut = cut_at(model.backbone, 5, sample)
     assert cut is not None
@@ -116,7 +116,7 @@ def test_no_cut_above_what_may_change():
 
 
 def test_the_first_depth_of_a_mask():
-    backbone = made("test_vit")[0].backbone
+    backbone = backbone_of("test_vit")[0].backbone
     assert first_depth(backbone, frozenset()) == parts(backbone)[-1].depth + 1
     assert first_depth(backbone, frozenset({"blocks.4.mlp", "blocks.2.norm"})) == 3
     assert first_depth(backbone, full_mask(backbone)) == 0
@@ -138,7 +138,7 @@ def test_backward_does_what_the_mask_needs_and_no_more(strategy):
 
     It costs another for its weight where that may change.
     """
-    model, _ = made("test_vit")
+    model, _ = backbone_of("test_vit")
     mask = find_strategy(strategy)(model, 0)[1](0)
     batch, tokens = 4, 4 + 1
     wanted = {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}

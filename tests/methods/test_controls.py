@@ -49,16 +49,16 @@ def compared(folder, method: TrainingMethod, data: tuple[World, World]):
 
 
 def test_a_smaller_gap_of_a_group_with_less_information_is_levelling_down(tmp_path):
-    said, rows = compared(tmp_path, SoftEodds(30.0), HARDER)
+    verdicts, rows = compared(tmp_path, SoftEodds(30.0), HARDER)
     gap = rows[(rows["metric"] == "equalized_odds_difference") & rows["against"].isna()]
     gap = gap.set_index("model")["value"]
     assert gap["method"] < gap["erm"] / 2
-    assert "levelled down" in said.lower()
+    assert "levelled down" in verdicts.lower()
 
 
 def test_a_method_that_costs_nobody_is_not_called_levelling_down(tmp_path):
-    said, _ = compared(tmp_path, GroupBalance("weights"), HARDER)
-    assert "levelled down" not in said.lower()
+    verdicts, _ = compared(tmp_path, GroupBalance("weights"), HARDER)
+    assert "levelled down" not in verdicts.lower()
 
 
 @pytest.mark.parametrize("by", ["attribute", "label*attribute"])

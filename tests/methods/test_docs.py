@@ -38,17 +38,17 @@ def test_the_guides_loop_trains_with_every_method(name: str) -> None:
     torch.manual_seed(0)
     labels = torch.from_numpy(rng.integers(2, size=ROWS))
     inputs = torch.randn(ROWS, 3) + 2 * labels[:, None]
-    kept: dict[str, torch.optim.Optimizer] = {}
+    optimizers: dict[str, torch.optim.Optimizer] = {}
 
     def build(outputs: int) -> Network:
         network = Network(outputs)
-        kept["optimiser"] = torch.optim.Adam(network.parameters(), 0.02)
+        optimizers["optimiser"] = torch.optim.Adam(network.parameters(), 0.02)
         return network
 
     def descend(loss: Tensor) -> None:
-        kept["optimiser"].zero_grad()
+        optimizers["optimiser"].zero_grad()
         loss.backward()
-        kept["optimiser"].step()
+        optimizers["optimiser"].step()
 
     space = {
         "torch": torch,

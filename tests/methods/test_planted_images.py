@@ -34,7 +34,7 @@ def outcomes() -> Outcomes:
         return BENCHMARK.fit(name, split(world, seed), seed, start)
 
     @cache
-    def of(world: str, name: str) -> list[dict[str, Any]]:
+    def rows_of(world: str, name: str) -> list[dict[str, Any]]:
         rows = []
         for seed in SEEDS:
             fit = plain(world, seed) if name == "erm" else fitted(world, name, seed)
@@ -42,7 +42,7 @@ def outcomes() -> Outcomes:
             rows.append({**judged, "warning": fit.warning})
         return rows
 
-    return of
+    return rows_of
 
 
 def interval(values: list[float], level: float) -> tuple[float, float]:

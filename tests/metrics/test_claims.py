@@ -134,8 +134,8 @@ def test_nothing_that_is_approximate_is_claimed(monkeypatch):
     assert not np.isnan(p["a0", "*", "specificity_gap"])
 
 
-def value(*drawn, at, share=True, trials=0, patients=50):
-    return side("g", np.array([at, *drawn]), patients, share=share, trials=trials)
+def value(*drawn, estimate, share=True, trials=0, patients=50):
+    return side("g", np.array([estimate, *drawn]), patients, share=share, trials=trials)
 
 
 @pytest.mark.parametrize(("n", "shown"), [(5, False), (10, False), (40, True)])
@@ -146,14 +146,14 @@ def test_a_share_that_no_resample_changes_is_tested_by_exact_intervals(n, shown)
     """
     rng = np.random.default_rng(0)
     drawn = rng.normal(0.7, 0.07, 999)
-    other = value(*drawn, at=0.7)
-    result = adjust_together([contrast(value(*np.ones(999), at=1.0, trials=n), other)], 0.05)
+    other = value(*drawn, estimate=0.7)
+    result = adjust_together([contrast(value(*np.ones(999), estimate=1.0, trials=n), other)], 0.05)
     down = np.hypot(1 - 0.025 ** (1 / n), norm.isf(0.025) * drawn.std(ddof=1))
     assert (result.p[0] < 0.05) == (down < 0.3) == shown
 
 
 def test_two_shares_at_the_same_end_do_not_differ():
-    ones = value(*np.ones(99), at=1.0, trials=10)
+    ones = value(*np.ones(99), estimate=1.0, trials=10)
     assert adjust_together([contrast(ones, ones)], 0.05).p[0] == 1
 
 
@@ -161,8 +161,10 @@ def test_all_pairs_at_once_are_tested_as_one_by_one():
     rng = np.random.default_rng(0)
     drawn = 1 / (1 + np.exp(-rng.normal(rng.normal(0, 0.5, (9, 1)), 0.4, (9, 200))))
     drawn[0, :30] = drawn[1, :150] = np.nan  # a few are undefined, and too many
-    values = [value(*item[1:], at=item[-1], patients=20 + 9 * n) for n, item in enumerate(drawn)]
-    values += [value(*np.ones(199), at=1.0, trials=n, patients=n) for n in (5, 60)]
+    values = [
+        value(*item[1:], estimate=item[-1], patients=20 + 9 * n) for n, item in enumerate(drawn)
+    ]
+    values += [value(*np.ones(199), estimate=1.0, trials=n, patients=n) for n in (5, 60)]
     pairs = [contrast(item, other) for item, other in itertools.combinations(values, 2)]
     result, slow = adjust_together(pairs, 0.05), one_by_one(pairs, 0.05)
     assert np.isnan(result.p).any()
@@ -209,8 +211,8 @@ def exact_p(pair) -> float:
 
     def beyond(tail):
         reach = [
-            1 - tail ** (1 / of.trials) if of.trials else norm.isf(tail) * of.error
-            for of in pair.sides
+            1 - tail ** (1 / side.trials) if side.trials else norm.isf(tail) * side.error
+            for side in pair.sides
         ]
         return np.hypot(*reach) - abs(pair.values()[0])
 
@@ -219,9 +221,9 @@ def exact_p(pair) -> float:
 
 def test_what_is_not_known_takes_no_part():
     rng = np.random.default_rng(0)
-    expected, other = (value(*rng.normal(0.7, 0.05, 99), at=place) for place in (0.8, 0.7))
-    never = value(*np.full(99, 0.7), at=0.7)  # neither draws nor trials: no error
-    lost = value(*np.full(99, np.nan), at=0.6)
+    expected, other = (value(*rng.normal(0.7, 0.05, 99), estimate=place) for place in (0.8, 0.7))
+    never = value(*np.full(99, 0.7), estimate=0.7)  # neither draws nor trials: no error
+    lost = value(*np.full(99, np.nan), estimate=0.6)
     result = adjust_together(
         [contrast(expected, other), contrast(never, never), contrast(lost, expected)], 0.05
     )

@@ -74,9 +74,9 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
     first, second = truth(separation), truth(separation - LESS)
     hits = defaultdict(list)
 
-    def note(what, of, true, resamples, bootstrap):
-        result = resampled_interval(of, resamples, bootstrap)
-        hits[what].append(result.low <= true <= result.high)
+    def note(name, groups, true, resamples, bootstrap):
+        result = resampled_interval(groups, resamples, bootstrap)
+        hits[name].append(result.low <= true <= result.high)
 
     for _ in range(cohorts):
         (item, two), groups = draw(separation, size, rng)
@@ -100,7 +100,7 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
             hits[f"gap {name}, simultaneous"].append(result.low <= np.ptp(true) <= result.high)
             result = extreme_interval(of_groups(numbers), "lowest", patients, PERCENTILE)
             hits[f"worst {name}, simultaneous"].append(result.low <= true.min() <= result.high)
-    return {what: float(np.mean(hit)) for what, hit in hits.items()}
+    return {kind: float(np.mean(hit)) for kind, hit in hits.items()}
 
 
 @pytest.mark.slow
@@ -108,8 +108,8 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
 def test_intervals_contain_the_truth_as_often_as_they_say(design):
     shares = simulate(DESIGNS[design], COHORTS, np.random.default_rng(11))
     print(json.dumps({"design": design, "cohorts": COHORTS, **shares}, indent=1))
-    for what, share in shares.items():
-        kind, _, how = what.partition(", ")
+    for name, share in shares.items():
+        kind, _, how = name.partition(", ")
         low, high = {
             "percentile": (0.93, 0.97),
             "bca": (0.92, 0.97),
@@ -117,7 +117,7 @@ def test_intervals_contain_the_truth_as_often_as_they_say(design):
             "rows resampled": (0.0, 0.88),
         }[how]
         picked = how == "percentile" and kind.split()[0] in ("gap", "worst")
-        assert picked or low <= share <= high, what
+        assert picked or low <= share <= high, name
     if design == "tied":
         assert shares["gap auc, percentile"] < 0.5
 

@@ -259,8 +259,8 @@ def test_equity_scaled_auc_leaves_out_the_same_classes_everywhere():
     rows, groups = scored(labels, scores), {"x": groups_of(group)}
     result, _ = values(rows, groups, ("auc",), ("equity_scaled_auc",))
 
-    def macro(at):
-        return np.mean([roc_auc_score(labels[at] == c, scores[at, c]) for c in (0, 1)])
+    def macro(rows):
+        return np.mean([roc_auc_score(labels[rows] == c, scores[rows, c]) for c in (0, 1)])
 
     overall, of_groups = macro(group != ""), [macro(group == name) for name in ("a", "b")]
     expected = overall / (1 + np.abs(np.array(of_groups) - overall).sum())

@@ -22,12 +22,12 @@ def family_of(metric, values, labels):
 
 def test_a_share_is_on_the_logit_scale_with_as_many_patients_as_the_rarer_kind():
     drawn = np.random.default_rng(0).normal(0.9, 0.02, size=(1, 400))
-    of = family_of("auc", np.concatenate([[[0.9]], drawn], axis=1), [1] * 12 + [0] * 30)
+    family = family_of("auc", np.concatenate([[[0.9]], drawn], axis=1), [1] * 12 + [0] * 30)
     error = student.isf(0.025, 11) * drawn.std(ddof=1) / (0.9 * 0.1)
-    below, above = of.reach(0.025)
+    below, above = family.reach(0.025)
     assert 0.9 - below[0] == pytest.approx(expit(logit(0.9) - error))
     assert 0.9 + above[0] == pytest.approx(expit(logit(0.9) + error))
-    assert of.fewest == 12
+    assert family.fewest == 12
 
 
 def test_a_mean_is_freed_of_its_skewness():
@@ -60,15 +60,17 @@ def test_a_coefficient_is_not_moved_by_resamples_that_are_far_out():
     st.floats(0.001, 0.999), st.floats(1e-6, 0.4), st.floats(-3, 3), st.integers(2, 10**6),
     st.sampled_from(["share", "mean", "coefficient"]), st.floats(1e-5, 0.4),
 )  # fmt: skip
-def test_reaches_are_positive_and_grow_with_what_is_asked(at, error, skew, patients, scale, tail):
-    arrays = [np.array([x]) for x in (at, error, skew)]
+def test_reaches_are_positive_and_grow_with_what_is_asked(
+    value, error, skew, patients, scale, tail
+):
+    arrays = [np.array([x]) for x in (value, error, skew)]
     quantile = t_quantile(tail, np.array([patients]))
     below, above = distances(*arrays, quantile, scale)
     wider = distances(*arrays, t_quantile(tail / 2, np.array([patients])), scale)
     assert wider[0] >= below
     assert wider[1] >= above
     if scale == "share":
-        assert 0 <= at - below <= at <= at + above <= 1
+        assert 0 <= value - below <= value <= value + above <= 1
     else:
         assert (below + above)[0] > 0
 

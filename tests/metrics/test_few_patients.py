@@ -136,14 +136,14 @@ def families(rows, groups, resamples):
     }
 
 
-def intervals(of, other, true, apart, resamples, bootstrap):
+def intervals(groups, other, true, apart, resamples, bootstrap):
     """Yield kind, truth, fewest patients and interval of each number that can be made."""
     how = resamples, bootstrap
-    first = of.take([0])
-    lower = of.scale == "mean" and true[0] < true[-1]
+    first = groups.take([0])
+    lower = groups.scale == "mean" and true[0] < true[-1]
     which = "highest" if lower else "lowest"
     for g in range(3):
-        alone = of.take([g])
+        alone = groups.take([g])
         if np.isnan(alone.values[0, 0]):
             return
         yield "one", true[g], alone.fewest, group_interval(alone, *how)
@@ -152,7 +152,7 @@ def intervals(of, other, true, apart, resamples, bootstrap):
         ends = difference_interval(less, paired, *how)
         yield "paired", apart[g], paired.fewest, ends
         if g:
-            both = of.take([g, 0])
+            both = groups.take([g, 0])
             less = alone.values[0] - first.values[0]
             yield (
                 "difference",
@@ -170,9 +170,9 @@ def intervals(of, other, true, apart, resamples, bootstrap):
                     both.fewest,
                     combined_interval(ratio, [both], *how),
                 )
-    yield "gap", np.ptp(true), of.fewest, spread_interval([of], *how)
+    yield "gap", np.ptp(true), groups.fewest, spread_interval([groups], *how)
     worst = true.max() if which == "highest" else true.min()
-    yield "worst", worst, of.fewest, extreme_interval(of, which, *how)
+    yield "worst", worst, groups.fewest, extreme_interval(groups, which, *how)
 
 
 def all_designs(cohorts: int, method: str, sizes):
@@ -222,10 +222,10 @@ def test_truths_are_those_of_a_large_cohort():
 if __name__ == "__main__":
     cohorts, path, method, *sizes = sys.argv[1:]
     pieces = []
-    for found in all_designs(int(cohorts), method, map(int, sizes)):
-        few = pd.cut(found["few"], [0, 4, 9, 19, 39, 79, 159, 1000])
+    for design_table in all_designs(int(cohorts), method, map(int, sizes)):
+        few = pd.cut(design_table["few"], [0, 4, 9, 19, 39, 79, 159, 1000])
         keys = ["design", "size", "prevalence", "kind", "metric", few]
-        table = found.groupby(keys, observed=True).agg(
+        table = design_table.groupby(keys, observed=True).agg(
             held=("held", "sum"), n=("held", "size"), width=("width", "median")
         )
         pieces.append(table.reset_index())

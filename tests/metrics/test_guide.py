@@ -56,9 +56,9 @@ def test_the_list_names_everything():
 
 def test_a_new_metric_is_one_function_with_one_decorator():
     @metric("higher", ideal=1.0, needs="score", form=looped, source="here", classes="any")
-    def median_score(of):
+    def median_score(over):
         """Median score."""
-        return of(lambda labels, scores, decisions: float(np.median(scores)))
+        return over(lambda labels, scores, decisions: float(np.median(scores)))
 
     try:
         rng = np.random.default_rng(0)

@@ -296,13 +296,13 @@ def test_simultaneous_intervals_cover_tied_and_separated_groups(apart):
         assert plain_hits == 0
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.4, True), (0.6, False)])
-def test_no_interval_where_most_resamples_are_undefined(share, told):
+@pytest.mark.parametrize(("share", "has_interval"), [(0.4, True), (0.6, False)])
+def test_no_interval_where_most_resamples_are_undefined(share, has_interval):
     rng = np.random.default_rng(0)
     values = rng.normal(size=401)
     values[1 : 1 + round(400 * share)] = np.nan
     result = resampled_interval(values, resample(2, Bootstrap(400), rng), Bootstrap(400))
-    assert (result.low is not None) == told
+    assert (result.low is not None) == has_interval
     assert result.undefined == round(400 * share)
 
 

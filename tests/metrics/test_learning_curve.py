@@ -38,7 +38,7 @@ def test_a_planted_gain_is_shown_for_the_group_that_has_it():
     assert "helped" in doubling_text(planted, OLD)
     assert "From 100 to 200 patients (all training patients)" in doubling_text(planted, OLD)
     assert "would have shown with power .8" in doubling_text(planted, YOUNG)
-    assert "hurt" in doubling_text(curve(-0.05), OLD)
+    assert "harmed" in doubling_text(curve(-0.05), OLD)
 
 
 def test_a_flat_curve_claims_something_in_at_most_one_of_twenty():

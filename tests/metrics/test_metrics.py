@@ -38,9 +38,11 @@ def calibration(d: Scored, free_slope: bool) -> float:
     return result[1] if free_slope else result[0]
 
 
-def benefit(d: Scored, at: float) -> float:
-    flagged = d.scores >= at
-    return np.mean(flagged * d.labels) - np.mean(flagged * (1 - d.labels)) * at / (1 - at)
+def benefit(d: Scored, threshold: float) -> float:
+    flagged = d.scores >= threshold
+    return np.mean(flagged * d.labels) - np.mean(flagged * (1 - d.labels)) * threshold / (
+        1 - threshold
+    )
 
 
 def at_fixed(d: Scored, wanted: str, least: float = 0.9) -> float:

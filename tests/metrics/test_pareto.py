@@ -41,8 +41,8 @@ def test_ideal_and_minimax_can_differ():
 
 @given(points)
 def test_a_point_is_on_the_front_exactly_when_none_beats_it(cost):
-    kept = front(cost)
-    for item, on in zip(cost, kept, strict=True):
+    on_front = front(cost)
+    for item, on in zip(cost, on_front, strict=True):
         beaten = any((other <= item).all() and (other < item).any() for other in cost)
         assert on == (not beaten)
 

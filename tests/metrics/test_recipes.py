@@ -106,13 +106,17 @@ def test_each_number_knows_which_way_is_better(key, up):
 
 
 def test_levelling_down_needs_a_shown_loss_and_no_shown_gain_of_the_worst_group():
-    def of(level, better):
+    def claim_about(level, better):
         return Difference("x", Key("g", level, "auc"), better=better)
 
-    assert levelled_down([of("old", None), of("young", False)], "g", "old") == ("young",)
-    assert levelled_down([of("old", True), of("young", False)], "g", "old") == ()
-    assert levelled_down([of("old", None), of("young", None)], "g", "old") == ()
-    assert levelled_down([of("old", None), of("young", False)], "other", "old") == ()
+    assert levelled_down([claim_about("old", None), claim_about("young", False)], "g", "old") == (
+        "young",
+    )
+    assert levelled_down([claim_about("old", True), claim_about("young", False)], "g", "old") == ()
+    assert levelled_down([claim_about("old", None), claim_about("young", None)], "g", "old") == ()
+    assert (
+        levelled_down([claim_about("old", None), claim_about("young", False)], "other", "old") == ()
+    )
 
 
 def test_a_gain_of_a_group_that_is_not_the_worst_excuses_no_loss():

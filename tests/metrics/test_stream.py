@@ -78,10 +78,10 @@ def test_chunks_of_any_length_count_the_pairs_of_a_group(monkeypatch, decimals, 
 
 def test_resamples_that_are_not_kept_are_drawn_again_as_they_were(monkeypatch):
     bootstrap = Bootstrap(5, method="bca")
-    kept = resample(60, bootstrap, np.random.default_rng(0)).weights
+    stored = resample(60, bootstrap, np.random.default_rng(0)).weights
     monkeypatch.setattr(RESAMPLE, "KEPT", 0)
     rng = np.random.default_rng(0)
     drawn = resample(60, bootstrap, rng)
     for _ in range(2):
-        np.testing.assert_array_equal(kept, np.concatenate([w for _, w in drawn.blocks(4)]))
+        np.testing.assert_array_equal(stored, np.concatenate([w for _, w in drawn.blocks(4)]))
     assert rng.random() == np.random.default_rng(0).random()

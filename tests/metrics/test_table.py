@@ -36,7 +36,7 @@ def run(cohort, seed=0, against=None, **plan):
     return measure(rows, groups, Plan(**plan), rng=rng, against=against)
 
 
-def one(table, **where):
+def only_row(table, **where):
     result = table[np.logical_and.reduce([table[name] == is_ for name, is_ in where.items()])]
     assert len(result) == 1
     return result.iloc[0]
@@ -45,26 +45,26 @@ def one(table, **where):
 def test_columns_and_counts(cohort):
     table = run(cohort, bootstrap=Bootstrap(50))
     assert tuple(table.columns) == COLUMNS
-    row = one(table, attribute="x", group="few", metric="auc")
+    row = only_row(table, attribute="x", group="few", metric="auc")
     assert (row["n"], row["patients"]) == (150, 50)
     assert row["positives"] == cohort[0].labels[::1][cohort[1]["x"].rows("few")].sum()
     assert np.isnan(row["threshold"])
-    assert one(table, group="few", metric="sensitivity")["threshold"] == 0.5
-    assert one(table, attribute="*", metric="auc")["n"] == 600
+    assert only_row(table, group="few", metric="sensitivity")["threshold"] == 0.5
+    assert only_row(table, attribute="*", metric="auc")["n"] == 600
 
 
 def test_unknown_is_shown_and_takes_no_part(cohort):
     rows, groups = cohort
     table = run(cohort, bootstrap=None)
     unknown = groups["x"].rows("unknown")
-    assert one(table, group="unknown", metric="auc")["n"] == len(unknown)
-    assert one(table, attribute="x", group="*", metric="auc_gap")["n"] == 600 - len(unknown)
+    assert only_row(table, group="unknown", metric="auc")["n"] == len(unknown)
+    assert only_row(table, attribute="x", group="*", metric="auc_gap")["n"] == 600 - len(unknown)
     worse = rows.scores.copy()
     worse[unknown] = 1 - rows.labels[unknown]
     changed = scored(rows.labels, worse, patients=rows.patients)
     again = run((changed, groups), bootstrap=None)
     for name in ("auc_gap", "auc_worst", "auc_best"):
-        assert one(again, metric=name)["value"] == one(table, metric=name)["value"]
+        assert only_row(again, metric=name)["value"] == only_row(table, metric=name)["value"]
 
 
 def test_the_same_seed_the_same_rows_whatever_their_order(cohort):
@@ -84,9 +84,9 @@ def test_patients_are_resampled_not_rows(cohort):
     rows, groups = cohort
     apart = scored(rows.labels, rows.scores)
     both = [run((d, groups), bootstrap=Bootstrap(400)) for d in (rows, apart)]
-    widths = [one(t, attribute="*", metric="auc") for t in both]
+    widths = [only_row(t, attribute="*", metric="auc") for t in both]
     prevalences = [
-        one(
+        only_row(
             run((d, groups), metrics=("prevalence",), across=(), bootstrap=Bootstrap(400)),
             attribute="*",
         )
@@ -100,13 +100,13 @@ def test_patients_are_resampled_not_rows(cohort):
 def test_signed_differences_from_a_named_reference(cohort):
     plan = {"metrics": ("auc",), "across": ("difference",), "bootstrap": Bootstrap(200)}
     table = run(cohort, **plan, references={"x": "few"})
-    row = one(table, metric="auc_difference")
+    row = only_row(table, metric="auc_difference")
     assert row["group"] == "many"
     assert row["reference"] == "few"
-    values = {name: one(table, group=name, metric="auc")["value"] for name in ("few", "many")}
+    values = {name: only_row(table, group=name, metric="auc")["value"] for name in ("few", "many")}
     assert row["value"] == values["many"] - values["few"]
     assert 0 < row["low"] < row["value"] < row["high"]
-    turned = one(run(cohort, **plan), metric="auc_difference")  # the larger group by default
+    turned = only_row(run(cohort, **plan), metric="auc_difference")  # the larger group by default
     assert turned["group"] == "few"
     assert turned["value"] == -row["value"]
     assert turned["low"] == pytest.approx(-row["high"])
@@ -114,11 +114,11 @@ def test_signed_differences_from_a_named_reference(cohort):
 
 def test_a_small_group_makes_no_claim(cohort):
     table = run(cohort, minimum=160, bootstrap=Bootstrap(50))
-    row = one(table, group="few", metric="auc")
+    row = only_row(table, group="few", metric="auc")
     assert np.isnan([row["value"], row["low"], row["high"]]).all()
     assert row["n"] == 150
     assert "150 samples, fewer than the 160" in row["undefined"]
-    assert "1 group to compare" in one(table, metric="auc_gap")["undefined"]
+    assert "1 group to compare" in only_row(table, metric="auc_gap")["undefined"]
 
 
 def test_undefined_replicates_are_counted():
@@ -127,18 +127,18 @@ def test_undefined_replicates_are_counted():
     groups = {"x": groups_of(["a"] * 10 + ["b"] * 10)}
     rows = scored(labels, scores)
     table = run((rows, groups), bootstrap=Bootstrap(2000))
-    lost = one(table, group="a", metric="auc")["replicates_undefined"]
+    lost = only_row(table, group="a", metric="auc")["replicates_undefined"]
     assert lost / 2000 == pytest.approx(np.exp(-1), abs=0.05)  # the one positive is not drawn
-    assert one(table, metric="auc_gap")["replicates_undefined"] >= lost
+    assert only_row(table, metric="auc_gap")["replicates_undefined"] >= lost
 
 
 def test_without_enough_replicates_there_is_no_interval():
     rows = scored([0, 1], [0.1, 0.9])
-    row = one(run((rows, {}), metrics=("auc",), bootstrap=Bootstrap(500)), metric="auc")
+    row = only_row(run((rows, {}), metrics=("auc",), bootstrap=Bootstrap(500)), metric="auc")
     assert row["value"] == 1
     assert row["replicates_undefined"] > 200
     only = scored([0, 1, 0, 0, 0, 0], [0.1, 0.9, 0.3, 0.3, 0.2, 0.2], patients=[0, 1, 2, 2, 2, 2])
-    assert one(run((only, {}), metrics=("auc",)), metric="auc")["value"] == 1
+    assert only_row(run((only, {}), metrics=("auc",)), metric="auc")["value"] == 1
 
 
 def test_a_difference_of_two_shares_lies_within_one():
@@ -147,7 +147,7 @@ def test_a_difference_of_two_shares_lies_within_one():
         scored(labels, s, threshold=0.5) for s in (scores, scores[::-1] * [1, 0, 0, 0, 1])
     )
     table = run((first, {}), against=second, metrics=("sensitivity",))
-    row = one(table, metric="sensitivity")
+    row = only_row(table, metric="sensitivity")
     assert (row["value"], row["high"]) == (pytest.approx(0.6), 1)
 
 
@@ -156,8 +156,8 @@ def test_paired_differences_are_narrower_than_apart(cohort):
     rng = np.random.default_rng(3)
     near = np.clip(rows.scores + rng.normal(scale=0.02, size=600), 0, 1)
     other = scored(rows.labels, near, patients=rows.patients)
-    apart = one(run(cohort), attribute="*", metric="auc")
-    paired = one(run(cohort, against=other), attribute="*", metric="auc")
+    apart = only_row(run(cohort), attribute="*", metric="auc")
+    paired = only_row(run(cohort, against=other), attribute="*", metric="auc")
     assert paired["high"] - paired["low"] < 0.3 * (apart["high"] - apart["low"])
 
 
@@ -169,7 +169,7 @@ def test_a_difference_between_models_may_lie_on_either_side_of_0(cohort, metric)
     near = np.clip(rows.scores + rng.normal(scale=0.02, size=600), 0, 1)
     other = scored(rows.labels, near, patients=rows.patients)
     attribute = {"attribute": "*"} if metric == "auc" else {}
-    row = one(run(cohort, against=other), metric=metric, **attribute)
+    row = only_row(run(cohort, against=other), metric=metric, **attribute)
     assert row["low"] < 0 < row["high"]
 
 
@@ -179,9 +179,9 @@ def test_intersections_and_many_classes():
     labels[:60][labels[:60] == 2] = 0  # group a has no sample of class 2
     rows = scored(labels, rng.dirichlet(np.ones(3), 180), classes=("x", "y", "z"))
     table = run((rows, {"g": groups_of(["a"] * 60 + ["b"] * 120)}), bootstrap=Bootstrap(20))
-    assert "macro without z" in one(table, group="b", metric="auc")["note"]
-    assert "macro without z" in one(table, metric="auc_gap")["note"]
-    auc = one(table, attribute="*", metric="auc")
+    assert "macro without z" in only_row(table, group="b", metric="auc")["note"]
+    assert "macro without z" in only_row(table, metric="auc_gap")["note"]
+    auc = only_row(table, attribute="*", metric="auc")
     assert (auc["interval_method"], auc["note"]) == ("logit t", "macro")
     assert table["positives"].isna().all()
 
@@ -193,7 +193,7 @@ def test_three_hundred_levels_with_names_of_any_kind():
     rows = scored(rng.integers(2, size=6000), rng.random(6000))
     table = run((rows, groups), metrics=("accuracy",), bootstrap=Bootstrap(50))
     assert set(names) < set(table["group"])
-    assert one(table, metric="accuracy_gap")["interval_method"] == "simultaneous"
+    assert only_row(table, metric="accuracy_gap")["interval_method"] == "simultaneous"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_arrays_that_do_not_go_together(cohort):
 def test_a_metric_that_only_describes_has_a_gap_and_no_worst_group(cohort):
     table = run(cohort, metrics=("selection_rate",), bootstrap=Bootstrap(20))
     for name in ("worst", "best"):
-        row = one(table, metric=f"selection_rate_{name}")
+        row = only_row(table, metric=f"selection_rate_{name}")
         assert np.isnan(row["value"])
         assert row["undefined"].startswith("selection_rate has no better direction")
-    assert one(table, metric="selection_rate_gap")["value"] > 0
+    assert only_row(table, metric="selection_rate_gap")["value"] > 0

@@ -87,9 +87,9 @@ def test_everybody_has_no_others():
 def test_a_level_left_out_is_no_background():
     rows, names = cohort(1)
     both = table_of(rows, names, excluded={"x": {"c"}})
-    kept = names != "c"
-    few = scored(rows.labels[kept], rows.scores[kept], patients=rows.patients[kept])
-    alone = table_of(few, names[kept])
+    included = names != "c"
+    few = scored(rows.labels[included], rows.scores[included], patients=rows.patients[included])
+    alone = table_of(few, names[included])
     for level in "ab":
         for metric in METRICS:
             assert both.loc[(level, metric), "value"] == alone.loc[(level, metric), "value"]

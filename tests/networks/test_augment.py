@@ -11,7 +11,7 @@ from evenhand.networks.augment import (
     JITTER,
     SMALLEST_CROP,
     Drawn,
-    crop,
+    crop_images,
     free,
     jitter,
     none,
@@ -58,7 +58,7 @@ def seen(*, turns: bool, monkeypatch) -> set[tuple[int, ...]]:
     monkeypatch.setattr("evenhand.networks.augment.SMALLEST_CROP", 1.0)
     quadrants = torch.arange(4.0).view(1, 1, 2, 2) / 4
     image = quadrants.repeat_interleave(8, dim=2).repeat_interleave(8, dim=3)
-    out = crop(image.repeat(200, 3, 1, 1), generator(), turns=turns)
+    out = crop_images(image.repeat(200, 3, 1, 1), generator(), turns=turns)
     corners = out[:, 0, [2, 2, 13, 13], [2, 13, 2, 13]] * 4  # (200, 4)
     return {tuple(row) for row in corners.round().int().tolist()}
 
@@ -78,7 +78,7 @@ def test_upright_only_mirrors(monkeypatch):
 def test_a_crop_stays_inside_the_image():
     axis = torch.linspace(-1 + 1 / 32, 1 - 1 / 32, 32)
     ramp = axis.expand(1, 3, 32, 32).repeat(300, 1, 1, 1)
-    out = crop(ramp, generator(), turns=False)
+    out = crop_images(ramp, generator(), turns=False)
     spread = (out[:, 0, 16, -1] - out[:, 0, 16, 0]).abs() / (axis[-1] - axis[0])
     assert spread.min() >= SMALLEST_CROP - 1e-3
     assert spread.min() < SMALLEST_CROP + 0.02
@@ -122,5 +122,5 @@ def test_a_number_is_used_once():
 
 def test_a_flat_image_keeps_its_place(images):
     flat = torch.full_like(images, 0.5)
-    assert torch.allclose(crop(flat, generator(), turns=True), flat, atol=1e-6)
+    assert torch.allclose(crop_images(flat, generator(), turns=True), flat, atol=1e-6)
     assert free(flat, generator()).std(dim=(1, 2, 3)).max() < 1e-6

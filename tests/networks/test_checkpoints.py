@@ -68,21 +68,21 @@ def test_no_model_and_a_later_one(tmp_path, vit):
 
 
 @pytest.mark.parametrize(
-    ("saved", "asked", "surplus"),
+    ("saved", "backbone", "surplus"),
     [
         ("resnet34", "resnet18", r"96 of its 218 tensors have no place there \(layer1.2.bn1.bias"),
         ("vit_tiny_patch16_224", {"depth": 11}, r"blocks.11.attn.proj.bias.* and 7 more"),
     ],
 )
-def test_weights_of_a_larger_network_are_refused(tmp_path, saved, asked, surplus):
+def test_weights_of_a_larger_network_are_refused(tmp_path, saved, backbone, surplus):
     """Every tensor of the smaller one is there, of the same shape."""
     theirs = timm.create_model(saved)
     save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
-    if isinstance(asked, str):
-        with pytest.raises(EvenhandError, match=rf"is not of {asked}: {surplus}"):
-            build_model(asked, str(tmp_path / "theirs.safetensors"), 64, CLASSES, seed=0)
+    if isinstance(backbone, str):
+        with pytest.raises(EvenhandError, match=rf"is not of {backbone}: {surplus}"):
+            build_model(backbone, str(tmp_path / "theirs.safetensors"), 64, CLASSES, seed=0)
     else:
-        smaller = timm.create_model(saved, num_classes=0, **asked)
+        smaller = timm.create_model(saved, num_classes=0, **backbone)
         with pytest.raises(EvenhandError, match=surplus):
             fill(smaller, saved, tmp_path / "theirs.safetensors")
 

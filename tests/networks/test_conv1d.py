@@ -99,15 +99,15 @@ def test_the_hidden_head_has_the_sizes_of_the_published_one():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "weights", "inputs", "said"),
+    ("backbone", "weights", "inputs", "message"),
     [
         ("test_vit", "none", INPUTS, "--backbone test_vit: the samples are series"),
         ("conv1d", "none", 32, "--backbone conv1d takes series"),
-        ("conv1d", "pretrained", INPUTS, "nobody has published weights of conv1d"),
+        ("conv1d", "pretrained", INPUTS, "there are no published weights of conv1d"),
     ],
 )
-def test_backbones_that_do_not_fit_the_samples(backbone, weights, inputs, said):
-    with pytest.raises(EvenhandError, match=said):
+def test_backbones_that_do_not_fit_the_samples(backbone, weights, inputs, message):
+    with pytest.raises(EvenhandError, match=message):
         build_model(backbone, weights, inputs, ("a", "b"), 0)
 
 

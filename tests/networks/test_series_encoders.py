@@ -139,8 +139,8 @@ def test_a_frozen_prefix_is_cut_off_exactly(name):
         cut = cut_at(backbone, depth, sample)
         assert cut is not None
         assert cut.depth == depth
-        kept = activations_at(backbone, backbone, depth, sample)
-        torch.testing.assert_close(cut.upper(kept), backbone(sample))
+        activations = activations_at(backbone, backbone, depth, sample)
+        torch.testing.assert_close(cut.upper(activations), backbone(sample))
 
 
 @every_encoder

@@ -14,14 +14,14 @@ import evenhand
 from evenhand.errors import EvenhandError
 from evenhand.networks.model import build_model
 from evenhand.networks.registry import BACKBONES
-from evenhand.networks.weights_file import _say
+from evenhand.networks.weights_file import _warn_once
 
 CLASSES = ("benign", "malignant")
 
 
 @pytest.fixture(autouse=True)
 def _said_anew():
-    _say.cache_clear()
+    _warn_once.cache_clear()
 
 
 def network(name: str, seed: int = 5) -> nn.Module:
@@ -98,21 +98,23 @@ def test_layouts(tmp_path, caplog, layout, name):
     with caplog.at_level(logging.WARNING):
         ours = build_model(name, str(file), 32, CLASSES, seed=0).backbone.state_dict()
     assert all(torch.equal(ours[key], value) for key, value in theirs.items())
-    said = [record.message for record in caplog.records]
-    assert len(said) == (layout in SAID)
-    if said and not (layout == "MAE" and name != "test_vit"):
-        assert SAID[layout] in said[0]
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == (layout in SAID)
+    if messages and not (layout == "MAE" and name != "test_vit"):
+        assert SAID[layout] in messages[0]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt"])
 def test_counters_may_be_missing(tmp_path, suffix):
     theirs = network("test_resnet").state_dict()
-    kept = {key: value for key, value in theirs.items() if not key.endswith("num_batches_tracked")}
-    assert len(kept) < len(theirs)
+    without_counters = {
+        key: value for key, value in theirs.items() if not key.endswith("num_batches_tracked")
+    }
+    assert len(without_counters) < len(theirs)
     file = tmp_path / f"weights{suffix}"
-    torch.save(under("backbone.", kept), file)
+    torch.save(under("backbone.", without_counters), file)
     ours = build_model("test_resnet", str(file), 32, CLASSES, seed=0).backbone.state_dict()
-    assert all(torch.equal(ours[key], value) for key, value in kept.items())
+    assert all(torch.equal(ours[key], value) for key, value in without_counters.items())
 
 
 def test_what_lacks_and_what_is_left_over_is_listed(tmp_path):
@@ -152,7 +154,7 @@ def test_a_network_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (nn.Linear(2, 2), r"would run code of whoever wrote it.*tensors\.pth"),
+        (nn.Linear(2, 2), r"would run code from the file.*tensors\.pth"),
         ({"state_dict": {"a": torch.ones(1)}, "config": nn.ReLU()}, "would run code"),
         ([torch.ones(2)], "holds a list, and no tensors by name"),
         ({"epoch": 3}, r"holds no tensors by name; it has: epoch"),

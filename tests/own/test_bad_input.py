@@ -55,7 +55,7 @@ def everything(module):
 def tupled():
     """A network one of whose hooks makes a tuple of what the next layer reads."""
     module = once()
-    module[0].register_forward_hook(lambda layer, given, output: (output,))
+    module[0].register_forward_hook(lambda layer, inputs, output: (output,))
     return module
 
 
@@ -151,8 +151,8 @@ CASES = {
     ],
 }
 LISTED = [
-    pytest.param(*case, id=f"{what}: {case[1].__name__} {number}")
-    for what, cases in CASES.items()
+    pytest.param(*case, id=f"{kind}: {case[1].__name__} {number}")
+    for kind, cases in CASES.items()
     for number, case in enumerate(cases)
 ]
 
@@ -206,6 +206,7 @@ ON_ARRAYS = [
     (search, {"scores": SCORES, "units": ["0"]}, "units= holds '0'"),
     (search, {"scores": SCORES, "y_true": ONE_CLASS, "groups": HALVES}, "'auc_worst' is undefined"),
     (search, {"scores": SCORES * 9 - 4}, "they must be probabilities"),
+    (search, {"scores": SCORES * 0 + 1.001}, "they must be probabilities"),
     (search, {"scores": SCORES[:5]}, r"scores \(5,\) after epoch 1"),
     (search, {"scores": ["a"] * ROWS}, "after epoch 1: list holds no numbers"),
     (search, {"scores": None}, r"scores \(\) after epoch 1"),

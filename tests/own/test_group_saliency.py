@@ -176,8 +176,8 @@ def test_inputs_by_keyword_and_a_forward_of_ones_own():
 def test_a_batch_may_lack_a_group_and_others_take_no_part():
     module, inputs = NETWORKS["plain CNN"].make(), NETWORKS["plain CNN"].inputs()
     others = ["x" if k == 3 else item for k, item in enumerate(SEX)]
-    kept = [k for k in range(12) if k != 3]
-    whole = [(inputs[kept], LABELS[kept], [SEX[k] for k in kept])]
+    rows = [k for k in range(12) if k != 3]
+    whole = [(inputs[rows], LABELS[rows], [SEX[k] for k in rows])]
     parts = [(inputs[k : k + 1], LABELS[k : k + 1], others[k : k + 1]) for k in range(12)]
     item = group_saliency(module, whole, estimator="ggn", **ROLES)
     for name, values in group_saliency(module, iter(parts), estimator="ggn", **ROLES).items():
@@ -186,7 +186,7 @@ def test_a_batch_may_lack_a_group_and_others_take_no_part():
 
 def test_hooks_of_ones_own_stay_and_count():
     module, inputs = NETWORKS["plain CNN"].make().eval(), NETWORKS["plain CNN"].inputs()
-    module[4].register_forward_hook(lambda layer, given, output: 3 * output)
+    module[4].register_forward_hook(lambda layer, arguments, output: 3 * output)
     before = state(module)
     batch = (inputs, LABELS, ["f"] * 12)
     result = group_saliency(module, [batch], unprivileged="f", betas={}, estimator="ggn")
@@ -222,7 +222,7 @@ def once():
 
 
 def noisy(module):
-    module.register_forward_hook(lambda layer, given, output: output + torch.randn_like(output))
+    module.register_forward_hook(lambda layer, inputs, output: output + torch.randn_like(output))
     return module
 
 
@@ -278,13 +278,13 @@ def test_the_figure_shows_each_number_by_group():
 
 def test_a_sample_is_even_in_the_order_of_the_unprivileged_group():
     own = torch.tensor([[5.0, 1, 4], [2, 0, 3]])
-    found = GroupSaliency({"a.weight": own}, {"f": {"a.weight": own}, 1: {"a.weight": -own}})
-    table = found.sample("a", most=3)
+    saliency = GroupSaliency({"a.weight": own}, {"f": {"a.weight": own}, 1: {"a.weight": -own}})
+    table = saliency.sample("a", most=3)
     assert table["change:f"].tolist() == [0, 2, 5]
     assert table["place"].tolist() == [4, 3, 0]
     assert table["rank"].tolist() == [0, 0.4, 1]
     assert table["change:1"].tolist() == [0, -2, -5]
-    assert len(found.sample("a.weight")) == 6
+    assert len(saliency.sample("a.weight")) == 6
 
 
 def small():

@@ -279,7 +279,7 @@ LABELS, SCORES, SEX = np.array([0, 1] * 20), np.array([0.2, 0.7] * 20), ["f", "m
         ({"y_score": SCORES[:, None]}, r"they have \(40, 1\)"),
         ({"y_true": np.where(LABELS, np.nan, 0)}, "label nan at position 1 is missing"),
         ({"y_true": pd.array([0, None] * 20, dtype="Int64")}, "label nan at position 1 is missing"),
-        ({"y_true": np.where(LABELS, 2, 0)}, r"labels must lie in 0 … 1"),
+        ({"y_true": np.where(LABELS, 2, 0)}, r"labels must be 0 … 1"),
         ({"y_true": np.where(LABELS, 1, -1)}, "labels run from -1 to 1"),
         ({"y_true": ["benign", "malignant"] * 20}, "Number the classes first"),
         ({"y_true": [], "y_score": [], "groups": []}, "there are no samples to measure"),

@@ -26,15 +26,15 @@ def own(request):
 
 
 def constant(module):
-    assert not any(one.training for one in module.modules())
+    assert not any(part.training for part in module.modules())
     return 1.0
 
 
 @torch.no_grad()
 def zeroed(module, mask):
     """The logits of a network whose dropped numbers are zero, by hand."""
-    for name, kept in mask.items():
-        module.get_parameter(name).mul_(kept)
+    for name, is_kept in mask.items():
+        module.get_parameter(name).mul_(is_kept)
     return module.eval()
 
 
@@ -46,9 +46,11 @@ def test_thirty_percent_go_and_the_logits_are_those_of_zeroing(own):
     assert pruned.sparsity == pytest.approx(0.3, abs=0.001)
     assert "sparsity 30.0%" in str(pruned)
     assert len(str(pruned).splitlines()) == 3
-    assert all(one.training for one in pruned.module.modules())
-    gone = sum(int((~kept).sum()) for kept in pruned.mask.values())
-    assert gone == pytest.approx(0.3 * sum(kept.numel() for kept in pruned.mask.values()), abs=1)
+    assert all(part.training for part in pruned.module.modules())
+    gone = sum(int((~is_kept).sum()) for is_kept in pruned.mask.values())
+    assert gone == pytest.approx(
+        0.3 * sum(is_kept.numel() for is_kept in pruned.mask.values()), abs=1
+    )
     with torch.no_grad():
         expected = logits_of(zeroed(own.make(), pruned.mask), inputs)
         assert torch.equal(logits_of(pruned.module.eval(), inputs), expected)
@@ -62,9 +64,9 @@ def test_the_first_step_drops_the_smallest_saliency():
         module, batches, constant, budget=0, share=20, limit=20, ignore=["0"], **settings
     )
     scores = group_saliency(module, batches, **settings)["4.weight"]
-    kept = pruned.mask["4.weight"]
+    is_kept = pruned.mask["4.weight"]
     assert pruned.mask.keys() == {"4.weight"}
-    assert float(scores[~kept].max()) <= float(scores[kept].min())
+    assert float(scores[~is_kept].max()) <= float(scores[is_kept].min())
 
 
 NARROWED = ("plain CNN", "torchvision ResNet", "MONAI DenseNet", "ECG transformer",
@@ -88,9 +90,9 @@ def test_channels_go_and_what_is_kept_says_the_same(name):
     left = sum(p.numel() for p in pruned.module.parameters())
     assert left < sum(p.numel() for p in module.parameters())
     assert pruned.curve["sparsity"].max() <= 0.3
-    for key, kept in pruned.mask.items():
+    for key, is_kept in pruned.mask.items():
         narrow, wide = pruned.module.get_parameter(key), module.get_parameter(key)
-        assert torch.equal(wide[kept], narrow.flatten())
+        assert torch.equal(wide[is_kept], narrow.flatten())
     with torch.no_grad():
         logits = logits_of(pruned.module.eval(), inputs)
         if name in ("plain CNN", "torchvision ResNet", "ECG transformer"):
@@ -136,10 +138,10 @@ def test_recovery_trains_and_the_zeros_stay():
 
     batches = [(inputs, LABELS, SEX)]
     pruned = prune_module(module, batches, constant, budget=0, limit=20, recover=recover, **ROLES)
-    for name, kept in pruned.mask.items():
+    for name, is_kept in pruned.mask.items():
         values = pruned.module.get_parameter(name)
-        assert not values[~kept].any()
-        assert not torch.equal(values[kept], module.get_parameter(name)[kept])
+        assert not values[~is_kept].any()
+        assert not torch.equal(values[is_kept], module.get_parameter(name)[is_kept])
 
 
 BATCHES = [(torch.randn(12, 4), LABELS, SEX)]
@@ -163,9 +165,9 @@ BATCHES = [(torch.randn(12, 4), LABELS, SEX)]
 def test_refusals_leave_the_network_as_it_was(more, text):
     module = once()
     before = state(module)
-    given = {"batches": BATCHES, "evaluate": constant, "budget": 0.1, **ROLES, **more}
+    arguments = {"batches": BATCHES, "evaluate": constant, "budget": 0.1, **ROLES, **more}
     with pytest.raises(EvenhandError, match=text):
-        prune_module(module, **given)
+        prune_module(module, **arguments)
     assert_same(before, module)
 
 

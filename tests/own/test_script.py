@@ -57,6 +57,6 @@ def test_the_script_runs_on(name):
     assert {"f", "m", "*"} == set(table.frame["group"])
     zeroed = own.make()
     with torch.no_grad():
-        for parameter, kept in pruned.mask.items():
-            zeroed.get_parameter(parameter).mul_(kept)
+        for parameter, is_kept in pruned.mask.items():
+            zeroed.get_parameter(parameter).mul_(is_kept)
         assert torch.equal(scores(pruned.module.eval()), scores(zeroed.eval()))

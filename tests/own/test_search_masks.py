@@ -58,6 +58,16 @@ def test_the_planted_mask_wins_and_is_confirmed_beside_the_known_strategies():
     assert len(lines) == 4 + len(masks.confirmed)
 
 
+def test_the_choice_has_the_seed_of_the_median_confirmation():
+    quality = {0: 1.0, 1: 0.2, 2: 2.0, 3: 0.8}  # of each seed
+
+    def train(choice):
+        yield scores_of_quality(quality[choice.seed], 0)
+
+    masks = search_masks(train, UNITS, confirm_seeds=3, **{**SETTINGS, "trials": 3})
+    assert masks.choice.seed == 3
+
+
 def test_what_falls_behind_is_stopped_and_closed():
     loop = Loop(epochs=12)
     stopped = search_masks(loop, UNITS, confirm=0, **SETTINGS)

@@ -185,3 +185,24 @@ def test_refusals():
 def test_units_print_in_one_line_each():
     for unit in units_of(ECG()):
         assert repr(unit) == f"Unit(name={unit.name!r}, depth={unit.depth}, kind={unit.kind!r})"
+
+
+def test_what_comes_after_the_last_block_lies_deeper():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Linear(4, 4)
+            self.blocks = nn.ModuleList(Block() for _ in range(2))
+            self.norm, self.last, self.head = nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.attn = nn.LayerNorm(4), nn.Linear(4, 4)
+
+    depths = {unit.name: unit.depth for unit in units_of(Network(), head="head")}
+    assert depths == {
+        "stem": 0,
+        **{f"blocks.{k}.{kind}": k + 1 for k in range(2) for kind in ("norm", "attn")},
+        **{"norm": 3, "last": 3},
+    }

@@ -56,10 +56,10 @@ def unit(rows):
 
 
 @given(st.floats(0, 0.999), st.floats(0, 1), st.floats(0, 1))
-def test_the_momentum_rises_from_its_start_to_one(start, one, other):
+def test_the_momentum_rises_from_its_start_to_one(start, earlier, later):
     assert momentum_at(start, 0) == pytest.approx(start)
     assert momentum_at(start, 1) == 1
-    low, high = sorted((one, other))
+    low, high = sorted((earlier, later))
     assert momentum_at(start, low) <= momentum_at(start, high) + 1e-12
     half = 1 - (1 - start) / 2
     assert momentum_at(start, 0.5) == pytest.approx(half)
@@ -185,10 +185,10 @@ def test_the_queue_is_filled_by_training_alone_and_shorter_than_the_data():
     assert torch.allclose(learner.queue.norm(dim=1), torch.ones(20), atol=1e-5)
 
 
-@pytest.mark.parametrize("given", [{"needs": ("teacher",)}, {"momentum": 0.9}])
-def test_a_teacher_has_a_schedule_and_a_schedule_a_teacher(given):
+@pytest.mark.parametrize("keywords", [{"needs": ("teacher",)}, {"momentum": 0.9}])
+def test_a_teacher_has_a_schedule_and_a_schedule_a_teacher(keywords):
     with pytest.raises(EvenhandError, match="a teacher needs a momentum"):
-        register_ssl("unsaid", widths=(4,), **given)
+        register_ssl("unsaid", widths=(4,), **keywords)
 
 
 def test_a_teacher_moves():

@@ -28,9 +28,9 @@ def view(request):
     return request.param
 
 
-def same(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def same(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Which samples are the same in both, ``(B,)``."""
-    return ((one == other) | (one.isnan() & other.isnan())).flatten(1).all(dim=1)
+    return ((first == second) | (first.isnan() & second.isnan())).flatten(1).all(dim=1)
 
 
 def test_views_differ_from_each_other_and_from_the_input(view):

@@ -38,11 +38,13 @@ def curvature(estimator, network, inputs, labels, *, draws=1, batches=1, names=N
     return run(network, [batch] * batches, names)
 
 
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
+def assert_equal(actual, expected):
+    assert actual.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name].shape == value.shape
-        torch.testing.assert_close(found[name].contiguous(), value, rtol=1e-9, atol=1e-12, msg=name)
+        assert actual[name].shape == value.shape
+        torch.testing.assert_close(
+            actual[name].contiguous(), value, rtol=1e-9, atol=1e-12, msg=name
+        )
 
 
 @pytest.mark.parametrize("name", NETWORKS)

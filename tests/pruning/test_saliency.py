@@ -14,7 +14,14 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import GroupBatch, find_estimator
 from evenhand.pruning.eligible import parameter_kind, prunable
-from evenhand.pruning.masks import count_kept, keep_all, load_mask, prune_smallest, save_mask
+from evenhand.pruning.masks import (
+    count_kept,
+    freeze_zeros,
+    keep_all,
+    load_mask,
+    prune_smallest,
+    save_mask,
+)
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
 from evenhand.pruning.state import PruningState
@@ -23,8 +30,8 @@ EVERY_KIND = ("conv", "linear", "head", "bias", "norm", "other")
 
 
 def state_of(network: nn.Module, names=None) -> PruningState:
-    kept = keep_all(network, names or [name for name, _ in network.named_parameters()])
-    return PruningState(network, kept, count_kept(kept), count_kept(kept))
+    mask = keep_all(network, names or [name for name, _ in network.named_parameters()])
+    return PruningState(network, mask, count_kept(mask), count_kept(mask))
 
 
 @pytest.mark.parametrize("name", [name for name, _ in Residual().named_parameters()])
@@ -58,8 +65,10 @@ def test_the_smallest_go_and_what_is_gone_stays_gone(data):
     twice = prune_smallest(reverse, once, second)
     assert count_kept(once) == len(values) - first
     assert count_kept(twice) == len(values) - first - second
-    flat, kept = (torch.cat([values[name] for name in parts]).numpy() for values in (parts, once))
-    assert not kept.any() or kept.all() or flat[~kept].max() <= flat[kept].min()
+    flat, is_kept = (
+        torch.cat([values[name] for name in parts]).numpy() for values in (parts, once)
+    )
+    assert not is_kept.any() or is_kept.all() or flat[~is_kept].max() <= flat[is_kept].min()
     assert not any((twice[name] & ~once[name]).any() for name in parts)
 
 
@@ -119,15 +128,15 @@ def test_pruning_closes_the_gap_where_half_the_channels_serve_the_majority_alone
 
 
 def test_masks_on_disk(tmp_path):
-    kept = prune_smallest(
+    saved = prune_smallest(
         {"a": torch.randn(4, 3), "b": torch.randn(5)},
         {"a": torch.ones(4, 3, dtype=torch.bool), "b": torch.ones(5, dtype=torch.bool)},
         6,
     )
-    save_mask(tmp_path / "mask.safetensors", kept)
+    save_mask(tmp_path / "mask.safetensors", saved)
     mask = load_mask(tmp_path / "mask.safetensors")
-    assert mask.keys() == kept.keys()
-    assert all(torch.equal(mask[name], kept[name]) for name in kept)
+    assert mask.keys() == saved.keys()
+    assert all(torch.equal(mask[name], saved[name]) for name in saved)
 
 
 def test_every_parameter_is_of_one_kind():
@@ -148,3 +157,14 @@ def test_every_parameter_is_of_one_kind():
         prunable(network, ("linear",))
     with pytest.raises(EvenhandError, match="Did you mean 'conv'"):
         prunable(network, ("convs",))
+
+
+def test_a_mask_freezes_zeros_and_nothing_else():
+    network = nn.Linear(2, 1)
+    network.weight.requires_grad_(False)
+    mask = {"weight": torch.tensor([[True, False]]), "bias": torch.tensor([True])}
+    with freeze_zeros(network, mask):
+        assert [p.requires_grad for p in network.parameters()] == [False, True]
+        network.weight.requires_grad_(True)
+        network(torch.ones(1, 2)).sum().backward()
+    assert network.weight.grad.tolist() == [[1.0, 0.0]]

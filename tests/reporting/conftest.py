@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +65,7 @@ def of_age(
 
 
 def metric_rows(rows: list[dict[str, Any]]) -> list[MetricRow]:
-    return [MetricRow(**one) for one in rows]
+    return [MetricRow(**row) for row in rows]
 
 
 @pytest.fixture
@@ -168,6 +171,99 @@ def tuned(make_report: Callable[..., Report]) -> Report:
         left_out=["images/7.jpg is truncated."],
         notes=["These data know lesions, not patients."],
     )
+
+
+PIPES = """import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+os.dup2(ends[0], 3), os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Program that starts Chromium with its pipes as file descriptors 3 and 4."""
+
+
+class Browser:
+    """A page in headless Chromium, driven by its debugging protocol over a pipe (no port)."""
+
+    def __init__(self, binary: str, profile: Path, page: Path, width: int = 1100) -> None:
+        (from_parent, self._to), (self._from, to_parent) = os.pipe(), os.pipe()
+        command = [
+            sys.executable, "-c", PIPES, str(from_parent), str(to_parent), binary,
+            "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--remote-debugging-pipe", f"--user-data-dir={profile}",
+            f"--window-size={width},1000", "about:blank",
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, pass_fds=(from_parent, to_parent), stderr=subprocess.DEVNULL
+        )
+        os.close(from_parent)
+        os.close(to_parent)
+        self._sent, self._rest, self._session = 0, b"", ""
+        target = self.send("Target.createTarget", url=page.as_uri())["targetId"]
+        attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        while self.run("location.href + document.readyState") != f"{page.as_uri()}complete":
+            pass
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a command, and return its result."""
+        self._sent += 1
+        message = {"id": self._sent, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            text, ends, rest = self._rest.partition(b"\0")
+            if not ends:
+                part = os.read(self._from, 2**16)
+                assert part, "Chromium ended"
+                self._rest += part
+                continue
+            self._rest = rest
+            answer = json.loads(text)
+            if answer.get("id") == self._sent:
+                return answer["result"]
+
+    def run(self, script: str) -> Any:
+        """Return the value of a JavaScript expression."""
+        result = self.send("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """Press and release a key, as a person does."""
+        text = {"Enter": "\r", " ": " "}.get(key)
+        code = {"Tab": 9, "Enter": 13, " ": 32, "ArrowRight": 39}[key]
+        fields = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        down = fields | ({"text": text} if text else {})
+        self.send("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **down)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **fields)
+
+    def close(self) -> None:
+        """End the browser."""
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        os.close(self._to)
+        os.close(self._from)
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Iterator[Callable[[str], Browser]]:
+    """Open a page in headless Chromium, to press keys in it."""
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    if binary is None:
+        pytest.skip("Chromium is not installed")
+    browsers: list[Browser] = []
+
+    def open_page(page: str) -> Browser:
+        path = tmp_path / f"page-{len(browsers)}.html"
+        path.write_text(page, encoding="utf-8")
+        browsers.append(Browser(binary, tmp_path / f"profile-{len(browsers)}", path))
+        return browsers[-1]
+
+    yield open_page
+    for browser in browsers:
+        browser.close()
 
 
 @pytest.fixture

@@ -27,35 +27,35 @@ def rows(metric: str, p: float) -> list[Estimate]:
     """Two groups, and their gap with its corrected p-value."""
     gap = replace(ROW, base=metric, aggregate="gap", group="*", value=0.2, low=0.1, high=0.3)
     gap = replace(gap, p_adjusted=p)
-    one = replace(ROW, base=metric)
-    return [one, replace(one, group="m", value=0.9), gap]
+    row = replace(ROW, base=metric)
+    return [row, replace(row, group="m", value=0.9), gap]
 
 
 @pytest.mark.parametrize("apart", ["auc", "specificity"])
 def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: str) -> None:
     tests = dict.fromkeys(("sensitivity", "auc", "specificity"), 0.2) | {apart: 0.01}
-    found = group_answer([row for m, p in tests.items() for row in rows(m, p)], "m", "sex", "")
-    assert found
-    assert found.outcome == "a gap"
-    assert found.chip == ("a gap in AUC" if apart == "auc" else f"a gap in {apart}")
-    assert "finds 70 of 100" in found.headline
-    assert sum("the groups do differ" in sentence for sentence in found.details) == 1
+    answer = group_answer([row for m, p in tests.items() for row in rows(m, p)], "m", "sex", "")
+    assert answer
+    assert answer.outcome == "a gap"
+    assert answer.chip == ("a gap in AUC" if apart == "auc" else f"a gap in {apart}")
+    assert "finds 70 of 100" in answer.headline
+    assert sum("the groups do differ" in sentence for sentence in answer.details) == 1
 
 
 def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
-    known = [*rows("sensitivity", 0.01), *rows("auc", 0.01), *rows("specificity", 0.01)]
-    found = group_answer(known, "m", "sex", "sick")
-    assert found
-    assert found.outcome == found.chip == "a gap"
-    assert not any("the groups do differ" in sentence for sentence in found.details)
+    estimates = [*rows("sensitivity", 0.01), *rows("auc", 0.01), *rows("specificity", 0.01)]
+    answer = group_answer(estimates, "m", "sex", "sick")
+    assert answer
+    assert answer.outcome == answer.chip == "a gap"
+    assert not any("the groups do differ" in sentence for sentence in answer.details)
 
 
 def test_nobody_can_tell_where_nothing_does() -> None:
-    known = [*rows("sensitivity", 0.2), *rows("auc", 0.2), *rows("specificity", 0.2)]
-    found = group_answer(known, "m", "sex", "sick")
-    assert found
-    assert found.outcome == "cannot tell"
-    assert [dots.counted for dots in found.dots] == ["21 of 30", "27 of 30"]
+    estimates = [*rows("sensitivity", 0.2), *rows("auc", 0.2), *rows("specificity", 0.2)]
+    answer = group_answer(estimates, "m", "sex", "sick")
+    assert answer
+    assert answer.outcome == "cannot tell"
+    assert [dots.counted for dots in answer.dots] == ["21 of 30", "27 of 30"]
 
 
 def test_a_group_that_a_model_serves_worse_is_named() -> None:
@@ -70,10 +70,10 @@ def test_a_group_that_a_model_serves_worse_is_named() -> None:
     ]
     both = [replace(worst, model=model) for model in held.values()]
     before = [replace(ROW, model="before", group=g, value=v) for g, v in (("f", 0.9), ("m", 0.6))]
-    found = strategy_answer([*both, *before, *changes], "pruned", "sex", "auc")
-    assert found
-    assert found.outcome == "levelled down"
-    named = [sentence for sentence in found.details if sentence.startswith("Where")]
+    answer = strategy_answer([*both, *before, *changes], "pruned", "sex", "auc")
+    assert answer
+    assert answer.outcome == "levelled down"
+    named = [sentence for sentence in answer.details if sentence.startswith("Where")]
     assert named == [
         "Where sex is f, against before: −0.400 (95\N{NO-BREAK SPACE}% interval −0.600 to −0.200; "
         "corrected p = 0.003): worse."
@@ -84,7 +84,7 @@ F, M = ROW, replace(ROW, group="m", value=0.9)
 
 
 @pytest.mark.parametrize(
-    ("known", "why"),
+    ("estimates", "why"),
     [
         ([F], "there are no two groups to compare"),
         ([F, replace(M, compared=False)], "there are no two groups to compare"),
@@ -92,14 +92,14 @@ F, M = ROW, replace(ROW, group="m", value=0.9)
         ([F, replace(M, value=F.value)], "the numbers of all groups are equal"),
         (
             [replace(row, base=m) for m in ("selection_rate", "prevalence") for row in (F, M)],
-            "there is no better or worse in Share flagged and Prevalence",
+            "no value of Share flagged and Prevalence is better than another",
         ),
     ],
 )
-def test_why_nothing_can_be_said(known: list[Estimate], why: str) -> None:
-    found = group_answer(known, "m", "sex", "sick")
-    assert found
-    assert found.headline == f"Nothing can be said about sex: {why}."
+def test_why_nothing_can_be_said(estimates: list[Estimate], why: str) -> None:
+    answer = group_answer(estimates, "m", "sex", "sick")
+    assert answer
+    assert answer.headline == f"Nothing can be said about sex: {why}."
 
 
 def spreads(p: float) -> list[Estimate]:

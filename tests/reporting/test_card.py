@@ -52,7 +52,7 @@ def test_the_card_says_how_the_model_was_trained(audit: Report) -> None:
 
 def test_groups_and_gaps_with_intervals_and_counts(audit: Report) -> None:
     text = model_card(RECORD, audit.rows, "model").replace("\N{NO-BREAK SPACE}", " ")
-    groups, gaps = text.split("## How each group fares")[1].split("## Gaps between groups")
+    groups, gaps = text.split("## Results by group")[1].split("## Gaps between groups")
     assert "| group | samples | patients | AUC (95 % interval) | Sensitivity (95" in groups
     line = "| age: 60+ | 150 | 300 | 0.710 (0.660 to 0.760) | 61.0 % (56.0 to 66.0 %) |"
     assert line in groups

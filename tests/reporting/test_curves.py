@@ -23,8 +23,8 @@ def test_areas_below_the_curves_are_the_metrics(samples: list[tuple[int, int]]) 
     rows = scored(labels, scores)
     fpr, tpr = roc(rows)
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    at, precision = recall(rows)
-    steps = np.diff(at) * precision[1:]
+    sensitivity, precision = recall(rows)
+    steps = np.diff(sensitivity) * precision[1:]
     assert steps.sum() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 
 
@@ -37,7 +37,10 @@ def test_a_group_of_one_class_has_no_curve_and_says_so() -> None:
     rows = scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3], threshold=0.25)
     groups = {"age": groups_of(["old", "old", "young", "unknown"])}
     (view,) = score_views(rows, groups, "malignant")
-    assert view.absent == ("young has no malignant case among 1 sample and no curve.",)
+    assert view.absent == (
+        "young has no malignant cases among 1 sample, so it has no ROC and no precision–recall "
+        "curve.",
+    )
     shown = {picture.title: [line.name for line in picture.series] for picture in view.pictures}
     assert shown == {
         "ROC": ["old"],
@@ -68,8 +71,8 @@ def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
     labels = np.arange(len(levels)) % 2
     rows = scored(labels, np.linspace(0, 1, len(levels)))
     (view,) = score_views(rows, {"site": groups_of(levels)}, "p")
-    assert [one.name for one in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
-    assert view.absent == ("Of 12 groups the 8 with most samples are drawn.",)
+    assert [group.name for group in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
+    assert view.absent == ("The 8 groups with the most samples are drawn, of 12 groups.",)
 
 
 def many_scores(n: int = 400):
@@ -124,9 +127,9 @@ def test_many_groups_are_folded(groups: int, unfolded: bool) -> None:
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60))
 def test_a_shortened_line_goes_where_the_whole_line_goes(heights: list[float]) -> None:
     x, y = np.linspace(0, 100, len(heights)), np.array(heights)
-    kept = np.array([point.split(",") for point in polyline(x, y).split()], float)
-    starts, ends = kept[:-1], kept[1:]
-    for point in np.column_stack([x, y]) if len(kept) > 1 else []:
+    points = np.array([point.split(",") for point in polyline(x, y).split()], float)
+    starts, ends = points[:-1], points[1:]
+    for point in np.column_stack([x, y]) if len(points) > 1 else []:
         along, to_point = ends - starts, point - starts
         length = np.maximum((along**2).sum(axis=1), 1e-12)
         share = ((along * to_point).sum(axis=1) / length).clip(0, 1)

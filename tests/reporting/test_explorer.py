@@ -30,14 +30,14 @@ def samples(
     return scored(labels, scores, threshold=threshold), groups, {"age": ("under 60", EVIL)}
 
 
-def made(threshold: float = 0.371) -> Explorer:
+def built_explorer(threshold: float = 0.371) -> Explorer:
     return explorer(*samples(threshold))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.371, 0.5, 0.77])
 def test_counts_give_what_is_measured(threshold: float) -> None:
     rows, groups, _ = samples(threshold)
-    result = made(threshold)
+    result = built_explorer(threshold)
     assert result.thresholds[result.start] == threshold
     plan = Plan(METRICS, ("gap",), bootstrap=None)
     table = measure(rows, groups, plan, rng=np.random.default_rng(0))
@@ -71,7 +71,7 @@ def test_page_holds_the_start_in_plain_html_and_allows_its_own_script_alone(
     make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
 ) -> None:
     text = page(make_report, make_rows)
-    for name, row in made().tables[0].rows:
+    for name, row in built_explorer().tables[0].rows:
         assert html.escape(name) in text or name in text
         assert all(f'<td class="num">{cell}</td>' in text for cell in row)
     assert len(re.findall(r"<script", text)) == 3  # the counts of two models and the code
@@ -122,7 +122,7 @@ def test_script_shows_the_numbers_that_python_shows(
     assert shown
     *lines, hidden = html.unescape(shown[1]).splitlines()
     assert hidden == "hidden false, other moved false"
-    result = made()
+    result = built_explorer()
     expected = [
         "|".join(
             [

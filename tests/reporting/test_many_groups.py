@@ -49,8 +49,8 @@ def view_of(rows: list[MetricRow]):
     return group_view(estimates(rows), "model", "site", "positive")
 
 
-def values_of(given: list[MetricRow], metric: str) -> pd.Series:
-    rows = as_table(given)
+def values_of(metric_rows: list[MetricRow], metric: str) -> pd.Series:
+    rows = as_table(metric_rows)
     return rows[(rows["metric"] == metric) & (rows["group"] != "*")].set_index("group")["value"]
 
 
@@ -61,7 +61,7 @@ def test_each_picture_shows_the_groups_that_its_metric_is_worst_in(measured, met
     plot = plots[view.columns.index({"auc": "AUC", "log_loss": "Log-loss"}[metric])]
     worst = (sign * values_of(measured[2], metric)).sort_values(kind="stable").index[:DRAWN]
     assert [row.name for row in plot.rows] == ["everyone", *worst]
-    assert "60 groups: each picture shows the 20" in view.folded
+    assert "60 groups; each picture shows the 20" in view.folded
 
 
 def test_the_table_has_all_groups_and_differences_the_largest(measured):
@@ -118,7 +118,7 @@ def test_curves_and_the_explorer_take_the_largest_groups(measured):
     table = explorer(rows, {"site": sized}, {"site": sized.levels}).tables[0]
     assert {count.name for count in table.counts} <= {"everyone", *largest[: DRAWN + 1]}
     assert len(table.counts) == 1 + DRAWN
-    assert "groups the 20 with most samples are shown" in table.left_out
+    assert "The 20 groups with the most samples are shown" in table.left_out
     (view,) = score_views(rows, {"site": sized}, "positive")
     assert {distribution.name for distribution in view.distributions} <= set(largest[:9])
 
@@ -126,7 +126,7 @@ def test_curves_and_the_explorer_take_the_largest_groups(measured):
 def test_the_page_of_many_groups_is_a_page(measured):
     page = render(Report("Many", measured[2], ("site",)))
     assert page.count("g59") >= 1
-    assert "each picture shows the 20 that are served worst" in page
+    assert "each picture shows the 20 groups with the worst values" in page
 
 
 def test_rows_are_looked_up_without_a_scan(measured, monkeypatch):

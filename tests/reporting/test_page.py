@@ -73,7 +73,7 @@ def test_tune_says_first_whether_its_worst_group_is_better(tuned: Report) -> Non
     text = Outline(render(tuned)).text
     headline = (
         "FairTune serves its worst age group better than full fine-tuning; "
-        "better or worse than head only, these data do not show."
+        "these data do not show whether it does better or worse than head only."
     )
     assert text.index(headline) < text.index("Where age is")
     assert (
@@ -269,9 +269,9 @@ def test_markup_is_whole_and_ids_are_single(tuned: Report) -> None:
     assert outline.open == []
     ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    known = set(ids)
+    unique = set(ids)
     for _, attrs in outline.tags:
-        assert attrs.get("aria-labelledby", None) in {None, *known}
+        assert attrs.get("aria-labelledby", None) in {None, *unique}
 
 
 @pytest.mark.parametrize("width", [320, 700, 1300])

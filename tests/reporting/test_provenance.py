@@ -23,7 +23,7 @@ def test_facts_become_tables_and_none_is_lost() -> None:
     about = ("job", "seed", "fingerprint", "schema", "models", "notes", "extra.a", "extra.b")
     assert tuple(name for name, _ in run.rows) == about
     assert run.rows[-1] == ("extra.b", "2, 3")
-    assert (inputs.title, [name for name, _ in inputs.rows]) == ("Settings", [*settings.kept()])
+    assert (inputs.title, [name for name, _ in inputs.rows]) == ("Settings", [*settings.recorded()])
     assert {("bandwidth", "1.0"), ("data", "none"), ("layer", "none")} <= {*inputs.rows}
     assert (time.title, time.rows) == ("Time", (("search", "1 min 15 s"),))
 

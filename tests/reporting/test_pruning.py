@@ -106,9 +106,11 @@ def test_the_share_that_channels_took_stands_beside_the_share_that_was_asked_for
     narrow = pruning(structure="channel", share=11.0)
     narrow.curve["left"] = [1000, 900, 800]
     says = pruning_view(narrow).sentences[1]
-    assert "A step was to remove 11.0\xa0% of the remaining numbers" in says
-    assert "it removed 10.0\xa0% to 10.0\xa0%" in says  # without the last, cut short by the limit
-    assert "was to remove" not in pruning_view(pruning()).sentences[1]
+    assert "Each step should remove 11.0\xa0% of the remaining parameters" in says
+    assert (
+        "steps removed 10.0\xa0% to 10.0\xa0%" in says
+    )  # without the last, cut short by the limit
+    assert "Each step should remove" not in pruning_view(pruning()).sentences[1]
 
 
 def test_luck_is_told_where_a_step_was_chosen():
@@ -122,7 +124,7 @@ def test_luck_is_told_where_a_step_was_chosen():
     }  # fmt: skip
     first, second = pruning_view(pruning(luck=luck)).luck
     assert "Step 1 was chosen on all 30 validation patients" in first
-    assert "0.030 of the change is taken for the luck of the choice" in second
+    assert "The estimated luck of the choice is 0.030" in second
     older = pruning()
     without = older.record.model_dump(exclude={"luck", "share"})
     record = PruningRecord.model_validate(without)
@@ -154,7 +156,7 @@ def test_each_number_of_a_layer_stands_by_group_and_by_whether_it_went():
     (zero,) = [place for place, text in chart.y_ticks if text == "0"]
     nothing, below = marks["young"].marks
     assert nothing[1] == zero < below[1]
-    assert "3 of 100 numbers, of which 25.0" in chart.says
+    assert "3 of 100 parameters; 25.0" in chart.says
     (narrow,) = pruning_view(replace(pruning(), saliency=sample)).saliency  # channels
     assert [trace.name for trace in narrow.traces] == ["old", "young"]
     assert pruning_view(pruning()).saliency == ()  # an older run
@@ -196,17 +198,17 @@ def test_a_rank_correlation_that_chance_gives_is_no_guide():
     def says(old: float | None, young: float | None, layers: int = 20) -> str:
         return pruning_view(pruning(premise=premise(layers, young=young, old=old))).premise_says
 
-    weak = f"for old ({below:.2f}) is not above 0.38, which chance alone passes in one of 20"
+    weak = f"for old ({below:.2f}) is not above 0.38, which chance alone exceeds in 1 of 20"
     assert weak in says(below, above)
-    assert "the saliency is no guide" in says(below, above)
+    assert "the saliency does not predict the effect" in says(below, above)
     assert "for young (\N{MINUS SIGN}0.31) and old (undefined) is not above" in says(None, -0.31)
-    assert "Every group's rank correlation is above 0.38" in says(above, above)
+    assert "The rank correlation of every group is above 0.38" in says(above, above)
     assert "no guide" not in says(above, above)
-    assert "Ranks of 3 layers are too few to tell" in says(1.0, 1.0, layers=3)
+    assert "3 layers are too few to show" in says(1.0, 1.0, layers=3)
 
 
 def test_zeros_are_said_to_save_no_time():
     view = pruning_view(pruning())
-    assert "no time" in view.cost_says
+    assert "but not the model faster" in view.cost_says
     assert view.costs[1][1:] == ("1,000", "10.0\xa0%", "4.00 MB", "3.00 MB", "2.0 ms")
-    assert "Whole channels are gone" in pruning_view(pruning(structure="channel")).cost_says
+    assert "Whole channels are removed" in pruning_view(pruning(structure="channel")).cost_says

@@ -26,7 +26,7 @@ def trials(**columns: list[Any]) -> pd.DataFrame:
     return pd.DataFrame(base | columns)
 
 
-def found(**more: float) -> dict[str, Any]:
+def objective(**more: float) -> dict[str, Any]:
     base = {"searched": 0.75, "again": [0.7, 0.72], "mean": 0.71, "mean_low": 0.6}
     ends = {"mean_high": 0.8, "optimism": 0.04, "optimism_low": -0.09, "optimism_high": 0.17}
     return base | ends | more
@@ -110,16 +110,16 @@ def test_of_two_targets_the_better_trial_is_further_up_and_right_whichever_way_t
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({}, "trial 2, the first of these, looked 0.040 better than with fresh seeds"),
+        ({}, "trial 2 (the first of these) looked 0.040 better than with fresh seeds"),
         ({"optimism": -0.02}, "looked 0.020 worse than"),
-        ({"optimism": None}, "diverged, so no mean can be given"),
+        ({"optimism": None}, "diverged, so there is no mean"),
         ({"optimism_low": None}, "fresh seeds."),
     ],
 )
 def test_the_optimism_of_the_best_is_said(more: dict[str, float], says: str) -> None:
     confirmed = [
-        {"trial": 2, "seeds": 2, "objectives": {"auc": found(**more)}},
-        {"trial": 0, "seeds": 2, "objectives": {"auc": found(searched=0.7)}},
+        {"trial": 2, "seeds": 2, "objectives": {"auc": objective(**more)}},
+        {"trial": 0, "seeds": 2, "objectives": {"auc": objective(searched=0.7)}},
     ]
     study = {"name": "", "trial": 0, "confirmed": confirmed}
     (view,) = search_views(Search(trials(), [find_target("auc")], [studied(study)]))
@@ -131,8 +131,8 @@ def test_the_optimism_of_the_best_is_said(more: dict[str, float], says: str) -> 
 
 def test_a_choice_of_another_study_marks_no_trial_of_its_own_and_is_named() -> None:
     confirmed = [
-        {"study": "full", "trial": 2, "seeds": 2, "objectives": {"auc": found()}},
-        {"study": "a", "trial": 2, "seeds": 2, "objectives": {"auc": found()}},
+        {"study": "full", "trial": 2, "seeds": 2, "objectives": {"auc": objective()}},
+        {"study": "a", "trial": 2, "seeds": 2, "objectives": {"auc": objective()}},
     ]
     chosen = {"study": "full", "trial": 2, "seed": 3}
     study = {"name": "a", "trial": None, "chosen": chosen, "confirmed": confirmed}

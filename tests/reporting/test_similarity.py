@@ -72,19 +72,19 @@ def view(*ps, signs=()):
 
 
 @pytest.mark.parametrize(
-    ("ps", "outcome", "said"),
+    ("ps", "outcome", "text"),
     [
         ((0.01,), "a gap", "agree more on a than on b"),
         ((0.01, 0.02), "a gap", "agree more on a than on b"),
-        ((0.01, 0.4), "cannot tell", "with 1 of 2 seeds, and not all"),
-        ((0.4, 0.01), "cannot tell", "with 1 of 2 seeds, and not all"),
-        ((0.4, 0.4), "cannot tell", "no group is shown to be represented differently"),
+        ((0.01, 0.4), "cannot tell", "in 1 of 2 seeds; not all"),
+        ((0.4, 0.01), "cannot tell", "in 1 of 2 seeds; not all"),
+        ((0.4, 0.4), "cannot tell", "No group by sex is shown to be represented differently"),
     ],
 )
-def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, said):
+def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, text):
     shown = view(*ps)
     assert shown.outcome == outcome
-    assert said in shown.headline
+    assert text in shown.headline
     (verdict,) = similarity_verdicts(record(*ps))
     assert verdict.claim == (outcome == "a gap")
     assert verdict.text == shown.headline
@@ -92,7 +92,7 @@ def test_a_gap_is_told_where_every_seed_has_it(ps, outcome, said):
 
 
 def test_seeds_that_disagree_on_the_group_or_the_side_tell_no_gap():
-    assert "with 2 of 2 seeds, and not all" in view((0.01, 0.4), (0.4, 0.01)).headline
+    assert "in 2 of 2 seeds; not all" in view((0.01, 0.4), (0.4, 0.01)).headline
     assert view(0.01, 0.01, signs=(1, -1)).outcome == "cannot tell"
     assert view(0.01, 0.01, signs=(1, 1)).outcome == "a gap"
 

@@ -30,8 +30,8 @@ def models(rng, apart, noise=0.3):
     signal = rng.normal(size=(N, WIDTH))
     own = np.where(apart[:, None], rng.normal(size=(N, WIDTH)), signal)
     return tuple(
-        [Layer(of @ rng.normal(size=(WIDTH, WIDTH)) + noise * rng.normal(size=(N, WIDTH)))] * 2
-        for of in (signal, own)
+        [Layer(base @ rng.normal(size=(WIDTH, WIDTH)) + noise * rng.normal(size=(N, WIDTH)))] * 2
+        for base in (signal, own)
     )
 
 

@@ -17,11 +17,11 @@ def gram(rows: np.ndarray, bandwidth: float | None) -> np.ndarray:
     return np.exp(-((rows[:, None] - rows) ** 2).sum(-1) / (2 * bandwidth**2))
 
 
-def by_definition(one: np.ndarray, two: np.ndarray) -> float:
+def by_definition(first: np.ndarray, second: np.ndarray) -> float:
     """Song et al. 2012, eq. 4, as a mean over every four different rows."""
-    n, total, count = len(one), 0.0, 0
+    n, total, count = len(first), 0.0, 0
     for i, j, q, r in permutations(range(n), 4):
-        total += one[i, j] * (two[i, j] + two[q, r] - 2 * two[i, q])
+        total += first[i, j] * (second[i, j] + second[q, r] - 2 * second[i, q])
         count += 1
     return total / count
 

@@ -54,7 +54,7 @@ def test_a_column_is_cleaned_as_its_values_are(values):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("Male", "male"),
         ("0", "0.0"),
@@ -69,17 +69,17 @@ def test_a_column_is_cleaned_as_its_values_are(values):
         ("\uff26", "F"),  # full width
     ],
 )
-def test_one_value_in_two_spellings(one, other):
-    assert spelling_key(one) == spelling_key(other)
-    assert spellings({one: 2, other: 1}) == [(one, other)]
+def test_one_value_in_two_spellings(first, second):
+    assert spelling_key(first) == spelling_key(second)
+    assert spellings({first: 2, second: 1}) == [(first, second)]
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [("A+", "A-"), ("1", "-1"), ("20-39", "2039"), ("<60", "60"), ("I", "II"), ("10", "100")],
 )
-def test_other_values_stay_apart(one, other):
-    assert spellings({one: 2, other: 1}) == []
+def test_other_values_stay_apart(first, second):
+    assert spellings({first: 2, second: 1}) == []
 
 
 def test_a_first_letter_is_named_and_that_of_a_sex_is_refused():

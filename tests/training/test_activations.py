@@ -46,7 +46,7 @@ def test_a_layer_is_a_row_of_means_over_its_places(images, backbone, count):
     for name, rows in result.items():
         seen = []
         hook = model.backbone.get_submodule(name).register_forward_hook(
-            lambda module, given, output, seen=seen: seen.append(output)
+            lambda module, inputs, output, seen=seen: seen.append(output)
         )
         pixels = np.stack([images.read(item) for item in images.table["sample_id"]])
         model.features(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255)

@@ -31,14 +31,14 @@ def either(request, cache) -> ActivationCache:
     return cache if request.param == "files" else ActivationCache(GENEROUS)
 
 
-def close(one, other, atol=2e-5) -> bool:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+def close(first, second, atol=2e-5) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     return all(torch.allclose(a, b, atol=atol) for a, b in pairs)
 
 
-def apart(one, other) -> float:
+def apart(first, second) -> float:
     """Return the root mean square of the differences of all weights."""
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     squares = torch.cat([(a - b).double().square().flatten() for a, b in pairs])
     return float(squares.mean().sqrt())
 
@@ -52,11 +52,11 @@ def blocks_run(train, **changes) -> list[int]:
     counts = [0] * 6
     real = nn.Module.__call__
 
-    def counting(module, *given, **named):
+    def counting(module, *arguments, **named):
         place = getattr(module, "place", None)
         if place is not None:
-            counts[place] += len(given[0])
-        return real(module, *given, **named)
+            counts[place] += len(arguments[0])
+        return real(module, *arguments, **named)
 
     def mark(name):
         model = small_model(name)
@@ -95,9 +95,13 @@ def test_cached_training_is_training_with_the_same_views(train, either, backbone
 
         return train(backbone, schedule, on_epoch, cache=store, epochs=3, views=2)
 
-    anew, cached, again = fitted("anew", None), fitted("cached", either), fitted("cached", either)
-    assert close(anew, cached)
-    assert close(anew, again)
+    uncached, cached, again = (
+        fitted("anew", None),
+        fitted("cached", either),
+        fitted("cached", either),
+    )
+    assert close(uncached, cached)
+    assert close(uncached, again)
     for score, other in zip(scores["anew"] * 2, scores["cached"], strict=True):
         assert np.allclose(score, other, atol=1e-5)
 
@@ -254,7 +258,7 @@ def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monke
     budget = int(size * (len(splits.val) + views * len(splits.train)))
     cache, make_room, result = ActivationCache(budget), ActivationCache._make_room, []
     monkeypatch.setattr(
-        ActivationCache, "_make_room", lambda *given: result.append(make_room(*given))
+        ActivationCache, "_make_room", lambda *arguments: result.append(make_room(*arguments))
     )
     train(schedule=constant(frozenset({"blocks.2"})), cache=cache, **common)
     assert close(train(cache=cache, **deeper), expected)
@@ -311,9 +315,9 @@ def test_activations_that_others_removed_are_made_again(train, cache, monkeypatc
 
 def test_more_than_the_disk_may_hold_is_not_kept(train, tmp_path, splits):
     schedule = constant(frozenset({"blocks.5"}))
-    kept = ActivationFiles(GENEROUS, tmp_path / "kept", GENEROUS)
-    expected = train(schedule=schedule, cache=kept)
-    needed = sum(sorted(path.stat().st_size for path in kept.folder.iterdir())[:2])
+    large = ActivationFiles(GENEROUS, tmp_path / "kept", GENEROUS)
+    expected = train(schedule=schedule, cache=large)
+    needed = sum(sorted(path.stat().st_size for path in large.folder.iterdir())[:2])
     small = ActivationFiles(GENEROUS, tmp_path / "small", needed // 2)
     assert close(train(schedule=schedule, cache=small), expected)
     assert not small.folder.exists()
@@ -343,9 +347,9 @@ def test_half_precision_survives_the_disk(tmp_path):
 def test_half_precision_trains_alike(train, cache):
     schedule = constant(frozenset({"blocks.4"}))
     exact = train(schedule=schedule)
-    anew = train(schedule=schedule, precision="bf16")
+    uncached = train(schedule=schedule, precision="bf16")
     cached = train(schedule=schedule, precision="bf16", cache=cache)
-    rounding = apart(anew, exact)  # what this processor makes of bf16
+    rounding = apart(uncached, exact)  # what this processor makes of bf16
     assert apart(cached, exact) <= 2 * rounding
     assert apart(train(schedule=schedule, lr=2e-3), exact) > 10 * rounding  # it would show
 
@@ -355,13 +359,13 @@ def test_parts_of_one_pool_share_what_frozen_layers_make_of_it(splits, cache):
     settings = SETTINGS.model_copy(update={"augment": "none"})
     ran = []
 
-    def fitted(part, kept):
+    def fitted(part, cache):
         model = small_model()
         model.backbone.blocks[0].register_forward_hook(
             lambda block, inputs, out: ran.append(len(out))
         )
         schedule = constant(frozenset())
-        return fit(model, part, schedule, settings, on_epoch=lambda epoch: 0.0, cache=kept)
+        return fit(model, part, schedule, settings, on_epoch=lambda epoch: 0.0, cache=cache)
 
     rows = [
         np.arange(0, len(splits.train), 2)[::-1],
@@ -370,8 +374,8 @@ def test_parts_of_one_pool_share_what_frozen_layers_make_of_it(splits, cache):
     ]
     for chosen in rows:
         part = replace(splits, train=splits.train.select(chosen), pool=splits.train)
-        anew = fitted(part, None)
+        uncached = fitted(part, None)
         ran.clear()
-        assert close(anew, fitted(part, cache))
+        assert close(uncached, fitted(part, cache))
         assert sum(ran) <= (len(splits.train) + len(splits.val) + 6 if chosen is rows[0] else 6)
     assert len(files(cache)) == 2

@@ -38,10 +38,12 @@ def test_scores_are_those_of_the_cpu(train, backbone, strategy):
 def test_kept_activations_change_nothing(train, strategy, epochs):
     common = {"strategy": strategy, "epochs": epochs, "views": 2}
     cache = ActivationCache(10**8)
-    anew, first, again = (scores(train, cache=kept, **common) for kept in (None, cache, cache))
+    uncached, first, again = (
+        scores(train, cache=memory, **common) for memory in (None, cache, cache)
+    )
     assert all(tensor.is_cuda for tensor in cache._cached.values())
-    assert np.allclose(first, anew, atol=1e-4)
-    assert np.allclose(again, anew, atol=1e-4)
+    assert np.allclose(first, uncached, atol=1e-4)
+    assert np.allclose(again, uncached, atol=1e-4)
 
 
 def test_compiled_training_is_training(train):

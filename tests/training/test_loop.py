@@ -22,8 +22,8 @@ from evenhand.training.settings import FitSettings
 from evenhand.training.steps import _optimizer, warmup_cosine
 
 
-def same(one, other) -> bool:
-    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+def same(first, second) -> bool:
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 

@@ -51,9 +51,9 @@ def test_a_torch_that_tells_no_capabilities(monkeypatch):
     assert not multiplies_half()
 
 
-@pytest.mark.parametrize("given", ["fp32", "bf16"])
-def test_a_precision_that_is_given_stays(given):
-    assert settled("resnet18", precision=given) == given
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precision_that_is_given_stays(precision):
+    assert settled("resnet18", precision=precision) == precision
 
 
 def test_products_are_counted_for_each_value_that_is_written():

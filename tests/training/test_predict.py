@@ -91,6 +91,6 @@ def test_three_classes_have_three_columns(splits: Splits, accelerator):
 
 def test_one_process_may_use_several_settings():
     for settings in ({"precision": "bf16"}, {}, {"precision": "bf16"}):
-        made = make_accelerator(LoopSettings(device="cpu", **settings))
-        assert made.mixed_precision == ("bf16" if settings else "no")
-        assert made.device.type == "cpu"
+        accelerator = make_accelerator(LoopSettings(device="cpu", **settings))
+        assert accelerator.mixed_precision == ("bf16" if settings else "no")
+        assert accelerator.device.type == "cpu"

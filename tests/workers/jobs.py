@@ -35,8 +35,8 @@ def networks() -> bool:
     return "vit_base_patch16_224" in timm.list_models()
 
 
-def refuse(what: str) -> None:
-    raise EvenhandError(f"no {what}")
+def refuse(message: str) -> None:
+    raise EvenhandError(f"no {message}")
 
 
 def die(trace: Path, times: int) -> int:

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 from tests.workers import jobs
 
 from evenhand.errors import EvenhandError
-from evenhand.workers import Job, Lost, WorkerSettings, cluster, complete, open_engine
+from evenhand.workers import Job, Lost, WorkerSettings, cluster, complete_jobs, open_engine
 from evenhand.workers.local import _ready
 
 pytestmark = pytest.mark.usefixtures("importable_tests")
@@ -25,25 +25,25 @@ def squares(count):
     return [Job(str(number), jobs.square, (number,)) for number in range(count)]
 
 
-def test_the_grid_does_not_depend_on_the_engine(one, two):
-    expected = {job.name: value for job, value in one.run(squares(5))}
+def test_the_grid_does_not_depend_on_the_engine(serial_engine, parallel_engine):
+    expected = {job.name: value for job, value in serial_engine.run(squares(5))}
     assert expected == {str(number): number**2 for number in range(5)}
-    assert {job.name: value for job, value in two.run(squares(5))} == expected
-    assert list(two.run([])) == []
+    assert {job.name: value for job, value in parallel_engine.run(squares(5))} == expected
+    assert list(parallel_engine.run([])) == []
 
 
-def test_two_run_at_the_same_time(two, tmp_path):
+def test_two_run_at_the_same_time(parallel_engine, tmp_path):
     pair = [Job(name, jobs.meet, (tmp_path, name, 1)) for name in "ab"]
-    assert [value for _, value in two.run(pair)] == [True, True]
+    assert [value for _, value in parallel_engine.run(pair)] == [True, True]
 
 
-def test_what_ended_decides_what_comes_next(one, two):
-    for engine in (one, two):
+def test_what_ended_decides_what_comes_next(serial_engine, parallel_engine):
+    for engine in (serial_engine, parallel_engine):
         expected, drawn = [], []
 
-        def ask(known=expected, drawn=drawn):
-            while len(known) < 6:
-                drawn.append(len(known))
+        def ask(results=expected, drawn=drawn):
+            while len(results) < 6:
+                drawn.append(len(results))
                 yield Job("next", jobs.square, (len(drawn),))
 
         for _, value in engine.run(ask()):
@@ -52,27 +52,35 @@ def test_what_ended_decides_what_comes_next(one, two):
         assert all(seen >= place - engine.workers + 1 for place, seen in enumerate(drawn))
 
 
-def test_what_a_job_raises_is_raised_here(one, two):
-    for engine in (one, two):
+def test_what_a_job_raises_is_raised_here(serial_engine, parallel_engine):
+    for engine in (serial_engine, parallel_engine):
         with pytest.raises(EvenhandError, match="no such thing"):
             list(engine.run([Job("bad", jobs.refuse, ("such thing",)), *squares(3)]))
         assert len(list(engine.run(squares(3)))) == 3
 
 
-def test_a_worker_that_dies_costs_its_job_only(two, tmp_path):
+def test_a_worker_that_dies_costs_its_job_only(parallel_engine, tmp_path):
     grid = [Job("deadly", jobs.die, (tmp_path / "trace", 1)), *squares(4)]
-    outcomes = {job.name: value for job, value in two.run(grid)}
+    outcomes = {job.name: value for job, value in parallel_engine.run(grid)}
     lost = outcomes.pop("deadly")
     assert isinstance(lost, Lost)
     assert outcomes == {str(number): number**2 for number in range(4)}
 
 
-def test_complete_runs_a_lost_job_once_more(two, tmp_path):
+def test_complete_runs_a_lost_job_once_more(parallel_engine, tmp_path):
     trace = tmp_path / "trace"
     grid = [Job("deadly", jobs.die, (trace, 1)), *squares(2)]
-    assert {job.name: value for job, value in complete(two, grid)} == {"deadly": 2, "0": 0, "1": 1}
+    assert {job.name: value for job, value in complete_jobs(parallel_engine, grid)} == {
+        "deadly": 2,
+        "0": 0,
+        "1": 1,
+    }
     with pytest.raises(EvenhandError, match="deadly was given up: two workers died of it"):
-        list(complete(two, [Job("deadly", jobs.die, (tmp_path / "other", 9)), *squares(2)]))
+        list(
+            complete_jobs(
+                parallel_engine, [Job("deadly", jobs.die, (tmp_path / "other", 9)), *squares(2)]
+            )
+        )
     assert (tmp_path / "other").read_text() == "xx"
 
 

@@ -1,4 +1,4 @@
-"""A cohort: samples with their patients, labels and attributes, and the way to read one sample."""
+"""A cohort: samples with their patients, labels and attributes, and a function to read a sample."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from evenhand.tables.classes import ask_positive
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
 Sample = Image | Values
-"""An image ``(H, W, C)``, or a series ``(T, C)`` with NaN where nothing was observed."""
+"""An image ``(H, W, C)``, or a series ``(T, C)`` with NaN for values that were not observed."""
 
 
 class Read(Protocol):
-    """The way to read one sample of a source, by its id."""
+    """Reads single samples of a source by their id."""
 
     @property
     def ids(self) -> Sequence[str]:
-        """Every sample of the source, in its order; a cohort may hold fewer."""
+        """The ids of all samples of the source, in order; a cohort may hold fewer."""
 
     def __call__(self, sample_id: str) -> Sample:
         """Return the sample.
@@ -38,15 +38,15 @@ class Read(Protocol):
         """
 
     def resized(self, images: Images | None) -> Read:
-        """Return the way to read the same samples, all in one shape.
+        """Return a reader of the same samples that gives all of them one shape.
 
         Images become ``(height, width, channels)``; by default ``(224, 224, 3)``.
 
         Parameters
         ----------
         images
-            A number is the side of squares of three channels; anything else comes as an
-            `evenhand.networks.inputs.ImageForm`.
+            The form of the images (`evenhand.networks.inputs.ImageForm`), or the side of square
+            images with three channels.
 
         Raises
         ------
@@ -56,19 +56,19 @@ class Read(Protocol):
 
 
 class UnreadableError(EvenhandError):
-    """A sample whose file cannot be read."""
+    """The error for a sample whose file cannot be read."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a sample store holds.
+    """The type and shape of the samples in a sample store.
 
     Parameters
     ----------
     dtype
-        Of the numbers: "uint8" of images, "float32" of series.
+        The type of the numbers: "uint8" for images, "float32" for series.
     shape
-        Of a sample: height, width and channels, or steps and channels.
+        The shape of a sample: height, width and channels, or steps and channels.
     """
 
     dtype: str
@@ -80,30 +80,30 @@ class Stored:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a cohort comes from.
+    """The origin of a cohort.
 
     Parameters
     ----------
     reader
-        The reader's name.
+        The name of the reader.
     path
-        What it read.
+        The path that it read.
     unit
-        What ``patient_id`` really is: "patient", "lesion", "stay".
+        What ``patient_id`` identifies: "patient", "lesion", "stay".
     fingerprint
-        Changes when the data do (see ``evenhand.files.fingerprint``).
+        A hash that changes when the data change (see ``evenhand.files.fingerprint``).
     label
-        What the label is, and which class counts as what.
+        The name and the meaning of the label.
     slices
-        How many slices are cut of each volume; None where there are no volumes.
+        The number of slices of each volume; None if there are no volumes.
     window
-        Centre and width of the window that pictures are shown through; None without one.
+        Centre and width of the intensity window of images; None without one.
     left_out
-        What is wrong with each sample that could not be read and was left out.
+        A sentence for each sample that was left out because it could not be read.
     notes
-        What else must be known of the data, in sentences.
+        Further sentences about the data for the report.
     stored
-        What its sample store holds; None before there is one.
+        The type and shape of the stored samples; None without a sample store.
     """
 
     reader: str
@@ -119,7 +119,7 @@ class Source:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a run keeps of it, as JSON values; its notes stand among those of the run."""
+        """The source as JSON values for a run's record; the notes are among the run's notes."""
         facts = {name: value for name, value in asdict(self).items() if value is not None}
         return {name: value for name, value in facts.items() if name != "notes"}
 
@@ -131,22 +131,22 @@ class Cohort:
     Parameters
     ----------
     table
-        One row per sample: ``sample_id`` (unique text), ``patient_id`` (categorical, in sorted
-        order), ``label`` (int64, 0 … C-1), a categorical ``attr_<name>`` per attribute (see
-        ``Attribute.of``), and what else the reader knows: ``split`` where the source brings its
-        own, ``truth_…`` where the truth is known.
+        A row for each sample: ``sample_id`` (unique text), ``patient_id`` (categorical, in sorted
+        order), ``label`` (int64, 0 … C-1), a categorical ``attr_<name>`` for each attribute (see
+        ``Attribute.of``), and optionally ``split`` (the source's own) and ``truth_…`` (of
+        phantoms).
     read
-        The way to read one sample, by its id.
+        Reads one sample by its id.
     attributes
-        The rule behind each ``attr_<name>``.
+        Name → the rule of ``attr_<name>``.
     classes
-        The name of each class.
+        The names of the classes.
     source
-        Where all this comes from.
+        The origin of the data.
     channels
-        What each channel of the series is; none where the samples are images.
+        The names of the channels of series; empty for images.
     classes_ordered
-        Whether it is known that the last of two classes is the positive one.
+        False if there are two classes and it is unknown which one is positive.
     """
 
     table: pd.DataFrame
@@ -178,30 +178,35 @@ class Cohort:
     ) -> Cohort:
         """Return a cohort of the images or series of a torch or Hugging Face ``Dataset``.
 
-        Jobs take it in the place of DATA: ``evenhand.finetune(cohort, attribute="sex", out=…)``.
+        Jobs take it in place of DATA: ``evenhand.finetune(cohort, attribute="sex", out=…)``.
 
         Parameters
         ----------
         dataset
-            Has ``len()`` and gives sample k by ``dataset[k]``, always the same: without random
-            augmentation. Normalisation is the model's: values are 0 … 255, or 0 … 1.
+            An object with ``len()`` whose item ``dataset[k]`` is the same at each access (no
+            random augmentation). Pixel values are 0 … 255 or 0 … 1; the model normalises them.
         frame
-            Row k is about ``dataset[k]``.
+            A data frame; row k describes ``dataset[k]``.
         label, patient, attribute
-            Its columns, as a table of your own has them.
-        bins, positive
-            As the flags of a table: ``"age=60"``, the positive one of two classes.
+            Names of columns of ``frame``.
+        bins
+            Bins of numeric attributes, as the flag ``--bins``: ``"age=60"``.
+        positive
+            The positive class of two.
         image
-            From an item of ``dataset`` to its image: a PIL image, ``(H, W)``, ``(H, W, C)``, or a
-            tensor ``(C, H, W)``. By default the first of a tuple; of a mapping the column that
-            Hugging Face's features call an image, ``"image"`` or ``"pixel_values"``; else the item.
+            Function from an item to its image: a PIL image, an array ``(H, W)`` or ``(H, W, C)``,
+            or a tensor ``(C, H, W)``. By default, the first element of a tuple; the entry of a
+            mapping that Hugging Face's features call an image, or ``"image"`` or
+            ``"pixel_values"``; else the item.
         series
-            From an item to its series: an array ``(T, V)``, NaN where nothing was observed. By
-            default the first of a tuple; of a mapping ``"series"`` or ``"values"``; else the item.
+            Function from an item to its series: an array ``(T, V)`` with NaN for values that were
+            not observed. By default, the first element of a tuple; the entry ``"series"`` or
+            ``"values"`` of a mapping; else the item.
         variables
-            The names of the V columns of a series. None: the items are images.
+            The names of the V columns of a series. If it is empty, the items are images.
         version
-            Changes when the items do. Without it every item is read once more, to see that.
+            Text that changes when the items change. By default, all items are read to detect
+            changes.
 
         Raises
         ------
@@ -230,7 +235,7 @@ class Cohort:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The class of each sample, ``(n,)``."""
+        """``(n,)`` class of each sample, 0 … C-1."""
         return self.table["label"].to_numpy(np.int64)
 
     @property
@@ -251,18 +256,18 @@ def cohort_table(
     label: pd.Series,
     attributes: Mapping[str, Attribute],
 ) -> pd.DataFrame:
-    """Make a cohort's table from a source's.
+    """Return the table of a cohort from the table of a source.
 
     Parameters
     ----------
     raw
         The source's table, as text.
     sample, patient
-        Its columns of sample and patient ids.
+        The names of its columns of sample ids and patient ids.
     label
         The class of each row, 0 … C-1.
     attributes
-        The rules, which name the columns that they read.
+        Name → rule; a rule names the column that it reads.
     """
     columns = {
         "sample_id": raw[sample],
@@ -276,14 +281,15 @@ def cohort_table(
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def counts(cohort: Cohort, attribute: str) -> pd.DataFrame:
-    """Count the samples of each group of an attribute or intersection.
+def count_groups(cohort: Cohort, attribute: str) -> pd.DataFrame:
+    """Count samples and patients of each group of an attribute or intersection.
 
     Returns
     -------
     pandas.DataFrame
-        ``group``, ``n``, ``patients`` and ``positives`` (samples of class 1; missing for more
-        than two classes), one row per group in order, empty ones and ``unknown`` too.
+        A row for each group in order, including empty groups and ``unknown``, with ``group``,
+        ``n`` (samples), ``patients`` and ``positives`` (samples of class 1; missing for more than
+        two classes).
     """
     group = group_of(cohort.table, attribute, cohort.levels)
     by_group = cohort.table.groupby(group, observed=False)
@@ -298,19 +304,19 @@ def counts(cohort: Cohort, attribute: str) -> pd.DataFrame:
 
 
 def known_levels(table: pd.DataFrame, attribute: str) -> list[str]:
-    """Return the levels of an attribute that samples have, ``unknown`` aside."""
+    """Return the levels of an attribute that occur, without ``unknown``."""
     return sorted({*table[f"attr_{attribute}"].unique()} - {UNKNOWN})
 
 
 def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
-    """Check that there is something to learn and something to compare.
+    """Check that a cohort has two classes, and each attribute two levels.
 
     Parameters
     ----------
     cohort
         Any cohort.
     attributes
-        The attributes and intersections that the user asks about.
+        The attributes and intersections that the user names.
 
     Raises
     ------
@@ -323,8 +329,8 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
     present = [cohort.classes[label] for label in sorted(cohort.table["label"].unique())]
     if len(present) < 2:
         raise EvenhandError(
-            f"{cohort.source.path}: every sample has the label {present[0]!r}; two classes at "
-            "least are needed. Name another label, or add samples of another class."
+            f"{cohort.source.path}: every sample has the label {present[0]!r}; at least two "
+            "classes are needed. Name another label, or add samples of another class."
             if present
             else f"{cohort.source.path}: no sample is left{without}."
         )

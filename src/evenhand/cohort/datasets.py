@@ -1,4 +1,4 @@
-"""Cohorts that Python code gives: torch's datasets, Hugging Face's, any sequence."""
+"""Make cohorts from Python objects: datasets of torch and Hugging Face, or any sequence."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ ABOUT = DataSet(
     "and test.",
 )
 IMAGE_KEYS = ("image", "pixel_values", "img")
-"""Where a mapping has its image."""
+"""The usual keys of the image in a mapping."""
 
 
 @dataclass(frozen=True, eq=False)
 class DatasetImages:
-    """The images of a dataset, by its positions as text.
+    """Reads the images of a dataset; a sample's id is its position as text.
 
     Attributes
     ----------
     dataset
-        Gives item k by ``dataset[k]``; one thread at a time asks it.
+        Returns item k as ``dataset[k]``; only one thread at a time reads it.
     image
-        From an item to its image.
+        Function from an item to its image.
     size
-        What each image is squashed to; None leaves it as it is, of three channels.
+        The size to which images are resized; None keeps the original size.
     """
 
     dataset: Any
@@ -69,7 +69,7 @@ class DatasetImages:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Every position."""
+        """All positions, as text."""
         return tuple(map(str, range(len(self.dataset))))
 
     def __call__(self, sample_id: str) -> Image:
@@ -82,30 +82,30 @@ class DatasetImages:
             raise UnreadableError(f"item {sample_id} of the dataset: {error}") from error
 
     def _fitted(self, item: Any) -> Image:
-        """Return an image as it is asked for; as it is, with all of its channels, by default."""
+        """Return an image in `size`; if that is None, unchanged with all of its channels."""
         if self.size is None:
             return np.asarray(as_picture(item, None))
         return fitted(as_picture(item, ImageForm.of(self.size).channels), self.size)
 
     def resized(self, images: Images | None) -> DatasetImages:
-        """Return the way to read the same images as ``(height, width, channels)``."""
+        """Return a reader of the same images as ``(height, width, channels)``."""
         return replace(self, size=images or IMAGE_SIZE)
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """How the items of a dataset are read.
+    """The arguments of `Cohort.from_dataset` that describe the items of a dataset.
 
     Attributes
     ----------
     image
-        From an item to its image; None: where items usually have it.
+        Function from an item to its image; None for the usual forms of items.
     series
-        From an item to its series; None: where items usually have it.
+        Function from an item to its series; None for the usual forms of items.
     variables
-        What each column of a series is; none where items are images.
+        The names of the columns of a series; empty for images.
     version
-        Changes when the items do; None: they are read to see that.
+        Text that changes when the items change; None reads the items to detect changes.
     """
 
     image: Callable[[Any], Any] | None = None
@@ -114,7 +114,7 @@ class Items:
     version: str | None = None
 
     def check(self) -> None:
-        """Refuse what does not go together.
+        """Refuse arguments that contradict each other.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Items:
             If names of variables occur twice, or a function is for samples of the other kind.
         """
         if len(set(self.variables)) < len(self.variables):
-            raise EvenhandError(f"variables {self.variables}: each has a name of its own.")
+            raise EvenhandError(f"variables {self.variables}: give each a different name.")
         if self.variables and self.image is not None:
             raise EvenhandError(
                 "image= is for images, and variables= makes the items series: give series= instead."
@@ -137,7 +137,7 @@ class Items:
 def dataset_cohort(
     dataset: Any, frame: pd.DataFrame, settings: DataSettings, items: Items
 ) -> Cohort:
-    """Return the cohort of a dataset; arguments as in `Cohort.from_dataset`.
+    """Return the cohort of a dataset; for the parameters see `Cohort.from_dataset`.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def dataset_cohort(
         changes between two reads.
     """
     items.check()
-    _refuse_no_sequence(dataset)
+    _refuse_other_than_sequence(dataset)
     if len(dataset) != len(frame):
         raise EvenhandError(
             f"the dataset has {len(dataset):,} items and the frame {len(frame):,} rows; row k "
@@ -157,7 +157,7 @@ def dataset_cohort(
         source = SeriesItems(dataset, items.series or first_series, items.variables)
     else:
         source = DatasetImages(dataset, items.image or _image_column(dataset) or first_image)
-    _refuse_chance(source)
+    _refuse_random_items(source)
     mark = _fingerprint(source, items)
     read: Read = source if isinstance(source, DatasetImages) else _series(source)
     table = frame.reset_index(drop=True).astype("str")
@@ -175,24 +175,24 @@ def _series(source: SeriesItems) -> Series:
     return whole_recordings(source.ids, partial(source.load, steps), steps)
 
 
-def _refuse_no_sequence(dataset: Any) -> None:
-    """Refuse what cannot be asked for item k."""
+def _refuse_other_than_sequence(dataset: Any) -> None:
+    """Refuse objects from which item k cannot be read."""
     if isinstance(dataset, Mapping):
         raise EvenhandError(
-            f"a {type(dataset).__name__} of {some(map(repr, dataset))} is no dataset but holds "
-            "some: give one of them, or concatenate them."
+            f"a {type(dataset).__name__} of {some(map(repr, dataset))} holds several datasets: "
+            "give one of them, or concatenate them."
         )
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise EvenhandError(
-            f"{type(dataset).__name__} has no len() or cannot be asked for item k, as a stream "
-            "cannot: give a dataset of known length, or list(stream)."
+            f"{type(dataset).__name__} has no len(), or its items cannot be read by index, as in "
+            "a stream: give a dataset of known length, or list(stream)."
         )
 
 
 def _image_column(dataset: Any) -> Callable[[Any], Any] | None:
-    """Return the way to the one column of images that a Hugging Face dataset declares, if it does.
+    """Return the function that reads the column of images of a Hugging Face dataset; else None.
 
-    Its features are known by their names alone, so that the library need not be installed.
+    The column is detected by the name of its feature's class, so the library need not be installed.
     """
     features = getattr(dataset, "features", None)
     if not isinstance(features, Mapping):
@@ -200,14 +200,14 @@ def _image_column(dataset: Any) -> Callable[[Any], Any] | None:
     names = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
     if len(names) > 1:
         raise EvenhandError(
-            f"the dataset has {len(names)} columns of images ({some(names)}); say which one: "
+            f"the dataset has {len(names)} columns of images ({some(names)}); choose one: "
             f"image=lambda item: item[{names[0]!r}]."
         )
     return itemgetter(names[0]) if names else None
 
 
 def first_image(item: Any) -> Any:
-    """Return the image of an item: the first of a tuple, or a mapping's by its usual names.
+    """Return the image of an item: the first element of a tuple, or a mapping's by a usual key.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def first_image(item: Any) -> Any:
 
 
 def as_picture(image: Any, channels: int | None = RGB) -> Picture:
-    """Return an image as people hold it as an RGB picture, or as an array of more channels.
+    """Return an image of any usual form as an RGB picture, or as an array with more channels.
 
     Parameters
     ----------
@@ -231,7 +231,8 @@ def as_picture(image: Any, channels: int | None = RGB) -> Picture:
         A PIL image; ``(H, W)``, ``(H, W, C)``, or a tensor ``(C, H, W)``, of uint8, or of floats
         from 0 to 1.
     channels
-        C may be 1, 3 or so many; None: whatever it is, the shorter of both ends.
+        The accepted C, in addition to 1 and 3. None accepts any number; C is then the shorter of
+        the first and the last axis, unless one of them is 3.
 
     Raises
     ------
@@ -266,23 +267,23 @@ def _bytes(array: np.ndarray[Any, Any]) -> Image:
     if array.dtype.kind != "f" or not (low >= 0 and high <= 1):
         raise EvenhandError(
             f"an image of {array.dtype} with values from {low:g} to {high:g}: give uint8, or "
-            "floats from 0 to 1, before any normalisation, which is the model's."
+            "floats from 0 to 1, without normalisation (the model does it)."
         )
     return np.round(255 * array).astype(np.uint8)
 
 
-def _refuse_chance(read: DatasetImages | SeriesItems) -> None:
-    """Refuse a dataset whose first item is another one each time."""
+def _refuse_random_items(read: DatasetImages | SeriesItems) -> None:
+    """Refuse a dataset whose first item differs between accesses."""
     if read.ids and not all(read("0").tobytes() == read("0").tobytes() for _ in range(3)):
-        what = "series" if isinstance(read, SeriesItems) else "image"
+        kind = "series" if isinstance(read, SeriesItems) else "image"
         raise EvenhandError(
-            f"the dataset gives another {what} each time it is asked for item 0. Give it without "
-            "random augmentation: training has its own (--augment)."
+            f"the dataset gives another {kind} at each access to item 0. Give it without random "
+            "augmentation: training has its own (--augment)."
         )
 
 
 def _fingerprint(read: DatasetImages | SeriesItems, items: Items) -> str:
-    """Return a hash of the version that the caller names, else of every item."""
+    """Return a hash of the caller's version; without a version, of every item."""
     digest = hashlib.sha256(f"{len(read.dataset)}\n{items.version}".encode())
     if items.version is None:
         for name in read.ids:
@@ -295,7 +296,7 @@ _handed_over: dict[str, Cohort] = {}
 
 
 def hand_over(cohort: Cohort) -> str:
-    """Return DATA that stands for a cohort in jobs of this process.
+    """Keep a cohort in this process, and return the DATA with which jobs find it.
 
     Examples
     --------
@@ -312,13 +313,13 @@ def hand_over(cohort: Cohort) -> str:
 
 
 def _take(path: str, settings: DataSettings) -> Cohort:
-    """Return a cohort that this process has handed over."""
+    """Return the cohort that `hand_over` has kept."""
     columns = ("label", "patient", "image_column", *SERIES, "bins", "slices")
     refuse_settings(READER, settings, (*columns, *ClassSettings.model_fields))
     if path not in _handed_over:
         raise EvenhandError(
             f"dataset:{path} was made by Cohort.from_dataset in another process, and is not known "
-            "here. Give the cohort itself; or, for workers and commands, register a reader that "
-            "makes it (evenhand.register_reader) in a module, and name that with --import."
+            "here. Give the cohort itself; for workers and commands, register a reader that makes "
+            "it (evenhand.register_reader) in a module, and name the module with --import."
         )
     return _handed_over[path]

@@ -1,7 +1,7 @@
-"""Duplicate samples: the same numbers, or nearly the same image or series.
+"""Find duplicate samples: the same numbers, or nearly the same image or series.
 
-A sample is compared only with its neighbours in several sorted orders, so the work grows almost
-linearly with the number of samples, not with its square.
+A sample is compared only with its neighbours in several sorted orders. Therefore the work grows
+almost linearly with the number of samples, not with its square.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.progress import bar
 
 NEAR = 0.95
-"""Least correlation of near duplicates."""
+"""The smallest correlation of near duplicates."""
 
 SIDE = 16  # cells along each side of the grid that an image is reduced to
 ORDERS = 32  # number of sorted orders; each finds pairs that others may miss
@@ -32,7 +32,7 @@ _CHUNK = 1024  # samples read at a time
 Floats = NDArray[np.float32]
 
 
-def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFrame:
+def find_duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFrame:
     """Return pairs of equal or nearly equal samples of different patients.
 
     Images are compared by the differences of grey level between neighbouring cells of a coarse
@@ -44,7 +44,7 @@ def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFram
     cohort
         A cohort whose samples have one shape.
     near
-        Least correlation of two samples that count as nearly equal.
+        The smallest correlation of two samples that count as nearly equal.
     seed
         Seed of the sorted orders. Exact duplicates are always found. By calculation, a pair of
         correlation 0.95 is missed about once in 1,000 times among thousands of samples, and once
@@ -53,12 +53,15 @@ def duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.DataFram
     Returns
     -------
     pandas.DataFrame
-        ``first`` and ``second`` (positions in the cohort), ``correlation`` and ``exact``; the
-        most similar pairs first.
+        A row for each pair, the most similar one first: ``first`` and ``second`` (positions in the
+        cohort), ``correlation``, ``exact`` (whether the numbers are equal).
     """
     sketches, digests = _sketches(cohort)
     patient = pd.factorize(cohort.table["patient_id"])[0]
-    candidates = [_same(digests), *_alike(sketches, patient, near, np.random.default_rng(seed))]
+    candidates = [
+        _same_digest(digests),
+        *_near_pairs(sketches, patient, near, np.random.default_rng(seed)),
+    ]
     pairs = np.unique(np.sort(np.concatenate(candidates), axis=1), axis=0)
     pairs = pairs[patient[pairs[:, 0]] != patient[pairs[:, 1]]]
     table = pd.DataFrame({"first": pairs[:, 0], "second": pairs[:, 1]})
@@ -100,9 +103,9 @@ def _images(samples: NDArray[Any]) -> Floats:
 
 
 def _series(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
-    """Return the function that sketches series ``(n, T, C)``: standardised values, observed or not.
+    """Return the function that sketches series ``(n, T, C)`` by standardised values and masks.
 
-    A random projection reduces them to `WIDEST` numbers at most, and nearly keeps correlations.
+    A random projection reduces a sketch to at most `WIDEST` numbers and nearly keeps correlations.
     """
     rng = np.random.default_rng(0)
     ids = cohort.table["sample_id"]
@@ -129,7 +132,7 @@ def _series(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
 def _unit(rows: Floats) -> Floats:
     """Return rows minus their mean, scaled to length 1; a constant row becomes 0.
 
-    A constant sample is therefore near to no other; equal ones are found by their digests.
+    Constant samples are therefore near no other sample; equal ones are found by their digests.
     """
     rows = rows - rows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -137,22 +140,22 @@ def _unit(rows: Floats) -> Floats:
     return unit
 
 
-def _same(digests: NDArray[np.void]) -> NDArray[np.intp]:
+def _same_digest(digests: NDArray[np.void]) -> NDArray[np.intp]:
     """Return pairs ``(m, 2)`` that link all samples of the same digest in a chain."""
     order = np.argsort(digests, kind="stable")
     repeated = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
     return np.column_stack([order[repeated], order[repeated + 1]])
 
 
-def _alike(
+def _near_pairs(
     sketches: Floats, patient: NDArray[np.intp], near: float, rng: np.random.Generator
 ) -> Iterator[NDArray[np.intp]]:
     """Yield pairs ``(m, 2)`` of neighbours in an order, with a correlation of at least ``near``.
 
     Pairs of one patient are skipped: they are not duplicates, and overlapping windows make many.
 
-    The sort key is the signs of random projections (Charikar, STOC 2002) of each sample minus the
-    mean sample; without the subtraction, most samples of one kind would have the same signs.
+    The sort key consists of the signs of random projections (Charikar, STOC 2002) of each sample
+    minus the mean sample. Without the subtraction, most samples would have the same signs.
     """
     mean = sketches.mean(axis=0)
     for _ in range(ORDERS):

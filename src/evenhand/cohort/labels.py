@@ -35,7 +35,8 @@ NO_REPORT = "no report"
 """Value that readers of chest X-rays write for studies without labels."""
 
 Classify = Callable[[pd.DataFrame, Path], tuple[pd.Series, tuple[str, ...]]]
-"""Function from a table and its path to each row's class (missing: left out) and the classes."""
+"""Returns each row's class (missing if the row is left out) and the classes, given a table and its
+path."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ def by_value(
     left_out: tuple[str, ...] = (),
     split: str | None = None,
 ) -> Label:
-    """Make a label from the values that each class stands for.
+    """Return a label from the values of each class.
 
     Parameters
     ----------
     column
-        The column of values. Case is ignored; "1.0" equals "1".
+        The column of values. Capitals are ignored; "1.0" equals "1".
     classes
         The values of each class, in the order of classes; "" is a blank cell.
     left_out
@@ -107,7 +108,7 @@ def by_value(
 
 
 def each_value(column: str) -> Label:
-    """Make a label whose classes are the values that occur, sorted."""
+    """Return a label whose classes are the values that occur, sorted."""
 
     def classify(table: pd.DataFrame, path: Path) -> tuple[pd.Series, tuple[str, ...]]:
         refuse_blank(table, path, (column,))
@@ -117,7 +118,7 @@ def each_value(column: str) -> Label:
 
 
 def chest_labels() -> dict[str, Label]:
-    """Make the labels of chest X-ray reports: columns of 1, 0, -1 (uncertain), blank (not named).
+    """Return the labels of chest X-ray reports: columns of 1, 0, -1 (uncertain), blank (not named).
 
     Class 1 of ``no-finding`` is healthy, as in published work; class 1 of ``any-finding`` is not
     healthy. For each finding, ``NAME:zeros`` counts uncertain values as absent, ``NAME:ones``

@@ -1,4 +1,4 @@
-"""Files of a data set's published layout: find them, and report absent ones."""
+"""Find the files of a data set's published layout, and report absent ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.errors import EvenhandError, some
 from evenhand.files import Stamp
 from evenhand.tables.spelling import clean
@@ -42,13 +42,13 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     if absent:
         for _ in walk(root, root):  # finds links that lead outside
             pass
-        lacks = "; ".join(f"{entry} ({entry.what})" for entry in absent)
-        held = some(sorted(path.name for path in root.iterdir())) or "nothing"
+        listed = "; ".join(f"{entry} ({entry.what})" for entry in absent)
+        content = some(sorted(path.name for path in root.iterdir())) or "nothing"
         raise EvenhandError(
-            f"{root} is not {data_set.title} as published. Missing: {lacks}. The folder holds: "
-            f"{held}.{_hint(root, data_set, absent)}"
+            f"{root} is not {data_set.title} as published. Missing: {listed}. The folder holds: "
+            f"{content}.{_hint(root, data_set, absent)}"
         )
-    refuse_outside((path for entry in data_set.layout for path in places(root, entry)), root)
+    refuse_outside((path for entry in data_set.layout for path in entry_paths(root, entry)), root)
 
 
 def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the data set") -> None:
@@ -65,17 +65,17 @@ def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the da
         )
 
 
-def missing(root: Path, data_set: DataSet) -> list[Entry]:
+def missing(root: Path, data_set: DataSet) -> list[LayoutEntry]:
     """Return the required entries of a layout that a folder lacks."""
     return [entry for entry in data_set.layout if entry.required and not locate(root, entry)]
 
 
-def locate(root: Path, entry: Entry) -> Path | None:
+def locate(root: Path, entry: LayoutEntry) -> Path | None:
     """Return the first file or folder that matches an entry; ignore archives."""
-    return next(places(root, entry), None)
+    return next(entry_paths(root, entry), None)
 
 
-def find_entry(root: Path, entry: Entry) -> Path:
+def find_entry(root: Path, entry: LayoutEntry) -> Path:
     """Return the only file or folder of a required entry; call `check_layout` before.
 
     Raises
@@ -85,11 +85,13 @@ def find_entry(root: Path, entry: Entry) -> Path:
     """
     path = find_optional(root, entry)
     if path is None:
-        raise EvenhandError(f"{root} has no {entry} ({entry.what}) any more.")
+        raise EvenhandError(
+            f"{root} has no {entry} ({entry.what}) any more. Put it back, and start again."
+        )
     return path
 
 
-def find_optional(root: Path, entry: Entry) -> Path | None:
+def find_optional(root: Path, entry: LayoutEntry) -> Path | None:
     """Return the one file or folder of an entry; None if there is none.
 
     Raises
@@ -97,7 +99,7 @@ def find_optional(root: Path, entry: Entry) -> Path | None:
     EvenhandError
         If there are several such entries, and nothing shows which one belongs to the data.
     """
-    paths = list(dict.fromkeys(places(root, entry)))
+    paths = list(dict.fromkeys(entry_paths(root, entry)))
     if len(paths) > 1:
         raise EvenhandError(
             f"{root} has {len(paths)} of {entry} ({entry.what}): "
@@ -140,51 +142,56 @@ def files_by_name(
                 continue
             name = key(clean(os.path.basename(path)[: -len(ending)]))  # noqa: PTH119
             if name in paths:
-                raise EvenhandError(f"{paths[name]} and {path} have the same name: keep one.")
+                raise EvenhandError(f"{paths[name]} and {path} have the same name; keep one.")
             paths[name] = path
-    bare = names.map(lambda name: _without(clean(str(name)), suffixes, paths))
-    files = [paths.get(name) or _absent(root, folders, f"{name}{suffixes[0]}") for name in bare]
-    return pd.Series(files, names.index, dtype=object), _of_no_name(paths, bare)
+    stems = names.map(lambda name: _without_suffix(clean(str(name)), suffixes, paths))
+    files = [
+        paths.get(name) or _expected_path(root, folders, f"{name}{suffixes[0]}") for name in stems
+    ]
+    return pd.Series(files, names.index, dtype=object), _unnamed(paths, stems)
 
 
 def folders_by_name(
     names: pd.Series, root: Path, folders: str
 ) -> tuple[pd.Series, tuple[str, ...]]:
     """Return each name's folder among the matches of a pattern, and folders without a name."""
-    places = (path for path in sorted(root.glob(folders)) if path.is_dir())
-    paths = {clean(path.name): str(path) for path in places}
-    plain = names.map(lambda name: clean(str(name)))
-    own = [paths.get(name) or _absent(root, folders, name) for name in plain]
-    return pd.Series(own, names.index, dtype=object), _of_no_name(paths, plain)
+    matches = (path for path in sorted(root.glob(folders)) if path.is_dir())
+    paths = {clean(path.name): str(path) for path in matches}
+    clean_names = names.map(lambda name: clean(str(name)))
+    by_row = [paths.get(name) or _expected_path(root, folders, name) for name in clean_names]
+    return pd.Series(by_row, names.index, dtype=object), _unnamed(paths, clean_names)
 
 
 def walk(folder: Path, root: Path) -> Iterator[str]:
-    """Yield every file below a folder, in order, as text: 400,000 `Path` objects are slow."""
-    for place, folders, files in os.walk(folder):
+    """Yield every file below a folder, in order, as text, because 400,000 `Path` objects are slow.
+
+    Links to folders that lead outside ``root`` are refused.
+    """
+    for parent, folders, files in os.walk(folder):
         folders.sort()
         for name in folders:
-            path = Path(place, name)
+            path = Path(parent, name)
             if path.is_symlink():
                 refuse_outside([path], root, str(folder))
-        yield from (os.path.join(place, name) for name in sorted(files))  # noqa: PTH118
+        yield from (os.path.join(parent, name) for name in sorted(files))  # noqa: PTH118
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """Status of files or folders of slices, read once from the disk.
+class FileStatus:
+    """The status of files, or of folders of slices, read once from the disk.
 
     Parameters
     ----------
     files
-        Paths as they are on the disk, indexed by the row of the table that names them.
+        The paths on the disk, indexed by the row of the table that names them.
     size
-        Size in bytes; -1 if the file is absent.
+        ``(n,)`` size in bytes; -1 if the file is absent.
     changed
-        Time of the last change, in nanoseconds.
+        ``(n,)`` time of the last change, in nanoseconds.
     root
-        Folder of the data set; None if files may lie anywhere.
+        The folder of the data set; None if files may lie anywhere.
     folder
-        Which of them are folders, ``(n,)``.
+        ``(n,)`` whether the path is a folder.
     """
 
     files: pd.Series
@@ -194,32 +201,32 @@ class Seen:
     folder: NDArray[np.bool_]
 
     @property
-    def there(self) -> NDArray[np.bool_]:
-        """Which files exist, ``(n,)``."""
+    def exists(self) -> NDArray[np.bool_]:
+        """``(n,)`` whether the file exists."""
         return self.size >= 0
 
     def stamps(self) -> Iterator[Stamp]:
         """Yield path, size and time of change of each existing file, to detect later changes."""
-        there = self.there
-        times = (self.size[there].tolist(), self.changed[there].tolist())
-        return zip(self.files.to_numpy(object)[there], *times, strict=True)
+        exists = self.exists
+        columns = (self.size[exists].tolist(), self.changed[exists].tolist())
+        return zip(self.files.to_numpy(object)[exists], *columns, strict=True)
 
     def absent(self, table: Path, *, skip: bool) -> tuple[str, ...]:
-        """Return a sentence for each absent file, for the record.
+        """Return a sentence for each absent file, for `Source.left_out`.
 
         Parameters
         ----------
         table
             The table that names the files.
         skip
-            Whether the user leaves out what cannot be read.
+            The setting ``--skip-unreadable``.
 
         Raises
         ------
         EvenhandError
             If files are absent and ``skip`` is false.
         """
-        absent = self.files[~self.there]
+        absent = self.files[~self.exists]
         if len(absent) and not skip:
             raise EvenhandError(
                 f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(self.files)} files "
@@ -229,8 +236,8 @@ class Seen:
         return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
 
 
-def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
-    """Read the status of each file only once: 400,000 files take long.
+def read_status(files: pd.Series, table: Path, root: Path | None) -> FileStatus:
+    """Read the status of each file from the disk.
 
     Parameters
     ----------
@@ -239,8 +246,7 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
     table
         The table.
     root
-        The folder that links may not leave, links to files and links to folders above them; None
-        if files may lie anywhere.
+        The folder that links must not leave; None if files may lie anywhere.
 
     Raises
     ------
@@ -261,32 +267,32 @@ def look_at(files: pd.Series, table: Path, root: Path | None) -> Seen:
 
     suspects, special = [], []
     listing = cache(_names_in)
-    for place, file in enumerate(files.to_numpy(object)):
+    for index, file in enumerate(files.to_numpy(object)):
         path, stat, linked = _status(file, listing)
         if stat is None:
             continue
         if path != file:
-            files.iloc[place] = path
-        folder[place] = S_ISDIR(stat.st_mode)
-        if not (S_ISREG(stat.st_mode) or folder[place]):
-            special.append(place)
-        size[place], changed[place] = stat.st_size, stat.st_mtime_ns
+            files.iloc[index] = path
+        folder[index] = S_ISDIR(stat.st_mode)
+        if not (S_ISREG(stat.st_mode) or folder[index]):
+            special.append(index)
+        size[index], changed[index] = stat.st_size, stat.st_mtime_ns
         if root is not None and (linked or behind_link(_parent(path))):
-            suspects.append(place)
+            suspects.append(index)
     if special:
         rows = files.iloc[special]
         raise EvenhandError(
-            f"{table}, {rows_text(rows.index)}: no file but a pipe, a socket or a device: "
-            f"{some(rows)}. Take it out of the data."
+            f"{table}, {rows_text(rows.index)}: not a file but a pipe, a socket or a device: "
+            f"{some(rows)}. Remove it from the data."
         )
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
         refuse_outside(linked_files, root, f"{table}, {rows_text(linked_files.index)}")
-    return Seen(files, size, changed, root, folder)
+    return FileStatus(files, size, changed, root, folder)
 
 
 _NamesIn = Callable[[str], Mapping[str, str]]
-"""Function from a folder to its names on the disk, by cleaned name (see `clean`)."""
+"""Returns cleaned name (see `clean`) → name on the disk, for the content of a folder."""
 
 
 def _status(path: str, names_in: _NamesIn) -> tuple[str, os.stat_result | None, bool]:
@@ -297,17 +303,17 @@ def _status(path: str, names_in: _NamesIn) -> tuple[str, os.stat_result | None, 
         except (OSError, ValueError):  # ValueError: a NUL character
             path = _as_on_disk(path, names_in) or path
             status = os.lstat(path)
-        linked = S_ISLNK(status.st_mode)
-        return path, Path(path).stat() if linked else status, linked
+        is_link = S_ISLNK(status.st_mode)
+        return path, Path(path).stat() if is_link else status, is_link
     except (OSError, ValueError):
         return path, None, False
 
 
 def _as_on_disk(path: str, names_in: _NamesIn) -> str | None:
-    """Return the path on the disk of a file that a table spells differently; None if there is none.
+    """Return the path on the disk of a file that a table spells differently.
 
     The table may use backslashes between folders, and other Unicode forms, blanks or invisible
-    characters in names (see `clean`). If several files match, the result is None.
+    characters in names (see `clean`). If no file or several files match, the result is None.
     """
     path = str(path).replace("\\", "/") if os.sep == "/" else str(path)
     if "\0" in path:
@@ -323,16 +329,16 @@ def _as_on_disk(path: str, names_in: _NamesIn) -> str | None:
 
 
 def _names_in(folder: str) -> dict[str, str]:
-    """Return the names in a folder on the disk, by cleaned name; omit names that clean alike."""
+    """Return cleaned name → name in a folder, without names whose cleaned forms are equal."""
     by_name: dict[str, list[str]] = {}
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208
             by_name.setdefault(clean(name), []).append(name)
-    return {name: alike[0] for name, alike in by_name.items() if len(alike) == 1}
+    return {name: names[0] for name, names in by_name.items() if len(names) == 1}
 
 
 def files_below(folders: pd.Series) -> pd.Series:
-    """Return the files in folders of slices; keep other paths and empty folders unchanged."""
+    """Return the files in folders of slices; other paths and empty folders are unchanged."""
     files = {path: sorted(map(str, Path(path).glob("*"))) or [path] for path in folders.unique()}
     return folders.map(files).explode()
 
@@ -352,27 +358,27 @@ def unpack_hint(root: Path | None) -> str:
     return f" Unpack {some(packed)}." if packed else ""
 
 
-def places(root: Path, entry: Entry) -> Iterator[Path]:
+def entry_paths(root: Path, entry: LayoutEntry) -> Iterator[Path]:
     """Yield every file or folder that matches an entry, in order; ignore archives."""
     for name in entry.names:
         yield from sorted(path for path in root.glob(name) if not _is_archive(path))
 
 
-def _of_no_name(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:
+def _unnamed(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(paths[name] for name in paths.keys() - set(names)))
 
 
-def _without(name: str, suffixes: tuple[str, ...], there: Mapping[str, str]) -> str:
-    """Return a name without its suffix if only the name without suffix has a file."""
+def _without_suffix(name: str, suffixes: tuple[str, ...], paths: Mapping[str, str]) -> str:
+    """Return a name without its suffix if ``paths`` has only the name without suffix."""
     ending = next((end for end in suffixes if name.lower().endswith(end)), "")
-    bare = name[: len(name) - len(ending)]
-    return bare if name not in there and bare in there else name
+    stem = name[: len(name) - len(ending)]
+    return stem if name not in paths and stem in paths else name
 
 
-def _absent(root: Path, folders: str, name: str) -> str:
+def _expected_path(root: Path, folders: str, name: str) -> str:
     """Return the path where an absent file is expected."""
-    place = "…" if "*" in folders else folders
-    return f"{root}{os.sep}{place}{os.sep}{name}"
+    folder = "…" if "*" in folders else folders
+    return f"{root}{os.sep}{folder}{os.sep}{name}"
 
 
 def _parent(path: str) -> str:
@@ -384,8 +390,8 @@ def _is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES)
 
 
-def _hint(root: Path, data_set: DataSet, absent: Sequence[Entry]) -> str:
-    """Return a hint where missing entries may lie: in an archive, a subfolder or the parent."""
+def _hint(root: Path, data_set: DataSet, absent: Sequence[LayoutEntry]) -> str:
+    """Return a hint on where missing entries may lie: in an archive, a subfolder or the parent."""
     if packed := unpack_hint(root):
         return packed
     near = [*sorted(path for path in root.iterdir() if path.is_dir()), root.absolute().parent]

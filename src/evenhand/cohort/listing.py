@@ -1,4 +1,4 @@
-"""Text for the user: the list of data sets, and the check of one data set."""
+"""Describe the data sets, and check a copy of one (`evenhand datasets`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.cohort import Cohort, check_usable, counts
+from evenhand.cohort.cohort import Cohort, check_usable, count_groups
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.cohort.layouts import files_below, places, walk
+from evenhand.cohort.layouts import entry_paths, files_below, walk
 from evenhand.cohort.readers import read_cohort, reader_of
 from evenhand.cohort.registry import READERS, DataSet, Reader
 from evenhand.cohort.settings import DataSettings
@@ -38,12 +38,12 @@ def verify(data: str) -> str:
         check_usable(cohort, ())
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
-        paths = [place.relative_to(path) for place in places(Path(path), entry)]
+        paths = [place.relative_to(path) for place in entry_paths(Path(path), entry)]
         status = f"found: {some(paths)}" if paths else f"not there: {entry}"
         lines.append(f"  {status} ({entry.what})")
     lines += ["", *_counted(cohort)]
     if not cohort.classes_ordered:
-        lines.append("which of the two is the positive one is not obvious: --positive names it")
+        lines.append("it is not obvious which class is the positive one: name it with --positive")
     if left_out := cohort.source.left_out:
         lines.append(f"left out: {counted(len(left_out), 'sample')}: {some(left_out)}")
     unused = _unused(Path(path), cohort)
@@ -55,12 +55,12 @@ def verify(data: str) -> str:
 
 
 def data_set_facts(about: DataSet) -> dict[str, str]:
-    """Return the description of a data set: text by heading; a text may have several lines."""
+    """Return heading → text of the description of a data set; a text may have several lines."""
     attributes = [*map(_attribute, about.attributes), *about.open_attributes]
     facts = {
         "task": about.task,
         "modality": about.modality,
-        "patients": {"patient": ""}.get(about.unit, f"not known: each {about.unit} counts as one"),
+        "patients": {"patient": ""}.get(about.unit, f"unknown: each {about.unit} counts as one"),
         "labels": _labels(about),
         "attributes": ", ".join(attributes),
         "layout": "\n".join(
@@ -91,7 +91,7 @@ def _labels(about: DataSet) -> str:
     for name in about.labels:
         finding, _, policy = name.partition(":")
         policies[finding] = (*policies.get(finding, ()), *([policy] if policy else []))
-    plain = ", ".join(finding for finding, levels in policies.items() if not levels)
+    without_policy = ", ".join(finding for finding, levels in policies.items() if not levels)
     findings_by_levels: dict[tuple[str, ...], list[str]] = {}
     for finding, levels in policies.items():
         if levels:
@@ -100,7 +100,7 @@ def _labels(about: DataSet) -> str:
         f"{', '.join(findings)} (each :{', :'.join(levels)})"
         for levels, findings in findings_by_levels.items()
     ]
-    return "; ".join(filter(None, [plain, *items])) or about.yours.get("labels", "given")
+    return "; ".join(filter(None, [without_policy, *items])) or about.yours.get("labels", "given")
 
 
 def _attribute(rule: Attribute) -> str:
@@ -121,14 +121,14 @@ def _counted(cohort: Cohort) -> list[str]:
         splits = Counter(cohort.table["split"])
         lines.append("splits: " + ", ".join(f"{name} {n}" for name, n in sorted(splits.items())))
     for name in cohort.attributes:
-        groups = counts(cohort, name)
+        groups = count_groups(cohort, name)
         numbers = zip(groups["group"], groups["n"], strict=True)
         lines.append(f"{name}: " + ", ".join(f"{group} {n}" for group, n in numbers))
     return lines
 
 
 def _unused(root: Path, cohort: Cohort) -> list[str]:
-    """Return files that look like samples and that the tables do not name."""
+    """Return the files that look like samples but are in no table."""
     if not (root.is_dir() and isinstance(cohort.read, ImageFiles)):
         return []
     used = set(files_below(pd.Series(cohort.read.files)))

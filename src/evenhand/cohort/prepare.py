@@ -1,4 +1,4 @@
-"""From settings to splits, the way every job takes."""
+"""Prepare data for a job: open a cohort, store its samples, exclude patients, split it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from evenhand.networks.inputs import Images
 def prepare_splits(
     settings: SplitSettings, images: Images | None, rng: np.random.Generator
 ) -> Splits:
-    """Open a cohort, store its samples, keep out the patients that must not be in it, and split it.
+    """Open a cohort, store its samples, exclude patients, and split it.
 
     Parameters
     ----------
     settings
-        Which data, and which patients of it.
+        The settings of the data and the splits.
     images
-        What images are read as; None for series.
+        Size and channels of the images; None for the default, and for series.
     rng
-        Decides which patients are drawn, and which split each one goes to.
+        Draws the patients (``--patient-share``) and their splits.
 
     Raises
     ------
@@ -39,14 +39,14 @@ def prepare_splits(
 def prepare_cohort(
     settings: DataSettings, images: Images | None, rng: np.random.Generator
 ) -> Cohort:
-    """Do the same without the split; ``rng`` decides which patients are drawn."""
+    """Open a cohort, store its samples and exclude patients; for the rest see `prepare_splits`."""
     return stored_cohort(open_cohort(settings), settings, images, rng)
 
 
 def stored_cohort(
     cohort: Cohort, settings: DataSettings, images: Images | None, rng: np.random.Generator
 ) -> Cohort:
-    """Do the same with a cohort that is open already."""
+    """Store the samples of an open cohort, and exclude patients; see `prepare_splits`."""
     cohort = store_samples(
         cohort,
         images,

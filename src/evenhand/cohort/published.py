@@ -1,7 +1,7 @@
-"""Published data sets: from a reader's few lines about its files to a cohort.
+"""Readers of published data sets: turn the samples that a reader finds into a cohort.
 
-A reader says what its data set is (a ``DataSet``) and finds its samples (a function from the
-root folder to ``Samples``). Everything else is the same for all, and is done here.
+A reader describes its data set (a ``DataSet``) and finds its samples (a function from the root
+folder to ``SourceSamples``). This module does everything else, which is the same for all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
 from evenhand.cohort.images.volumes import Cut, sliced, volume_slices
 from evenhand.cohort.labels import Label
-from evenhand.cohort.layouts import check_layout, files_below, locate, look_at, refuse_outside
+from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
@@ -31,38 +31,38 @@ from evenhand.tables.values import read_values
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
-    """What the tables of a data set say, one row per sample, before any convention is applied.
+class SourceSamples:
+    """The samples of a data set as its tables list them, before labels and attributes are applied.
 
     Parameters
     ----------
     table
-        Text columns: the two that follow, ``file`` (a path; not needed where one table holds all
-        samples), those that labels and attributes read (but for what an optional file of the
-        layout brings, where that is not there), and ``split`` (train, val, test) where the data set
-        has its own, the same for all labels. The index is the row of ``source``, as ``read_table``
-        counts it.
+        A row for each sample, as text: the columns ``sample`` and ``patient``; ``file`` (a path;
+        not needed if one file holds all samples); the columns that labels and attributes read
+        (those of absent optional files may be missing); and ``split`` (train, val, test) if the
+        data set has its own, the same for all labels. The index is the row of ``source``, as
+        ``read_table`` counts it.
     sample, patient
-        The columns of sample ids and of what stands for patients.
+        The names of the columns of sample ids and of patient ids.
     source
-        What the rows are of, for messages: a table, or a folder of several (see ``stacked``).
+        The table of these rows, or the folder of several (see ``stack_tables``), for messages.
     tables
-        Every table that went in.
+        All tables that were read.
     open
-        The way to open a file as a picture.
+        Opens a file as a picture.
     cut
-        The way to cut a slice, where the files are volumes.
+        Reads a slice, if the files are volumes.
     remark_on
-        Returns a sentence for the run's notes on how a volume is read; empty if there is none.
+        Returns a sentence for the run's notes on how a volume is read, or "".
     read
-        From the rows that take part to the way to read them, where samples are no files: series,
-        or pictures that lie in one file.
+        Returns the `Read` of the given rows, if samples are not single image files: for series, or
+        pictures that lie in one file.
     channels
-        What each channel of the series is.
+        The names of the channels of series.
     unlisted
-        Files that look like samples and that no row names.
+        Files that look like samples but are in no row.
     notes
-        What else must be known of the data, in sentences.
+        Further sentences about the data for the report.
     """
 
     table: pd.DataFrame
@@ -79,12 +79,12 @@ class Samples:
     notes: tuple[str, ...] = ()
 
 
-Find = Callable[[Path], Samples]
-"""Finds the samples of a data set below its root, which has been checked against its layout."""
+Find = Callable[[Path], SourceSamples]
+"""Finds the samples of a data set below its root; the root's layout has been checked before."""
 
 
 def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
-    """Register a function that finds samples as the reader of a published data set."""
+    """Register the decorated function, which finds samples, as reader of a published data set."""
 
     def register(find: Find) -> Find:
         def open_cohort(path: str, settings: DataSettings) -> Cohort:
@@ -111,7 +111,7 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
 def _completed(
     table: pd.DataFrame, data_set: DataSet, root: Path, attributes: Iterable[str]
 ) -> pd.DataFrame:
-    """Return a table with blank columns for what optional files that are not there would bring.
+    """Return a table with blank columns in place of those of absent optional files.
 
     Raises
     ------
@@ -127,23 +127,23 @@ def _completed(
             lacking = [e for e in optional if reads[name] in e.columns and not locate(root, e)]
             files = " or ".join(f"{entry.name} ({entry.what})" for entry in lacking)
             raise EvenhandError(
-                f"{root} lacks {files}, which the attribute {name!r} is read from. Put it there, "
+                f"{root} lacks {files}, from which the attribute {name!r} is read. Put it there, "
                 "or name another attribute."
             )
     return table.assign(**blank)
 
 
 def _cohort(
-    name: str, data_set: DataSet, samples: Samples, root: Path, settings: DataSettings
+    name: str, data_set: DataSet, samples: SourceSamples, root: Path, settings: DataSettings
 ) -> Cohort:
     refuse_outside(samples.tables, root)
     convention = settings.label or next(iter(data_set.labels))
     table, classes, meaning = _classified(samples, data_set, data_set.labels[convention])
-    table, stamps, absent = _seen(samples, table, root, skip=settings.skip_unreadable)
-    table, notes = _of_people(data_set, table, samples.source)
+    table, stamps, absent = _existing_rows(samples, table, root, skip=settings.skip_unreadable)
+    table, notes = _without_impossible_ages(data_set, table, samples.source)
     attributes = _attributes(name, data_set, table, samples.source, settings)
     slices = settings.slices or data_set.slices
-    table, sample, read = _reading(samples, table, slices)
+    table, sample, read = _make_read(samples, table, slices)
     files = fingerprint(stamps, samples.tables)
     return Cohort(
         table=cohort_table(table, sample, samples.patient, table["class"], attributes).assign(
@@ -161,16 +161,16 @@ def _cohort(
             slices=slices or None,
             window=data_set.window,
             left_out=absent,
-            notes=(*_unlisted(samples), *samples.notes, *notes),
+            notes=(*_unlisted_notes(samples), *samples.notes, *notes),
         ),
         channels=samples.channels,
     )
 
 
 def _classified(
-    samples: Samples, data_set: DataSet, label: Label
+    samples: SourceSamples, data_set: DataSet, label: Label
 ) -> tuple[pd.DataFrame, tuple[str, ...], str]:
-    """Return the rows that have a class, with its number in ``class``; the classes; the meaning."""
+    """Return the rows with a class and its number as ``class``, the classes and the meaning."""
     table, source = samples.table, samples.source
     refuse_blank(table, source, (samples.sample, samples.patient))
     refuse_repeated(table, source, samples.sample)
@@ -178,7 +178,7 @@ def _classified(
     if label.split is not None:
         table = table.assign(split=table[label.split])
     name, classes = label.classify(table, source)
-    number = name.map({each: number for number, each in enumerate(classes)})
+    number = name.map({class_name: number for number, class_name in enumerate(classes)})
     without = int(number.isna().sum())
     left_out = f"; {without} of {len(table)} samples left out" if without else ""
     return (
@@ -188,34 +188,36 @@ def _classified(
     )
 
 
-def _seen(
-    samples: Samples, table: pd.DataFrame, root: Path, *, skip: bool
+def _existing_rows(
+    samples: SourceSamples, table: pd.DataFrame, root: Path, *, skip: bool
 ) -> tuple[pd.DataFrame, Iterable[Stamp], tuple[str, ...]]:
-    """Return the rows whose files are there, what tells these files, what the others lack."""
+    """Return the rows whose files exist, the stamps of the files, and sentences on absent ones."""
     if "file" not in table.columns:
         return table, (), ()
-    # As objects: text out of Arrow would be made anew, slowly, for each of those who read it.
+    # As objects, because each access to Arrow's text creates it again, which is slow.
     table = table.assign(file=table["file"].astype(object))
-    seen = look_at(table["file"], samples.source, root)
-    absent = seen.absent(samples.source, skip=skip)
-    table = table.assign(file=seen.files)[seen.there]
+    status = read_status(table["file"], samples.source, root)
+    absent = status.absent(samples.source, skip=skip)
+    table = table.assign(file=status.files)[status.exists]
     if samples.cut is not None:
-        seen = look_at(files_below(table["file"]), samples.source, root)
-    return table, seen.stamps(), absent
+        status = read_status(files_below(table["file"]), samples.source, root)
+    return table, status.stamps(), absent
 
 
-def _unlisted(samples: Samples) -> tuple[str, ...]:
-    """Say which files no row names, so that nobody takes part of the data for the whole."""
+def _unlisted_notes(samples: SourceSamples) -> tuple[str, ...]:
+    """Return a note on files that no row names, which may mean that a table is incomplete."""
     if not samples.unlisted:
         return ()
     return (
         f"{len(samples.unlisted)} of the files below the folder are named by no row of "
-        f"{samples.source} and take no part: {some(samples.unlisted)}.",
+        f"{samples.source} and are not used: {some(samples.unlisted)}.",
     )
 
 
-def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.DataFrame, str, Read]:
-    """Return the table with a row per sample, its column of sample ids, and the way to read one."""
+def _make_read(
+    samples: SourceSamples, table: pd.DataFrame, slices: int
+) -> tuple[pd.DataFrame, str, Read]:
+    """Return the table with a row for each sample, its column of sample ids, and the `Read`."""
     if samples.read is not None:
         return table, samples.sample, samples.read(table)
     if samples.cut is not None:
@@ -226,16 +228,16 @@ def _reading(samples: Samples, table: pd.DataFrame, slices: int) -> tuple[pd.Dat
 
 
 def _columns(data_set: DataSet, label: Label) -> list[str]:
-    """Return the columns that are needed, each once."""
+    """Return the columns that the label and the attributes need, each once."""
     rules = [attribute.column for attribute in data_set.attributes]
     of_label = [label.column, *([label.split] if label.split else [])]
     return list(dict.fromkeys([*of_label, *rules, *data_set.open_attributes.values()]))
 
 
-def _of_people(
+def _without_impossible_ages(
     data_set: DataSet, table: pd.DataFrame, source: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return a table in which impossible ages are blank, and a note on each such column."""
+    """Return a table in which impossible ages are missing, and notes on them."""
     notes = []
     for rule in data_set.attributes:
         if not rule.numeric or rule.name != "age":
@@ -254,7 +256,7 @@ def _of_people(
 def _attributes(
     name: str, data_set: DataSet, table: pd.DataFrame, source: Path, settings: DataSettings
 ) -> dict[str, Attribute]:
-    """Return the rules of a data set, with bins and values as the user wants them."""
+    """Return the rules of a data set's attributes, changed by the user's bins and values."""
     bins, values = parse_bins(settings.bins), read_values(settings)
     numeric = {rule.name: rule for rule in data_set.attributes if rule.numeric}
     for binned in bins:
@@ -265,11 +267,11 @@ def _attributes(
         for rule in data_set.attributes
     ]
     rules_of_columns = [
-        distinct(each, column, table[column]) for each, column in data_set.open_attributes.items()
+        distinct(part, column, table[column]) for part, column in data_set.open_attributes.items()
     ]
-    settled = {rule.name: values.apply_to_levels(rule) for rule in (*rules, *rules_of_columns)}
-    for each in {part for attribute in settings.attribute for part in attribute_parts(attribute)}:
-        if each in data_set.open_attributes:
-            level = settled[each].of(table[data_set.open_attributes[each]]).astype("str")
-            refuse_spellings(each, level[level != UNKNOWN], source)
-    return settled
+    rule_of = {rule.name: values.apply_to_levels(rule) for rule in (*rules, *rules_of_columns)}
+    for part in {part for attribute in settings.attribute for part in attribute_parts(attribute)}:
+        if part in data_set.open_attributes:
+            level = rule_of[part].of(table[data_set.open_attributes[part]]).astype("str")
+            refuse_spellings(part, level[level != UNKNOWN], source)
+    return rule_of

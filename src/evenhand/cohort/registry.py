@@ -1,4 +1,4 @@
-"""The register of readers: one function per kind of data set."""
+"""The registry of readers: one function for each kind of data set."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from evenhand.registry import Registry
 from evenhand.tables.attributes import Attribute
 
 Open = Callable[[str, DataSettings], Cohort]
-"""Makes a cohort from what follows ``reader:`` in DATA, and from the settings."""
+"""Returns a cohort, given the text after ``reader:`` in DATA and the settings."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class LayoutEntry:
     """A file or folder of a data set's layout.
 
     Parameters
     ----------
     name
-        Its path below the root; ``*`` and ``**`` stand for whatever is there.
+        The path below the root; ``*`` and ``**`` are wildcards.
     what
-        What it holds.
+        The content, in words.
     required
         Whether the data set cannot be read without it.
     other
-        Its path where the data set is packed in another way; none if empty.
+        An alternative path, in copies with another layout; "" without one.
     columns
-        The columns that attributes read from it, where it is not required.
+        The columns that attributes read from it, if it is not required.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The paths that it may have."""
+        """The paths that the entry may have."""
         return (self.name, self.other) if self.other else (self.name,)
 
     def __str__(self) -> str:
@@ -51,32 +51,32 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """What a reader reads, as ``evenhand datasets`` shows it.
+    """The description of the data of a reader, as `evenhand datasets` shows it.
 
     Parameters
     ----------
     title, task, modality, licence, access
-        In words; ``access`` says where to get the data, and on which terms.
+        Texts; ``access`` says where to get the data, and on which terms.
     layout
         The files and folders below the root.
     unit
-        What ``patient_id`` really is: "patient", "lesion", "stay", "image".
+        What ``patient_id`` identifies: "patient", "lesion", "stay", "image".
     labels
-        The conventions for the label, by name; the first is the default.
+        Name → convention for the label; the first one is the default.
     attributes
-        The rules for attributes whose levels are known.
+        The rules for attributes with fixed levels.
     open_attributes
-        Columns of attributes whose levels are the values that occur, by the attribute's name.
+        Name → column, for attributes whose levels are the values that occur.
     slices
-        How many slices are cut of each volume unless ``--slices`` says; 0 where there are none.
+        The default number of slices of each volume; 0 if there are no volumes.
     window
-        Centre and width of the window that pictures are shown through; None without one.
+        Centre and width of the intensity window of images; None without one.
     needs
-        Modules of the extra ``readers`` without which it cannot be read.
+        Modules of the extra ``readers`` that the reader needs.
     caution
-        When the data mislead.
+        A sentence on when the data mislead.
     yours
-        Where the user's own data say what its labels, attributes and layout are: how, by fact.
+        For readers of the user's own data: heading (``labels`` …) → how the user gives it.
     """
 
     title: str
@@ -84,7 +84,7 @@ class DataSet:
     modality: str
     licence: str
     access: str
-    layout: tuple[Entry, ...] = ()
+    layout: tuple[LayoutEntry, ...] = ()
     unit: str = "patient"
     labels: Mapping[str, Label] = field(default_factory=dict)
     attributes: tuple[Attribute, ...] = ()
@@ -98,7 +98,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Reader:
-    """A data set, and the function that opens it."""
+    """The description of a data set, and the function that opens it."""
 
     name: str
     about: DataSet
@@ -106,15 +106,14 @@ class Reader:
 
 
 READERS: Registry[Reader] = Registry("reader", "cohort/readers", ("register_reader", "published"))
-"""The readers by name."""
+"""Name → reader."""
 
 
 def register_reader(name: str, about: DataSet) -> Callable[[Open], Open]:
-    """Register a function as the reader of the name that DATA begins with.
+    """Register the decorated function as the reader ``name``, with which DATA begins.
 
-    It checks its input as a whole before it returns, names file and row of what it refuses, and
-    reads no sample. Published data sets take ``evenhand.cohort.published.published`` instead,
-    which does all that they have in common.
+    The function must check its whole input, name file and row in its errors, and read no sample.
+    For published data sets use ``evenhand.cohort.published.published``, which does the common work.
     """
 
     def register(function: Open) -> Open:
@@ -129,11 +128,11 @@ LONG_TABLE = ("series_table", "series_step", "series_steps", "series_variable")
 """The settings of a long table of series."""
 
 SERIES = ("series_column", *LONG_TABLE, "static")
-"""The settings that say how a table of one's own holds series, and what is read beside them."""
+"""The settings of series in a user's own table, and of static variables."""
 
 
 def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) -> None:
-    """Refuse settings that a reader has no use for.
+    """Refuse settings in ``unused``, which do not apply to a reader.
 
     Raises
     ------
@@ -143,6 +142,6 @@ def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) 
     flags = [f"--{field.replace('_', '-')}" for field in unused if getattr(settings, field)]
     if flags:
         raise EvenhandError(
-            f"{' and '.join(flags)} cannot be given with {name}: data, which say it themselves or "
-            "have no use for it. Leave it out."
+            f"{' and '.join(flags)} cannot be given with {name}: data, which define it themselves "
+            "or do not use it. Leave it out."
         )

@@ -1,4 +1,4 @@
-"""The data of an earlier run, opened again as it split them."""
+"""Open the data of an earlier run again, with the run's splits."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from evenhand.tables.settings import ValueSettings
 
 @dataclass(frozen=True)
 class DataOverrides:
-    """What is told anew about the data of an earlier run.
+    """Settings of the data that replace or extend those of an earlier run.
 
     Attributes
     ----------
     data
-        Where they lie now, with or without the reader's name; None where they lay then.
+        The present path of the data, with or without the reader's name; None if it has not changed.
     attribute
-        Attributes beyond those of the run.
+        Attributes in addition to those of the run.
     bins
-        Bins of numeric attributes; none for those of the run.
+        Bins of numeric attributes; if empty, those of the run.
     cache
-        Folder of decoded samples.
+        The folder of decoded samples.
     skip_unreadable
         Whether samples that cannot be read are left out.
     values
@@ -51,12 +51,14 @@ def reopen(
 
     Parameters
     ----------
-    root, earlier
-        The run directory, and how the run's data were read.
+    root
+        The run directory.
+    earlier
+        The settings with which the run read its data.
     images
-        What images are read as; None for series.
+        Size and channels of the images; None for the default, and for series.
     overrides
-        What is different now.
+        Settings that replace or extend the earlier ones.
 
     Raises
     ------
@@ -66,7 +68,9 @@ def reopen(
     """
     splits = root / "splits.csv"
     if not splits.is_file():
-        raise EvenhandError(f"the run in {root} has no splits.csv; it did not train a model.")
+        raise EvenhandError(
+            f"the run in {root} has no splits.csv; it did not train a model. Give a run that did."
+        )
     settings = DataSettings.model_validate(
         vars(earlier)
         | {
@@ -84,7 +88,7 @@ def reopen(
 
 
 def values_now(earlier: ValueSettings, current: ValueSettings) -> dict[str, tuple[str, ...]]:
-    """Return the rules for values of a run, followed by those that are given now."""
+    """Return the earlier rules for values, followed by the current ones."""
     return {
         name: (*getattr(earlier, name), *getattr(current, name))
         for name in ValueSettings.model_fields
@@ -92,9 +96,9 @@ def values_now(earlier: ValueSettings, current: ValueSettings) -> dict[str, tupl
 
 
 def data_now(earlier: str, current: str | None) -> str:
-    """Return DATA as readers take it; a bare path keeps the run's reader."""
+    """Return the current DATA; a path without a reader's name keeps the earlier reader."""
     if current is None:
         return earlier
     reader = earlier.partition(":")[0]
-    bare = current.partition(":")[0] not in READERS
-    return f"{reader}:{current}" if bare and reader in READERS else current
+    is_path = current.partition(":")[0] not in READERS
+    return f"{reader}:{current}" if is_path and reader in READERS else current

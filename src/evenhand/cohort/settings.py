@@ -1,4 +1,4 @@
-"""The settings that say which data a job works on."""
+"""Settings of the data of a job."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     )
     static: tuple[str, ...] = Field(
         (),
-        description="what is known of a patient from the start, for encoders of series to read in "
-        "the first step: a numeric column of the table of samples, or a name of the reader's "
+        description="variable that is constant over time, which encoders of series read in the "
+        "first step: a numeric column of the table of samples, or a name of the reader "
         "(physionet2012: age, sex, height, icu); repeatable",
     )
     bins: tuple[str, ...] = Field(
@@ -68,20 +68,20 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     )
     window: tuple[float, float] | None = Field(
         None,
-        description="centre and width of the window that DICOM, NIfTI and arrays of a table are "
-        "shown through, as in -600 1500 [default: what each file says]",
+        description="centre and width of the intensity window of DICOM, NIfTI and arrays of a "
+        "table, as in -600 1500 [default: that of each file]",
     )
     value_range: tuple[float, float] | None = Field(
         None,
-        description="what is black and what is white in arrays of a table; values outside are "
+        description="values of black and of white in arrays of a table; values outside are "
         "refused [default: 0 1 for floats]",
     )
     bit_depth: int | None = Field(
         None,
         ge=9,
         le=16,
-        description="bits that 16-bit images use, where the files do not say: with 12, 0 is black "
-        "and 4095 white",
+        description="bits that 16-bit images use, if the files do not declare it: with 12, 0 is "
+        "black and 4095 white",
     )
     page: int | None = Field(
         None,
@@ -91,7 +91,7 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=1,
-        description="most pixels of one image, and of all images that are decoded at once",
+        description="largest number of pixels of one image, and of all images decoded at once",
     )
     patient_share: float = Field(
         1.0, gt=0, le=1, description="work on a random share of the patients only"
@@ -107,7 +107,7 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     cache: Path | None = Field(
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
-    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of all random numbers")
 
     @field_validator("window")
     @classmethod
@@ -120,7 +120,7 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     @classmethod
     def _check_range(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
         if limits is not None and limits[0] >= limits[1]:
-            raise ValueError("give what is black and, above it, what is white, as in 0 4095")
+            raise ValueError("give the value of black and, above it, that of white, as in 0 4095")
         return limits
 
 

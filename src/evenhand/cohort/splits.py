@@ -1,4 +1,4 @@
-"""Splits by patient: made from a seed, stored with a run, read back; patients kept out."""
+"""Split cohorts by patient, write and read splits, and exclude patients."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Splits:
     train, val, test
         The cohorts.
     pool
-        The training samples that `train` is a part of, where other fits train on other parts:
-        what frozen layers make of them is then computed once for all of these.
+        All training samples, if `train` is a part of them and other fits train on other parts:
+        activations of frozen layers are then computed once for all fits.
     """
 
     train: Cohort
@@ -51,11 +51,11 @@ def split_patients(
     fractions: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> Splits:
-    """Split a cohort by patient; a ``split`` column of its own is honoured.
+    """Split a cohort by patient; a cohort with a column ``split`` keeps its own splits.
 
-    Patients are stratified by label × attributes: each stratum is dealt out in the given shares,
-    rounded down or up, and what rounding takes from a split in one stratum it gets back in the
-    next. The order of the rows has no influence.
+    Patients are stratified by label × attributes. Each stratum is divided in the given shares,
+    rounded down or up; rounding errors are balanced in the next stratum. The order of the rows has
+    no influence.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def split_patients(
     fractions
         Shares of the patients for train, val and test, which sum to 1.
     rng
-        Decides which patient of a stratum goes where.
+        Draws the patients of each split.
 
     Raises
     ------
@@ -76,24 +76,24 @@ def split_patients(
     """
     if "split" in cohort.table.columns:
         return _by_name(cohort, cohort.table["split"], cohort.source.path)
-    place = _deal(cohort, attributes, fractions, rng)
-    names = pd.Series(np.array(SPLITS)[place], index=cohort.table.index)
+    index_of_split = _deal(cohort, attributes, fractions, rng)
+    names = pd.Series(np.array(SPLITS)[index_of_split], index=cohort.table.index)
     return _by_name(cohort, names, cohort.source.path)
 
 
 def draw_patients(
     cohort: Cohort, share: float, attributes: Sequence[str], rng: np.random.Generator
 ) -> Cohort:
-    """Return a share of a cohort's patients, stratified as splits are."""
+    """Return a random share of a cohort's patients, stratified as in `split_patients`."""
     return cohort.select(_deal(cohort, attributes, (share, 1 - share), rng) == 0)
 
 
 def deal_folds(
     cohort: Cohort, folds: int, attributes: Sequence[str], rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return the fold ``(n,)`` of each sample, 0 … folds − 1, the same for all of a patient.
+    """Return the fold ``(n,)`` of each sample, 0 … folds − 1, equal for all samples of a patient.
 
-    Patients are stratified as `split_patients` does; a ``split`` column has no say.
+    Patients are stratified as in `split_patients`; a column ``split`` is ignored.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def deal_folds(
     if patients < folds:
         raise EvenhandError(
             f"{cohort.source.path}: {counted(patients, 'patient')} for {folds} folds; each fold "
-            "needs one at least. Give fewer folds or more patients."
+            "needs at least one. Give fewer folds or more patients."
         )
     return _deal(cohort, attributes, [1 / folds] * folds, rng)
 
@@ -116,40 +116,40 @@ def fold_splits(
     attributes: Sequence[str],
     rng: np.random.Generator,
 ) -> Splits:
-    """Return the splits of one fold: the test samples are given, the other patients are divided.
+    """Return the splits of one fold: the given test samples, and the other patients divided.
 
     Parameters
     ----------
     cohort
         Any cohort.
     test
-        ``(n,)``, which samples are tested; whole patients.
+        ``(n,)`` whether each sample is in the test split, equal for all samples of a patient.
     val_share
-        Share of the other patients that is kept for validation.
+        The share of the other patients for validation.
     attributes
         Attributes and intersections to stratify by.
     rng
-        Decides which of them.
+        Draws the patients of each split.
 
     Raises
     ------
     EvenhandError
         If a split would be empty.
     """
-    place = np.full(len(cohort), SPLITS.index("test"))
-    rest = cohort.select(~test)
-    place[~test] = _deal(rest, attributes, (1 - val_share, val_share), rng)
-    names = pd.Series(np.array(SPLITS)[place], index=cohort.table.index)
+    index_of_split = np.full(len(cohort), SPLITS.index("test"))
+    others = cohort.select(~test)
+    index_of_split[~test] = _deal(others, attributes, (1 - val_share, val_share), rng)
+    names = pd.Series(np.array(SPLITS)[index_of_split], index=cohort.table.index)
     return _by_name(cohort, names, cohort.source.path)
 
 
 def share_of_patients(
     cohort: Cohort, share: float, rng: np.random.Generator, attributes: Sequence[str] = ()
 ) -> Cohort:
-    """Return a share of a cohort's patients, of each label the same; shares of one seed are nested.
+    """Return a share of a cohort's patients, the same share of each label.
 
-    Every smaller share is part of every larger one that the same generator gives. At least one
-    patient of each label stays; with attributes, the same holds for each label in each group.
+    With equal generators, a smaller share is a part of every larger one. At least one patient of
+    each label stays; with attributes, at least one of each label in each group.
     """
     strata = [_first_level(cohort, name) for name in attributes]
     label = cohort.table.groupby("patient_id", sort=True)["label"].max()
@@ -161,7 +161,7 @@ def share_of_patients(
 
 
 def _first_level(cohort: Cohort, attribute: str) -> pd.Series:
-    """Return each patient's level of an attribute, that of the first sample."""
+    """Return each patient's level of an attribute, taken from the first sample."""
     levels = group_of(cohort.table, attribute, cohort.levels).astype(str)
     return levels.groupby(cohort.table["patient_id"], sort=True).first().rename(attribute)
 
@@ -193,7 +193,7 @@ def read_split_table(path: Path) -> pd.DataFrame:
 
 
 def read_splits(path: Path, cohort: Cohort) -> Splits:
-    """Split a cohort as a table of splits says; samples that it does not name take no part.
+    """Split a cohort by a table of splits; samples that the table lacks are left out.
 
     Parameters
     ----------
@@ -214,14 +214,14 @@ def read_splits(path: Path, cohort: Cohort) -> Splits:
         path,
         f"{cohort.source.path} has no sample of that name. Were the splits made from other data?",
     )
-    named = table.drop_duplicates("sample_id").set_index("sample_id")["split"]
+    split_of = table.drop_duplicates("sample_id").set_index("sample_id")["split"]
     check_patients_apart(table["patient_id"], table["split"], str(path))
-    chosen = cohort.select(cohort.table["sample_id"].isin(named.index))
-    return _by_name(chosen, chosen.table["sample_id"].map(named), str(path))
+    chosen = cohort.select(cohort.table["sample_id"].isin(split_of.index))
+    return _by_name(chosen, chosen.table["sample_id"].map(split_of), str(path))
 
 
 def read_listing(path: Path) -> pd.DataFrame:
-    """Read a table of samples or patients that Evenhand, or somebody like it, has written.
+    """Read a table of samples or patients, without the quotes of Evenhand's CSV files.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def read_listing(path: Path) -> pd.DataFrame:
 
 
 def own_split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
-    """Return the splits that a table brings, where it has them, as a column to add to a cohort's.
+    """Return the column ``split`` of a table, to add it to a cohort's table; {} without one.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def own_split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.S
 
 
 def check_split_names(split: pd.Series, path: Path) -> None:
-    """Refuse rows, indexed as ``read_table`` does, whose split is not train, val or test."""
+    """Refuse rows whose split is not train, val or test; the index is that of ``read_table``."""
     problem = f"the split must be one of {', '.join(SPLITS)}."
     refuse_rows(~split.isin(SPLITS), path, problem)
 
@@ -261,13 +261,15 @@ def check_patients_apart(patient: pd.Series, split: pd.Series, where: str) -> No
     EvenhandError
         If a patient is in two splits; the message names the first few.
     """
-    places = split.groupby(patient).unique()
-    twice = places[places.map(len) > 1].sort_index()
-    if len(twice):
-        named = some(f"{name} ({' and '.join(sorted(splits))})" for name, splits in twice.items())
+    splits_of = split.groupby(patient).unique()
+    several = splits_of[splits_of.map(len) > 1].sort_index()
+    if len(several):
+        listed = some(
+            f"{name} ({' and '.join(sorted(splits))})" for name, splits in several.items()
+        )
         raise EvenhandError(
-            f"{where}: {len(twice)} patient{'s are' if len(twice) > 1 else ' is'} in two splits: "
-            f"{named}. Put all samples of a patient in one split."
+            f"{where}: {len(several)} patient{'s are' if len(several) > 1 else ' is'} in two "
+            f"splits: {listed}. Put all samples of a patient in one split."
         )
 
 
@@ -289,23 +291,23 @@ def exclude_patients(cohort: Cohort, sources: Sequence[Path]) -> Cohort:
         patient.
     """
     patients = cohort.table["patient_id"]
-    out = pd.Series(False, index=cohort.table.index)
+    excluded = pd.Series(False, index=cohort.table.index)
     for source in sources:
-        named = _patients_of(source)
-        hit = patients.isin(named)
-        if not hit.any():
+        ids = _patients_of(source)
+        in_source = patients.isin(ids)
+        if not in_source.any():
             raise EvenhandError(
-                f"{source} names {counted(len(named), 'patient')} ({some(sorted(named))}), "
+                f"{source} names {counted(len(ids), 'patient')} ({some(sorted(ids))}), "
                 f"none of them in {cohort.source.path} (whose patients are "
                 f"{some(sorted(set(patients)))}). Was it made from other data?"
             )
-        out |= hit
-    if out.all():
+        excluded |= in_source
+    if excluded.all():
         raise EvenhandError(
             f"{', '.join(map(str, sources))}: these are all the patients of {cohort.source.path}; "
-            "none is left."
+            "none is left. Exclude fewer patients."
         )
-    return cohort.select(~out)
+    return cohort.select(~excluded)
 
 
 def _patients_of(source: Path) -> set[str]:
@@ -346,7 +348,7 @@ def _by_name(cohort: Cohort, split: pd.Series, where: str) -> Splits:
         patients = cohort.table["patient_id"].nunique()
         raise EvenhandError(
             f"{where}: no patient in {' and '.join(empty)} ({counted(patients, 'patient')} in "
-            "all). Give more patients or other shares, or mend the split column."
+            "all). Give more patients or other shares, or correct the split column."
         )
     return Splits(**cohorts)
 
@@ -354,20 +356,20 @@ def _by_name(cohort: Cohort, split: pd.Series, where: str) -> Splits:
 def _deal(
     cohort: Cohort, attributes: Sequence[str], fractions: Sequence[float], rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return the place of each sample, 0 … len(fractions) − 1, the same for all of a patient."""
+    """Return the part ``(n,)`` of each sample, 0 … len(fractions) − 1, equal within a patient."""
     strata = _strata(cohort, attributes)
     shuffled = strata.iloc[rng.permutation(len(strata))]
     names = list(strata.columns)
     ordered = shuffled.sort_values(names, kind="stable")
     sizes: list[int] = ordered.groupby(names, sort=True).size().tolist()
-    parts = _apportion(sizes, np.array(fractions, float))
-    places = [np.repeat(np.arange(len(fractions)), part) for part in parts]
-    place = pd.Series(np.concatenate(places), index=ordered.index)
-    return np.asarray(cohort.table["patient_id"].map(place), np.intp)
+    counts = _apportion(sizes, np.array(fractions, float))
+    parts = [np.repeat(np.arange(len(fractions)), count) for count in counts]
+    part_of = pd.Series(np.concatenate(parts), index=ordered.index)
+    return np.asarray(cohort.table["patient_id"].map(part_of), np.intp)
 
 
 def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
-    """Return the highest label and the first level of each patient, by patient id in order."""
+    """Return the highest label and the first level of each patient, sorted by patient id."""
     names = sorted({part for attribute in attributes for part in attribute_parts(attribute)})
     rules = {"label": "max", **{f"attr_{name}": "min" for name in names}}
     # As text, so that the order in which levels are declared has no influence either.
@@ -376,17 +378,17 @@ def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
 
 
 def _apportion(sizes: Sequence[int], fractions: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Divide strata of given sizes into shares, ``(strata, shares)``.
+    """Return the number of patients ``(strata, parts)`` of each stratum in each part.
 
-    Each part is its share rounded down or up; the shares that rounding has set back most so far
-    are rounded up first, so that sums over neighbouring strata stay near their shares too.
+    Each number is rounded down or up. The parts with the largest deficit from earlier rounding are
+    rounded up first, so that sums over neighbouring strata stay near their shares.
     """
-    behind = np.zeros(len(fractions))
-    parts = np.empty((len(sizes), len(fractions)), np.intp)
-    for part, size in zip(parts, sizes, strict=True):
-        part[:] = np.floor(size * fractions)
-        behind += size * fractions - part
-        late = np.argsort(-behind, kind="stable")[: size - part.sum()]
-        part[late] += 1
-        behind[late] -= 1
-    return parts
+    deficit = np.zeros(len(fractions))
+    counts = np.empty((len(sizes), len(fractions)), np.intp)
+    for count, size in zip(counts, sizes, strict=True):
+        count[:] = np.floor(size * fractions)
+        deficit += size * fractions - count
+        rounded_up = np.argsort(-deficit, kind="stable")[: size - count.sum()]
+        count[rounded_up] += 1
+        deficit[rounded_up] -= 1
+    return counts

@@ -1,4 +1,4 @@
-"""Fewer training patients, of everybody or of one group: the points of a learning curve."""
+"""Reduce the training patients, of everybody or of one group, for learning curves."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from evenhand.metrics.rows import Key
 from evenhand.tables.attributes import attribute_parts, group_of
 
 SHARES = (0.25, 0.5, 0.75)
-"""Shares of the patients that a learning curve trains on, beside all of them."""
+"""The shares of the patients that a learning curve trains on, in addition to all of them."""
 
 EVERYBODY = "everybody"
 
 
 @dataclass(frozen=True)
 class Thinning:
-    """Whose training patients become fewer; all others stay.
+    """A group whose training patients are reduced; all other patients stay.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Thinning:
         Parameters
         ----------
         text
-            As the command line takes it.
+            The value of ``--curve``.
         levels
             The levels of each attribute.
 
@@ -60,8 +60,8 @@ class Thinning:
         attribute, _, level = text.partition("=")
         if not level:
             raise EvenhandError(
-                f"--curve {text}: name whose training patients become fewer: {EVERYBODY}, or a "
-                "group as ATTRIBUTE=LEVEL."
+                f"--curve {text}: give the patients to reduce: {EVERYBODY}, or a group as "
+                "ATTRIBUTE=LEVEL."
             )
         for part in attribute_parts(attribute):
             pick("attribute", part, levels)
@@ -69,41 +69,49 @@ class Thinning:
         pick(f"group of {attribute}", level, dict.fromkeys(groups))
         return cls(attribute, level)
 
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], levels: Mapping[str, Sequence[str]]) -> list[Thinning]:
+        """Read several texts of ``--curve``, and drop repeated ones; see `of_text`."""
+        return [cls.of_text(text, levels) for text in dict.fromkeys(texts)]
+
     @property
     def name(self) -> str:
-        """How the command line and the page call it."""
+        """The name on the command line and the page."""
         return EVERYBODY if self.attribute is None else f"{self.attribute}={self.level}"
 
     @property
     def auc(self) -> Key | None:
-        """The AUC of the group; None for everybody."""
+        """The key of the group's AUC; None for everybody."""
         if self.attribute is None or self.level is None:
             return None
         return Key(self.attribute, self.level, "auc")
 
     def rows(self, cohort: Cohort) -> NDArray[np.bool_]:
-        """Return which samples ``(n,)`` are of the patients that become fewer."""
+        """Return ``(n,)`` whether each sample belongs to the patients that are reduced."""
         if self.attribute is None:
             return np.ones(len(cohort), dtype=np.bool_)
         groups = group_of(cohort.table, self.attribute, cohort.levels)
         patients = cohort.table["patient_id"]
-        mine: NDArray[np.bool_] = patients.isin(patients[groups == self.level]).to_numpy(np.bool_)
-        return mine
+        in_group: NDArray[np.bool_] = patients.isin(patients[groups == self.level]).to_numpy(
+            np.bool_
+        )
+        return in_group
 
     def thinned(
         self, cohort: Cohort, share: float, attributes: Sequence[str], rng: np.random.Generator
     ) -> Cohort:
-        """Return a cohort with a share of those patients, and all others.
+        """Return a cohort with a share of the patients that are reduced, and all others.
 
-        Shares of one seed are nested. Of each label in each group of the attributes, the share is
-        the same, and one patient stays at least.
+        With one seed, smaller shares are parts of larger ones. The share is the same for each label
+        in each group of the attributes, and at least one patient of each stays.
         """
         if share == 1:
             return cohort
-        mine = self.rows(cohort)
-        kept = share_of_patients(cohort.select(mine), share, rng, attributes).table["sample_id"]
-        return cohort.select(~mine | cohort.table["sample_id"].isin(kept).to_numpy(np.bool_))
+        reduced = self.rows(cohort)
+        part = share_of_patients(cohort.select(reduced), share, rng, attributes)
+        kept = cohort.table["sample_id"].isin(part.table["sample_id"]).to_numpy(np.bool_)
+        return cohort.select(~reduced | kept)
 
     def patients(self, cohort: Cohort) -> int:
-        """Return how many patients there are of those that become fewer."""
+        """Return the number of patients of the group, before it is reduced."""
         return int(cohort.table.loc[self.rows(cohort), "patient_id"].nunique())

@@ -35,7 +35,7 @@ class ReadSettings(ClassSettings, PairSettings, ImportSettings, title="Predictio
     attribute: tuple[str, ...] = Field(
         (),
         description="protected attribute, or an intersection such as 'sex*age'; repeatable "
-        "[default: all columns that are called attr_NAME; required for other files]",
+        "[default: all columns that are called attr_NAME; other files need it]",
     )
     bins: tuple[str, ...] = Field(
         (),

@@ -167,7 +167,7 @@ class RunRecord(CommonRecord, Generic[S]):
 
     @field_serializer("settings")
     def _kept(self, settings: Settings) -> dict[str, Any]:
-        return settings.kept()
+        return settings.recorded()
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -268,7 +268,7 @@ def _read_settings(value: object, job: str) -> Settings:
         settings = kind.model_validate(values, context=RECORDED)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
-    for name, setting in settings.kept().items():
+    for name, setting in settings.recorded().items():
         # The text "5" is not the number 5. An earlier version may have recorded a single value
         # where this version has a tuple.
         if name in values and setting not in (values[name], [values[name]]):

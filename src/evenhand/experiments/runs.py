@@ -247,7 +247,7 @@ def begin_run(
     folder = start_run(
         root,
         job,
-        settings.kept(),
+        settings.recorded(),
         fingerprint=fingerprint,
         reads=reads,
         overwrite=overwrite,

@@ -19,7 +19,7 @@ from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
-from evenhand.jobs.rereading import one_each, samples_again
+from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.runs import run_scope
@@ -33,17 +33,17 @@ from evenhand.wording import counted
 @with_keywords(CompareSettings, "inputs")
 @run_scope()
 def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Compare models in pairs, on the samples that all of them have scored.
+    """Compare models in pairs, on the samples that all models scored.
 
-    A difference is the model that is named first less the one named after it: the new model less
-    its reference. Every number is subtracted, in the data and in each resample of the patients.
-    Samples that some model lacks take no part; ``unmatched.csv`` lists them.
+    A difference is the new model minus its reference: the first input minus a later one. Every
+    number is subtracted, in the data and in each resample of the patients. Samples that a model
+    lacks are left out; ``unmatched.csv`` lists them.
 
     Parameters
     ----------
     settings
-        The inputs (runs, whose chosen models are taken, or predictions files), the attributes,
-        and what is measured.
+        The inputs (predictions files, or runs with their chosen model), the
+        attributes, and the metrics.
     out
         The run directory of the comparison.
     overwrite
@@ -52,8 +52,8 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     Raises
     ------
     EvenhandError
-        There are not two models, they share no sample or contradict each other about one, or
-        what is asked cannot be measured; nothing is written then.
+        If there are fewer than two models, they share no sample, they differ about the label or
+        the patient of a sample, or a metric cannot be measured. Nothing is written in these cases.
     """
     inputs = find_inputs(settings.inputs, settings.model)
     if len(inputs.files) < 2:
@@ -63,7 +63,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
     matched = match_samples(models, settings.split)
-    probed = _trained(inputs) if settings.probe else {}
+    trained = _read_models(inputs) if settings.probe else {}
     resolved = resolve_intersections(settings, attributes, matched.models, settings.split)
     attributes = resolved.attribute
     start = partial(begin_run, out, "compare", overwrite=overwrite)
@@ -79,50 +79,50 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
         notes=[
             *(advice.why for advice in advice_of(settings)),
             *permutations_note(models, attributes, settings),
-            _sentence(matched),
+            _matched_text(matched),
             *notes_of(models),
         ],
     )
     write_csv(run.root / "unmatched.csv", matched.unmatched)
-    if probed:
+    if trained:
         with run.phase("probing"):
-            _probe(run, probed, matched.models, settings)
+            _write_probe(run, trained, matched.models, settings)
     return write_audit(run, matched.models, chosen=None, requests=requests)
 
 
-def _trained(inputs: Inputs) -> dict[str, tuple[Run, Model]]:
+def _read_models(inputs: Inputs) -> dict[str, tuple[Run, Model]]:
     """Return the run and the network of each compared model.
 
     Raises
     ------
     EvenhandError
-        A model is given by its predictions alone.
+        If an input is a predictions file without a network.
     """
     trained = {}
     for name, file in inputs.files.items():
         folder = file.parent
         if not (folder / "model.safetensors").is_file():
             raise EvenhandError(
-                f"--probe reads the layers of the networks, and there is none beside {file}. "
+                f"--probe reads the layers of the networks, but there is no network beside {file}. "
                 "Compare runs that trained a model, or leave --probe out."
             )
         trained[name] = (open_run(folder.parent.parent), load_model(folder))
     return trained
 
 
-def _probe(
+def _write_probe(
     run: Run,
     trained: Mapping[str, tuple[Run, Model]],
     models: Mapping[str, Predictions],
     settings: CompareSettings,
 ) -> None:
-    """Probe the layers of every model on the same patients; the pairs are those of the run."""
+    """Probe the layers of every model on the same patients, and compare the run's pairs."""
     record, first = run.record, next(iter(models.values()))
-    samples = one_each(first.of_split(settings.split), PATIENTS, settings.seed)
+    samples = draw_one_per_patient(first.of_split(settings.split), PATIENTS, settings.seed)
     accelerator = make_accelerator(LoopSettings())
     layers = {
         name: read_layers(
-            model, samples_again(source, model, samples, data=None, cache=None), accelerator
+            model, reread_samples(source, model, samples, data=None, cache=None), accelerator
         )
         for name, (source, model) in trained.items()
     }
@@ -138,20 +138,20 @@ def _probe(
 
 
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
-    """Return the models in such an order that each comes before the models it is compared with.
+    """Return the names of the models, each before its references.
 
-    This is the order in which the user names them. The models of a pruning run are in the order
-    in which they were made, so theirs is reversed, as on the page of the pruning itself.
+    This is the user's order. A pruning run lists its models by age, the oldest first; this order
+    is reversed, as on the page of the pruning.
     """
     names = list(models)
     return names[::-1] if inputs.job == "prune" else names
 
 
-def _sentence(matched: MatchedModels) -> str:
+def _matched_text(matched: MatchedModels) -> str:
     counts = matched.unmatched["model"].value_counts(sort=False)
-    left = ", ".join(f"{count} of {name}" for name, count in counts.items())
+    unmatched = ", ".join(f"{count} of {name}" for name, count in counts.items())
     return (
         f"Compared on the {counted(matched.samples, 'sample')} of "
         f"{counted(matched.patients, 'patient')} that all models have scored; not matched: "
-        f"{left or 'none'}."
+        f"{unmatched or 'none'}."
     )

@@ -1,4 +1,4 @@
-"""`evenhand demo`: the main job on phantoms whose bias is planted and known."""
+"""`evenhand demo`: FairTune on phantoms with a planted bias."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 
 CLEAN = "phantom:patients=1200,minority=0.5,harder=0.3,shortcut=0,seed={seed}"
-"""Where the network comes from: the group says nothing about the label."""
+"""The data of pre-training: the group is independent of the label."""
 
 PLANTED = (
     "phantom:patients=2400,minority=0.4,prevalence=0.5,harder=0,shortcut=0,tilt=0.6,tilt_test=0,"
     "test_share=0.45,seed={seed}"
 )
-"""Where it is tuned: most lesions of the minority are malignant, and few of the majority are.
+"""The data of tuning: in training, most lesions of the minority and few of the majority are
+malignant.
 
-Test patients of both groups have malignant lesions equally often, as those of another clinic would.
+Among test patients, malignant lesions are equally frequent in both groups, as in another clinic.
 """
 
 METHODS = ("erm", "group-balance", "group-dro")
@@ -35,11 +36,11 @@ SEED = 0
 def demo(
     out: StrPath, *, overwrite: bool = False, notify: Callable[[str], None] = lambda text: None
 ) -> Run:
-    """Pre-train a small network where the group says nothing, then tune it where it does.
+    """Pre-train a small network on unbiased phantoms, then tune it on biased ones.
 
-    Full fine-tuning learns to call lesions of the minority malignant, and misses those of the
-    majority. FairTune chooses what may change, and by which method it is trained, by the equalised
-    odds of validation patients.
+    Full fine-tuning learns to call lesions of the minority malignant, and misses malignant lesions
+    of the majority. FairTune chooses the tuned parts and the training method by the equalised odds
+    of validation patients.
 
     Parameters
     ----------
@@ -48,25 +49,25 @@ def demo(
     overwrite
         Whether an earlier demo in ``out`` may be replaced.
     notify
-        Called with what is done, and how long it takes.
+        Called with a text about each step and its expected time.
 
     Returns
     -------
     Run
-        The second run.
+        The run in ``tuned``.
     """
     out = to_path(out, "out")
     pretrained = out / "pretrained"
     if overwrite or not (pretrained / "report.html").exists():
-        notify("Pre-training a small ViT on phantoms whose group says nothing about the label …")
-        finetune(pretraining(SEED), pretrained, overwrite=overwrite)
+        notify("Pre-training a small ViT on phantoms whose group is independent of the label …")
+        finetune(pretrain_settings(SEED), pretrained, overwrite=overwrite)
     notify("Searching what to tune, and how, where the minority is malignant more often …")
-    search = searching(pretrained, SEED, confirm=2, confirm_seeds=3)
-    return tune(search, out / "tuned", overwrite=overwrite, notify=notify)
+    settings = search_settings(pretrained, SEED, confirm=2, confirm_seeds=3)
+    return tune(settings, out / "tuned", overwrite=overwrite, notify=notify)
 
 
-def pretraining(seed: int, cache: Path | None = None) -> FinetuneSettings:
-    """Return the settings of the network that the demo starts from, on phantoms of a seed."""
+def pretrain_settings(seed: int, cache: Path | None = None) -> FinetuneSettings:
+    """Return the settings of the demo's pre-training, on phantoms of a seed."""
     return FinetuneSettings(
         data=CLEAN.format(seed=100_000 + seed),
         attribute=("group",),
@@ -81,7 +82,7 @@ def pretraining(seed: int, cache: Path | None = None) -> FinetuneSettings:
     )
 
 
-def searching(
+def search_settings(
     pretrained: Path, seed: int, *, confirm: int, confirm_seeds: int, cache: Path | None = None
 ) -> TuneSettings:
     """Return the settings of the demo's search, on phantoms of a seed."""

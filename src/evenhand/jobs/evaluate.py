@@ -1,4 +1,4 @@
-"""From the predictions in a run directory to its ``metrics.json`` and its report."""
+"""Evaluate a run: measure its predictions, and write ``metrics.json`` and the report."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ from evenhand.reporting.verdicts import write_verdicts
 from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions, read_predictions
 
-PARTS = 100
+STEPS = 100
 """Steps of the progress bar for each table of numbers."""
 
 
 class _Units(BaseModel):
-    """The part of a ``model.json`` that says which units of the backbone were tuned."""
+    """The units of the backbone that were tuned, in a ``model.json``."""
 
     units: list[UnitShare]
 
@@ -76,6 +76,7 @@ FITTED = (
     "The threshold{} was chosen on the rows that are reported, so rates look better than they "
     "would on new patients."
 )
+"""The note about a threshold that was chosen on the reported rows; ``{}`` is " of MODELS"."""
 
 
 def evaluate(
@@ -83,17 +84,18 @@ def evaluate(
 ) -> list[MetricRow]:
     """Measure every model of a run; write ``metrics.json``, ``report.html``, ``verdicts.json``.
 
-    The rows of the reported split have intervals; models are compared in pairs on the same samples,
-    as the run says, else the chosen one with each other one; the other splits are measured for the
-    fairness generalisation gap.
+    Rows of the reported split have intervals. Models are compared on the same samples in the pairs
+    of the run; if it names none, the chosen model is compared with each other one. The other splits
+    are measured for the fairness generalisation gap.
 
     Parameters
     ----------
+    run
+        The run, with the predictions of its models.
     chosen
-        The model that the run has chosen, if any.
+        The model that the run chose, or None.
     requests
-        What is measured of each model, where the job has resolved that already; by default it is
-        read from the run directory, so that a run can be evaluated again at any time.
+        The predictions and the metrics of each model; by default those in the run directory.
 
     Returns
     -------
@@ -101,32 +103,32 @@ def evaluate(
         The rows of ``metrics.json``.
     """
     requests = requests or _requests_of(run)
-    rows = metrics_of(run, requests, chosen)
+    rows = measure_run(run, requests, chosen)
     run.write_metrics(rows)
     page = report_of(run, requests, rows, chosen)
     if page.twins is not None:
         write_json(run.root / "twins.json", page.twins.model_dump())
     write_verdicts(run.root / "verdicts.json", verdicts_of(page))
-    write_text(run.root / "report.html", render(page))  # last: with it, a killed job is complete
+    write_text(run.root / "report.html", render(page))  # last: its presence means complete
     return rows
 
 
 def _requests_of(run: Run) -> dict[str, Request]:
-    """Return what is measured of each model of a run, as its record says."""
+    """Return the request of each model of a run, from its record and its predictions."""
     models = {name: read_predictions(run.predictions_file(name)) for name in run.models}
     record = run.record
-    return resolve_requests(models, record.attributes, _measured(record), record.cuts)
+    return resolve_requests(models, record.attributes, _measure_settings(record), record.cuts)
 
 
-def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) -> list[MetricRow]:
-    """Return the metric rows of all models of a run; their claims are tested together."""
+def measure_run(run: Run, requests: Mapping[str, Request], chosen: str | None) -> list[MetricRow]:
+    """Return the metric rows of all models of a run; p-values are corrected over all of them."""
     record = run.record
-    seed, reported = record.seed, _measured(record).split
+    seed, reported = record.seed, _measure_settings(record).split
     splits = {name: request.predictions.splits or ("test",) for name, request in requests.items()}
     pairs = pairs_of(record, requests, chosen)
     judged = judged_metrics(adjustments_of(run))
     parts: list[Measured] = []
-    with _steps(sum(map(len, splits.values())) + len(pairs)) as watch:
+    with _progress_bar(sum(map(len, splits.values())) + len(pairs)) as watch:
         for name, request in requests.items():
             for split in splits[name]:
                 plan = request.plan if split == reported else without_intervals(request.plan)
@@ -155,25 +157,25 @@ def metrics_of(run: Run, requests: Mapping[str, Request], chosen: str | None) ->
 def pairs_of(
     record: RunRecord[Settings], models: Iterable[str], chosen: str | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of models that are compared: as the run says, else the chosen with each."""
+    """Return the compared pairs: those of the record, else the chosen model with each other one."""
     if record.pairs is not None:
         return record.pairs
     return tuple((chosen, name) for name in models if chosen and name != chosen)
 
 
 @contextmanager
-def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
-    """Show a bar over several tables; give a function that reports progress within a table."""
-    with bar("Measuring", PARTS * tables) as advance:
+def _progress_bar(tables: int) -> Iterator[Callable[[str], Progress]]:
+    """Show one bar for several tables; yield a function that starts the progress of a table."""
+    with bar("Measuring", STEPS * tables) as advance:
 
         def watch(text: str) -> Progress:
             shown = 0
 
             def progress(done: int, total: int) -> None:
                 nonlocal shown
-                now = PARTS * done // total
-                advance(now - shown, text=text)
-                shown = now
+                reached = STEPS * done // total
+                advance(reached - shown, text=text)
+                shown = reached
 
             return progress
 
@@ -183,45 +185,50 @@ def _steps(tables: int) -> Iterator[Callable[[str], Progress]]:
 def report_of(
     run: Run, requests: Mapping[str, Request], rows: Sequence[MetricRow], chosen: str | None
 ) -> Report:
-    """Return what the report of a run shows."""
+    """Return the content of a run's report."""
     record = run.record.model_copy(update={"chosen": chosen})
-    measured = _measured(record)
-    shown = chosen or next(iter(requests))
-    request = requests[shown]
-    groups = groups_in(split_rows(request.predictions, measured.split), request.attributes)
-    called = model_names(record.files)
-    rules = _rules(requests, called)
+    settings = _measure_settings(record)
+    main_model = chosen or next(iter(requests))
+    request = requests[main_model]
+    groups = groups_in(split_rows(request.predictions, settings.split), request.attributes)
+    display_names = model_names(record.files)
+    rules = _rules(requests, display_names)
     adjustments = {
-        called.get(name, name): adjustment for name, adjustment in adjustments_of(run).items()
+        display_names.get(name, name): adjustment
+        for name, adjustment in adjustments_of(run).items()
     }
     page = Report(
         title=f"evenhand {record.job}: {run.root.resolve().name}",
         record=record,
         rows=rows,
         attributes=tuple(groups),
-        split=measured.split,
+        split=settings.split,
         names_split=any(request.predictions.splits for request in requests.values()),
         positive=positive_of(request.predictions.classes),
         patient=record.unit,
         search=_search(run),
         pruning=pruning_of(run),
-        units=_units(run, shown),
-        samples=_samples(requests, measured.split),
-        detectable=detectable_differences(rows, shown, measured.split),
+        units=_units(run, main_model),
+        samples=_samples(requests, settings.split),
+        detectable=detectable_differences(rows, main_model, settings.split),
         threshold_rule=" ".join(
-            f"Decision rule{whose}: {how}." for (_, how), whose in rules.items()
+            f"Decision rule{of_models}: {how}." for (_, how), of_models in rules.items()
         ),
         left_out=_left_out(record),
-        notes=(*record.notes, *_fitted(rules, measured.split), *_cautions(record.settings)),
+        notes=(
+            *record.notes,
+            *_fitted_threshold_notes(rules, settings.split),
+            *_cautions(record.settings),
+        ),
         judged={name: adjustment.judged for name, adjustment in adjustments.items()},
         spreads=_spreads(record.settings),
         promises=promise_verdicts(adjustments),
         probe=read_probe(run),
-        twins=twin_record(requests, pairs_of(run.record, requests, chosen), measured),
+        twins=twin_record(requests, pairs_of(run.record, requests, chosen), settings),
     )
     if not adjustments:
         return page
-    reported = find(page.estimates, split=measured.split)
+    reported = find(page.estimates, split=settings.split)
     return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
 
 
@@ -230,19 +237,23 @@ def _left_out(record: RunRecord[Settings]) -> tuple[str, ...]:
     return (*(record.source.left_out if record.source else ()), *excluded)
 
 
-def _fitted(rules: Mapping[tuple[Origin, str], str], split: str) -> list[str]:
-    """Return a note for each threshold that was fitted on the rows that are reported."""
+def _fitted_threshold_notes(rules: Mapping[tuple[Origin, str], str], split: str) -> list[str]:
+    """Return a note for each threshold that was chosen on the reported rows."""
     if split != "val":
         return []
-    return [FITTED.format(whose) for (origin, _), whose in rules.items() if origin == "validation"]
+    return [
+        FITTED.format(of_models)
+        for (origin, _), of_models in rules.items()
+        if origin == "validation"
+    ]
 
 
-def _measured(record: RunRecord[Settings]) -> MeasureSettings:
+def _measure_settings(record: RunRecord[Settings]) -> MeasureSettings:
     return measure_settings(record.settings, record.excluded)
 
 
 def _spreads(settings: Settings) -> tuple[str, ...]:
-    """Return the differences across groups that models were chosen by, as in ``metrics.json``."""
+    """Return the metric names of the targets that are differences across groups."""
     names = settings.target if isinstance(settings, TargetSettings) else ()
     if isinstance(settings, PruneSettings):
         names = (settings.target,)
@@ -251,26 +262,26 @@ def _spreads(settings: Settings) -> tuple[str, ...]:
 
 def _cautions(settings: Settings) -> list[str]:
     """Return the cautions of the targets that the models were chosen by."""
-    if not isinstance(settings, TargetSettings):  # a pruning has its own, at its own threshold
+    if not isinstance(settings, TargetSettings):  # a pruning writes its caution itself
         return []
     return [target.caution for target in map(find_target, settings.target) if target.caution]
 
 
 def _rules(
-    requests: Mapping[str, Request], called: Mapping[str, str]
+    requests: Mapping[str, Request], display_names: Mapping[str, str]
 ) -> dict[tuple[Origin, str], str]:
-    """Return each decision rule (origin, words) with " of MODELS"; "" where all share one."""
+    """Return " of MODELS" for each decision rule (origin, text); "" if all models share one."""
     models: dict[tuple[Origin, str], list[str]] = {}
     for name, request in requests.items():
         rule = request.cut.origin, request.cut.how
-        models.setdefault(rule, []).append(called.get(name, name))
+        models.setdefault(rule, []).append(display_names.get(name, name))
     if len(models) == 1:
         return dict.fromkeys(models, "")
     return {rule: f" of {listed(names)}" for rule, names in models.items()}
 
 
 def _samples(requests: Mapping[str, Request], split: str) -> dict[str, ModelSamples]:
-    """Return the reported samples of each model that tells two classes apart."""
+    """Return the reported samples of each model with two classes."""
     reported = {
         name: (split_rows(request.predictions, split), request)
         for name, request in requests.items()
@@ -288,7 +299,7 @@ def _as_scored(rows: Predictions, request: Request) -> ModelSamples:
 
 
 def positive_of(classes: tuple[str, ...]) -> str:
-    """Return what a positive sample is called; a class that goes by its number has no name."""
+    """Return the name of the positive class; "positive" if it is a number or there are several."""
     return "positive" if len(classes) != 2 or classes[1].isdecimal() else classes[1]
 
 
@@ -306,7 +317,7 @@ def _search(run: Run) -> Search | None:
 
 
 def pruning_of(run: Run) -> Pruning | None:
-    """Return the pruning that a run holds, None where it holds none."""
+    """Return the pruning in a run; None if the run has none."""
     path = run.root / "pruning.json"
     if not path.exists():
         return None
@@ -317,7 +328,7 @@ def pruning_of(run: Run) -> Pruning | None:
 
 
 def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
-    """Return the units of a model; none where the run has only its predictions."""
+    """Return the units of a model; none if the run has only its predictions."""
     path = run.folder(model) / "model.json"
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()

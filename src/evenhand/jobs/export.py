@@ -1,4 +1,4 @@
-"""`evenhand export`: a run's model in a file for other programs, with its card."""
+"""`evenhand export`: write a run's model to a file for other programs, with its card."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def export(
     model: str | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """Write a model to a file and its card beside it; return the run of the model.
+    """Write a model to a file, with a card beside it; return the model's run.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ def export(
     format
         ``onnx`` or ``safetensors``.
     model
-        Which of the run's models; by default the one that it chose.
+        The name of a model of the run; by default the one that the run chose.
     overwrite
-        Whether files that are there may be replaced.
+        Whether existing files may be replaced.
 
     Raises
     ------
     EvenhandError
-        The run is not finished or lacks the model, a file is there already, the libraries are
-        missing, or what was written says something else than the model. Nothing is written then.
+        If the run is not finished or lacks the model, a file exists already, a library is missing,
+        or the exported model gives other logits than the model. Nothing is written in these cases.
     """
     return write_model(run, out, format=format, model=model, overwrite=overwrite)[0]
 
@@ -59,9 +59,10 @@ def write_model(
     model: str | None = None,
     overwrite: bool = False,
 ) -> tuple[Run, float]:
-    """Write a model and its card; return its run, and how far the file's logits are from its own.
+    """Write a model and its card; return its run and the largest difference of a logit.
 
-    Parameters and errors are those of `export`.
+    The difference is between the logits of the file and of the model. Parameters and errors are
+    those of `export`.
     """
     write = pick("format", format, FORMATS)
     out = to_path(out, "out")
@@ -76,12 +77,12 @@ def write_model(
     card = out.with_suffix(".md")
     text = card_text(opened, name)
     remove_abandoned(out.parent)
-    is_unfinished = not out.exists() and _holds(card, text)  # it was killed between its two files
-    there = [str(path) for path in (out, card) if path.exists()]
-    if there and not (overwrite or is_unfinished):
+    is_unfinished = not out.exists() and _has_text(card, text)  # killed between the two files
+    existing = [str(path) for path in (out, card) if path.exists()]
+    if existing and not (overwrite or is_unfinished):
         raise EvenhandError(
-            f"{' and '.join(there)}: there already; give --overwrite to replace, or another name "
-            f"to --out (its card is called {card.name})."
+            f"{' and '.join(existing)}: there already; give --overwrite to replace, or another "
+            f"name to --out (its card is called {card.name})."
         )
     if out.is_dir():
         raise EvenhandError(f"--out {out} is a folder; name a file, as in {out}/model.{format}.")
@@ -91,11 +92,11 @@ def write_model(
             deviation = _write_adjusted(opened, name, adjustment, part)
         else:
             deviation = check_answers(network, write(network, part))
-        write_text(card, text)  # where it fails, nothing is written
+        write_text(card, text)  # inside `replacing`: if this fails, the model is not written
     return opened, deviation
 
 
-def _holds(path: Path, text: str) -> bool:
+def _has_text(path: Path, text: str) -> bool:
     with suppress(OSError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8") == text
     return False

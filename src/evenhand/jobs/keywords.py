@@ -1,4 +1,4 @@
-"""Jobs as functions: settings by keyword, with the names of the command line, or as one object."""
+"""Jobs as functions, with settings as keywords or as one settings object."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from evenhand.files import to_path
 from evenhand.settings import Settings, plain_values, problems
 
 StrPath = str | os.PathLike[str]
+"""A path as text or as a path object."""
 S = TypeVar("S", bound=Settings)
 T = TypeVar("T", bound=Settings, contravariant=True)
 R = TypeVar("R")
@@ -43,16 +44,16 @@ class JobFunction(Protocol[T, R_co]):
 def with_keywords(
     kind: type[S], *positional: str
 ) -> Callable[[Callable[..., R]], JobFunction[S, R]]:
-    """Return a decorator that lets a job be called with keywords.
+    """Return a decorator for a job, whose settings then are keywords or one settings object.
 
     Parameters
     ----------
     kind
-        The class of the job's settings; each of its fields is a keyword. Where several values are
-        allowed, one alone will do.
+        The class of the job's settings; each of its fields is a keyword. A setting that takes
+        several values also accepts one value alone.
     positional
-        The settings that may be given by position, as on the command line. If the last of them
-        takes several values, it takes all that follow.
+        The settings that may be positional arguments, as on the command line. If the last of them
+        takes several values, it takes all remaining positional arguments.
     """
 
     def decorate(function: Callable[..., R]) -> JobFunction[S, R]:
@@ -61,21 +62,21 @@ def with_keywords(
 
         @wraps(function)
         def call(*arguments: Any, **keywords: Any) -> R:
-            chosen = {name: keywords.pop(name) for name in options if name in keywords}
+            given_options = {name: keywords.pop(name) for name in options if name in keywords}
             if "settings" in keywords:
                 arguments = (keywords.pop("settings"), *arguments)
             if arguments and isinstance(arguments[0], kind):
-                settings, out = _object(kind, arguments, keywords)
+                settings, out = _settings_and_out(kind, arguments, keywords)
             else:
                 out = keywords.pop("out", None)
                 settings = make_settings(kind, _by_name(kind, positional, arguments, keywords))
             if out is not None:
-                return function(settings, to_path(out, "out"), **chosen)
+                return function(settings, to_path(out, "out"), **given_options)
             if parameters["out"].default is inspect.Parameter.empty:
                 raise EvenhandError("out is missing: name the folder of the run.")
-            return function(settings, **chosen)
+            return function(settings, **given_options)
 
-        # What help() and notebooks show; mypy knows functions without it.
+        # help() and notebooks show this signature; mypy does not know the attribute
         call.__signature__ = _signature(kind, positional, parameters)  # type: ignore[attr-defined]
         return call
 
@@ -85,12 +86,13 @@ def with_keywords(
 def make_settings(kind: type[S], keywords: Mapping[str, Any]) -> S:
     """Return settings from keywords.
 
-    A path or a run may stand for a text, a cohort for DATA, and one value for several.
+    A path or a run is accepted where a setting takes text, a cohort as ``data``, and one value
+    where a setting takes several.
 
     Raises
     ------
     EvenhandError
-        A keyword is not known (the message names the nearest one), or a value is not allowed.
+        If a keyword is unknown (the message names the nearest one), or a value is not allowed.
 
     Examples
     --------
@@ -102,12 +104,12 @@ def make_settings(kind: type[S], keywords: Mapping[str, Any]) -> S:
     values = current_settings(keywords, kind.model_fields)
     for name in values.keys() - kind.model_fields.keys():
         raise unknown_name("setting", name, kind.model_fields)
-    handed = {
+    without_cohorts = {
         name: hand_over(value) if isinstance(value, Cohort) else value
         for name, value in values.items()
     }
     try:
-        settings = kind.model_validate(plain_values(kind, handed))
+        settings = kind.model_validate(plain_values(kind, without_cohorts))
     except ValidationError as error:
         raise EvenhandError("; ".join(problems(error, kind))) from None
     refuse_workers(settings)
@@ -115,25 +117,25 @@ def make_settings(kind: type[S], keywords: Mapping[str, Any]) -> S:
 
 
 def refuse_workers(settings: Settings) -> None:
-    """Refuse workers for a cohort of this process, which no other process sees.
+    """Refuse worker processes for a cohort that only this process can read.
 
     Raises
     ------
     EvenhandError
-        There are several, or they are elsewhere.
+        If the settings name several workers, or another engine than ``local``.
     """
     workers, engine = (getattr(settings, name, None) for name in ("workers", "engine"))
-    ours = str(getattr(settings, "data", "")).startswith(f"{READER}:")
-    if ours and ((workers or 1) > 1 or engine not in (None, "local")):
-        flag = f"workers={workers}" if engine in (None, "local") else f"engine={engine!r}"
+    in_memory = str(getattr(settings, "data", "")).startswith(f"{READER}:")
+    if in_memory and ((workers or 1) > 1 or engine not in (None, "local")):
+        keyword = f"workers={workers}" if engine in (None, "local") else f"engine={engine!r}"
         raise EvenhandError(
-            f"{flag}: a cohort that Cohort.from_dataset made is known to this process alone, and "
-            "workers are others. Leave it out; or register a reader that makes the cohort "
-            "(evenhand.register_reader) in a module, and name that with imports=."
+            f"{keyword}: a cohort that Cohort.from_dataset made exists in this process only, and "
+            f"workers cannot read it. Leave {keyword} out; or register a reader that makes "
+            "the cohort (evenhand.register_reader) in a module, and name that with imports=."
         )
 
 
-def _object(
+def _settings_and_out(
     kind: type[S], arguments: Sequence[Any], keywords: dict[str, Any]
 ) -> tuple[S, StrPath | None]:
     """Return the settings and the folder of a call with a settings object."""
@@ -143,8 +145,9 @@ def _object(
         out, *rest = rest
     if rest or keywords:
         raise EvenhandError(
-            f"{kind.__name__} is given, and so is {', '.join([*map(repr, rest), *keywords])}: give "
-            "one settings object, or keywords alone. settings.model_copy(update={…}) changes some."
+            f"{kind.__name__} is given together with {', '.join([*map(repr, rest), *keywords])}: "
+            "give a settings object alone, or keywords alone. settings.model_copy(update={…}) "
+            "returns settings with some values changed."
         )
     return settings, out
 
@@ -155,7 +158,7 @@ def _by_name(
     arguments: Sequence[Any],
     keywords: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return settings by name, those that are given by position among them."""
+    """Return the values of positional arguments and keywords, by setting."""
     *first, last = positional
     values: dict[str, Any] = dict(zip(first, arguments, strict=False))
     rest = arguments[len(first) :]
@@ -165,8 +168,8 @@ def _by_name(
         values[last] = tuple(rest)
     elif rest:
         raise EvenhandError(
-            f"{rest[1]!r} has no name: by position come {', '.join(positional)}; name all else, as "
-            "in out=FOLDER."
+            f"{rest[1]!r} has no name: only {', '.join(positional)} may be given without one. Give "
+            "it as a keyword, as in out=FOLDER."
         )
     for name in values.keys() & keywords.keys():
         raise EvenhandError(f"{name} is given twice: {values[name]!r} and {keywords[name]!r}.")
@@ -180,20 +183,24 @@ def _is_several(kind: Any) -> bool:
 def _signature(
     kind: type[Settings], positional: Sequence[str], parameters: Mapping[str, inspect.Parameter]
 ) -> inspect.Signature:
-    """Return the parameters of a job as keywords: its settings, the folder, its own options."""
+    """Return the signature of a job: a parameter for each setting, ``out`` and further options."""
     fields, required = kind.model_fields, inspect.Parameter.empty
 
-    def parameter(name: str, place: Any) -> inspect.Parameter:
+    def setting_parameter(name: str, form: Any) -> inspect.Parameter:
         field = fields[name]
         default = required if field.is_required() else field.get_default()
-        return inspect.Parameter(name, place, default=default, annotation=field.annotation)
+        return inspect.Parameter(name, form, default=default, annotation=field.annotation)
 
-    by_name = inspect.Parameter.KEYWORD_ONLY
-    first = [parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in positional]
-    own = [
-        parameter.replace(kind=by_name)
-        for name, parameter in parameters.items()
-        if name != "settings"
-    ]
-    rest = [parameter(name, by_name) for name in fields if name not in positional]
-    return inspect.Signature([*first, *own, *rest])
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    both = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature(
+        [
+            *(setting_parameter(name, both) for name in positional),
+            *(
+                parameter.replace(kind=keyword)
+                for name, parameter in parameters.items()
+                if name != "settings"
+            ),
+            *(setting_parameter(name, keyword) for name in fields if name not in positional),
+        ]
+    )

@@ -1,4 +1,4 @@
-"""``probe.json`` of a run. It imports no torch, as every job that evaluates reads it."""
+"""Reading and writing ``probe.json`` of a run, without torch, as every evaluation reads it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def write_probe(run: Run, record: ProbeRecord) -> None:
 
 
 def read_probe(run: Run) -> ProbeRecord | None:
-    """Return what ``probe.json`` of a run holds, None where there is none."""
+    """Return the record in ``probe.json`` of a run; None if the run has no such file."""
     path = run.root / FILE
     return checked(ProbeRecord, read_object(path), path) if path.exists() else None

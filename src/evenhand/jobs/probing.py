@@ -1,4 +1,4 @@
-"""The attribute probe of a run's models: what ``probe.json`` holds."""
+"""The attribute probe of a run's models: compute the content of ``probe.json``."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.wording import counted
 
 PATIENTS = 2000
-"""Patients, at most, that are probed; of each one sample."""
+"""The largest number of patients that are probed, with one sample each."""
 FEWEST = 10
-"""Patients of a level without which the probe leaves it out."""
+"""The smallest number of patients of a level that is probed."""
 LEVEL = 0.95
+"""The confidence level of intervals."""
 
 Layers = Mapping[str, NDArray[np.float32]]
 """The activations ``(n, D)`` of each layer."""
 
 
 def read_layers(model: Model, cohort: Cohort, accelerator: Accelerator) -> Layers:
-    """Return what each layer, and the head, is given of every sample, averaged over places."""
+    """Return the activations of each layer, averaged over positions, and the head's input."""
     names = (*layer_names(model.backbone), HEAD_INPUT)
     return activations(model, cohort, names, accelerator, "mean")
 
@@ -48,30 +49,36 @@ def probe_record(
     split: str,
     seed: int,
 ) -> ProbeRecord:
-    """Probe every layer of some models for some attributes, given the label.
+    """Probe the layers of models for attributes, conditional on the label.
 
     Parameters
     ----------
     layers
         The layers of each model, on the same samples.
     samples
-        These samples: their labels, patients and attributes.
+        Predictions of these samples, with labels, patients and attributes.
+    attributes
+        The attributes that are probed.
     pairs
-        Models whose layers are compared, the first less the second, where both have the layer.
-    split, seed
-        Whose samples they are, and the seed of the folds.
+        Pairs of models: each layer that both have is compared, first minus second.
+    split
+        The split of the samples.
+    seed
+        The seed of the folds.
     """
     rows: list[ProbeRow] = []
     notes: list[str] = []
-    every = groups_in(samples, attributes)
-    with bar("probing", len(every) * sum(map(len, layers.values()))) as advance:
-        for attribute, groups in every.items():
-            levels, left_out = probed_levels(groups, samples)
-            notes += [f"{attribute}: {text}" for text in left_out]
+    groups_by_attribute = groups_in(samples, attributes)
+    with bar("probing", len(groups_by_attribute) * sum(map(len, layers.values()))) as advance:
+        for attribute, groups in groups_by_attribute.items():
+            levels, small_levels = probed_levels(groups, samples)
+            notes += [f"{attribute}: {text}" for text in small_levels]
             results: dict[tuple[str, str], ProbeResult] = {}
-            for model, of_model in layers.items():
-                for layer, features in of_model.items():
-                    row, result = _probed(model, attribute, layer, features, levels, samples, seed)
+            for model, model_layers in layers.items():
+                for layer, features in model_layers.items():
+                    row, result = _probe_layer(
+                        model, attribute, layer, features, levels, samples, seed
+                    )
                     rows.append(row)
                     if result is not None:
                         results[model, layer] = result
@@ -81,22 +88,25 @@ def probe_record(
 
 
 def probed_levels(groups: Groups, samples: Predictions) -> tuple[NDArray[np.str_], list[str]]:
-    """Return each sample's level, ``unknown`` where it has too few patients, and who these are."""
+    """Return each sample's level, and a note about the levels that have too few patients.
+
+    Samples of these levels have the level ``unknown``, which is not probed.
+    """
     names = np.array([*groups.levels, UNKNOWN], dtype=np.str_)[groups.codes]
     patients = samples.table["patient_id"].to_numpy()
-    few = []
+    small = []
     for level in groups.levels:
-        own = names == level
-        count = len(np.unique(patients[own]))
+        rows = names == level
+        count = len(np.unique(patients[rows]))
         if level != UNKNOWN and count < FEWEST:
-            few.append(f"{level} ({counted(count, 'patient')})")
-            names[own] = UNKNOWN
-    if not few:
+            small.append(f"{level} ({counted(count, 'patient')})")
+            names[rows] = UNKNOWN
+    if not small:
         return names, []
-    return names, [f"{listed(few)} left out; a probe takes {FEWEST} patients of a level."]
+    return names, [f"{listed(small)} left out; a probe takes {FEWEST} patients of a level."]
 
 
-def _probed(
+def _probe_layer(
     model: str,
     attribute: str,
     layer: str,
@@ -106,15 +116,15 @@ def _probed(
     seed: int,
 ) -> tuple[ProbeRow, ProbeResult | None]:
     patients = samples.table["patient_id"].to_numpy()
-    about = {"model": model, "attribute": attribute, "layer": layer}
+    key = {"model": model, "attribute": attribute, "layer": layer}
     try:
         result = probe(
             features, levels, given=samples.labels, patients=patients, level=LEVEL, seed=seed
         )
-    except EvenhandError as error:  # one level alone, or no two samples that could be compared
-        return ProbeRow(**about, undefined=str(error)), None
+    except EvenhandError as error:  # a single level, or no two samples that can be compared
+        return ProbeRow(**key, undefined=str(error)), None
     numbers = {name: getattr(result, name) for name in ("value", "low", "high", "n", "patients")}
-    return ProbeRow(**about, **numbers), result
+    return ProbeRow(**key, **numbers), result
 
 
 def _differences(
@@ -126,18 +136,18 @@ def _differences(
     """Yield the paired difference of each layer that both models of a pair have."""
     for model, against in pairs:
         for layer in layers[model]:
-            after, before = results.get((model, layer)), results.get((against, layer))
-            if after is None or before is None:
+            result, reference = results.get((model, layer)), results.get((against, layer))
+            if result is None or reference is None:
                 continue
-            apart = after.less(before)
+            difference = result.less(reference)
             yield ProbeRow(
                 model=model,
                 against=against,
                 attribute=attribute,
                 layer=layer,
-                value=apart.value,
-                low=apart.low,
-                high=apart.high,
-                n=after.n,
-                patients=after.patients,
+                value=difference.value,
+                low=difference.low,
+                high=difference.high,
+                n=result.n,
+                patients=result.patients,
             )

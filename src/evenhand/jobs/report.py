@@ -1,4 +1,4 @@
-"""The model card of a finished run, in a file."""
+"""Model cards of finished runs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from evenhand.tables.predictions import read_predictions
 
 
 def write_card(run: Run, model: str | None, path: Path) -> None:
-    """Write the card of a model of a finished run; see `card_text`."""
+    """Write a model card to a file; see `card_text`."""
     write_text(path, card_text(run, model))
 
 
 def card_text(run: Run, model: str | None) -> str:
-    """Return the card of a model of a finished run; by default of the one that the run chose.
+    """Return the card of a model of a finished run; by default of the model that the run chose.
 
     Raises
     ------
     EvenhandError
-        There is no such model, or the run chose none and has several.
+        If the run has no such model, or ``model`` is None and the run has several and chose none.
     """
     models = run.models
     name = model or run.head.chosen or (models[0] if len(models) == 1 else None)
     if name is None:
         raise EvenhandError(
-            f"{run.root} has the models {', '.join(models)} and chose none; name one with --model."
+            f"{run.root} has the models {', '.join(models)} and chose none of them. Name one with "
+            "--model."
         )
     pick("model", name, dict.fromkeys(models))
     rows = read_metrics(run.root / "metrics.json")

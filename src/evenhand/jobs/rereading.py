@@ -1,4 +1,4 @@
-"""Samples that a finished model has scored, read again for its layers."""
+"""Read samples of a finished run again, to compute the layers of its model on them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from evenhand.tables.predictions import Predictions
 from evenhand.training.inputs import check_fits
 
 
-def one_each(predictions: Predictions, most: int, seed: int) -> Predictions:
-    """Draw one sample of each patient, of at most so many patients, in the table's order."""
+def draw_one_per_patient(predictions: Predictions, patients: int, seed: int) -> Predictions:
+    """Draw one sample per patient, from at most ``patients`` patients, in the table's order."""
     rng = np.random.default_rng(seed)
     table = predictions.table.iloc[rng.permutation(len(predictions))]
-    drawn = table.drop_duplicates("patient_id").head(most).sort_index()
+    drawn = table.drop_duplicates("patient_id").head(patients).sort_index()
     return Predictions(drawn.reset_index(drop=True), predictions.classes, predictions.levels)
 
 
-def samples_again(
+def reread_samples(
     run: Run, model: Model, samples: Predictions, *, data: str | None, cache: Path | None
 ) -> Cohort:
-    """Return samples of a run's data, stored in the size that a model takes.
+    """Return a cohort of samples of a run's data, stored in the input size of a model.
 
     Parameters
     ----------
@@ -39,28 +39,27 @@ def samples_again(
     model
         The model that will read them.
     samples
-        The samples, and their order.
+        Predictions of the samples; the cohort has their order.
     data
-        Where the data lie now; None where they lay then.
+        The place of the data, if they were moved after the run; else None.
     cache
         Folder of decoded samples.
 
     Raises
     ------
     EvenhandError
-        The data cannot be read, lack a sample, or do not suit the model.
+        If the data cannot be read, lack a sample, or do not fit the model.
     """
     earlier = data_settings(run.record)
-    now = {"data": data_now(earlier.data, data), "cache": cache}
-    settings = earlier.model_copy(update=now)
+    settings = earlier.model_copy(update={"data": data_now(earlier.data, data), "cache": cache})
     whole = open_cohort(settings)
-    place = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
-    absent = samples.table["sample_id"][place < 0]
+    rows = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
+    absent = samples.table["sample_id"][rows < 0]
     if len(absent):
         raise EvenhandError(
-            f"{settings.data} lacks {len(absent)} of the {len(samples)} samples that the runs were "
-            f"scored on: {some(absent)}. Say with --data where the data of {run.root} lie now."
+            f"{settings.data} lacks {len(absent)} of the {len(samples)} samples that the models "
+            f"scored: {some(absent)}. Give the present place of {run.root}'s data with --data."
         )
-    cohort = store_samples(whole.select(place), model.spec.images, cache)
+    cohort = store_samples(whole.select(rows), model.spec.images, cache)
     check_fits(cohort, model)
     return cohort

@@ -14,6 +14,9 @@ from pydantic import Field
 from evenhand.errors import EvenhandError, some
 from evenhand.wording import counted
 
+Floats = NDArray[np.float64]
+"""An array of double precision."""
+
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 """A number above 0, and at most one million."""
 

@@ -19,11 +19,10 @@ from evenhand.methods.afterwards.thresholds import (
     patient_scores,
     promised_threshold,
 )
-from evenhand.methods.arrays import Rows, check_features, check_rows, check_scores, logit
+from evenhand.methods.arrays import Floats, Rows, check_features, check_rows, check_scores, logit
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import AttributeNeed
 
-Floats = NDArray[np.float64]
 AttributeFreeRule = Literal["inferred", "merged"]
 
 

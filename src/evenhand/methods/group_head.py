@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import UNKNOWN, check_features, group_names
-
-Floats = NDArray[np.float64]
+from evenhand.methods.arrays import UNKNOWN, Floats, check_features, group_names
 
 MOST = 20_000
 """The largest number of rows to fit on; they are drawn at random."""

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
-
-Floats = NDArray[np.float64]
+from evenhand.methods.arrays import Floats
 
 
 def fit_offset_logistic(

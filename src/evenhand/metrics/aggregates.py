@@ -82,7 +82,7 @@ def distance(signed: Floats) -> Floats:
     return np.where(signed[..., :1] < 0, -signed, signed)
 
 
-def difference(group: Floats, reference: Floats) -> Floats:
+def signed_difference(group: Floats, reference: Floats) -> Floats:
     """Return the group's value less the reference's: signed, 0 at parity.
 
     Misleads where the reference is small or served badly: its error is in every difference.
@@ -177,7 +177,7 @@ SUMMARIES: dict[str, SummaryFunction] = {
 """Summaries over groups by name; their metric rows are ``auc_worst``, ``auc_gap`` …"""
 
 CONTRASTS: dict[str, ContrastFunction] = {
-    "difference": difference,
+    "difference": signed_difference,
     "ratio": ratio,
     "ratio_deviation": ratio_deviation,
     "log_ratio_deviation": log_ratio_deviation,

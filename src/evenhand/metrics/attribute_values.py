@@ -174,10 +174,10 @@ def request_values(
     return GroupValues(parts, by_name, tables, stream.resamples, classes)
 
 
-def versus_rest(parts: Parts, which: int) -> Parts:
-    """Return the groups with the two-class problem of class number ``which`` against the others."""
-    rows = {level: samples.versus_rest(which) for level, samples in parts.rows.items()}
-    together, source = parts.together.versus_rest(which), parts.source.versus_rest(which)
+def versus_rest(parts: Parts, index: int) -> Parts:
+    """Return the groups with the two-class problem of a class (by its index) against the others."""
+    rows = {level: samples.versus_rest(index) for level, samples in parts.rows.items()}
+    together, source = parts.together.versus_rest(index), parts.source.versus_rest(index)
     return replace(parts, rows=rows, together=together, source=source)
 
 

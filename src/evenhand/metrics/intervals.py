@@ -264,7 +264,7 @@ def combined_interval(
 def extremes_difference_interval(
     values: Floats,
     families: Sequence[MetricFamily],
-    which: Extreme,
+    extreme: Extreme,
     resamples: Resamples,
     bootstrap: Bootstrap,
 ) -> Interval:
@@ -275,7 +275,7 @@ def extremes_difference_interval(
     value of any resample.
     """
     tail = (1 - bootstrap.level) / 2 / sum(len(family.names) for family in families)
-    relevant = [_fixed_if_extreme(family, which, tail, resamples) for family in families]
+    relevant = [_fixed_if_extreme(family, extreme, tail, resamples) for family in families]
     ends = combined_interval(values, relevant, resamples, bootstrap)
     if bootstrap.method != "auto" or ends.low is None:
         return ends
@@ -285,12 +285,12 @@ def extremes_difference_interval(
 
 
 def _fixed_if_extreme(
-    family: MetricFamily, which: Extreme, tail: float, resamples: Resamples
+    family: MetricFamily, extreme: Extreme, tail: float, resamples: Resamples
 ) -> MetricFamily:
     """Return the family in which only those groups are fixed that could be the extreme group."""
     drawn, point = family.values[:, : 1 + resamples.replicates], family.values[:, 0]
     below, above = family.reach(tail)
-    if which == "lowest":
+    if extreme == "lowest":
         behind = point - below > np.fmax.reduce(np.fmin.reduce(drawn, axis=0))
     else:
         behind = point + above < np.fmin.reduce(np.fmax.reduce(drawn, axis=0))
@@ -331,7 +331,7 @@ def spread_interval(
 
 
 def extreme_interval(
-    family: MetricFamily, which: Extreme, resamples: Resamples, bootstrap: Bootstrap
+    family: MetricFamily, extreme: Extreme, resamples: Resamples, bootstrap: Bootstrap
 ) -> Interval:
     """Return the interval of the lowest or highest value of all groups.
 
@@ -344,7 +344,7 @@ def extreme_interval(
     point, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [family])
     below, above = family.reach(float(ndtr(-critical)))
     low, high = (
-        end.min() if which == "lowest" else end.max() for end in (point - below, point + above)
+        end.min() if extreme == "lowest" else end.max() for end in (point - below, point + above)
     )
     return _simultaneous(low, high, [family], ends)
 

@@ -40,7 +40,7 @@ class Measured:
         The claims that resamples of the patients test.
     tested
         The keys of the gaps that permutations have tested, instead of resamples.
-    finds
+    adds_detectable
         Whether to add a row with the detectable difference for each paired difference.
     patients
         Identifies the set of patients. Equal sets are resampled in the same way, so that claims
@@ -50,7 +50,7 @@ class Measured:
     rows: dict[Key, MetricRow]
     claims: tuple[Claim, ...] = ()
     tested: tuple[Key, ...] = ()
-    finds: bool = False
+    adds_detectable: bool = False
     patients: str = ""
 
 
@@ -175,7 +175,7 @@ def _put_detectable(part: Measured, claim: Claim, results: JointTest) -> None:
         factor = reach / -float(ndtri(LEVEL / 2) + ndtri(1 - POWER))
         note = joined(f"{ALL_CLAIMS}, {BOOTSTRAP_ERROR}", claimed.note)
         part.rows[key] = replace(row, value=row.value * factor, note=note)
-    elif part.finds:
+    elif part.adds_detectable:
         part.rows[key] = replace(
             claimed,
             **no_test,

@@ -83,16 +83,16 @@ class Scored:
             members=self.members[present],
         )
 
-    def versus_rest(self, which: int) -> Scored:
-        """Return the two-class problem of the class number ``which`` against the other classes."""
+    def versus_rest(self, index: int) -> Scored:
+        """Return the two-class problem of a class (by its index) against the other classes."""
         by_class = np.stack([1 - self.scores, self.scores], axis=1) if self.binary else self.scores
         return replace(
             self,
-            labels=(self.labels == which).astype(np.intp),
-            scores=by_class[:, which],
-            decisions=(self.decisions == which).astype(np.intp),
+            labels=(self.labels == index).astype(np.intp),
+            scores=by_class[:, index],
+            decisions=(self.decisions == index).astype(np.intp),
             thresholds=None,
-            classes=("other", self.classes[which]),
+            classes=("other", self.classes[index]),
         )
 
 
@@ -244,12 +244,12 @@ def _reduce_columns(
     return reduce(mask.reshape(len(mask), -1), axis=1)
 
 
-def _refuse(wrong: NDArray[np.bool_], values: NDArray[Any], what: str, how: str) -> None:
+def _refuse(wrong: NDArray[np.bool_], values: NDArray[Any], name: str, problem: str) -> None:
     """Raise an error that names the first wrong row of values ``(n,)`` or ``(n, C)``, if any."""
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        more = f" ({counted(int(wrong.sum()), what)} in all)" if wrong.sum() > 1 else ""
-        raise EvenhandError(f"{what} {values[first]} at position {first} {how}{more}.")
+        count = f" ({counted(int(wrong.sum()), name)} in all)" if wrong.sum() > 1 else ""
+        raise EvenhandError(f"{name} {values[first]} at position {first} {problem}{count}.")
 
 
 def _check_together(
@@ -261,8 +261,10 @@ def _check_together(
     """Check that lengths, classes and labels fit together."""
     lengths = {"labels": len(labels), "scores": len(scores), "patients": len(owners)}
     if len(set(lengths.values())) > 1:
-        text = ", ".join(f"{n} {what}" for what, n in lengths.items())
-        raise EvenhandError(f"labels, scores and patients must go together; there are {text}.")
+        text = ", ".join(f"{length} {name}" for name, length in lengths.items())
+        raise EvenhandError(
+            f"labels, scores and patients must have the same length; there are {text}."
+        )
     n_classes = 2 if scores.ndim == 1 else scores.shape[1]
     if len(classes) != n_classes:
         raise EvenhandError(
@@ -272,5 +274,5 @@ def _check_together(
     if len(labels) and (labels.min() < 0 or labels.max() >= n_classes):
         raise EvenhandError(
             f"labels run from {labels.min()} to {labels.max()}; the scores have {n_classes} "
-            f"classes, so that labels must lie in 0 … {n_classes - 1}."
+            f"classes, so labels must be 0 … {n_classes - 1}."
         )

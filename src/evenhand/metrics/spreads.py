@@ -53,9 +53,9 @@ class SpreadComparison:
         difference itself, which is biased where groups are close, is never tested.
         """
         minus, plus = np.sign(self.contrasts.values()).reshape(2, *self.shape)
-        both = np.where(np.isnan(p), 1.0, p).reshape(2, *self.shape).max(axis=0)
-        smaller = np.where(minus * plus > 0, both, 1.0).min(axis=1).max()
-        larger = np.where(minus * plus < 0, both, 1.0).min(axis=0).max()
+        needed = np.where(np.isnan(p), 1.0, p).reshape(2, *self.shape).max(axis=0)
+        smaller = np.where(minus * plus > 0, needed, 1.0).min(axis=1).max()
+        larger = np.where(minus * plus < 0, needed, 1.0).min(axis=0).max()
         return float(min(smaller, larger))
 
 

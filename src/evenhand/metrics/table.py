@@ -163,8 +163,8 @@ def measure_part(
         claims = tuple(
             _claims(finder, divided, plan, paired=against is not None, tested=tested > 0)
         )
-    finds = against is not None and DETECTABLE in plan.across
-    return Measured(table, claims, gaps, finds, patients)
+    adds_detectable = against is not None and DETECTABLE in plan.across
+    return Measured(table, claims, gaps, adds_detectable, patients)
 
 
 def _claims(

@@ -1,4 +1,4 @@
-"""A model whose scores and decisions depend on the group of a sample, as one network."""
+"""A model with group-wise adjustments of scores and decisions, as one network."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from evenhand.networks.export import METADATA, TOLERANCE
 from evenhand.networks.model import Model
 
 EDGE = 1e-6
-"""Scores are clipped so far from 0 and 1 before their log-odds are taken."""
+"""Scores are clipped to [EDGE, 1 − EDGE] before their log-odds are computed."""
 NEAR = 1e-5
-"""A score that lies so near to its threshold may be decided otherwise by rounding."""
-CHECKED = 16
+"""Decisions of scores closer than this to the threshold may differ because of rounding."""
+CHECKED = 16  # the number of samples in the larger test batch
 
 
 @dataclass(frozen=True)
 class GroupRule:
-    """What is done to the scores of each group.
+    """The adjustment of scores and decisions in each of K groups.
 
     Attributes
     ----------
     groups
-        The groups, in the order of their numbers; the last stands for all others.
+        The names of the groups; the index is a group's number. The last one is for all others.
     slope, intercept
-        New log-odds are ``slope · old + intercept``; None where scores stay.
+        By group: new log-odds are ``slope · old + intercept``; None if scores do not change.
     threshold
-        Class 1 is decided at this new score and above.
+        By group: class 1 is decided at this new score and above.
     inferred
-        Weights ``(K, D)`` and biases ``(K,)`` of the layer that infers the group; None where it is
-        an input.
+        Weights ``(K, D)`` and biases ``(K,)`` of the layer that infers the group; None if the
+        group is an input.
     attribute
-        The attributes that the groups are of.
+        The attribute or intersection of the groups.
     """
 
     groups: tuple[str, ...]
@@ -52,7 +52,7 @@ class GroupRule:
 
 
 class AdjustedModel(nn.Module):
-    """A model, and what is done to its scores in each group.
+    """A model whose scores and decisions are adjusted by group.
 
     ``forward`` takes inputs and, unless the group is inferred or there is only one, the number of
     each sample's group ``(B,)``. It returns logits ``(B, 2)``, scores ``(B,)`` and decisions
@@ -107,10 +107,10 @@ def _rounded(score: Tensor) -> Tensor:
 
 
 def write_adjusted_onnx(adjusted: AdjustedModel, path: Path) -> float:
-    """Write an adjusted model as one ONNX graph; return how far its logits are off.
+    """Write an adjusted model as one ONNX graph; return the largest error of its logits.
 
-    The graph takes ``inputs`` and, where `AdjustedModel.takes_group`, ``group`` ``(batch,)`` int64;
-    it gives ``logits``, ``score`` and ``decision``. Its metadata name the groups in the order of
+    The graph takes ``inputs`` and, if `AdjustedModel.takes_group`, ``group`` ``(batch,)`` int64. It
+    returns ``logits``, ``score`` and ``decision``. Its metadata list the groups in the order of
     their numbers.
 
     Raises
@@ -133,7 +133,7 @@ def write_adjusted_onnx(adjusted: AdjustedModel, path: Path) -> float:
     arguments = _sample(adjusted, 2)
     names = ["inputs", "group"][: len(arguments)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about its own parts
+        warnings.simplefilter("ignore")  # the exporter's warnings about its own parts
         torch.onnx.export(
             adjusted,
             arguments,
@@ -146,37 +146,38 @@ def write_adjusted_onnx(adjusted: AdjustedModel, path: Path) -> float:
             dynamo=True,
         )
     graph = onnx.load(path)
-    about = {"groups": list(adjusted.rule.groups), "attribute": adjusted.rule.attribute}
-    onnx.helper.set_model_props(graph, {METADATA: json.dumps(about, ensure_ascii=False)})
+    metadata = {"groups": list(adjusted.rule.groups), "attribute": adjusted.rule.attribute}
+    onnx.helper.set_model_props(graph, {METADATA: json.dumps(metadata, ensure_ascii=False)})
     onnx.save(graph, path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return max(_off(adjusted, session, count) for count in (1, CHECKED))
+    return max(_largest_error(adjusted, session, count) for count in (1, CHECKED))
 
 
-def _off(adjusted: AdjustedModel, session: object, count: int) -> float:
-    """Return how far a graph's logits are from the model's; refuse another decision."""
+def _largest_error(adjusted: AdjustedModel, session: object, count: int) -> float:
+    """Return the largest error of a graph's logits; refuse different decisions."""
     arguments = _sample(adjusted, count)
     names = ["inputs", "group"][: len(arguments)]
     inputs = {name: array.numpy() for name, array in zip(names, arguments, strict=True)}
     logits, score, decision = session.run(None, inputs)  # type: ignore[attr-defined]
     with torch.no_grad():
         expected = adjusted(*arguments)
-    off = float(np.abs(logits - expected[0].numpy()).max())
+    error = float(np.abs(logits - expected[0].numpy()).max())
     limit = TOLERANCE * max(1.0, float(expected[0].abs().max()))
     decided = expected[2].numpy()
     cuts = adjusted.threshold.numpy()
-    sure = np.abs(score[:, None] - cuts[None]).min(axis=1) > NEAR
-    if off > limit or (decision != decided)[sure].any():
+    clear = np.abs(score[:, None] - cuts[None]).min(axis=1) > NEAR
+    if error > limit or (decision != decided)[clear].any():
         raise EvenhandError(
-            f"the exported model's logits differ by up to {off:.2g} from the model's own (allowed: "
-            f"{limit:.2g}), or it decides otherwise; nothing was written. Please report this with "
+            f"the exported model's logits differ by up to {error:.2g} from the model's own "
+            f"(allowed: {limit:.2g}), or its decisions differ; nothing was written. Please report "
+            "this with "
             "the name of the backbone."
         )
-    return off
+    return error
 
 
 def _sample(adjusted: AdjustedModel, count: int) -> tuple[Tensor, ...]:
-    """Return drawn inputs, always the same, and each sample's group where that is an input."""
+    """Return random inputs, the same in each call, and the samples' groups if they are an input."""
     rng = torch.Generator().manual_seed(0)
     inputs = torch.rand(count, *adjusted.model.spec.inputs.shape, generator=rng)
     if not adjusted.takes_group:

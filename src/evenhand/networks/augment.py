@@ -1,4 +1,4 @@
-"""Augmentation of whole batches as tensors, drawn per sample, on the device that trains."""
+"""Augment whole batches as tensors on the training device; each sample has its own draws."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand.errors import EvenhandError
 from evenhand.networks.inputs import RGB, Images, Inputs, SeriesInputs
 
-DRAWS = 8  # how many uniform numbers the augmentations use up per image
+DRAWS = 8  # uniform numbers that an augmentation uses per image
 
 
 class Drawn:
-    """Uniform numbers that were drawn before, ``(B, DRAWS)``, used up from the left.
+    """Uniform numbers ``(B, DRAWS)`` drawn in advance, which are used from left to right.
 
-    They make the augmented view of a sample the same whatever batch the sample is in.
+    With them, a sample's augmented view does not depend on its batch.
     """
 
     def __init__(self, numbers: Tensor) -> None:
-        self._left = numbers
+        self._unused = numbers
 
     def take(self, columns: int) -> Tensor:
         """Return the next numbers of each image, ``(B, columns)``."""
-        taken, self._left = self._left[:, :columns], self._left[:, columns:]
+        taken, self._unused = self._unused[:, :columns], self._unused[:, columns:]
         return taken
 
 
 Chance = Generator | Drawn
-"""Where random numbers come from: a generator on the images' device, or drawn before."""
+"""The source of random numbers: a generator on the images' device, or numbers drawn in advance."""
 
 Augment = Callable[[Tensor, Chance], Tensor]
-"""From images ``(B, C, H, W)`` in [0, 1] and where chance comes from to images like them."""
+"""Returns augmented images ``(B, C, H, W)`` in [0, 1], given such images and random numbers."""
 
 SMALLEST_CROP = 0.8  # of the side
 JITTER = 0.2  # brightness, contrast and saturation change by up to this share
 
 
 def none(images: Tensor, generator: Chance) -> Tensor:
-    """Return the images as they are."""
+    """Return the images unchanged."""
     return images
 
 
 def upright(images: Tensor, generator: Chance) -> Tensor:
     """Mirror, crop and resize, and change colours: for images that have an up and a down."""
-    return jitter(crop(images, generator, turns=False), generator)
+    return jitter(crop_images(images, generator, turns=False), generator)
 
 
 def free(images: Tensor, generator: Chance) -> Tensor:
-    """Do the same with flips and quarter turns, for images without orientation (skin, cells)."""
-    return jitter(crop(images, generator, turns=True), generator)
+    """Like `upright`, with quarter turns, too: for images without orientation (skin, cells)."""
+    return jitter(crop_images(images, generator, turns=True), generator)
 
 
 AUGMENTATIONS: dict[str, Augment] = {"none": none, "upright": upright, "free": free}
@@ -75,13 +75,13 @@ def find_augmentation(name: str, inputs: Inputs | Images) -> Augment:
     return AUGMENTATIONS[name]
 
 
-def crop(
+def crop_images(
     images: Tensor, generator: Chance, *, turns: bool, smallest: float = SMALLEST_CROP
 ) -> Tensor:
-    """Mirror half of the images, turn them by quarters on request, and crop a random part.
+    """Mirror half of the images, crop a random part and, with ``turns``, turn by quarters.
 
-    The part has the images' own proportions, and images that are no squares are turned by halves.
-    All of it is one affine map per image, so each is resampled once.
+    The part has the proportions of the image; images that are not square are turned by halves. Each
+    image is resampled once, by one affine map.
     """
     count = len(images)
     uniform = _uniform(count, 5, generator)
@@ -97,7 +97,7 @@ def crop(
 
 
 def _quarters(uniform: Tensor, images: Tensor) -> Tensor:
-    """Return by how many quarters each image is turned: those that leave its shape as it is."""
+    """Return the number of quarter turns of each image; only turns that keep the shape occur."""
     height, width = images.shape[-2:]
     return (uniform * 4).floor() if height == width else 2 * (uniform * 2).floor()
 
@@ -105,7 +105,7 @@ def _quarters(uniform: Tensor, images: Tensor) -> Tensor:
 def jitter(images: Tensor, generator: Chance, *, strength: float = JITTER) -> Tensor:
     """Change brightness, contrast and saturation of each image by its own factors.
 
-    Channels that are no colours have no saturation, and each has a contrast of its own.
+    If the channels are not colours, there is no saturation, and each channel has its own mean.
     """
     factors = 1 + strength * (2 * _uniform(len(images), 3, generator) - 1)
     brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)

@@ -1,4 +1,4 @@
-"""Backbones by name, filled from a file, an earlier run or the hub: timm's, and the series' own."""
+"""Create backbones by name, with weights from a file, an earlier run or the hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Spec(BaseModel):
     inputs: Inputs
 
 
-class _About(BaseModel):
+class _InputsRecord(BaseModel):
     """The part of a ``model.json`` that describes the inputs of the model."""
 
     spec: _Spec
@@ -49,9 +49,9 @@ def create_backbone(name: str, weights: str, inputs: Images | SeriesInputs) -> n
 
 
 def create_by_name(name: str) -> nn.Module:
-    """Return a network of its own image size, without weights of note or a classifier.
+    """Return a network with random weights, its default image size and no classifier.
 
-    An encoder of series is that for a single channel.
+    An encoder of series has a single channel.
     """
     if name in SERIES_ENCODERS:
         return SERIES_ENCODERS[name](2, USUAL_STEPS)
@@ -65,9 +65,9 @@ def create_by_name(name: str) -> nn.Module:
 def normalisation(
     backbone: nn.Module, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel, of images in [0, 1], that it was made for.
+    """Return mean and standard deviation by channel of images in [0, 1] for a backbone.
 
-    Images of another number of channels have the average of them in each.
+    For another number of channels than the backbone declares, each channel has their average.
     """
     config: Any = backbone.pretrained_cfg
     mean, std = tuple(config["mean"]), tuple(config["std"])
@@ -77,7 +77,7 @@ def normalisation(
 
 
 def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
-    """Return the inputs in the units that the weights were learnt in, where a model came with them.
+    """Return the inputs with the scale of the model that the weights come from, if there is one.
 
     Raises
     ------
@@ -86,10 +86,10 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     """
     if weights in ("none", "pretrained"):
         return inputs
-    about = weights_file(weights).parent / "model.json"
-    if not about.is_file():
+    record_path = weights_file(weights).parent / "model.json"
+    if not record_path.is_file():
         return inputs
-    earlier = checked(_About, read_object(about), about).spec.inputs
+    earlier = checked(_InputsRecord, read_object(record_path), record_path).spec.inputs
     channels = earlier.channels if isinstance(earlier, SeriesInputs) else ()
     if channels != inputs.channels:
         raise EvenhandError(
@@ -108,7 +108,7 @@ def _create_for_series(name: str, weights: str, inputs: SeriesInputs) -> nn.Modu
         )
     if weights == "pretrained":
         raise EvenhandError(
-            f"--weights pretrained: nobody has published weights of {name}. Pre-train on your "
+            f"--weights pretrained: there are no published weights of {name}. Pre-train on your "
             "own series (`evenhand pretrain`) and give --weights RUN, or start from random "
             "weights with --weights none."
         )
@@ -138,7 +138,7 @@ def _check_name(name: str) -> None:
 
 
 def _create(name: str, form: ImageForm, *, pretrained: bool = False) -> nn.Module:
-    """Make the network for such images; networks that work at any size take no ``img_size``."""
+    """Return a timm network for images of this form, also if it takes no ``img_size``."""
     more: dict[str, Any] = {} if form.channels == RGB else {"in_chans": form.channels}
     more |= {"pretrained": pretrained, "num_classes": 0}
     try:
@@ -165,18 +165,18 @@ def _check_patches(network: nn.Module, name: str, form: ImageForm) -> None:
             "Give a larger --image-size."
         )
     if form.height % side or form.width % side:
-        height, width = (side * max(1, round(each / side)) for each in (form.height, form.width))
+        height, width = (side * max(1, round(size / side)) for size in (form.height, form.width))
         square = form.height == form.width
         nearest = f"{height}" if square else f"{height}x{width}"
-        rest = f"another multiple of {side}" if square else f"other multiples of {side}"
+        others = f"another multiple of {side}" if square else f"other multiples of {side}"
         raise EvenhandError(
             f"{name} cannot take images of {form}: its patches are {side} pixels "
-            f"wide. Give --image-size {nearest}, or {rest}."
+            f"wide. Give --image-size {nearest}, or {others}."
         )
 
 
 def _check_forward(network: nn.Module, name: str, form: ImageForm) -> None:
-    """Refuse a size that the network fails on; an unusual size is tried with one blank image."""
+    """Refuse a size on which the network fails; unusual sizes are tried with a blank image."""
     channels, usual, _ = network.pretrained_cfg["input_size"]  # type: ignore[index]
     side = form.height
     plain = side == form.width and form.channels == channels

@@ -1,4 +1,4 @@
-"""Calling any network on a batch, whatever its inputs are: a tensor, a tuple or a mapping."""
+"""Call any network on a batch: a tensor, a tuple or a mapping of inputs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Forward = Callable[[nn.Module, Any], Any]
 
 
 class CallError(EvenhandError):
-    """A network fails on the inputs that it gets."""
+    """The error for a network that fails on its inputs."""
 
 
 def require_network(module: Any, what: str = "module") -> None:
-    """Refuse what is no network, or has no parameters; the message calls it ``what``.
+    """Refuse a module that is not a network or has no parameters; the message calls it ``what``.
 
     Raises
     ------
@@ -37,14 +37,14 @@ def require_network(module: Any, what: str = "module") -> None:
 
 
 def call(module: nn.Module, inputs: Any) -> Any:
-    """Call a network: a mapping gives keyword arguments, a tuple or list positional ones."""
+    """Call a network; a mapping becomes keyword arguments, a tuple or list positional ones."""
     if isinstance(inputs, Mapping):
         return module(**inputs)
     return module(*inputs) if isinstance(inputs, tuple | list) else module(inputs)
 
 
 def output_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Any:
-    """Return what a network gives for a batch.
+    """Return the output of a network for a batch.
 
     Raises
     ------
@@ -55,12 +55,13 @@ def output_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Any:
         return forward(module, inputs)
     except EvenhandError:
         raise
-    except Exception as error:  # whatever the network, a hook of it or forward= raises
+    except Exception as error:  # of the network, one of its hooks, or forward=
         reason = (str(error).strip().splitlines() or [""])[0]
         raise CallError(
             f"{type(module).__name__} fails on a batch of {_described(inputs)} with "
             f"{type(error).__name__}: {reason}\nGive inputs as it takes them (a tensor, a tuple of "
-            "positional arguments, a mapping of keyword arguments), or say how to call it: forward="
+            "positional arguments, a mapping of keyword arguments), or a function that calls it as "
+            "forward=."
         ) from error
 
 
@@ -76,7 +77,7 @@ def _described(inputs: Any) -> str:
 
 
 def logits_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Tensor:
-    """Return the logits of a batch; of an output with the attribute ``logits``, these.
+    """Return the logits of a batch: the output, or its attribute ``logits``.
 
     Raises
     ------
@@ -87,8 +88,8 @@ def logits_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Tensor
     logits = getattr(output, "logits", output)
     if not isinstance(logits, Tensor):
         raise EvenhandError(
-            f"{type(module).__name__} gives a {type(logits).__name__}, not logits. Say how to get "
-            "them with forward=, as in forward=lambda module, inputs: module(inputs)[0]."
+            f"{type(module).__name__} gives a {type(logits).__name__}, not logits. Give a function "
+            "that returns them, as in forward=lambda module, inputs: module(inputs)[0]."
         )
     return logits
 
@@ -105,7 +106,7 @@ def take(inputs: Any, rows: Any) -> Any:
 
 
 def count_rows(inputs: Any) -> int | None:
-    """Return the number of samples in a batch's inputs; None where there is no tensor."""
+    """Return the number of samples in a batch's inputs; None if they have no tensor."""
     if isinstance(inputs, Tensor):
         return len(inputs) if inputs.ndim else None
     values = inputs.values() if isinstance(inputs, Mapping) else inputs
@@ -114,7 +115,7 @@ def count_rows(inputs: Any) -> int | None:
 
 
 def placed(inputs: Any, device: torch.device) -> Any:
-    """Return a batch's inputs on a device; arrays become tensors."""
+    """Return a batch's inputs as tensors on a device."""
     if isinstance(inputs, Mapping):
         return {name: placed(value, device) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
@@ -126,21 +127,21 @@ def placed(inputs: Any, device: torch.device) -> Any:
 
 @contextmanager
 def as_it_was(module: nn.Module) -> Iterator[None]:
-    """Leave a network as it was, whatever the block does and however it ends.
+    """Restore a network after the block, also if the block raises an error.
 
-    Its modes, its buffers and what asks for gradients are put back; hooks and parameters are those
-    of whoever changes them.
+    Training modes, buffers and ``requires_grad`` are restored; hooks and the values of parameters
+    are not.
     """
     modes = [(part, part.training) for part in module.modules()]
-    asks = [(p, p.requires_grad) for p in module.parameters()]
+    gradients = [(p, p.requires_grad) for p in module.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         yield
     finally:
         for part, training in modes:
             part.training = training
-        for parameter, before in asks:
-            parameter.requires_grad_(before)
+        for parameter, requires_grad in gradients:
+            parameter.requires_grad_(requires_grad)
         with torch.no_grad():
             for buffer, value in buffers:
                 if not torch.equal(buffer, value):

@@ -1,4 +1,4 @@
-"""A model on disk: its weights as safetensors, its build and what was tuned as JSON."""
+"""Save and load models: the weights as safetensors, the description as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMA = 1
 
 
 class EmbeddingsRecord(BaseModel, frozen=True):
-    """How far the embeddings of a pre-trained encoder lie apart, and in how many directions."""
+    """The spread and the effective rank of the embeddings of a pre-trained encoder."""
 
     spread: float
     rank: float
@@ -29,7 +29,7 @@ class EmbeddingsRecord(BaseModel, frozen=True):
 
 
 class ModelRecord(BaseModel):
-    """The content of ``model.json`` that all jobs share; what a job adds is kept, too."""
+    """The content of ``model.json``; entries of single jobs stay in it unchecked."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -41,18 +41,18 @@ class ModelRecord(BaseModel):
     loss: float | None = None
     losses: list[float] = []
     embeddings: EmbeddingsRecord | None = None  # of a pre-trained encoder
-    warning: str | None = None  # what a user must know of the training
+    warning: str | None = None  # about the training, for the user
 
 
 def save_model(folder: Path, model: Model, **facts: Any) -> None:
-    """Write ``model.safetensors`` and ``model.json``; the facts (strategy, mask …) go into it."""
+    """Write ``model.safetensors`` and ``model.json``; ``facts`` (mask, lr …) go into the latter."""
     save_tensors(folder / "model.safetensors", model.state_dict())
     spec = model.spec.model_dump()
     write_json(folder / "model.json", {"schema": SCHEMA, "spec": spec, **facts})
 
 
 def load_model(folder: Path) -> Model:
-    """Return the model that was saved in a folder, in evaluation mode on the CPU.
+    """Return the model that is saved in a folder, in evaluation mode on the CPU.
 
     Raises
     ------
@@ -61,7 +61,9 @@ def load_model(folder: Path) -> Model:
     """
     weights = folder / "model.safetensors"
     if not (folder / "model.json").is_file() and not weights.is_file():
-        raise EvenhandError(f"{folder} holds no model: it has no model.json.")
+        raise EvenhandError(
+            f"{folder} holds no model: it has no model.json. Give models/NAME of a run."
+        )
     record = read_model_record(folder)
     try:
         model = random_model(record.spec, seed=0)
@@ -77,7 +79,7 @@ def load_model(folder: Path) -> Model:
 
 
 def read_model_record(folder: Path) -> ModelRecord:
-    """Return what the ``model.json`` in a folder holds.
+    """Return the content of the ``model.json`` in a folder.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def read_model_record(folder: Path) -> ModelRecord:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors by name at ``path`` as safetensors, whole or not at all.
+    """Write tensors by name to ``path`` as safetensors, whole or not at all.
 
     Raises
     ------
@@ -113,12 +115,12 @@ def write_tensors(
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     try:
         save_file(contiguous, path, metadata)
-    except SafetensorError as error:  # in which the system's error is text
+    except SafetensorError as error:  # its text has the system's error number
         raise _system_error(error) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a safetensors file that Evenhand has written, by name.
+    """Return the tensors by name in a safetensors file that Evenhand wrote.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A model in a file that other programs read, checked against what the model says here."""
+"""Export a model to a file for other programs, and compare the file's logits with the model's."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ METADATA = "evenhand"
 TOLERANCE = 1e-4  # of the logits, relative to the largest
 
 Answer = Callable[[Tensor], Tensor]
-"""What the written file says of inputs: logits ``(B, C)``."""
+"""Runs the exported file on inputs, and returns its logits ``(B, C)``."""
 
 Export = Callable[[Model, Path], Answer]
-"""Writes a model, and returns how the file is asked."""
+"""Writes a model to a file, and returns the function that runs the file."""
 
 
 def to_safetensors(model: Model, path: Path) -> Answer:
-    """Write the weights, with what it takes to build the model again in the file's metadata."""
+    """Write the weights; the file's metadata hold the `ModelSpec`."""
     write_tensors(path, model.state_dict(), {METADATA: model.spec.model_dump_json()})
     return from_safetensors(path)
 
@@ -59,7 +59,7 @@ def to_onnx(model: Model, path: Path) -> Answer:
         ) from None
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about its own parts
+        warnings.simplefilter("ignore")  # the exporter's warnings about its own parts
         try:
             torch.onnx.export(
                 model.cpu().eval(),
@@ -91,7 +91,7 @@ FORMATS: Mapping[str, Export] = {"onnx": to_onnx, "safetensors": to_safetensors}
 
 
 def check_answers(model: Model, answer: Answer) -> float:
-    """Return the largest difference between a file's logits and the model's, on drawn inputs.
+    """Return the largest difference between a file's logits and the model's, on random inputs.
 
     Raises
     ------
@@ -116,6 +116,6 @@ def check_answers(model: Model, answer: Answer) -> float:
 
 
 def _sample(model: Model, batch: int) -> Tensor:
-    """Return drawn inputs ``(batch, …)``, always the same."""
+    """Return random inputs ``(batch, …)``, the same in each call."""
     rng = torch.Generator().manual_seed(0)
     return torch.rand(batch, *model.spec.inputs.shape, generator=rng)

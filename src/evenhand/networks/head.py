@@ -1,4 +1,4 @@
-"""The head of any network: the last linear layer, which every strategy trains."""
+"""Find the head of any network: the last linear layer, which every strategy trains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evenhand.errors import UnknownNameError
 from evenhand.networks.model import Model
 
 NAMES = ("head", "heads", "fc", "classifier", "classification_head", "class_layers")
-"""Attributes that libraries give a classifier: timm, torchvision, transformers, MONAI."""
+"""Names of the classifier in timm, torchvision, transformers and MONAI."""
 
 
 def find_head(module: nn.Module, head: str | Sequence[str] | None = None) -> tuple[str, ...]:
@@ -23,9 +23,9 @@ def find_head(module: nn.Module, head: str | Sequence[str] | None = None) -> tup
     module
         Any network.
     head
-        The name of its head, or several; ``()`` where it has none. With None the head is what timm
-        calls the classifier, else the last linear layer of a child with a usual name (``fc``,
-        ``classifier`` …), else the last layer of all if that is linear.
+        The name of the head, or several names; ``()`` for a network without a head. By default,
+        the head is the classifier that timm declares, else the last linear layer of a child with a
+        usual name (``fc``, ``classifier`` …), else the last layer of the network if it is linear.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def find_head(module: nn.Module, head: str | Sequence[str] | None = None) -> tup
     ('2',)
     """
     if head is None:
-        return _guessed(module)
+        return _guess_head(module)
     names = (head,) if isinstance(head, str) else tuple(head)
     modules = dict(module.named_modules())
     for name in names:
@@ -50,11 +50,11 @@ def find_head(module: nn.Module, head: str | Sequence[str] | None = None) -> tup
 
 
 def head_parameters(module: nn.Module, names: Iterable[str]) -> dict[int, nn.Parameter]:
-    """Return the parameters of some modules by their identity."""
+    """Return ``id(parameter)`` → parameter for the parameters of some modules."""
     return {id(p): p for name in names for p in module.get_submodule(name).parameters()}
 
 
-def _guessed(module: nn.Module) -> tuple[str, ...]:
+def _guess_head(module: nn.Module) -> tuple[str, ...]:
     if isinstance(module, Model):
         return ("head",)
     names = {id(child): name for name, child in module.named_modules()}
@@ -74,7 +74,7 @@ def _guessed(module: nn.Module) -> tuple[str, ...]:
 
 
 def _declared(module: Any) -> list[nn.Module]:
-    """Return the classifiers that a timm network declares; two of a distilled one."""
+    """Return the classifiers that a timm network declares; distilled networks have two."""
     if not callable(getattr(module, "get_classifier", None)):
         return []
     classifier = module.get_classifier()
@@ -83,7 +83,7 @@ def _declared(module: Any) -> list[nn.Module]:
 
 
 def _widened(module: nn.Module, name: str) -> str:
-    """Return the outermost module that has no parameters but those of a layer."""
+    """Return the outermost module around a layer that has only the layer's parameters."""
     count = len(list(module.get_submodule(name).parameters()))
     while outer := name.rpartition(".")[0]:
         if len(list(module.get_submodule(outer).parameters())) > count:

@@ -1,4 +1,4 @@
-"""What a model takes in: images of one size, or series of given channels and length."""
+"""Describe the inputs of a model: images of one size, or series with given channels and length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Size = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class ImageForm:
-    """What images are read as.
+    """The size and the channels of images.
 
     Parameters
     ----------
@@ -29,17 +29,17 @@ class ImageForm:
 
     @classmethod
     def of(cls, images: Images) -> ImageForm:
-        """Return the form; a number is the side of squares of three channels."""
+        """Return the form; a number is the side of square images with three channels."""
         return images if isinstance(images, ImageForm) else cls(images, images)
 
     @property
     def size(self) -> Size:
-        """The side of squares, or height and width."""
+        """The side of square images, or height and width, in pixels."""
         return self.height if self.height == self.width else (self.height, self.width)
 
     @property
     def plain(self) -> Images:
-        """The side of squares of three channels; else the form itself."""
+        """The side, if images are square with three channels; else the form itself."""
         is_plain = self.height == self.width and self.channels == RGB
         return self.height if is_plain else self
 
@@ -50,7 +50,7 @@ class ImageForm:
 
 
 Images = int | ImageForm
-"""What images are read as; a number is the side of squares of three channels."""
+"""The size and the channels of images; a number is the side of squares with three channels."""
 
 
 class ImageInputs(BaseModel, frozen=True, extra="forbid"):
@@ -68,17 +68,16 @@ class ImageInputs(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def images(self) -> Images:
-        """What images are read as."""
+        """The size and the channels of the images."""
         channels, height, width = self.shape
         return ImageForm(height, width, channels).plain
 
 
 class SeriesInputs(BaseModel, frozen=True, extra="forbid"):
-    """Series in the units they came in; NaN is what was not observed.
+    """Series in their original units; NaN marks values that were not observed.
 
-    Mean and standard deviation are those of the observed values of training patients. A channel
-    whose standard deviation is 0 there has no value that could be learnt from: only whether it
-    was observed is used.
+    Mean and standard deviation are those of the observed values of training patients. Of a channel
+    with a standard deviation of 0, the model uses only whether it was observed.
     """
 
     steps: PositiveInt

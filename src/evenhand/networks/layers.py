@@ -1,4 +1,4 @@
-"""The layers of a backbone whose representations can be read, and how one is read in a pass."""
+"""Name the layers of a backbone, and record their activations in a forward pass."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Pool = Literal["auto", "mean", "flat"]
 
 
 def layer_names(backbone: nn.Module) -> tuple[str, ...]:
-    """Return the layers by name, from input to output.
+    """Return the names of the layers, from input to output.
 
-    The stages or blocks that timm declares for the network, the layers that a network of one's own
-    was registered with, or the layers of an encoder of series. Of any other network, its
-    outermost modules with weights.
+    These are the stages or blocks that timm declares, the layers with which a user's network was
+    registered, or the layers of an encoder of series. For any other network, they are its outermost
+    modules with weights.
     """
     if isinstance(backbone, LayeredEncoder):
         return tuple(name for name, _ in backbone.named_children())
@@ -31,7 +31,7 @@ def layer_names(backbone: nn.Module) -> tuple[str, ...]:
 def declared_stages(backbone: nn.Module) -> tuple[str, ...]:
     """Return the modules that end a network's stages, as timm or a registration declares them.
 
-    They are none where nothing is declared, or where timm names what is no module of the network.
+    The result is empty if none are declared, or if timm declares one that is not a module.
     """
     info: Any = getattr(backbone, "feature_info", ())
     names = tuple(str(entry["module"]) for entry in info)
@@ -40,7 +40,10 @@ def declared_stages(backbone: nn.Module) -> tuple[str, ...]:
 
 
 def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
-    """Return the children with weights; of a single one, its own; of a list of modules, each."""
+    """Return the names of the outermost modules with weights.
+
+    A single child is replaced by its children, and a list of modules by its members.
+    """
     children = _weighted_children(module)
     if len(children) == 1 and any(next(iter(children.values())).children()):
         ((name, child),) = children.items()
@@ -53,7 +56,7 @@ def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
 
 
 def _list_inside(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
-    """Return the members of a ``ModuleList``, which is never called, where it is all there is."""
+    """Return the members of a ``ModuleList`` (which is never called) if the module has no more."""
     children = _weighted_children(module)
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
         return tuple(f"{prefix}.{name}" for name in children)
@@ -68,7 +71,7 @@ def _weighted_children(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return the wanted layers in the backbone's order; all where none is named.
+    """Return the wanted layers in the backbone's order; all layers if ``wanted`` is empty.
 
     Raises
     ------
@@ -91,11 +94,11 @@ def recorded(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that every forward pass fills with each layer's activations ``(B, D)``.
 
-    ``mean`` averages what a layer gives over places, steps or tokens, so that D is its width;
-    ``flat`` keeps every number; ``auto`` is flat for series and the mean for images. A convolution
-    of ``conv1d`` is read after its ReLU, as the next one reads it. With the ``count``
-    of samples in a batch, a layer may have them on its second axis, as a transformer has that
-    reads time first.
+    ``mean`` averages a layer's output over positions, steps or tokens, so that D is its width;
+    ``flat`` keeps every number; ``auto`` is flat for series and the mean for images. Convolutions
+    of ``conv1d`` are recorded after their ReLU. If ``count`` (the number of samples in the batch)
+    is given, samples may be on the second axis of an output, as in transformers that take time
+    first.
     """
     network = model.backbone if isinstance(model, Model) else model
     convolves = isinstance(network, Conv1dEncoder)
@@ -110,14 +113,16 @@ def recorded(
             output = output[0]
         if not isinstance(output, Tensor):
             title = model.spec.backbone if isinstance(model, Model) else type(network).__name__
-            raise EvenhandError(f"the layer {name} of {title} gives no single array.")
+            raise EvenhandError(
+                f"the layer {name} of {title} does not return a single array. Choose another layer."
+            )
         if count is not None and output.ndim > 2 and len(output) != count == output.shape[1]:
             output = output.transpose(0, 1)
         if convolves:
             output = output.relu()
         flat = pool == "flat" or output.ndim == 2
-        behind = not _holds_channels(module, output.ndim - 2) if last is None else last
-        outputs[name] = output.flatten(1) if flat else _averaged(output, behind)
+        channels_last = not _holds_channels(module, output.ndim - 2) if last is None else last
+        outputs[name] = output.flatten(1) if flat else _averaged(output, channels_last)
 
     hooks = [
         network.get_submodule(name).register_forward_hook(
@@ -133,24 +138,24 @@ def recorded(
 
 
 def _averaged(output: Tensor, channels_last: bool) -> Tensor:
-    """Return the mean over places of ``(B, C, …)``, over tokens of ``(B, N, D)``."""
+    """Return the mean over positions of ``(B, C, …)``, or over tokens of ``(B, N, D)``."""
     return output.flatten(1, -2).mean(dim=1) if channels_last else output.flatten(2).mean(dim=2)
 
 
-def _holds_channels(layer: nn.Module, places: int) -> bool:
-    """Whether a layer convolves or batch-normalises over so many axes, so channels come first."""
+def _holds_channels(layer: nn.Module, axes: int) -> bool:
+    """Return whether a layer convolves or normalises over so many axes: channels are first then."""
     kinds: dict[int, tuple[type[nn.Module], ...]] = {
         1: (nn.Conv1d, nn.BatchNorm1d),
         2: (nn.Conv2d, nn.BatchNorm2d),
         3: (nn.Conv3d, nn.BatchNorm3d),
     }
-    return any(isinstance(module, kinds.get(places, ())) for module in layer.modules())
+    return any(isinstance(module, kinds.get(axes, ())) for module in layer.modules())
 
 
 def _channels_last(backbone: nn.Module) -> bool | None:
-    """Whether a network's layers give tokens or places first, and features last.
+    """Return whether a network's layers return features on the last axis.
 
-    None where each layer has to be looked at, as the network is not timm's.
+    None for networks that are not timm's, whose layers may differ.
     """
     if not hasattr(backbone, "feature_info"):
         return None

@@ -1,4 +1,4 @@
-"""A backbone with a task head: what is trained, scored, saved and pruned."""
+"""A model: a backbone with a task head."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from evenhand.networks.inputs import ImageForm, ImageInputs, Images, Inputs, Ser
 from evenhand.networks.widths import narrow
 
 HIDDEN, HEAD_DROPOUT = 128, 0.6  # of the head with a hidden layer
-CLIP = 5.0  # standard deviations; what lies beyond is a slip of the pen or as good as this far
+CLIP = 5.0  # standard deviations; values beyond are clipped
 
 Head = Literal["linear", "hidden"]
 
 
 class ModelSpec(BaseModel, frozen=True):
-    """What it takes to build a model again: everything but its weights."""
+    """The description from which a model is built again, without its weights."""
 
     backbone: str
     inputs: Inputs
@@ -31,7 +31,7 @@ class ModelSpec(BaseModel, frozen=True):
 
     @property
     def images(self) -> Images | None:
-        """What images are read as; None for series."""
+        """Size and channels of the images; None for series."""
         return self.inputs.images if isinstance(self.inputs, ImageInputs) else None
 
 
@@ -56,14 +56,14 @@ class Model(nn.Module):
             self.register_buffer(name, by_channel.view(shape), persistent=False)
 
     def scaled(self, inputs: Tensor) -> Tensor:
-        """Return series standardised by channel, NaN where not observed; images as they are."""
+        """Return series standardised by channel, with NaN for missing values; images unchanged."""
         if isinstance(self.spec.inputs, ImageInputs):
             return inputs
-        scale = self.std.where(self.std > 0, torch.inf)  # no value is better than a constant one
+        scale = self.std.where(self.std > 0, torch.inf)  # constant channels become 0
         return ((inputs - self.mean) / scale).clamp(-CLIP, CLIP)
 
     def readable(self, scaled: Tensor) -> Tensor:
-        """Return what the backbone reads of a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
+        """Return the backbone's input for a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
         if isinstance(self.spec.inputs, ImageInputs):
             return (scaled - self.mean) / self.std
         return hold_last(scaled)
@@ -76,7 +76,7 @@ class Model(nn.Module):
     def forward(self, inputs: Tensor, upper: nn.Module | None = None) -> Tensor:
         """Return logits ``(B, C)`` of a batch.
 
-        With the part of the backbone above a cut, the inputs are activations at the cut.
+        With ``upper``, the part of the backbone above a cut, the inputs are activations at the cut.
         """
         out: Tensor = self.head(self.features(inputs) if upper is None else upper(inputs))
         return out
@@ -101,23 +101,23 @@ def build_model(
     seed: int,
     head: Head = "linear",
 ) -> Model:
-    """Return a model with a fresh head; the seed draws whatever no weights are given for.
+    """Return a model with a new head.
 
     Parameters
     ----------
     backbone
-        timm's name of the network, or that of an encoder of series (``conv1d``, ``gru`` …).
+        timm's name of the network, or the name of an encoder of series (``conv1d``, ``gru`` …).
     weights
         ``pretrained``, ``none``, a safetensors file, or the directory of an earlier run.
     inputs
-        Side of the square images in pixels (or an `ImageForm`), or what the series are; weights
-        that come with a model bring the scale of its channels, too.
+        The side of square images in pixels (or an `ImageForm`), or the description of the series.
+        For series, weights of an earlier model bring the scale of its channels.
     classes
-        Class names; their number is the number of logits.
+        The names of the classes, one for each logit.
     seed
-        Draws the head, and the backbone when ``weights`` is ``none``.
+        The seed of the head's weights, and of the backbone's if ``weights`` is ``none``.
     head
-        ``linear``, or ``hidden``: 128 units and dropout .6 before it.
+        ``linear``, or ``hidden``: a layer of 128 units and dropout .6 before the linear layer.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def _images(network: nn.Module, images: Images) -> ImageInputs:
 
 
 def random_model(spec: ModelSpec, seed: int) -> Model:
-    """Return a model of that build with random weights: to train, or to load a checkpoint into."""
+    """Return a model with random weights, to train it or to load a checkpoint into it."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
         inputs = spec.inputs if isinstance(spec.inputs, SeriesInputs) else spec.inputs.images

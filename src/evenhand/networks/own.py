@@ -1,4 +1,4 @@
-"""Networks that are not timm's: those that are registered, and folders saved by transformers."""
+"""Create networks that are not timm's: registered ones, and folders saved by transformers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def is_own(name: str) -> bool:
 
 
 def bare_network(name: str) -> nn.Module:
-    """Return a network for its names and shapes alone, without its head."""
+    """Return a network without its head, to look at its names and shapes."""
     if name in BACKBONES:
-        own = BACKBONES[name]
-        network = _made(own, {"size": USUAL_SIZE, "channels": 3, "steps": USUAL_STEPS})
-        return _with_stages(own, _without_head(own, network))
+        backbone = BACKBONES[name]
+        network = _make_network(backbone, {"size": USUAL_SIZE, "channels": 3, "steps": USUAL_STEPS})
+        return _with_stages(backbone, _without_head(backbone, network))
     return _Pooled(name, "none", USUAL_SIZE)
 
 
 def create_own(name: str, weights: str, inputs: Images | SeriesInputs) -> nn.Module:
-    """Return a network that gives features ``(B, D)``, with what a model has to know of it.
+    """Return a network that gives features ``(B, D)``, with the attributes that a model needs.
 
-    With ``weights`` other than ``pretrained`` its weights are random.
+    Unless ``weights`` is ``pretrained``, its weights are random.
 
     Raises
     ------
@@ -46,27 +46,31 @@ def create_own(name: str, weights: str, inputs: Images | SeriesInputs) -> nn.Mod
         not return an array ``(B, D)``.
     """
     if name in BACKBONES:
-        own = BACKBONES[name]
-        network = _without_head(own, _made(own, _sizes(inputs)))
+        backbone = BACKBONES[name]
+        network = _without_head(backbone, _make_network(backbone, _sizes(inputs)))
         if weights != "pretrained":
             _reset(network)
     else:
         if isinstance(inputs, SeriesInputs):
             raise EvenhandError(
-                f"--backbone {name}: the samples are series, and networks of transformers are "
-                "taken for images. Register it with evenhand.register_backbone instead."
+                f"--backbone {name}: the samples are series, but folders of transformers are read "
+                "as networks for images. Register it with evenhand.register_backbone instead."
             )
-        own, network = _saved(name), _Pooled(name, weights, ImageForm.of(inputs).size)
+        backbone, network = _saved_backbone(name), _Pooled(name, weights, ImageForm.of(inputs).size)
     described: Any = network
     described.head_hidden_size = _width(name, network, inputs)
-    described.pretrained_cfg = {"mean": own.mean, "std": own.std, "classifier": own.head}
-    return _with_stages(own, network)
+    described.pretrained_cfg = {
+        "mean": backbone.mean,
+        "std": backbone.std,
+        "classifier": backbone.head,
+    }
+    return _with_stages(backbone, network)
 
 
-def _with_stages(own: OwnBackbone, network: nn.Module) -> nn.Module:
+def _with_stages(backbone: OwnBackbone, network: nn.Module) -> nn.Module:
     described: Any = network
-    if own.layers:
-        described.feature_info = [{"module": layer} for layer in own.layers]
+    if backbone.layers:
+        described.feature_info = [{"module": layer} for layer in backbone.layers]
     return network
 
 
@@ -77,11 +81,11 @@ def _sizes(inputs: Images | SeriesInputs) -> dict[str, Size]:
     return {"channels": form.channels, "size": form.size}
 
 
-def _made(own: OwnBackbone, sizes: Mapping[str, Size]) -> nn.Module:
-    """Call the function that makes the network with those of the sizes that it takes."""
-    parameters: Mapping[str, inspect.Parameter] = {}  # a class of C has no signature
+def _make_network(backbone: OwnBackbone, sizes: Mapping[str, Size]) -> nn.Module:
+    """Call the function that makes the network, with the sizes that are parameters of it."""
+    parameters: Mapping[str, inspect.Parameter] = {}  # classes written in C have no signature
     with suppress(ValueError):
-        parameters = inspect.signature(own.make).parameters
+        parameters = inspect.signature(backbone.make).parameters
     unknown = [
         parameter.name
         for parameter in parameters.values()
@@ -91,35 +95,35 @@ def _made(own: OwnBackbone, sizes: Mapping[str, Size]) -> nn.Module:
     ]
     if unknown:
         raise EvenhandError(
-            f"--backbone {own.name}: its function wants {', '.join(unknown)}; for these samples it "
-            f"can get {', '.join(sizes)}. Give the others a default."
+            f"--backbone {backbone.name}: its function wants {', '.join(unknown)}; for these "
+            f"samples it can get {', '.join(sizes)}. Give the others a default."
         )
-    network = own.make(**{name: size for name, size in sizes.items() if name in parameters})
+    network = backbone.make(**{name: size for name, size in sizes.items() if name in parameters})
     if not isinstance(network, nn.Module):
         raise EvenhandError(
-            f"--backbone {own.name}: its function returned a {type(network).__name__}, and not a "
-            "torch.nn.Module."
+            f"--backbone {backbone.name}: its function returned a {type(network).__name__}, and "
+            "not a torch.nn.Module."
         )
-    for layer in own.layers:
-        _module(own, network, layer, "layers")
+    for layer in backbone.layers:
+        _module(backbone, network, layer, "layers")
     return network
 
 
-def _module(own: OwnBackbone, network: nn.Module, name: str, what: str) -> nn.Module:
+def _module(backbone: OwnBackbone, network: nn.Module, name: str, what: str) -> nn.Module:
     try:
         return network.get_submodule(name)
     except AttributeError:
         children = ", ".join(name for name, _ in network.named_children()) or "none"
         raise EvenhandError(
-            f"--backbone {own.name}: {what}={name!r} names no module of it; its children are "
+            f"--backbone {backbone.name}: {what}={name!r} names no module of it; its children are "
             f"{children}."
         ) from None
 
 
-def _without_head(own: OwnBackbone, network: nn.Module) -> nn.Module:
-    if own.head is not None:
-        _module(own, network, own.head, "head")
-        parent, _, child = own.head.rpartition(".")
+def _without_head(backbone: OwnBackbone, network: nn.Module) -> nn.Module:
+    if backbone.head is not None:
+        _module(backbone, network, backbone.head, "head")
+        parent, _, child = backbone.head.rpartition(".")
         setattr(network.get_submodule(parent), child, nn.Identity())
     return network
 
@@ -157,8 +161,8 @@ def _width(name: str, network: nn.Module, inputs: Images | SeriesInputs) -> int:
     return int(features.shape[1])
 
 
-def _saved(folder: str) -> OwnBackbone:
-    """Return how a network is used that transformers saved."""
+def _saved_backbone(folder: str) -> OwnBackbone:
+    """Return the description of a network that transformers saved in a folder."""
     path = Path(folder) / "preprocessor_config.json"
     scale = read_json(path) if path.is_file() else {}
     mean, std = scale.get("image_mean", IMAGENET_MEAN), scale.get("image_std", IMAGENET_STD)
@@ -166,7 +170,7 @@ def _saved(folder: str) -> OwnBackbone:
 
 
 class _Pooled(nn.Module):
-    """A network of transformers whose output is one array: pooled, or else the first token."""
+    """A network of transformers whose output is one array: the pooled one, or the first token."""
 
     def __init__(self, folder: str, weights: str, size: Size) -> None:
         super().__init__()
@@ -205,7 +209,7 @@ class _Pooled(nn.Module):
 
 
 def _load(auto: Any, folder: str, weights: str, config: Any) -> nn.Module:
-    """Return the network without a pooling layer that no training has seen, where it has one."""
+    """Return the network, without its pooling layer if that is optional, as it may be untrained."""
     for more in ({"add_pooling_layer": False}, {}):
         try:
             if weights != "pretrained":
@@ -243,7 +247,7 @@ def _with_saved_weights(auto: Any, folder: str, config: Any, more: dict[str, boo
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bar and its table of tensors off the screen."""
+    """Silence transformers' progress bar and its table of tensors during the block."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging

@@ -1,4 +1,4 @@
-"""The registers of encoders of series and of networks of one's own, which load nothing heavy."""
+"""The registries of encoders of series and of users' networks; importing them is cheap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class OwnBackbone:
-    """A network of one's own, and how it is used; see `register_backbone`."""
+    """A registered network; for the attributes see the parameters of `register_backbone`."""
 
     name: str
     make: Callable[..., nn.Module]
@@ -28,16 +28,16 @@ class OwnBackbone:
 
 
 BACKBONES: Registry[OwnBackbone] = Registry("backbone")
-"""The networks that are not timm's, by name."""
+"""Name → a network that a user registered."""
 
 MakeEncoder = Callable[[int, int], "nn.Module"]
-"""From the channels that are read (values, then whether they were observed) and the steps to an
-encoder of series ``(B, 2C, T)``, whose ``head_hidden_size`` is the width of its features."""
+"""Returns an encoder of series ``(B, 2C, T)``, given 2C (values, then whether they were observed)
+and T; its ``head_hidden_size`` is the width of its features."""
 
 SERIES_ENCODERS: Registry[MakeEncoder] = Registry(
     "encoder of series", "networks/encoders", ("register_series_encoder",)
 )
-"""The encoders of series that come with Evenhand, by name."""
+"""Name → encoder of series, of those that come with Evenhand."""
 
 
 def register_series_encoder(name: str) -> Callable[[MakeEncoder], MakeEncoder]:
@@ -52,7 +52,7 @@ def register_series_encoder(name: str) -> Callable[[MakeEncoder], MakeEncoder]:
 
 
 SERIES_NAMES = ", ".join(SERIES_ENCODERS.titles())
-"""The encoders of series as help texts list them."""
+"""The names of the encoders of series, for help texts."""
 
 
 def register_backbone(
@@ -69,24 +69,24 @@ def register_backbone(
     Parameters
     ----------
     name
-        What ``--backbone`` calls it.
+        The name of the network for ``--backbone``.
     make
-        Returns the network. Of ``size`` (the side of the images in pixels; height and width of
-        those that are no squares), ``channels`` (of what it reads: 3 for images unless
-        ``--channels`` says; for series twice the channels, values and then whether they were
-        observed) and ``steps`` (of series) it gets those that are parameters of it. What weights
-        it has then are those of ``--weights pretrained``; with ``--weights none`` every layer is
-        reset by its ``reset_parameters``.
+        Returns the network. It is called with those of the following that are parameters of it:
+        ``size`` (the side of the images in pixels, or height and width), ``channels`` (of the
+        input: 3 or ``--channels`` for images; for series twice their channels, values and then
+        whether they were observed) and ``steps`` (of series). The weights that it returns count
+        as ``--weights pretrained``; with ``--weights none`` every layer is reset by its
+        ``reset_parameters``.
     head
-        The name of its classifier (``"fc"``), which is taken off. None: it returns features
-        ``(B, D)`` already.
+        The name of the classifier (``"fc"``), which is removed. None: the network returns features
+        ``(B, D)``.
     layers
-        Names of its stages, from input to output: a mask then switches the convolutions and norms
-        of each, and representations are read behind each. By default the network is cut by its
-        structure (see `units_of`).
+        The names of its stages, from input to output. Each stage's convolutions and norms become
+        units of masks, and representations are read after each stage. By default, the network is
+        divided by its structure (see `units_of`).
     mean, std
-        Scale of the images, in [0, 1], that it was made for, by channel. Images of another number
-        of channels have the average of them; series have their own.
+        Mean and standard deviation by channel of images in [0, 1] that the network expects. For
+        another number of channels, their average is used; series have their own.
 
     Raises
     ------
@@ -104,8 +104,8 @@ def register_backbone(
     """
     if not len(mean) or len(mean) != len(std) or min(std) <= 0:
         raise EvenhandError(
-            f"backbone {name!r}: mean and std are one number per channel each, those of std above "
-            f"0; given are {tuple(mean)} and {tuple(std)}."
+            f"backbone {name!r}: give one number per channel for mean and std, and std above 0; "
+            f"given are {tuple(mean)} and {tuple(std)}."
         )
     if name in SERIES_ENCODERS.titles():
         raise EvenhandError(

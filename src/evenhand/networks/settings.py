@@ -1,4 +1,4 @@
-"""What a command asks of a model."""
+"""Settings of the model and of the size of its images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from evenhand.networks.inputs import RGB, ImageForm, Images, Size
 from evenhand.networks.registry import SERIES_NAMES
 from evenhand.settings import Settings
 
-USUAL_SIDE = 224  # pixels of images of which nobody says the size
-MAX_SIDE = 4096  # pixels of the images that a network takes
+USUAL_SIDE = 224  # pixels; the default side of images
+MAX_SIDE = 4096  # pixels; the largest side of images
 MAX_CHANNELS = 256
 
 
 class ChannelSettings(Settings, title="Model"):
-    """How many channels images are read with."""
+    """The setting for the number of channels of images."""
 
     channels: int | None = Field(
         None,
@@ -29,7 +29,7 @@ class ChannelSettings(Settings, title="Model"):
 
 
 class ImageSettings(ChannelSettings, title="Model"):
-    """What images are read as."""
+    """The settings for the size and the channels of images."""
 
     image_size: Size | None = Field(
         None,
@@ -45,7 +45,7 @@ class ImageSettings(ChannelSettings, title="Model"):
 
     @property
     def images(self) -> Images | None:
-        """What images are read as; None for series, and for images as is usual."""
+        """The size and the channels of images; None for the default, and for series."""
         if self.image_size is None and self.channels is None:
             return None
         size = USUAL_SIDE if self.image_size is None else self.image_size
@@ -54,7 +54,7 @@ class ImageSettings(ChannelSettings, title="Model"):
 
 
 def read_size(value: Any) -> Size:
-    """Return the size of images as settings have it: a number, a pair, or text such as 512x384.
+    """Return the size of images from a number, a pair, or text such as 512x384.
 
     Raises
     ------
@@ -86,17 +86,17 @@ def _whole(part: Any) -> int | None:
 
 
 class ModelSettings(ImageSettings, title="Model"):
-    """Which network, from which weights, on which images."""
+    """The settings for the network, its weights and its images."""
 
     backbone: str = Field(
         "vit_base_patch16_224",
-        description=f"timm's name of the network, for series {SERIES_NAMES}, the name of one that "
-        "--import registers, or a folder that transformers saved",
+        description=f"timm's name of the network; for series, {SERIES_NAMES}; the name of a "
+        "network that --import registers; or a folder that transformers saved",
     )
     weights: str = Field(
         "pretrained",
-        description="pretrained (timm's, or those that a network of your own comes with), none "
-        "(random), a file of weights (.safetensors, .pth, .pt, .bin, .ckpt), or an earlier run",
+        description="pretrained (timm's weights, or those of your own network), none (random), a "
+        "file of weights (.safetensors, .pth, .pt, .bin, .ckpt), or an earlier run",
     )
     head: Literal["linear", "hidden"] = Field(
         "linear", description="linear, or hidden: 128 units and dropout .6 before it"
@@ -104,5 +104,5 @@ class ModelSettings(ImageSettings, title="Model"):
 
 
 def weights_path(weights: str) -> Path | None:
-    """Return the file or the run that ``--weights`` names, if it names one."""
+    """Return the file or the run that ``--weights`` names; None for ``pretrained`` and ``none``."""
     return None if weights in ("pretrained", "none") else Path(weights)

@@ -1,12 +1,12 @@
 """Make ``import torchvision`` work beside a torch build that its operators do not fit.
 
-The registry's torchvision links its compiled operators to CUDA. Beside a CPU build of torch they
-do not load, and torchvision then fails at import, because it registers shape functions for
-operators that nobody has declared. timm, peft, lightning and transformers' image processors fail
-with it. Evenhand uses none of those operators, so declaring them is enough.
+The registry's torchvision links its compiled operators to CUDA. With a CPU build of torch they do
+not load, and the import of torchvision fails, because it registers shape functions for undeclared
+operators. Then timm, peft, lightning and transformers' image processors fail, too. Evenhand uses
+none of these operators, so it is enough to declare them.
 
-``import evenhand`` installs the guard, an import hook; nothing is loaded until somebody imports
-torchvision.
+``import evenhand`` installs the guard, an import hook; nothing is loaded until torchvision is
+imported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPERATORS = ("nms", "qnms")
 
 
 class _Loader(SourceFileLoader):
-    """Loads torchvision; where its operators are missing, declares them and loads it again."""
+    """Loads torchvision; if its operators are missing, declares them and loads it again."""
 
     def exec_module(self, module: ModuleType) -> None:
         try:
@@ -35,7 +35,7 @@ class _Loader(SourceFileLoader):
 
 
 class TorchvisionGuard(MetaPathFinder):
-    """Finds torchvision for the import system, with a loader that survives missing operators."""
+    """Finds torchvision for the import system, with a loader that declares missing operators."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -50,7 +50,7 @@ class TorchvisionGuard(MetaPathFinder):
 
 
 def install_torchvision_guard() -> None:
-    """Put the guard before the other finders; once is enough."""
+    """Put the guard before the other finders, unless it is there already."""
     if not any(isinstance(finder, TorchvisionGuard) for finder in sys.meta_path):
         sys.meta_path.insert(0, TorchvisionGuard())
 

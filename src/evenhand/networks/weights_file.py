@@ -1,9 +1,9 @@
-"""A backbone filled from a file of weights: Evenhand's own, or anybody's checkpoint.
+"""Load a backbone's weights from a file: Evenhand's own, or any checkpoint.
 
-A checkpoint may hold the backbone inside something larger: under ``state_dict``, ``model``,
-``teacher`` …, with a prefix (``module.encoder_q.``), beside a projector, a momentum encoder or a
-decoder, as those of MAE, DINO and MoCo do. The part that fits the backbone is found by the names
-of its tensors, and a line says what was taken and what was left.
+A checkpoint may hold more than the backbone: its tensors may lie under ``state_dict``, ``model``,
+``teacher`` …, have a prefix (``module.encoder_q.``), or lie beside a projector, a momentum encoder
+or a decoder, as in MAE, DINO and MoCo. The part that fits the backbone is found by the names of
+its tensors. A log line says which part was loaded and which was ignored.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ from evenhand.runs import open_folder
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
 _HOLDERS = ("teacher", "state_dict", "model_state_dict", "model", "student", "encoder", "backbone")
-"""Entries of a checkpoint that hold weights, the best first: a teacher is its student's average."""
+"""Entries of a checkpoint that hold weights, the preferred one first (a teacher is the average of
+its student)."""
 _SECOND = ("momentum", "ema", "target", "encoder_k", "student")
-"""Words in the names of those of two copies that nobody uses."""
+"""Words in the prefix of the copy that is not used if a checkpoint holds two copies."""
 _HEADS = (
     "head", "heads", "fc", "classifier", "projector", "projection_head", "proj_head", "predictor",
     "prediction_head", "mask_token", "pre_logits", "last_linear",
 )  # fmt: skip
-_ENOUGH = 0.5  # of a backbone's names, for a prefix to be taken for its own
+_ENOUGH = 0.5  # the share of a backbone's names that must lie under a prefix
 State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class _Weights:
-    """Tensors by name, and which entry of the checkpoint they come from."""
+    """Tensors by name, and the entry of the checkpoint that holds them."""
 
     tensors: State
     entry: str = ""
@@ -59,11 +60,11 @@ class _Fit:
 
     tensors: State
     prefix: str
-    outside: tuple[str, ...]  # names of what has another prefix
+    outside: tuple[str, ...]  # names of tensors with another prefix
 
 
 def weights_file(weights: str) -> Path:
-    """Return the file that ``--weights`` means: a file, or that of a run's chosen model.
+    """Return the file of ``--weights``: the file itself, or that of a run's chosen model.
 
     Raises
     ------
@@ -74,7 +75,9 @@ def weights_file(weights: str) -> Path:
     if path.is_dir():
         run = open_folder(path)
         if not run.finished:
-            raise EvenhandError(f"the run in {path} is not finished; --weights needs one that is.")
+            raise EvenhandError(
+                f"the run in {path} is not finished; --weights needs a finished run."
+            )
         file = run.folder(run.head.chosen or "") / "model.safetensors"
         if not file.is_file():
             raise EvenhandError(
@@ -107,7 +110,7 @@ def fill(backbone: nn.Module, name: str, file: Path) -> None:
     state = _adapt(backbone, _to_channels(backbone, fit.tensors, file))
     own = backbone.state_dict()
     counters = {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
-    state = {**counters, **state}  # older files lack them, and evaluation does not read them
+    state = {**counters, **state}  # older files lack the counters, which evaluation does not use
     _refuse_lacking(state, own, name, file)
     left = _refuse_left_over(backbone, state, own, name, file)
     backbone.load_state_dict({key: state[key] for key in own})
@@ -132,30 +135,30 @@ def _refuse_lacking(state: State, own: State, name: str, file: Path) -> None:
 def _refuse_left_over(
     backbone: nn.Module, state: State, own: State, name: str, file: Path
 ) -> list[str]:
-    """Return the names of the head's tensors, which have no place in the backbone."""
-    rest = sorted(state.keys() - own.keys())
-    others = [key for key in rest if not (key.startswith(_classifier(backbone)) or _is_head(key))]
+    """Return the names of the head's tensors; refuse other tensors that the backbone lacks."""
+    extra = sorted(state.keys() - own.keys())
+    others = [key for key in extra if not (key.startswith(_classifier(backbone)) or _is_head(key))]
     if others and (left_over := sorted(set(others) - _classifier_tensors(name))):
         raise EvenhandError(
             f"{file} is not of {name}: {len(left_over)} of its {len(state)} tensors have no place "
             f"there ({some(left_over)}). Give the --backbone that it was saved from."
         )
-    return rest
+    return extra
 
 
 def _report(file: Path, entry: str, fit: _Fit, left: Sequence[str]) -> None:
-    """Log what of a checkpoint was taken, where it held more than a backbone and its head."""
+    """Log the loaded part of a checkpoint, if it holds more than a backbone and its head."""
     taken = [f"its entry '{entry}'"] if entry else []
     taken += [f"the prefix '{fit.prefix}' is stripped"] if fit.prefix else []
     ignored = _beginnings([*left, *fit.outside])
     taken += [f"left out: {some(ignored)}"] if ignored and (fit.prefix or entry) else []
     if taken and not (fit.prefix == "backbone." and file.suffix == ".safetensors"):
-        _say(f"--weights {file}: {'; '.join(taken)}.")
+        _warn_once(f"--weights {file}: {'; '.join(taken)}.")
 
 
 @cache
-def _say(text: str) -> None:
-    """Say something once."""
+def _warn_once(text: str) -> None:
+    """Log a warning, each text only once."""
     logging.getLogger(__name__).warning(text)
 
 
@@ -178,7 +181,7 @@ def _read(file: Path) -> _Weights:
 
 
 def _unpickled(file: Path) -> Any:
-    """Return what a checkpoint holds; plain values and command-line arguments beside tensors."""
+    """Return the content of a checkpoint, which may hold tensors, plain values and a Namespace."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -188,8 +191,8 @@ def _unpickled(file: Path) -> Any:
         if not is_pickle:
             raise EvenhandError(f"{file} cannot be read as a checkpoint: it is none.") from error
         raise EvenhandError(
-            f"{file} holds more than tensors, and to read that would run code of whoever wrote "
-            "it. If you trust the file, write its tensors alone, once, where its code is "
+            f"{file} holds more than tensors, and reading it would run code from the file. If you "
+            "trust the file, write its tensors alone, once, on a machine where its code is "
             f"installed:\n  held = torch.load({os.fspath(file)!r}, weights_only=False)\n"
             '  torch.save(held["state_dict"], "tensors.pth")   # of a whole network: '
             "held.state_dict()\nThen give --weights tensors.pth."
@@ -216,7 +219,7 @@ def _tensors(content: Mapping[Any, Any], file: Path, entry: str = "") -> _Weight
 
 
 def _holds_tensors(value: Any) -> bool:
-    """Whether a value maps names to tensors, perhaps within mappings of its own."""
+    """Return whether a value maps names to tensors, possibly in nested mappings."""
     return isinstance(value, Mapping) and any(
         isinstance(key, str) and (isinstance(entry, Tensor) or _holds_tensors(entry))
         for key, entry in value.items()
@@ -227,10 +230,10 @@ def _holds_tensors(value: Any) -> bool:
 
 
 def _fit(backbone: nn.Module, state: State) -> _Fit:
-    """Return the tensors with the prefix under which most of the backbone's names are."""
-    own = list(backbone.state_dict())
-    shared = _shared_prefix(own)  # as "network.", where a network is wrapped in another
-    tails = {key.removeprefix(shared) for key in own}
+    """Return the tensors under the prefix that most of the backbone's names have."""
+    names = list(backbone.state_dict())
+    shared = _shared_prefix(names)  # such as "network.", if a network is wrapped in another
+    tails = {key.removeprefix(shared) for key in names}
     counts = Counter(prefix for key in state for prefix, tail in _cuts(key) if tail in tails)
     best = max(counts, key=lambda cut: (counts[cut], -_is_second(cut), -len(cut)), default="")
     if counts[best] < _ENOUGH * len(tails):
@@ -245,11 +248,11 @@ def _fit(backbone: nn.Module, state: State) -> _Fit:
 
 
 def _cuts(key: str) -> Iterator[tuple[str, str]]:
-    """Yield each way to cut a name into a prefix, with its dot, and the rest."""
+    """Yield each division of a name into a prefix, which ends in a dot, and the remaining name."""
     yield "", key
-    for place, letter in enumerate(key):
+    for index, letter in enumerate(key):
         if letter == ".":
-            yield key[: place + 1], key[place + 1 :]
+            yield key[: index + 1], key[index + 1 :]
 
 
 def _is_second(prefix: str) -> bool:
@@ -264,7 +267,7 @@ def _shared_prefix(names: Sequence[str]) -> str:
 
 
 def _wrapping_prefix(state: State) -> str:
-    """Return ``module.`` where all names begin with it: timm then renames older layouts."""
+    """Return the prefix of a wrapper (``module.``) that all names have, else ""."""
     shared = _shared_prefix(list(state))
     wraps = ("module", "model", "encoder", "backbone", "")
     return shared if all(part in wraps for part in shared.split(".")) else ""
@@ -276,7 +279,7 @@ def _is_head(key: str) -> bool:
 
 
 def _beginnings(names: Sequence[str] | State) -> list[str]:
-    """Return what names begin with, each once."""
+    """Return the different first parts of names."""
     return list(dict.fromkeys(n.removeprefix("module.").partition(".")[0] for n in names))
 
 
@@ -288,9 +291,9 @@ def _classifier(backbone: nn.Module) -> tuple[str, ...]:
 
 
 def _classifier_tensors(name: str) -> set[str]:
-    """Return the names of the tensors that a timm network has only because of its classifier.
+    """Return the names of all tensors that belong to the classifier of a timm network.
 
-    Some classifiers are more than their last layer, which is all that timm's configuration names.
+    Some classifiers have several layers; timm's configuration names only the last one.
     """
     if not timm.is_model(name):
         return set()
@@ -300,7 +303,7 @@ def _classifier_tensors(name: str) -> set[str]:
 
 
 def _to_channels(backbone: nn.Module, state: State, file: Path) -> State:
-    """Let timm adapt a first layer that takes three channels to the number of this backbone."""
+    """Return the tensors with timm's adaptation of a three-channel first layer to this backbone."""
     own, adapted = backbone.state_dict(), dict(state)
     config: Any = getattr(backbone, "pretrained_cfg", {})
     first = config.get("first_conv") or ()
@@ -311,12 +314,12 @@ def _to_channels(backbone: nn.Module, state: State, file: Path) -> State:
         channels, held = own[key].shape[1], state[key].shape[1]
         if held == RGB and channels != RGB:
             adapted[key] = adapt_input_conv(channels, state[key])
-            _say(f"--weights {file}: {adaptation(channels)}")
+            _warn_once(f"--weights {file}: {adaptation(channels)}")
     return adapted
 
 
 def adaptation(channels: int) -> str:
-    """Return a sentence on how a first layer of three channels takes another number of them."""
+    """Return a sentence on how the weights of a three-channel first layer are adapted."""
     how = "summed" if channels == 1 else "repeated in turn and scaled"
     return (
         f"The images have {channels} channel{'s' * (channels != 1)}, and the network's first layer "
@@ -325,10 +328,10 @@ def adaptation(channels: int) -> str:
 
 
 def _adapt(backbone: nn.Module, state: State) -> State:
-    """Let timm rename older layouts and resample position embeddings to this image size."""
+    """Return the tensors after timm has renamed older ones and resampled position embeddings."""
     adapt = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     try:
         adapted: State = adapt(state, backbone) if adapt else state
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        return state  # of another network: what differs is listed
+        return state  # of another network; a later error lists the differences
     return adapted

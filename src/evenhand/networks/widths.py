@@ -1,4 +1,4 @@
-"""Layers that are narrower than their backbone's own, as channels have been removed from them."""
+"""Narrow the layers of a model from which channels were removed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 Widths = Mapping[str, tuple[int, ...]]
-"""The shape of the weight of each layer that is narrower than its backbone's own, by name."""
+"""Name of a layer → the shape of its weight, for layers that are narrower than the backbone's."""
 
 
 def widths_of(model: nn.Module, original: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the layers whose weights have other shapes than an original's."""
+    """Return the widths of the layers whose weights have other shapes than in the original."""
     before = {name: tuple(p.shape) for name, p in original.named_parameters()}
     return {
         name.rpartition(".")[0]: tuple(p.shape)
@@ -23,24 +23,24 @@ def widths_of(model: nn.Module, original: nn.Module) -> dict[str, tuple[int, ...
 
 
 def narrow(model: nn.Module, widths: Widths) -> None:
-    """Give layers of a fresh model those shapes; what is in them is to be loaded."""
+    """Give layers of a new model these shapes; their weights must be loaded afterwards."""
     for name, shape in widths.items():
         _narrow_layer(model.get_submodule(name), shape)
     count_heads(model)
 
 
 def count_heads(model: nn.Module) -> None:
-    """Let each attention know how many heads its layers still have."""
+    """Set the number of heads of each attention to that of its layers."""
     for attention in attentions(model).values():
         attention.num_heads = attention.qkv.out_features // (3 * attention.head_dim)
         attention.attn_dim = attention.num_heads * attention.head_dim
 
 
 def attentions(model: nn.Module) -> dict[str, Any]:
-    """Return the attentions that can do with fewer heads, by name.
+    """Return name → attention, for attentions from which heads can be removed.
 
-    Those of timm's plain ViT can, whose width ``attn_dim`` need not be that of the network; those
-    of Swin, BEiT and others take the one for the other.
+    These are the attentions of timm's plain ViT, whose width ``attn_dim`` may differ from the
+    network's. Swin, BEiT and others assume that the two widths are equal.
     """
     return {
         name: module
@@ -50,7 +50,7 @@ def attentions(model: nn.Module) -> dict[str, Any]:
 
 
 def solid_attentions(model: nn.Module) -> Iterator[str]:
-    """Yield the attentions with linear layers whose heads cannot be taken out one by one."""
+    """Yield the names of attentions with linear layers whose heads cannot be removed singly."""
     plain = attentions(model)
     for name, part in model.named_modules():
         text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
@@ -64,17 +64,17 @@ def _is_linear(part: nn.Module) -> bool:
 
 
 def _narrow_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:
-    """Cut every tensor of a layer to size, and what the layer says of its size."""
-    for own, parameter in list(layer.named_parameters(recurse=False)):
+    """Replace every tensor of a layer by an empty one of the new size; update its attributes."""
+    for name, parameter in list(layer.named_parameters(recurse=False)):
         size = shape if parameter.ndim > 1 else shape[:1]
-        layer.register_parameter(own, nn.Parameter(parameter.new_empty(size)))
-    for own, buffer in list(layer.named_buffers(recurse=False)):
+        layer.register_parameter(name, nn.Parameter(parameter.new_empty(size)))
+    for name, buffer in list(layer.named_buffers(recurse=False)):
         if buffer.ndim:
-            layer.register_buffer(own, torch.empty(shape[:1], dtype=buffer.dtype))
+            layer.register_buffer(name, torch.empty(shape[:1], dtype=buffer.dtype))
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = shape
     elif isinstance(layer, nn.Conv1d | nn.Conv2d):
-        if layer.groups > 1:  # one channel each, the only groups that are narrowed
+        if layer.groups > 1:  # depthwise: only groups of one channel are narrowed
             layer.groups = shape[0]
         layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
     elif isinstance(layer, nn.LayerNorm):

@@ -1,4 +1,4 @@
-"""The report: metric rows in, one HTML page out."""
+"""The report of a run: metric rows as one HTML page, as a model card, and as text."""
 
 from evenhand.reporting.card import model_card
 from evenhand.reporting.page import render, render_table

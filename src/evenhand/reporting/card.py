@@ -1,4 +1,4 @@
-"""The model card: the answer first, then how a model does by group, and what it was made from."""
+"""The model card: verdicts by attribute, numbers by group, and the origin of the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
 COLUMNS = 4
-"""Metrics by group that the card shows; the report has all."""
+"""Number of metrics by group on the card; the report has all metrics."""
 
 
 def model_card(
@@ -49,29 +49,29 @@ def model_card(
     record
         The record of the run.
     rows
-        The run's metric rows.
+        The metric rows of the run.
     name
-        The model's name in the run.
+        The name of the model in the run.
     split
         The split that the card reports.
     names_split
-        Whether the data name splits; where they do not, all rows are reported.
+        Whether the data have splits; if they have none, all rows are reported.
     positive
-        What a positive sample is called.
+        The word for a positive sample.
     pruning
-        What the run's pruning did, None without one.
+        The pruning of the run, None without one.
     """
     called = model_names(record.files)
-    every = estimates(rows, record.files, record.excluded)
-    own = find(every, model=called.get(name, name), split=split, against=None)
+    run_rows = estimates(rows, record.files, record.excluded)
+    model_rows = find(run_rows, model=called.get(name, name), split=split, against=None)
     unit, source = record.unit, record.source or SourceRecord(reader="unknown", path="")
-    by_group = Estimates(row for row in own if row.of_group)
+    by_group = Estimates(row for row in model_rows if row.of_group)
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
-        "In short": _short(own, split if names_split else None, unit, positive),
-        "How each group fares": _groups(by_group, metrics, unit),
-        "Gaps between groups": _gaps(own, metrics),
-        "What it is": [
+        "In short": _short(model_rows, split if names_split else None, unit, positive),
+        "Results by group": _groups(by_group, metrics, unit),
+        "Gaps between groups": _gaps(model_rows, metrics),
+        "The model": [
             *_about(record),
             *(() if pruning is None else _pruned(record.parent, pruning, name)),
         ],
@@ -80,20 +80,20 @@ def model_card(
             f"- label: {_plain(source.label or 'as in the predictions')}",
             f"- split reported: {split if names_split else f'all rows {NO_SPLIT}'}; "
             f"independent units: {_plain(unit)}s",
-            *([f"- samples as the model gets them: {source.stored}"] if source.stored else []),
-            *(f"- left out: {_plain(what)}" for what in source.left_out),
+            *([f"- input of the model: {source.stored}"] if source.stored else []),
+            *(f"- left out: {_plain(sentence)}" for sentence in source.left_out),
         ],
-        "What must be known": [
+        "Limits": [
             *(f"- {_plain(note)}" for note in record.notes),
-            "- Whole patients are resampled; intervals hold for the threshold as it is.",
-            "- Every number, and what is undefined and why, is in the run's report.html and "
-            "metrics.json.",
-            "- It is made for research; it is no medical device.",
+            "- Intervals come from resamples of whole patients, with a fixed decision threshold.",
+            "- All numbers, and the reasons for undefined ones, are in report.html and "
+            "metrics.json of the run.",
+            "- The model is for research; it is not a medical device.",
         ],
         "Versions": [", ".join(f"{_plain(k)} {_plain(v)}" for k, v in record.versions.items())],
     }
     parts = [
-        f"---\n{_front(record, own, name)}---",
+        f"---\n{_front(record, model_rows, name)}---",
         f"# {_plain(opening(called.get(name, name)))}",
     ]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
@@ -101,7 +101,7 @@ def model_card(
 
 
 def _front(record: RunRecord[Settings], rows: Sequence[Estimate], name: str) -> str:
-    """Return the front matter: the usual fields of a model card, overall results among them."""
+    """Return the front matter: the usual fields of a model card, with the overall results."""
     overall = [row for row in rows if row.attribute == EVERYBODY and row.value is not None]
     data = record.source.reader if record.source else "unknown"
     result = {
@@ -123,29 +123,28 @@ def _front(record: RunRecord[Settings], rows: Sequence[Estimate], name: str) -> 
 
 
 def _about(record: RunRecord[Settings]) -> list[str]:
+    """Return the recipe and the job of a model, a line each."""
     *_, first_run = record.lineage()
     recipe = ("backbone", "strategy", "method", "weights")
     recipe_values = first_run.settings.model_dump(include={*recipe})
     lines = [f"- {name}: {_plain(recipe_values[name])}" for name in recipe if name in recipe_values]
-    origin = (
-        "made by" if recipe_values else "its predictions were brought from elsewhere; measured by"
-    )
+    origin = "made by" if recipe_values else "measured from a file of predictions by"
     return [*lines, f"- {origin} evenhand {record.job}, seed {record.seed}"]
 
 
 def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]:
-    """Yield where a model of a pruning comes from, for whom it was pruned, how and how far."""
+    """Yield the origin of a pruned model, and how and how far it was pruned, a line each."""
     if parent is not None:
         yield f"- pruned from: the model {_plain(parent.model)} of the run {_plain(parent.run)}"
     record = pruning.record
     step = pruning.curve.iloc[record.chosen]
     before, after = record.cost["before"], record.cost[name]
     if name == "before":
-        yield f"- it is that model before pruning: {before.parameters:,} parameters"
+        yield f"- state: before pruning, {before.parameters:,} parameters"
         return
     betas = listed([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
     yield (
-        f"- pruned for {_plain(record.unprivileged)}, unprivileged by "
+        f"- pruned for {_plain(record.unprivileged)}, the unprivileged group by "
         f"{_plain(shown(record.attribute))}, against {_plain(betas)}"
     )
     channels = record.structure == "channel"
@@ -156,14 +155,14 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
     )
     yield (
         f"- chosen: step {step['step']:.0f} of {len(pruning.curve) - 1}, a sparsity of "
-        f"{PERCENT.text(step['sparsity'])} of what might be pruned"
+        f"{PERCENT.text(step['sparsity'])} of the prunable parameters"
     )
     if name == "finetuned":
-        yield "- fine-tuned after the pruning, with what was pruned kept out"
+        yield "- fine-tuned after the pruning; pruned parameters stay zero"
 
 
 def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str) -> list[str]:
-    """Return what a reader takes away: on whom, and one paragraph and one row per attribute."""
+    """Return the samples, then a paragraph and a table row for each attribute."""
     lines = [_plain(lede(rows, split, unit, positive))]
     attributes = [name for name in names(rows, "attribute") if name != EVERYBODY]
     if not attributes:
@@ -171,10 +170,10 @@ def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str
     for attribute in attributes:
         answer = group_answer(rows, rows[0].model, attribute, positive)
         if answer is not None:
-            sentences = " ".join(map(_plain, (answer.headline, *answer.details)))
+            sentences = " ".join(map(_plain, (answer.headline, *answer.details, *answer.notes)))
             lines += ["", f"**{_plain(answer.topic)}: {answer.chip}.** {sentences}"]
     metric = metric_of_comparison(rows)
-    head = f"| {_plain(term(metric).label)} | everyone | served worst | served best | gap |"
+    head = f"| {_plain(term(metric).label)} | everyone | worst group | best group | gap |"
     return [*lines, "", head, "|---|---|---|---|---|", *_extremes(rows, metric, attributes)]
 
 
@@ -190,22 +189,22 @@ def _extremes(rows: Sequence[Estimate], metric: str, attributes: Sequence[str]) 
 
 
 def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list[str]:
-    """Return a row for each group, with the metrics that people read most."""
+    """Return a table with a row for each group."""
     if not metrics:
         return []
     labels = [f"{_plain(term(metric).label)} ({level(rows[0])} interval)" for metric in metrics]
     head = f"| group | samples | {_plain(unit)}s | {' | '.join(labels)} |"
     lines = [head, "|---" * (3 + len(metrics)) + "|"]
     for attribute, group in dict.fromkeys((row.attribute, row.group) for row in rows):
-        of_group = find(rows, attribute=attribute, group=group)
-        counts = (f"{of_group[0].n:,}", f"{of_group[0].patients:,}")
-        values = (_value(first(of_group, metric=metric)) for metric in metrics)
-        lines.append(f"| {' | '.join((_group(of_group[0]), *counts, *values))} |")
+        group_rows = find(rows, attribute=attribute, group=group)
+        counts = (f"{group_rows[0].n:,}", f"{group_rows[0].patients:,}")
+        values = (_value(first(group_rows, metric=metric)) for metric in metrics)
+        lines.append(f"| {' | '.join((_group(group_rows[0]), *counts, *values))} |")
     return lines
 
 
 def _gaps(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
-    """Return the gaps of the same metrics, and the named comparisons that were asked for."""
+    """Return a table of the gaps in these metrics, and of the fairness metrics."""
     wanted = {*((metric, "gap") for metric in metrics), *((name, None) for name in FAIRNESS)}
     rows = [row for row in find(estimates, group=EVERYBODY) if (row.base, row.aggregate) in wanted]
     if not rows:
@@ -218,7 +217,7 @@ def _gaps(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
 
 
 def _value(row: Estimate | None) -> str:
-    """Return a value with its interval, or why there is none."""
+    """Return a value with its interval, or the reason why it is undefined."""
     if row is None:
         return "not measured"
     if row.value is None:
@@ -235,6 +234,6 @@ def _group(row: Estimate) -> str:
 
 
 def _plain(text: object) -> str:
-    """Return text that neither Markdown nor HTML reads anything into."""
+    """Return text with the special characters of Markdown and HTML escaped."""
     one_line = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", one_line)

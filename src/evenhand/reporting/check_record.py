@@ -11,29 +11,29 @@ SCHEMA = 1
 FILE = "check.json"
 
 Status = Literal["pass", "note", "warn", "fail"]
-"""The outcome of a requirement; a note is a fact that the user cannot mend, and no warning."""
+"""The outcome of a requirement; a note is a fact that the user cannot change, not a warning."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One requirement, measured.
+    """The outcome of one requirement.
 
     Attributes
     ----------
     requirement
         Its name in ``check.json`` (``"unknown"``).
     about
-        What it was measured of: an attribute, or ``"*"`` for all the data.
+        The attribute that it is about, or ``"*"`` for the whole data set.
     measured
-        What was found, in words, with the counts behind it.
+        The result in words, with its counts.
     value
-        The number that was judged; None where nothing could be measured.
+        The result as a number; None if nothing could be measured.
     threshold
-        Where it passes, in words.
+        The condition for a pass, in words.
     status
         The outcome.
     p_adjusted
-        The p-value behind the status, corrected over all tests of the requirement; else None.
+        The p-value behind the status, corrected over all tests of the requirement, or None.
     """
 
     requirement: str
@@ -46,10 +46,16 @@ class Finding:
 
 
 class GroupCount(BaseModel, frozen=True):
-    """The patients, samples and positives of a group in a split.
+    """The counts of a group in a split.
 
-    ``positives`` (of class 1) is None for more than two classes; ``fewest`` are the samples of the
-    rarest class.
+    Attributes
+    ----------
+    attribute, group, split
+        The attribute, its level, and the split.
+    patients, samples, positives
+        The counts; ``positives`` is None for more than two classes.
+    fewest
+        The number of samples of the rarest class.
     """
 
     attribute: str
@@ -62,7 +68,7 @@ class GroupCount(BaseModel, frozen=True):
 
 
 class DuplicatePair(BaseModel, frozen=True):
-    """Two samples of different patients that are the same, exactly or nearly."""
+    """Two samples of different patients that are exactly or nearly equal."""
 
     sample: str
     split: str
@@ -73,7 +79,7 @@ class DuplicatePair(BaseModel, frozen=True):
 
 
 class CheckRecord(BaseModel, frozen=True):
-    """What was measured of a data set.
+    """The result of a check of a data set.
 
     Attributes
     ----------
@@ -82,9 +88,9 @@ class CheckRecord(BaseModel, frozen=True):
     findings
         Each requirement with its outcome.
     counts
-        The sizes of all groups in all splits.
+        The counts of each group in each split.
     pairs, duplicates
-        How many pairs of samples are the same, and the first of them.
+        The number of pairs of equal samples, and the first of these pairs.
     """
 
     schema_version: int = Field(SCHEMA, alias="schema")

@@ -1,4 +1,4 @@
-"""Metric rows as plain values, and the few ways in which the report looks them up."""
+"""Metric rows as the report shows them, with indexes to look them up."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pathlib import Path
 from evenhand.metrics import CLAIM, FAIRNESS, MetricRow
 from evenhand.reporting.text.vocabulary import Term, model_names, term
 
-UNKNOWN = "unknown"
+NO_VALUE = "no value was given"
+"""Reason for a row without a value that gives no reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate(MetricRow):
-    """A row of ``metrics.json`` as the report shows it: models go by the names of the page.
+    """A row of ``metrics.json``, with the shown names of its models.
 
     Attributes
     ----------
     compared
-        Whether its group takes part in comparisons; the caller may exclude it.
+        Whether its group takes part in comparisons, that is, is not excluded.
     """
 
     model: str = ""
@@ -30,7 +31,7 @@ class Estimate(MetricRow):
 
     @property
     def term(self) -> Term:
-        """The words for its number."""
+        """The words for its metric and aggregate."""
         return term(self.base, self.aggregate)
 
     @property
@@ -40,28 +41,25 @@ class Estimate(MetricRow):
 
     @property
     def of_group(self) -> bool:
-        """Whether it is about one group (or everybody) alone, and not about several together."""
+        """Whether it is about a single group or everybody, not about several groups together."""
         return self.aggregate is None and self.base not in FAIRNESS
 
     @property
     def claimed(self) -> bool:
-        """Whether a difference is claimed: by its corrected p-value, never on approximate rows."""
+        """Whether a difference is claimed: its corrected p-value is small, and not approximate."""
         p = self.p_adjusted
         return p is not None and p <= CLAIM and self.approximate is None
 
 
 class Estimates(tuple[Estimate, ...]):
-    """Estimates with indexes by field values, so that a look-up does not scan all of them.
-
-    The index of each set of fields is built at its first use.
-    """
+    """Estimates with an index for each set of fields, which is built at its first use."""
 
     @cached_property
     def _indexes(self) -> dict[tuple[str, ...], dict[object, list[Estimate]]]:
         return {}
 
     @cached_property
-    def _found(self) -> dict[tuple[tuple[str, ...], object], Estimates]:
+    def _results(self) -> dict[tuple[tuple[str, ...], object], Estimates]:
         return {}
 
     def where(self, **wanted: object) -> Estimates:
@@ -73,13 +71,13 @@ class Estimates(tuple[Estimate, ...]):
             self._indexes[fields] = self._indexed(fields)
         values = tuple(wanted[name] for name in fields)
         key = values if len(values) > 1 else values[0]
-        if (fields, key) not in self._found:
+        if (fields, key) not in self._results:
             rows = self._indexes[fields].get(key, ())
-            self._found[fields, key] = Estimates(rows) if rows else NO_ESTIMATES
-        return self._found[fields, key]
+            self._results[fields, key] = Estimates(rows) if rows else NO_ESTIMATES
+        return self._results[fields, key]
 
     def _indexed(self, fields: tuple[str, ...]) -> dict[object, list[Estimate]]:
-        """Return the rows by their values of the fields: a tuple, or the value of the only one."""
+        """Return the rows by the tuple of their field values, or by the value of a single field."""
         index: dict[object, list[Estimate]] = {}
         for key, row in zip(map(attrgetter(*fields), self), self, strict=True):
             index.setdefault(key, []).append(row)
@@ -92,14 +90,14 @@ NO_ESTIMATES = Estimates()
 def estimates(
     rows: Iterable[MetricRow], files: Iterable[Path] = (), excluded: Collection[str] = ()
 ) -> Estimates:
-    """Return metric rows as the report shows them, in their order.
+    """Return metric rows as estimates, in their order.
 
     Parameters
     ----------
     rows
-        The rows.
+        The metric rows.
     files
-        The files that models are named by; see `model_names`.
+        The files that models are named after; see `model_names`.
     excluded
         The groups that take no part in comparisons, as ``attribute=level``.
     """
@@ -113,7 +111,7 @@ def find(rows: Iterable[Estimate], **wanted: object) -> Estimates:
 
 
 def first(rows: Iterable[Estimate], **wanted: object) -> Estimate | None:
-    """Return the first row whose fields have the wanted values, None without one."""
+    """Return the first row whose fields have the wanted values, or None."""
     return next(iter(find(rows, **wanted)), None)
 
 

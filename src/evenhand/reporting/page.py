@@ -1,4 +1,4 @@
-"""Pages: self-contained HTML files that need no network."""
+"""Rendering of pages as HTML files that need no network."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from evenhand.settings import Settings
 
 
 def render(report: Report) -> str:
-    """Return the report as one HTML page that needs no network."""
+    """Return a report as one HTML page that needs no network."""
     split = report.split if report.names_split else None
     text = lede(report.single, split, report.patient, report.positive)
     return _page(report.title, text, sections_of("report", report), report)
 
 
 def render_table(report: Report) -> str:
-    """Return the numbers of a report's groups as a part of a page: tables and verdicts."""
+    """Return the numbers by group and the verdicts of a report as HTML for a notebook."""
     return _template("table.html").render(
         tables=group_tables(report), verdicts=verdicts_of(report), report=report
     )
@@ -40,7 +40,7 @@ def render_table(report: Report) -> str:
 def section_page(
     title: str, lede: str, sections: Sequence[Section], record: RunRecord[Settings]
 ) -> str:
-    """Return a page of sections, with the record of the run at its end."""
+    """Return a page with some sections, and the record of the run as its last section."""
     facts = Provenance(fact_tables(record))
     last = Section("provenance", "Settings and provenance", "provenance.html", facts)
     return _page(title, lede, (*sections, last))
@@ -62,7 +62,7 @@ def _page(title: str, lede: str, sections: Sequence[Section], data: Any = None) 
 
 @cache
 def _script(name: str) -> str:
-    """Return a script; the hash of all scripts of a page is what the page allows to run."""
+    """Return the text of a script; pages allow only scripts with the hash of this text."""
     script = resources.files("evenhand.reporting").joinpath(f"templates/{name}")
     return script.read_text("utf-8")
 

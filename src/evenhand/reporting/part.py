@@ -1,4 +1,4 @@
-"""The parts of an assessment's page that are its own: verdicts, plots and tables."""
+"""Parts: the content of sections that consist of answers, sentences, plots and tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from evenhand.reporting.section import Section
 
 @dataclass(frozen=True)
 class PartAnswer:
-    """What is said of one attribute: ``better``, ``worse`` or ``unsure``, and in words."""
+    """A verdict in a box.
+
+    Attributes
+    ----------
+    topic
+        What it is about.
+    outcome
+        ``better``, ``worse`` or ``unsure``, which decide the colour.
+    chip
+        The outcome as it is shown.
+    headline, details
+        The verdict as a sentence, and further sentences.
+    """
 
     topic: str
     outcome: str
@@ -32,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Part:
-    """What a section shows, from top to bottom."""
+    """The content of a section, from top to bottom."""
 
     answers: tuple[PartAnswer, ...] = ()
     sentences: tuple[str, ...] = ()
@@ -45,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Fold:
-    """A part that opens at a click on its line."""
+    """A part that is closed at first; a click on its line opens it."""
 
     line: str
     part: Part

@@ -8,21 +8,21 @@ SCHEMA = 1
 
 
 class ProbeRow(BaseModel, frozen=True):
-    """How well a new probe finds an attribute in a layer of a model, given the label.
+    """The AUC of a new probe that predicts an attribute from a layer of a model, given the label.
 
     Attributes
     ----------
     model, against
-        The model; with ``against``, the numbers are its AUC less that of this other model.
+        The model. With ``against``, the numbers are its AUC less that of this other model.
     attribute, layer
-        The attribute, and the layer by name.
+        The attribute, and the name of the layer.
     value, low, high
-        The AUC over pairs with the same label, mean over the levels, with its interval by patient;
-        None where they are undefined.
+        The AUC over pairs with the same label, mean over the levels, and its interval by patient;
+        None where undefined.
     n, patients
-        The rows, and their patients.
+        The numbers of rows and patients.
     undefined
-        Why there is no value.
+        Why the value is undefined, or None.
     """
 
     model: str
@@ -43,13 +43,13 @@ class ProbeRecord(BaseModel, frozen=True):
     Attributes
     ----------
     split
-        Whose samples were probed.
+        The split whose samples were probed.
     level
         The nominal coverage of the intervals.
     rows
-        Values and differences.
+        The AUCs and their differences between models.
     notes
-        Levels that took no part, one sentence each.
+        Sentences about levels that took no part.
     """
 
     schema_version: int = SCHEMA

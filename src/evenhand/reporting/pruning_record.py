@@ -16,15 +16,16 @@ class _Part(BaseModel, frozen=True, extra="allow"):
 
 
 class LayerRecord(_Part):
-    """One pruned layer of the untouched model.
+    """A layer of the unpruned model.
 
     Attributes
     ----------
     name, size, pruned
-        The parameter's name, how many numbers it has, and how many of them were pruned.
+        The name of the parameter, its number of elements, and the number of pruned elements.
     saliency, predicted, measured
-        By group: the predicted change of the error if all of the layer were zeroed; the predicted
-        and the measured change of the mean loss when the share of least saliency is zeroed.
+        By group: the predicted change of the error if the whole layer is set to zero; the
+        predicted and the measured change of the mean loss if the share of its elements with the
+        least saliency is set to zero.
     """
 
     name: str
@@ -36,7 +37,19 @@ class LayerRecord(_Part):
 
 
 class PremiseRecord(_Part):
-    """Every layer, and by group the rank correlation of predicted and measured changes."""
+    """Predicted and measured changes of the loss, layer by layer.
+
+    Attributes
+    ----------
+    layers
+        The layers.
+    correlation
+        By group: the rank correlation of predicted and measured changes, None where undefined.
+    samples
+        The number of training samples of each group.
+    share
+        The share of each layer that was set to zero.
+    """
 
     layers: tuple[LayerRecord, ...]
     correlation: dict[str, float | None]
@@ -45,7 +58,7 @@ class PremiseRecord(_Part):
 
 
 class CostRecord(_Part):
-    """Size and speed of one model; sizes in bytes."""
+    """Size and speed of a model; sizes in bytes, time in milliseconds for one sample."""
 
     parameters: int
     zeros: int
@@ -56,25 +69,26 @@ class CostRecord(_Part):
 
 
 class PruningRecord(_Part):
-    """Who was pruned for, by what, how it went and what the models cost.
+    """The settings and results of a pruning.
 
     Attributes
     ----------
     attribute, unprivileged, betas, roles
-        The attribute, the unprivileged group, β of each other group, and why, as a sentence.
+        The attribute, the unprivileged group, β of each other group, and a sentence on how the
+        groups were chosen.
     criterion, lower_is_better, target
-        What steps are judged by, its direction, and where pruning was to stop.
+        The criterion of the steps, its direction, and the value at which pruning should stop.
     budget, budget_metric, budget_lower_is_worse
-        How many points (.01) of a metric of everybody might be lost, and its direction.
+        The allowed loss in points (.01) of a metric of everybody, the metric, and its direction.
     estimator, structure, share
-        The estimator of second derivatives, what was removed, and the share of each step in
-        percent; None in runs that did not keep it.
+        The estimator of second derivatives, the removed structure, and the percentage of the
+        remaining parameters that each step removes (None for runs without it).
     chosen, verdict
-        The step that won, and how the pruning ended, in sentences.
+        The chosen step, and the outcome in sentences.
     luck
-        How lucky the choice may be; None where no step was chosen, or where it is undefined.
+        The luck of the choice; None where no step was chosen, or where it is undefined.
     premise, cost
-        What was predicted and measured of each layer; the size and speed of each model.
+        The test of the premise on each layer; the size and speed of each model.
     """
 
     attribute: str

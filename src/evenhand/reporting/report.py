@@ -1,4 +1,4 @@
-"""What a report shows, as plain data."""
+"""The data that a report shows."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class UnitShare:
     name
         The unit's name, ``blocks.3.attn``.
     depth
-        Its place from input to output, from 0.
+        The position of its block from input to output, from 0.
     kind
-        Which part of a block it is, ``attn``.
+        The part of the block, ``attn``.
     parameters
-        How many parameters it holds.
+        The number of its parameters.
     tuned
-        Whether they may change.
+        Whether the mask tunes it.
     """
 
     name: str
@@ -52,19 +52,19 @@ class UnitShare:
 
 @dataclass(frozen=True)
 class Search:
-    """What an outer search tried, and what came of it.
+    """The trials and results of an outer search.
 
     Attributes
     ----------
     trials
-        One row per trial: ``number``, ``state`` (complete, pruned, repeated …), a column per
-        target by its name, ``lr``, ``mask`` (names of the tuned units, separated by spaces), and
-        where they are known ``study``, ``origin``, ``repeats`` and ``pareto``.
+        A row for each trial: ``number``, ``state`` (complete, pruned, repeated …), a column for
+        each target with its name, ``lr``, ``mask`` (names of the tuned units, separated by
+        spaces), and optionally ``study``, ``origin``, ``repeats`` and ``pareto``.
     targets
-        What was optimised, on validation data.
+        The targets of the optimisation, on validation data.
     studies
-        What came of each study. Trials of studies that are neither listed nor named ``""`` are
-        left out.
+        The results of each study. A study named ``""`` has all trials; otherwise trials of studies
+        that are not listed are left out.
     """
 
     trials: pd.DataFrame
@@ -74,17 +74,17 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Pruning:
-    """A pruning, as its run holds it.
+    """The content of a pruning run.
 
     Attributes
     ----------
     curve
-        Every step with its number, sparsity and validation numbers (``curve.csv``).
+        A row for each step: its number, sparsity and validation numbers (``curve.csv``).
     record
-        Who, what and why, each layer, and what the models cost (``pruning.json``).
+        The groups, the criterion, the layers and the cost of the models (``pruning.json``).
     saliency
-        A sample of each layer's numbers with each group's predicted error change
-        (``saliency.csv``); None in runs that did not keep it.
+        A sample of each layer's parameters, with the predicted error change of each group
+        (``saliency.csv``); None for runs without this file.
     """
 
     curve: pd.DataFrame
@@ -94,9 +94,16 @@ class Pruning:
 
 @dataclass(frozen=True, eq=False)
 class ModelSamples:
-    """The reported samples as one model scores them, and the level that each has by attribute.
+    """The reported samples with the scores of one model.
 
-    ``compared`` names the levels of each attribute that take part in gaps.
+    Attributes
+    ----------
+    scored
+        The samples.
+    groups
+        The level of each sample, by attribute.
+    compared
+        By attribute: the levels that take part in gaps.
     """
 
     scored: Scored
@@ -106,56 +113,57 @@ class ModelSamples:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that a report shows, as plain data.
+    """The data of a report.
 
     Attributes
     ----------
     title
-        The page's heading.
+        The heading of the page.
     record
-        The record of the run; None where the rows come from no run.
+        The record of the run; None if the rows come from no run.
     rows
-        The rows of ``metrics.json``; every model and split that is shown.
+        The rows of ``metrics.json``, of all models and splits that are shown.
     attributes
         The attributes in the order in which they are shown.
     split
-        The split that the report speaks of.
+        The split that the report is about.
     names_split
-        Whether the data name splits; where they do not, all rows are reported.
+        Whether the data have splits; if they have none, all rows are reported.
     positive
-        What a positive sample is, in a word (``"malignant"``).
+        The word for a positive sample (``"malignant"``).
     patient
-        What ``patient_id`` really is in these data: ``"patient"``, ``"lesion"``, ``"stay"``.
+        The word for what ``patient_id`` identifies: ``"patient"``, ``"lesion"``, ``"stay"``.
     search
-        What an outer search tried, None without one.
+        The outer search, None without one.
     units
         The units of the backbone, and which of them the chosen mask tunes.
     pruning
-        What a pruning did, None without one.
+        The pruning, None without one.
     samples
-        The reported samples by model, for the curves and the threshold explorer; none for more
-        than two classes, which have neither.
+        The reported samples by model, for the curves and the threshold explorer; empty for more
+        than two classes.
     detectable
-        Smallest gap that the test set would show, as (attribute, metric, gap).
+        The smallest gaps that the test set can detect, as (attribute, metric, gap).
     threshold_rule
-        Where the decision threshold comes from, as a sentence.
+        The origin of the decision threshold, as a sentence.
     left_out
-        What took no part: unreadable images, excluded groups; one sentence each.
+        Sentences about what was left out: unreadable images, excluded groups.
     notes
-        What else a reader must know; one sentence each.
+        Further sentences for the reader.
     judged
-        The metrics that a model is compared by, by its shown name; of others the leading one.
+        By the shown name of a model: the metrics that it is compared by. Other models are compared
+        by the leading metric.
     spreads
-        The differences across groups that models were chosen by, as in ``metrics.json``
-        (``"equalized_odds_difference"``); models are compared by them, too.
+        Numbers across groups that models were chosen by, with their names in ``metrics.json``
+        (``"equalized_odds_difference"``). Models are compared by them in addition.
     adjusted
-        What methods have fitted to a trained model, None without any.
+        The section on what methods fitted to a trained model, None without such methods.
     promises
-        What these methods promise of new patients.
+        The promises of these methods for new patients.
     probe
-        How well the attributes can be found in the layers, None where nothing was probed.
+        The probes of the layers, None without probes.
     twins
-        How far the scores of twins lie apart, None where no sample has one.
+        The distances between scores of twins, None without twins.
     """
 
     title: str
@@ -193,33 +201,33 @@ class Report:
 
     @cached_property
     def called(self) -> dict[str, str]:
-        """What models are called that have a name of ours; see `model_names`."""
+        """The shown names of models with a built-in name; see `model_names`."""
         return model_names(self._files)
 
     @property
     def chosen(self) -> str | None:
-        """What the model is called that the run recommends, if it recommends one."""
+        """The shown name of the model that the run recommends, or None."""
         chosen = self.record.chosen if self.record else None
         return chosen and self.called.get(chosen, chosen)
 
     @cached_property
     def reported(self) -> Estimates:
-        """The rows of the split that the report speaks of."""
+        """The rows of the reported split."""
         return find(self.estimates, split=self.split)
 
     @cached_property
     def single(self) -> Estimates:
-        """Those of one model each, without differences of models."""
+        """The rows of the reported split that are about one model each."""
         return find(self.reported, against=None)
 
     @cached_property
     def models(self) -> tuple[str, ...]:
-        """What the models are called."""
+        """The shown names of the models."""
         return names(self.single, "model")
 
     @cached_property
     def has_several_models(self) -> bool:
-        """Whether each number must name its model."""
+        """Whether there are several models, so that each number must name its model."""
         return len(self.models) > 1
 
     @property
@@ -229,17 +237,17 @@ class Report:
 
     @property
     def answered(self) -> Sequence[str]:
-        """The models that the page answers for: the one that was chosen, or all."""
+        """The models that the answers are about: the chosen model, or all models."""
         return [self.chosen] if self.chosen else self.models
 
     @property
     def patients(self) -> str:
-        """What patients are called in these data."""
+        """The plural of the word for a patient."""
         return f"{self.patient}s"
 
     @property
     def samples_by_model(self) -> list[tuple[str, ModelSamples]]:
-        """The samples of each model by what it is called, those of the main model first."""
+        """The samples of each model with its shown name, those of the main model first."""
         named = [(self.called.get(name, name), samples) for name, samples in self.samples.items()]
         return sorted(named, key=lambda item: item[0] != self.main_model)
 
@@ -247,10 +255,11 @@ class Report:
 def detectable_differences(
     rows: Sequence[MetricRow], model: str, split: str
 ) -> list[tuple[str, str, float]]:
-    """Return the largest of each attribute's detectable differences in AUC."""
+    """Return the largest detectable difference in AUC of each attribute."""
     largest: dict[str, float] = {}
     for row in rows:
-        of_model = (row.model, row.split, row.against) == (model, split, None)
-        if of_model and (row.base, row.aggregate) == ("auc", DETECTABLE) and row.value is not None:
+        is_wanted = (row.model, row.split, row.against) == (model, split, None)
+        is_detectable = (row.base, row.aggregate) == ("auc", DETECTABLE)
+        if is_wanted and is_detectable and row.value is not None:
             largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
     return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 TargetValues = dict[str, float | None]
-"""A value by the name of its target; None where a training diverged."""
+"""Values by the name of their target; None where a training diverged."""
 
 
 class _Part(BaseModel, frozen=True, extra="allow", populate_by_name=True):
@@ -13,7 +13,15 @@ class _Part(BaseModel, frozen=True, extra="allow", populate_by_name=True):
 
 
 class TargetRecord(_Part):
-    """A target of the search: its name, its direction, and whether its pessimistic end counted."""
+    """A target of the search.
+
+    Attributes
+    ----------
+    name, direction
+        The name and the direction.
+    bound
+        Whether the pessimistic end of its interval counted.
+    """
 
     name: str
     direction: str = ""
@@ -44,7 +52,17 @@ class ObjectiveRecord(_Part):
 
 
 class CandidateRecord(_Part):
-    """A trial that was trained again: its study (None: the own one), and its values by target."""
+    """A trial that was trained again.
+
+    Attributes
+    ----------
+    study
+        The study of the trial; None for the study of this record.
+    trial, seeds
+        The number of the trial, and the number of fresh seeds.
+    objectives
+        Its values by target.
+    """
 
     study: str | None = None
     trial: int
@@ -53,7 +71,7 @@ class CandidateRecord(_Part):
 
 
 class ChosenRecord(_Part):
-    """The trial that was chosen, the seed of the fit that is delivered, and what it chose."""
+    """The chosen trial with its settings, and the seed of the delivered fit."""
 
     study: str
     trial: int | None
@@ -72,7 +90,7 @@ class GroupValue(_Part):
 
 
 class FitRecord(_Part):
-    """One fit of the chosen setting: its targets on validation and test, and its AUC by group."""
+    """A fit of the chosen setting: its targets on validation and test, and its AUC by group."""
 
     seed: int
     val: TargetValues
@@ -81,7 +99,7 @@ class FitRecord(_Part):
 
 
 class ImportanceRecord(_Part):
-    """A target's mean over the trials with something, less that over the trials without it.
+    """The mean of a target over trials with a unit or method, less that over other trials.
 
     Attributes
     ----------
@@ -108,7 +126,7 @@ class UnitImportance(ImportanceRecord):
 
     @property
     def name(self) -> str:
-        """What the trials have in common."""
+        """The unit or method."""
         return self.unit
 
 
@@ -119,21 +137,21 @@ class MethodImportance(ImportanceRecord):
 
     @property
     def name(self) -> str:
-        """What the trials have in common."""
+        """The unit or method."""
         return self.method
 
 
 class FactorRecord(_Part):
-    """How much of a target's variance depends on a factor: ``mask``, ``method`` or ``rate``.
+    """The share of a target's variance that depends on ``mask``, ``method`` or ``rate``.
 
     Attributes
     ----------
     objective
         The name of the target.
     explained
-        The share of variance that a random forest explains of trials that it has not seen.
+        The share of the variance of held-out trials that a random forest explains.
     lost
-        How much less that is where the factor is shuffled.
+        The decrease of this share when the factor is shuffled.
     trials
         The number of trials.
     """
@@ -146,23 +164,23 @@ class FactorRecord(_Part):
 
 
 class StudyRecord(_Part):
-    """What came of one study.
+    """The results of a study.
 
     Attributes
     ----------
     name
-        Its name; "" takes all trials.
+        Its name; ``""`` stands for all trials.
     trial, chosen
-        The number of the chosen trial, None where it is one of another study, which ``chosen``
-        names. Both are None where nothing was chosen yet.
+        The number of the chosen trial (None if it belongs to another study), and the trial with
+        its study. Both are None if nothing was chosen yet.
     trained, adopted, front
-        The number of trials that were trained, and of those taken from baselines; the trials on
-        the Pareto front.
+        The numbers of trained trials and of trials taken from baselines; the numbers of the trials
+        on the Pareto front.
     confirmed, fits
-        The trials that were trained again, and the fits of the chosen one.
+        The trials that were trained again, and the fits of the chosen trial.
     units, methods, factors
-        The importance of units, of methods, and of mask, method and rate. ``factors`` is None
-        where there is one method only.
+        The importance of units, of methods, and of mask, method and rate. ``factors`` is None if
+        there is only one method.
     """
 
     name: str = ""

@@ -1,8 +1,8 @@
-"""Sections of a page, and the one list of all sections that there are.
+"""Sections of pages, and the registry of all sections.
 
-A module of `evenhand.reporting.sections` registers its section with `section`; its template has the
-section's name, or one that it names. The pages of `assess` and `benchmark` are made of parts, whose
-one template is `PART`. Nothing else needs to know of a section.
+A module of `evenhand.reporting.sections` registers its section with `section`. The template of a
+section has the name of the section, or the name that the section gives. The sections of `assess`
+and `benchmark` are parts (`evenhand.reporting.part`), with the template `PART`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
 Page = Literal["report", "check", "similarity", "assess", "benchmark"]
-"""The pages: a report on models, a check of data, a comparison of two models' layers, an
-assessment, a benchmark."""
+"""The pages: the report on models, the check of a data set, the comparison of the layers of two
+models, the assessment, the benchmark."""
 
 PART = "part.html"
-"""The template of a `Part`: answers, sentences, charts and tables."""
+"""The template of a `evenhand.reporting.part.Part`."""
 
 B = TypeVar("B", bound=Callable[[Any], Any])
 
@@ -31,9 +31,9 @@ class Section:
     Attributes
     ----------
     name, title
-        The anchor that links point to, and the heading.
+        The anchor for links, and the heading.
     template
-        The file name of the template, which reads the data as ``view``.
+        The file name of the template; in it the data are called ``view``.
     view
         The data that the template shows.
     script
@@ -49,20 +49,21 @@ class Section:
 
 @dataclass(frozen=True)
 class SectionKind:
-    """A registered section: where it stands, and how it is built from the data of its page.
+    """A registered section: its place, and how it is built from the data of its page.
 
     Attributes
     ----------
     page, place
-        The page, and the order of the section on it: sections are sorted by place.
+        The page, and the position on it: sections are sorted by place.
     name, title
-        The section's; a title that depends on the page's data is a function of them.
+        As in `Section`; a title that depends on the data of the page is a function of these data.
     build
-        Returns the section's data; the section is left out where they are empty or None.
+        Function of the data of the page; returns the data of the section. If they are empty or
+        None the section is left out.
     script
-        The section's.
+        As in `Section`.
     template
-        The section's; by default the file of the section's name.
+        As in `Section`; by default the file with the name of the section.
     """
 
     page: Page
@@ -79,7 +80,7 @@ class SectionKind:
         return self.template or f"{self.name}.html"
 
     def sections(self, data: Any) -> Iterator[Section]:
-        """Yield the section of a page's data, where there is something to show."""
+        """Yield the section for the data of a page, unless it is left out."""
         if view := self.build(data):
             title = self.title if isinstance(self.title, str) else self.title(data)
             yield Section(self.name, title, self.file, view, self.script)
@@ -87,18 +88,18 @@ class SectionKind:
 
 @dataclass(frozen=True)
 class IncludedPage:
-    """The sections of one page on another, the first with a number before its title.
+    """All sections of one page, as sections of another page.
 
     Attributes
     ----------
     page, place
-        The page that has them, and the place of all of them on it.
+        The page that includes them, and their position on it.
     included
-        The page whose sections they are.
+        The page that is included.
     data_of
-        Returns the data of the included page from those of the page.
+        Function of the data of the page; returns the data of the included page.
     number
-        What is put before the title of the first.
+        A number that precedes the title of the first section.
     """
 
     page: Page
@@ -127,7 +128,7 @@ def section(
     script: str = "",
     template: str = "",
 ) -> Callable[[B], B]:
-    """Register the decorated function as the one that builds a section; see `SectionKind`.
+    """Register a section; the decorated function builds its data (see `SectionKind`).
 
     Examples
     --------
@@ -148,12 +149,12 @@ def section(
 def include_page(
     page: Page, included: Page, data_of: Callable[[Any], Any], *, place: int, number: str
 ) -> None:
-    """Put the sections of one page on another; see `IncludedPage`."""
+    """Register all sections of one page as sections of another page (see `IncludedPage`)."""
     SECTIONS[page, included] = IncludedPage(page, place, included, data_of, number)
 
 
 def sections_of(page: Page, data: Any) -> tuple[Section, ...]:
-    """Return the sections of a page that apply to its data, in order."""
+    """Return the sections that a page has for its data, in order."""
     _load()
     kinds = sorted((kind for kind in SECTIONS.values() if kind.page == page), key=_place)
     return tuple(section for kind in kinds for section in kind.sections(data))
@@ -165,7 +166,7 @@ def _place(kind: SectionKind | IncludedPage) -> int:
 
 @cache
 def _load() -> None:
-    """Import every module of the folder of sections, so that each registers its own."""
+    """Import every module of the folder of sections, which registers its sections."""
     package = import_module("evenhand.reporting.sections")
     for module in iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")

@@ -29,14 +29,14 @@ class GroupSummary(BaseModel, frozen=True):
 
 
 class AttributeSummary(BaseModel, frozen=True):
-    """What one seed's networks come to, over layers.
+    """The similarity of the models of one seed by group, means over layers.
 
     Attributes
     ----------
     groups
-        The groups that were compared.
+        The compared groups.
     size, difference
-        How far the best served group lies from the worst, in size and signed.
+        The difference between the best and the worst served group, absolute and signed.
     """
 
     groups: tuple[GroupSummary, ...]
@@ -51,33 +51,34 @@ class AttributeSummary(BaseModel, frozen=True):
             for group in attribute.groups
             if group.value is not None
         )
-        apart = attribute.difference
-        difference = None if apart is None else mean(apart.value)
+        matrix = attribute.difference
+        difference = None if matrix is None else mean(matrix.value)
         return cls(groups=groups, size=attribute.size, difference=difference)
 
 
 class SeedSummary(BaseModel, frozen=True):
-    """What the networks of one seed come to, by attribute."""
+    """The similarity of the models of one seed, by attribute."""
 
     seed: int
     attributes: dict[str, AttributeSummary]
 
 
 class SimilarityRecord(BaseModel, frozen=True):
-    """What was compared, and how similar that is.
+    """The similarity of the layers of two models.
 
     Attributes
     ----------
     models, layers, widths
-        The names of the two models, of the layers of each, and how many numbers a layer has.
+        The names of the two models, the names of the layers of each, and the number of features of
+        each layer.
     kernel, level
-        What makes two samples alike, and the coverage of the intervals.
+        The kernel of CKA, and the nominal coverage of the intervals.
     split, unit, patients
-        Where the patients come from, what they really are, and how many there are.
+        The split of the patients, the word for a patient, and the number of patients.
     everybody, attributes, ratios
         The results; see `evenhand.representation.results`.
     seeds
-        A summary of each seed, where there are several pairs of models.
+        A summary of each seed, if there are several pairs of models.
     """
 
     schema_version: int = Field(SCHEMA, alias="schema")
@@ -95,13 +96,13 @@ class SimilarityRecord(BaseModel, frozen=True):
     seeds: tuple[SeedSummary, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record as JSON values; what does not apply is left out."""
+        """Return the record as JSON values, without fields that have their default."""
         values = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return {"schema": SCHEMA, **values}
 
 
 def mean(matrix: Matrix) -> float:
-    """Return the mean of the numbers that are defined; NaN where none is.
+    """Return the mean of the defined numbers of a matrix; NaN if none is defined.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The main numbers of a run as text for the terminal."""
+"""The main numbers and verdicts of a run as text for the terminal."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from evenhand.reporting.verdicts import Verdict
 
 PrintedRow = Mapping[Hashable, Any]
 GROUPS = 20
-"""Groups of an attribute that are printed, at most."""
+"""Largest number of groups of an attribute that are printed."""
 WIDTH = 80
-"""Letters of the reason why a number is undefined that are printed, at most."""
+"""Largest length of the reason why a number is undefined."""
 SHOWN = 2
-"""Metrics that are shown by group; of the first also the worst group and the gap."""
+"""Number of metrics that are printed by group; the first also with its worst group and gap."""
 
 
 def print_table(rows: pd.DataFrame, split: str = "test", numbers: Sequence[str] = ()) -> str:
-    """Return numbers as text: each model by group, then each pair of models.
+    """Return a table of each model by group, then of each pair of models, as text.
 
     Parameters
     ----------
     rows
-        The columns of ``metrics.json``.
+        A table with the columns of ``metrics.json``.
     split
-        Whose rows.
+        The split to print.
     numbers
-        Full names of the numbers; by default the main ones.
+        Full names of the numbers to print; by default the main ones.
     """
     of_split = rows[rows["split"] == split]
     single, paired = of_split[of_split["against"].isna()], of_split[of_split["against"].notna()]
@@ -46,27 +46,27 @@ def print_table(rows: pd.DataFrame, split: str = "test", numbers: Sequence[str] 
 
 
 def _paired_tables(paired: pd.DataFrame) -> list[str]:
-    """Return a table of the pairs that are judged by the same metrics, in their order."""
-    together: dict[tuple[str, ...], list[pd.DataFrame]] = {}
+    """Return a table for each set of metrics that pairs of models are judged by."""
+    by_metrics: dict[tuple[str, ...], list[pd.DataFrame]] = {}
     for _, rows in paired.groupby("model", sort=False):
         everybody = rows[(rows["attribute"] == "*") & rows["p_adjusted"].notna()]
         judged = tuple(everybody["metric"].unique()) or tuple(_metrics(rows)[:1])
-        together.setdefault(judged, []).append(rows)
+        by_metrics.setdefault(judged, []).append(rows)
     return [
         _table(pd.concat(parts), "difference", [*_with_extremes(metrics), *_tested_spreads(paired)])
-        for metrics, parts in together.items()
+        for metrics, parts in by_metrics.items()
     ]
 
 
 def _tested_spreads(paired: pd.DataFrame) -> list[str]:
-    """Return the differences across groups by which models are compared, too."""
+    """Return the numbers across groups that models are compared by."""
     across = paired[(paired["group"] == "*") & (paired["attribute"] != "*")]
     tested = across[across["p_adjusted"].notna() & (across["aggregate"] != "worst")]
     return list(tested["metric"].unique())
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> str:
-    """Return what a run's page claims as text, or that it claims nothing."""
+    """Return the claims of a page as text, or a sentence that it makes no claim."""
     claims = [
         f"{plain_text(verdict.about)}, {_by(verdict.attribute)}: {plain_text(verdict.text)}"
         for verdict in verdicts
@@ -77,7 +77,7 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> str:
     if all(verdict.attribute == "*" for verdict in verdicts):
         return "These data do not show any difference. No groups were compared."
     if all(verdict.p_adjusted is None for verdict in verdicts):
-        return "No difference was tested: verdicts.json and the report say why."
+        return "No difference was tested; the report and verdicts.json give the reasons."
     return "These data do not show any difference."
 
 
@@ -86,38 +86,40 @@ def _by(attribute: str) -> str:
 
 
 def plain_text(name: object) -> str:
-    r"""Return a text without anything that a terminal would obey, such as a line break.
+    r"""Return a text without control characters, which a terminal would interpret.
 
-    No-break and other blanks become plain ones.
+    No-break spaces and other blanks become plain spaces.
 
     Examples
     --------
     >>> plain_text("95\N{NO-BREAK SPACE}% interval")
     '95 % interval'
     """
-    return "".join(_plain_sign(sign) for sign in str(name))
+    return "".join(map(_plain_character, str(name)))
 
 
-def _plain_sign(sign: str) -> str:
-    if category(sign) == "Zs":
+def _plain_character(character: str) -> str:
+    if category(character) == "Zs":
         return " "
-    return sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}"
+    return character if character.isprintable() else "\N{REPLACEMENT CHARACTER}"
 
 
 def _with_extremes(metrics: Sequence[str]) -> list[str]:
-    """Return the names of metrics, and of the worst group and the gap of the first."""
+    """Return the names of metrics, and of the worst group and the gap of the first metric."""
     return [*metrics, f"{metrics[0]}_worst", f"{metrics[0]}_gap"]
 
 
 def _metrics(rows: pd.DataFrame) -> list[str]:
+    """Return the main metrics: AUC and accuracy if both come first, else the first ones."""
     everybody = rows.loc[(rows["attribute"] == "*"), "metric"].unique()
     leading = [name for name in ("auc", "accuracy") if name in everybody[:SHOWN]]
     return leading if len(leading) == SHOWN else list(everybody[:SHOWN])
 
 
 def _table(rows: pd.DataFrame, title: str, numbers: Sequence[str]) -> str:
-    kept, hidden = _worst_served(rows[rows["metric"].isin(numbers)], numbers[0])
-    shown = kept.to_dict("records")
+    """Return a table of some numbers, a line for each."""
+    printed, hidden = _worst_served(rows[rows["metric"].isin(numbers)], numbers[0])
+    shown = printed.to_dict("records")
     tested = int(rows["p_adjusted"].notna().any())
     header = (title, "metric", "group", "value", _level(rows), "n", *(["corrected p"] * tested))
     lines = [header, *(_cells(row)[: len(header)] for row in shown)]
@@ -134,10 +136,9 @@ def _table(rows: pd.DataFrame, title: str, numbers: Sequence[str]) -> str:
 
 
 def _worst_served(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
-    """Return the rows to print, and how many groups are left out.
+    """Return the rows to print, and the number of groups that are left out.
 
-    Where an attribute has more than `GROUPS` groups, those that the leading metric is worst in
-    are kept.
+    If an attribute has more than `GROUPS` groups, those with the worst leading metric are printed.
     """
     groups = rows[(rows["attribute"] != "*") & (rows["group"] != "*")]
     keys = pd.MultiIndex.from_frame(groups[["model", "attribute", "group"]])
@@ -146,10 +147,10 @@ def _worst_served(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
         return rows, 0
     falling = find_metric(metric).direction == "lower"
     order = leading.sort_values(ascending=not falling, kind="stable")
-    kept = order.groupby(level=[0, 1]).head(GROUPS).index
-    hidden = len(leading) - len(kept)
-    is_kept = pd.Series(keys.isin(kept), groups.index).reindex(rows.index, fill_value=True)
-    return rows[is_kept], hidden
+    printed = order.groupby(level=[0, 1]).head(GROUPS).index
+    hidden = len(leading) - len(printed)
+    is_printed = pd.Series(keys.isin(printed), groups.index).reindex(rows.index, fill_value=True)
+    return rows[is_printed], hidden
 
 
 def _cells(row: PrintedRow) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ def _cells(row: PrintedRow) -> tuple[str, ...]:
 
 
 def _is_difference(row: PrintedRow) -> bool:
-    """Whether a row's p-value is about a difference; that of everybody's AUC is about chance."""
+    """Return whether the p-value of a row is about a difference of models or groups."""
     return bool(pd.notna(row["against"])) or bool(row["attribute"] != "*")
 
 

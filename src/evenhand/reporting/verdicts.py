@@ -1,4 +1,4 @@
-"""Verdicts: every statement that a page makes in words, as a row that a pipeline can read."""
+"""Verdicts: the statements of a page in a form that programs can read (``verdicts.json``)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Verdict:
-    """One statement that a page makes in words.
+    """A statement of a page.
 
     Attributes
     ----------
     about
-        What it is about, in a few words (``"gap"``, ``"fairtune against full"``).
+        Its topic (``"gap"``, ``"fairtune against full"``).
     attribute
         The protected attribute, ``"*"`` for everybody.
     claim
-        Whether the page claims a difference; False where the data cannot tell.
+        Whether it claims a difference; False if the data do not show one.
     text
-        What the page says of it, in a few sentences.
+        The statement in a few sentences.
     p_adjusted
-        The p-value of the claim, corrected over the family of the page; None where there is none.
+        The p-value of the claim, corrected over the family of the page; None if nothing was tested.
     """
 
     about: str
@@ -49,11 +49,11 @@ def write_verdicts(path: Path, verdicts: Iterable[Verdict]) -> None:
 
 
 def read_verdicts(path: Path) -> tuple[Verdict, ...]:
-    """Read what `write_verdicts` has written.
+    """Read ``verdicts.json``.
 
     Raises
     ------
     EvenhandError
-        The file is absent, damaged, or of a later version.
+        If the file is absent, damaged, or written by a later version.
     """
     return checked(_File, read_object(path, SCHEMA), path).verdicts

@@ -31,7 +31,7 @@ class ProductForm(Protocol):
         """Return each row's share ``(n,)`` of the inner product of two centred Gram matrices."""
 
 
-Form = TypeVar("Form", bound=ProductForm)
+AnyForm = TypeVar("AnyForm", bound=ProductForm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def row_terms(first: Sequence[Layer], second: Sequence[Layer], rows: RowIndices)
 
 
 def _row_terms(
-    form: Callable[[Layer, RowIndices], Form],
+    form: Callable[[Layer, RowIndices], AnyForm],
     first: Sequence[Layer],
     second: Sequence[Layer],
     rows: RowIndices,

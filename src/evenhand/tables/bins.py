@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import UNKNOWN, Attribute, means_unknown
 from evenhand.tables.table_checks import refuse_rows
-from evenhand.wording import flag
+from evenhand.wording import flag_text
 
 FEW = 10
 """A column with more distinct numbers than this is a measurement, which needs bins."""
@@ -155,7 +155,7 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
         number = pd.Series(read_numbers(raw)[0])
         raise EvenhandError(
             f"{source}: {name!r} is a number with {number.nunique()} values from {number.min():g} "
-            f"to {number.max():g}; give bins for it, as in {flag('bins', f'{name}=60')}."
+            f"to {number.max():g}; give bins for it, as in {flag_text('bins', f'{name}=60')}."
         )
     rows = raw.value_counts()
     texts = pd.Series(rows.index.astype("str"), dtype="str")
@@ -168,7 +168,7 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
             raise EvenhandError(
                 f"{source}: {name!r} holds {what}, {marked.sum()} different ones, as in "
                 f"{some(texts[marked][:2])}. Write {instead}, and give bins, as in "
-                f"{flag('bins', f'{name}=60')}."
+                f"{flag_text('bins', f'{name}=60')}."
             )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from evenhand.errors import EvenhandError, pick
 from evenhand.tables.levels import level_order
 from evenhand.tables.spelling import spelling_key
-from evenhand.wording import flag
+from evenhand.wording import flag_text
 
 _NEGATIVE = re.compile(
     r"0|-1|-|false|no|n|negative|neg|absent|absence|healthy|normal|controls?|benign|nv|na?evus"
@@ -105,7 +105,7 @@ def ask_positive(names: Sequence[str], where: str) -> EvenhandError:
     return EvenhandError(
         f"{where}: it is not obvious which of the classes {first!r} and {second!r} is the positive "
         "one (scores are its probability, and sensitivity is measured on it). Name it: "
-        f"{flag('positive', first)} or {flag('positive', second)}"
+        f"{flag_text('positive', first)} or {flag_text('positive', second)}"
     )
 
 

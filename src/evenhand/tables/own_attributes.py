@@ -18,7 +18,7 @@ from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
-from evenhand.wording import counted, flag
+from evenhand.wording import counted, flag_text
 
 LONGEST = 200
 """The largest number of characters of a group's name."""
@@ -94,7 +94,7 @@ def read_own_attribute(
     problem = (
         f"the {name!r} is {some(raw[impossible].unique())}, which is no age of a person (0 to "
         f"{OLDEST}, or 300 for 90 and over, as MIMIC writes it). Correct it, or mark it as "
-        f"unknown: {flag('unknown-value', f'{name}={shown}')}"
+        f"unknown: {flag_text('unknown-value', f'{name}={shown}')}"
     )
     refuse_rows(pd.Series(impossible, raw.index), source, problem)
     if bins is not None:
@@ -160,7 +160,7 @@ def settle_conflicts(
         return raw.where(~differing, patients.map(counts).astype("str")), ()
     example = f"{several[0]}: {' and '.join(sorted(values[owner == several[0]].unique()))}"
     several_text = f"{counted(len(several), 'patient')} with several values of {name!r} ({example})"
-    line = flag("conflict", f"{name}=majority")
+    line = flag_text("conflict", f"{name}=majority")
     if _PERSONAL.search(_snake(name)):
         raise EvenhandError(
             f"{source}, {rows_text(raw.index[differing])}: there {_are(several)} {several_text}. "
@@ -243,7 +243,7 @@ def _level_notes(name: str, raw: pd.Series, rule: Attribute) -> Iterator[str]:
     counts = {str(value): int(count) for value, count in raw.value_counts().items()}
     if codes := likely_unknown(rule.levels):
         shown = ", ".join(f"{code!r} ({counts[code]} rows)" for code in codes)
-        line = flag("unknown-value", f"{name}={join_values(codes)}")
+        line = flag_text("unknown-value", f"{name}={join_values(codes)}")
         yield f"{name!r} has levels that often stand for unknown: {shown}. If so, give {line}"
     if pairs := abbreviations({level: counts[level] for level in rule.levels}):
         shown = some(f"{word!r} and {letter!r}" for word, letter in pairs)

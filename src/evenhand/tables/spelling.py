@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.errors import EvenhandError, some
-from evenhand.wording import flag
+from evenhand.wording import flag_text
 
 # Printable ASCII without outer blanks: text that is already clean.
 _PLAIN = r"[!-~]([ -~]*[!-~])?"
@@ -127,7 +127,7 @@ def merge_line(name: str, pairs: Iterable[tuple[str, ...]]) -> str:
     >>> merge_line("sex", [("Male", "male"), ("Female", "F")])
     '--merge sex=Male,male --merge sex=Female,F'
     """
-    return " ".join(flag("merge", f"{name}={join_values(pair)}") for pair in pairs)
+    return " ".join(flag_text("merge", f"{name}={join_values(pair)}") for pair in pairs)
 
 
 def join_values(values: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
-"""Where work runs: this process, local processes, a Ray cluster."""
+"""Run jobs in this process, in local processes, or on a Ray cluster."""
 
 from evenhand.workers.engine import Engine, Job, Lost, MeetingPoint, NetworkHost, SocketFolder
-from evenhand.workers.opening import complete, open_engine
+from evenhand.workers.opening import complete_jobs, open_engine
 from evenhand.workers.settings import WorkerSettings
 
 __all__ = [
@@ -12,6 +12,6 @@ __all__ = [
     "NetworkHost",
     "SocketFolder",
     "WorkerSettings",
-    "complete",
+    "complete_jobs",
     "open_engine",
 ]

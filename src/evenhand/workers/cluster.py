@@ -1,4 +1,4 @@
-"""Jobs as tasks on a Ray cluster, each with its share of CPUs and GPUs."""
+"""Run jobs as tasks on a Ray cluster, each with a share of CPUs and GPUs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from evenhand.errors import EvenhandError
 from evenhand.workers.engine import Job, Lost, NetworkHost, T
 from evenhand.workers.settings import WorkerSettings
 
-_PATIENCE = 10.0  # seconds that a cluster may take to answer
+_PATIENCE = 10.0  # seconds within which a cluster must answer
 
 
 class RayTasks:
-    """Runs jobs on a cluster. Ray places them; what is run again is left to the driver.
+    """Runs jobs on a Ray cluster; Ray never repeats a task.
 
-    This package's code goes to the nodes; what it imports has to be installed there.
-
-    Where this process is in a cluster already, its tasks go there, as that connection sends them.
+    Evenhand's code is sent to the nodes; its dependencies must be installed there. If this process
+    is already connected to a cluster, that connection is used.
 
     Parameters
     ----------
     settings
-        The cluster's address, how many tasks may run at a time, and what each of them needs.
+        The address of the cluster, the number of tasks at a time, and the CPUs and GPUs of each.
 
     Raises
     ------
@@ -46,7 +45,7 @@ class RayTasks:
         self.meeting_point = NetworkHost(address, settings.tls_certificate, settings.tls_key)
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
-        """Run jobs, and yield each with its value as it ends."""
+        """Run jobs, and yield each with its value when it ends."""
         ray, waiting = self._ray, iter(jobs)
         task = ray.remote(_perform).options(**self._share, max_retries=0)
         running: dict[Any, Job[T]] = {}
@@ -58,12 +57,12 @@ class RayTasks:
                     return
                 (ended,), _ = ray.wait(list(running), num_returns=1)
                 yield running.pop(ended), self._outcome(ended)
-        finally:  # whoever is left here works for nobody
+        finally:  # nobody waits for the tasks that still run
             for task in running:
                 ray.cancel(task, force=True)
 
     def close(self) -> None:
-        """Leave the cluster; Ray ends what still runs for this process."""
+        """Leave the cluster; Ray ends the tasks of this process that still run."""
         if self._connected:
             self._ray.shutdown()
 
@@ -94,16 +93,16 @@ class RayTasks:
             ) from None
 
     def _check_room(self) -> None:
-        """Refuse what no node can give, for which Ray would wait for ever."""
+        """Refuse resources that no node has, because Ray would wait for them forever."""
         cpus, gpus = self._share["num_cpus"], self._share["num_gpus"]
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus for has in nodes):
             return
         self.close()
-        there = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
+        listed = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
         raise EvenhandError(
             f"no node of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; there "
-            f"are: {there}. Give smaller --worker-cpus or --worker-gpus."
+            f"are: {listed}. Give smaller --worker-cpus or --worker-gpus."
         )
 
 
@@ -123,16 +122,17 @@ def _import_ray() -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Refuse an address that is none, or where nothing answers.
+    """Refuse an address with a wrong form, or where nothing answers.
 
-    Ray itself would try that for two minutes, and exit.
+    Ray itself would try the address for two minutes, and then end the process.
     """
     import grpc
 
     if not re.fullmatch(r"(ray://)?[^\s/]+:[0-9]+", address):
         raise EvenhandError(
-            f"--ray-address {address} is not written HOST:PORT. Give the one that `ray start "
-            "--head` printed, as in 10.0.0.1:6379, or leave it out for a Ray of this machine."
+            f"--ray-address {address} is not of the form HOST:PORT. Give the address that `ray "
+            "start --head` printed, as in 10.0.0.1:6379, or leave it out to start Ray on this "
+            "machine."
         )
     with grpc.insecure_channel(address.removeprefix("ray://")) as channel:
         try:

@@ -1,4 +1,4 @@
-"""What every engine does: it runs independent jobs, and a worker that dies costs its job only."""
+"""The interface of engines, which run independent jobs; a dead worker loses only its own job."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """Work that waits for no other job.
+    """A function call that does not depend on other jobs.
 
     Parameters
     ----------
     name
-        What messages call it.
+        The name of the job, for messages.
     work
-        A function at the top of a module; it and its arguments travel by pickle.
+        A module-level function. The function and its arguments must be picklable.
     args
-        Its arguments.
+        The arguments.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Job(Generic[T]):
 
 @dataclass(frozen=True)
 class Lost:
-    """What becomes of a job whose worker died, and why it did."""
+    """The outcome of a job whose worker died, with the reason."""
 
     reason: str
 
@@ -45,12 +45,12 @@ class SocketFolder:
 
 @dataclass(frozen=True)
 class NetworkHost:
-    """Address of this machine on the network.
+    """The address of this machine on the network.
 
     Parameters
     ----------
     name
-        Its host name or address.
+        The host name or address.
     certificate, key
         PEM files for TLS; both or none.
     """
@@ -61,25 +61,25 @@ class NetworkHost:
 
 
 MeetingPoint = SocketFolder | NetworkHost
-"""Where the jobs of an engine can reach the process that started them."""
+"""The place at which an engine's jobs can reach the process that started them."""
 
 
 class Engine(Protocol):
-    """Where jobs run."""
+    """Runs jobs in one or more workers."""
 
     @property
     def workers(self) -> int:
-        """Number of jobs that run at the same time."""
+        """The number of jobs that run at the same time."""
 
     @property
     def meeting_point(self) -> MeetingPoint | None:
-        """Where jobs can reach this process; None where they run in it."""
+        """The place at which jobs can reach this process; None if they run in it."""
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
-        """Run jobs, and yield each with its value as it ends.
+        """Run jobs, and yield each with its value when it ends.
 
-        A job is drawn from ``jobs`` when a worker is free for it and every outcome so far has been
-        taken: what has ended may decide what comes next. None says that nothing may begin before
-        another job has ended; where none is at work, it ends the run. What a job raises is raised
-        here.
+        The next job is taken from ``jobs`` when a worker is free and all earlier outcomes have been
+        yielded, so that outcomes can decide which job comes next. If ``jobs`` yields None, no job
+        starts until a running one has ended; if none is running, the run ends. An error in a job is
+        raised here.
         """

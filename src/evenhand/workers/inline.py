@@ -1,4 +1,4 @@
-"""One job after another in this process."""
+"""Run jobs one after another in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Inline:
     meeting_point = None
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
-        """Run jobs in their order."""
+        """Run jobs in order, and yield each with its value."""
         for job in jobs:
             if job is None:
                 return

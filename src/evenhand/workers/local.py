@@ -1,4 +1,4 @@
-"""Jobs in processes of this machine, each with its share of the CPU's threads."""
+"""Run jobs in processes of this machine, each with a share of the CPU's threads."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from evenhand.workers.engine import Job, Lost, MeetingPoint, NetworkHost, Socket
 from evenhand.workers.folder import private_folder
 
 _CONTEXT = get_context("spawn")  # a fork would inherit locks of torch's threads
-_LAST_WORDS = 5  # lines of a dead worker's output that tell why it died
+_LAST_LINES = 5  # lines of a dead worker's output in the message
 
 
 class LocalProcesses:
-    """Keeps processes; each is started when a job first needs it, and replaced when it dies.
+    """Runs jobs in processes, which start at the first job and are replaced when they die.
 
     Parameters
     ----------
     workers
-        Number of processes.
+        The number of processes.
     threads
-        CPU threads of each.
+        The number of CPU threads of each process.
     gpus
-        What CUDA calls the GPUs there are; the workers take turns on them.
+        CUDA's names of the available GPUs, which are assigned to the workers in turn.
     """
 
     def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
@@ -40,13 +40,13 @@ class LocalProcesses:
         self._threads, self._gpus = threads, gpus
         self._folder = private_folder()
         self.meeting_point: MeetingPoint = NetworkHost("127.0.0.1")
-        if sys.platform != "win32":  # where gRPC has no Unix sockets
+        if sys.platform != "win32":  # on Windows, gRPC has no Unix sockets
             self.meeting_point = SocketFolder(Path(self._folder.name))
         self._idle: list[_Worker] = []
         self._busy: dict[_Worker, Job[Any]] = {}
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
-        """Run jobs, and yield each with its value as it ends."""
+        """Run jobs, and yield each with its value when it ends."""
         waiting = iter(jobs)
         try:
             self._fill(waiting)
@@ -60,7 +60,7 @@ class LocalProcesses:
                         raise outcome.error
                     yield job, outcome
                 self._fill(waiting)
-        finally:  # whoever is left here works for nobody
+        finally:  # nobody waits for the workers that are still busy
             for worker in self._busy:
                 worker.kill()
             self._busy = {}
@@ -73,70 +73,70 @@ class LocalProcesses:
         self._folder.cleanup()
 
     def _fill(self, waiting: Iterator[Job[Any] | None]) -> None:
-        """Give each free worker a job, as long as there are any."""
+        """Give a job to each free worker, until there are no more jobs."""
         while len(self._busy) < self.workers:
             job = next(waiting, None)
             if job is None:
                 return
-            worker = self._idle.pop() if self._idle else self._hire()
+            worker = self._idle.pop() if self._idle else self._start_worker()
             self._busy[worker] = job
             worker.send(job)
 
-    def _hire(self) -> _Worker:
-        place = min(set(range(self.workers)) - {worker.place for worker in self._busy})
+    def _start_worker(self) -> _Worker:
+        number = min(set(range(self.workers)) - {worker.number for worker in self._busy})
         environment = {"OMP_NUM_THREADS": str(self._threads)}
         if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-        return _Worker(place, Path(self._folder.name) / f"{place}.log", environment)
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
+        return _Worker(number, Path(self._folder.name) / f"{number}.log", environment)
 
 
 class _Worker:
-    """One process, which does a job after another until its pipe is closed."""
+    """A process that runs one job after another until its pipe is closed."""
 
-    def __init__(self, place: int, log: Path, environment: Mapping[str, str]) -> None:
-        self.place, self._log = place, log
-        self.pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, log), daemon=True)
+    def __init__(self, number: int, log: Path, environment: Mapping[str, str]) -> None:
+        self.number, self._log = number, log
+        self.pipe, worker_end = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_serve, args=(worker_end, log), daemon=True)
         with _environment(environment):
             self._process.start()
-        theirs.close()  # so that its death ends the pipe
+        worker_end.close()  # otherwise the pipe would stay open after the worker's death
 
     def send(self, job: Job[Any]) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # dead; receive() will tell
+        with suppress(BrokenPipeError, ConnectionResetError):  # dead, as receive() will return
             self.pipe.send((job.work, job.args))
 
     def receive(self) -> Any:
-        """Return the value of its job, what the job raised, or that the process is dead."""
+        """Return the value of the job, `_Raised` if it raised an error, or `Lost` if it died."""
         try:
             return self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             self.pipe.close()
-            return Lost(f"its process {_ending(self._process.exitcode)}{self._last_words()}")
+            return Lost(f"its process {_ending(self._process.exitcode)}{self._last_output()}")
 
     def kill(self) -> None:
         self._process.kill()
         self._process.join()
         self.pipe.close()
 
-    def _last_words(self) -> str:
+    def _last_output(self) -> str:
         if not self._log.exists():
             return ""
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return "".join(f"\n  {line}" for line in lines[-_LAST_WORDS:])
+        return "".join(f"\n  {line}" for line in lines[-_LAST_LINES:])
 
 
 @dataclass(frozen=True)
 class _Raised:
-    """What a job raised."""
+    """The error that a job raised."""
 
     error: BaseException
 
 
 def _ready(workers: Iterable[_Worker]) -> list[_Worker]:
-    """Wait until at least one worker has something to tell."""
+    """Wait until at least one worker has sent an outcome or died; return these workers."""
     by_pipe = {worker.pipe: worker for worker in workers}
-    readable = wait(list(by_pipe))  # of another class on Windows
+    readable = wait(list(by_pipe))  # on Windows, pipes of another class
     return [worker for pipe, worker in by_pipe.items() if pipe in readable]
 
 
@@ -149,7 +149,7 @@ def _ending(code: int | None) -> str:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the block: a process inherits them before it imports anything."""
+    """Set environment variables during the block, for a process that starts in it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -163,11 +163,11 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _serve(pipe: Connection, log: Path) -> None:
-    """Be a worker. What it prints goes to the log, lest it garble the terminal."""
+    """Run as a worker; redirect its output to the log, to keep it off the terminal."""
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the driver ends its workers
     threading.Thread(target=_end_with_driver, daemon=True).start()
     while True:
         try:
@@ -181,7 +181,7 @@ def _serve(pipe: Connection, log: Path) -> None:
 
 
 def _end_with_driver() -> None:
-    """End this process as soon as the driver is gone, even killed, and whatever it is doing."""
+    """End this process at once when the driver has ended or was killed."""
     driver = parent_process()
     assert driver is not None
     wait([driver.sentinel])

@@ -1,4 +1,4 @@
-"""From settings to an engine, and what every job does with one."""
+"""Open the engine that settings choose, and run jobs that must all succeed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evenhand.workers.settings import WorkerSettings
 
 @contextmanager
 def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
-    """Yield the engine that settings ask for; its workers end with the block.
+    """Yield the engine that settings choose; its workers end with the block.
 
     Raises
     ------
@@ -39,10 +39,10 @@ def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
         yield Inline()
 
 
-def complete(engine: Engine, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T]]:
-    """Run jobs that all have to succeed, and yield each with its value as it ends.
+def complete_jobs(engine: Engine, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T]]:
+    """Run jobs that must all succeed, and yield each with its value when it ends.
 
-    A job whose worker dies is run once more, when the others have ended.
+    A job whose worker died is run once more after all others.
 
     Raises
     ------
@@ -58,15 +58,15 @@ def complete(engine: Engine, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Jo
     for job, outcome in engine.run(lost):
         if isinstance(outcome, Lost):
             raise EvenhandError(
-                f"{job.name} was given up: two workers died of it. The last one: {outcome.reason}\n"
-                "What has ended is kept. Give the same command to go on, with fewer --workers "
-                "where memory was short."
+                f"{job.name} was given up: two workers died during it. The last one: "
+                f"{outcome.reason}\nFinished jobs are kept. Give the same command again to "
+                "continue, with fewer --workers if memory was short."
             )
         yield job, outcome
 
 
 def _share(workers: int) -> int:
-    """Return the CPU threads of each worker: what the environment says, else an equal share."""
+    """Return the CPU threads of each worker: $OMP_NUM_THREADS, else an equal share."""
     if limit := os.environ.get("OMP_NUM_THREADS"):
         return int(limit)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -74,7 +74,7 @@ def _share(workers: int) -> int:
 
 
 def _gpus() -> list[str]:
-    """Return what CUDA calls the GPUs that this process may use."""
+    """Return CUDA's names of the GPUs that this process may use."""
     if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
         return visible.split(",")
     from torch.cuda import device_count

@@ -1,4 +1,4 @@
-"""Where the fits of a job run."""
+"""Settings of the workers that run the fits of a job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evenhand.settings import Settings
 
 
 class WorkerSettings(Settings, title="Workers"):
-    """How many fits run at the same time, and where; a killed run may go on with others."""
+    """The number and place of workers; a killed run may continue with other values."""
 
     machine = frozenset(
         {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.data.ham10000 import make_ham10000, read_metadata, write_metadata
 
-from evenhand.cohort.cohort import counts
+from evenhand.cohort.cohort import count_groups
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
@@ -209,9 +209,9 @@ def test_an_attribute_that_is_not_there(root):
 def test_the_published_files(shared_data):
     cohort = opened(shared_data / "ham10000")
     assert len(cohort) == cohort.table["patient_id"].nunique() == 4500
-    sex = counts(cohort, "sex").set_index("group")
+    sex = count_groups(cohort, "sex").set_index("group")
     assert sex["n"].to_dict() == {"female": 2076, "male": 2397, "unknown": 27}
-    age = counts(cohort, "age").set_index("group")
+    age = count_groups(cohort, "age").set_index("group")
     assert age["n"].to_dict() == {"under 60": 2962, "60+": 1508, "unknown": 30}
     assert sex["positives"].sum() == age["positives"].sum() == 379 + 194 + 130
     diagnosis = opened(shared_data / "ham10000", label="diagnosis")

@@ -70,12 +70,12 @@ def test_a_patient_without_a_slice_and_a_slice_without_a_patient(root):
         file.move(SECOND, "extra")
     slices = root / "l3_slices.h5"
     assert f"row 3: 1 of 60 files is absent: {slices}/{SECOND}." in refusal(root)
-    kept = opened(root, skip_unreadable=True)
-    assert SECOND not in set(kept.table["sample_id"])
-    assert kept.source.left_out == (
+    cohort = opened(root, skip_unreadable=True)
+    assert SECOND not in set(cohort.table["sample_id"])
+    assert cohort.source.left_out == (
         f"{slices}/{SECOND} ({root / 'clinical_data.csv'}, row 3) is absent",
     )
-    assert f"{slices}/extra" in kept.source.notes[0]
+    assert f"{slices}/extra" in cohort.source.notes[0]
 
 
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.write_bytes(b"garbage")])
@@ -93,9 +93,9 @@ def test_what_is_no_plane_is_left_out_when_asked(root, bad, tmp_path):
         else:
             file[FIRST] = "text" if bad == "text" else np.zeros((2, 2, 2))
     cohort = opened(root)
-    kept = store_samples(cohort, 8, tmp_path, skip_unreadable=True)
-    assert len(kept) == len(cohort) - 1
-    assert re.match(r".*l3_slices\.h5 \(.*row 2\) cannot be read: ", kept.source.left_out[0])
+    stored = store_samples(cohort, 8, tmp_path, skip_unreadable=True)
+    assert len(stored) == len(cohort) - 1
+    assert re.match(r".*l3_slices\.h5 \(.*row 2\) cannot be read: ", stored.source.left_out[0])
 
 
 def test_a_file_that_changes_makes_other_data(root):

@@ -12,7 +12,7 @@ from tests.data.physionet2012 import make_physionet2012, write_stay
 from evenhand.cohort.cohort import Cohort, UnreadableError
 from evenhand.cohort.listing import verify
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.readers.physionet2012 import CHANNELS, PLACE
+from evenhand.cohort.readers.physionet2012 import CHANNEL_INDEX, CHANNELS
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
@@ -32,9 +32,9 @@ def test_each_hour_is_the_mean_of_what_was_measured_in_it(root):
     write_stay(root / "set-a" / "100.txt", 0, tuple(sorted(lines)))
     values = opened(root).read("100")
     assert values.shape == (48, 37)
-    assert values[[0, 1, 47], PLACE["HR"]].tolist() == [80, 75, 100]
-    assert np.isnan(values[2:47, PLACE["HR"]]).all()
-    assert np.isnan(values[:, PLACE["Temp"]]).all()  # -1 is no temperature
+    assert values[[0, 1, 47], CHANNEL_INDEX["HR"]].tolist() == [80, 75, 100]
+    assert np.isnan(values[2:47, CHANNEL_INDEX["HR"]]).all()
+    assert np.isnan(values[:, CHANNEL_INDEX["Temp"]]).all()  # -1 is no temperature
 
 
 def test_there_are_36_parameters_and_weight():
@@ -73,7 +73,7 @@ def test_a_stay_without_measurement_is_left_out_and_recorded(root):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("03:00,Pulse,80", "row 10: there is no parameter 'Pulse'; there are: RecordID, Age"),
         ("01:00,HR,80", "row 10: the time 01:00 is earlier than the row above"),
@@ -82,15 +82,15 @@ def test_a_stay_without_measurement_is_left_out_and_recorded(root):
         ("03:00,HR", "row 10: '03:00,HR' is no hh:mm,NAME,VALUE"),
     ],
 )
-def test_a_damaged_stay_is_named_with_file_and_row(root, tmp_path, line, said):
+def test_a_damaged_stay_is_named_with_file_and_row(root, tmp_path, line, message):
     write_stay(root / "set-a" / "105.txt", 5, ("02:00,HR,70", "02:10,HR,71", line))
     cohort = opened(root)
     with pytest.raises(UnreadableError) as error:
         store_samples(cohort, None, tmp_path / "cache")
-    assert f"set-a/105.txt, {said}" in str(error.value)
-    kept = store_samples(cohort, None, tmp_path / "cache", skip_unreadable=True)
-    assert len(kept) == 89
-    assert said in kept.source.left_out[0]
+    assert f"set-a/105.txt, {message}" in str(error.value)
+    stored = store_samples(cohort, None, tmp_path / "cache", skip_unreadable=True)
+    assert len(stored) == 89
+    assert message in stored.source.left_out[0]
 
 
 def test_outcomes_without_a_stay_and_the_reverse(root):
@@ -104,13 +104,13 @@ def test_outcomes_without_a_stay_and_the_reverse(root):
 
 
 @pytest.mark.parametrize(
-    ("gone", "said"),
+    ("gone", "message"),
     [("Outcomes-b.txt", "Outcomes-b.txt for set-b"), ("set-c", "set-c for Outcomes-c.txt")],
 )
-def test_half_a_set_is_refused(root, gone, said):
+def test_half_a_set_is_refused(root, gone, message):
     (root / gone).rename(root.parent / gone)
     for read in (opened, lambda root: verify(f"physionet2012:{root}")):
-        with pytest.raises(EvenhandError, match=f"lacks {said}. Put it there"):
+        with pytest.raises(EvenhandError, match=f"lacks {message}. Put it there"):
             read(root)
 
 
@@ -124,7 +124,7 @@ def test_the_real_stays(shared_data):
     assert len(cohort) == 3997
     assert cohort.labels.sum() == 554
     assert len(cohort.source.left_out) == 3
-    assert cohort.read("132539")[0, PLACE["Temp"]] == np.float32(35.35)  # of 35.1 and 35.6
+    assert cohort.read("132539")[0, CHANNEL_INDEX["Temp"]] == np.float32(35.35)  # of 35.1 and 35.6
 
 
 def test_a_stay_that_changes_makes_other_data(root):

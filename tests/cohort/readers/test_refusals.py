@@ -21,7 +21,7 @@ from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.images.volumes import Hdf5Images
 from evenhand.cohort.listing import verify
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.registry import Entry
+from evenhand.cohort.registry import LayoutEntry
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
@@ -113,9 +113,9 @@ def test_an_archive_beside_what_was_unpacked(tmp_path):
     (tmp_path / "Cap Cases").rename(tmp_path / "elsewhere")
     for name in ("Cap Cases.zip", "Normal Cases.ZIP"):
         (tmp_path / name).touch()
-    said = r"18 of 54 files are absent: .* Unpack Cap Cases\.zip\.$"
-    assert re.search(said, refusal(settings))
-    with pytest.raises(EvenhandError, match=said):
+    message = r"18 of 54 files are absent: .* Unpack Cap Cases\.zip\.$"
+    assert re.search(message, refusal(settings))
+    with pytest.raises(EvenhandError, match=message):
         verify(settings.data)
 
 
@@ -139,7 +139,7 @@ def test_each_part_that_is_missing_is_named(settings, tmp_path):
             (aside / str(number)).rename(path)
 
 
-def brought(settings: DataSettings, entry: Entry) -> list[str]:
+def brought(settings: DataSettings, entry: LayoutEntry) -> list[str]:
     """Return the attributes that are read from a part of the layout and from no other."""
     about = registry.READERS[settings.data.partition(":")[0]].about
     others = {name for other in about.layout if other != entry for name in other.columns}
@@ -189,9 +189,9 @@ def test_a_sample_that_is_listed_but_absent(settings):
     remove(gone)
     text = refusal(settings)
     assert re.search(r", row .*: 1 of \d+ files is absent: ", text)
-    kept = open_cohort(settings.model_copy(update={"skip_unreadable": True}))
-    assert len(kept) < len(cohort)
-    assert len(kept.source.left_out) == 1
+    readable = open_cohort(settings.model_copy(update={"skip_unreadable": True}))
+    assert len(readable) < len(cohort)
+    assert len(readable.source.left_out) == 1
 
 
 def unused(settings: DataSettings) -> int:
@@ -234,8 +234,8 @@ def test_a_file_that_cannot_be_read(settings, tmp_path, damage):
         store_samples(cohort, size, cache)
     assert re.search(re.escape(str(path)) + r" \(.*\d\)", str(error.value))
     assert not list(cache.rglob(".part*"))
-    kept = store_samples(cohort, size, cache, skip_unreadable=True)
-    assert 0 < len(kept) < len(cohort)
+    stored = store_samples(cohort, size, cache, skip_unreadable=True)
+    assert 0 < len(stored) < len(cohort)
 
 
 def test_a_link_that_leads_outside(settings, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from tests.data.globem import make_globem
 from tests.data.mimic3_mortality import make_mimic3_mortality
 
-from evenhand.cohort.cohort import UnreadableError, counts
+from evenhand.cohort.cohort import UnreadableError, count_groups
 from evenhand.cohort.listing import verify
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.series.hourly import CHANNELS, VARIABLES
@@ -163,7 +163,7 @@ def test_the_public_sample_of_globem(shared_data, tmp_path):
     assert len(cohort) == 60
     assert cohort.table["patient_id"].nunique() == 20
     assert len(cohort.channels) == 1390
-    platform = counts(cohort, "platform").set_index("group")["patients"].to_dict()
+    platform = count_groups(cohort, "platform").set_index("group")["patients"].to_dict()
     assert platform["android"] + platform["ios"] == 20
     stored = store_samples(cohort, None, tmp_path)
     assert stored.read(cohort.table["sample_id"][0]).shape == (28, 1390)
@@ -179,10 +179,10 @@ def test_the_published_table_of_fitzpatrick17k(shared_data, tmp_path):
         (tmp_path / "images" / f"{name}.jpg").touch()
     cohort = open_cohort(DataSettings(data=f"fitzpatrick17k:{tmp_path}"))
     assert len(cohort) == 16_577
-    types = counts(cohort, "skin_type").set_index("group")["n"].to_dict()
+    types = count_groups(cohort, "skin_type").set_index("group")["n"].to_dict()
     wanted = {"I": 2947, "II": 4808, "III": 3308, "IV": 2781, "V": 1533, "VI": 635}
     assert types == {**wanted, "unknown": 565}
-    tone = counts(cohort, "skin_tone").set_index("group")
+    tone = count_groups(cohort, "skin_tone").set_index("group")
     assert tone["n"].to_dict() == {"I-III": 11_063, "IV-VI": 4_949, "unknown": 565}
     assert tone["positives"].sum() == 2_263
     for label, classes in (("three", 3), ("nine", 9), ("condition", 114)):

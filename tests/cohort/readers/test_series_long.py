@@ -110,9 +110,9 @@ def test_a_sample_without_a_measurement_is_named_or_left_out(path):
     measured(path.parent, [(f"s{k}", 0, "pulse", k) for k in range(1, STAYS)])
     with pytest.raises(UnreadableError, match="has no measurement of 's0'"):
         store_samples(opened(path), None, path.parent / "cache")
-    kept = store_samples(opened(path), None, path.parent / "cache", skip_unreadable=True)
-    assert len(kept) == STAYS - 1
-    assert len(kept.source.left_out) == 1
+    stored = store_samples(opened(path), None, path.parent / "cache", skip_unreadable=True)
+    assert len(stored) == STAYS - 1
+    assert len(stored.source.left_out) == 1
 
 
 def test_other_measurements_are_other_data(path):

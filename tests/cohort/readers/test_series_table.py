@@ -76,9 +76,9 @@ def test_a_series_that_is_unlike_the_others_is_named_with_its_row(path, text, pr
     (path.parent / "series" / "004.csv").write_text(text)
     named = re.escape(f"{path.parent}/series/004.csv ({path}, row 6) ")
     assert re.search(named + problem, refusal(path))
-    kept = store_samples(opened(path), None, path.parent / "cache", skip_unreadable=True)
-    assert len(kept) == 19
-    assert len(kept.source.left_out) == 1
+    stored = store_samples(opened(path), None, path.parent / "cache", skip_unreadable=True)
+    assert len(stored) == 19
+    assert len(stored.source.left_out) == 1
 
 
 def test_the_form_is_that_of_the_first_series_that_can_be_read(path):

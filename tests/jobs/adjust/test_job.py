@@ -190,9 +190,9 @@ def test_the_same_command_writes_the_same_bytes(path, tmp_path):
         (("--method", "thresholds:strength=1"), "thresholds has no setting 'strength'"),
         (("--method", "thresholds:aim=best"), "aim='best'"),
         (("--method", "thresholds:value=90"), "input should be less than 1"),
-        (("--method", "recalibrate", "--method", "recalibrate"), "'recalibrate' comes twice"),
-        (("--method", "dfr"), "dfr works with the features of a model"),
-        (("--method", "thresholds:at_test=inferred"), "works with the features of a model"),
+        (("--method", "recalibrate", "--method", "recalibrate"), "'recalibrate' is given twice"),
+        (("--method", "dfr"), "dfr needs the features of a model"),
+        (("--method", "thresholds:at_test=inferred"), "needs the features of a model"),
         (("--method", "thresholds", "--threshold", "0.3"), "leave --threshold 0.3 out"),
         (("--method", "thresholds", "--split", "val"), "--split val: methods are fitted on"),
         (("--method", "recalibrate", "--method-attribute", "race"), "no --method-attribute 'race'"),
@@ -208,18 +208,18 @@ def test_bad_settings_are_one_error_and_leave_nothing(path, tmp_path, words, tex
     assert not out.exists()
 
 
-def change(what):
+def change(fault):
     mine = table(n=400)
     female = mine["attr_sex"] == "female"
-    if what == "no split":
+    if fault == "no split":
         return mine.drop(columns="split")
-    if what == "no validation":
+    if fault == "no validation":
         return mine.assign(split="test")
-    if what == "no test":
+    if fault == "no test":
         return mine.assign(split="val")
-    if what == "one label":
+    if fault == "one label":
         return mine.assign(label=mine["label"].where(~female, 0))
-    if what == "unknown":
+    if fault == "unknown":
         return mine.assign(attr_sex=mine["attr_sex"].where(mine["split"] == "val", None))
     return mine.assign(score_0=1 - mine["score"], score_1=mine["score"] / 2,
                        score_2=mine["score"] / 2, label=np.arange(400) % 3
@@ -227,20 +227,20 @@ def change(what):
 
 
 @pytest.mark.parametrize(
-    ("what", "method", "text"),
+    ("fault", "method", "text"),
     [
         ("no split", "recalibrate", "has no rows of the split 'val'"),
         ("no validation", "recalibrate", "has no rows of the split 'val'"),
         ("no test", "recalibrate", "has no rows of the split 'test'"),
         ("one label", "recalibrate", "female has 0 rows of class 1"),
         ("one label", "thresholds", "group 'female' has"),
-        ("unknown", "thresholds", "needs sex of the test rows, and it is unknown for 100%"),
+        ("unknown", "thresholds", "needs sex of the test rows, but it is unknown for 100%"),
         ("three classes", "thresholds", "is for two classes; there are 3"),
     ],
 )
-def test_unfit_tables_are_refused_before_any_work(tmp_path, what, method, text):
+def test_unfit_tables_are_refused_before_any_work(tmp_path, fault, method, text):
     path, out = tmp_path / "mine.csv", tmp_path / "out"
-    change(what).to_csv(path, index=False)
+    change(fault).to_csv(path, index=False)
     ended = evenhand("adjust", path, "--attribute", "sex", "--method", method, *FEW, "--out", out)
     assert ended.status == 2
     assert text in ended.err

@@ -167,7 +167,7 @@ def test_scores_that_were_adjusted_before_have_no_features(adjusted, tmp_path):
         *FEW, "--out", tmp_path / "out",
     )  # fmt: skip
     assert ended.status == 2
-    assert "dfr works with the features of a model" in ended.err
+    assert "dfr needs the features of a model" in ended.err
 
 
 def test_a_network_whose_scores_are_adjusted_is_not_pruned(adjusted, tmp_path):

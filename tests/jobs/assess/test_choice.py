@@ -9,7 +9,7 @@ from tests.command import evenhand
 
 from evenhand.files import read_json
 from evenhand.jobs.assess.answers import answers
-from evenhand.jobs.assess.claims import claims_of
+from evenhand.jobs.assess.claims import make_claims
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
@@ -104,21 +104,21 @@ SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 4
 
 
 @pytest.mark.parametrize(
-    ("ssl", "said"),
+    ("ssl", "text"),
     [
         (judged(0.1, 0.2), "certain for f"),
         (judged(0.3, 0.4), "not certain. Its change is certain for no group"),
         (judged(0.5, 0.4), "larger. Its change is certain for no group"),
     ],
 )
-def test_a_picked_metric_has_a_verdict_of_its_own(ssl, said):
+def test_a_picked_metric_has_a_verdict_of_its_own(ssl, text):
     models = {"frozen1m": (ssl,), "supervised": (judged(0.3, 0.4),)}
-    evaluation = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked=(GAP, WOMEN))
-    (answer,) = answers(claims_of([evaluation])[0])
+    evaluation = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked_keys=(GAP, WOMEN))
+    (answer,) = answers(make_claims([evaluation])[0])
     (row,) = (row for row in answer.rows if row.about.startswith("gap in "))
-    assert said in row.text
+    assert text in row.text
     assert row.text in answer.verdict.details
-    assert row.claim == ("not certain." not in said)
+    assert row.claim == ("not certain." not in text)
 
 
 def test_odds_differences_stand_beside_deviations(run):
@@ -129,7 +129,7 @@ def test_odds_differences_stand_beside_deviations(run):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--metric", "nonsense"), "no metric 'nonsense'"),
         (("--reference", "group=nobody"), "no level of group 'nobody'"),
@@ -137,10 +137,12 @@ def test_odds_differences_stand_beside_deviations(run):
         (("--decision", "punitive"), "--decision and --share go together"),
     ],
 )
-def test_a_choice_that_cannot_be_measured_is_refused_before_any_work(command, tmp_path, more, said):
+def test_a_choice_that_cannot_be_measured_is_refused_before_any_work(
+    command, tmp_path, more, message
+):
     ended = command(tmp_path / "out", *more)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 

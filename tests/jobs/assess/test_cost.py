@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 from tests.command import evenhand
 
-from evenhand.jobs.assess.cost import cost_of, epoch_passes
+from evenhand.jobs.assess.cost import epoch_passes, training_cost
 from evenhand.jobs.assess.settings import AssessSettings
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
@@ -24,7 +24,7 @@ def command(tmp_path_factory):
 
 def costs(run):
     folders = [*(run / "models").iterdir(), *(run / "encoders").iterdir()]
-    return {folder.name.removesuffix("-seed0"): cost_of(folder) for folder in folders}
+    return {folder.name.removesuffix("-seed0"): training_cost(folder) for folder in folders}
 
 
 def test_supervised_gets_the_passes_of_the_other_arm_on_request(command, tmp_path):
@@ -35,7 +35,7 @@ def test_supervised_gets_the_passes_of_the_other_arm_on_request(command, tmp_pat
     each = supervised.passes // supervised.epochs
     assert together <= supervised.passes < together + each
     page = (tmp_path / "equal" / "report.html").read_text(encoding="utf-8")
-    assert "As was asked for, supervised trains for as many passes" in page
+    assert "By --equal-compute, supervised trains for as many passes" in page
 
 
 def test_the_page_states_how_far_compute_is_from_equal(command, tmp_path):
@@ -57,6 +57,6 @@ def test_the_usual_grid_unfreezes_gradually():
 
 def test_equal_compute_needs_an_objective_whose_compute_is_known():
     inputs = {"data": "phantom:", "encoder": ("x.pth",), "equal_compute": True}
-    with pytest.raises(ValidationError, match="is not known; name an objective"):
+    with pytest.raises(ValidationError, match="Name an objective with --ssl"):
         AssessSettings(**inputs)
     assert AssessSettings(**inputs, ssl=("simclr",)).equal_compute

@@ -15,7 +15,7 @@ from evenhand import load_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
 from evenhand.jobs.assess.settings import AssessSettings
-from evenhand.jobs.assess.starts import starts_of
+from evenhand.jobs.assess.starts import encoder_starts
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
 ATTRIBUTE = ("--attribute", "group", "--device", "cpu")
@@ -72,8 +72,10 @@ def test_a_frozen_arm_holds_the_weights_of_its_encoder(run, encoder, other):
     for name, path in (("views", encoder / "models/encoder/model.safetensors"), ("halved", other)):
         file = load_file(path)
         for seed in (0, 1):
-            kept = load_model(run / "models" / f"{name}-frozen3-seed{seed}").backbone.state_dict()
-            assert all(torch.equal(kept[k], file[f"backbone.{k}"]) for k in kept)
+            weights = load_model(
+                run / "models" / f"{name}-frozen3-seed{seed}"
+            ).backbone.state_dict()
+            assert all(torch.equal(weights[k], file[f"backbone.{k}"]) for k in weights)
 
 
 def test_all_arms_scale_their_inputs_alike(run):
@@ -86,7 +88,7 @@ def test_all_arms_scale_their_inputs_alike(run):
 def test_what_differs_between_the_arms_is_said(run, other):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Did pre-training make this fairer?" in page
-    assert f"halved: {other}, made elsewhere." in page
+    assert f"halved: {other}, an external encoder." in page
 
 
 def test_each_arm_is_held_against_supervised_and_the_best_against_the_other(run):
@@ -119,22 +121,22 @@ def test_an_encoder_in_a_scale_of_its_own_keeps_it_and_the_page_says_so(
     ended = evenhand(*words, *cells, "--cache", folder / "cache", "--out", tmp_path / "out")
     assert ended.status == 0, ended.err
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "one scale of their inputs but for far-frozen0, which" in page
+    assert "one scale of their inputs except for far-frozen0, which" in page
 
 
 @pytest.mark.parametrize(
-    ("encoders", "said"),
+    ("encoders", "message"),
     [
         (("nowhere",), "encoder nowhere: "),
         (("a=x.safetensors", "a=y.safetensors"), "2 arms are called 'a'"),
         (("a b=x.safetensors",), "NAME=PATH with a name of"),
     ],
 )
-def test_bad_encoders_are_refused_before_any_work(command, tmp_path, encoders, said):
+def test_bad_encoders_are_refused_before_any_work(command, tmp_path, encoders, message):
     words = (word for encoder in encoders for word in ("--encoder", encoder))
     ended = command(tmp_path / "out", *words)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 
@@ -176,10 +178,10 @@ def test_an_encoder_goes_beside_an_objective_and_scratch(command, encoder, tmp_p
 
 def test_a_single_encoder_is_named_by_its_file():
     settings = AssessSettings(data="phantom:", encoder=("weights/Res Net.pth",))
-    assert [start.name for start in starts_of(settings)] == ["Res-Net"]
+    assert [start.name for start in encoder_starts(settings)] == ["Res-Net"]
     assert settings.objectives == ()
     with pytest.raises(EvenhandError, match="are called 'simclr'"):
-        starts_of(AssessSettings(data="p:", ssl=("simclr",), encoder=("simclr=x.pth",)))
+        encoder_starts(AssessSettings(data="p:", ssl=("simclr",), encoder=("simclr=x.pth",)))
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
@@ -189,8 +191,9 @@ def test_an_image_network_s_weights_are_judged(tmp_path, suffix):
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)
     words = ("assess", "phantom:patients=120,size=32,seed=1", "--backbone", "test_resnet")
     fits = ("--image-size", 32, "--cell", "frozen3", "--seeds", 1, "--epochs", 1)
-    kept = ("--cache", tmp_path / "cache", "--out", tmp_path / "out")
-    ended = evenhand(*words, *fits, *ATTRIBUTE, "--encoder", path, *kept)
+    folders = ("--cache", tmp_path / "cache", "--out", tmp_path / "out")
+    ended = evenhand(*words, *fits, *ATTRIBUTE, "--encoder", path, *folders)
     assert ended.status == 0, ended.err
-    kept = load_model(tmp_path / "out" / "models" / "imagenet-frozen3-seed0").backbone.state_dict()
-    assert all(torch.equal(kept[name], state[name]) for name in kept)
+    model = load_model(tmp_path / "out" / "models" / "imagenet-frozen3-seed0")
+    weights = model.backbone.state_dict()
+    assert all(torch.equal(weights[name], state[name]) for name in weights)

@@ -7,9 +7,9 @@ import pytest
 
 from evenhand.experiments.runs import begin_run
 from evenhand.experiments.task import prepare_task
-from evenhand.jobs.assess.grid import cells_of, fit_cell, pretrained
+from evenhand.jobs.assess.grid import fit_cell, grid_cells, pretrain_encoder
 from evenhand.jobs.assess.settings import AssessSettings
-from evenhand.jobs.assess.starts import starts_of
+from evenhand.jobs.assess.starts import encoder_starts
 from evenhand.networks.encoders.conv1d import Conv1dEncoder
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import read_predictions
@@ -40,7 +40,7 @@ def fitted(settings, out, monkeypatch):
     task = prepare_task(settings)
     with run_scope():
         run = begin_run(out, "assess", settings, fingerprint="", reads=())
-    pretrained(task, settings, run, starts_of(settings)[0], settings.seed)
+    pretrain_encoder(task, settings, run, encoder_starts(settings)[0], settings.seed)
     read, forward = [], Conv1dEncoder.forward
 
     def counting(encoder, series):
@@ -48,7 +48,7 @@ def fitted(settings, out, monkeypatch):
         return forward(encoder, series)
 
     monkeypatch.setattr(Conv1dEncoder, "forward", counting)
-    cells = [cell for cell in cells_of(settings) if cell.strategy == "frozen3"]
+    cells = [cell for cell in grid_cells(settings) if cell.strategy == "frozen3"]
     for cell in cells:
         fit_cell(task, settings, run, cell)
     monkeypatch.undo()
@@ -58,10 +58,10 @@ def fitted(settings, out, monkeypatch):
 
 
 def test_the_encoder_reads_each_sample_once_for_all_shares(settings, folder, monkeypatch):
-    kept, read, samples = fitted(settings, folder / "kept", monkeypatch)
+    cached, read, samples = fitted(settings, folder / "kept", monkeypatch)
     tried = 2 * 3 * 2 * len(settings.label_share)  # a cut is tried on two samples, twice a fit
     assert samples <= read <= samples + tried
-    anew = settings.model_copy(update={"prefix_memory": 0})
-    expected, without, _ = fitted(anew, folder / "anew", monkeypatch)
+    uncached = settings.model_copy(update={"prefix_memory": 0})
+    expected, without, _ = fitted(uncached, folder / "anew", monkeypatch)
     assert without > 3 * read
-    assert np.allclose(kept, expected, atol=1e-5)
+    assert np.allclose(cached, expected, atol=1e-5)

@@ -20,14 +20,14 @@ from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import prepare_task
 from evenhand.experiments.task_cache import cached_task
 from evenhand.files import read_json, write_json
-from evenhand.jobs.assess.answers import about_seeds, answers
-from evenhand.jobs.assess.claims import RecipeClaims, claims_of
+from evenhand.jobs.assess.answers import answers, seeds_text
+from evenhand.jobs.assess.claims import RecipeClaims, make_claims
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.evidence import evidence
-from evenhand.jobs.assess.grid import Cell, pretrained, untrained
-from evenhand.jobs.assess.judging import evaluate
+from evenhand.jobs.assess.evidence import evidence_part
+from evenhand.jobs.assess.grid import Cell, make_cell_model, pretrain_encoder
+from evenhand.jobs.assess.judging import evaluate_grid
 from evenhand.jobs.assess.settings import AssessSettings
-from evenhand.jobs.assess.starts import starts_of
+from evenhand.jobs.assess.starts import encoder_starts
 from evenhand.jobs.assess.values import RowCounts
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.pretrain.curve import LossCurve
@@ -141,24 +141,24 @@ def test_every_number_has_its_counts(run):
 def test_what_is_done_is_not_done_again(run, command, tmp_path):
     facts = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**facts, "status": "running"})
-    kept = run / "models" / "frozen3-seed0" / "predictions.parquet"
+    predictions = run / "models" / "frozen3-seed0" / "predictions.parquet"
     lost = run / "models" / "frozen3-seed1" / "predictions.parquet"
-    times, before = kept.stat().st_mtime_ns, lost.read_bytes()
+    times, before = predictions.stat().st_mtime_ns, lost.read_bytes()
     lost.unlink()
     assert command(run).status == 0
-    assert kept.stat().st_mtime_ns == times
+    assert predictions.stat().st_mtime_ns == times
     assert lost.read_bytes() == before
 
 
 def test_requirements_are_measured_before_the_fits_and_once(command, tmp_path, monkeypatch):
     measured = []
 
-    def watched(*given):
-        measured.append(given)
-        return measure_requirements(*given)
+    def watched(*arguments):
+        measured.append(arguments)
+        return measure_requirements(*arguments)
 
     monkeypatch.setattr("evenhand.jobs.assess.job.measure_requirements", watched)
-    monkeypatch.setattr("evenhand.jobs.assess.job.fit_all", killed)
+    monkeypatch.setattr("evenhand.jobs.assess.job.fit_grid", killed)
     for _ in range(2):
         with pytest.raises(RuntimeError, match="killed"):
             command(tmp_path / "out")
@@ -166,7 +166,7 @@ def test_requirements_are_measured_before_the_fits_and_once(command, tmp_path, m
     assert len(measured) == 1
 
 
-def killed(*given):
+def killed(*arguments):
     raise RuntimeError("killed")
 
 
@@ -188,11 +188,13 @@ def test_a_group_that_is_excluded_takes_no_part_in_the_answer(tmp_path):
         run = begin_run(tmp_path, "assess", settings, fingerprint="")
     for cell in ("frozen3-seed0", "supervised-seed0"):
         write_cell(run, cell)
-    assert evaluate(run, settings)[0].deviation("frozen3", "group").value is None  # no positives
+    assert (
+        evaluate_grid(run, settings)[0].deviation("frozen3", "group").value is None
+    )  # no positives
     settings = settings.model_copy(update={"exclude_group": ("group=c",)})
-    result = evaluate(run, settings)[0]
+    result = evaluate_grid(run, settings)[0]
     assert result.deviation("frozen3", "group").value is not None
-    assert set(result.by_group("frozen3")) == {("group", "a"), ("group", "b")}
+    assert set(result.group_differences("frozen3")) == {("group", "a"), ("group", "b")}
     assert result.sizes["group", "*"].n == 24
     assert result.sizes["*", "*"].n == 36
 
@@ -202,15 +204,15 @@ def test_the_page_names_a_group_that_is_excluded(run, tmp_path):
     settings = Run(out).record.settings.model_copy(update={"exclude_group": ("group=unknown",)})
     Run(out).note(settings=settings)
     assert evenhand("report", out).status == 0
-    assert "Group group=unknown: no part in the comparison" in (out / "report.html").read_text()
+    assert "Group group=unknown: excluded from the comparison" in (out / "report.html").read_text()
 
 
-@pytest.mark.parametrize("given", [("scratch", "frozen1m"), ("frozen1m", "supervised")])
-def test_scratch_is_the_supervised_cell_where_both_start_from_random_weights(given):
-    settings = AssessSettings(data="phantom:", cell=given)
+@pytest.mark.parametrize("cell_names", [("scratch", "frozen1m"), ("frozen1m", "supervised")])
+def test_scratch_is_the_supervised_cell_where_both_start_from_random_weights(cell_names):
+    settings = AssessSettings(data="phantom:", cell=cell_names)
     assert set(settings.cell) == {"supervised", "frozen1m"}
-    settings = AssessSettings(data="phantom:", cell=given, weights="somewhere")
-    assert set(settings.cell) == {"supervised", *given}
+    settings = AssessSettings(data="phantom:", cell=cell_names, weights="somewhere")
+    assert set(settings.cell) == {"supervised", *cell_names}
     with pytest.raises(ValidationError, match="besides supervised and scratch"):
         AssessSettings(data="phantom:", cell=("scratch",), weights="somewhere")
 
@@ -219,17 +221,17 @@ def test_scratch_is_the_supervised_cell_where_both_start_from_random_weights(giv
 def start(run, tmp_path, monkeypatch):
     """The weights that a cell of seed 1 starts from, and those that pre-training starts from."""
 
-    def of(strategy, **settings):
+    def start_of(strategy, **settings):
         unchanged = lambda model, *_: (model, LossCurve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
         monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
         task, empty, cell = prepare_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
-        encoder = pretrained(task, settings, empty, starts_of(settings)[0], 1).parent
-        model, schedule = untrained(task, settings, empty, cell)
+        encoder = pretrain_encoder(task, settings, empty, encoder_starts(settings)[0], 1).parent
+        model, schedule = make_cell_model(task, settings, empty, cell)
         assert schedule.reach(1) == full_mask(model.backbone)
         return model, load_model(encoder)
 
-    return of
+    return start_of
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
@@ -248,8 +250,8 @@ def test_all_arms_start_from_the_same_weights(run, start, elsewhere):
         assert scratch.spec.inputs == encoder.spec.inputs
 
 
-def same(one, other):
-    ours, theirs = one.state_dict(), other.state_dict()
+def same(first, second):
+    ours, theirs = first.state_dict(), second.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
@@ -322,12 +324,12 @@ def goes_on(run, again) -> bool:
     facts = json.loads((run / "run.json").read_text())
     write_json(run / "run.json", {**facts, "status": "running"})
     lost = run / "models" / "supervised-seed0" / "predictions.parquet"
-    kept = [path for path in run.glob("models/*/*") if path.parent != lost.parent]
-    kept += run.glob("encoders/*/*")
-    before = [path.stat().st_mtime_ns for path in kept]
+    untouched = [path for path in run.glob("models/*/*") if path.parent != lost.parent]
+    untouched += run.glob("encoders/*/*")
+    before = [path.stat().st_mtime_ns for path in untouched]
     lost.unlink()
     assert again().status == 0
-    return lost.exists() and [path.stat().st_mtime_ns for path in kept] == before
+    return lost.exists() and [path.stat().st_mtime_ns for path in untouched] == before
 
 
 @pytest.mark.slow
@@ -349,7 +351,7 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--cell", "frozen9"), "no strategy 'frozen9'"),
         (("--ssl", "boil"), "no SSL objective 'boil'"),
@@ -359,10 +361,10 @@ def test_images_are_assessed_by_workers_and_after_a_kill(tmp_path):
         (("--exclude-group", "group=minority"), "leaves majority of group"),
     ],
 )
-def test_bad_input_is_refused_before_any_work(command, tmp_path, more, said):
+def test_bad_input_is_refused_before_any_work(command, tmp_path, more, message):
     ended = command(tmp_path / "out", *more)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 
@@ -373,10 +375,10 @@ def test_a_correlation_of_size_and_distance_needs_groups_enough():
         ("site", "*"): RowCounts(99, 99, 99, 0)
     }
     apart = {"site": np.full(3, 0.1)}
-    one = ParityNumbers(np.full(3, 0.8), aucs, apart, apart, {"site": True})
-    both = {"frozen1m": (one,), "supervised": (one,)}
+    numbers = ParityNumbers(np.full(3, 0.8), aucs, apart, apart, {"site": True})
+    both = {"frozen1m": (numbers,), "supervised": (numbers,)}
     settings = AssessSettings(data="phantom:")
-    part = evidence(Evaluation(1.0, "frozen1m", both, {}, {}, sizes), settings)
+    part = evidence_part(Evaluation(1.0, "frozen1m", both, {}, {}, sizes), settings)
     assert "over 6 groups" in part.sentences[-1]
     assert "\N{MINUS SIGN}1.00 with frozen1m" in part.sentences[-1]
 
@@ -396,8 +398,8 @@ def evaluation(ssl: ParityNumbers, supervised: ParityNumbers) -> Evaluation:
     return Evaluation(1.0, "frozen1m", both, {}, {}, SIZES)
 
 
-def the_claims(found: Evaluation) -> RecipeClaims:
-    return claims_of([found])[0]
+def the_claims(evaluation: Evaluation) -> RecipeClaims:
+    return make_claims([evaluation])[0]
 
 
 def compared(ssl: ParityNumbers, supervised: ParityNumbers) -> str:
@@ -477,7 +479,7 @@ def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
     steady, unsteady = (recipes({"m": -0.05}, spread=spread) for spread in (0.002, 0.06))
     assert "certain for m" in answers(the_claims(steady))[0].verdict.details[1]
     assert (
-        "For no group is the change in AUC certain"
+        "The change in AUC is certain for no group"
         in answers(the_claims(unsteady))[0].verdict.details[1]
     )
 
@@ -485,9 +487,9 @@ def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
 def test_one_seed_speaks_of_two_models():
     result = recipes({"m": -0.05}, seeds=1)
     assert any(row.claim for row in answers(the_claims(result))[0].rows)
-    assert "these two models" in about_seeds(claims_of([result]))
-    assert "Another seed may tell otherwise" in about_seeds(claims_of([result]))
-    assert "Each cell has 4 seeds" in about_seeds(claims_of([recipes({})]))
+    assert "these two models" in seeds_text(make_claims([result]))
+    assert "Other seeds may give other results" in seeds_text(make_claims([result]))
+    assert "Each cell has 4 seeds" in seeds_text(make_claims([recipes({})]))
 
 
 def test_claims_are_corrected_for_all_that_the_page_judges():

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tests.command import evenhand
 
 from evenhand.files import read_json
-from evenhand.jobs.assess.settings import AssessSettings, shares_of
+from evenhand.jobs.assess.settings import AssessSettings, parse_shares
 from evenhand.reporting.charts.lines import LineFrame, Place, Reading, line_chart
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
@@ -44,7 +44,7 @@ def test_each_arm_is_drawn_at_each_share_with_its_interval(run):
             assert 1 <= len(titles) <= 2  # AUC, and the deviation where it is defined
             assert " to " in titles[0]
     assert "Intervals are over patients and seeds" in part
-    assert "What is told apart" in part
+    assert "Claims" in part
 
 
 def test_every_share_s_verdicts_are_in_one_family(run):
@@ -68,7 +68,7 @@ def test_an_earlier_name_of_the_flag_is_taken(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "shares"),
+    ("text", "shares"),
     [
         (["1,5,10,20,50,100"], (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)),
         (["0.1", "1"], (0.1, 1.0)),
@@ -76,21 +76,21 @@ def test_an_earlier_name_of_the_flag_is_taken(command, tmp_path):
         ([0.5], (0.5,)),
     ],
 )
-def test_shares_are_fractions_or_per_cent(given, shares):
-    assert shares_of(given) == pytest.approx(shares)
+def test_shares_are_fractions_or_per_cent(text, shares):
+    assert parse_shares(text) == pytest.approx(shares)
 
 
-@pytest.mark.parametrize("given", [("-1",), ("200",), ("half",), ("0",)])
-def test_what_is_no_share_is_refused(given):
+@pytest.mark.parametrize("text", [("-1",), ("200",), ("half",), ("0",)])
+def test_what_is_no_share_is_refused(text):
     with pytest.raises(ValidationError):
-        AssessSettings(data="phantom:", label_share=given)
+        AssessSettings(data="phantom:", label_share=text)
 
 
 def test_too_few_patients_for_a_share_are_refused_before_any_work(command, tmp_path):
     ended = command(tmp_path / "out", "--label-share", "1,100")
     assert ended.status == 2
-    said = r"--label-share 1%: of \d+ training patients of class '\w+', 1 would"
-    assert re.search(said, ended.err)
+    message = r"--label-share 1%: of \d+ training patients of class '\w+', 1 would"
+    assert re.search(message, ended.err)
     least = re.search(r"Give a share of ([\d.]+)% or more", ended.err)
     assert not (tmp_path / "out").exists()
     ended = command(tmp_path / "out", "--label-share", f"{least[1]}%,100%", seeds=1)

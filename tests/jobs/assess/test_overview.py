@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.grid import cells_of
+from evenhand.jobs.assess.grid import grid_cells
 from evenhand.jobs.assess.overview import LARGE, overview_part
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.values import RowCounts
@@ -38,14 +38,16 @@ def judged(auc):
 
 
 def evaluation_of(share, monkeypatch):
-    recipes = [cell.recipe for cell in cells_of(SETTINGS) if cell.share == share]
+    recipes = [cell.recipe for cell in grid_cells(SETTINGS) if cell.share == share]
     models = {name: (judged(0.6),) for name in recipes}
     evaluation = Evaluation(
         share, "simclr-frozen1", models, {}, {}, {("*", "*"): RowCounts(9, 9, 4, 4)}
     )
     monkeypatch.setattr(Evaluation, "judged", {name: own[0] for name, own in models.items()})
     low = 0.0 if share == 1 else 0.3
-    return replace(evaluation, validated={name: BEST.get(name, 0.5) - low for name in recipes})
+    return replace(
+        evaluation, validation_values={name: BEST.get(name, 0.5) - low for name in recipes}
+    )
 
 
 @pytest.fixture

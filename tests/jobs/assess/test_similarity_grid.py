@@ -6,7 +6,7 @@ import pytest
 from tests.command import evenhand
 
 from evenhand.experiments.runs import open_run
-from evenhand.jobs.assess.similarity_grid import read_grid
+from evenhand.jobs.assess.similarity_grid_record import read_grid
 from evenhand.tables.predictions import read_predictions
 
 CELLS, SHARES = ("frozen3", "frozen0"), (1.0, 0.5)
@@ -51,7 +51,7 @@ def test_the_page_shows_the_grid_and_is_written_again_from_the_run(run):
     ended = evenhand("report", run.root)
     assert ended.status == 0, ended.err
     page = (run.root / "report.html").read_text()
-    for text in ("4. Similarity over the whole grid", "What differs by layer, sex", "Permuted"):
+    for text in ("4. Similarity over the whole grid", "Differences by layer, sex", "Permuted"):
         assert text in page
     (run.root / "similarity_grid.json").unlink()  # as runs of earlier versions lack it
     assert evenhand("report", run.root).status == 0

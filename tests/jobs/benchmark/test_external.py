@@ -76,7 +76,7 @@ def test_numbers_of_elsewhere_are_means_over_the_models(run):
 def test_the_page_says_what_could_transfer_and_report_writes_it_again(run):
     page = (run / "report.html").read_text()
     assert "Internal → external patients" in page
-    assert "would let a gap of 0.040 in AUC be told of erm" in page
+    assert "needed to detect a gap of 0.040 in the AUC of erm" in page
     before = {name: (run / name).read_bytes() for name in ("benchmark.json", "verdicts.json")}
     assert evenhand("report", run).status == 0
     assert before == {name: (run / name).read_bytes() for name in before}
@@ -129,15 +129,15 @@ def test_from_six_data_sets_on_ranks_are_tested(command, run, tmp_path):
     assert set(values) == {"erm", "head", "dfr"}
     assert together["test"]["p"] == pytest.approx(friedmanchisquare(*values.values()).pvalue)
     assert together["names"] == ["all", *(path.name for path in others)]
-    said = read(tmp_path / "all" / "verdicts.json")["verdicts"][-1]
-    assert said["about"] == "6 data sets"
-    assert "Friedman" in said["text"]
+    verdict = read(tmp_path / "all" / "verdicts.json")["verdicts"][-1]
+    assert verdict["about"] == "6 data sets"
+    assert "Friedman" in verdict["text"]
     page = (tmp_path / "all" / "report.html").read_text()
     assert "Several data sets" in page
     few = evenhand(*command, *also[:4], "--out", tmp_path / "few")
     assert few.status == 0, few.err
-    said = read(tmp_path / "few" / "verdicts.json")["verdicts"][-1]
-    assert "each data set has its own verdict" in said["text"]
+    verdict = read(tmp_path / "few" / "verdicts.json")["verdicts"][-1]
+    assert "each data set has its own verdict" in verdict["text"]
 
 
 @pytest.mark.parametrize(

@@ -100,16 +100,16 @@ def test_entries_that_move_decisions_are_judged_apart_by_equalised_odds_and_rate
                  if threshold["base"] == "equalized_odds_difference")  # fmt: skip
     assert change["value"] != 0
     assert not {"sensitivity", "specificity"} & {item["base"] for item in dfr["differences"]}
-    said = {item["about"] for item in read(run / "verdicts.json")["verdicts"]}
-    assert "thresholds: decisions" in said
-    assert "dfr: decisions" not in said
-    assert "Entries that move decisions alone" in (run / "report.html").read_text()
+    subjects = {item["about"] for item in read(run / "verdicts.json")["verdicts"]}
+    assert "thresholds: decisions" in subjects
+    assert "dfr: decisions" not in subjects
+    assert "Entries that change only decisions" in (run / "report.html").read_text()
 
 
 def test_the_page_says_what_differs_between_the_entries(run):
     page = (run / "report.html").read_text()
     for text in (
-        "its trials are masks, methods and rates",
+        "its trials search masks, methods and learning rates",
         "starts from simclr without labels, at most 1 epochs on the fold",
         "FairPrune of erm&#39;s models (beta=0.5,limit=20)",
     ):
@@ -173,7 +173,7 @@ def test_report_refuses_a_plan_that_was_changed_afterwards(run, tmp_path):
     (copy / "benchmark.json").write_text(json.dumps(record))
     outcome = evenhand("report", copy)
     assert outcome.status == 2
-    assert "does not fit its hash" in outcome.err
+    assert "does not match its hash" in outcome.err
 
 
 def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path, monkeypatch):
@@ -205,18 +205,18 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
     ("words", "says"),
     [
         (("--method", "nothing"), "nothing"),
-        (("--method", "erm"), "entry erm is there twice"),
-        (("--strategy", "full"), "entry erm is there twice"),
+        (("--method", "erm"), "entry erm is given twice"),
+        (("--strategy", "full"), "entry erm is given twice"),
         (("--primary", "accuracy", "--method", "group-dro"), "--primary accuracy"),
         (("--primary", "auc_gap:sex", "--method", "group-dro"), "auc_gap:sex"),
         (("--primary", "auc:group", "--method", "group-dro"), "auc:group"),
-        (("--seeds", 1, "--method", "group-dro"), "--seeds 1: with one seed"),
-        (("--these-models", "--method", "group-dro"), "--seeds 2: with one seed"),
+        (("--seeds", 1, "--method", "group-dro"), "--seeds 1: one seed allows no claim"),
+        (("--these-models", "--method", "group-dro"), "--seeds 2: one seed allows no claim"),
         (("--add", "--method", "group-dro"), "holds no benchmark"),
         (("--method", "cdann:nothing=1"), "nothing"),
         (("--method", "thresholds:at_test=inferred"), "entry thresholds-at_test-inferred: "),
-        ((), "name one --method, --strategy, --start or --pruning"),
-        (("--start", "none"), "entry erm is there twice"),
+        ((), "name at least one --method, --strategy, --start or --pruning"),
+        (("--start", "none"), "entry erm is given twice"),
         (("--start", "ssl:nothing"), "nothing"),
         (("--start", "no/such/run"), "entry start-no-such-run: "),
         (("--pruning", "gamma=1"), "--pruning gamma=1: gamma"),
@@ -286,9 +286,7 @@ def test_a_plan_of_one_test_leaves_everything_else_exploratory(cache, tmp_path):
     (tested, *others) = read(out / "verdicts.json")["verdicts"]
     assert tested["about"] == "auc_gap against erm"
     assert all("exploratory" in other["about"] and not other["claim"] for other in others)
-    assert (
-        "chosen on validation, while all else is exploratory" in (out / "report.html").read_text()
-    )
+    assert "while all other results are exploratory" in (out / "report.html").read_text()
 
 
 def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, run, tmp_path):
@@ -302,7 +300,7 @@ def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, 
     refused = evenhand(*words, *new, "--out", out)
     assert refused.status == 2
     assert "whose plan is locked" in refused.err
-    assert "--add adds new ones" in refused.err
+    assert "Give --add to add new ones" in refused.err
     other = evenhand(*changed(words, "--epochs", 2), *new, "--add", "--out", out)
     assert other.status == 2
     assert "epochs was 1, is 2" in other.err
@@ -324,7 +322,7 @@ def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, 
         for item in entry["differences"]
     ]
     page = (out / "report.html").read_text()
-    assert "Added later, and so exploratory: group-balance and thresholds." in page
+    assert "Added later, and therefore exploratory: group-balance and thresholds." in page
     assert "group-balance, exploratory" in page
     claims = [item for item in read(out / "verdicts.json")["verdicts"] if item["claim"]]
     assert not [claim for claim in claims if "exploratory" in claim["about"]]

@@ -81,7 +81,7 @@ def test_the_record_holds_every_curve_and_the_plan_none(run):
 
 def test_the_page_says_what_more_training_patients_buy(run):
     page = (run / "report.html").read_text()
-    assert "What more training patients buy" in page
+    assert "Gain from more training patients" in page
     assert "patients (group=minority in training), the AUC of" in page
 
 
@@ -116,7 +116,7 @@ def test_a_curve_is_added_without_another_fit_of_entries(command, run, tmp_path,
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("minority", "--curve minority: name whose"), ("group=none", "none")],
+    [("minority", "--curve minority: give the patients"), ("group=none", "none")],
 )
 def test_groups_that_are_not_there_are_refused_before_any_fit(text, says, command, tmp_path):
     ended = evenhand(*command, "--curve", text, "--out", tmp_path / "run")

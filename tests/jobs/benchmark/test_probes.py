@@ -9,7 +9,7 @@ import pytest
 from tests.command import PHANTOMS, evenhand, training
 
 from evenhand.files import write_json
-from evenhand.jobs.benchmark.probes import FILE, FoundRecord, NetworkProbe, probe_rows
+from evenhand.jobs.benchmark.probes import FILE, AttributeProbe, NetworkProbe, probe_rows
 
 FOLDS, SEEDS, PATIENTS = 4, 2, 100
 
@@ -23,7 +23,7 @@ def folders(root, center: float, spread: float, seed: int):
         for number in range(SEEDS):
             folder = root / f"{seed}-{fold}-{number}"
             value = center + luck.sum() + rng.normal(0, spread / 4)
-            found_record = FoundRecord(value=value, influence=tuple(luck), n=PATIENTS)
+            found_record = AttributeProbe(value=value, influence=tuple(luck), n=PATIENTS)
             write_json(folder / FILE, NetworkProbe(attributes={"sex": found_record}).model_dump())
             row.append(folder)
         placed.append(row)

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from evenhand.jobs.benchmark.comparing import Result
+from evenhand.jobs.benchmark.comparing import Result, SampleCounts
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.jobs.benchmark.request import requests_of
+from evenhand.jobs.benchmark.request import make_requests
 from evenhand.metrics import detectable_gap
 from evenhand.metrics.rows import Key
 
 OLD, YOUNG = Key("age", "old", "auc"), Key("age", "young", "auc")
-SIZES = {OLD: (220, 200, 60), YOUNG: (900, 800, 90)}
+SIZES = {OLD: SampleCounts(220, 200, 60), YOUNG: SampleCounts(900, 800, 90)}
 
 
 def result(old: float, young: float) -> Result:
@@ -29,11 +29,11 @@ def result(old: float, young: float) -> Result:
 
 
 def test_a_group_alone_grows_until_the_gap_shows():
-    (request,) = requests_of(result(0.04, 0.01), 0.08)
+    (request,) = make_requests(result(0.04, 0.01), 0.08)
     assert (request.group, request.reference) == ("old", "young")
     assert request.gap == pytest.approx(detectable_gap(math.hypot(0.04, 0.01)))
-    assert request.more is not None
-    (patients, positives), reference = request.more
+    assert request.added is not None
+    (patients, positives), reference = request.added
     assert reference == (0, 0)
 
     def gap(count: int) -> float:
@@ -44,13 +44,13 @@ def test_a_group_alone_grows_until_the_gap_shows():
 
 
 def test_both_groups_grow_where_one_would_not_do():
-    (request,) = requests_of(result(0.04, 0.04), 0.08)
-    assert request.more is not None
-    (old, _), (young, _) = request.more
+    (request,) = make_requests(result(0.04, 0.04), 0.08)
+    assert request.added is not None
+    (old, _), (young, _) = request.added
     assert young / 800 == pytest.approx(old / 200, rel=0.02)
     assert young > 0
 
 
 def test_nothing_is_asked_for_where_the_gap_shows_already():
-    (request,) = requests_of(result(0.01, 0.01), 0.08)
-    assert request.more == ((0, 0), (0, 0))
+    (request,) = make_requests(result(0.01, 0.01), 0.08)
+    assert request.added == ((0, 0), (0, 0))

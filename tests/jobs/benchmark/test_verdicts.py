@@ -7,9 +7,9 @@ import pytest
 
 from evenhand.jobs.benchmark.comparing import Result, Roles, primary_keys
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.jobs.benchmark.page import _glance
+from evenhand.jobs.benchmark.page import _overview_row
 from evenhand.jobs.benchmark.settings import PRIMARY, BenchmarkSettings
-from evenhand.jobs.benchmark.verdicts import Statement, statements_of
+from evenhand.jobs.benchmark.verdicts import Statement, make_statements
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.verdicts import Verdict
@@ -33,24 +33,30 @@ def change(key: Key, better: bool | None) -> Difference:
     return Difference("dro", key, 0.1 * sign, low, high, 0.001, 0.001, better=better)
 
 
-def said(primary: Key, **better: bool | None) -> list[Statement]:
-    return statements_of(compared(primary, **better))
+def statements(primary: Key, **better: bool | None) -> list[Statement]:
+    return make_statements(compared(primary, **better))
 
 
 def test_a_winner_is_named_with_the_groups_that_it_costs():
-    kind, key, verdict = said(WORST, worst=True, old=True, young=False)[0]
+    kind, key, verdict, *_ = statements(WORST, worst=True, old=True, young=False)[0]
     assert kind == "number"
     assert key == WORST
     assert verdict.claim
     assert "AUC is lost in young (age) under dro" in verdict.text
-    assert "No group is shown to lose AUC." in said(WORST, worst=True)[0].verdict.text
+    assert "No group is shown to lose AUC." in statements(WORST, worst=True)[0].verdict.text
 
 
 @pytest.mark.parametrize("primary", [OVERALL, WORST])
 def test_levelling_down_is_said_whichever_number_decides(primary):
-    levelling = [one.verdict for one in said(primary, young=False) if one.key is None]
+    levelling = [
+        statement.verdict for statement in statements(primary, young=False) if statement.key is None
+    ]
     assert [verdict.attribute for verdict in levelling] == ["age"]
-    assert not [one for one in said(primary, young=False, old=True) if one.key is None]
+    assert not [
+        statement
+        for statement in statements(primary, young=False, old=True)
+        if statement.key is None
+    ]
 
 
 @pytest.mark.parametrize("name", PRIMARY)
@@ -66,7 +72,7 @@ def test_the_number_that_decides_is_the_one_of_its_name(name):
 
 def glance(primary: Key, **better: bool | None) -> tuple[str, ...]:
     """Return the row of the entry in the table of all entries at a glance."""
-    return _glance(compared(primary, **better), "dro")
+    return _overview_row(compared(primary, **better), "dro")
 
 
 def test_at_a_glance_an_entry_has_its_gain_whom_it_costs_and_a_word():
@@ -87,7 +93,7 @@ def test_at_a_glance_an_entry_has_its_gain_whom_it_costs_and_a_word():
 def planned_verdict(*differences: Difference) -> Verdict:
     """Return the verdict on the number that decides."""
     values = {name: {WORST: np.zeros((2, 3))} for name in (ERM, "dro", "head")}
-    return statements_of(Result(values, differences, {}, 2, (WORST,)))[0].verdict
+    return make_statements(Result(values, differences, {}, 2, (WORST,)))[0].verdict
 
 
 def test_the_p_value_of_a_verdict_is_that_of_the_entries_that_look_better():
@@ -111,7 +117,7 @@ def test_a_loss_alone_is_said_and_has_no_p_value_of_a_gain():
 
 def test_a_number_that_no_entry_can_change_is_said_to_be_untested():
     result = Result({ERM: {}, "thresholds": {}}, [], {}, 2, (WORST,))
-    verdict = statements_of(result)[0].verdict
+    verdict = make_statements(result)[0].verdict
     assert verdict.about == "auc_worst against erm"
     assert not verdict.claim
     assert verdict.text.startswith("No entry is tested by auc_worst")
@@ -125,6 +131,6 @@ def test_decisions_that_cost_a_group_more_than_allowed_are_better_at_a_price():
             Difference("cut", rate, lost, lost, lost, 0.5, 0.5),
         ]
         values = {name: {gap: np.zeros((2, 3)), rate: np.zeros((2, 3))} for name in (ERM, "cut")}
-        roles = Roles(apart=frozenset(["cut"]))
+        roles = Roles(decision_entries=frozenset(["cut"]))
         result = Result(values, changes, {}, 2, (gap,), worst={"age": "old"}, roles=roles)
-        assert _glance(result, "cut")[-1] == word
+        assert _overview_row(result, "cut")[-1] == word

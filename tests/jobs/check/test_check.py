@@ -29,7 +29,7 @@ LARGE = "phantom:patients=900,size=16,minority=0.4"
 SMALL = "phantom:patients=400,size=16,minority=0.4"
 
 
-def of(record: Requirements, requirement: str, about: str = "*") -> Finding:
+def finding_of(record: Requirements, requirement: str, about: str = "*") -> Finding:
     (finding,) = (f for f in record.findings if (f.requirement, f.about) == (requirement, about))
     return finding
 
@@ -69,13 +69,17 @@ def own_table(root: Path, change: dict[str, object] | None = None) -> tuple[str,
 
 
 def test_a_data_set_that_has_what_it_takes(phantoms):
-    assert of(phantoms, "attributes").value == 3  # without --attribute all there are
-    assert of(phantoms, "unknown", "group").value == 0
-    assert of(phantoms, "patients", "group").status == "pass"
-    assert of(phantoms, "cases", "sex").status == "pass"
-    assert of(phantoms, "base_rate", "sex").status == "pass"
-    assert of(phantoms, "leakage").status == of(phantoms, "unreadable").status == "pass"
-    assert of(phantoms, "duplicates", "exact").value == 0
+    assert finding_of(phantoms, "attributes").value == 3  # without --attribute all there are
+    assert finding_of(phantoms, "unknown", "group").value == 0
+    assert finding_of(phantoms, "patients", "group").status == "pass"
+    assert finding_of(phantoms, "cases", "sex").status == "pass"
+    assert finding_of(phantoms, "base_rate", "sex").status == "pass"
+    assert (
+        finding_of(phantoms, "leakage").status
+        == finding_of(phantoms, "unreadable").status
+        == "pass"
+    )
+    assert finding_of(phantoms, "duplicates", "exact").value == 0
 
 
 def test_counts_add_up(phantoms):
@@ -94,7 +98,7 @@ def test_the_smallest_gap_is_that_of_the_test_counts(phantoms):
         for _, row in rows.iterrows()
     ]
     expected = detectable_gap(float(sum(error**2 for error in errors) ** 0.5))
-    assert of(phantoms, "detectable", "group").value == pytest.approx(expected)
+    assert finding_of(phantoms, "detectable", "group").value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -109,23 +113,23 @@ def test_the_smallest_gap_is_that_of_the_test_counts(phantoms):
     ],
 )
 def test_thresholds_are_settings(cache, settings, requirement, about, status):
-    assert of(checked(SMALL, cache, **settings), requirement, about).status == status
+    assert finding_of(checked(SMALL, cache, **settings), requirement, about).status == status
 
 
 def test_a_table_of_ones_own(tmp_path, cache):
     data, columns = own_table(tmp_path / "data")
     result = checked(data, cache, **columns)
-    unknown = of(result, "unknown", "site")
+    unknown = finding_of(result, "unknown", "site")
     assert unknown.value == pytest.approx(1 / 3)
     assert unknown.status == "fail"
-    rate = of(result, "base_rate", "site")
+    rate = finding_of(result, "base_rate", "site")
     assert rate.status == "warn"
     assert abs(rate.value) > 0.4
-    assert of(result, "cases", "site").status == "fail"
-    power = of(result, "detectable", "site")
+    assert finding_of(result, "cases", "site").status == "fail"
+    power = finding_of(result, "detectable", "site")
     assert (power.value, power.status) == (None, "fail")
     assert power.measured == "a class is missing in north"
-    assert of(result, "licence").status == "note"
+    assert finding_of(result, "licence").status == "note"
 
 
 def rated(tmp_path, cache, rates, size, **settings):
@@ -145,7 +149,7 @@ def rated(tmp_path, cache, rates, size, **settings):
         file=names, sick=sick, who=np.arange(2 * size), site=np.repeat(["north", "south"], size)
     )
     table.to_csv(data, index=False)
-    return of(checked(data, cache, **columns | settings), "base_rate", "site")
+    return finding_of(checked(data, cache, **columns | settings), "base_rate", "site")
 
 
 def test_a_base_rate_of_17_percent_beside_10_is_worth_a_look(tmp_path, cache):
@@ -193,7 +197,7 @@ def test_the_same_image_in_two_splits_leaks(tmp_path, cache):
     first, last = (root / table["file"].iloc[place] for place in (0, -1))
     shutil.copy(first, last)
     result = checked(data, cache, **columns)
-    exact = of(result, "duplicates", "exact")
+    exact = finding_of(result, "duplicates", "exact")
     assert (exact.value, exact.status) == (1, "fail")
     pair = result.pairs.iloc[0]
     assert {pair["sample"], pair["other_sample"]} == set(table["file"].iloc[[0, -1]])
@@ -206,7 +210,7 @@ def test_what_cannot_be_read_is_counted_of_all(tmp_path, cache, share):
     data, columns = own_table(root)
     broken = root / pd.read_csv(data)["file"][0]
     broken.write_bytes(broken.read_bytes()[:100])
-    finding = of(checked(data, cache, **columns, patient_share=share), "unreadable")
+    finding = finding_of(checked(data, cache, **columns, patient_share=share), "unreadable")
     assert finding.value == pytest.approx(1 / 90)
     assert finding.status == "fail"
     assert broken.name in finding.measured
@@ -235,7 +239,7 @@ def test_each_window_of_a_recording_that_cannot_be_read_counts(cache):
 def test_data_without_attributes_can_be_checked(tmp_path, cache):
     data, columns = own_table(tmp_path / "data")
     result = checked(data, cache, **columns | {"attribute": ()})
-    assert of(result, "attributes").status == "fail"
+    assert finding_of(result, "attributes").status == "fail"
     assert result.counts.empty
     words = ("--image-column", "file", "--label", "sick", "--patient", "who", "--cache", cache)
     out = tmp_path / "out"
@@ -246,14 +250,14 @@ def test_data_without_attributes_can_be_checked(tmp_path, cache):
 def test_without_attribute_those_that_cannot_be_told_are_named(tmp_path, cache):
     root = make_chexpert(tmp_path / "chexpert")
     (root / "CHEXPERT DEMO.xlsx").unlink()
-    result = of(checked(f"chexpert:{root}", cache), "attributes")
+    result = finding_of(checked(f"chexpert:{root}", cache), "attributes")
     assert result.measured == "3: sex, age, view; without two known levels: race, race_white"
 
 
 def test_a_tree_of_ones_own_has_no_licence_on_record(tmp_path, cache):
     result = checked(f"folders:{make_folders(tmp_path / 'tree')}", cache, patient="person")
-    assert of(result, "licence").status == of(result, "access").status == "note"
-    assert of(result, "licence").measured == "not recorded: the data are your own"
+    assert finding_of(result, "licence").status == finding_of(result, "access").status == "note"
+    assert finding_of(result, "licence").measured == "not recorded: the data are your own"
 
 
 def test_more_than_two_classes(tmp_path, cache):
@@ -261,7 +265,9 @@ def test_more_than_two_classes(tmp_path, cache):
     data = f"ham10000:{tmp_path / 'ham'}"
     result = checked(data, cache, label="diagnosis", attribute=("sex", "sex*age"))
     assert result.counts["positives"].isna().all()
-    assert of(result, "base_rate", "sex").measured.startswith(("akiec", "bcc", "bkl", "mel", "nv"))
+    assert finding_of(result, "base_rate", "sex").measured.startswith(
+        ("akiec", "bcc", "bkl", "mel", "nv")
+    )
 
 
 def test_command_without_a_folder(cache):
@@ -283,7 +289,7 @@ def test_command_with_a_folder(cache, tmp_path):
     assert {row["attribute"] for row in content["counts"]} == {"sex"}
     assert json.loads((tmp_path / "c" / "run.json").read_text())["status"] == "finished"
     page = (tmp_path / "c" / "report.html").read_text()
-    assert "Smallest gap that can be found" in page
+    assert "Smallest detectable gap" in page
     assert page.count("<tr class=") == len(content["findings"])
     assert str(tmp_path / "c") in ended.out
     assert evenhand("report", tmp_path / "c").status == 0
@@ -298,7 +304,7 @@ def test_the_function_returns_the_run(cache, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["phantom:", "--attribute", "skin"], "no attribute 'skin'"),
         (["phantom:", "--near", "2"], "--near"),
@@ -306,10 +312,10 @@ def test_the_function_returns_the_run(cache, tmp_path):
         (["absent.csv", "--image-column", "a", "--label", "b", "--patient", "c"], "no table"),
     ],
 )
-def test_mistakes(words, said):
+def test_mistakes(words, message):
     ended = evenhand("check", *words)
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
 
 
 def test_the_request_says_how_many_patients_let_a_gap_be_told(cache, tmp_path):
@@ -322,8 +328,8 @@ def test_the_request_says_how_many_patients_let_a_gap_be_told(cache, tmp_path):
     (request,) = (item for item in content["findings"] if item["requirement"] == "request")
     assert request["status"] == "warn"
     assert request["measured"] in ended.out
-    said = re.findall(r"([\d,]+) of (?:minority|them)", request["measured"])
-    more, rare = (int(text.replace(",", "")) for text in said)
+    numbers = re.findall(r"([\d,]+) of (?:minority|them)", request["measured"])
+    more, rare = (int(text.replace(",", "")) for text in numbers)
     assert request["value"] == more > 0
     counts = pd.DataFrame(content["counts"])
     test = counts[(counts["split"] == "test") & (counts["group"] != "unknown")]
@@ -346,9 +352,9 @@ def test_the_request_says_how_many_patients_let_a_gap_be_told(cache, tmp_path):
 
 def test_no_request_where_the_gap_can_be_told_and_of_both_groups_where_one_would_not_do(cache):
     enough = checked(LARGE, cache, detectable=(0.3, 0.4), attribute=("group",))
-    assert of(enough, "request", "group").status == "pass"
-    assert of(enough, "request", "group").value == 0
-    both = of(
+    assert finding_of(enough, "request", "group").status == "pass"
+    assert finding_of(enough, "request", "group").value == 0
+    both = finding_of(
         checked(LARGE, cache, detectable=(0.02, 0.03), attribute=("group",)), "request", "group"
     )
     first, second = (

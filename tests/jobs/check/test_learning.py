@@ -45,7 +45,7 @@ def test_more_patients_of_a_group_whose_signs_are_its_own_help_it():
     assert minority.status == "warn"
     assert minority.value is not None
     assert minority.value > 0.02
-    assert "more of them helped" in minority.measured
+    assert "more patients helped" in minority.measured
     assert "AUC with 25%, 50%, 75%, 100%" in minority.measured
 
 
@@ -72,7 +72,7 @@ def test_the_command_says_it_and_refuses_groups_that_are_not_there(tmp_path):
     (finding,) = (item for item in record["findings"] if item["requirement"] == "learning")
     assert finding["about"] == "everybody"
     assert finding["measured"] in ended.out
-    assert "What more training patients buy" in (tmp_path / "run" / "report.html").read_text()
+    assert "Gain from more training patients" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -81,9 +81,9 @@ def test_series_and_images_become_a_few_numbers(channels):
 
     series = np.full((5, 30, channels), np.nan)
     series[:, ::2] = np.arange(15)[None, :, None]
-    coarse = learning._series(series)
+    coarse = learning._coarse_series(series)
     assert coarse.shape == (5, 3 * channels)
     assert coarse[0, :channels] == pytest.approx(7.0)
     assert coarse[0, -channels:] == pytest.approx(0.5)
     images = np.ones((4, 20, 30, channels), np.uint8)
-    assert learning._images(images).sum() == images.sum()
+    assert learning._coarse_images(images).sum() == images.sum()

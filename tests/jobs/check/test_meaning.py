@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from evenhand.jobs.check.findings import overall
-from evenhand.jobs.check.job import text_table
+from evenhand.jobs.check.job import findings_text
 from evenhand.reporting.check_record import CheckRecord, Finding, Status
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "ending"),
     [("pass", "met"), ("warn", "exit status is 0"), ("fail", "exit status is 1")],
 )
-def test_the_text_ends_in_what_the_outcome_means(status: Status, said: str) -> None:
+def test_the_text_ends_in_what_the_outcome_means(status: Status, ending: str) -> None:
     record = CheckRecord(schema=1, status=status, findings=(), counts=(), pairs=0, duplicates=())
-    assert said in text_table(record).splitlines()[-1]
+    assert ending in findings_text(record).splitlines()[-1]
 
 
 def test_a_note_is_no_warning() -> None:

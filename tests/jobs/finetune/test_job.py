@@ -62,7 +62,7 @@ def test_units_that_had_not_thawed_when_the_best_epoch_ended_are_not_named(
     base, tmp_path, monkeypatch
 ):
     values = iter([0.6, 0.9, 0.1])  # of each epoch
-    monkeypatch.setattr("evenhand.experiments.task.Task.values", lambda *given: (next(values),))
+    monkeypatch.setattr("evenhand.experiments.task.Task.values", lambda *arguments: (next(values),))
     settings = base.model_copy(update={"strategy": "gradual", "epochs": 6, "patience": 1})
     result = finetune(settings, tmp_path / "run")
     model = read_json(result.folder("gradual") / "model.json")
@@ -91,7 +91,7 @@ def test_only_what_the_strategy_names_has_changed(base, tmp_path):
 
 
 def test_a_killed_run_keeps_its_model_and_finishes(base, run, tmp_path, monkeypatch):
-    def killed(*given, **more):
+    def killed(*arguments, **more):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -99,7 +99,7 @@ def test_a_killed_run_keeps_its_model_and_finishes(base, run, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             finetune(base, tmp_path / "run")
     with monkeypatch.context() as patched:
-        patched.setattr("evenhand.jobs.finetune.job.train", killed)  # must not train again
+        patched.setattr("evenhand.jobs.finetune.job.train_model", killed)  # must not train again
         done = finetune(base, tmp_path / "run")
     assert done.finished
     same = (run.root / "metrics.json").read_bytes()
@@ -181,7 +181,7 @@ def test_weights_that_saw_the_test_patients_are_known_where_the_data_were_moved(
     moved = settings.data.replace(str(tmp_path / "data"), str(tmp_path / "moved"))
     assert moved != settings.data
     again = {"data": moved, "weights": str(run.root), "seed": 7}
-    with pytest.raises(EvenhandError, match="patients that are to be validated and tested on"):
+    with pytest.raises(EvenhandError, match="patients of the validation and test split"):
         finetune(settings.model_copy(update=again), tmp_path / "again")
 
 

@@ -19,21 +19,21 @@ def folder(tmp_path_factory):
     return root
 
 
-def altered(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+def altered(frame: pd.DataFrame, fault: str) -> pd.DataFrame:
     """Return a table with two sites, one of which something is wrong with."""
     person = frame["person"].astype(int)
     frame = frame.assign(site=np.where(person % 2 == 0, "north", "south"))
-    if what == "one label":
+    if fault == "one label":
         return frame.assign(finding=frame["finding"].where(frame["site"] == "north", "healthy"))
-    if what == "unknown":
+    if fault == "unknown":
         return frame.assign(site=frame["site"].where(person % 5 > 1, ""))
-    if what == "three classes":
+    if fault == "three classes":
         return frame.assign(finding=np.array(["benign", "nevus", "tumour"])[person % 3])
     return frame
 
 
 @pytest.mark.parametrize(
-    ("what", "method", "text"),
+    ("fault", "method", "text"),
     [
         ("one label", "soft-eodds", "south has 0 rows of class 1"),
         ("one label", "coral", "south has 0 rows of class 1"),
@@ -51,13 +51,13 @@ def altered(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     ],
 )
 def test_what_a_method_cannot_work_with_is_refused_before_training(
-    folder, tmp_path, monkeypatch, what, method, text
+    folder, tmp_path, monkeypatch, fault, method, text
 ):
-    def train(*given, **more):
+    def train(*arguments, **more):
         raise AssertionError(NOBODY)
 
-    monkeypatch.setattr("evenhand.jobs.finetune.job.train", train)
-    table = write_frame(folder / f"{what.replace(' ', '-')}.csv", altered(make_frame(), what))
+    monkeypatch.setattr("evenhand.jobs.finetune.job.train_model", train)
+    table = write_frame(folder / f"{fault.replace(' ', '-')}.csv", altered(make_frame(), fault))
     flags = without(training(folder / "cache"), "--attribute")
     words = (*WORDS, "site", *flags, "--target", "auc", "--method", method)
     ended = evenhand("finetune", table, *words, "--out", tmp_path / "run")

@@ -51,8 +51,8 @@ def encoded(cohort, seed=0, settings=FEW):
     return model.backbone.state_dict(), curve
 
 
-def equal(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +90,15 @@ def test_held_out_patients_tell_when_to_stop_and_which_epoch_to_keep(cohort, mon
         after.append({k: v.clone() for k, v in learning.model.backbone.state_dict().items()})
         return judge(learning, *others)
 
-    judge = training._Learning._judge
-    monkeypatch.setattr(training._Learning, "_judge", watched)
-    kept, curve = encoded(
+    judge = training._Learning._held_out_loss
+    monkeypatch.setattr(training._Learning, "_held_out_loss", watched)
+    weights, curve = encoded(
         cohort, settings=FEW.model_copy(update={"epochs": 30, "lr": 3e-2, "patience": 2})
     )
     assert len(after) == len(curve.loss) == len(curve.held_out) == curve.best + 2 < 30
     assert min(curve.held_out) == curve.held_out[curve.best - 1]
-    assert equal(kept, after[curve.best - 1])
-    assert not equal(kept, after[-1])
+    assert equal(weights, after[curve.best - 1])
+    assert not equal(weights, after[-1])
 
 
 def test_held_out_patients_are_judged_and_no_others_are(cohort, monkeypatch):
@@ -170,7 +170,7 @@ def test_weights_that_have_seen_the_test_patients_are_refused(run, cache, tmp_pa
     words = ("finetune", DATA, "--backbone", "conv1d", "--weights", run, "--seed", 5)
     ended = evenhand(*words, "--attribute", "group", "--cache", cache, "--out", tmp_path / "out")
     assert ended.status == 2
-    assert "patients that are to be validated and tested on" in ended.err
+    assert "patients of the validation and test split" in ended.err
     assert not (tmp_path / "out").exists()
 
 
@@ -189,7 +189,7 @@ def test_they_are_refused_after_a_training_on_other_data_too(run, cache, tmp_pat
 def test_pre_training_refuses_them_and_leaves_the_run_that_it_builds_on(run, cache, tmp_path):
     words = ("pretrain", DATA, "--weights", run, "--attribute", "group", "--cache", cache)
     ended = evenhand(*words, "--seed", 5, "--out", tmp_path / "out")
-    assert "patients that are to be validated and tested on" in ended.err
+    assert "patients of the validation and test split" in ended.err
     ended = evenhand(*words, "--out", run, "--overwrite")
     assert ended.status == 2
     assert "is read by this run" in ended.err
@@ -230,16 +230,16 @@ def test_an_objective_for_other_samples_is_refused_before_training(cache, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--teacher-momentum", 0.9), "--ssl simclr has no teacher"),
         (("--ssl", "byol", "--teacher-momentum", 1), "--teacher-momentum: Input should be less"),
     ],
 )
-def test_a_teacher_without_a_schedule_is_refused(cache, tmp_path, words, said):
+def test_a_teacher_without_a_schedule_is_refused(cache, tmp_path, words, message):
     ended = evenhand("pretrain", DATA, *words, "--cache", cache, "--out", tmp_path / "out")
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (tmp_path / "out").exists()
 
 

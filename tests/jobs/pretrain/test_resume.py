@@ -39,7 +39,7 @@ def stopping(monkeypatch):
         monkeypatch.setattr(PretrainingState, "save", save)
 
     keep = PretrainingState.save
-    monkeypatch.setattr(training, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(training, "SAVE_INTERVAL", 0.0)
     return after
 
 
@@ -134,5 +134,5 @@ def test_a_state_of_other_parts_is_refused(cache, tmp_path, stopping):
     stopping(1)
     with pytest.raises(StoppedError):
         train_on(cache, SERIES, "byol", tmp_path)
-    with pytest.raises(DamagedError, match="no state of this pre-training"):
+    with pytest.raises(DamagedError, match="not a state of this pre-training"):
         train_on(cache, SERIES, "moco", tmp_path)

@@ -16,9 +16,9 @@ from tests.command import evenhand
 from evenhand import build_model, load_model, save_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
-from evenhand.jobs.prune.loop import row_of, start, steps, stop_reason
+from evenhand.jobs.prune.loop import curve_row, initial_state, pruning_steps, stop_reason
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.jobs.prune.task import make_task
+from evenhand.jobs.prune.task import make_prune_task
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.pruning.channels import _channel_sets, _size, refuse_solid, remove_channels, trace_of
 from evenhand.pruning.eligible import IN_CHANNELS, prunable
@@ -154,13 +154,13 @@ def test_one_channel_at_least_stays_everywhere():
 def test_what_weights_an_earlier_pruning_dropped_is_known_of_the_channels_that_stay():
     state, _ = state_of("conv1d")
     name = "backbone.conv2.weight"
-    kept = torch.rand(state.model.get_parameter(name).shape) < 0.5
-    apply_mask(state.model, {name: kept})
-    pruned = replace(state, mask={name: kept})
+    mask = torch.rand(state.model.get_parameter(name).shape) < 0.5
+    apply_mask(state.model, {name: mask})
+    pruned = replace(state, mask={name: mask})
     dead = [("backbone.conv2.weight", 9), ("backbone.conv2.bias", 9)]
     after = remove_channels(pruned, scores_of(state.model, dead), 1)
-    stay = [place for place in range(len(kept)) if place != 9]
-    assert torch.equal(after.mask[name], kept[stay])
+    stay = [place for place in range(len(mask)) if place != 9]
+    assert torch.equal(after.mask[name], mask[stay])
 
 
 def test_channels_by_the_command_line(words, cache, tmp_path):
@@ -200,10 +200,10 @@ def test_the_loop_ends_where_nothing_can_be_removed_any_more(trained, cache, mon
         run=trained, attribute=("group",), cache=cache, device="cpu", batches=1, batch_size=2,
         structure="channel", share=90, limit=99.9, budget=None,
     )  # fmt: skip
-    task = replace(make_task(settings), model=state_of("test_vit")[0].model)
+    task = replace(make_prune_task(settings), model=state_of("test_vit")[0].model)
     monkeypatch.setattr("evenhand.jobs.prune.loop.bar", bounded(10))
-    rows = [row_of(0, start(task), task.before, 0.0)]
-    rows += [step.row for step in steps(task, start(task), rows, remove_channels)]
+    rows = [curve_row(0, initial_state(task), task.before, 0.0)]
+    rows += [step.row for step in pruning_steps(task, initial_state(task), rows, remove_channels)]
     assert stop_reason(task, rows) == "no further channel or head can be removed"
     assert rows[-1]["left"] == rows[-2]["left"] < rows[-3]["left"]
 

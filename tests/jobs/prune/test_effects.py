@@ -17,12 +17,11 @@ from evenhand.files import read_json, write_json
 from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune
-from evenhand.jobs.prune.loop import scores_of, start
-from evenhand.jobs.prune.premise import check_premise
-from evenhand.jobs.prune.saliency import first_saliency
+from evenhand.jobs.prune.loop import initial_state, step_saliency
+from evenhand.jobs.prune.premise import check_premise, first_saliency
 from evenhand.jobs.prune.search import pruning_space
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.jobs.prune.task import make_task
+from evenhand.jobs.prune.task import make_prune_task
 from evenhand.jobs.report import write_card
 from evenhand.metrics import Bootstrap
 from evenhand.networks.export import from_safetensors
@@ -42,7 +41,7 @@ def settings(trained, cache, **changes) -> PruneSettings:
 def test_the_metric_of_the_ranking_says_who_is_unprivileged(trained, cache):
     result = []
     for metric in ("auc", "sensitivity"):
-        task = make_task(settings(trained, cache, rank_by=metric))
+        task = make_prune_task(settings(trained, cache, rank_by=metric))
         values = {task.before[f"{metric}:{group}"]: group for group in task.positions}
         result.append(task.roles.unprivileged)
         assert result[-1] == values[min(values)]
@@ -62,7 +61,7 @@ def test_the_metric_of_the_ranking_says_who_is_unprivileged(trained, cache):
     ids=str,
 )
 def test_who_takes_part(trained, cache, change, groups):
-    task = make_task(settings(trained, cache, attribute=("group*sex",), **change))
+    task = make_prune_task(settings(trained, cache, attribute=("group*sex",), **change))
     assert task.roles.groups == groups
     assert set(task.positions) == set(groups)  # saliency is computed for nobody else
     sizes = [len(task.positions[group]) for group in groups[1:]]
@@ -71,15 +70,15 @@ def test_who_takes_part(trained, cache, change, groups):
 
 
 @pytest.mark.parametrize(
-    ("change", "asked"),
+    ("change", "setting"),
     [
         ({"target": "eopp1_sum"}, ("eopp1_sum", None)),
         ({"target": "auc_worst=0.9"}, ("auc_worst", 0.9)),
     ],
 )
-def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, asked):
-    judge = make_task(settings(trained, cache, **change)).judge
-    assert (judge.target.name, judge.target.bound) == asked
+def test_steps_are_judged_by_the_target_and_its_bound(trained, cache, change, setting):
+    judge = make_prune_task(settings(trained, cache, **change)).judge
+    assert (judge.target.name, judge.target.bound) == setting
 
 
 @pytest.fixture(scope="module", params=["weight", pytest.param("channel", marks=pytest.mark.slow)])
@@ -108,7 +107,7 @@ def test_the_fine_tuning_is_told_its_learning_rate(pruned):
 @pytest.mark.parametrize("name", ["before", "pruned", "finetuned"])
 def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
     run, inputs, _ = pruned
-    task = make_task(inputs)
+    task = make_prune_task(inputs)
     result = predict_cohorts(load_model(run.folder(name)), task.splits.items(), task.accelerator)
     write_predictions(tmp_path / "again.parquet", result)
     assert (tmp_path / "again.parquet").read_bytes() == run.predictions_file(name).read_bytes()
@@ -129,7 +128,7 @@ def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
     says = " ".join(luck_sentences(luck))
     assert says in run.record.notes
     page = html.unescape((run.root / "report.html").read_text())
-    assert f"How lucky the choice may be.</strong> {says}" in page
+    assert f"Luck of the choice.</strong> {says}" in page
     write_card(run, None, tmp_path / "card.md")
     card = html.unescape((tmp_path / "card.md").read_text()).replace("\\", "")
     assert " ".join(says.split()) in card
@@ -177,11 +176,14 @@ def test_the_loss_is_the_one_that_trained_the_model(trained, cache, tmp_path, ch
     facts = read_json(copy / "run.json")
     facts["settings"] |= change
     write_json(copy / "run.json", facts)
-    tasks = [make_task(settings(run, cache, estimator="ggn")) for run in (trained, copy)]
+    tasks = [make_prune_task(settings(run, cache, estimator="ggn")) for run in (trained, copy)]
     loss = tasks[1].loss
     assert loss.label_smoothing == smoothing
     assert (loss.weight is None) == (not change)
-    scores = [scores_of(task, start(task).model, 1)["backbone.conv1.0.weight"] for task in tasks]
+    scores = [
+        step_saliency(task, initial_state(task).model, 1)["backbone.conv1.0.weight"]
+        for task in tasks
+    ]
     assert torch.equal(*scores) == (not change)
     measured = [check_premise(task, first_saliency(task), {}).layers[0].measured for task in tasks]
     assert (measured[0] == measured[1]) == (not change)
@@ -191,8 +193,8 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
     trained, cache, monkeypatch
 ):
     class UsedAgain(Model):
-        def forward(self, *given):
-            logits = super().forward(*given)
+        def forward(self, *arguments):
+            logits = super().forward(*arguments)
             weight = self.backbone.conv1[0].weight  # once in its layer, and once more here
             return logits * (1 + weight.square().sum())
 
@@ -203,8 +205,8 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
 
     monkeypatch.setattr("evenhand.jobs.prune.task.load_model", load)
     with pytest.raises(EvenhandError, match=r"for backbone\.conv1\.0\.weight: on two samples"):
-        make_task(settings(trained, cache))
-    make_task(settings(trained, cache, estimator="hutchinson"))
+        make_prune_task(settings(trained, cache))
+    make_prune_task(settings(trained, cache, estimator="hutchinson"))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_an_export_says_the_same_and_its_card_tells_of_the_pruning(pruned, train
     card = (tmp_path / "model.md").read_text()
     assert "# The pruned and fine-tuned model" in card
     assert f"pruned from: the model full of the run {trained}".replace("_", r"\_") in card
-    assert f"- pruned for {facts['unprivileged']}, unprivileged by group, against" in card
+    assert f"- pruned for {facts['unprivileged']}, the unprivileged group by group, against" in card
     left = sum(p.numel() for p in model.parameters())
     zeros = sum(int((p == 0).sum()) for p in model.parameters())
     narrow = arguments.structure == "channel"

@@ -19,12 +19,12 @@ def model(request):
     whole = build_model("test_resnet", "none", 32, ("benign", "malignant"), seed=0).eval()
     narrow = request.param == "channel"
     names = prunable(whole, IN_CHANNELS if narrow else ("conv", "linear"))
-    kept = {} if narrow else keep_all(whole, names)
-    total = sum(p.numel() for p in whole.parameters()) if narrow else count_kept(kept)
+    mask = {} if narrow else keep_all(whole, names)
+    total = sum(p.numel() for p in whole.parameters()) if narrow else count_kept(mask)
     rng = torch.Generator().manual_seed(0)
     scores = {n: torch.rand(whole.get_parameter(n).shape, generator=rng) for n in names}
     after = remover(request.param)(
-        PruningState(whole, kept, total, total), scores, total // 4
+        PruningState(whole, mask, total, total), scores, total // 4
     ).model
     left, before = (sum(int((p != 0).sum()) for p in m.parameters()) for m in (after, whole))
     assert left < 0.85 * before

@@ -67,7 +67,7 @@ def test_the_numbers_of_each_layer_are_kept_by_group(pruned):
             for group in groups:
                 total = layers[name]["saliency"][group]
                 assert rows[f"change:{group}"].sum() == pytest.approx(total, rel=1e-4)
-    assert "Saliency of each number of a layer" in (out / "report.html").read_text()
+    assert "Saliency of each parameter of a layer" in (out / "report.html").read_text()
 
 
 def test_the_files_of_the_contract(pruned):
@@ -96,12 +96,12 @@ def test_the_curve_has_every_step_and_the_best_of_them_is_the_model(pruned):
     assert curve.loc[facts["chosen"], "log_loss_gap"] == curve["log_loss_gap"].min()
     weights = load_file(out / "models" / "pruned" / "model.safetensors")
     mask = load_file(out / "models" / "pruned" / "mask.safetensors")
-    assert all(torch.equal(weights[name] != 0, kept) for name, kept in mask.items())
-    gone = sum(int((~kept).sum()) for kept in mask.values())
-    total = sum(kept.numel() for kept in mask.values())
+    assert all(torch.equal(weights[name] != 0, is_kept) for name, is_kept in mask.items())
+    gone = sum(int((~is_kept).sum()) for is_kept in mask.values())
+    total = sum(is_kept.numel() for is_kept in mask.values())
     assert gone / total == pytest.approx(curve.loc[facts["chosen"], "sparsity"])
     layers = {layer["name"]: layer["pruned"] for layer in facts["premise"]["layers"]}
-    assert layers == {name: int((~kept).sum()) for name, kept in mask.items()}
+    assert layers == {name: int((~is_kept).sum()) for name, is_kept in mask.items()}
 
 
 def test_before_is_the_runs_own_model(pruned, trained):
@@ -118,8 +118,8 @@ def test_fine_tuning_keeps_the_zeros_bit_for_bit(pruned):
     mask = load_file(out / "models" / "finetuned" / "mask.safetensors")
     weights = load_file(out / "models" / "finetuned" / "model.safetensors")
     pruned_weights = load_file(out / "models" / "pruned" / "model.safetensors")
-    for name, kept in mask.items():
-        assert not weights[name][~kept].view(torch.int32).any()
+    for name, is_kept in mask.items():
+        assert not weights[name][~is_kept].view(torch.int32).any()
         assert not torch.equal(weights[name], pruned_weights[name])
     assert not torch.equal(weights["head.bias"], pruned_weights["head.bias"])
 
@@ -146,14 +146,14 @@ def test_a_second_pruning_goes_on_from_the_first(pruned, cache, tmp_path, monkey
     kinds = ("--prunable", "conv", "--prunable", "head", "--finetune-epochs", 1)
     assert evenhand("prune", out, *flags, *goal, *kinds, "--out", tmp_path).status == 0
     first = load_file(out / "models" / "finetuned" / "mask.safetensors")
-    conv = {name: kept for name, kept in first.items() if "head" not in name}
+    conv = {name: is_kept for name, is_kept in first.items() if "head" not in name}
     mask = load_file(tmp_path / "models" / "finetuned" / "mask.safetensors")
     weights = load_file(tmp_path / "models" / "finetuned" / "model.safetensors")
-    for name, kept in first.items():
-        assert not weights[name][~kept].any()
-        assert not (mask[name] & ~kept).any()
+    for name, is_kept in first.items():
+        assert not weights[name][~is_kept].any()
+        assert not (mask[name] & ~is_kept).any()
     curve = pd.read_csv(tmp_path / "curve.csv")
-    gone = sum(int((~kept).sum()) for kept in conv.values())
+    gone = sum(int((~is_kept).sum()) for is_kept in conv.values())
     total = sum(mask[name].numel() for name in (*conv, "head.weight", "head.bias"))
     assert curve["sparsity"].tolist() == pytest.approx([gone / total, 0.7], abs=1e-4)
     assert batch_sizes == [32]  # of the training, not of either pruning
@@ -185,7 +185,7 @@ def test_a_killed_pruning_ends_as_an_unbroken_one(words, tmp_path, rows):
 
 
 def test_a_pruning_that_is_killed_at_its_very_end_goes_on(words, tmp_path, monkeypatch):
-    def killed(*given, **more):
+    def killed(*arguments, **more):
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:

@@ -11,7 +11,15 @@ from evenhand.metrics import find_target
 
 def judge(target="auc_gap", **changes) -> Judge:
     settings = PruneSettings(run="run", attribute=("age",), **changes)
-    return Judge(None, "age", find_target(target), settings, {})
+    return Judge(
+        None,
+        "age",
+        find_target(target),
+        settings.rank_by,
+        settings.budget,
+        settings.budget_metric,
+        {},
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,5 +57,5 @@ STEPS = [
 )
 def test_the_best_step_within_the_budget_wins(target, budget, winner):
     steps = [{**step, "auc_best": 0.95 - k / 100} for k, step in enumerate(STEPS)]
-    assert judge(target, budget=budget).best(steps) == winner
-    assert judge(target, budget=budget).best(steps[:1]) == 0
+    assert judge(target, budget=budget).best_step(steps) == winner
+    assert judge(target, budget=budget).best_step(steps[:1]) == 0

@@ -13,9 +13,9 @@ from torch import nn
 from evenhand.cohort.reopen import reopen
 from evenhand.errors import EvenhandError
 from evenhand.jobs.prune.batches import group_batches, group_positions
-from evenhand.jobs.prune.loop import row_of, start, steps, stop_reason
+from evenhand.jobs.prune.loop import curve_row, initial_state, pruning_steps, stop_reason
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.jobs.prune.task import make_task
+from evenhand.jobs.prune.task import make_prune_task
 from evenhand.pruning.curvature.layers import RULES
 from evenhand.pruning.remove import remover
 
@@ -35,10 +35,10 @@ def settings(trained, cache):
 
 def curve(settings):
     """Return every step but its time, and why the loop ended."""
-    task = make_task(settings)
-    first = row_of(0, start(task), task.before, 0.0)
+    task = make_prune_task(settings)
+    first = curve_row(0, initial_state(task), task.before, 0.0)
     rows = [first]
-    for step in steps(task, start(task), [first], remover(settings.structure)):
+    for step in pruning_steps(task, initial_state(task), [first], remover(settings.structure)):
         rows.append(step.row)
     shown = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
     return shown, stop_reason(task, rows), task.roles
@@ -81,7 +81,7 @@ def test_each_setting_has_an_effect(settings, plain, change):
 
 
 def test_batches_hold_so_many_of_each_group_and_come_round(settings):
-    task = make_task(settings)
+    task = make_prune_task(settings)
     batches = list(group_batches(task.source, task.positions, 40, 8, np.random.default_rng(0)))
     labels = task.splits.train.labels
     for group, positions in task.positions.items():
@@ -105,7 +105,7 @@ def test_batches_hold_so_many_of_each_group_and_come_round(settings):
         (("--budget-metric", "aux"), "Did you mean 'auc'?"),
         (("--budget-metric", "prevalence"), "only describes"),
         (("--rank-by", "prevalence"), "only describes"),
-        (("--target", "auc_gap:sex"), "evens out the groups of the first --attribute, group"),
+        (("--target", "auc_gap:sex"), "pruning is for the groups of the first --attribute, group"),
         (("--objective", "auc_gab"), "Did you mean 'auc_gap'?"),
         (("--target", "auc_gap=low"), "is not a finite number; write NAME=NUMBER"),
         (("--target", "auc_gap=nan"), "is not a finite number; write NAME=NUMBER"),
@@ -125,8 +125,8 @@ def test_batches_hold_so_many_of_each_group_and_come_round(settings):
         (("--unprivileged", "nobody"), "no group of group 'nobody'"),
         (("--unprivileged", "minority", "--privileged", "minority"), "at once"),
         (("--privileged", "minority", "--privileged", "majority"), "every group is named"),
-        (("--group-beta", "majority=-1"), "give a number from 0 up"),
-        (("--group-beta", "x"), "it is written GROUP=NUMBER"),
+        (("--group-beta", "majority=-1"), "give a finite number of at least 0"),
+        (("--group-beta", "x"), "write it as GROUP=NUMBER"),
         (("--group-beta", "minority=1"), "no privileged group 'minority'"),
         (("--exclude-group", "group=minority"), "there is one group, 'majority'"),
         (("--data", "phantom:patients=40,size=32"), "no sample of that name"),
@@ -187,21 +187,21 @@ def test_an_undefined_target(cache, tmp_path):
 
 
 def test_a_share_of_less_than_one_number_takes_one(settings):
-    task = make_task(settings.model_copy(update={"share": 1e-9}))
-    whole = start(task)
-    first = row_of(0, whole, task.before, 0.0)
+    task = make_prune_task(settings.model_copy(update={"share": 1e-9}))
+    whole = initial_state(task)
+    first = curve_row(0, whole, task.before, 0.0)
     for left in (whole.left, whole.left - 7):
         assert stop_reason(task, [{**first, "left": left}]) is None
-    assert next(steps(task, whole, [first], remover("weight"))).state.left == whole.left - 1
+    assert next(pruning_steps(task, whole, [first], remover("weight"))).state.left == whole.left - 1
 
 
 def test_a_value_that_is_undefined_ends_the_pruning_by_its_own_name(settings):
-    task = make_task(settings.model_copy(update={"target": "auc_gap=0.02", "budget": 1.0}))
-    first = row_of(0, start(task), task.before, 0.0)
+    task = make_prune_task(settings.model_copy(update={"target": "auc_gap=0.02", "budget": 1.0}))
+    first = curve_row(0, initial_state(task), task.before, 0.0)
     for name in ("auc", "auc_gap"):
         rows = [first, {**first, "step": 1, "left": first["left"] - 9, name: math.nan}]
         assert stop_reason(task, rows) == f"{name} became undefined on validation"
-        assert task.judge.best(rows) == 0
+        assert task.judge.best_step(rows) == 0
     target = task.judge.target
     assert not target.is_reached(math.nan)
     assert [target.is_reached(value) for value in (0.01, 0.02, 0.03)] == [1, 1, 0]
@@ -210,11 +210,11 @@ def test_a_value_that_is_undefined_ends_the_pruning_by_its_own_name(settings):
 def test_a_group_without_training_patients_is_named(settings, monkeypatch):
     opened = reopen
 
-    def without_minority(*given):
-        splits = opened(*given)
+    def without_minority(*arguments):
+        splits = opened(*arguments)
         places = np.flatnonzero(splits.train.table["attr_group"] == "majority")
         return replace(splits, train=splits.train.select(places))
 
     monkeypatch.setattr("evenhand.jobs.prune.task.reopen", without_minority)
     with pytest.raises(EvenhandError, match="no training patient is of 'minority'"):
-        make_task(settings)
+        make_prune_task(settings)

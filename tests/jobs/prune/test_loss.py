@@ -61,9 +61,11 @@ def gauss_newton(loss, network, inputs, labels):
     }
 
 
-def assert_equal(found, expected):
+def assert_equal(actual, expected):
     for name, value in expected.items():
-        torch.testing.assert_close(found[name].contiguous(), value, rtol=1e-9, atol=1e-12, msg=name)
+        torch.testing.assert_close(
+            actual[name].contiguous(), value, rtol=1e-9, atol=1e-12, msg=name
+        )
 
 
 def test_parts_of_the_loss_are_those_of_torch(loss):

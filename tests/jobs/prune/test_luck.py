@@ -60,7 +60,16 @@ def drawn(rng: np.random.Generator, patients: int, signal: float = 0.2) -> Predi
 
 def judge_of(halves: Halves | None, objective: str = "auc_gap", **changes) -> Judge:
     settings = PruneSettings(run="run", attribute=("group",), **{"budget": None} | changes)
-    return Judge(None, "group", find_target(objective), settings, {}, halves)
+    return Judge(
+        None,
+        "group",
+        find_target(objective),
+        settings.rank_by,
+        settings.budget,
+        settings.budget_metric,
+        {},
+        halves,
+    )
 
 
 EVEN = Halves(frozenset(f"p{k}" for k in range(0, 80, 2)))
@@ -90,11 +99,13 @@ def test_too_few_patients_are_not_halved():
 
 
 def test_patients_that_confirm_have_no_part_in_the_choice():
-    judge, one = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
-    confirms = ~one.table["patient_id"].isin(EVEN.choosing)
-    before = judge.values(one)
-    shaken = one.table.assign(score=one.table["score"].where(~confirms, 1 - one.table["score"]))
-    after = judge.values(Predictions(shaken, one.classes, one.levels))
+    judge, predictions = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
+    confirms = ~predictions.table["patient_id"].isin(EVEN.choosing)
+    before = judge.values(predictions)
+    shaken = predictions.table.assign(
+        score=predictions.table["score"].where(~confirms, 1 - predictions.table["score"])
+    )
+    after = judge.values(Predictions(shaken, predictions.classes, predictions.levels))
     ours = {name for name in before if not name.startswith("confirm:")}
     assert {f"confirm:{name}" for name in ours} == set(before) - ours
     assert all(after[name] == before[name] for name in ours)
@@ -102,16 +113,16 @@ def test_patients_that_confirm_have_no_part_in_the_choice():
 
 
 def test_values_are_those_of_each_half_cut_where_the_choosing_half_says():
-    judge, one = judge_of(EVEN, "accuracy_gap"), drawn(seeded(1), 80)
-    first, second = EVEN.split(one)
-    found = judge.values(one)
+    judge, predictions = judge_of(EVEN, "accuracy_gap"), drawn(seeded(1), 80)
+    first, second = EVEN.split(predictions)
+    values = judge.values(predictions)
     plan = Plan(metrics=("accuracy",), across=("gap",), bootstrap=None)
     for prefix, half in (("", first), ("confirm:", second)):
         rows = metric_rows(
             half, ["group"], model="", seed=0, plan=plan, split="val", cut=choose_cut(first)
         )
         gap = rows[rows["metric"] == "accuracy_gap"]["value"].item()
-        assert found[f"{prefix}accuracy_gap"] == pytest.approx(gap)
+        assert values[f"{prefix}accuracy_gap"] == pytest.approx(gap)
 
 
 @pytest.mark.parametrize(("objective", "better"), [("auc_gap", -1), ("auc_worst", 1)])
@@ -119,25 +130,29 @@ def test_luck_is_how_much_better_the_change_looks_to_those_that_chose(objective,
     judge = judge_of(EVEN, objective)
     steps = [drawn(seeded(seed), 80) for seed in range(4)]
     values = [judge.values(step) for step in steps]
-    found = luck.luck_of(judge, steps, 2)
-    assert (found.step, found.choosing, found.confirming) == (2, 40, 40)
+    measured = luck.measure_luck(judge, steps, 2)
+    assert (measured.step, measured.choosing, measured.confirming) == (2, 40, 40)
     for prefix, value, gain in (
-        ("", found.chosen, found.gain),
-        ("confirm:", found.confirmed, found.confirmed_gain),
+        ("", measured.chosen, measured.gain),
+        ("confirm:", measured.confirmed, measured.confirmed_gain),
     ):
         name = f"{prefix}{objective}"
         assert value[0] == pytest.approx(values[2][name])
         assert gain[0] == pytest.approx(values[2][name] - values[0][name])
-    assert found.luck[0] == pytest.approx(better * (found.gain[0] - found.confirmed_gain[0]))
-    assert found.luck[1] < found.luck[0] < found.luck[2]
-    assert luck.luck_of(judge, steps, 0) is None
+    assert measured.luck[0] == pytest.approx(
+        better * (measured.gain[0] - measured.confirmed_gain[0])
+    )
+    assert measured.luck[1] < measured.luck[0] < measured.luck[2]
+    assert luck.measure_luck(judge, steps, 0) is None
 
 
 def test_the_interval_of_a_difference_of_two_halves():
-    assert luck.difference((0.5, 0.2, 0.8), (0.1, -0.3, 0.5)) == pytest.approx((0.4, -0.1, 0.9))
-    value, low, high = luck.difference((0.5, 0.4, 0.9), (0.1, 0.1, 0.1))
+    assert luck.span_difference((0.5, 0.2, 0.8), (0.1, -0.3, 0.5)) == pytest.approx(
+        (0.4, -0.1, 0.9)
+    )
+    value, low, high = luck.span_difference((0.5, 0.4, 0.9), (0.1, 0.1, 0.1))
     assert (value, low, high) == pytest.approx((0.4, 0.3, 0.8))
-    assert luck.difference((0.5, None, None), (0.1, 0.0, 0.2))[1:] == (None, None)
+    assert luck.span_difference((0.5, None, None), (0.1, 0.0, 0.2))[1:] == (None, None)
 
 
 def test_repeated_halves_tell_no_luck_where_one_step_wins_always():
@@ -145,7 +160,7 @@ def test_repeated_halves_tell_no_luck_where_one_step_wins_always():
     steps = [drawn(seeded(0), 40, signal=0.1) for _ in range(3)]
     wins = steps[0].table.assign(score=steps[0].table["label"] * 0.8 + 0.1)
     steps.append(Predictions(wins, steps[0].classes, LEVELS))
-    result = luck.luck_of(judge_of(None, "auc_worst"), steps, 3)
+    result = luck.measure_luck(judge_of(None, "auc_worst"), steps, 3)
     assert (result.how, result.choosing, result.confirming) == (
         "repeated halves",
         40,
@@ -159,9 +174,9 @@ def test_repeated_halves_tell_no_luck_where_one_step_wins_always():
 def test_the_luck_of_equally_good_steps_is_taken_off():
     judge = judge_of(None, budget=30.0)
     steps = [drawn(seeded(seed), 40) for seed in range(8)]
-    winner = judge.best([judge.values(step) for step in steps])
+    winner = judge.best_step([judge.values(step) for step in steps])
     assert winner > 0
-    result = luck.luck_of(judge, steps, winner)
+    result = luck.measure_luck(judge, steps, winner)
     assert result.luck[0] > 0
     assert result.confirmed[0] > result.chosen[0]  # less is better
     assert result.confirmed_gain[0] == pytest.approx(result.gain[0] + result.luck[0])
@@ -191,7 +206,7 @@ def test_the_luck_of_all_patients_is_that_of_half_of_them_over_the_root_of_two()
 
 def test_a_gap_of_a_half_has_no_sign():
     """Whichever group is ahead there: the least gap is the one nearest to 0."""
-    values = luck._on_halves(judge_of(None), drawn(seeded(3), 24, signal=0.05))["auc_gap"]
+    values = luck._half_values(judge_of(None), drawn(seeded(3), 24, signal=0.05))["auc_gap"]
     assert len(values) == 1 + 2 * 20
     assert np.nanmin(values) >= 0
 
@@ -203,7 +218,7 @@ def test_a_value_that_is_undefined_tells_no_luck(halves):
     minority = first.table["attr_group"] == "minority"
     table = first.table.assign(label=first.table["label"].where(~minority, 0))
     steps = [Predictions(table, first.classes, LEVELS)] * 2
-    assert luck.luck_of(judge_of(halves), steps, 1) is None
+    assert luck.measure_luck(judge_of(halves), steps, 1) is None
 
 
 def test_sentences_and_what_is_read_back():
@@ -217,7 +232,7 @@ def test_sentences_and_what_is_read_back():
     assert "a change of \N{MINUS SIGN}0.068 (\N{MINUS SIGN}0.100 to" in first
     assert "less is better" in first
     assert "The other half (58) had no part in the choice: 0.091 (0.030 to 0.160)" in second
-    assert "looks better by 0.046 where the choice was made" in third
+    assert "looks better by 0.046 on the patients that chose" in third
     written = TypeAdapter(Luck).dump_json(result)
     assert TypeAdapter(Luck).validate_json(written) == result
 

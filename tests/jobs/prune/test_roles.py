@@ -23,7 +23,7 @@ def test_the_others_share_beta_by_size():
     result = roles()
     assert result.groups == ("old", "young", "middle")
     assert result.betas == pytest.approx({"young": 0.3, "middle": 0.1})
-    assert "auc is worst for old (0.600) and best for young (0.900)" in result.why
+    assert "auc is worst for old (0.600) and best for young (0.900)" in result.explanation
 
 
 def test_a_group_with_its_own_beta_leaves_the_others_their_share():
@@ -34,7 +34,7 @@ def test_worst_is_the_highest_of_a_metric_where_less_is_better():
     result = roles(rank_by="log_loss")
     assert result.unprivileged == "young"
     assert result.betas == pytest.approx({"middle": 0.4 * 2 / 3, "old": 0.4 / 3})
-    assert "log_loss is worst for young (0.900) and best for old (0.600)" in result.why
+    assert "log_loss is worst for young (0.900) and best for old (0.600)" in result.explanation
 
 
 def test_named_groups_alone_share_beta():
@@ -54,7 +54,7 @@ def test_an_undefined_value_is_refused_where_it_could_be_the_worst():
 
 
 def test_a_group_without_training_samples_is_refused():
-    with pytest.raises(EvenhandError, match="no training patient is of 'young', and"):
+    with pytest.raises(EvenhandError, match="no training patient is of 'young', but"):
         roles(sizes={"middle": 100, "old": 50})
 
 

@@ -47,28 +47,28 @@ def compared(root: Path, *words: object, runs: tuple[str, str] = ("one", "two"),
 
 
 @pytest.fixture(scope="module")
-def found(trained) -> dict:
+def result(trained) -> dict:
     ended = compared(trained)
     assert ended.status == 0, ended.err
     return json.loads((trained / "sim" / "similarity.json").read_text())
 
 
-def test_every_group_and_layer_is_there(found):
-    assert found["models"] == ["one/full", "two/head"]
-    assert found["patients"] == 52  # of 260 a fifth
-    assert found["split"] == "val"
-    assert set(found["attributes"]) == {"group", "sex"}
-    shape = tuple(map(len, found["layers"]))
+def test_every_group_and_layer_is_there(result):
+    assert result["models"] == ["one/full", "two/head"]
+    assert result["patients"] == 52  # of 260 a fifth
+    assert result["split"] == "val"
+    assert set(result["attributes"]) == {"group", "sex"}
+    shape = tuple(map(len, result["layers"]))
     assert shape == (6, 6)
-    for record in (found["everybody"], *found["attributes"]["sex"]["groups"]):
+    for record in (result["everybody"], *result["attributes"]["sex"]["groups"]):
         low, value, high = (np.array(record[end]) for end in ("low", "value", "high"))
         assert value.shape == shape
         assert (low <= value).all()
         assert (value <= high).all()
 
 
-def test_the_difference_is_that_of_the_best_and_the_worst_served(found):
-    record = found["attributes"]["group"]
+def test_the_difference_is_that_of_the_best_and_the_worst_served(result):
+    record = result["attributes"]["group"]
     groups = {row["group"]: row for row in record["groups"]}
     best, worst = groups[record["best"]], groups[record["worst"]]
     assert best["auc"] > worst["auc"]
@@ -78,7 +78,7 @@ def test_the_difference_is_that_of_the_best_and_the_worst_served(found):
     assert record["batch"] == min(row["patients"] for row in record["groups"])
 
 
-def test_the_page_says_what_the_numbers_do(trained, found):
+def test_the_page_says_what_the_numbers_do(trained, result):
     page = (trained / "sim" / "report.html").read_text()
     assert page.count('class="heat"') == 7  # two groups and their difference, twice; everybody
     assert open_run(trained / "sim").finished
@@ -107,7 +107,7 @@ def test_two_models_of_one_run_and_some_layers(trained):
 
 
 @pytest.mark.parametrize(
-    ("runs", "words", "said"),
+    ("runs", "words", "message"),
     [
         (("one", "other"), (), "are not of the same cohort"),
         (("one", "one"), (), "are named twice"),
@@ -115,14 +115,14 @@ def test_two_models_of_one_run_and_some_layers(trained):
         (("one", "two"), ("--layer", "blocks.9"), "no layer 'blocks.9'; there are: blocks.0"),
         (("one", "two"), ("--attribute", "skin"), "no attribute 'skin'"),
         (("one", "two"), ("--model", "full"), "given 1 time(s)"),
-        (("one", "two"), ("--minimum", 60), "has 52 patients, and --minimum is 60"),
+        (("one", "two"), ("--minimum", 60), "has 52 patients, fewer than --minimum 60"),
         (("one", "two"), ("--data", "phantom:patients=30,size=32"), "lacks"),
     ],
 )
-def test_mistakes(trained, found, runs, words, said):
+def test_mistakes(trained, result, runs, words, message):
     ended = compared(trained, *words, runs=runs, out="mistake")
     assert ended.status == 2
-    assert said in ended.err
+    assert message in ended.err
     assert not (trained / "mistake").exists()
 
 
@@ -136,8 +136,8 @@ def planted(rng: np.random.Generator, share: float) -> Patients:
 
     def model() -> list[np.ndarray]:
         own = rng.standard_normal((n, 6))
-        kept = np.where(minority, 1 - share, 1.0)[:, None]
-        last = np.sqrt(kept) * seen + np.sqrt(1 - kept) * own
+        scale = np.where(minority, 1 - share, 1.0)[:, None]
+        last = np.sqrt(scale) * seen + np.sqrt(1 - scale) * own
         noise = 0.5 * rng.standard_normal((3, n, 6))
         return [
             (layer @ rng.standard_normal((6, 10))).astype("f4")
@@ -193,11 +193,11 @@ def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):
     whole, scrambling = (build_model("test_resnet", "none", 32, cohort.classes, 0) for _ in "ab")
     noise, dark = torch.Generator().manual_seed(0), []
 
-    def look(module: nn.Module, given: tuple[Tensor]) -> None:
-        pixels = given[0] * scrambling.std + scrambling.mean
+    def look(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        pixels = inputs[0] * scrambling.std + scrambling.mean
         dark[:] = [pixels.mean(dim=(1, 2, 3)) < DARK]
 
-    def scramble(module: nn.Module, given: tuple[Tensor], output: Tensor) -> Tensor:
+    def scramble(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         other = torch.randn(output.shape[:2], generator=noise)[..., None, None] * output.std()
         return torch.where(dark[0][:, None, None, None], other, output)
 

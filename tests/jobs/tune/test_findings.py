@@ -73,10 +73,10 @@ def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_eve
         st.tuples(st.booleans(), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1
     )
 )
-def test_no_candidate_that_was_not_chosen_has_a_better_mean(given):
+def test_no_candidate_that_was_not_chosen_has_a_better_mean(candidates):
     pool = [
         candidate(number, 1.0, again, "baseline" if baseline else "own")
-        for number, (baseline, again) in enumerate(given)
+        for number, (baseline, again) in enumerate(candidates)
     ]
     chosen = best_candidate(pool, (AUC,), find_rule(None, (AUC,)))
     assert all(chosen.mean >= item.mean for item in pool)
@@ -133,7 +133,7 @@ def test_values_without_spread_have_a_difference_and_no_warning():
 def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
     import optuna
 
-    from evenhand.jobs.tune.trials import trials_table
+    from evenhand.jobs.tune.trials import study_table
 
     def ask(trial):
         return Choice(frozenset(), trial.suggest_float("lr", 1e-4, 1e-2), 0)
@@ -144,7 +144,7 @@ def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
         if draw:
             ask(trial)
         study.tell(trial, 0.7 if state == "COMPLETE" else None, state=TrialState[state])
-    table = trials_table(study, Space(ask, np.inf), (AUC,))
+    table = study_table(study, Space(ask, np.inf), (AUC,))
     assert table["state"].tolist() == ["complete", "fail", "fail"]
     assert table["pareto"].tolist() == [True, False, False]
     assert table["lr"].notna().tolist() == [True, True, False]

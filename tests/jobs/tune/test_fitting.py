@@ -5,7 +5,13 @@ from __future__ import annotations
 from evenhand.experiments.runs import begin_run
 from evenhand.experiments.task_cache import Fits
 from evenhand.files import read_json
-from evenhand.jobs.tune.fitting import Delivery, deliver_all, fits_of, keep_alone, kept_fit
+from evenhand.jobs.tune.fitting import (
+    Delivery,
+    deliver_all,
+    fit_folder,
+    fits_folder,
+    remove_other_fits,
+)
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.runs import run_scope
 from evenhand.search.spaces import Choice
@@ -37,14 +43,14 @@ def test_workers_deliver_the_models_that_are_not_there_yet(tmp_path):
         run = begin_run(tmp_path, "tune", TuneSettings(data="phantom:"), fingerprint="")
     run.predictions_file("full").parent.mkdir(parents=True)
     run.predictions_file("full").touch()
-    kept_fit(run, "full", CHOICE).mkdir(parents=True)
+    fit_folder(run, "full", CHOICE).mkdir(parents=True)
     fits = Fits(None, "", run)
     deliver_all(fits, map(delivery, ("fairtune", "full", "head")), engine)
     assert [job.args for job in engine.given] == [
         (fits, delivery(name)) for name in ("fairtune", "head")
     ]
     assert read_json(tmp_path / "run.json")["seconds"].keys() == {"chosen fits"}
-    assert not fits_of(run, "full").exists()  # all models are there: fits take room
+    assert not fits_folder(run, "full").exists()  # all models are there: fits take room
 
 
 def test_of_a_contender_s_fits_those_of_its_choice_are_kept(tmp_path):
@@ -55,10 +61,10 @@ def test_of_a_contender_s_fits_those_of_its_choice_are_kept(tmp_path):
         Choice(CHOICE.mask, 1.1e-3, 0),
         Choice(frozenset({"a"}), 1e-3, 0),
     ]
-    folders = [kept_fit(run, "one", choice) for choice in (CHOICE, *others)]
+    folders = [fit_folder(run, "one", choice) for choice in (CHOICE, *others)]
     assert len(set(folders)) == 4
-    for folder in (*folders, kept_fit(run, "two", CHOICE)):
+    for folder in (*folders, fit_folder(run, "two", CHOICE)):
         folder.mkdir(parents=True)
-    keep_alone(run, "one", [CHOICE])
+    remove_other_fits(run, "one", [CHOICE])
     assert [folder.exists() for folder in folders] == [True, False, False, False]
-    assert kept_fit(run, "two", CHOICE).exists()
+    assert fit_folder(run, "two", CHOICE).exists()

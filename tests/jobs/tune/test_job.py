@@ -134,8 +134,8 @@ def test_the_delivered_weights_give_the_delivered_predictions(unbroken, name, tm
     ended = evenhand("predict", unbroken, PHANTOMS, "--model", name, "--out", tmp_path / "again")
     assert ended.status == 0, ended.err
     again = read_predictions(tmp_path / "again" / "models" / name / "predictions.parquet")
-    kept = read_predictions(unbroken / "models" / name / "predictions.parquet")
-    by = [frame.table.set_index("sample_id")["score"].sort_index() for frame in (again, kept)]
+    delivered = read_predictions(unbroken / "models" / name / "predictions.parquet")
+    by = [frame.table.set_index("sample_id")["score"].sort_index() for frame in (again, delivered)]
     pd.testing.assert_series_equal(*by, atol=1e-6)
 
 
@@ -178,7 +178,9 @@ def test_the_chosen_trial_has_the_best_mean_over_fresh_seeds(unbroken, name):
         assert item["mean"] == pytest.approx(means[f"trial {candidate['trial']}"])
         assert item["optimism"] == pytest.approx(searched[candidate["trial"]] - item["mean"])
         assert item["optimism_low"] <= item["optimism"] <= item["optimism_high"]
-    best = max(study["confirmed"], key=lambda one: one["objectives"]["auc_worst"]["mean"])
+    best = max(
+        study["confirmed"], key=lambda confirmed: confirmed["objectives"]["auc_worst"]["mean"]
+    )
     assert study["chosen"].items() >= {"study": best["study"], "trial": best["trial"]}.items()
     if name != "fairtune":
         assert best["study"] == name

@@ -135,23 +135,23 @@ def test_methods_that_the_data_do_not_allow_are_left_out_with_the_reason(words, 
     record = read_json(tmp_path / "run" / "run.json")
     assert record["models"] == ["fairtune", "full", "full-jtt", "full-swad"]
     notes = " ".join(record["notes"])
-    assert "group-dro is no part of the search: --method group-dro needs the groups" in notes
+    assert "group-dro is not part of the search: --method group-dro needs the groups" in notes
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (("--search", "masks"), "--search masks trains by one method, and --method names 2"),
-        (("--method", "group-dro:rate=1"), "--method group-dro comes twice"),
+        (("--method", "group-dro:rate=1"), "--method group-dro is given twice"),
         (("--method", "dro"), "no method 'dro'; there are: cdann, coral"),
-        (("--family", "blocks"), "--family and --space are of masks"),
-        (("--search", "both", "--strategy", "head"), "--search both chooses what may change"),
+        (("--family", "blocks"), "--family and --space set the masks"),
+        (("--search", "both", "--strategy", "head"), "--search both chooses the tuned parts"),
         (("--method", "soft-eodds:strength=x"), "strength='x'"),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused_and_leaves_nothing(words, tmp_path, more, message):
-    kept = changed(words, *more) if more[0] == "--search" else (*words, *more)
-    ended = evenhand(*kept, "--out", tmp_path / "run")
+    command = changed(words, *more) if more[0] == "--search" else (*words, *more)
+    ended = evenhand(*command, "--out", tmp_path / "run")
     assert ended.status == 2
     assert message in ended.err
     assert not (tmp_path / "run").exists()
@@ -162,4 +162,4 @@ def test_one_method_with_nothing_to_search_is_refused(words, tmp_path):
     del alone[alone.index("erm") + 1]  # the flag of what was left out
     ended = evenhand(*alone, "--out", tmp_path / "run")
     assert ended.status == 2
-    assert "erm is the only method, and nothing of it is searched" in ended.err
+    assert "erm is the only method, and none of its settings is searched" in ended.err

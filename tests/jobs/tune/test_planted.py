@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evenhand.jobs.demo import TARGET, pretraining, searching
+from evenhand.jobs.demo import TARGET, pretrain_settings, search_settings
 from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.job import tune
 from evenhand.metrics import EVERYBODY
@@ -23,10 +23,10 @@ Fixed on the seeds 1001 to 1003, where it fell by .47, .16 and .20: half of the 
 @pytest.mark.parametrize("planted", [True, False])
 def test_the_search_repairs_a_planted_tilt_and_claims_nothing_without_one(tmp_path, planted):
     cache = tmp_path / "cache"
-    pretrained = finetune(pretraining(1, cache), tmp_path / "pretrained").root
+    pretrained = finetune(pretrain_settings(1, cache), tmp_path / "pretrained").root
     gains, claims = [], 0
     for seed in SEEDS:
-        settings = searching(pretrained, seed, confirm=0, confirm_seeds=1, cache=cache)
+        settings = search_settings(pretrained, seed, confirm=0, confirm_seeds=1, cache=cache)
         if not planted:
             data = settings.data.replace("tilt=0.6", "tilt=0")
             settings = settings.model_copy(update={"data": data})

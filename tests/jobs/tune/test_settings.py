@@ -200,9 +200,9 @@ def test_minimax_picks_what_is_fitted(elsewhere):
 
 
 def test_what_was_kept_on_disk_makes_room(elsewhere):
-    kept = {path.name for path in (elsewhere[2] / "activations").iterdir()}
-    assert kept
-    assert "old.npy" not in kept
+    files = {path.name for path in (elsewhere[2] / "activations").iterdir()}
+    assert files
+    assert "old.npy" not in files
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
-from evenhand.jobs.tune.contenders import Allowed
+from evenhand.jobs.tune.contenders import AllowedMethods
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import Tuned, start_of
+from evenhand.jobs.tune.start import TunedBaseline, fairtune_start
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import build_model
 from evenhand.search.methods import searched_method
@@ -48,15 +48,15 @@ def tuned(name, network, best=5e-3):
     for number, trial in enumerate(trials):
         trial.number = number
     mask = strategy_mask(name, network)
-    return Tuned(name, mask, trials, [Choice(mask, rate, 7) for rate in RATES], best)
+    return TunedBaseline(name, mask, trials, [Choice(mask, rate, 7) for rate in RATES], best)
 
 
 def start(*names, backbone="test_vit", methods=("erm",), **more):
     network = model(backbone)
     baselines = [tuned(name, network) for name in names]
-    allowed = Allowed(tuple(map(searched_method, methods)), {})
+    allowed = AllowedMethods(tuple(map(searched_method, methods)), {})
     task = SimpleNamespace(model=lambda: network)
-    return start_of(task, settings(**more), allowed, baselines)
+    return fairtune_start(task, settings(**more), allowed, baselines)
 
 
 def study_of(tmp_path, begun):

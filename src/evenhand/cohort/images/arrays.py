@@ -1,4 +1,4 @@
-"""NumPy arrays as images: ``.npy`` files, and one array of an ``.npz`` file."""
+"""Read NumPy arrays as images: ``.npy`` files, and one array of an ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey, in_8_bits
+from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey_plane, in_8_bits
 from evenhand.errors import some
 from evenhand.networks.inputs import RGB
 from evenhand.networks.settings import MAX_CHANNELS
@@ -52,7 +52,7 @@ class ArrayForm:
 
 def open_npz(path: Path, size: int | None, key: str, span: Range) -> PIL.Image.Image:
     """Open an array ``(H, W)`` of an npz file; the range ``span`` is scaled to 0 … 255."""
-    return grey(read_npz(path, PlaneChoice(key)), *span)
+    return grey_plane(read_npz(path, PlaneChoice(key)), *span)
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -88,7 +88,7 @@ def read_npz(path: Path, part: PlaneChoice) -> NDArray[Any]:
 
 
 def array_form(path: Path, part: PlaneChoice) -> ArrayForm:
-    """Return what the header of an array in a .npy or npz file declares."""
+    """Return the shape and type of an array in a .npy or npz file, from its header."""
     if not zipfile.is_zipfile(path):
         with damage(TokenError, EOFError), path.open("rb") as file:
             return _form_of(file)
@@ -104,7 +104,7 @@ def with_channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]
     array
         C is ``channels``, 1 or 3; if the first and the last axis have this length, the last is C.
     channels
-        Expected number of channels.
+        The expected number of channels.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def _no_picture(shape: tuple[int, ...], channels: int) -> str:
     shortest = min((axis for axis in (shape[0], shape[-1]) if axis), default=0) if shape else 0
     advice = ""
     if len(shape) == 3 and 0 < shortest <= MAX_CHANNELS:
-        advice = f". Give --channels {shortest} if those are channels, of all of the images"
+        advice = f". Give --channels {shortest} if all images have so many channels"
     return (
         f"its array has the shape {shape}; a picture is (H, W), (H, W, C) or (C, H, W) of "
         f"C = {channels} channel{'s' * (channels != 1)}{advice}"
@@ -151,7 +151,7 @@ def array_in_8_bits(
         Array of any shape. Booleans become 0 and 255, uint8 is unchanged, floats lie in 0 … 1
         unless a range is given.
     bit_depth
-        Bits that uint16 values use.
+        The bits that uint16 values use.
     value_range
         Values that become 0 and 255; values outside this range are refused.
     window
@@ -180,8 +180,8 @@ def array_in_8_bits(
     if smallest < low or largest > high:
         raise ValueError(
             f"its values go from {smallest:g} to {largest:g}, beyond the range from {low:g} "
-            f"to {high:g}. Give --value-range LOW HIGH (what is black and what is white), or "
-            "--window CENTRE WIDTH to cut off what lies outside"
+            f"to {high:g}. Give --value-range LOW HIGH (the values of black and of white), or "
+            "--window CENTRE WIDTH to clip values outside"
         )
     return in_8_bits(array, low, high)
 
@@ -199,8 +199,9 @@ def _declared(
         " or --bit-depth 12 (for values up to 4095)" if array.dtype == np.uint16 else ""
     )
     raise ValueError(
-        f"it holds {array.dtype} values from {array.min(initial=0)} to {array.max(initial=0)}, and "
-        f"nothing says what is black and what is white. Give --value-range LOW HIGH{bit_depth_hint}"
+        f"it holds {array.dtype} values from {array.min(initial=0)} to {array.max(initial=0)}, but "
+        "the values of black and of white are unknown. Give --value-range LOW HIGH"
+        f"{bit_depth_hint}"
     )
 
 
@@ -212,7 +213,7 @@ def _refuse_not_finite(array: NDArray[Any]) -> None:
         first = tuple(map(int, np.argwhere(not_finite)[0]))
         raise ValueError(
             f"{int(not_finite.sum())} of its values are NaN or infinite, the first at "
-            f"{list(first)}; a picture has a value everywhere"
+            f"{list(first)}; every pixel of a picture needs a finite value"
         )
 
 

@@ -1,4 +1,4 @@
-"""Bounds on decoding: the pixels of one image, and of all images that are decoded at once."""
+"""Limit the pixels of one image, and of all images that are decoded at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evenhand.cohort.settings import MAX_PIXELS
 
 
 class _Thread(threading.local):
-    """What the current thread may decode, and how much of it the thread holds."""
+    """The limit of the current thread, and the pixels that it holds."""
 
     limit: int = MAX_PIXELS
     inside = False
@@ -26,12 +26,12 @@ _in_flight = 0
 
 @contextmanager
 def decoding_room(limit: int) -> Iterator[None]:
-    """Hold what `admit` grants inside the block until the block ends.
+    """Reserve the pixels that `admit` grants in the block until the block ends.
 
     Parameters
     ----------
     limit
-        Pixels that one image may have, and that all threads together may hold.
+        The largest number of pixels of one image, and of all threads together.
     """
     global _in_flight
     _thread.limit, _thread.inside, _thread.pixels = limit, True, 0
@@ -47,14 +47,15 @@ def decoding_room(limit: int) -> Iterator[None]:
 def admit(width: int, height: int, *, held: int | None = None) -> None:
     """Check an image's size before it is decoded, and wait until there is room for it.
 
-    A thread takes room once for each image; one image alone always has room.
+    A thread reserves room once for each image. If no other image is being decoded, there is always
+    room.
 
     Parameters
     ----------
     width, height
-        Size of the image as its file declares it.
+        The size of the image in pixels, as its file declares it.
     held
-        Pixels that decoding keeps in memory, where that is another number.
+        The pixels that decoding keeps in memory; by default, width × height.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def admit(width: int, height: int, *, held: int | None = None) -> None:
     if pixels > limit:
         raise ValueError(
             f"it has {width:,} x {height:,} = {pixels:,} pixels, more than the {limit:,} that "
-            f"--max-pixels allows. If the file is to be trusted, give --max-pixels {pixels}"
+            f"--max-pixels allows. If you trust the file, give --max-pixels {pixels}"
         )
     if not _thread.inside or _thread.pixels:
         return
@@ -84,9 +85,9 @@ _pillow_limit: int | None = None
 
 @contextmanager
 def without_pillow_limit() -> Iterator[None]:
-    """Switch Pillow's own bound off, which warns without the file's name; ours stands instead.
+    """Switch off Pillow's own limit, whose warning lacks the file's name, during the block.
 
-    The bound is a global variable of Pillow. It is put back when the last block ends.
+    The limit is a global variable of Pillow. It is restored when the last such block ends.
     """
     global _open_count, _pillow_limit
     with _opening:

@@ -1,4 +1,4 @@
-"""Images by sample id: from files, or from an array."""
+"""Read images by sample id, from files or from an array."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from evenhand.cohort.settings import MAX_PIXELS
 from evenhand.networks.inputs import ImageForm, Images
 
 Picture = PIL.Image.Image | Image
-"""A picture, or an array ``(H, W, C)`` of uint8 of any number of channels."""
+"""A picture, or an array ``(H, W, C)`` of uint8 with any number of channels."""
 
 Open = Callable[[Path, Images | None], Picture]
-"""Opens a file as a picture, no smaller than is asked (None: as it is); ValueError if it cannot."""
+"""Opens a file as a picture that is not smaller than a size (None: the original size); raises
+ValueError if it cannot."""
 
 MODES = {1: "L", 3: "RGB"}
-"""What Pillow calls pictures of so many channels."""
+"""Number of channels → Pillow's name of the mode."""
 
 _TIFF = (b"II*\0", b"MM\0*")
 _SAMPLES_PER_PIXEL = 277  # a tag of TIFF
 _MOST_IN_A_PAGE = 4
 
-NO_ROW = 0  # the row of an image that a table does not name: a header is row 1
-IMAGE_SIZE = 224  # pixels, where no size is asked for
+NO_ROW = 0  # the row of an image that is in no table (rows of tables start at 1, the header)
+IMAGE_SIZE = 224  # pixels; the default size
 
-# What Pillow raises for a damaged file, whatever its format.
+# Pillow's errors for damaged files of all formats.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, TypeError, RuntimeError)
 
 
@@ -56,24 +57,25 @@ _OTHER_FILES = (
     (0, b"<!DOCTYPE html", "a web page"),
     (0, b"<html", "a web page"),
 )
-"""What other files hold: place, bytes there, and what it is."""
+"""Position, bytes at this position, and name of other kinds of file."""
 
 
 def open_picture(
     path: Path, size: Images | None, *, bit_depth: int | None = None, page: int | None = None
 ) -> PIL.Image.Image:
-    """Open a file of pixels the way up that its EXIF says, over white where it is transparent.
+    """Open an image file, rotated as its EXIF says, with transparent parts over white.
 
     Parameters
     ----------
     path
         The file.
     size
-        A JPEG is opened at the smallest scale that is no smaller; None opens it as it is.
+        A JPEG is decoded at the smallest scale that is not smaller than this size; None decodes it
+        at full size.
     bit_depth
-        Bits that images of 16 bits per channel use, where the file does not say.
+        The bits that images of 16 bits per channel use, if the file does not declare them.
     page
-        Which page of a file of several to open, from 1; None refuses such files.
+        The number of the page, from 1; None refuses files with several pages.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def open_picture(
 
 
 def _opened(path: Path) -> PIL.Image.Image:
-    """Open an image file; of another one say what it is."""
+    """Open an image file; refuse another file with the name of its kind."""
     _refuse_channels_in_a_page(path)
     try:
         return PIL.Image.open(path)
@@ -114,7 +116,7 @@ def _opened(path: Path) -> PIL.Image.Image:
 
 
 def _refuse_channels_in_a_page(path: Path) -> None:
-    """Refuse a TIFF file of more channels than Pillow knows, which it drops or fails on."""
+    """Refuse a TIFF file with more channels in a page than Pillow reads."""
     channels = 1
     with path.open("rb") as file, suppress(*_DAMAGED, struct.error, KeyError):
         if (head := file.read(8))[:4] in _TIFF:
@@ -126,12 +128,12 @@ def _refuse_channels_in_a_page(path: Path) -> None:
         raise ValueError(
             f"it is a TIFF file with {channels} channels in a page, of which Pillow reads at most "
             f"{_MOST_IN_A_PAGE}. Save it as an array (np.save(FILE, tifffile.imread(FILE))) or as "
-            f"one grey page a channel, and give --channels {channels}"
+            f"one grey page for each channel, and give --channels {channels}"
         )
 
 
 def any_deep(paths: Iterable[str]) -> bool:
-    """Say whether any of the image files has more than 8 bits per channel; stop at the first."""
+    """Return whether any of the image files has more than 8 bits per channel."""
     with without_pillow_limit():
         return any(map(_is_deep_file, paths))
 
@@ -145,7 +147,7 @@ def _is_deep_file(path: str) -> bool:
 
 
 def _turn_to(image: PIL.Image.Image, page: int | None) -> None:
-    """Go to the page that the user names; a camera's previews (MPO) do not count as pages."""
+    """Go to the user's page; previews in a camera's file (MPO) do not count as pages."""
     pages = getattr(image, "n_frames", 1)
     if page is not None and page > pages:
         raise ValueError(f"it has {pages} page{'s' * (pages > 1)}, and --page {page} is given")
@@ -159,7 +161,7 @@ def _turn_to(image: PIL.Image.Image, page: int | None) -> None:
 
 
 def open_pages(path: Path, form: ImageForm, bit_depth: int | None) -> Image:
-    """Open a file whose pages of grey are the channels of one picture, ``(H, W, C)``.
+    """Open a file whose grey pages are the channels of one picture, ``(H, W, C)``.
 
     Raises
     ------
@@ -170,55 +172,57 @@ def open_pages(path: Path, form: ImageForm, bit_depth: int | None) -> Image:
         pages = getattr(image, "n_frames", 1)
     if pages != form.channels:
         raise ValueError(
-            f"it is a picture of {pages} page{'s' * (pages != 1)}, and --channels {form.channels} "
-            f"asks for arrays of so many channels, or as many pages of grey"
+            f"it is a picture of {pages} page{'s' * (pages != 1)}, but --channels {form.channels} "
+            f"needs arrays with {form.channels} channels, or files with {form.channels} grey pages"
         )
     planes = [
         np.asarray(open_picture(path, form, bit_depth=bit_depth, page=page))
         for page in range(1, pages + 1)
     ]
     if any(plane.shape != planes[0].shape or np.ptp(plane, axis=2).any() for plane in planes):
-        raise ValueError("its pages have colours or differ in size, so they are no channels of one")
+        raise ValueError(
+            "its pages have colours or differ in size, so they cannot be channels of one picture"
+        )
     return np.stack([plane[..., 0] for plane in planes], axis=2)
 
 
 def _admit(image: PIL.Image.Image, size: Images | None) -> None:
-    """Ask for room to decode an image, a JPEG at a smaller scale if ``size`` allows it."""
+    """Wait for room to decode an image; a JPEG needs less if ``size`` allows a smaller scale."""
     width, height = image.size
     if size is not None:
         form = ImageForm.of(size)
         image.draft("RGB", (form.width, form.height))
-    whole = bool(image.info.get("progressive"))  # such a JPEG is held as a whole all the same
+    whole = bool(image.info.get("progressive"))  # decoding holds a progressive JPEG at full size
     admit(width, height, held=width * height if whole else image.width * image.height)
 
 
 def _over_white(colours: PIL.Image.Image, alpha: NDArray[np.uint8] | None) -> PIL.Image.Image:
-    """Lay a picture over a white ground, which is seen where alpha is below 255."""
+    """Return a picture over a white background, which is visible where alpha is below 255."""
     if alpha is None:
         return colours
-    ground = PIL.Image.new("RGB", colours.size, "white")
-    ground.paste(colours, mask=PIL.Image.fromarray(alpha))
-    return ground
+    background = PIL.Image.new("RGB", colours.size, "white")
+    background.paste(colours, mask=PIL.Image.fromarray(alpha))
+    return background
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Images in files.
+    """Reads images in files.
 
     Parameters
     ----------
     files
-        The path of each sample.
+        Sample id → path.
     rows
-        The row of ``table`` that names each sample, for messages; ``NO_ROW`` where none does.
+        Sample id → row of ``table``, for messages; ``NO_ROW`` for samples in no row.
     table
         The table that names the files.
     size
-        What each image is squashed to; None leaves it as it is, of three channels.
+        The size to which images are resized; None keeps their size, with three channels.
     open
-        The way to open a file as a picture.
+        Opens a file as a picture.
     max_pixels
-        Pixels that one image may have, and that all threads together may decode at once.
+        The largest number of pixels of one image, and of all images decoded at once.
     """
 
     files: Mapping[str, str]
@@ -245,14 +249,14 @@ class ImageFiles:
             raise UnreadableError(f"{path}{where} cannot be read: {error}") from error
 
     def remark(self, sample_id: str) -> str:
-        """Return a sentence for the run's notes on how a sample was read; empty if none."""
+        """Return a sentence for the run's notes on how a sample was read, or ""."""
         return ""
 
     def _picture(self, sample_id: str) -> Picture:
         return self.open(Path(self.files[sample_id]), self.size)
 
     def resized(self, images: Images | None) -> ImageFiles:
-        """Return the way to read the same files as ``(height, width, channels)``."""
+        """Return a reader of the same files as ``(height, width, channels)``."""
         return replace(self, size=images or IMAGE_SIZE)
 
 
@@ -270,28 +274,28 @@ class ImageArray:
         return tuple(self.row)
 
     def __call__(self, sample_id: str) -> Image:
-        """Look one image up, ``(H, W, C)``."""
+        """Return one image, ``(H, W, C)``."""
         image: Image = self.images[self.row[sample_id]]
         return image if self.size is None else fitted(PIL.Image.fromarray(image), self.size)
 
     def resized(self, images: Images | None) -> ImageArray:
-        """Return the way to read the same images as ``(height, width, channels)``."""
+        """Return a reader of the same images as ``(height, width, channels)``."""
         return replace(self, size=images or IMAGE_SIZE)
 
 
 def image_files(
     paths: pd.Series, sample_ids: pd.Series, table: Path, open: Open = open_picture
 ) -> ImageFiles:
-    """Return the way to read the images that a table names.
+    """Return a reader of the images that a table names.
 
     Parameters
     ----------
     paths, sample_ids
-        The path and the id of each sample, indexed by row as ``read_table`` counts it.
+        The path and the id of each sample; the index is the row as ``read_table`` counts it.
     table
-        The table.
+        The path of the table.
     open
-        The way to open a file as a picture.
+        Opens a file as a picture.
     """
     ids = sample_ids.to_numpy(object)
     files, rows = zip(ids, paths, strict=True), zip(ids, paths.index.tolist(), strict=True)
@@ -299,17 +303,17 @@ def image_files(
 
 
 def fitted(picture: Picture, images: Images | None) -> Image:
-    """Return a picture in the channels and size that are asked for, whatever its shape.
+    """Return a picture with the wanted size and channels; its proportions may change.
 
-    Grey is tripled where three channels are asked for, and colours become their luminance
-    (ITU-R 601) where one is. Pillow's bicubic filter does not alias.
+    To three channels, grey is tripled; to one channel, colours become their luminance (ITU-R 601).
+    Resizing uses Pillow's bicubic filter with antialiasing.
 
     Parameters
     ----------
     picture
         A picture, or an array ``(H, W, C)``.
     images
-        What it becomes; None: its own size, in three channels.
+        The wanted size and channels; None keeps the size, with three channels.
 
     Raises
     ------

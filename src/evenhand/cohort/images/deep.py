@@ -1,4 +1,4 @@
-"""Images of 16 bits per channel, scaled to 8 by the range that the file or the user declares."""
+"""Read images of 16 bits per channel, scaled to 8 by the range that file or user declares."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BITS_TAG = 258  # TIFF: BitsPerSample
 
 
 def is_deep(image: PIL.Image.Image) -> bool:
-    """Say whether an opened image has more than 8 bits per channel, which Pillow may drop."""
+    """Return whether an opened image has more than 8 bits per channel, which Pillow may drop."""
     return image.mode.startswith("I;") or any(";16" in raw for raw in _raw_modes(image))
 
 
@@ -35,10 +35,10 @@ def read_deep(
     image
         The image, opened and not yet decoded.
     path
-        Its file.
+        The file of the image.
     bit_depth
-        Bits that the values use: 0 is black and ``2**bit_depth - 1`` white. None: what the file
-        declares.
+        The bits that the values use: 0 is black and ``2**bit_depth - 1`` white. None: the bits that
+        the file declares.
 
     Returns
     -------
@@ -61,14 +61,14 @@ def read_deep(
 
 
 def _raw_modes(image: PIL.Image.Image) -> list[str]:
-    """Return how the file stores the pixels of each tile, as Pillow calls it."""
+    """Return Pillow's name of the storage of each tile (its raw mode)."""
     tiles = getattr(image, "tile", ())
     modes = (tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in tiles)
     return [mode for mode in modes if isinstance(mode, str)]
 
 
 def _values(image: PIL.Image.Image, path: Path) -> tuple[Deep, Deep | None]:
-    """Decode an image into values of 16 bits, and its alpha channel."""
+    """Return the values of an image in 16 bits, and its alpha channel or None."""
     raw, transparent = _raw_modes(image), image.info.get("transparency")
     if image.mode.startswith("I;"):
         PIL.ImageOps.exif_transpose(image, in_place=True)
@@ -128,7 +128,7 @@ def _low_byte_mode(raw_mode: str) -> str:
 
 
 def _declared_bits(image: PIL.Image.Image, path: Path) -> int | None:
-    """Return the bits per channel that a file says its values use; None where it does not."""
+    """Return the bits per channel that a file declares; None if it declares none."""
     if image.format == "PNG":
         return _png_bits(path)
     if image.format == "JPEG2000":
@@ -163,28 +163,29 @@ def _png_bits(path: Path) -> int | None:
     return None
 
 
-def _white(values: Deep, channels: int | None, declared: int | None, *, png: bool) -> int:
-    """Return the value that is white."""
+def _white(values: Deep, user_bits: int | None, declared: int | None, *, png: bool) -> int:
+    """Return the value of white for the user's bits per channel, else those of the file."""
     highest = int(values.max(initial=0))
-    bits = channels or declared
+    bits = user_bits or declared
     if bits is None:
         raise ValueError(
-            f"it has 16 bits per channel and does not say how many of them its values use; they go "
-            f"up to {highest}. Give --bit-depth, as in --bit-depth 12 for values up to 4095"
+            f"it has 16 bits per channel and does not declare how many of them its values use; "
+            f"they go up to {highest}. Give --bit-depth, as in --bit-depth 12 for values up to 4095"
         )
     white = int(2**bits - 1)
-    if channels is None and png and bits < 16:
+    if user_bits is None and png and bits < 16:
         return _white_of_png(values, highest, white, bits)
     if highest > white:
-        who = f"--bit-depth {bits}" if channels else f"its header ({bits} bits)"
+        who = f"--bit-depth {bits}" if user_bits else f"its header ({bits} bits)"
         raise ValueError(f"its values go up to {highest}, more than {who} allows ({white})")
     return white
 
 
 def _white_of_png(values: Deep, highest: int, white: int, bits: int) -> int:
-    """Return the value that is white in a PNG file that declares its significant bits.
+    """Return the value of white in a PNG file that declares its significant bits.
 
-    By the format they are scaled to all 16 bits; some programs leave them in the lower ones.
+    The format requires values to be scaled to all 16 bits; some programs leave them in the lower
+    bits.
     """
     if highest > white:
         return _FULL

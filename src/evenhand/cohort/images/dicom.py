@@ -1,4 +1,4 @@
-"""DICOM files: one picture, a frame of several, or a folder of slices."""
+"""Read DICOM files: one picture, a frame of several, or a folder of slices."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range, damage, grey, in_8_bits
+from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range, damage, grey_plane, in_8_bits
 from evenhand.errors import import_extra, some
 from evenhand.networks.inputs import Images
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-_HELD = 4  # times a picture's pixels, at four bytes each, that decoding holds
+_HELD = 4  # memory that decoding needs, in units of a picture's pixels at four bytes each
 _DECODERS = {
     "JPEG-LS": "pyjpegls",
     "JPEG": "pylibjpeg[all]",
     "High-Throughput": "pylibjpeg[openjpeg]",
 }
-"""Packages that decode a compression, by the first word of its name."""
+"""First word of a compression's name → the package that decodes it."""
 
 
 def open_dicom(
     path: Path, size: Images | None, window: Range | None = None, frame: PlaneChoice = WHOLE
 ) -> PIL.Image.Image:
-    """Open a picture of a DICOM file: grey through a window, colours as they are.
+    """Open a picture of a DICOM file: grey values through an intensity window, colours unchanged.
 
     Parameters
     ----------
     path
         The file.
     size
-        Not used: the picture is opened as it is.
+        Not used; pictures are opened at full size.
     window
-        Centre and width, in rescaled units. None: the file's own window (the first of several)
-        and its function, else the whole range of its stored bits.
+        Centre and width of the window, in rescaled units. None: the file's own window (the first of
+        several) and its function, else the whole range of its stored bits.
     frame
-        Which frame of several.
+        The frame, if there are several.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def open_dicom(
         if pixels.ndim == 3 or kind.startswith("PALETTE"):
             return _colours(pydicom, header, pixels)
         span = _span(header, window)
-        if span is None:  # only a table says how its values are to be shown
+        if span is None:  # the file has a VOI LUT but no window
             return _by_table(pydicom, header, pixels)
         pixels = pixels.astype(np.float32)
         pixels *= _number(header, "RescaleSlope", 1)
@@ -75,8 +75,8 @@ def open_dicom(
         if window is None and _window_function(header) == "SIGMOID":
             pixels, span = _on_sigmoid(pixels, *span), (0.0, 1.0)
     if kind == "MONOCHROME1":
-        return grey(np.negative(pixels, out=pixels), -span[1], -span[0])
-    return grey(pixels, *span)
+        return grey_plane(np.negative(pixels, out=pixels), -span[1], -span[0])
+    return grey_plane(pixels, *span)
 
 
 def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
@@ -91,7 +91,7 @@ def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
     if index is None and frames > 1:
         raise ValueError(
             f"it has {frames} frames, and a sample is one picture. Write FILE#1 for the first, or "
-            "give --page for the same of every file"
+            "give --page to read the same frame of every file"
         )
     width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
     admit(width, height, held=_HELD * width * height)
@@ -101,7 +101,7 @@ def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
 
 
 def _require_decoder(pydicom: Any, header: Any) -> None:
-    """Refuse a compression that nothing installed decodes, with the line that installs it."""
+    """Refuse a compression without an installed decoder; the message says how to install one."""
     syntax = header.file_meta.TransferSyntaxUID
     if not syntax.is_compressed:
         return
@@ -118,7 +118,7 @@ def _require_decoder(pydicom: Any, header: Any) -> None:
 
 
 def _span(header: Any, window: Range | None) -> Range | None:
-    """Return what is black and white, in rescaled units; None where a table says it alone."""
+    """Return the values of black and white in rescaled units; None if only a VOI LUT is given."""
     own = _own_window(header)
     if window is None and own is None and header.get("VOILUTSequence"):
         return None
@@ -137,7 +137,7 @@ def _span(header: Any, window: Range | None) -> Range | None:
 
 
 def _own_window(header: Any) -> Range | None:
-    """Return the first window that a header names."""
+    """Return the first window of a header; None without one."""
     values = [header.get(name) for name in ("WindowCenter", "WindowWidth")]
     first = [value[0] if isinstance(value, Sequence) and value else value for value in values]
     if any(value in (None, "") or isinstance(value, Sequence) for value in first):
@@ -147,23 +147,23 @@ def _own_window(header: Any) -> Range | None:
 
 
 def _window_function(header: Any) -> str:
-    """Return the function of a file's own window: ``LINEAR`` unless it says another.
+    """Return the function of a file's own window (default ``LINEAR``); "" without a window.
 
-    ``LINEAR`` is of whole numbers, and needs a width of 1 at least. It is empty without a window.
+    ``LINEAR`` is defined for whole numbers, and needs a width of at least 1.
     """
     if _own_window(header) is None:
         return ""
     name = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
     if name not in _FUNCTIONS:
         raise ValueError(
-            f"its VOILUTFunction is {name!r}, and the standard's are {', '.join(_FUNCTIONS)}; give "
+            f"its VOILUTFunction is {name!r}, but the standard has {', '.join(_FUNCTIONS)}; give "
             "--window"
         )
     return name
 
 
 def _on_sigmoid(pixels: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
-    """Return values as shares of white, on the sigmoid whose window is ``low`` … ``high``."""
+    """Return values as shares of white, on the sigmoid with the window ``low`` … ``high``."""
     pixels -= (low + high) / 2
     pixels *= 4 / (high - low)
     shares: NDArray[np.float32] = expit(pixels, out=pixels)
@@ -171,17 +171,17 @@ def _on_sigmoid(pixels: NDArray[np.float32], low: float, high: float) -> NDArray
 
 
 def _by_table(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
-    """Show values through the file's own table (VOI LUT)."""
+    """Return the picture of values through the file's own table (VOI LUT)."""
     units = pydicom.pixels.apply_modality_lut(pixels, header)
     bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
     shown = pydicom.pixels.apply_voi_lut(units.astype(pixels.dtype), header)
-    picture = grey(shown, 0, 2**bits - 1)
+    picture = grey_plane(shown, 0, 2**bits - 1)
     negative = header.PhotometricInterpretation == "MONOCHROME1"
     return PIL.ImageOps.invert(picture) if negative else picture
 
 
 def _colours(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
-    """Return colours of 8 bits, or of those 16 that a palette maps to."""
+    """Return a colour picture in 8 bits, also from a palette of 16 bits."""
     if pixels.ndim == 2:
         pixels = pydicom.pixels.apply_color_lut(pixels, header)
         bits = int(header.RedPaletteColorLookupTableDescriptor[2])
@@ -192,7 +192,7 @@ def _colours(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image
 
 
 def shown_how(path: Path) -> str:
-    """Return a sentence on the range through which a DICOM file is shown by itself."""
+    """Return a sentence on the intensity range of a DICOM file without ``--window``."""
     tags = ["WindowCenter", "WindowWidth", "VOILUTSequence", "SamplesPerPixel"]
     with _dicom() as pydicom:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
@@ -200,28 +200,28 @@ def shown_how(path: Path) -> str:
         return ""
     if _own_window(header) is not None or header.get("VOILUTSequence"):
         return (
-            "DICOM files are shown through the window that each of them names; --window gives all "
-            "of them the same."
+            "Each DICOM file is shown through the window that it names; --window gives all files "
+            "the same one."
         )
     return (
         "DICOM files that name no window are shown over the whole range of their stored bits; "
-        "--window gives all of them the same."
+        "--window gives all files the same window."
     )
 
 
 def cut_dicom_series(path: Path, place: float, window: Range) -> PIL.Image.Image:
-    """Cut a slice out of a folder of DICOM files, in the order that their headers tell."""
+    """Read a slice, by its position from 0 to 1, of a folder of DICOM files."""
     return open_dicom_series(path, PlaneChoice(place=place), window)
 
 
 def open_dicom_series(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image.Image:
-    """Cut a slice, by its number or place, out of a folder of DICOM files."""
+    """Read a slice, by its number or position, of a folder of DICOM files."""
     files = slices_in(path)
     return open_dicom(files[part.slice(len(files))], None, window)
 
 
 def slices_in(folder: Path) -> tuple[Path, ...]:
-    """Return the slices of a folder of DICOM files, in the order that their headers tell.
+    """Return the slices of a folder of DICOM files, in the order of their headers.
 
     Raises
     ------
@@ -233,7 +233,7 @@ def slices_in(folder: Path) -> tuple[Path, ...]:
 
 @contextmanager
 def _dicom() -> Iterator[Any]:
-    """Yield pydicom, and turn what it and its decoders raise for a damaged file into ValueError."""
+    """Yield pydicom, and turn its errors and its decoders' for a damaged file into ValueError."""
     pydicom = import_extra("pydicom", "readers")
     with damage(
         *(pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, struct.error),
@@ -244,10 +244,10 @@ def _dicom() -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header of a DICOM slice says of its place, and of the series that it is of."""
+    """The position, series and shape of a DICOM slice, from its header."""
 
     file: Path
-    places: tuple[float | None, ...]  # position along the stack, location, number
+    places: tuple[float | None, ...]  # position along the stack, SliceLocation, InstanceNumber
     series: str
     shape: str
     localizer: bool
@@ -255,14 +255,14 @@ class _Header:
 
 @dataclass(frozen=True)
 class _DicomSeries:
-    """The slices of a folder from one end to the other, and the localizers beside them."""
+    """The slices of a folder in order, and its localizers."""
 
     slices: tuple[Path, ...]
     localizers: tuple[Path, ...]
 
 
 def localizers_left_out(folder: Path) -> str:
-    """Return a sentence on the localizers of a DICOM folder; empty if it has none."""
+    """Return a sentence on the localizers of a DICOM folder, or "" without any."""
     localizers = _series_in(folder, folder.stat().st_mtime_ns).localizers
     if not localizers:
         return ""
@@ -272,9 +272,9 @@ def localizers_left_out(folder: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _series_in(folder: Path, changed: int) -> _DicomSeries:
-    """Return the slices of a folder in order; ``changed`` is when the folder was.
+    """Return the slices of a folder in order; ``changed`` is the folder's time of change.
 
-    The order is that of the first of their places which all of them have, else of their names.
+    Slices are ordered by the first kind of position that all headers have, else by file name.
 
     Raises
     ------
@@ -290,26 +290,26 @@ def _series_in(folder: Path, changed: int) -> _DicomSeries:
     headers = [header for header in headers if not header.localizer]
     if not headers:
         raise ValueError("all of its .dcm files are localizers")
-    _refuse_several("series (SeriesInstanceUID)", {each.file: each.series for each in headers})
-    _refuse_several("shapes", {each.file: each.shape for each in headers})
+    _refuse_several("series (SeriesInstanceUID)", {h.file: h.series for h in headers})
+    _refuse_several("shapes", {h.file: h.shape for h in headers})
     for places in zip(*(header.places for header in headers), strict=True):
         if None not in places:
-            _refuse_same_place({each.file: str(x) for each, x in zip(headers, places, strict=True)})
+            _refuse_same_place({h.file: str(x) for h, x in zip(headers, places, strict=True)})
             order = np.argsort(places, kind="stable")
             return _DicomSeries(tuple(headers[position].file for position in order), localizers)
     return _DicomSeries(tuple(header.file for header in headers), localizers)
 
 
 def _refuse_same_place(places: Mapping[Path, str]) -> None:
-    """Refuse two slices of one place: they are of several volumes (echoes, time points)."""
+    """Refuse two slices with the same position: the folder holds several volumes."""
     first: dict[str, str] = {}
     for path, place in places.items():
         other = first.setdefault(place, path.name)
         if other != path.name:
             raise ValueError(
-                f"{other} and {path.name} lie at the same place ({place}), so that the folder "
-                "holds more than one volume (echoes, time points?) or a slice twice. Keep one "
-                "volume in each folder"
+                f"{other} and {path.name} lie at the same place ({place}), so the folder holds "
+                "more than one volume (echoes, time points?) or a slice twice. Keep one volume in "
+                "each folder"
             )
 
 
@@ -327,9 +327,9 @@ def _refuse_several(what: str, value: Mapping[Path, str]) -> None:
 
 
 def _header_of(file: Path) -> _Header:
-    """Return what a slice's header says; each place that it lacks is None.
+    """Return the header of a slice; a position that it lacks is None.
 
-    Headers alone are read, which takes a fraction of the time of the pixels.
+    Only the header is read, which takes a fraction of the time of the pixels.
     """
     names = ["SliceLocation", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"]
     series = ["SeriesInstanceUID", "Rows", "Columns", "ImageType"]
@@ -355,10 +355,10 @@ def _header_of(file: Path) -> _Header:
 
 
 def _along_the_stack(header: Any) -> float | None:
-    """Return where a slice lies along the normal of its plane, in mm; None if it does not say.
+    """Return the position of a slice along the normal of its plane, in mm; None if unknown.
 
-    It grows to the left, the back or the head of the patient (DICOM PS3.3, C.7.6.2.1.1). A slice
-    that names no orientation is axial.
+    It increases to the left, the back or the head of the patient (DICOM PS3.3, C.7.6.2.1.1). A
+    slice without orientation counts as axial.
     """
     position = header.get("ImagePositionPatient")
     if not position:
@@ -372,7 +372,7 @@ def _along_the_stack(header: Any) -> float | None:
 
 
 def _number(header: Any, name: str, absent: float) -> float:
-    """Return a number of a DICOM file, and what stands for it where the file does not have it."""
+    """Return a number from a DICOM header, or ``absent`` if the header lacks it."""
     value = header.get(name, absent)
     if value is None:
         raise ValueError(f"its {name} is empty")
@@ -380,6 +380,6 @@ def _number(header: Any, name: str, absent: float) -> float:
 
 
 def _by_number(path: Path) -> tuple[int, str]:
-    """Order IM2 before IM10."""
+    """Return a sort key that puts IM2 before IM10."""
     numbers = re.findall(r"\d+", path.stem)
     return (int(numbers[-1]) if numbers else 0, path.name)

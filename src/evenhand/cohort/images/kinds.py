@@ -1,4 +1,4 @@
-"""The kinds of file that a picture may lie in, told by what they hold, and how each is opened."""
+"""Detect the kind of an image file by its content, and open it accordingly."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range
 from evenhand.cohort.images.volumes import open_nifti
 from evenhand.networks.inputs import RGB, ImageForm, Images
 
-_START = 352  # bytes of a file that its kind is told by
+_START = 352  # bytes at the beginning of a file that show its kind
 _NIFTI = (".nii", ".nii.gz", ".img", ".img.gz", ".hdr")
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """What the user says of how files hold their pixels; None leaves it to each file.
+    """The user's settings for decoding files; None leaves a setting to each file.
 
     Parameters
     ----------
     bit_depth
-        Bits that values of 16 bits use.
+        The bits that values of 16 bits use.
     page
-        Which page of a picture, or frame of a DICOM file, of several; from 1.
+        The page of a picture, or the frame of a DICOM file, from 1.
     window
-        Centre and width that values are shown through.
+        Centre and width of the intensity window.
     value_range
-        What is black and what is white in arrays.
+        The values of black and of white in arrays.
     """
 
     bit_depth: int | None = None
@@ -58,8 +58,8 @@ class Decoding:
 
     @property
     def chosen(self) -> dict[str, object]:
-        """What is said."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        """Name → value of the settings that are not None."""
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -70,17 +70,19 @@ class Kind:
     Parameters
     ----------
     name
-        What messages call it.
+        The name of the kind, for messages.
     is_it
-        Whether a file is of this kind, by its path and its first bytes.
+        Returns whether a file is of this kind, given its path and its first bytes.
     open
-        Opens the part of a file as a picture no smaller than a size; ValueError if it cannot.
+        Opens the part of a file as a picture that is not smaller than a size; raises ValueError if
+        it cannot.
     takes
-        For each setting of `Decoding` that it heeds, whether a file does.
+        Name of a setting of `Decoding` that applies to this kind → function that returns whether
+        it applies to a file.
     volume
-        Whether ``--slices`` cuts it.
+        Whether ``--slices`` applies.
     remark
-        Returns a sentence for the run's notes on how a file is shown; empty if there is none.
+        Returns a sentence for the run's notes on how a file is shown, or "".
     """
 
     name: str
@@ -127,7 +129,7 @@ def _nifti_remark(path: Path, how: Decoding) -> str:
     return (
         "" if how.window is not None else
         "Slices of NIfTI volumes are scaled from the 1st to the 99th percentile of each; --window "
-        "shows all of them through the same."
+        "shows all of them through the same window."
     )  # fmt: skip
 
 
@@ -202,11 +204,11 @@ KINDS = (
         {"page": _always, "bit_depth": lambda path, part: any_deep([str(path)])},
     ),
 )
-"""Every kind, in the order in which they are tried; the last is what Pillow reads."""
+"""All kinds, in the order in which they are tried; the last one is read by Pillow."""
 
 
-def kind_of(path: Path) -> Kind:
-    """Return the kind of a file or folder, by what it holds and, where that does not say, its name.
+def file_kind(path: Path) -> Kind:
+    """Return the kind of a file or folder, by its content or else by its name.
 
     Raises
     ------
@@ -222,26 +224,26 @@ def kind_of(path: Path) -> Kind:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MixedFiles(ImageFiles):
-    """Pictures in files of any kind.
+    """Reads pictures in files of any kind.
 
     Parameters
     ----------
     parts
-        Which picture of its file each sample is, where that is not the only one.
+        Sample id → picture of its file, for files that hold several.
     how
-        What the user says of how files hold their pixels.
+        The user's settings for decoding.
     """
 
     parts: Mapping[str, PlaneChoice] = field(default_factory=dict)
     how: Decoding = Decoding()
 
     def remark(self, sample_id: str) -> str:
-        """Return a sentence for the run's notes on how a file is shown; empty if none."""
+        """Return a sentence for the run's notes on how a file is shown, or ""."""
         path = Path(self.files[sample_id])
-        return kind_of(path).remark(path, self.how)
+        return file_kind(path).remark(path, self.how)
 
     def heeds(self, setting: str) -> bool:
-        """Return whether any file heeds a setting of `Decoding`; stop at the first."""
+        """Return whether a setting of `Decoding` applies to any file."""
         return any(
             _heeds(Path(path), self.parts.get(sample_id, WHOLE), setting)
             for sample_id, path in self.files.items()
@@ -249,13 +251,13 @@ class MixedFiles(ImageFiles):
 
     def _picture(self, sample_id: str) -> Picture:
         path = Path(self.files[sample_id])
-        return kind_of(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
+        return file_kind(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
 
 
 def _heeds(path: Path, part: PlaneChoice, setting: str) -> bool:
-    """Return whether a file heeds a setting; a damaged one does not, and is refused later."""
+    """Return whether a setting applies to a file; False for damaged files, refused later."""
     try:
-        takes = kind_of(path).takes.get(setting)
+        takes = file_kind(path).takes.get(setting)
         return takes is not None and takes(path, part)
     except (OSError, ValueError):
         return False

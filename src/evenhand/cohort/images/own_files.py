@@ -1,4 +1,4 @@
-"""The files that a table of one's own names: whole, a part of each (``FILE#PART``), or slices."""
+"""Find the pictures in the files of a user's table: whole files, parts (``FILE#PART``), slices."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.cohort.images.kinds import MixedFiles, kind_of
+from evenhand.cohort.images.kinds import MixedFiles, file_kind
 from evenhand.cohort.images.planes import PlaneChoice
-from evenhand.cohort.images.volumes import places
+from evenhand.cohort.images.volumes import slice_places
 from evenhand.errors import EvenhandError
 
 PART = "#"
-"""What stands in a table between a file and the part of it that is meant."""
+"""The sign between a file and the name of its part in a table."""
 
 
 def without_parts(names: pd.Series, folder: Path) -> tuple[pd.Series, pd.Series]:
-    """Return the path of each file that a table names, and the part of it, empty where none is.
+    """Return the path of each file that a table names, and the name of its part ("" without one).
 
-    A ``#`` divides them where the whole is no file and what stands before it is one.
+    A ``#`` is read as a separator only if the whole text is not a file and the text before it is.
 
     Parameters
     ----------
     names
         Paths relative to the folder, indexed by the row of the table.
     folder
-        Where they lie.
+        The folder.
     """
     paths = names.map(lambda name: os.path.join(folder, name)).astype(object)  # noqa: PTH118
     parts = pd.Series("", names.index, dtype=object)
-    for place in np.flatnonzero(names.str.contains(PART, regex=False)).tolist():
-        path = paths.iloc[place]
+    for index in np.flatnonzero(names.str.contains(PART, regex=False)).tolist():
+        path = paths.iloc[index]
         file, _, part = path.rpartition(PART)
         if part and not os.path.lexists(path) and os.path.lexists(file):
-            paths.iloc[place], parts.iloc[place] = file, part
+            paths.iloc[index], parts.iloc[index] = file, part
     return paths, parts
 
 
 @dataclass(frozen=True, eq=False)
 class OwnPictures:
-    """The samples in files of a table: which row each is of, its name, and the way to read it."""
+    """The samples in the files of a table: ``(n,)`` index of the row, ids, and their reader."""
 
     rows: NDArray[np.intp]
     ids: pd.Series
@@ -60,9 +60,9 @@ def own_pictures(
     paths, names, parts
         The path, the text in the table and the part of each file, indexed by the table's rows.
     table
-        The table.
+        The path of the table.
     slices
-        How many slices are cut of each volume that the table names as a whole; None: one.
+        The number of slices of each volume that the table names without a part; None for one.
 
     Raises
     ------
@@ -72,25 +72,26 @@ def own_pictures(
     times = np.ones(len(paths), np.intp)
     if slices is not None:
         volume = [
-            not part and kind_of(Path(path)).volume for path, part in zip(paths, parts, strict=True)
+            not part and file_kind(Path(path)).volume
+            for path, part in zip(paths, parts, strict=True)
         ]
         if not any(volume):
             raise EvenhandError(
                 f"--slices {slices}: none of the files is a NIfTI volume or a folder of DICOM "
-                "slices that the table names without #, to which alone this applies. Leave it out."
+                "slices that the table names without #; it applies only to these. Leave it out."
             )
         times[volume] = slices
     rows = np.repeat(np.arange(len(paths)), times)
     number = np.arange(len(rows)) - np.repeat(times.cumsum() - times, times)
-    once = times[rows] == 1
+    is_single = times[rows] == 1
     ids = names.iloc[rows].astype(object)
-    ids = ids.where(once, ids + "-" + pd.Series(number + 1, ids.index).astype(str))
-    place = places(slices or 1)
-    named = {
-        sample: PlaneChoice(part, 0.5 if alone else float(place[k]))
-        for sample, part, alone, k in zip(ids, parts.iloc[rows], once, number, strict=True)
-        if part or not alone
+    ids = ids.where(is_single, ids + "-" + pd.Series(number + 1, ids.index).astype(str))
+    positions = slice_places(slices or 1)
+    choices = {
+        sample: PlaneChoice(part, 0.5 if single else float(positions[k]))
+        for sample, part, single, k in zip(ids, parts.iloc[rows], is_single, number, strict=True)
+        if part or not single
     }
     files = dict(zip(ids, paths.iloc[rows], strict=True))
     numbers = dict(zip(ids, paths.index[rows].tolist(), strict=True))
-    return OwnPictures(rows, ids, MixedFiles(files, numbers, table, parts=named))
+    return OwnPictures(rows, ids, MixedFiles(files, numbers, table, parts=choices))

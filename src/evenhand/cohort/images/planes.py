@@ -1,4 +1,4 @@
-"""Planes of numbers as pictures of 8 bits, and which plane of a file is meant."""
+"""Turn planes of numbers into pictures of 8 bits, and choose a plane of a file."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import PIL.Image
 from numpy.typing import NDArray
 
 Range = tuple[float, float]
-"""Two numbers: centre and width of a window, or what is black and what is white."""
+"""Two numbers: centre and width of a window, or the values of black and of white."""
 
 
 @dataclass(frozen=True)
 class PlaneChoice:
-    """Which picture of a file that holds several.
+    """The choice of one picture in a file that holds several.
 
     Parameters
     ----------
     name
-        What the table says behind ``#``: the name of an array, or the number of a slice, frame or
-        page, from 1; nothing if empty.
+        The text after ``#`` in the table: the name of an array, or the number of a slice, frame or
+        page, from 1; "" without a choice.
     place
-        Where a volume is cut whose slice has no number, from 0 (bottom) to 1 (top).
+        The position of the slice in a volume, from 0 (bottom) to 1 (top), if ``name`` is "".
     """
 
     name: str = ""
     place: float = 0.5
 
     def number(self, count: int, what: str) -> int | None:
-        """Return the position, from 0, that the part names among ``count``; None if it names none.
+        """Return the index, from 0, of the chosen picture among ``count``; None without a choice.
 
         Raises
         ------
@@ -44,17 +44,17 @@ class PlaneChoice:
         if not self.name.isdecimal() or not 1 <= int(self.name) <= count:
             raise ValueError(
                 f"it has {count} {what}{'s' * (count != 1)}, and #{self.name} is asked for; give a "
-                f"number from 1 to {count} behind #"
+                f"number from 1 to {count} after #"
             )
         return int(self.name) - 1
 
     def slice(self, count: int) -> int:
-        """Return the position, from 0, of the slice among ``count``."""
+        """Return the index, from 0, of the chosen slice among ``count``."""
         number = self.number(count, "slice")
         return min(int(self.place * count), count - 1) if number is None else number
 
     def refuse(self, what: str) -> None:
-        """Refuse a part of a file that has none."""
+        """Refuse a choice in a file that holds one picture; ``what`` describes the file."""
         if self.name:
             raise ValueError(f"it is {what}, of which #{self.name} names no part; leave that out")
 
@@ -63,12 +63,12 @@ WHOLE = PlaneChoice()
 
 
 def windowed(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
-    """Return pixels ``(H, W)`` as a picture, through a window: centre and width."""
+    """Return pixels ``(H, W)`` as a picture, through an intensity window (centre and width)."""
     centre, width = window
-    return grey(pixels, centre - width / 2, centre + width / 2)
+    return grey_plane(pixels, centre - width / 2, centre + width / 2)
 
 
-def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
+def grey_plane(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Image:
     """Return pixels ``(H, W)`` as a picture in which ``low`` … ``high`` is 0 … 255."""
     if pixels.ndim != 2 or not pixels.size:
         raise ValueError(f"it holds an array of shape {pixels.shape} where a plane is expected")
@@ -76,7 +76,7 @@ def grey(pixels: NDArray[np.generic], low: float, high: float) -> PIL.Image.Imag
 
 
 def in_8_bits(pixels: NDArray[np.generic], low: float, high: float) -> NDArray[np.uint8]:
-    """Return numbers as uint8: ``low`` … ``high`` is 0 … 255, what is not finite is 0."""
+    """Return numbers as uint8: ``low`` … ``high`` becomes 0 … 255, values not finite become 0."""
     share = (pixels.astype(np.float32) - low) / max(high - low, 1e-6)
     share[~np.isfinite(share)] = 0
     share.clip(0, 1, out=share)  # in place: a picture may have 80 million pixels
@@ -87,7 +87,7 @@ def in_8_bits(pixels: NDArray[np.generic], low: float, high: float) -> NDArray[n
 
 @contextmanager
 def damage(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn what a library raises for a damaged file into the ValueError that it stands for."""
+    """Turn a library's errors for a damaged file (``kinds``) into ValueError."""
     damaged: tuple[type[Exception], ...] = (zlib.error, *kinds)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Pictures out of volumes and HDF5 files, in 8 bits."""
+"""Read pictures from volumes and HDF5 files, in 8 bits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey, windowed
+from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey_plane, windowed
 from evenhand.errors import EvenhandError, import_extra
 
 Cut = Callable[[Path, float], PIL.Image.Image]
-"""Cuts the slice at a place (0 bottom … 1 top) out of a volume; ValueError if it cannot."""
+"""Reads the slice of a volume at a position from 0 (bottom) to 1 (top); raises ValueError if it
+cannot."""
 
-_HELD = 4  # times a slice's pixels, at four bytes each, that decoding holds
+_HELD = 4  # memory that decoding needs, in units of a slice's pixels at four bytes each
 LUNG = (-600.0, 1500.0)
 """Centre and width of the window, in Hounsfield units, that shows lungs."""
 SOFT_TISSUE = (40.0, 400.0)
@@ -29,16 +30,16 @@ SOFT_TISSUE = (40.0, 400.0)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class VolumeSlices(ImageFiles):
-    """Slices of volumes in files.
+    """Reads slices of volumes in files.
 
     Parameters
     ----------
     place
-        Where in its volume each sample lies, between 0 and 1.
+        Sample id → position of the slice in its volume, from 0 (bottom) to 1 (top).
     cut
-        The way to cut a slice.
+        Reads a slice.
     remark_on
-        Returns a sentence for the run's notes on how a volume is read; empty if there is none.
+        Returns a sentence for the run's notes on how a volume is read, or "".
     """
 
     place: Mapping[str, float] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class VolumeSlices(ImageFiles):
     remark_on: Callable[[Path], str] = lambda _: ""
 
     def remark(self, sample_id: str) -> str:
-        """Return a sentence for the run's notes on the volume of a sample; empty if none."""
+        """Return a sentence for the run's notes on the volume of a sample, or ""."""
         return self.remark_on(Path(self.files[sample_id]))
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
@@ -70,12 +71,12 @@ def volume_slices(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Hdf5Images(ImageFiles):
-    """Pictures of one HDF5 file, each in an array that its sample's id names.
+    """Reads pictures of one HDF5 file; the id of a sample is the name of its array.
 
     Parameters
     ----------
     window
-        Centre and width of the window that they are shown through, in the units of the arrays.
+        Centre and width of the intensity window, in the units of the arrays.
     """
 
     window: Range
@@ -85,45 +86,46 @@ class Hdf5Images(ImageFiles):
 
 
 def hdf5_images(paths: pd.Series, sample_ids: pd.Series, table: Path, window: Range) -> Hdf5Images:
-    """Return the way to read pictures of an HDF5 file; arguments as in ``image_files``."""
+    """Return a reader of pictures of an HDF5 file; for the parameters see ``image_files``."""
     files = dict(zip(sample_ids, paths, strict=True))
     rows = dict(zip(sample_ids, paths.index.tolist(), strict=True))
     return Hdf5Images(files, rows, table, window=window)
 
 
-def places(slices: int) -> NDArray[np.float64]:
-    """Return where slices are cut: evenly over the middle half of a volume.
+def slice_places(slices: int) -> NDArray[np.float64]:
+    """Return the positions of slices, evenly over the middle half of a volume.
 
     Examples
     --------
-    >>> places(1).tolist(), places(2).tolist()
+    >>> slice_places(1).tolist(), slice_places(2).tolist()
     ([0.5], [0.375, 0.625])
     """
     return 0.25 + 0.5 * (np.arange(slices) + 0.5) / slices
 
 
 def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
-    """Return one row per slice out of one row per volume.
+    """Return a table with a row for each slice, given a table with a row for each volume.
 
     The new columns are ``slice`` (the volume's id and a number: ``ID-1``, ``ID-2`` …) and
-    ``place``.
+    ``place`` (the position in the volume, from 0 to 1).
     """
     rows = table.loc[table.index.repeat(slices)].copy()
     number = np.tile(np.arange(slices), len(table))
     names = rows[sample] + "-" + pd.Series(number + 1, rows.index).astype("str")
-    rows["slice"], rows["place"] = names, places(slices)[number]
+    rows["slice"], rows["place"] = names, slice_places(slices)[number]
     return rows
 
 
 def cut_nifti(path: Path, place: float) -> PIL.Image.Image:
-    """Cut an axial slice out of a NIfTI or Analyze volume; see `open_nifti`."""
+    """Read an axial slice of a NIfTI or Analyze volume; see `open_nifti`."""
     return open_nifti(path, PlaneChoice(place=place), None)
 
 
 def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image.Image:
-    """Cut an axial slice out of a NIfTI or Analyze volume; slice 1 is the lowest.
+    """Read an axial slice of a NIfTI or Analyze volume; slice 1 is the lowest.
 
-    Without a window the 1st … 99th percentile of its finite voxels is 0 … 255; the others are 0.
+    Without a window, the 1st … 99th percentile of the finite voxels becomes 0 … 255; voxels that
+    are not finite become 0.
     """
     nibabel = import_extra("nibabel", "readers")
     damaged = (
@@ -150,11 +152,11 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
     if not finite.size:
         raise ValueError("no voxel of the slice is a finite number")
     low, high = np.percentile(finite, (1, 99))
-    return grey(pixels, low, high)
+    return grey_plane(pixels, low, high)
 
 
 def _depth(shape: tuple[int, ...]) -> int:
-    """Return how many slices a volume of that shape has.
+    """Return the number of slices of a volume with this shape.
 
     Raises
     ------
@@ -169,7 +171,7 @@ def _depth(shape: tuple[int, ...]) -> int:
 
 
 def hdf5_names(path: Path) -> list[str]:
-    """Return the names of what an HDF5 file holds.
+    """Return the names of the entries of an HDF5 file.
 
     Raises
     ------
@@ -182,15 +184,15 @@ def hdf5_names(path: Path) -> list[str]:
             return list(file)
     except (OSError, RuntimeError) as error:
         raise EvenhandError(
-            f"{path} cannot be read as HDF5: {error}. Download it again, whole."
+            f"{path} cannot be read as HDF5: {error}. Download it again."
         ) from error
 
 
 def open_hdf5(path: Path, name: str, window: Range) -> PIL.Image.Image:
-    """Open an array ``(H, W)`` of an HDF5 file through a window.
+    """Open an array ``(H, W)`` of an HDF5 file as a picture, through an intensity window.
 
-    The file is opened anew each time, so that no handle is shared between processes; within one,
-    h5py lets a single thread in at a time.
+    Each call opens the file, so that processes share no handle. Within a process, h5py allows one
+    thread at a time.
     """
     h5py = import_extra("h5py", "readers")
     with damage(KeyError, TypeError, RuntimeError, AttributeError), h5py.File(path, "r") as file:
@@ -200,5 +202,5 @@ def open_hdf5(path: Path, name: str, window: Range) -> PIL.Image.Image:
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return an array's shape as width and height, all but its last axis taken together."""
+    """Return width (the last axis) and height (all other axes together) of an array's shape."""
     return (int(shape[-1]), math.prod(shape[:-1])) if shape else (1, 1)

@@ -1,12 +1,11 @@
-"""Phantoms: image cohorts made from a seed, with a bias that is planted and known.
+"""Phantoms: simulated image cohorts with a known, planted bias.
 
-Each picture looks vaguely like a dermatoscopic image: skin, a blotch, texture. A malignant lesion
-is darker and more ragged than a benign one. Four biases can be planted, each by its own setting:
-lesions of the minority that are harder to tell apart (``harder``), a coloured sticker that goes
-with the label in the majority only (``shortcut``), a label that goes with the group (``tilt``), and
-labels of the minority that are wrong (``label_noise``). Test patients may be without tilt or
-shortcut, or have them reversed. Twins show each picture a second time, with its sticker changed or
-in the other group's look.
+Each picture resembles a dermatoscopic image: skin, a lesion, texture. A malignant lesion is darker
+and more ragged than a benign one. Four biases can be planted, each by a setting: the minority's
+lesions are harder to classify (``harder``), a coloured sticker is correlated with the label in the
+majority only (``shortcut``), the label is correlated with the group (``tilt``), and some of the
+minority's labels are wrong (``label_noise``). For test patients, tilt and shortcut may be absent or
+reversed. Twins repeat each picture with the sticker changed, or in the look of the other group.
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ PIGMENT = np.array([0.8, 1.0, 0.9], np.float32)
 STICKER = np.array([0.10, 0.30, 0.80], np.float32)
 
 VALIDATION = 0.25
-"""Share of validation among the patients who are not for the test."""
+"""The share of the validation split among patients outside the test split."""
 _CHUNK = 256  # pictures painted at a time
 
 
 class PopulationSettings(Settings):
-    """How many patients, in which groups, and which bias is planted in them."""
+    """The number of patients, their groups, and the planted bias."""
 
     patients: int = Field(400, ge=10, description="number of patients")
     minority: float = Field(0.3, gt=0, lt=1, description="share of patients in the minority")
@@ -78,11 +77,11 @@ class PopulationSettings(Settings):
 
     @property
     def own_split(self) -> bool:
-        """Whether test patients differ from the others, so that the cohort brings its split."""
+        """Whether the cohort has its own split, because test patients differ from the others."""
         return self.tilt_test is not None or self.shortcut_test is not None
 
     def prevalences(self, tilt: float) -> tuple[float, float]:
-        """Return the prevalence in the minority and the majority; over all it stays what it is."""
+        """Return the prevalence in the minority and in the majority; that of all is unchanged."""
         return (
             self.prevalence + (1 - self.minority) * tilt,
             self.prevalence - self.minority * tilt,
@@ -101,7 +100,7 @@ class PopulationSettings(Settings):
 
 
 class PhantomSettings(PopulationSettings):
-    """How many pictures of phantoms, and which bias is planted in them."""
+    """The number and size of pictures of phantoms, and their planted bias."""
 
     images: int = Field(1, ge=1, description="images of each patient")
     size: int = Field(64, ge=16, description="side of the images in pixels")
@@ -109,7 +108,7 @@ class PhantomSettings(PopulationSettings):
 
 @dataclass(frozen=True, eq=False)
 class _Lesions:
-    """What is to be painted, one entry per picture."""
+    """The properties of n pictures to paint."""
 
     skin: Floats  # (n, 3)
     contrast: Floats  # (n,) how much darker than skin
@@ -120,11 +119,11 @@ class _Lesions:
 
 
 def make_phantoms(settings: PhantomSettings) -> Cohort:
-    """Return the cohort of phantoms that the settings describe, the same for the same settings.
+    """Return the cohort of phantoms that the settings describe; equal settings, equal cohorts.
 
-    Besides the label, the table holds the truth: ``truth_label`` (the label before noise),
-    ``truth_sticker`` (whether the shortcut is in the picture) and ``truth_contrast``. With twins,
-    ``pair`` names the two pictures that belong together, and ``twin`` says which is the second.
+    The table also has ``truth_label`` (the label before noise), ``truth_sticker`` (whether the
+    sticker is in the picture) and ``truth_contrast``. With twins, ``pair`` is the same for the two
+    pictures of a pair, and ``twin`` is true for the second one.
 
     Examples
     --------
@@ -135,11 +134,11 @@ def make_phantoms(settings: PhantomSettings) -> Cohort:
     patients_rng, lesions_rng, paint_rng = np.random.default_rng(settings.seed).spawn(3)
     patients = draw_patients_of(settings, patients_rng)
     lesions = _lesions(patients, settings, lesions_rng)
-    shown = [lesions]
+    parts = [lesions]
     if settings.twins != "none":
-        shown.append(_twins(lesions, patients, settings))
-    images = np.concatenate([_paint(part, settings.size, copy(paint_rng)) for part in shown])
-    tables = [_table(patients, part, settings.images) for part in shown]
+        parts.append(_twins(lesions, patients, settings))
+    images = np.concatenate([_paint(part, settings.size, copy(paint_rng)) for part in parts])
+    tables = [_table(patients, part, settings.images) for part in parts]
     table = tables[0] if len(tables) == 1 else as_twins(tables[0], tables[1])
     digest = hashlib.sha256(images.data)
     digest.update(table.to_csv(index=False).encode())
@@ -172,7 +171,7 @@ def described(reader: str, settings: PopulationSettings) -> str:
 
 
 def draw_patients_of(settings: PopulationSettings, rng: np.random.Generator) -> pd.DataFrame:
-    """Return one row per patient; shares of groups and classes hold exactly, up to rounding."""
+    """Return a row for each patient; shares of groups and classes are exact up to rounding."""
     n = settings.patients
     minority = _share(np.ones(n, bool), settings.minority, rng)
     tested = np.zeros(n, bool)
@@ -200,7 +199,7 @@ def draw_patients_of(settings: PopulationSettings, rng: np.random.Generator) -> 
 
 
 def sticker_chance(patients: pd.DataFrame, settings: PopulationSettings) -> NDArray[np.float64]:
-    """Return the probability of a sticker ``(n,)``: it goes with the label in the majority only."""
+    """Return ``(n,)`` the probability of a sticker, which depends on the label in the majority."""
     disease = patients["truth_label"].to_numpy()
     majority = patients["group"].to_numpy() == "majority"
     strength = np.full(len(patients), settings.shortcut)
@@ -211,7 +210,7 @@ def sticker_chance(patients: pd.DataFrame, settings: PopulationSettings) -> NDAr
 
 
 def as_twins(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Join samples and their twins; ``pair`` is the same for both, ``twin`` tells them apart."""
+    """Return samples and their twins in one table with the columns ``pair`` and ``twin``."""
     pair = first["sample_id"]
     tables = [
         first.assign(pair=pair, twin=False),
@@ -221,7 +220,7 @@ def as_twins(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(among: NDArray[np.bool_], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mark a share of the marked, drawn at random."""
+    """Return a random share of the entries in ``among``, as a mask ``(n,)``."""
     drawn = np.zeros(len(among), bool)
     positions = np.flatnonzero(among)
     drawn[rng.permutation(positions)[: round(share * len(positions))]] = True
@@ -259,10 +258,10 @@ def _twins(lesions: _Lesions, patients: pd.DataFrame, settings: PhantomSettings)
     """Return the same lesions with the stickers changed, or in the other group's skin."""
     if settings.twins == "sticker":
         return replace(lesions, sticker=~lesions.sticker)
-    own = np.array([SKIN[group] for group in patients["group"]])
-    other = np.array(SKIN["majority"]) + np.array(SKIN["minority"]) - own
-    moved = np.repeat(other - own, settings.images, axis=0).astype(np.float32)
-    return replace(lesions, skin=lesions.skin + moved)
+    skin = np.array([SKIN[group] for group in patients["group"]])
+    other = np.array(SKIN["majority"]) + np.array(SKIN["minority"]) - skin
+    change = np.repeat(other - skin, settings.images, axis=0).astype(np.float32)
+    return replace(lesions, skin=lesions.skin + change)
 
 
 def _table(patients: pd.DataFrame, lesions: _Lesions, images: int) -> pd.DataFrame:
@@ -310,7 +309,7 @@ def _paint_chunk(lesions: _Lesions, rows: slice, size: int, rng: np.random.Gener
 
 
 def _inside(dx: Floats, dy: Floats, lesions: _Lesions, rows: slice) -> Floats:
-    """Return how much of each pixel the lesion covers, between 0 and 1; its edge is soft."""
+    """Return the share of each pixel that the lesion covers, from 0 to 1; its edge is soft."""
     angle = np.arctan2(dy, dx)  # (n, size, size)
     waves = sum(
         np.cos(k * angle + phase[:, None, None])
@@ -324,7 +323,7 @@ def _inside(dx: Floats, dy: Floats, lesions: _Lesions, rows: slice) -> Floats:
 def _clouds(n: int, size: int, rng: np.random.Generator) -> Floats:
     """Return smooth mottling ``(n, size, size)``: coarse noise, interpolated linearly."""
     coarse = rng.standard_normal((n, 8, 8), np.float32) * 0.03
-    place = np.linspace(0, 7, size, dtype=np.float32)
-    weight = (1 - np.abs(place[:, None] - np.arange(8, dtype=np.float32))).clip(0)  # (size, 8)
+    position = np.linspace(0, 7, size, dtype=np.float32)
+    weight = (1 - np.abs(position[:, None] - np.arange(8, dtype=np.float32))).clip(0)  # (size, 8)
     smooth: Floats = weight @ coarse @ weight.T
     return smooth

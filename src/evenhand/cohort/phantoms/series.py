@@ -1,8 +1,8 @@
-"""Series phantoms: cohorts of vital signs made from a seed, with a bias that is planted and known.
+"""Series phantoms: simulated cohorts of vital signs with a known, planted bias.
 
-The pulse of a sick patient climbs, and the pressure falls in spells; temperature means nothing,
-and the laboratory value is higher in the sick but seldom measured. The biases of image phantoms can
-be planted. The sticker is a mark here: a device warms the sensor during every sixth step.
+The pulse of a sick patient rises, and the pressure falls in episodes. Temperature is independent of
+the disease; the laboratory value is higher in the sick, but seldom measured. The biases are those
+of image phantoms; in place of the sticker there is a mark: a warmer sensor in every sixth step.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ SPREAD = np.array([10.0, 15.0, 0.5, 0.3], np.float32)
 SEEN = np.array([0.8, 0.7, 0.5, 0.1])  # share of steps at which each channel is observed
 TEMPERATURE = CHANNELS.index("temperature")
 MARKED = 6  # a mark is in every sixth step
-MARK, LOOK = 3.0, 2.0  # what a mark and the minority's look add, in standard deviations
+MARK, LOOK = 3.0, 2.0  # added by a mark and by the minority's look, in standard deviations
 
 
 class SeriesPhantomSettings(PopulationSettings):
-    """How many series phantoms, and which bias is planted in them."""
+    """The number and form of series phantoms, and their planted bias."""
 
     windows: int = Field(1, ge=1, description="samples of each patient, which overlap by half")
     steps: int = Field(48, ge=8, description="length of each sample")
@@ -46,10 +46,10 @@ class SeriesPhantomSettings(PopulationSettings):
 
 
 def make_series_phantoms(settings: SeriesPhantomSettings) -> Cohort:
-    """Return the cohort that the settings describe, the same for the same settings.
+    """Return the cohort that the settings describe; equal settings give equal cohorts.
 
-    Besides the label, the table holds ``truth_label``, the label before noise, and
-    ``truth_sticker``, whether the mark is in the recording.
+    The table also has ``truth_label`` (the label before noise) and ``truth_sticker`` (whether the
+    mark is in the recording).
 
     Examples
     --------
@@ -63,13 +63,13 @@ def make_series_phantoms(settings: SeriesPhantomSettings) -> Cohort:
     minority = patients["group"].to_numpy() == "minority"
     table = _table(patients, marked, settings)
     values = _record(patients, settings, series_rng)
-    shown = [_with_looks(values, marked, minority, settings)]
+    recordings = [_with_looks(values, marked, minority, settings)]
     if settings.twins != "none":
         other = (~marked, minority) if settings.twins == "sticker" else (marked, ~minority)
-        shown.append(_with_looks(values, *other, settings))
+        recordings.append(_with_looks(values, *other, settings))
         twins = _table(patients, other[0], settings)
         table = as_twins(table, twins)
-    return _cohort(table, shown, patients, settings)
+    return _cohort(table, recordings, patients, settings)
 
 
 def _table(
@@ -88,22 +88,22 @@ def _table(
 
 def _cohort(
     table: pd.DataFrame,
-    shown: list[Values],
+    parts: list[Values],
     patients: pd.DataFrame,
     settings: SeriesPhantomSettings,
 ) -> Cohort:
-    """Return the cohort of the windows of recordings; the second part of ``shown`` are twins."""
-    values = np.concatenate(shown)
-    ends = ["", "-twin"][: len(shown)]
-    names = [f"{name}{end}" for end in ends for name in patients["patient_id"]]
-    second = table["twin"] if "twin" in table else pd.Series(False, table.index)
-    recording = table["patient_id"] + second.map({False: "", True: "-twin"})
+    """Return the cohort of the windows of recordings; the second of ``parts`` holds the twins."""
+    values = np.concatenate(parts)
+    suffixes = ["", "-twin"][: len(parts)]
+    names = [f"{name}{suffix}" for suffix in suffixes for name in patients["patient_id"]]
+    is_twin = table["twin"] if "twin" in table else pd.Series(False, table.index)
+    recording = table["patient_id"] + is_twin.map({False: "", True: "-twin"})
     number = np.tile(np.arange(settings.windows), len(names))
     stride = settings.steps // 2
     windows = pd.DataFrame({"recording": recording, "offset": number * stride})
     table["patient_id"] = table["patient_id"].astype("category")
-    place = {name: row for row, name in enumerate(names)}
-    recordings = Recordings(tuple(place), lambda name: values[place[name]])
+    row_of = {name: row for row, name in enumerate(names)}
+    recordings = Recordings(tuple(row_of), lambda name: values[row_of[name]])
     digest = hashlib.sha256(values.data)
     digest.update(table.to_csv(index=False).encode())
     return Cohort(
@@ -125,7 +125,7 @@ def _cohort(
 def _record(
     patients: pd.DataFrame, settings: SeriesPhantomSettings, rng: np.random.Generator
 ) -> Values:
-    """Return the recording of each patient, ``(n, length, 4)``, NaN where nothing was observed."""
+    """Return the recording of each patient, ``(n, length, 4)``, NaN for unobserved values."""
     length = settings.steps + settings.steps // 2 * (settings.windows - 1)
     sick = patients["truth_label"].to_numpy(np.float32)
     clear = np.where(patients["group"] == "majority", 1.0, 1 - settings.harder).astype("f4") * sick
@@ -147,20 +147,20 @@ def _with_looks(
     minority: NDArray[np.bool_],
     settings: SeriesPhantomSettings,
 ) -> Values:
-    """Return recordings with what shows a mark, and the group where a label goes with it.
+    """Return recordings with the signs of the mark and of the group, if a bias or twins use them.
 
-    Both are in the temperature, which means nothing else.
+    Both signs are in the temperature, which is otherwise independent of everything.
     """
-    shown = values.copy()
+    changed = values.copy()
     if settings.shortcut or settings.shortcut_test or settings.twins == "sticker":
-        shown[marked, ::MARKED, TEMPERATURE] += MARK * SPREAD[TEMPERATURE]
+        changed[marked, ::MARKED, TEMPERATURE] += MARK * SPREAD[TEMPERATURE]
     if settings.tilt or settings.tilt_test or settings.twins == "group":
-        shown[minority, :, TEMPERATURE] += LOOK * SPREAD[TEMPERATURE]
-    return shown
+        changed[minority, :, TEMPERATURE] += LOOK * SPREAD[TEMPERATURE]
+    return changed
 
 
 def _spells(n: int, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return where each of n recordings is in one of its two spells, ``(n, length)``."""
+    """Return ``(n, length)`` whether a step lies in one of the two episodes of its recording."""
     start = rng.integers(0, length, (n, 2, 1))
     step = np.arange(length)
     inside: NDArray[np.bool_] = (step >= start) & (step < start + length // 8)

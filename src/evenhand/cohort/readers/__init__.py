@@ -1,4 +1,7 @@
-"""The readers, one file each: a file that is put here is found, and nothing else has to change."""
+"""The readers, one file each, and the functions that open DATA with them.
+
+A new reader needs only a new file in this folder.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from evenhand.cohort.registry import READERS, Reader
 from evenhand.cohort.settings import MAX_PIXELS, DataSettings
 from evenhand.errors import EvenhandError
 
-__all__ = ["decoded_as_set", "open_cohort", "read_cohort", "reader_of"]
+__all__ = ["open_cohort", "read_cohort", "reader_of", "with_decoding"]
 
 
 def open_cohort(settings: DataSettings) -> Cohort:
-    """Return the cohort that the settings name, all of its patients, with no sample read yet.
+    """Return the cohort that the settings name, with all patients; no sample is read.
 
     Raises
     ------
@@ -33,7 +36,7 @@ def open_cohort(settings: DataSettings) -> Cohort:
 
 
 def read_cohort(settings: DataSettings) -> Cohort:
-    """Open a cohort without checking that it can be trained on and compared.
+    """Open a cohort without the check that it has two classes, and each attribute two levels.
 
     Raises
     ------
@@ -41,11 +44,11 @@ def read_cohort(settings: DataSettings) -> Cohort:
         If `open_cohort` would refuse the data for a reason other than missing classes and levels.
     """
     reader, path = reader_of(settings.data)
-    return decoded_as_set(reader.open(path, settings), settings)
+    return with_decoding(reader.open(path, settings), settings)
 
 
-def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
-    """Return a cohort whose images are decoded as the settings say.
+def with_decoding(cohort: Cohort, settings: DataSettings) -> Cohort:
+    """Return a cohort whose images are decoded by the settings.
 
     Raises
     ------
@@ -63,10 +66,10 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     if not how.chosen:
         return replace(cohort, read=read)
     if isinstance(read, MixedFiles):
-        _refuse_unheeded(read, how)
+        _refuse_without_effect(read, how)
         read = replace(read, how=how)
     else:
-        read = _plain_as_set(cohort, read, how)
+        read = _with_plain_decoding(cohort, read, how)
     mark = "-".join(f"{name}={value}" for name, value in how.chosen.items())
     source = replace(
         cohort.source,
@@ -76,12 +79,12 @@ def decoded_as_set(cohort: Cohort, settings: DataSettings) -> Cohort:
     return replace(cohort, read=read, source=source)
 
 
-def _plain_as_set(cohort: Cohort, read: ImageFiles, how: Decoding) -> ImageFiles:
-    """Return the way to read the plain images of a published data set."""
+def _with_plain_decoding(cohort: Cohort, read: ImageFiles, how: Decoding) -> ImageFiles:
+    """Return the reader of the plain images of a published data set, with the user's settings."""
     of_other_files = [name for name in how.chosen if name in ("window", "value_range")]
     if of_other_files:
         raise EvenhandError(
-            f"{_flags(of_other_files)}: {cohort.source.reader} says itself what of its files is "
+            f"{_flags(of_other_files)}: {cohort.source.reader} defines itself which values are "
             "black and white; this is for a table of your own. Leave it out."
         )
     if read.open is not open_picture:
@@ -91,8 +94,8 @@ def _plain_as_set(cohort: Cohort, read: ImageFiles, how: Decoding) -> ImageFiles
     return replace(read, open=partial(open_picture, bit_depth=how.bit_depth, page=how.page))
 
 
-def _refuse_unheeded(read: MixedFiles, how: Decoding) -> None:
-    """Refuse a setting that none of the files heeds."""
+def _refuse_without_effect(read: MixedFiles, how: Decoding) -> None:
+    """Refuse a setting that applies to none of the files."""
     for name, value in how.chosen.items():
         if read.heeds(name):
             continue
@@ -100,22 +103,22 @@ def _refuse_unheeded(read: MixedFiles, how: Decoding) -> None:
             raise _no_depth(value)
         kinds = " or ".join(kind.name for kind in KINDS if name in kind.takes)
         raise EvenhandError(
-            f"{_flags([name])}: none of the files is {kinds}, to which alone this applies (an "
-            "array of 8 bits is shown as it is). Leave it out."
+            f"{_flags([name])}: none of the files is {kinds}; it applies only to such files (but "
+            "not to arrays of 8 bits). Leave it out."
         )
 
 
 def _no_depth(bit_depth: object) -> EvenhandError:
     return EvenhandError(
-        f"--bit-depth {bit_depth}: none of the images has 16 bits per channel, to which alone "
-        "this applies. Leave it out."
+        f"--bit-depth {bit_depth}: none of the images has 16 bits per channel; it applies only to "
+        "such images. Leave it out."
     )
 
 
 def _unused(cohort: Cohort, settings: Iterable[str], read: str) -> EvenhandError:
     return EvenhandError(
-        f"{_flags(settings)}: {cohort.source.reader} reads {read}, to which alone this applies. "
-        "Leave it out."
+        f"{_flags(settings)}: {cohort.source.reader} reads {read}, so this does not apply. Leave "
+        "it out."
     )
 
 
@@ -124,7 +127,7 @@ def _flags(settings: Iterable[str]) -> str:
 
 
 def reader_of(data: str) -> tuple[Reader, str]:
-    """Return the reader that DATA names and the path behind it; a bare path is a table's.
+    """Return the reader that DATA names, and the path after it; a path alone is a table's.
 
     Raises
     ------

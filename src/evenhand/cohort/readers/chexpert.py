@@ -8,15 +8,15 @@ import pandas as pd
 
 from evenhand.cohort.labels import chest_labels
 from evenhand.cohort.layouts import find_entry, folders_by_name
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import race, sex, white
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
 BATCHES = "CheXpert-v1.0 batch * (train *)"
-TABLE = Entry(
+TABLE = LayoutEntry(
     "train.csv",
     "one row per image, a column of 1, 0, -1 and blank per finding",
     other="CheXpert-v1.0 batch 1 (validate & csv)/train.csv",
@@ -31,8 +31,10 @@ CHEXPERT = DataSet(
     access="https://stanfordaimi.azurewebsites.net, on registration; its demographic table, too",
     layout=(
         TABLE,
-        Entry("train", "folder of patients", other=BATCHES),
-        Entry(DEMOGRAPHICS, "PATIENT, PRIMARY_RACE", required=False, columns=("PRIMARY_RACE",)),
+        LayoutEntry("train", "folder of patients", other=BATCHES),
+        LayoutEntry(
+            DEMOGRAPHICS, "PATIENT, PRIMARY_RACE", required=False, columns=("PRIMARY_RACE",)
+        ),
     ),
     labels=chest_labels(),
     attributes=(
@@ -48,7 +50,7 @@ CHEXPERT = DataSet(
 
 
 @published("chexpert", CHEXPERT)
-def find_chexpert(root: Path) -> Samples:
+def find_chexpert(root: Path) -> SourceSamples:
     """Find the X-rays of ``train.csv``; add race if the demographic table exists.
 
     Software derived the labels from reports.
@@ -65,10 +67,10 @@ def find_chexpert(root: Path) -> Samples:
     refuse_rows(table["PATIENT"].isna(), path, problem)
     table["file"] = _files(table, root)
     if not demographics.exists():
-        return Samples(table, "image", "PATIENT", path, (path,))
+        return SourceSamples(table, "image", "PATIENT", path, (path,))
     people = read_table(demographics)
     table = look_up(table, "PATIENT", people, demographics, ("PRIMARY_RACE",))
-    return Samples(table, "image", "PATIENT", path, (path, demographics))
+    return SourceSamples(table, "image", "PATIENT", path, (path, demographics))
 
 
 def _files(table: pd.DataFrame, root: Path) -> pd.Series:

@@ -9,8 +9,8 @@ from evenhand.cohort.images.dicom import cut_dicom_series, localizers_left_out
 from evenhand.cohort.images.volumes import LUNG
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import folders_by_name
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import sex
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import read_table
@@ -26,8 +26,8 @@ COVID_CT_MD = DataSet(
     licence="CC BY-NC 4.0",
     access="https://doi.org/10.6084/m9.figshare.12991592, free",
     layout=(
-        Entry(TABLE, "one row per patient"),
-        Entry(
+        LayoutEntry(TABLE, "one row per patient"),
+        LayoutEntry(
             "* Cases", "COVID-19 Cases, Cap Cases, Normal Cases: a folder of DICOMs each patient"
         ),
     ),
@@ -45,7 +45,7 @@ COVID_CT_MD = DataSet(
 
 
 @published("covid_ct_md", COVID_CT_MD)
-def find_covid_ct_md(root: Path) -> Samples:
+def find_covid_ct_md(root: Path) -> SourceSamples:
     """Find the series, shown through a window for lungs; ages are written as ``045Y``."""
     path = root / TABLE
     table = read_table(path)
@@ -53,7 +53,7 @@ def find_covid_ct_md(root: Path) -> Samples:
     table["Patient Age"] = table["Patient Age"].str.extract(r"^(\d+)Y?$", expand=False)
     table["file"], unlisted = folders_by_name(table["Folder"], root, "* Cases/*")
     cut = partial(cut_dicom_series, window=LUNG)
-    return Samples(
+    return SourceSamples(
         table,
         "Folder",
         "Folder",

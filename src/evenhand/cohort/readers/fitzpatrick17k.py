@@ -6,8 +6,8 @@ from pathlib import Path
 
 from evenhand.cohort.labels import by_value, each_value
 from evenhand.cohort.layouts import files_by_name
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import named
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
@@ -24,8 +24,8 @@ FITZPATRICK17K = DataSet(
     licence="CC BY-NC-SA 3.0",
     access="table at https://github.com/mattgroh/fitzpatrick17k, images from the addresses in it",
     layout=(
-        Entry(TABLE, "one row per image"),
-        Entry("*/", "folder of images named by md5hash, whatever it is called"),
+        LayoutEntry(TABLE, "one row per image"),
+        LayoutEntry("*/", "folder of images named by md5hash, whatever it is called"),
     ),
     unit="image",
     labels={
@@ -47,11 +47,11 @@ FITZPATRICK17K = DataSet(
 
 
 @published("fitzpatrick17k", FITZPATRICK17K)
-def find_fitzpatrick17k(root: Path) -> Samples:
-    """Find photographs of skin conditions; the data know neither patients nor lesions."""
+def find_fitzpatrick17k(root: Path) -> SourceSamples:
+    """Find photographs of skin conditions; patients and lesions are unknown."""
     path = root / TABLE
     table = read_table(path)
     require_columns(table, path, ("md5hash",))
     files, unlisted = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
     table = table.assign(file=files)
-    return Samples(table, "md5hash", "md5hash", path, (path,), unlisted=unlisted)
+    return SourceSamples(table, "md5hash", "md5hash", path, (path,), unlisted=unlisted)

@@ -1,4 +1,4 @@
-"""A tree of your own with a folder per class: ``folders:ROOT``."""
+"""Read a user's tree with a folder for each class: ``folders:ROOT``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.images.decoding import NO_ROW
-from evenhand.cohort.layouts import check_layout, look_at, refuse_outside, walk
+from evenhand.cohort.layouts import check_layout, read_status, refuse_outside, walk
 from evenhand.cohort.readers.table import own_cohort
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
@@ -56,7 +56,7 @@ FOLDERS = DataSet(
 
 @register_reader("folders", FOLDERS)
 def read_folders(path: str, settings: DataSettings) -> Cohort:
-    """Read a folder per class; without ``--patient`` each image counts as a patient."""
+    """Read a tree with a folder for each class; without ``--patient``, each image is a patient."""
     refuse_settings("folders", settings, ("label", "image_column", *SERIES, "slices"))
     root = Path(path)
     check_layout(root, FOLDERS)
@@ -65,16 +65,16 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
     absent: tuple[str, ...] = ()
     if metadata.is_file():
         refuse_outside([metadata], root)
-        about = read_table(
+        descriptions = read_table(
             metadata, ids=("file", *([settings.patient] if settings.patient else []))
         )
-        require_columns(about, metadata, ("file",))
-        refuse_blank(about, metadata, ("file",))
-        named = about["file"].map(partial(os.path.join, root)).astype(object)
-        seen = look_at(named, metadata, root)
-        absent = seen.absent(metadata, skip=settings.skip_unreadable)
-        about["file"] = seen.files.str.removeprefix(f"{root}{os.sep}").astype("str")
-        table = _described(table, about, metadata, settings.patient)
+        require_columns(descriptions, metadata, ("file",))
+        refuse_blank(descriptions, metadata, ("file",))
+        paths = descriptions["file"].map(partial(os.path.join, root)).astype(object)
+        status = read_status(paths, metadata, root)
+        absent = status.absent(metadata, skip=settings.skip_unreadable)
+        descriptions["file"] = status.files.str.removeprefix(f"{root}{os.sep}").astype("str")
+        table = _with_metadata(table, descriptions, metadata, settings.patient)
     source = metadata if metadata.is_file() else root
     columns = ("file", "class", settings.patient or "file")
     cohort = own_cohort("folders", table, source, columns, settings, root)
@@ -98,9 +98,9 @@ def _metadata_in(root: Path) -> Path:
     )
     if others and others != [root / METADATA]:
         raise EvenhandError(
-            f"{root} has {' and '.join(path.name for path in others)}, and the table of patients "
-            f"and attributes must be {METADATA} alone. Keep one, of that name, and move the other "
-            "out."
+            f"{root} has {' and '.join(path.name for path in others)}, but the table of patients "
+            f"and attributes must be {METADATA} alone. Keep one table with this name, and move "
+            "others out."
         )
     return root / METADATA
 
@@ -109,12 +109,12 @@ def _metadata_in(root: Path) -> Path:
 class _Tree:
     """The images of a tree of folders, and notes on how it was read."""
 
-    table: pd.DataFrame  # file, class and, where the tree has them, split
+    table: pd.DataFrame  # file, class and, if the tree has splits, split
     notes: tuple[str, ...]
 
 
 def _read_tree(root: Path) -> _Tree:
-    """Return file, class and split (where the tree has them) of each image."""
+    """Return file, class and split (if the tree has splits) of each image."""
     images, masks = _without_masks(_images(root))
     if not images:
         raise EvenhandError(
@@ -124,21 +124,21 @@ def _read_tree(root: Path) -> _Tree:
     rows = [(path, *_class_and_split(folders)) for path, folders in _by_class(images, root)]
     table = pd.DataFrame(rows, columns=["file", "class", "split"], dtype="str")
     _refuse_parts(set(table["class"]), root)
-    aside = table["file"][table["split"].isna()]
-    if len(aside) == len(table):
+    outside = table["file"][table["split"].isna()]
+    if len(outside) == len(table):
         _refuse_two_levels(images, root)
         table = table.drop(columns="split")
-    elif len(aside):
+    elif len(outside):
         raise EvenhandError(
-            f"{root}: {len(aside)} of {len(table)} images lie beside the splits: {some(aside)}. "
-            "Move them into one of these, or out of the folder."
+            f"{root}: {len(outside)} of {len(table)} images lie beside the splits: "
+            f"{some(outside)}. Move them into a split, or out of the folder."
         )
     notes = (f"{counted(len(masks), 'mask')} beside images left out: {some(masks)}.",)
     return _Tree(table.set_axis(pd.Index([NO_ROW] * len(table))), notes if masks else ())
 
 
 def split_of(folder: str) -> str | None:
-    """Return the split that a folder's name means, in any case; None where it is no split.
+    """Return the split that a folder's name means, ignoring capitals; None if it is no split.
 
     Examples
     --------
@@ -152,9 +152,10 @@ def split_of(folder: str) -> str | None:
 def _by_class(
     images: dict[str, tuple[str, ...]], root: Path
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each image with its folders, the split before the class where there is one.
+    """Yield each image with its folders: the split (if any), the class, and further folders.
 
-    Some trees have the classes above (CLASS/train/….jpg), most the splits (train/CLASS/….jpg).
+    In some trees the classes are above the splits (CLASS/train/….jpg); in most, the splits are
+    above the classes (train/CLASS/….jpg).
     """
     below = all(len(folders) > 1 and split_of(folders[1]) for folders in images.values())
     above = any(split_of(folders[0]) for folders in images.values())
@@ -172,10 +173,10 @@ def _class_and_split(folders: tuple[str, ...]) -> tuple[str, str | None]:
 
 
 def _refuse_parts(classes: set[str], root: Path) -> None:
-    """Refuse a tree whose folders are no classes, but images and their masks."""
+    """Refuse a tree whose folders are not classes, but images and their masks."""
     masks = {name for name in classes if _MASKS.fullmatch(name)}
-    rest = {name for name in classes if re.fullmatch(r"(images?|imgs?|inputs?)", name.lower())}
-    if masks and rest and masks | rest == classes:
+    images = {name for name in classes if re.fullmatch(r"(images?|imgs?|inputs?)", name.lower())}
+    if masks and images and masks | images == classes:
         raise EvenhandError(
             f"{root} has the folders {some(sorted(classes))}, which are images and masks and no "
             "classes. Give a table of the images with --image-column and --label."
@@ -185,7 +186,8 @@ def _refuse_parts(classes: set[str], root: Path) -> None:
 def _refuse_two_levels(images: dict[str, tuple[str, ...]], root: Path) -> None:
     """Refuse a tree in which the folders of the top level hold the same subfolders.
 
-    Those may be splits, sites or years over the classes, or classes over the patients.
+    These top-level folders may be splits, sites or years above the classes, or classes above the
+    patients.
     """
     below: dict[str, set[str]] = {}
     for folders in images.values():
@@ -195,8 +197,8 @@ def _refuse_two_levels(images: dict[str, tuple[str, ...]], root: Path) -> None:
         if len(fewer) > 1 and fewer <= more and "" not in fewer:
             raise EvenhandError(
                 f"{root}: the folders {first!r} and {other!r} both hold {some(sorted(fewer))}, so "
-                "that it is not clear which level names the classes. Splits must be called train, "
-                "val and test; without splits give the folder of one level of classes, or a table "
+                "it is not clear which level names the classes. Splits must be called train, val "
+                "and test; without splits, give the folder of one level of classes, or a table "
                 "with --image-column."
             )
 
@@ -204,14 +206,14 @@ def _refuse_two_levels(images: dict[str, tuple[str, ...]], root: Path) -> None:
 def _without_masks(
     images: Iterator[tuple[str, tuple[str, ...]]],
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Return the images with their folders, and the masks that lie beside them.
+    """Return the images with their folders, and the masks.
 
-    A mask lies in a folder of masks below a class's (CLASS/masks beside CLASS/images), or beside
-    its image (1_mask.png beside 1.png).
+    Masks lie in a folder of masks below a class (CLASS/masks beside CLASS/images), or beside their
+    image (1_mask.png beside 1.png).
     """
     every = dict(images)
     stems = {path.rpartition(".")[0].lower() for path in every}
-    beside = {  # the folders that hold something else than masks, themselves or further down
+    with_images = {  # folders that hold images other than masks, directly or further down
         folders[:depth]
         for folders in set(every.values())
         for depth in range(1, len(folders) + 1)
@@ -222,38 +224,38 @@ def _without_masks(
         first = 2 if split_of(folders[0]) else 1  # the first level below the class
         for depth in range(first, len(folders)):
             if _MASKS.fullmatch(folders[depth]):
-                return folders[:depth] in beside
+                return folders[:depth] in with_images
         stem = path.rpartition(".")[0].lower()
         image = _OF_MASK.sub("", stem)
         return image != stem and image in stems
 
     masks = [path for path, folders in every.items() if is_mask(path, folders)]
     left_out = set(masks)
-    return {path: each for path, each in every.items() if path not in left_out}, masks
+    return {path: folders for path, folders in every.items() if path not in left_out}, masks
 
 
-def _described(
-    table: pd.DataFrame, about: pd.DataFrame, metadata: Path, patient: str | None
+def _with_metadata(
+    table: pd.DataFrame, descriptions: pd.DataFrame, metadata: Path, patient: str | None
 ) -> pd.DataFrame:
-    """Return the images with what ``metadata.csv`` says of them, indexed by its rows."""
-    added = [name for name in about.columns if name not in table.columns]
-    described = look_up(table, "file", about, metadata, added)
-    row = pd.Series(about.index, about["file"])
+    """Return the images with the columns of ``metadata.csv``, indexed by its rows."""
+    added = [name for name in descriptions.columns if name not in table.columns]
+    described = look_up(table, "file", descriptions, metadata, added)
+    row = pd.Series(descriptions.index, descriptions["file"])
     row = row[~row.index.duplicated()].reindex(table["file"], fill_value=NO_ROW)
     unnamed = table["file"][row.to_numpy() == NO_ROW]
     needed = [name for name in (patient, "split") if name in added]
     if needed and len(unnamed):
         raise EvenhandError(
             f"{metadata} has no row for {len(unnamed)} of {len(table)} images: {some(unnamed)}. "
-            f"Add it, with {' and '.join(map(repr, needed))}, or take them out of the folders."
+            f"Add rows with {' and '.join(map(repr, needed))}, or remove the images."
         )
     return described.set_axis(pd.Index(row))
 
 
 def _images(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield path below the root, and the folders on the way, of each image in a folder.
+    """Yield the path below the root, and its folders, of each image in a folder.
 
-    What systems and programs put beside images, under a hidden name or ``__MACOSX``, is none.
+    Hidden files and files in ``__MACOSX``, which programs create, are ignored.
     """
     for path in walk(root, root):
         *folders, name = parts = Path(path).relative_to(root).parts

@@ -8,14 +8,14 @@ from pathlib import Path
 from evenhand.cohort.images.arrays import open_npz
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import named, sex
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
-TABLE = Entry("**/data_summary.csv", "one row per patient")
+TABLE = LayoutEntry("**/data_summary.csv", "one row per patient")
 SPLITS = {"training": "train", "validation": "val", "test": "test"}
 THICKNESS = (-2.0, 350.0)  # micrometres; -2 is missing
 
@@ -25,7 +25,7 @@ GF3300 = DataSet(
     modality="optical coherence tomography, thickness maps of the retinal nerve fibre layer",
     licence="CC BY-NC-ND 4.0",
     access="https://ophai.hms.harvard.edu/datasets/harvard-gf3300, on request",
-    layout=(TABLE, Entry("**/data_*.npz", "npz files in Training, Validation and Test")),
+    layout=(TABLE, LayoutEntry("**/data_*.npz", "npz files in Training, Validation and Test")),
     labels={"glaucoma": by_value("glaucoma", {"healthy": ("no",), "glaucoma": ("yes",)})},
     attributes=(
         sex("gender"),
@@ -44,7 +44,7 @@ GF3300 = DataSet(
 
 
 @published("gf3300", GF3300)
-def find_gf3300(root: Path) -> Samples:
+def find_gf3300(root: Path) -> SourceSamples:
     """Find the maps; the published splits are kept."""
     path = find_entry(root, TABLE)
     table = read_table(path)
@@ -54,4 +54,4 @@ def find_gf3300(root: Path) -> Samples:
     split = table["use"].str.casefold().map(SPLITS)
     table = table.assign(name=name, file=files, split=split)
     opened = partial(open_npz, key="rnflt", span=THICKNESS)
-    return Samples(table, "name", "name", path, (path,), open=opened, unlisted=unlisted)
+    return SourceSamples(table, "name", "name", path, (path,), open=opened, unlisted=unlisted)

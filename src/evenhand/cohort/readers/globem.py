@@ -10,8 +10,8 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import named
@@ -35,10 +35,10 @@ GLOBEM = DataSet(
     licence="PhysioNet Credentialed Health Data License 1.5.0 (the public sample: Apache-2.0)",
     access="https://physionet.org/content/globem, after training and a signed agreement",
     layout=(
-        Entry("INS-W*/FeatureData", "rapids.csv, or location, screen, sleep and steps.csv"),
-        Entry("INS-W*/SurveyData/dep_weekly.csv", "pid, date, dep"),
-        Entry("INS-W*/ParticipantsInfoData/platform.csv", "pid, platform"),
-        Entry(
+        LayoutEntry("INS-W*/FeatureData", "rapids.csv, or location, screen, sleep and steps.csv"),
+        LayoutEntry("INS-W*/SurveyData/dep_weekly.csv", "pid, date, dep"),
+        LayoutEntry("INS-W*/ParticipantsInfoData/platform.csv", "pid, platform"),
+        LayoutEntry(
             DEMOGRAPHICS,
             "PID, gender, age, race, disability; on request",
             required=False,
@@ -72,16 +72,16 @@ GLOBEM = DataSet(
 
 
 @published("globem", GLOBEM)
-def find_globem(root: Path) -> Samples:
+def find_globem(root: Path) -> SourceSamples:
     """Find the weekly surveys, each with the 28 days that end on its day.
 
-    Who takes part in two years under one pid is one patient. What is blank is not observed.
+    A pid that occurs in two years is one patient. Blank cells are values that were not observed.
     """
     studies = sorted(path for path in root.glob("INS-W*") if path.is_dir())
     features = {study.name: _features(study) for study in studies}
     channels = next(iter(features.values())).columns
-    for study, own in features.items():
-        differing = set(own.columns) ^ set(channels)
+    for study, table in features.items():
+        differing = set(table.columns) ^ set(channels)
         if differing:
             raise EvenhandError(
                 f"{root / study / 'FeatureData'} and that of {studies[0].name} do not have the "
@@ -96,8 +96,8 @@ def find_globem(root: Path) -> Samples:
         people = people.rename(columns={"PID": "pid"})
         table = look_up(table, "pid", people, demographics, ABOUT)
         tables.append(demographics)
-    values = {name: own[channels] for name, own in features.items()}
-    return Samples(
+    values = {name: table[channels] for name, table in features.items()}
+    return SourceSamples(
         table,
         "survey",
         "pid",
@@ -122,7 +122,7 @@ def _surveys(study: Path) -> pd.DataFrame:
 
 
 def _features(study: Path) -> pd.DataFrame:
-    """Return the features of a study by pid and day, out of one table or four."""
+    """Return the features of a study by pid and day, from one table or four."""
     folder = study / "FeatureData"
     joined = folder / "rapids.csv"
     paths = [joined] if joined.is_file() else [folder / f"{kind}.csv" for kind in KINDS]
@@ -145,13 +145,15 @@ def _series(rows: pd.DataFrame, values: dict[str, pd.DataFrame]) -> Series:
     recordings: dict[str, Values] = {}
     offset = pd.Series(0, rows.index)
     for study, table in values.items():
-        people = {str(pid): own.droplevel(0) for pid, own in table.groupby(level=0)}
+        people = {str(pid): days.droplevel(0) for pid, days in table.groupby(level=0)}
         for pid, surveys in rows[rows["study"] == study].groupby("pid", sort=False):
-            own = people.get(str(pid), table.iloc[:0].droplevel(0))
+            features_of_person = people.get(str(pid), table.iloc[:0].droplevel(0))
             last = surveys["day"].max()
             first = surveys["day"].min() - pd.Timedelta(days=DAYS - 1)
-            days = pd.date_range(min([first, *own.index]), max([last, *own.index]))
-            recordings[f"{pid}#{study}"] = own.reindex(days).to_numpy(np.float32)
+            days = pd.date_range(
+                min([first, *features_of_person.index]), max([last, *features_of_person.index])
+            )
+            recordings[f"{pid}#{study}"] = features_of_person.reindex(days).to_numpy(np.float32)
             offset[surveys.index] = (surveys["day"] - days[0]).dt.days - (DAYS - 1)
     windows = pd.DataFrame({"recording": rows["pid"] + "#" + rows["study"], "offset": offset})
     read = Recordings(tuple(recordings), recordings.__getitem__)

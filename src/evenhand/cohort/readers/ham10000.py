@@ -6,14 +6,14 @@ from pathlib import Path
 
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import sex
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
-METADATA = Entry("HAM10000_metadata*", "one row per image, .csv or .tab")
+METADATA = LayoutEntry("HAM10000_metadata*", "one row per image, .csv or .tab")
 IMAGES = "HAM10000_images*"
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 
@@ -25,7 +25,7 @@ HAM10000 = DataSet(
     access="https://doi.org/10.7910/DVN/DBW86T, free",
     layout=(
         METADATA,
-        Entry(IMAGES, "folders of JPEGs named by image_id"),
+        LayoutEntry(IMAGES, "folders of JPEGs named by image_id"),
     ),
     unit="lesion",
     labels={
@@ -46,11 +46,11 @@ HAM10000 = DataSet(
 
 
 @published("ham10000", HAM10000)
-def find_ham10000(root: Path) -> Samples:
-    """Find dermatoscopic images of pigmented lesions; the data know lesions, not patients."""
+def find_ham10000(root: Path) -> SourceSamples:
+    """Find dermatoscopic images of pigmented lesions; lesions are known, patients are not."""
     metadata = find_entry(root, METADATA)
     table = read_table(metadata, like=".csv")  # as published it may be .tab, or have no suffix
     require_columns(table, metadata, ("image_id", "lesion_id"))
     files, unlisted = files_by_name(table["image_id"], root, IMAGES, (".jpg",))
     table = table.assign(file=files)
-    return Samples(table, "image_id", "lesion_id", metadata, (metadata,), unlisted=unlisted)
+    return SourceSamples(table, "image_id", "lesion_id", metadata, (metadata,), unlisted=unlisted)

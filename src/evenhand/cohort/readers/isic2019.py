@@ -8,8 +8,8 @@ import pandas as pd
 
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import sex
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import look_up, read_table
@@ -28,9 +28,9 @@ ISIC2019 = DataSet(
     licence="CC BY-NC 4.0",
     access="https://challenge.isic-archive.com/data/#2019, free",
     layout=(
-        Entry(TRUTH, "one row per image, a column of 0 and 1 per diagnosis"),
-        Entry(METADATA, "age, sex, site and lesion of each image"),
-        Entry(IMAGES, "folder of JPEGs"),
+        LayoutEntry(TRUTH, "one row per image, a column of 0 and 1 per diagnosis"),
+        LayoutEntry(METADATA, "age, sex, site and lesion of each image"),
+        LayoutEntry(IMAGES, "folder of JPEGs"),
     ),
     unit="lesion",
     labels={
@@ -50,8 +50,8 @@ ISIC2019 = DataSet(
 
 
 @published("isic2019", ISIC2019)
-def find_isic2019(root: Path) -> Samples:
-    """Find dermatoscopic images; an image whose lesion is not given is a lesion of its own."""
+def find_isic2019(root: Path) -> SourceSamples:
+    """Find dermatoscopic images; an image without a lesion id is a lesion of its own."""
     truth, metadata = root / TRUTH, root / METADATA
     table = read_table(truth)
     require_columns(table, truth, ("image", *DIAGNOSES))
@@ -63,13 +63,13 @@ def find_isic2019(root: Path) -> Samples:
         diagnosis=_diagnosis(table, truth),
         file=files,
     )
-    return Samples(table, "image", "lesion", truth, (truth, metadata), unlisted=unlisted)
+    return SourceSamples(table, "image", "lesion", truth, (truth, metadata), unlisted=unlisted)
 
 
 def _diagnosis(table: pd.DataFrame, truth: Path) -> pd.Series:
     """Return the one diagnosis of each row whose column holds 1."""
     marked = table[list(DIAGNOSES)].apply(pd.to_numeric, errors="coerce") == 1
-    problem = f"exactly one of {', '.join(DIAGNOSES)} must be 1. Mend the rows, or take them out."
+    problem = f"exactly one of {', '.join(DIAGNOSES)} must be 1. Correct the rows, or remove them."
     refuse_rows(marked.sum(axis=1) != 1, truth, problem)
     diagnosis: pd.Series = marked.idxmax(axis=1)
     return diagnosis

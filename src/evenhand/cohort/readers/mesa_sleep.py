@@ -10,8 +10,8 @@ import pandas as pd
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_entry
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import named
@@ -19,9 +19,9 @@ from evenhand.tables.bins import binned
 from evenhand.tables.reading import look_up, read_columns, read_table
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
-TRAIN = Entry("dftrain_task1.csv", "one row per epoch of 30 s")
-TEST = Entry("dftest_task1.csv", "one row per epoch of 30 s")
-DEMOGRAPHICS = Entry("demographics.csv", "one row per mesaid, semicolons between the columns")
+TRAIN = LayoutEntry("dftrain_task1.csv", "one row per epoch of 30 s")
+TEST = LayoutEntry("dftest_task1.csv", "one row per epoch of 30 s")
+DEMOGRAPHICS = LayoutEntry("demographics.csv", "one row per mesaid, semicolons between the columns")
 CHANNELS = ("activity", "whitelight", "redlight", "greenlight", "bluelight")
 HALF = 50  # epochs on each side of the labelled epoch
 EPOCH = 30  # seconds
@@ -56,7 +56,7 @@ MESA_SLEEP = DataSet(
 
 
 @published("mesa_sleep", MESA_SLEEP)
-def find_mesa_sleep(root: Path) -> Samples:
+def find_mesa_sleep(root: Path) -> SourceSamples:
     """Find the epochs; a sample is an epoch with the 50 epochs before and the 50 after it.
 
     Values are NaN outside the night, and in epochs that the tables omit. The label is ``gt``, not
@@ -77,7 +77,7 @@ def find_mesa_sleep(root: Path) -> Samples:
     table = look_up(table, "mesaid", _people(people), people, columns)
     table = table.astype({"mesaid": "category"})
     nights = _nights(epochs)
-    return Samples(
+    return SourceSamples(
         table,
         "epoch",
         "mesaid",

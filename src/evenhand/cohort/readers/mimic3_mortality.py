@@ -10,8 +10,8 @@ import pandas as pd
 from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_optional
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.hourly import CHANNELS, HOURS, hourly
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import some
@@ -23,19 +23,19 @@ from evenhand.tables.table_checks import refuse_rows, require_columns
 OLDEST = 90  # years; MIMIC-III dates the births of patients over 89 to 300 years ago
 SOCIAL = ("LANGUAGE", "INSURANCE", "RELIGION", "ETHNICITY")
 COLUMNS = (*SOCIAL, "GENDER", "AGE")
-DEMOGRAPHICS = Entry(
+DEMOGRAPHICS = LayoutEntry(
     "demographics*.csv",
     f"SUBJECT_ID, {', '.join(COLUMNS)}",
     required=False,
     columns=COLUMNS,
 )
-PATIENTS = Entry(
+PATIENTS = LayoutEntry(
     "PATIENTS.csv*",
     "SUBJECT_ID, GENDER, DOB; of MIMIC-III, where there are no demographics",
     required=False,
     columns=("GENDER", "AGE"),
 )
-ADMISSIONS = Entry(
+ADMISSIONS = LayoutEntry(
     "ADMISSIONS.csv*",
     f"SUBJECT_ID, ADMITTIME, {', '.join(SOCIAL)}; of MIMIC-III, too",
     required=False,
@@ -50,12 +50,12 @@ MIMIC3_MORTALITY = DataSet(
     access="https://physionet.org/content/mimiciii, after training and a signed agreement; "
     "exported by https://github.com/YerevaNN/mimic3-benchmarks",
     layout=(
-        Entry("train/listfile.csv", "stay, y_true"),
-        Entry("test/listfile.csv", "stay, y_true"),
+        LayoutEntry("train/listfile.csv", "stay, y_true"),
+        LayoutEntry("test/listfile.csv", "stay, y_true"),
         DEMOGRAPHICS,
         PATIENTS,
         ADMISSIONS,
-        Entry(
+        LayoutEntry(
             "val_listfile.csv", "beside train_ and test_listfile.csv: own splits", required=False
         ),
     ),
@@ -73,7 +73,7 @@ MIMIC3_MORTALITY = DataSet(
 
 
 @published("mimic3_mortality", MIMIC3_MORTALITY)
-def find_mimic3_mortality(root: Path) -> Samples:
+def find_mimic3_mortality(root: Path) -> SourceSamples:
     """Find the stays; use the benchmark's splits if all three of its lists exist."""
     lists = {part: root / part / "listfile.csv" for part in ("train", "test")}
     table = stack_tables(
@@ -83,7 +83,7 @@ def find_mimic3_mortality(root: Path) -> Samples:
     unlisted = tuple(sorted(set(files) - set(table["file"])))
     table, people = _with_people(table, root)
     table, splits, notes = _with_split(table, root)
-    return Samples(
+    return SourceSamples(
         table,
         "stay",
         "SUBJECT_ID",
@@ -156,11 +156,11 @@ def _with_split(
         present = some(path.name for path in splits.values())
         note = f"The benchmark's split ({present}) is not kept: there is no {some(absent)}."
         return table, [], (note,) if splits else ()
-    part_of = {stay: part for part, path in splits.items() for stay in _named(path)}
+    part_of = {stay: part for part, path in splits.items() for stay in _stays_in_list(path)}
     return table.assign(split=table["stay"].map(part_of)), [*splits.values()], ()
 
 
-def _named(path: Path) -> pd.Series:
+def _stays_in_list(path: Path) -> pd.Series:
     """Return the stays of one part of the benchmark's split."""
     table = read_table(path)
     require_columns(table, path, ("stay",))

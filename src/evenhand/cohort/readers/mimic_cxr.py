@@ -8,22 +8,22 @@ import pandas as pd
 
 from evenhand.cohort.labels import CHEST_FINDINGS, NO_REPORT, chest_labels
 from evenhand.cohort.layouts import find_entry, find_optional
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import race, sex, white
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import require_columns
 
-METADATA = Entry("mimic-cxr-2.*-metadata.csv*", "one row per image")
-LABELS = Entry("mimic-cxr-2.*-chexpert.csv*", "one row per study, a column per finding")
-PATIENTS = Entry(
+METADATA = LayoutEntry("mimic-cxr-2.*-metadata.csv*", "one row per image")
+LABELS = LayoutEntry("mimic-cxr-2.*-chexpert.csv*", "one row per study, a column per finding")
+PATIENTS = LayoutEntry(
     "patients.csv*",
     "subject_id, gender, anchor_age; from MIMIC-IV",
     required=False,
     columns=("gender", "anchor_age"),
 )
-ADMISSIONS = Entry(
+ADMISSIONS = LayoutEntry(
     "admissions.csv*",
     "subject_id, admittime, race, insurance, language; from MIMIC-IV",
     required=False,
@@ -40,7 +40,7 @@ MIMIC_CXR = DataSet(
     layout=(
         METADATA,
         LABELS,
-        Entry("files", "p10/p10000032/s50414267/….jpg"),
+        LayoutEntry("files", "p10/p10000032/s50414267/….jpg"),
         PATIENTS,
         ADMISSIONS,
     ),
@@ -58,7 +58,7 @@ MIMIC_CXR = DataSet(
 
 
 @published("mimic_cxr", MIMIC_CXR)
-def find_mimic_cxr(root: Path) -> Samples:
+def find_mimic_cxr(root: Path) -> SourceSamples:
     """Find the X-rays of the metadata; race, insurance and language as at the first admission."""
     path, findings = find_entry(root, METADATA), find_entry(root, LABELS)
     table, labels = read_table(path), read_table(findings)
@@ -71,11 +71,13 @@ def find_mimic_cxr(root: Path) -> Samples:
     ) + (table["dicom_id"] + ".jpg")
     table, patients = _joined(table, root, PATIENTS)
     table, admissions = _joined(table, root, ADMISSIONS)
-    return Samples(table, "dicom_id", "subject_id", path, (path, findings, *patients, *admissions))
+    return SourceSamples(
+        table, "dicom_id", "subject_id", path, (path, findings, *patients, *admissions)
+    )
 
 
-def _joined(table: pd.DataFrame, root: Path, entry: Entry) -> tuple[pd.DataFrame, list[Path]]:
-    """Return the images with columns of MIMIC-IV, where its table is there."""
+def _joined(table: pd.DataFrame, root: Path, entry: LayoutEntry) -> tuple[pd.DataFrame, list[Path]]:
+    """Return the images with columns of MIMIC-IV, if its table exists."""
     path = find_optional(root, entry)
     if path is None:
         return table, []

@@ -7,14 +7,14 @@ from pathlib import Path
 from evenhand.cohort.images.volumes import cut_nifti
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import sex
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
-TABLE = Entry("oasis_cross-sectional*", "one row per session")
+TABLE = LayoutEntry("oasis_cross-sectional*", "one row per session")
 VOLUME = "_t88_masked_gfc"
 FORMATS = (f"{VOLUME}.img", f"{VOLUME}.nii.gz", f"{VOLUME}.nii")
 DEMENTIA = ("0.5", "1", "2", "3")
@@ -27,7 +27,7 @@ OASIS1 = DataSet(
     access="https://sites.wustl.edu/oasisbrains, on registration",
     layout=(
         TABLE,
-        Entry(
+        LayoutEntry(
             "**/OAS1_*_t88_masked_gfc.*",
             "volumes, Analyze or NIfTI, as in disc1/OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111",
         ),
@@ -44,7 +44,7 @@ OASIS1 = DataSet(
 
 
 @published("oasis1", OASIS1)
-def find_oasis1(root: Path) -> Samples:
+def find_oasis1(root: Path) -> SourceSamples:
     """Find the volumes; a second session (MR2) belongs to the same patient."""
     path = find_entry(root, TABLE)
     table = read_table(path)
@@ -54,4 +54,4 @@ def find_oasis1(root: Path) -> Samples:
         table["ID"], root, "*", FORMATS, key=lambda name: name[:id_length]
     )
     table = table.assign(file=files, patient=table["ID"].str[: len("OAS1_0001")])
-    return Samples(table, "ID", "patient", path, (path,), cut=cut_nifti, unlisted=unlisted)
+    return SourceSamples(table, "ID", "patient", path, (path,), cut=cut_nifti, unlisted=unlisted)

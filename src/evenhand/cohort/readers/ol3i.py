@@ -9,8 +9,8 @@ import pandas as pd
 from evenhand.cohort.cohort import Read
 from evenhand.cohort.images.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
 from evenhand.cohort.labels import by_value
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.tables.attributes import sex
 from evenhand.tables.bins import binned
 from evenhand.tables.reading import read_table
@@ -26,8 +26,8 @@ OL3I = DataSet(
     licence="Stanford University Dataset Research Use Agreement",
     access="https://stanfordaimi.azurewebsites.net, on registration",
     layout=(
-        Entry(TABLE, "one row per patient"),
-        Entry(SLICES, "HDF5, an array per patient named by anon_id"),
+        LayoutEntry(TABLE, "one row per patient"),
+        LayoutEntry(SLICES, "HDF5, an array per patient named by anon_id"),
     ),
     labels={
         f"{years}y": by_value(
@@ -46,19 +46,19 @@ OL3I = DataSet(
 
 
 @published("ol3i", OL3I)
-def find_ol3i(root: Path) -> Samples:
+def find_ol3i(root: Path) -> SourceSamples:
     """Find the slices, shown through a window for soft tissue; each label has its own split."""
     path, slices = root / TABLE, root / SLICES
     table = read_table(path)
     require_columns(table, path, ("anon_id",))
-    held = set(hdf5_names(slices))
-    # A slice that is not there gets a path that is not there either.
+    stored = set(hdf5_names(slices))
+    # An absent slice gets a path that does not exist.
     table["file"] = [
-        str(slices) if name in held else f"{slices}/{name}" for name in table["anon_id"]
+        str(slices) if name in stored else f"{slices}/{name}" for name in table["anon_id"]
     ]
-    unlisted = tuple(f"{slices}/{name}" for name in sorted(held - set(table["anon_id"])))
+    unlisted = tuple(f"{slices}/{name}" for name in sorted(stored - set(table["anon_id"])))
 
     def read(rows: pd.DataFrame) -> Read:
         return hdf5_images(rows["file"], rows["anon_id"], path, SOFT_TISSUE)
 
-    return Samples(table, "anon_id", "anon_id", path, (path,), read=read, unlisted=unlisted)
+    return SourceSamples(table, "anon_id", "anon_id", path, (path,), read=read, unlisted=unlisted)

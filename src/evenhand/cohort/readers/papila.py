@@ -8,8 +8,8 @@ import pandas as pd
 
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
-from evenhand.cohort.published import Samples, published
-from evenhand.cohort.registry import DataSet, Entry
+from evenhand.cohort.published import SourceSamples, published
+from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.errors import EvenhandError
 from evenhand.tables.attributes import named
 from evenhand.tables.bins import binned
@@ -20,8 +20,8 @@ EYES = ("OD", "OS")
 IMAGES = "FundusImages"
 
 TABLES = {
-    "OD": Entry("ClinicalData/patient_data_od.*", "one row per patient, right eyes"),
-    "OS": Entry("ClinicalData/patient_data_os.*", "one row per patient, left eyes"),
+    "OD": LayoutEntry("ClinicalData/patient_data_od.*", "one row per patient, right eyes"),
+    "OS": LayoutEntry("ClinicalData/patient_data_os.*", "one row per patient, left eyes"),
 }
 
 PAPILA = DataSet(
@@ -32,7 +32,7 @@ PAPILA = DataSet(
     access="https://doi.org/10.6084/m9.figshare.14798004, free",
     layout=(
         *TABLES.values(),
-        Entry(IMAGES, "folder of RET002OD.jpg, RET002OS.jpg, …"),
+        LayoutEntry(IMAGES, "folder of RET002OD.jpg, RET002OS.jpg, …"),
     ),
     labels={
         "glaucoma": by_value("Diagnosis", {"healthy": ("0",), "glaucoma": ("1",)}, left_out=("2",)),
@@ -51,14 +51,14 @@ PAPILA = DataSet(
 
 
 @published("papila", PAPILA)
-def find_papila(root: Path) -> Samples:
+def find_papila(root: Path) -> SourceSamples:
     """Find fundus photographs; both eyes of a patient stay together."""
     clinical = root / "ClinicalData"
     paths = {eye: find_entry(root, TABLES[eye]) for eye in EYES}
     table = stack_tables({path.name: _eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
     table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
-    return Samples(table, "image", "ID", clinical, tuple(paths.values()), unlisted=unlisted)
+    return SourceSamples(table, "image", "ID", clinical, tuple(paths.values()), unlisted=unlisted)
 
 
 def _eye(path: Path, eye: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ ABOUT = DataSet(
     attributes=tuple(ATTRIBUTES.values()),
     caution="Misleads as evidence about patients: its biases are planted.",
 )
-Made = TypeVar("Made", bound=BaseModel)
+PhantomSettingsT = TypeVar("PhantomSettingsT", bound=BaseModel)
 
 
 @register_reader("phantom", ABOUT)
@@ -31,8 +31,10 @@ def read_phantom(path: str, settings: DataSettings) -> Cohort:
     return make_phantoms(phantom_settings(PhantomSettings, path, settings))
 
 
-def phantom_settings(kind: type[Made], path: str, settings: DataSettings) -> Made:
-    """Return the settings of phantoms that ``NAME=VALUE,…`` gives.
+def phantom_settings(
+    kind: type[PhantomSettingsT], path: str, settings: DataSettings
+) -> PhantomSettingsT:
+    """Return the settings of phantoms from a text ``NAME=VALUE,…``.
 
     Raises
     ------

@@ -11,8 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Source, UnreadableError, Values, cohort_table
-from evenhand.cohort.layouts import check_layout, look_at
-from evenhand.cohort.registry import LONG_TABLE, DataSet, Entry, refuse_settings, register_reader
+from evenhand.cohort.layouts import check_layout, read_status
+from evenhand.cohort.registry import (
+    LONG_TABLE,
+    DataSet,
+    LayoutEntry,
+    refuse_settings,
+    register_reader,
+)
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.series.static import static_fingerprint, static_note, with_static
 from evenhand.cohort.settings import DataSettings
@@ -32,10 +38,10 @@ SysABP Temp TroponinI TroponinT Urine WBC Weight
 """
 CHANNELS = tuple(_NAMES.split())
 GENERAL = ("RecordID", "Age", "Gender", "Height", "ICUType")
-PLACE = {name: place for place, name in enumerate(CHANNELS)} | dict.fromkeys(GENERAL, -1)
+CHANNEL_INDEX = {name: index for index, name in enumerate(CHANNELS)} | dict.fromkeys(GENERAL, -1)
 HEADER = "Time,Parameter,Value"
 ADMISSION = 4096  # bytes at the start of a file; they contain all lines of the time 00:00
-UNMEASURED = -1.0  # what the files write for "not known"
+UNMEASURED = -1.0  # the files' code for unknown values
 
 DEATH = "In-hospital_death"
 ICU = {"1": "coronary", "2": "cardiac surgery", "3": "medical", "4": "surgical"}
@@ -57,8 +63,8 @@ PHYSIONET2012 = DataSet(
     licence="ODC-By 1.0",
     access="https://physionet.org/content/challenge-2012/, free",
     layout=(
-        Entry("set-*", "folders of stays, one text file each"),
-        Entry("Outcomes-*.txt", "one row per stay; one for each folder"),
+        LayoutEntry("set-*", "folders of stays, one text file each"),
+        LayoutEntry("Outcomes-*.txt", "one row per stay; one for each folder"),
     ),
     unit="stay",
     attributes=(SEX, AGE, UNIT),
@@ -160,7 +166,7 @@ def _sets(root: Path) -> list[Path]:
     ]
     if lacking:
         raise EvenhandError(
-            f"{root} lacks {some(lacking)}. Put it there, or take the other half of the set out."
+            f"{root} lacks {some(lacking)}. Put it there, or remove the other half of the set."
         )
     return [tables[name] for name in sorted(tables)]
 
@@ -174,8 +180,8 @@ def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     refuse_rows(~table[DEATH].isin(["0", "1"]), outcomes, f"{DEATH} must be 0 or 1.")
     folder = root / outcomes.stem.replace("Outcomes-", "set-")
     file_of = {file.stem: str(file) for file in folder.glob("*.txt")}
-    status = look_at(table["RecordID"].map(lambda name: file_of.get(name, "")), outcomes, root)
-    absent = pd.Series(~status.there, table.index)
+    status = read_status(table["RecordID"].map(lambda name: file_of.get(name, "")), outcomes, root)
+    absent = pd.Series(~status.exists, table.index)
     problem = f"there is no file {folder.name}/<RecordID>.txt for these outcomes. Put it there, or"
     refuse_rows(absent, outcomes, f"{problem} take the rows out.")
     without_outcome = sorted(file_of.keys() - set(table["RecordID"]))
@@ -215,27 +221,28 @@ def _load(files: Mapping[str, Path], name: str) -> Values:
     if lines[0].rstrip() != HEADER:
         raise UnreadableError(f"{file}, row 1: the header is {lines[0]!r}, not {HEADER!r}.")
     try:
-        minute, place, value = _measured([line for line in lines[1:] if line])
+        minute, channel, value = _parse_lines([line for line in lines[1:] if line])
     except ValueError:
         raise _first_problem(lines, file) from None
-    valid = (place >= 0) & (value != UNMEASURED)
-    cell = (np.minimum(minute // 60, HOURS - 1) * len(CHANNELS) + place)[valid]
+    valid = (channel >= 0) & (value != UNMEASURED)
+    cell = (np.minimum(minute // 60, HOURS - 1) * len(CHANNELS) + channel)[valid]
     total, count = (
         np.bincount(cell, weights, HOURS * len(CHANNELS)).reshape(HOURS, len(CHANNELS))
         for weights in (value[valid], None)
     )
-    if not count[:, : PLACE["Weight"]].any():
+    if not count[:, : CHANNEL_INDEX["Weight"]].any():
         raise UnreadableError(f"{file} holds no measurement.")
     with np.errstate(invalid="ignore"):
         return (total / count).astype(np.float32)  # 0 / 0 is NaN: not observed
 
 
-def _measured(
-    lines: Sequence[str], since: int = 0
+def _parse_lines(
+    lines: Sequence[str], earliest: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return minute, channel (-1 for data of the patient) and value of each line.
 
-    Converting all lines at once takes a third of the time of converting line by line.
+    ``earliest`` is the smallest allowed minute. Converting all lines at once takes a third of the
+    time of converting line by line.
 
     Raises
     ------
@@ -251,16 +258,16 @@ def _measured(
     except ValueError:
         raise ValueError(f"{''.join(lines[:1])!r} is no hh:mm,NAME,VALUE.") from None
     minute = np.array([minute_of[time] for time in times])
-    if (np.diff(minute, prepend=since) < 0).any():
+    if (np.diff(minute, prepend=earliest) < 0).any():
         raise ValueError(f"the time {times[0]} is earlier than the row above.")
     if minute[-1] > HOURS * 60:
         raise ValueError(f"the time {times[0]} is beyond {HOURS} hours.")
     try:
-        place = np.array([PLACE[name] for name in names])
+        channel = np.array([CHANNEL_INDEX[name] for name in names])
     except KeyError:
         parameters = ", ".join((*GENERAL, *CHANNELS))
         raise ValueError(f"there is no parameter {names[0]!r}; there are: {parameters}.") from None
-    return minute, place, value
+    return minute, channel, value
 
 
 def _first_problem(lines: Sequence[str], file: Path) -> UnreadableError:
@@ -269,7 +276,7 @@ def _first_problem(lines: Sequence[str], file: Path) -> UnreadableError:
     for row, line in enumerate(lines[1:], start=2):
         if line:
             try:
-                since = int(_measured([line], since)[0][0])
+                since = int(_parse_lines([line], since)[0][0])
             except ValueError as error:
                 return UnreadableError(f"{file}, row {row}: {error}")
     return UnreadableError(f"{file} holds no measurement.")

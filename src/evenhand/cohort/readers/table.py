@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.own_files import own_pictures, without_parts
-from evenhand.cohort.layouts import Seen, files_below, look_at
+from evenhand.cohort.layouts import FileStatus, files_below, read_status
 from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
 from evenhand.cohort.series.long_table import STEP, VARIABLE, long_series
@@ -203,10 +203,10 @@ def _in_files(
 ) -> TableSamples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
     paths, parts = without_parts(names, _folder(source))
-    seen = look_at(paths, source, root)
+    seen = read_status(paths, source, root)
     if settings.patient == names.name:
         _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
-    there, skip = seen.there, settings.skip_unreadable
+    there, skip = seen.exists, settings.skip_unreadable
     absent = seen.absent(source, skip=skip)
     tables = [source] if source.is_file() else []
     if settings.series_column is not None:
@@ -231,11 +231,11 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
         )
 
 
-def _inside(seen: Seen, source: Path, root: Path | None) -> Iterator[Stamp]:
+def _inside(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
     """Yield the stamp of each file in the folders of slices."""
     folders = seen.files[seen.folder]
     if len(folders):
-        yield from look_at(files_below(folders), source, root).stamps()
+        yield from read_status(files_below(folders), source, root).stamps()
 
 
 def _measured(names: pd.Series, source: Path, settings: DataSettings) -> TableSamples:

@@ -1,4 +1,4 @@
-"""Series in CSV files, one each: a row per time step, a column per channel."""
+"""Read series from CSV files, one file each: rows are time steps, columns are channels."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.reading import BLANK
 
-# What csv and pyarrow raise for a damaged file; ValueError is ours, too.
+# Errors of csv and pyarrow for a damaged file; `_numbers` raises ValueError, too.
 _DAMAGED = (OSError, ValueError, csv.Error)
 _NO_NUMBER = re.compile(r"column #(\d+): Row #(\d+): .* invalid value (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, eq=False)
 class SeriesForm:
-    """What all series of a table share, and the file that it was taken from."""
+    """The channels and the length of all series of a table, and the file that defines them."""
 
     path: Path
     channels: tuple[str, ...]
@@ -36,14 +36,14 @@ class SeriesForm:
 
 @dataclass(frozen=True, eq=False)
 class SeriesFiles:
-    """The files of series, by sample id.
+    """Reads series from files.
 
     Parameters
     ----------
     files
-        The path of each sample.
+        Sample id → path.
     rows
-        The row of ``table`` that names each sample, for messages.
+        Sample id → row of ``table``, for messages.
     table
         The table that names the files.
     """
@@ -53,7 +53,7 @@ class SeriesFiles:
     table: Path
 
     def form(self) -> SeriesForm:
-        """Return the form of the first series that can be read, which the others must have.
+        """Return the form of the first readable series, which all others must have.
 
         Raises
         ------
@@ -71,12 +71,13 @@ class SeriesFiles:
         raise problems[0] if problems else EvenhandError(f"{self.table} names no series.")
 
     def load(self, form: SeriesForm, sample_id: str) -> Values:
-        """Return the values ``(T, C)`` of one series, NaN where a cell is blank."""
+        """Return the values ``(T, C)`` of one series, NaN for blank cells."""
         steps = self._steps(sample_id)
-        own, wanted = set(steps.columns), set(form.channels)
-        if own != wanted:
-            lacks = f"lacks the columns {some(sorted(wanted - own))}" if wanted - own else ""
-            more = f"has also {some(sorted(own - wanted))}" if own - wanted else ""
+        present, required = set(steps.columns), set(form.channels)
+        if present != required:
+            absent, extra = sorted(required - present), sorted(present - required)
+            lacks = f"lacks the columns {some(absent)}" if absent else ""
+            more = f"has also {some(extra)}" if extra else ""
             raise self._unlike(sample_id, " and ".join(filter(None, (lacks, more))), form)
         if len(steps) != form.steps:
             raise self._unlike(sample_id, f"has {len(steps)} time steps, not {form.steps}", form)
@@ -101,18 +102,18 @@ class SeriesFiles:
 def series_files(
     paths: pd.Series, sample_ids: pd.Series, table: Path
 ) -> tuple[Series, tuple[str, ...]]:
-    """Return the way to read the series that a table names, and what their channels are.
+    """Return a reader of the series that a table names, and the names of their channels.
 
-    Only the first file is read here. Whether the others are like it shows when they are decoded.
+    Only the first file is read; the form of the others is checked when they are decoded.
 
     Parameters
     ----------
     paths
         The path of each sample, indexed by the row of the table.
     sample_ids
-        The ids, in the same order.
+        The ids of the samples, in the same order.
     table
-        The table.
+        The path of the table.
     """
     ids = sample_ids.tolist()
     files, rows = zip(ids, map(Path, paths), strict=True), zip(ids, paths.index, strict=True)

@@ -87,7 +87,7 @@ CHANNELS = (
 
 
 def hourly(lines: Iterable[Sequence[str]]) -> Values:
-    """Return the grid ``(48, 76)``: the last value of each hour, NaN where there is none.
+    """Return the grid ``(48, 76)``: the last value of each hour, NaN for hours without a value.
 
     Parameters
     ----------
@@ -124,23 +124,23 @@ def hourly(lines: Iterable[Sequence[str]]) -> Values:
     return values
 
 
-_FIRST = {
+_FIRST_CHANNEL = {
     name: CHANNELS.index(next(c for c in CHANNELS if c.startswith(name))) for name in VARIABLES
 }
-_PLACE: Mapping[str, Mapping[str, int]] = {
-    name: {plain_cell(value): place for place, value in enumerate(values)}
+_CATEGORY_INDEX: Mapping[str, Mapping[str, int]] = {
+    name: {plain_cell(value): index for index, value in enumerate(values)}
     for name, values in CATEGORIES.items()
 }
 
 
 def _write(row: Values, name: str, cell: str) -> None:
     """Write a cell into the channels of its variable."""
-    first, places = _FIRST[name], _PLACE.get(name)
-    if places is None:
+    first, categories = _FIRST_CHANNEL[name], _CATEGORY_INDEX.get(name)
+    if categories is None:
         row[first] = float(cell)
     else:
-        category = places.get(plain_cell(cell))
+        category = categories.get(plain_cell(cell))
         if category is None:
             raise ValueError(f"{name} is {cell!r}; known are {', '.join(CATEGORIES[name])}")
-        row[first : first + len(places)] = 0
+        row[first : first + len(categories)] = 0
         row[first + category] = 1

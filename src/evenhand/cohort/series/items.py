@@ -1,4 +1,4 @@
-"""Series that a dataset of Python code gives, an array ``(time, variables)`` each."""
+"""Read series from a Python dataset whose items hold an array ``(time, variables)``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.errors import EvenhandError
 
 KEYS = ("series", "values", "signal", "x")
-"""Where a mapping has its series."""
+"""The usual keys of the series in a mapping."""
 
 
 @dataclass(frozen=True, eq=False)
 class SeriesItems:
-    """The series of a dataset, by its positions as text.
+    """Reads the series of a dataset; a sample's id is its position as text.
 
     Attributes
     ----------
     dataset
-        Gives item k by ``dataset[k]``; one thread at a time asks it.
+        Returns item k as ``dataset[k]``; only one thread at a time reads it.
     series
-        From an item to its array.
+        Function from an item to its array.
     variables
-        What each column of an array is.
+        The names of the columns of an array.
     """
 
     dataset: Any
@@ -37,15 +37,15 @@ class SeriesItems:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Every position."""
+        """All positions, as text."""
         return tuple(map(str, range(len(self.dataset))))
 
     def steps(self) -> int:
-        """Return how long the first series is, which all are to be."""
+        """Return the length of the first series, which all series must have."""
         return len(self("0")) if self.ids else 0
 
     def load(self, steps: int, sample_id: str) -> Values:
-        """Return one series ``(steps, V)``, NaN where nothing was observed.
+        """Return one series ``(steps, V)``, NaN for values that were not observed.
 
         Raises
         ------
@@ -61,7 +61,7 @@ class SeriesItems:
         return values
 
     def __call__(self, sample_id: str) -> Values:
-        """Return one series, of any length."""
+        """Return one series of any length."""
         try:
             with self.lock:
                 item = self.series(self.dataset[int(sample_id)])
@@ -71,7 +71,7 @@ class SeriesItems:
 
 
 def first_series(item: Any) -> Any:
-    """Return the series of an item: the first of a tuple, or a mapping's by its usual names.
+    """Return the series of an item: the first element of a tuple, or a mapping's by a usual key.
 
     Raises
     ------
@@ -92,13 +92,13 @@ def sample_in(item: Any, kind: str, keys: Sequence[str], first_of: tuple[type[An
     Parameters
     ----------
     item
-        What the dataset yields: the sample alone, or with its label and more.
+        An item of the dataset: the sample alone, or a container with the sample and its label.
     kind
-        The noun for the sample, and the argument that names the way to it.
+        The kind of sample, ``image`` or ``series``: the argument with which the user reads it.
     keys
-        Where a mapping has it.
+        The usual keys of the sample in a mapping.
     first_of
-        Types of which the first entry is the sample.
+        Types of containers whose first element is the sample.
 
     Raises
     ------
@@ -109,23 +109,23 @@ def sample_in(item: Any, kind: str, keys: Sequence[str], first_of: tuple[type[An
         names = [name for name in keys if name in item]
         if not names:
             raise EvenhandError(
-                f"it has {', '.join(map(repr, item))} and none of {', '.join(keys)}; say where its "
-                f"{kind} is: {kind}=lambda item: item[…]."
+                f"it has {', '.join(map(repr, item))} and none of {', '.join(keys)}; give a "
+                f"function that reads its {kind}: {kind}=lambda item: item[…]."
             )
         return item[names[0]]
     return item[0] if isinstance(item, first_of) else item
 
 
 def as_series(item: Any, variables: Sequence[str]) -> Values:
-    """Return a series as people hold it as float32 ``(T, V)``.
+    """Return a series of any usual form as float32 ``(T, V)``.
 
     Parameters
     ----------
     item
-        An array, a tensor or a data frame ``(T, V)``, or ``(T,)`` of one variable; NaN where
-        nothing was observed.
+        An array, a tensor or a data frame ``(T, V)``, or ``(T,)`` for one variable; NaN for values
+        that were not observed.
     variables
-        The V names.
+        The names of the V variables.
 
     Raises
     ------
@@ -148,9 +148,10 @@ def as_series(item: Any, variables: Sequence[str]) -> Values:
         )
     infinite = np.isinf(values)
     if infinite.any():
-        step, place = np.argwhere(infinite)[0]
+        step, column = np.argwhere(infinite)[0]
         raise EvenhandError(
-            f"{variables[place]!r} is infinite at step {step}; give NaN where nothing was observed."
+            f"{variables[column]!r} is infinite at step {step}; give NaN for values that were not "
+            "observed."
         )
     if np.isnan(values).all():
         raise EvenhandError("nothing was observed in it: every value is NaN.")

@@ -1,4 +1,4 @@
-"""Series in one long table: a row per measurement, with its series, time, variable and value."""
+"""Read series from one long table: a row for each measurement (series, time, variable, value)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Measurements:
     steps
         Length of every series.
     rows
-        First and last position of each series.
+        Name of a series → the slice of its measurements.
     places
         ``(n,)`` positions in the flattened grid: step × number of channels + channel.
     values
@@ -51,7 +51,7 @@ class Measurements:
     values: NDArray[np.float64]
 
     def load(self, series: str) -> Values:
-        """Return the values ``(T, C)``: the mean of each step, NaN where nothing was observed."""
+        """Return the values ``(T, C)``: the mean of each step, NaN for steps without a value."""
         if series not in self.rows:
             raise UnreadableError(f"{self.path} has no measurement of {series!r}.")
         rows, size = self.rows[series], self.steps * len(self.channels)
@@ -70,14 +70,15 @@ def long_series(
     Parameters
     ----------
     path
-        The long table: ``time``, ``variable``, ``value``, and a column of series names, called
-        as in the table of samples. A blank value was not observed.
+        The long table, with the columns ``time``, ``variable``, ``value``, and the name of the
+        series, which has the same column name as in the table of samples. A blank value means that
+        nothing was observed.
     names
         The column of the table of samples that names each sample's series.
     table
-        The table of samples.
+        The path of the table of samples.
     settings
-        Length and number of steps, and the variables (default: all in the table).
+        The length and number of steps, and the variables.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def long_series(
     unknown = f"the variable is none of {', '.join(channels)}. Name it by --series-variable, too."
     refuse_rows(~rows[VARIABLE].isin(channels), path, unknown)
     value = _numbers(rows, VALUE, path)
-    channel = rows[VARIABLE].map({name: place for place, name in enumerate(channels)})
+    channel = rows[VARIABLE].map({name: index for index, name in enumerate(channels)})
     observed = pd.DataFrame(
         {"key": rows[key], "place": step * len(channels) + channel.astype("int64"), "value": value}
     )[value.notna()].sort_values("key", kind="stable")

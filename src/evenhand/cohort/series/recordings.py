@@ -21,8 +21,9 @@ class Recordings:
     ids
         Names of the recordings.
     load
-        Function from a name to the values ``(T, C)``, float32, NaN where nothing was observed; T
-        may differ between recordings. It raises ``UnreadableError`` for a damaged recording.
+        Returns the values ``(T, C)`` of a recording, float32, with NaN for values that were not
+        observed; T may differ between recordings. It raises ``UnreadableError`` for a damaged
+        recording.
     """
 
     ids: Sequence[str]
@@ -42,10 +43,10 @@ class Series:
     recordings
         The recordings that contain the windows.
     windows
-        Columns ``recording`` (a name) and ``offset`` (first step of the window in the recording),
-        indexed by ``sample_id``.
+        A table indexed by ``sample_id``, with the columns ``recording`` (a name) and ``offset``
+        (first step of the window in the recording).
     steps
-        Length of each window.
+        The length of each window.
     """
 
     recordings: Recordings
@@ -54,11 +55,11 @@ class Series:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Every sample, in the order of ``windows``."""
+        """The ids of all samples, in the order of ``windows``."""
         return tuple(self.windows.index)
 
     def __call__(self, sample_id: str) -> Values:
-        """Read one window, ``(steps, C)``, out of its recording."""
+        """Return one window, ``(steps, C)``, of its recording."""
         row = self.windows.index.get_loc(sample_id)
         offset = self.windows["offset"].iloc[row]
         name = str(self.windows["recording"].iloc[row])

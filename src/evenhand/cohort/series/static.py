@@ -1,4 +1,4 @@
-"""What is known of a patient from the start, as channels that are observed in the first step."""
+"""Static variables of a patient, as channels that are observed only in the first step."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from evenhand.tables.table_checks import refuse_rows, require_columns
 
 @dataclass(frozen=True, eq=False)
 class WithStatic:
-    """Loads a recording with static channels beside its own.
+    """Loads a recording with static channels in addition to its own.
 
     Parameters
     ----------
     series
-        The recordings themselves.
+        The recordings.
     static
-        A row per recording and a column per channel, NaN where a value is not known.
+        A row for each recording and a column for each static channel; NaN for unknown values.
     """
 
     series: Series
     static: pd.DataFrame
 
     def __call__(self, name: str) -> Values:
-        """Return the values ``(T, C + S)`` of a recording."""
+        """Return the values ``(T, C + S)`` of a recording with S static channels."""
         values = self.series.recordings(name)
-        added = np.full((len(values), self.static.shape[1]), np.nan, np.float32)
-        added[0] = self.static.loc[name].to_numpy(np.float32)
-        return np.concatenate([values, added], axis=1)
+        static = np.full((len(values), self.static.shape[1]), np.nan, np.float32)
+        static[0] = self.static.loc[name].to_numpy(np.float32)
+        return np.concatenate([values, static], axis=1)
 
 
 def with_static(
     series: Series, channels: tuple[str, ...], static: pd.DataFrame
 ) -> tuple[Series, tuple[str, ...]]:
-    """Return whole recordings with static channels behind their own, and all channels.
+    """Return whole recordings with static channels after their own, and the names of all channels.
 
     Raises
     ------
     EvenhandError
         If a static channel has the name of a channel.
     """
-    if twice := sorted(set(channels) & set(static.columns)):
+    if repeated := sorted(set(channels) & set(static.columns)):
         raise EvenhandError(
-            f"--static {some(twice)}: the series have a channel of that name. Rename the column."
+            f"--static {some(repeated)}: the series have a channel of that name. Rename the column."
         )
     recordings = replace(series.recordings, load=WithStatic(series, static))
     return replace(series, recordings=recordings), (*channels, *map(str, static.columns))
@@ -61,18 +61,18 @@ def with_static(
 def numeric_columns(
     table: pd.DataFrame, columns: Collection[str], taken: Collection[str], source: Path
 ) -> pd.DataFrame:
-    """Return columns of a table of one's own as numbers, NaN where a cell is blank.
+    """Return columns of a user's table as numbers, NaN for blank cells.
 
     Parameters
     ----------
     table
-        Text, indexed by the rows as messages count them.
+        The table as text, indexed by the rows as messages count them.
     columns
-        Those that the encoder is to read.
+        The columns for the encoder to read.
     taken
-        The columns of label, sample and patient, which it must not read.
+        The columns of label, sample and patient, which the encoder must not read.
     source
-        The table.
+        The path of the table.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def numeric_columns(
     if wrong := sorted(set(columns) & set(taken)):
         raise EvenhandError(
             f"--static {some(wrong)}: this is the label, the sample or the patient, which no "
-            "encoder may read. Name what is known of a patient at the start of the series."
+            "encoder may read. Name variables that are known at the start of the series."
         )
     numbers = {}
     for column in columns:
@@ -102,14 +102,15 @@ def static_fingerprint(fingerprint: str, static: pd.DataFrame) -> str:
 
 
 def static_note(static: Collection[str], attributes: Collection[str]) -> tuple[str, ...]:
-    """Say what the model is told of a patient, and which of it is a protected attribute."""
+    """Return a note on the static variables, and on protected attributes among them."""
     if not static:
         return ()
     protected = {part for name in attributes for part in attribute_parts(name)}
     both = [name for name in static if name in protected]
-    text = f"The model reads what is known of a patient at the start: {some(static)} (--static)."
+    text = f"The model reads static variables of a patient: {some(static)} (--static)."
     if both:
         text += (
-            f" Protected attributes among it: {some(both)}. The model may tell their groups apart."
+            f" Protected attributes among them: {some(both)}. The model may distinguish their "
+            "groups."
         )
     return (text,)

@@ -1,4 +1,4 @@
-"""Batches on the training device, out of a sample store."""
+"""Serve batches from a sample store on the training device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evenhand.cohort.store.samples import SampleStore
 
 _CHUNK = 4096  # rows of the store uploaded at a time
 
-# What lies on devices, by a digest of its rows in the store; it goes with the store.
+# Store → (device, digest of the uploaded rows) → the rows on the device; freed with the store.
 _uploaded: WeakKeyDictionary[SampleStore, dict[tuple[torch.device, bytes], Tensor]] = (
     WeakKeyDictionary()
 )
@@ -25,10 +25,10 @@ _uploaded: WeakKeyDictionary[SampleStore, dict[tuple[torch.device, bytes], Tenso
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples and their classes, on the device that they were asked for."""
+    """Samples and their classes, on one device."""
 
     inputs: Tensor  # images (B, C, H, W) uint8 or series (B, C, T) float32, channels last;
-    # or what training has made of them
+    # or augmented or otherwise prepared inputs
     labels: Tensor  # (B,) int64
 
 
@@ -45,16 +45,16 @@ class BatchProvider(Protocol):
 class BatchSource:
     """Serves batches of a stored cohort to one device.
 
-    On a CUDA device what the cohort's samples lie in is uploaded once, for all that serve them,
-    where everything that is uploaded fits in half of the memory that is free otherwise; else each
-    batch is copied from pinned memory while the device works.
+    On a CUDA device, the cohort's rows of the store are uploaded once and shared by all sources, if
+    all uploads together fit into half of the otherwise free memory. Else each batch is copied from
+    pinned memory while the device works.
 
     Parameters
     ----------
     cohort
         A cohort whose ``read`` is a sample store (see ``store_samples``).
     device
-        Where batches are wanted.
+        The device of the batches.
 
     Raises
     ------
@@ -79,38 +79,38 @@ class BatchSource:
 
     def take(self, positions: NDArray[np.intp]) -> Batch:
         """Return the samples at some positions in the cohort, in that order."""
-        places = self._places(self._rows[positions])
+        store_rows = self._store_rows(self._rows[positions])
         if self._resident is None:
-            inputs = self._copied(places)
+            inputs = self._copied(store_rows)
         else:
-            inputs = self._resident[torch.from_numpy(places).to(self.device)]
+            inputs = self._resident[torch.from_numpy(store_rows).to(self.device)]
         return Batch(inputs.movedim(-1, 1), self.labels(positions))
 
     def labels(self, positions: NDArray[np.intp]) -> Tensor:
         """Return the classes of the samples at some positions, ``(B,)``."""
         return self._labels[torch.from_numpy(positions).to(self.device)]
 
-    def _places(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return where samples lie: the row ``(B,)`` of images, the rows ``(B, T)`` of series."""
+    def _store_rows(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the rows of samples in the store: ``(B,)`` of images, ``(B, T)`` of series."""
         return rows if self._steps is None else rows[:, None] + np.arange(self._steps)
 
     def _upload(self, store: SampleStore) -> None:
-        """Keep on the device what the samples lie in; windows that overlap share it there, too."""
+        """Upload the rows of the samples once; overlapping windows of series share rows."""
         used = np.zeros(len(self._samples), np.bool_)
         for step in range(self._steps or 1):
             used[self._rows + step] = True
-        places = np.flatnonzero(used)
-        kept = _uploaded.setdefault(store, {})
-        key = self.device, hashlib.sha256(places.data).digest()
-        if key not in kept:
-            if not self._fits(len(places)):
+        store_rows = np.flatnonzero(used)
+        uploaded = _uploaded.setdefault(store, {})
+        key = self.device, hashlib.sha256(store_rows.data).digest()
+        if key not in uploaded:
+            if not self._fits(len(store_rows)):
                 return
-            kept[key] = self._on_device(places)
-        self._resident, self._rows = kept[key], np.searchsorted(places, self._rows)
+            uploaded[key] = self._on_device(store_rows)
+        self._resident, self._rows = uploaded[key], np.searchsorted(store_rows, self._rows)
 
     def _fits(self, rows: int) -> bool:
         free, _ = torch.cuda.mem_get_info(self.device)
-        # What torch holds in reserve counts as taken there, and is to be had.
+        # CUDA counts the memory that torch has reserved as taken, but torch can use it.
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         held = sum(
             tensor.nbytes
@@ -120,18 +120,18 @@ class BatchSource:
         )
         return bool(held + rows * self._samples[:1].nbytes <= (free + held) // 2)
 
-    def _on_device(self, places: NDArray[np.intp]) -> Tensor:
-        """Return rows of the store, sent in pieces."""
-        rows = self._copied(places[:0]).new_empty(len(places), *self._samples.shape[1:])
-        for start in range(0, len(places), _CHUNK):
-            rows[start : start + _CHUNK] = self._copied(places[start : start + _CHUNK])
+    def _on_device(self, store_rows: NDArray[np.intp]) -> Tensor:
+        """Return rows of the store on the device, copied in chunks."""
+        rows = self._copied(store_rows[:0]).new_empty(len(store_rows), *self._samples.shape[1:])
+        for start in range(0, len(store_rows), _CHUNK):
+            rows[start : start + _CHUNK] = self._copied(store_rows[start : start + _CHUNK])
         return rows
 
-    def _copied(self, places: NDArray[np.intp]) -> Tensor:
-        """Return rows of the store, gathered on the CPU and sent on without waiting."""
-        shape = (*places.shape, *self._samples.shape[1:])
+    def _copied(self, store_rows: NDArray[np.intp]) -> Tensor:
+        """Return rows of the store on the device, gathered on the CPU and copied asynchronously."""
+        shape = (*store_rows.shape, *self._samples.shape[1:])
         dtype = torch.uint8 if self._samples.dtype == np.uint8 else torch.float32
         rows = torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
-        # Without "clip", which never has anything to clip, numpy copies through a buffer.
-        np.take(self._samples, places, axis=0, out=rows.numpy(), mode="clip")
+        # mode="clip" (no index is out of range) avoids numpy's copy through a buffer.
+        np.take(self._samples, store_rows, axis=0, out=rows.numpy(), mode="clip")
         return rows.to(self.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Building a sample store: whole or not at all, by one process, continued after a kill."""
+"""Build a sample store, whole or not at all; a build that was killed can be continued."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from evenhand.files import (
 )
 from evenhand.progress import bar
 
-CHUNK = 256  # samples decoded before they are written, and lost when a build is killed
-ABANDONED = 24 * 3600.0  # seconds after which a build that nobody went on with is removed
-PART, ALONE = ".part-", "-alone-"  # names of folders that are built in; one that nobody resumes
+CHUNK = 256  # samples that are decoded before they are written; a kill loses at most these
+ABANDONED = 24 * 3600.0  # seconds after which a build that was not continued is removed
+PART, ALONE = ".part-", "-alone-"  # in names of folders of builds; ALONE: cannot be continued
 DATA, INDEX, JOURNAL = "samples.bin", "index.json", "journal.jsonl"
 
 
 @dataclass
 class Built:
-    """The content of a store so far: how many rows each name has, in order, and failures."""
+    """The index of a store: the number of rows of each name, in order, and failures."""
 
-    stored: dict[str, int] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)  # notes on how a sample was read
+    stored: dict[str, int] = field(default_factory=dict)  # name → number of rows
+    unreadable: dict[str, str] = field(default_factory=dict)  # name → reason
+    remarks: dict[str, str] = field(default_factory=dict)  # name → note on how it was read
     row: tuple[int, ...] = (0,)  # shape of one row
     dtype: str = "uint8"
 
@@ -62,26 +62,26 @@ class Built:
             if not data.is_file() or data.stat().st_size < built.nbytes:
                 raise DamagedError(data, f"it lists more samples than {data} holds")
         except DamagedError as error:
-            advice = f"Remove {folder}: the samples are decoded again."
+            advice = f"Remove {folder}; the samples are then decoded again."
             raise DamagedError(path, error.problem, advice) from None
         return built
 
     def write(self, folder: Path) -> None:
-        """Put the index of a store into its folder."""
+        """Write the index of a store to its folder."""
         write_json(folder / INDEX, vars(self))
 
     def __len__(self) -> int:
-        """Return how many names have been read, or tried."""
+        """Return the number of names that have been decoded or failed."""
         return len(self.stored) + len(self.unreadable)
 
     @property
     def nbytes(self) -> int:
-        """How long the file of rows is."""
+        """The size of the file of rows in bytes."""
         size = int(np.prod(self.row)) * np.dtype(self.dtype).itemsize
         return sum(self.stored.values()) * size
 
     def add(self, chunk: Built) -> None:
-        """Take in the samples that come next, or that could not be decoded before."""
+        """Add a chunk: samples that follow, or that could not be decoded before."""
         self.stored |= chunk.stored
         self.unreadable |= chunk.unreadable
         self.remarks |= chunk.remarks
@@ -92,7 +92,7 @@ class Built:
 
 
 class _Index(BaseModel):
-    """The fields of `Built`, as a file holds them."""
+    """The content of the index file: the fields of `Built`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -105,16 +105,16 @@ class _Index(BaseModel):
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """Yield a folder that takes the name ``folder`` when the block succeeds.
+    """Yield a folder that is renamed to ``folder`` when the block succeeds.
 
-    It is the one that a killed build has left, if there is one: Ctrl-C leaves it, too, any other
-    exception removes it. While another process works in it, this one has a folder of its own, and
-    the first to end serves both.
+    If a build was killed, or stopped by Ctrl-C, it is that build's folder. Any other exception
+    removes the folder. If another process works in it, this process gets its own folder; the first
+    one to succeed is renamed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(folder)
     remove_abandoned(folder.with_name(f"{PART}{folder.name}"))
-    with _claimed(folder) as part:
+    with _lock_part(folder) as part:
         try:
             yield part
             try:
@@ -129,40 +129,40 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def build(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> Built:
-    """Decode everything into ``part``.
+    """Decode all samples into the folder ``part``, and return the index.
 
-    What an earlier build there has finished is kept. A chunk counts as finished once it is on
-    disk and a line of the journal says so.
+    Chunks that an earlier build has finished are kept. A chunk is finished when it is on disk and
+    has a line in the journal.
     """
-    built = _resumed(part)
+    built = _read_journal(part)
     with (
         (part / DATA).open("ab") as data,
         (part / JOURNAL).open("a", encoding="utf-8") as journal,
     ):
         data.truncate(built.nbytes)
-        for done in _decoded(names, len(built), decode, data):
-            journal.write(json.dumps(vars(done)) + "\n")
+        for chunk in _decoded(names, len(built), decode, data):
+            journal.write(json.dumps(vars(chunk)) + "\n")
             _to_disk(journal)
-            built.add(done)
+            built.add(chunk)
     return built
 
 
 def retry_build(folder: Path, decode: Callable[[str], Sample]) -> Built:
-    """Return what a store holds, after another try at what could not be decoded.
+    """Decode again the samples that could not be decoded, and return the index of the store.
 
-    The cause may have passed although the file is the same: no permission, too many open files,
-    a decoder that was not installed. What can be decoded now is put behind the other samples, so
-    that those who have the store open see no change; the index names it once it is on disk.
+    The cause may have gone although the file is the same: no permission, too many open files, a
+    decoder that was not installed. New samples are appended, so that processes that have the store
+    open see no change; they enter the index when they are on disk.
     """
     built = Built.of(folder)
-    if not built.unreadable or not os.access(folder / DATA, os.W_OK):  # or it is somebody else's
+    if not built.unreadable or not os.access(folder / DATA, os.W_OK):  # another user's store
         return built
     with _lock(folder), (folder / DATA).open("r+b") as data:
         built = Built.of(folder)  # another process may have been first
-        data.seek(built.nbytes)  # over what a killed try has left
+        data.seek(built.nbytes)  # overwrite the rest of a try that was killed
         before = len(built.stored)
-        for done in _decoded(list(built.unreadable), 0, decode, data):
-            built.add(done)
+        for chunk in _decoded(list(built.unreadable), 0, decode, data):
+            built.add(chunk)
         if len(built.stored) > before:
             built.write(folder)
     return built
@@ -171,9 +171,9 @@ def retry_build(folder: Path, decode: Callable[[str], Sample]) -> Built:
 def _decoded(
     names: Sequence[str], start: int, decode: Callable[[str], Sample], data: IO[bytes]
 ) -> Iterator[Built]:
-    """Decode names from a position on; yield what came of each chunk once it is on disk.
+    """Decode names from the index ``start``; yield each chunk when it is on disk.
 
-    It is done in threads: Pillow lets go of the interpreter lock.
+    Threads decode in parallel, because Pillow releases the interpreter lock.
     """
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -182,32 +182,36 @@ def _decoded(
         advance(start)
         for first in range(start, len(names), CHUNK):
             chunk = names[first : first + CHUNK]
-            done = _write(chunk, pool.map(lambda name: _try(decode, name), chunk), data)
+            written = _write(
+                chunk, pool.map(lambda name: _decode_sample(decode, name), chunk), data
+            )
             _to_disk(data)
-            yield done
+            yield written
             advance(len(chunk))
 
 
 def _write(
     names: Sequence[str], samples: Iterator[tuple[Sample | UnreadableError, str]], data: IO[bytes]
 ) -> Built:
-    """Write samples one after the other, an image as one row and a series as one per step."""
-    done = Built()
+    """Write samples one after the other: an image is one row, a series a row for each step."""
+    written = Built()
     for name, (sample, remark) in zip(names, samples, strict=True):
         if remark:
-            done.remarks[name] = remark
+            written.remarks[name] = remark
         if isinstance(sample, UnreadableError):
-            done.unreadable[name] = str(sample)
+            written.unreadable[name] = str(sample)
             continue
         rows = sample[None] if sample.ndim == 3 else sample
-        done.stored[name] = len(rows)
-        done.row, done.dtype = rows.shape[1:], rows.dtype.name
+        written.stored[name] = len(rows)
+        written.row, written.dtype = rows.shape[1:], rows.dtype.name
         data.write(np.ascontiguousarray(rows).data)
-    return done
+    return written
 
 
-def _try(decode: Callable[[str], Sample], name: str) -> tuple[Sample | UnreadableError, str]:
-    """Return a sample, or the error of reading it, and a note on how it was read."""
+def _decode_sample(
+    decode: Callable[[str], Sample], name: str
+) -> tuple[Sample | UnreadableError, str]:
+    """Return a sample or its error, and a note on how it was read."""
     try:
         sample = decode(name)
     except UnreadableError as error:
@@ -215,8 +219,8 @@ def _try(decode: Callable[[str], Sample], name: str) -> tuple[Sample | Unreadabl
     return sample, decode.remark(name) if isinstance(decode, ImageFiles) else ""
 
 
-def _resumed(part: Path) -> Built:
-    """Return what the journal in a folder says is finished; a half-written last line is not."""
+def _read_journal(part: Path) -> Built:
+    """Return the finished chunks by the journal in a folder, without a half-written last line."""
     built, whole = Built(), ""
     journal, data = part / JOURNAL, part / DATA
     for line in journal.read_text(encoding="utf-8").splitlines(True) if journal.exists() else ():
@@ -230,10 +234,10 @@ def _resumed(part: Path) -> Built:
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[Path]:
-    """Yield the shared folder in which a store is built, or a new one while that is in use.
+def _lock_part(folder: Path) -> Iterator[Path]:
+    """Yield the shared folder of a store's build, or a new folder if another process uses it.
 
-    The process that works in a folder holds the lock of its name.
+    The process that works in a folder holds the lock of the folder's name.
     """
     name, lock = folder.name, _lock(folder)
     try:
@@ -247,13 +251,13 @@ def _claimed(folder: Path) -> Iterator[Path]:
         part.mkdir(exist_ok=True)
         yield part
     finally:
-        if ALONE in name:  # nobody else will ever wait for it
+        if ALONE in name:  # no other process can wait for this lock
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
 def _lock(folder: Path) -> FileLock:
-    """Return the lock of those who write to a store."""
+    """Return the lock for writing to a store."""
     locks = folder.parent.parent / "locks"
     locks.mkdir(exist_ok=True)
     return FileLock(locks / folder.name)
@@ -262,7 +266,7 @@ def _lock(folder: Path) -> FileLock:
 def _clear_abandoned(folder: Path) -> None:
     """Remove folders of other builds, unless a process holds their lock.
 
-    A folder that the same command could continue stays for a day.
+    Folders that a later command could continue stay for a day.
     """
     for part in folder.parent.glob(f"{PART}*"):
         if part.name == f"{PART}{folder.name}":

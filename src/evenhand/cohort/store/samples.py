@@ -1,4 +1,4 @@
-"""The sample store: every sample of a source decoded once, into one memory-mapped file."""
+"""The sample store: decode every sample of a source once, into one memory-mapped file."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import WriteError, remove_abandoned
 from evenhand.networks.inputs import ImageForm, Images
 
-FORMAT = 6  # of stores, and of what is decoded into them; another one makes other stores
+FORMAT = 6  # version of the stores and of decoding; stores of other versions are not used
 
 
 @dataclass(frozen=True, eq=False)
 class SampleStore:
-    """Decoded samples of one shape, read as lookups in a memory-mapped array.
+    """Decoded samples of one shape in a memory-mapped array.
 
     Parameters
     ----------
@@ -36,15 +36,15 @@ class SampleStore:
         Memory-mapped and read-only: images ``(n, H, W, C)`` uint8, or the recordings of
         series, one after the other, ``(all their steps, C)`` float32.
     steps
-        How many rows of ``samples`` a series is; None for images, which are one row.
+        The number of rows of a series in ``samples``; None for images, which have one row.
     unreadable
-        What is wrong with each sample that could not be decoded.
+        Sample id → the reason why it could not be decoded.
     origin
-        The way to read the samples from where they came.
+        The reader of the original samples.
     row
         The ids of the decoded samples.
     first
-        The first row of each of them in ``samples``, ``(n,)``.
+        ``(n,)`` the first row in ``samples`` of each id.
     """
 
     samples: Sample
@@ -56,11 +56,11 @@ class SampleStore:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Every sample of the source that could be decoded."""
+        """The ids of all samples that could be decoded."""
         return tuple(self.row)
 
     def __call__(self, sample_id: str) -> Sample:
-        """Look one sample up: ``(H, W, C)``, or ``(steps, C)``."""
+        """Return one sample: ``(H, W, C)``, or ``(steps, C)``."""
         first = self.first[self.row.get_loc(sample_id)]
         sample = self.samples[first : first + (self.steps or 1)]
         return np.asarray(sample if self.steps else sample[0])
@@ -73,23 +73,23 @@ class SampleStore:
         KeyError
             If the store lacks a sample.
         """
-        # Arrow's table of ids is small and goes at once; that of pandas would stay for good.
-        wanted, held = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
-        rows = pc.index_in(wanted, held)
+        # Arrow's hash table of ids is small and freed at once; that of pandas would stay in memory.
+        wanted, stored = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
+        rows = pc.index_in(wanted, stored)
         if rows.null_count:
             raise KeyError(wanted.filter(rows.is_null()).to_pylist())
         first: NDArray[np.intp] = self.first[rows.to_numpy()]
         return first
 
     def resized(self, images: Images | None) -> Read:
-        """Return the way to read the samples in another size, from where they came."""
+        """Return a reader of the original samples in another size."""
         return self.origin.resized(images)
 
 
 def default_cache() -> Path:
-    """Return ``$EVENHAND_CACHE``, else the folder that the platform has for caches."""
-    if named := os.environ.get("EVENHAND_CACHE"):
-        return Path(named)
+    """Return ``$EVENHAND_CACHE``, else a folder in the platform's folder of caches."""
+    if folder := os.environ.get("EVENHAND_CACHE"):
+        return Path(folder)
     if sys.platform == "win32":
         return Path(os.environ["LOCALAPPDATA"]) / "evenhand"
     if sys.platform == "darwin":
@@ -104,22 +104,22 @@ def store_samples(
     *,
     skip_unreadable: bool = False,
 ) -> Cohort:
-    """Return the same cohort, with samples that are read from a store.
+    """Return the same cohort with samples that are read from a store.
 
-    The store holds the whole source, so that every subset of it, in any order, shares one. It is
-    built under another name and renamed when it is complete. A build that is killed is gone on
-    with by the next one, and of two builds at once the first to end serves both.
+    The store holds the whole source, so all subsets share it. It is built under another name and
+    renamed when it is complete. The next call continues a build that was killed. If two processes
+    build at once, both use the store that is complete first.
 
     Parameters
     ----------
     cohort
         Any cohort, stored or not.
     images
-        What images are stored as; None for series, and for images in their usual size.
+        Size and channels of the stored images; None for the default, and for series.
     cache
-        Folder of stores; None is ``default_cache()``.
+        The folder of stores; by default, ``default_cache()``.
     skip_unreadable
-        Whether samples that cannot be read are left out, and noted in ``source.left_out``.
+        Whether samples that cannot be read are left out and listed in ``source.left_out``.
 
     Raises
     ------
@@ -144,23 +144,23 @@ def store_samples(
     except (OSError, WriteError) as error:
         reason = error.reason if isinstance(error, WriteError) else error
         raise EvenhandError(
-            f"the decoded samples cannot be kept in {folder.parent}: {reason}. Make room, or "
+            f"the decoded samples cannot be written to {folder.parent}: {reason}. Make room, or "
             "name another folder with --cache."
         ) from error
     store = _open(folder, built, read, len(cohort.channels))
     notes = dict.fromkeys([*cohort.source.notes, *_remarks(cohort, built)])
     shape = store.samples.shape[1:] if store.steps is None else (store.steps, *built.row)
     form = Stored(store.samples.dtype.name, tuple(map(int, shape)))
-    about = replace(cohort.source, notes=tuple(notes), stored=form)
-    stored = replace(cohort, read=store, source=about)
-    return _without(stored, store.unreadable, skip_unreadable)
+    stored_source = replace(cohort.source, notes=tuple(notes), stored=form)
+    stored = replace(cohort, read=store, source=stored_source)
+    return _without_unreadable(stored, store.unreadable, skip_unreadable)
 
 
 def _folder(cohort: Cohort, names: Sequence[str], images: Images | None, cache: Path) -> Path:
-    """Return where a store lies, by all that decides what is in it, and under which names.
+    """Return the folder of a store; its name is a hash of everything that determines the content.
 
-    The fingerprint is of files alone. The same ones may be read as images or as series, which
-    have channels, and they have other names when they are read from another folder.
+    The fingerprint of the files is not sufficient: the same files may be read as images or as
+    series, which have channels, and ids of samples may depend on the folder.
     """
     source = cohort.source
     size = astuple(images) if isinstance(images, ImageForm) else images
@@ -170,7 +170,7 @@ def _folder(cohort: Cohort, names: Sequence[str], images: Images | None, cache: 
 
 
 def _remarks(cohort: Cohort, built: Built) -> tuple[str, ...]:
-    """Return the notes on how samples of a cohort were read, each sentence once."""
+    """Return the notes on how samples of a cohort were read, without repetition."""
     if not built.remarks:
         return ()
     texts = cohort.table["sample_id"].map(built.remarks).dropna()
@@ -195,27 +195,28 @@ def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStor
     lost = {str(key): built.unreadable[record] for key, record in name[~kept].items()}
     stored, offsets = np.asarray(name[kept]), offset[kept].to_numpy(np.intp)
     short = (lengths.reindex(stored).to_numpy() < offsets + origin.steps).any()
-    if short or (len(lengths) and list(built.row) != [channels]):  # or one would read into the next
+    # Otherwise the window of a short series would reach into the next series.
+    if short or (len(lengths) and list(built.row) != [channels]):
         raise EvenhandError(
             f"{folder} holds series of another form than {origin.steps} steps of {channels} "
-            "channels. Remove that folder: they are decoded again."
+            "channels. Remove this folder; the series are then decoded again."
         )
     begins = first.reindex(stored).to_numpy() + offsets
     row = pd.Index(name.index if kept.all() else name.index[kept], dtype="str")
     return SampleStore(samples, origin.steps, lost, origin, row, begins)
 
 
-def _without(cohort: Cohort, unreadable: Mapping[str, str], skip: bool) -> Cohort:
-    """Leave samples out that cannot be read, or refuse them."""
+def _without_unreadable(cohort: Cohort, unreadable: Mapping[str, str], skip: bool) -> Cohort:
+    """Return the cohort without samples that cannot be read; refuse these unless ``skip``."""
     bad = cohort.table["sample_id"].isin(list(unreadable))
     if not bad.any():
         return cohort
-    named = (unreadable[sample_id] for sample_id in cohort.table["sample_id"][bad])
-    problems = tuple(dict.fromkeys(named))  # windows of one recording have one problem
+    reasons = (unreadable[sample_id] for sample_id in cohort.table["sample_id"][bad])
+    problems = tuple(dict.fromkeys(reasons))  # windows of one recording have the same reason
     if not skip:
         listed = "\n".join(problems[:SHOWN])
         raise UnreadableError(
-            f"{bad.sum()} of {len(cohort)} samples cannot be read. Mend the files, or leave "
+            f"{bad.sum()} of {len(cohort)} samples cannot be read. Repair the files, or leave "
             f"them out with --skip-unreadable. The first {min(len(problems), SHOWN)}:\n{listed}"
         )
     source = replace(cohort.source, left_out=(*cohort.source.left_out, *problems))

@@ -1,1 +1,1 @@
-"""`evenhand adjust`: methods for a trained model, without training again."""
+"""`evenhand adjust`: apply mitigation methods to a trained model, without training it again."""

@@ -32,7 +32,10 @@ JUDGED: Mapping[str, tuple[str, ...]] = {
     "multicalibrate": ("log_loss",),
     "dfr": ("auc", "sensitivity", "specificity"),
 }
-"""The metrics that compare an adjusted model: what the method improves, then what it may cost."""
+"""The metrics that compare an adjusted model with the unadjusted one, by method.
+
+The metrics that the method improves come before those that it may worsen.
+"""
 
 Stored = Thresholds | Recalibrated | Multicalibrated | AttributeFree
 
@@ -45,18 +48,19 @@ class Adjustment(BaseModel):
     method, text
         The method's name, and its text on the command line.
     by
-        The attributes whose groups it works with; an intersection counts as one attribute.
+        The attributes whose groups the method uses; an intersection counts as one attribute.
     attribute
         Whether these attributes must be known when rows are scored.
     split, rows, patients
-        The split, and the number of rows and patients, that it was fitted to.
+        The rows that the method was fitted to: their split, their number, their patients.
     fit
-        The fit; None where it is in the model's weights (``dfr``), or where the method is the
-        user's own.
+        The fit; None if it is in the model's weights (``dfr``) or the method is the user's own.
     checks
         Calibration of each segment of the test rows, before and after; only ``multicalibrate``.
-    sentences, promises
-        What a reader must know about it; what it guarantees for new patients, or why it cannot.
+    sentences
+        What the report says about the fit.
+    promises
+        What the fit guarantees for new patients, or why it cannot guarantee anything.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,35 +85,36 @@ class Adjustment(BaseModel):
 
     @property
     def in_weights(self) -> bool:
-        """Whether the model's weights contain all of it except the threshold."""
+        """Whether the model's weights contain the whole adjustment except the threshold."""
         merged = isinstance(self.fit, AttributeFree) and self.fit.rule == "merged"
         return self.method == "dfr" or merged
 
     @property
     def inferred(self) -> str:
-        """The column of inferred groups, as an attribute."""
+        """The name of the attribute that holds the inferred groups."""
         return f"{self.by[0].replace('*', ' and ')} inferred"
 
     def cut(self) -> Cut | None:
         """Return the decision thresholds; None where the method does not choose them."""
         fit = self.fit
         if isinstance(fit, Thresholds):
-            own = {level: chosen.threshold for level, chosen in fit.groups.items()}
-            return Cut(fit.pooled, self._how(fit), self.by[0], own, origin="validation")
+            cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
+            return Cut(fit.pooled, self._rule_text(fit), self.by[0], cuts, origin="validation")
         if isinstance(fit, AttributeFree):
+            text = self._rule_text(fit)
             if fit.rule == "merged":
-                return Cut(0.5, f"0.5 after {self._how(fit)}, merged into one", origin="validation")
-            own = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
-            return Cut(min(own.values()), self._how(fit), self.inferred, own, origin="validation")
+                return Cut(0.5, f"0.5 after {text}, merged into one", origin="validation")
+            cuts = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
+            return Cut(min(cuts.values()), text, self.inferred, cuts, origin="validation")
         return None
 
-    def _how(self, fit: Thresholds | AttributeFree) -> str:
+    def _rule_text(self, fit: Thresholds | AttributeFree) -> str:
         aim = f"{fit.aim.replace('-', ' ')} {fit.value:g}"
-        whose = "each group" if isinstance(fit, Thresholds) else "each inferred group"
-        return f"{aim} in {whose} of {self.by[0]}, on the validation rows"
+        group = "each group" if isinstance(fit, Thresholds) else "each inferred group"
+        return f"{aim} in {group} of {self.by[0]}, on the validation rows"
 
 
-def apply(
+def apply_adjustment(
     adjustment: Adjustment, predictions: Predictions, features: NDArray[np.float32] | None
 ) -> Predictions:
     """Return the predictions of the adjusted model.
@@ -117,16 +122,16 @@ def apply(
     Parameters
     ----------
     adjustment
-        The fitted method; one that is in the weights changes nothing here.
+        The fitted method. If it is in the weights, the scores stay as they are.
     predictions
-        The scores of the model before the adjustment.
+        Predictions of the model before the adjustment.
     features
-        ``(n, D)`` inputs of the model's last layer, for inferred groups; else None.
+        ``(n, D)`` inputs of the model's last layer; None unless groups are inferred.
 
     Raises
     ------
     EvenhandError
-        An attribute is missing, or the method is the user's own, whose fit is not stored.
+        If an attribute is missing, or the method is the user's own, whose fit is not stored.
     """
     fit = adjustment.fit
     if adjustment.in_weights or isinstance(fit, Thresholds):
@@ -137,7 +142,7 @@ def apply(
             "Python: evenhand.mitigate."
         )
     if isinstance(fit, AttributeFree):
-        return _inferred(adjustment, fit, predictions, features)
+        return _with_inferred_groups(adjustment, fit, predictions, features)
     if isinstance(fit, Recalibrated):
         groups = predictions.group(adjustment.by[0]).astype(str).to_numpy()
         return with_scores(predictions, fit.apply(predictions.scores, groups))
@@ -145,7 +150,7 @@ def apply(
     return with_scores(predictions, fit.apply(predictions.scores, table))
 
 
-def _inferred(
+def _with_inferred_groups(
     adjustment: Adjustment,
     fit: AttributeFree,
     predictions: Predictions,
@@ -159,12 +164,12 @@ def _inferred(
 
 
 def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
-    """Return predictions with other scores ``(n,)`` or ``(n, C)``, in the precision of float32."""
+    """Return predictions with new scores ``(n,)`` or ``(n, C)``, rounded to float32."""
     return predictions.rescored(np.asarray(scores, np.float32).astype(np.float64))
 
 
 def attribute_table(predictions: Predictions, attributes: tuple[str, ...]) -> pd.DataFrame:
-    """Return the levels of attributes, a column each; each part of an intersection has its own."""
+    """Return a table of levels, with a column for each attribute and part of an intersection."""
     parts = dict.fromkeys(part for name in attributes for part in attribute_parts(name))
     return pd.DataFrame({name: predictions.group(name).astype(str).to_numpy() for name in parts})
 
@@ -175,12 +180,12 @@ def write_adjustment(folder: Path, adjustment: Adjustment) -> None:
 
 
 def read_adjustment(folder: Path) -> Adjustment | None:
-    """Return the adjustment of the model in a folder, or None.
+    """Return the adjustment of the model in a folder; None if it has none.
 
     Raises
     ------
     EvenhandError
-        The file is damaged, or of a later version.
+        If the file is damaged or was written by a later version.
     """
     path = folder / FILE
     return checked(Adjustment, read_object(path, SCHEMA), path) if path.exists() else None
@@ -193,5 +198,5 @@ def judged_metrics(adjustments: Mapping[str, Adjustment]) -> dict[str, tuple[str
 
 def adjustments_of(run: Run) -> dict[str, Adjustment]:
     """Return the adjustments in a run, by model."""
-    every = {name: read_adjustment(run.folder(name)) for name in run.models}
-    return {name: adjustment for name, adjustment in every.items() if adjustment is not None}
+    adjustments = {name: read_adjustment(run.folder(name)) for name in run.models}
+    return {name: adjustment for name, adjustment in adjustments.items() if adjustment is not None}

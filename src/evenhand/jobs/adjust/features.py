@@ -1,4 +1,4 @@
-"""Features: the inputs of the last layer of a run's model, for every sample of the run."""
+"""Compute features: the inputs of the last layer of a run's model, for every sample."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from evenhand.training.predict import BATCH, channels_last, unit
 from evenhand.training.settings import LoopSettings
 
 Features = NDArray[np.float32]
+"""Inputs ``(n, D)`` of the last layer."""
 
 TOLERANCE = 1e-3
-"""The largest difference of a score from the stored predictions; bf16 is less exact."""
+"""The largest allowed difference of a score from the stored predictions, wide enough for bf16."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def read_network(
     Raises
     ------
     EvenhandError
-        The data are gone, or the model's scores differ from the predictions.
+        If the data cannot be read, or the model's scores differ from the predictions.
     """
     model = load_model(run.folder(name))
     overrides = DataOverrides(
@@ -65,22 +66,24 @@ def read_network(
     for _, cohort in splits.items():
         start = len(rows)
         ids = cohort.table["sample_id"].astype(str)
-        rows |= {key: start + place for place, key in enumerate(ids)}
-        parts.append(last_inputs(model, cohort, accelerator))
+        rows |= {name: start + row for row, name in enumerate(ids)}
+        parts.append(features_of(model, cohort, accelerator))
     model.cpu()
     features = np.concatenate(parts)
-    absent = [key for key in predictions.table["sample_id"].astype(str) if key not in rows]
+    names = predictions.table["sample_id"].astype(str)
+    absent = [name for name in names if name not in rows]
     if absent:
         raise EvenhandError(
-            f"sample {absent[0]!r} of the predictions in {run.root} is not among the run's data."
+            f"sample {absent[0]!r} of the predictions in {run.root} is not among the run's data. "
+            "Give the data that the run was trained on with --data."
         )
-    order = [rows[key] for key in predictions.table["sample_id"].astype(str)]
+    order = [rows[name] for name in names]
     network = Network(model, features[order])
     _check_scores(network, predictions, run)
     return network
 
 
-def last_inputs(model: Model, cohort: Cohort, accelerator: Accelerator) -> Features:
+def features_of(model: Model, cohort: Cohort, accelerator: Accelerator) -> Features:
     """Return the inputs ``(n, D)`` of the last linear layer for a stored cohort."""
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)
@@ -88,34 +91,34 @@ def last_inputs(model: Model, cohort: Cohort, accelerator: Accelerator) -> Featu
     with (
         torch.inference_mode(),
         accelerator.autocast(),
-        last_input(model) as taken,
+        record_features(model) as latest,
         bar("reading features", len(source)) as advance,
     ):
         for start in range(0, len(source), BATCH):
             rows = np.arange(start, min(start + BATCH, len(source)))
             model(channels_last(unit(source.take(rows).inputs)))
-            parts.append(taken[0].float().cpu().numpy())
+            parts.append(latest[0].float().cpu().numpy())
             advance(len(rows))
     return np.concatenate(parts)
 
 
 def last_layer(model: Model) -> nn.Linear:
-    """Return the layer of a model that gives the logits."""
+    """Return the linear layer of a model that computes the logits."""
     layers = [module for module in model.head.modules() if isinstance(module, nn.Linear)]
     return layers[-1]
 
 
 @contextmanager
-def last_input(model: Model) -> Iterator[list[Tensor]]:
-    """Keep the last layer's input of the latest forward pass, as the only entry of a list."""
-    taken: list[Tensor] = []
+def record_features(model: Model) -> Iterator[list[Tensor]]:
+    """Yield a list that holds the last layer's input of the latest forward pass."""
+    latest: list[Tensor] = []
 
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        taken[:] = [inputs[0]]
+    def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        latest[:] = [inputs[0]]
 
-    hook = last_layer(model).register_forward_pre_hook(keep)
+    hook = last_layer(model).register_forward_pre_hook(record)
     try:
-        yield taken
+        yield latest
     finally:
         hook.remove()
 
@@ -128,7 +131,7 @@ def layer_of(model: Model) -> LastLayer:
 
 
 def put_layer(model: Model, layer: LastLayer) -> None:
-    """Give a model another last layer."""
+    """Replace the weights of a model's last layer."""
     linear = last_layer(model)
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(layer.weight))
@@ -136,13 +139,13 @@ def put_layer(model: Model, layer: LastLayer) -> None:
 
 
 def _check_scores(network: Network, predictions: Predictions, run: Run) -> None:
-    """Check that features and last layer give the stored scores of the test rows."""
+    """Check that the last layer maps the features to the stored scores of the test rows."""
     test = (predictions.table["split"] == "test").to_numpy()
     scores = layer_of(network.model).apply(network.features[test])
-    off = float(np.abs(scores - predictions.scores[test]).max(initial=0.0))
-    if off > TOLERANCE:
+    difference = float(np.abs(scores - predictions.scores[test]).max(initial=0.0))
+    if difference > TOLERANCE:
         raise EvenhandError(
             f"the model in {run.root} gives its test samples other scores than its predictions "
-            f"(by up to {off:.2g}): the data have changed, or the scores were adjusted before. "
-            "Give the run that trained the model."
+            f"(by up to {difference:.2g}): the data have changed, or the scores were adjusted "
+            "before. Give the run that trained the model."
         )

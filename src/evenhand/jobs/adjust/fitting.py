@@ -1,4 +1,4 @@
-"""Fit methods to a model's validation rows, and apply them to all its rows."""
+"""Fit methods to a model's validation rows, and apply_adjustment them to all of its rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.adjustment import (
     Adjustment,
     Stored,
-    apply,
+    apply_adjustment,
     attribute_table,
     with_scores,
 )
@@ -43,19 +43,21 @@ if TYPE_CHECKING:  # torch is needed only where features are
 
 
 @dataclass(frozen=True, eq=False)
-class Before:
-    """The model that is adjusted.
+class Unadjusted:
+    """The model before the adjustment.
 
     Attributes
     ----------
     settings
         The job's settings.
     predictions
-        Its predictions of every row.
+        The model's predictions of every row.
     attributes
         The attributes that the report compares.
-    run, name
-        The run that holds its weights, and its name there; None where only predictions are given.
+    run
+        The run that holds the model's weights; None if only predictions are given.
+    name
+        The model's name.
     """
 
     settings: AdjustSettings
@@ -66,12 +68,12 @@ class Before:
 
     @property
     def by(self) -> str:
-        """The attribute whose groups methods work with."""
+        """The attribute whose groups the methods use."""
         return self.settings.method_attribute or self.attributes[0]
 
     @cached_property
     def network(self) -> Network:
-        """The model with its features; only a run with a model has it."""
+        """The model with its features; only where ``run`` is not None."""
         from evenhand.jobs.adjust.features import read_network
 
         assert self.run is not None
@@ -83,25 +85,25 @@ class Before:
         return self.predictions.group(self.by).astype(str).to_numpy().astype(np.str_)
 
     def split(self, name: str) -> NDArray[np.bool_]:
-        """Return which rows are of a split."""
+        """Return the rows of a split, as a mask ``(n,)``."""
         rows: NDArray[np.bool_] = (self.predictions.table["split"] == name).to_numpy(np.bool_)
         return rows
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """A model after its adjustment.
+class FittedMethod:
+    """A model after its adjustment by one method.
 
     Attributes
     ----------
     predictions
-        Its predictions of every row.
+        The adjusted predictions of every row.
     adjustment
         The fitted method.
     cut
-        The decision thresholds, where the method chose them.
+        The decision thresholds; None if the method does not choose them.
     model
-        Its weights; None where only predictions are given.
+        The network; None if only predictions are given.
     """
 
     predictions: Predictions
@@ -110,14 +112,14 @@ class Fitted:
     model: Model | None
 
 
-def check_methods(before: Before) -> None:
-    """Check what every method needs, before the first is fitted.
+def check_methods(before: Unadjusted) -> None:
+    """Check that every method can be fitted, before the first one is.
 
     Raises
     ------
     EvenhandError
-        There are no validation or test rows, or a method does not fit them: it is for two classes,
-        needs features where there is no model, or needs an attribute that too many test rows lack.
+        If there are no validation or test rows; or a method is for two classes and there are more,
+        needs features and there is no model, or needs an attribute that too many test rows lack.
     """
     _check_splits(before)
     for text in before.settings.method:
@@ -125,13 +127,13 @@ def check_methods(before: Before) -> None:
         _check(before, text, kind, settings)
 
 
-def fit_methods(before: Before) -> dict[str, Fitted]:
+def fit_methods(before: Unadjusted) -> dict[str, FittedMethod]:
     """Fit every method to the validation rows.
 
     Raises
     ------
     EvenhandError
-        A method cannot be fitted to the rows: a group lacks a class, for example.
+        If a method cannot be fitted to the rows, for example because a group lacks a class.
     """
     return {
         name: _fit(before, text, *post_hoc_from_text(text))
@@ -139,42 +141,42 @@ def fit_methods(before: Before) -> dict[str, Fitted]:
     }
 
 
-def _check_splits(before: Before) -> None:
+def _check_splits(before: Unadjusted) -> None:
     splits = before.predictions.splits
-    for split, why in (("val", "methods are fitted on"), ("test", "numbers are reported for")):
+    for split, use in (("val", "methods are fitted on"), ("test", "numbers are reported for")):
         if split not in splits:
-            there = ", ".join(splits) or "there is no split column, so that all are test rows"
+            present = ", ".join(splits) or "there is no split column, so that all are test rows"
             raise EvenhandError(
-                f"{before.settings.input} has no rows of the split {split!r}, which {why} "
-                f"(splits: {there}). Add a column split with val and test; --map split=COLUMN "
+                f"{before.settings.input} has no rows of the split {split!r}, which {use} "
+                f"(splits: {present}). Add a column split with val and test; --map split=COLUMN "
                 "names yours."
             )
 
 
-def _check(before: Before, text: str, kind: PostHoc, settings: Mapping[str, Any]) -> None:
+def _check(before: Unadjusted, text: str, kind: PostHoc, settings: Mapping[str, Any]) -> None:
     features = kind.takes == "features" or needs_features(settings)
     if features and before.run is None:
         raise EvenhandError(
-            f"--method {text} works with the features of a model, and {before.settings.input} "
-            "holds none that made these scores. Give the run that trained the model, or a method "
-            "that takes scores alone (thresholds, recalibrate, multicalibrate)."
+            f"--method {text} needs the features of a model, but {before.settings.input} does not "
+            "hold the model that made these scores. Give the run that trained the model, or a "
+            "method that takes scores alone (thresholds, recalibrate, multicalibrate)."
         )
     if kind.takes == "scores" and len(before.predictions.classes) > 2:
         raise EvenhandError(
             f"--method {text} is for two classes; there are {len(before.predictions.classes)}: "
-            f"{', '.join(before.predictions.classes)}. dfr takes several."
+            f"{', '.join(before.predictions.classes)}. Use dfr, which takes several."
         )
     if not features:
-        _check_known(before, text)
+        _check_attribute(before, text)
 
 
-def _check_known(before: Before, text: str) -> None:
-    """Refuse a method that needs the attribute of test rows, where too many lack it."""
+def _check_attribute(before: Unadjusted, text: str) -> None:
+    """Refuse a method that needs the attribute of test rows if too many rows lack it."""
     test = before.split("test")
     unknown = float((before.groups[test] == UNKNOWN).mean())
     if unknown > MOST_UNKNOWN:
         raise EvenhandError(
-            f"--method {text} needs {before.by} of the test rows, and it is unknown for "
+            f"--method {text} needs {before.by} of the test rows, but it is unknown for "
             f"{unknown:.0%} of them (at most {MOST_UNKNOWN:.0%}). Leave these rows out, or choose "
             "a method that needs no attribute when it scores: dfr, or thresholds with "
             "at_test=inferred."
@@ -182,13 +184,13 @@ def _check_known(before: Before, text: str) -> None:
 
 
 def needs_features(settings: Mapping[str, Any]) -> bool:
-    """Return whether settings ask for groups that are inferred from features."""
+    """Return whether the settings of a method ask for groups inferred from features."""
     return bool(settings.get("at_test", "known") != "known")
 
 
 def _fit(
-    before: Before, text: str, method: str, kind: PostHoc, settings: Mapping[str, Any]
-) -> Fitted:
+    before: Unadjusted, text: str, method: str, kind: PostHoc, settings: Mapping[str, Any]
+) -> FittedMethod:
     val = before.split("val")
     by = before.attributes if kind.groups == "table" else (before.by,)
     common = {
@@ -196,9 +198,9 @@ def _fit(
         "patients": int(before.predictions.table.loc[val, "patient_id"].nunique()),
     }  # fmt: skip
     if kind.takes == "features":
-        layer, predictions, model = _refitted(before, settings)
+        layer, predictions, model = _refit_last_layer(before, settings)
         adjustment = Adjustment(**common, attribute="no", sentences=sentences_of(layer, before.by))
-        return Fitted(predictions, adjustment, None, model)
+        return FittedMethod(predictions, adjustment, None, model)
     fit = _fit_scores(before, kind, settings)
     kept = fit if isinstance(fit, get_args(Stored)) else None
     adjustment = Adjustment(
@@ -206,21 +208,21 @@ def _fit(
         promises=promises_of(fit, before.by, settings),
     )  # fmt: skip
     if isinstance(fit, AttributeFree) and fit.rule == "merged":
-        predictions, model = _merged(before, fit)
-        return Fitted(predictions, adjustment, adjustment.cut(), model)
+        predictions, model = _merge_thresholds(before, fit)
+        return FittedMethod(predictions, adjustment, adjustment.cut(), model)
     features = before.network.features if needs_features(settings) else None
     if kept is None:
-        groups = _by(before, kind, np.ones(len(before.predictions), np.bool_))
+        groups = _method_groups(before, kind, np.ones(len(before.predictions), np.bool_))
         predictions = with_scores(before.predictions, fit.apply(before.predictions.scores, groups))
     else:
-        predictions = apply(adjustment, before.predictions, features)
+        predictions = apply_adjustment(adjustment, before.predictions, features)
     if isinstance(fit, Multicalibrated):
         checks = _segment_checks(before, fit, predictions)
         adjustment = adjustment.model_copy(update={"checks": checks})
-    return Fitted(predictions, adjustment, adjustment.cut(), _same_model(before))
+    return FittedMethod(predictions, adjustment, adjustment.cut(), _load_network(before))
 
 
-def _fit_scores(before: Before, kind: PostHoc, settings: Mapping[str, Any]) -> PostHocFit:
+def _fit_scores(before: Unadjusted, kind: PostHoc, settings: Mapping[str, Any]) -> PostHocFit:
     """Fit a method that takes scores to the validation rows."""
     val = before.split("val")
     computed: dict[str, Any] = {
@@ -235,23 +237,23 @@ def _fit_scores(before: Before, kind: PostHoc, settings: Mapping[str, Any]) -> P
     fit: PostHocFit = kind.fit(
         before.predictions.scores[val],
         before.predictions.labels[val],
-        _by(before, kind, val),
+        _method_groups(before, kind, val),
         **kind.computed(computed),
         **settings,
     )
     return fit
 
 
-def _by(before: Before, kind: PostHoc, rows: NDArray[np.bool_]) -> Any:
-    """Return groups as a method takes them: one for each row, or a table of attributes."""
+def _method_groups(before: Unadjusted, kind: PostHoc, rows: NDArray[np.bool_]) -> Any:
+    """Return the groups of rows in the form that a method takes: an array, or a table of levels."""
     if kind.groups == "one":
         return before.groups[rows]
     table = attribute_table(before.predictions, before.attributes)
     return table[rows].reset_index(drop=True)
 
 
-def _group_head(before: Before, *, linear: bool) -> GroupHead | None:
-    """Fit the layer that infers the groups to training rows; None where there are none."""
+def _group_head(before: Unadjusted, *, linear: bool) -> GroupHead | None:
+    """Fit a layer that infers groups to the training rows; return None if there are none."""
     train = before.split("train")
     if not train.any():
         return None
@@ -261,8 +263,10 @@ def _group_head(before: Before, *, linear: bool) -> GroupHead | None:
     )  # fmt: skip
 
 
-def _refitted(before: Before, settings: Mapping[str, Any]) -> tuple[LastLayer, Predictions, Model]:
-    """Fit a last layer; validation rows are scored by layers fitted to other patients."""
+def _refit_last_layer(
+    before: Unadjusted, settings: Mapping[str, Any]
+) -> tuple[LastLayer, Predictions, Model]:
+    """Fit a new last layer; score validation rows by layers that were fitted to other patients."""
     from evenhand.jobs.adjust.features import layer_of, put_layer
 
     val, network, predictions = before.split("val"), before.network, before.predictions
@@ -281,8 +285,8 @@ def _refitted(before: Before, settings: Mapping[str, Any]) -> tuple[LastLayer, P
     return layer, with_scores(predictions, scores), model
 
 
-def _merged(before: Before, fit: AttributeFree) -> tuple[Predictions, Model]:
-    """Put merged thresholds into the last layer, whose scores are then cut at 0.5."""
+def _merge_thresholds(before: Unadjusted, fit: AttributeFree) -> tuple[Predictions, Model]:
+    """Move the thresholds into the last layer, so that 0.5 becomes the threshold of all groups."""
     from evenhand.jobs.adjust.features import layer_of, put_layer
 
     model = deepcopy(before.network.model)
@@ -296,8 +300,8 @@ def _merged(before: Before, fit: AttributeFree) -> tuple[Predictions, Model]:
     return with_scores(before.predictions, scores), model
 
 
-def _same_model(before: Before) -> Model | None:
-    """Return the weights that the adjusted scores come from, where a run holds them."""
+def _load_network(before: Unadjusted) -> Model | None:
+    """Return the unadjusted network; None if only predictions are given."""
     if before.run is None:
         return None
     from evenhand.networks.checkpoints import load_model
@@ -306,7 +310,7 @@ def _same_model(before: Before) -> Model | None:
 
 
 def _segment_checks(
-    before: Before, fit: Multicalibrated, after: Predictions
+    before: Unadjusted, fit: Multicalibrated, after: Predictions
 ) -> tuple[Sequence[SegmentTest], Sequence[SegmentTest]]:
     """Test the calibration of each segment on the test rows, before and after."""
     test = before.split("test")

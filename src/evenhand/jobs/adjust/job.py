@@ -1,4 +1,4 @@
-"""`evenhand adjust`: fit methods on validation rows, score the test rows once, compare."""
+"""`evenhand adjust`: fit methods to validation rows, score the test rows once, compare."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evenhand.experiments.records import Parent, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import fingerprint, write_text
 from evenhand.jobs.adjust.adjustment import JUDGED, read_adjustment, write_adjustment
-from evenhand.jobs.adjust.fitting import Before, Fitted, check_methods, fit_methods
+from evenhand.jobs.adjust.fitting import FittedMethod, Unadjusted, check_methods, fit_methods
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.audit.job import notes_of
 from evenhand.jobs.evaluate import evaluate
@@ -32,13 +32,13 @@ BEFORE = "unadjusted"
 def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Adjust a trained model by one or several methods, without training it again.
 
-    Methods are fitted to validation rows; the fits then score the test rows once. Each
-    adjusted model is compared with the unadjusted one on the same test patients.
+    Methods are fitted to validation rows, and score the test rows once. Each adjusted model is
+    compared with the unadjusted one on the same test patients.
 
     Parameters
     ----------
     settings
-        The run or the predictions file, the attributes, the methods, and what is measured.
+        The run or the predictions file, the attributes, the methods, and the metrics.
     out
         The run directory of the adjusted models.
     overwrite
@@ -47,17 +47,17 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
     Raises
     ------
     EvenhandError
-        An input cannot be read, has no validation or test rows, or lacks what a method needs;
-        nothing is written then.
+        If the input cannot be read, has no validation or test rows, or lacks what a method needs.
+        Nothing is written in these cases.
     """
-    before, inputs = _open(settings)
+    before, inputs = _open_input(settings)
     settings = settings.model_copy(
         update={"attribute": before.attributes, "metric": _metrics(settings)}
     )
     check_methods(before)
     resolve_requests({BEFORE: before.predictions}, settings.attribute, settings, inputs.cuts)
     fitted = fit_methods(before)
-    settings = _complete(settings, before)
+    settings = _with_data_settings(settings, before)
     run = begin_run(
         out,
         "adjust",
@@ -79,7 +79,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
         parent=parent,
         notes=notes_of({BEFORE: before.predictions}),
     )
-    _write(run, before, fitted)
+    _write_models(run, before, fitted)
     chosen = next(iter(fitted)) if len(fitted) == 1 else None
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
@@ -87,9 +87,9 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
     return run
 
 
-def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
+def _open_input(settings: AdjustSettings) -> tuple[Unadjusted, Inputs]:
     """Read the predictions, and find the run with the model that made them."""
-    wanted = () if settings.model is None else (settings.model,)
+    models_wanted = () if settings.model is None else (settings.model,)
     if settings.input.is_dir():
         finished_run(settings.input)
     elif settings.model is not None:
@@ -97,10 +97,10 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
             f"--model {settings.model}: {settings.input} is not a run; it has the scores of one "
             "model. Leave --model out."
         )
-    inputs = find_inputs((settings.input,), wanted)
+    inputs = find_inputs((settings.input,), models_wanted)
     if len(inputs.files) > 1:
         raise EvenhandError(
-            f"{settings.input} has several models, and none is chosen: {', '.join(inputs.files)}. "
+            f"{settings.input} has several models and chose none: {', '.join(inputs.files)}. "
             "Name one with --model."
         )
     models, attributes = read_inputs(inputs, settings, settings.condition)
@@ -109,35 +109,36 @@ def _open(settings: AdjustSettings) -> tuple[Before, Inputs]:
         for part in attribute_parts(settings.method_attribute):
             pick("--method-attribute", part, predictions.levels)
     run = finished_run(settings.input) if settings.input.is_dir() else None
-    if run is not None and not _holds_model(run, name):
+    if run is not None and not _has_network(run, name):
         run = None
     if run is None and settings.data is not None:
         raise EvenhandError(
-            f"--data {settings.data}: {settings.input} has no model that could read them. Leave "
-            "--data out, or give the run that trained the model."
+            f"--data {settings.data}: {settings.input} has no model that could read the data. "
+            "Leave --data out, or give the run that trained the model."
         )
-    before = Before(settings, predictions, attributes, run, name)
-    cuts = dict(zip([BEFORE], inputs.cuts.values(), strict=False))  # none, or that of the model
+    before = Unadjusted(settings, predictions, attributes, run, name)
+    cuts = dict(zip([BEFORE], inputs.cuts.values(), strict=False))  # the input has one cut or none
     return before, replace(inputs, cuts=cuts)
 
 
-def _holds_model(run: Run, name: str) -> bool:
-    """Whether a run has weights that give a model's scores without an adjustment."""
+def _has_network(run: Run, name: str) -> bool:
+    """Return whether a run has weights that give a model's scores without an adjustment."""
     adjustment = read_adjustment(run.folder(name))
     adjusted = adjustment is not None and not adjustment.in_weights
     return (run.folder(name) / "model.safetensors").is_file() and not adjusted
 
 
 def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
-    """Return the metrics of the settings, and those that compare the methods."""
+    """Return the metrics of the settings and of the methods; none if the settings name none."""
     if not settings.metric:
         return ()
-    own = (name for text in settings.method for name in JUDGED.get(post_hoc_from_text(text)[0], ()))
-    return tuple(dict.fromkeys((*settings.metric, *own)))
+    methods = (post_hoc_from_text(text)[0] for text in settings.method)
+    judged = (name for method in methods for name in JUDGED.get(method, ()))
+    return tuple(dict.fromkeys((*settings.metric, *judged)))
 
 
-def _complete(settings: AdjustSettings, before: Before) -> AdjustSettings:
-    """Return the settings, with the data settings of the model's run where they have none."""
+def _with_data_settings(settings: AdjustSettings, before: Unadjusted) -> AdjustSettings:
+    """Return the settings, completed by the data settings of the model's run."""
     if before.run is None:
         return settings
     earlier = data_settings(before.run.record)
@@ -149,7 +150,7 @@ def _complete(settings: AdjustSettings, before: Before) -> AdjustSettings:
     return settings.model_copy(update=update | values_now(earlier, settings))
 
 
-def _write(run: Run, before: Before, fitted: dict[str, Fitted]) -> None:
+def _write_models(run: Run, before: Unadjusted, fitted: dict[str, FittedMethod]) -> None:
     """Write predictions, weights and adjustments of every model."""
     write_predictions(run.predictions_file(BEFORE), before.predictions)
     if before.run is not None:
@@ -163,7 +164,7 @@ def _write(run: Run, before: Before, fitted: dict[str, Fitted]) -> None:
         write_predictions(run.predictions_file(name), after.predictions)
 
 
-def _write_model(folder: Path, before: Before, after: Fitted) -> None:
+def _write_model(folder: Path, before: Unadjusted, after: FittedMethod) -> None:
     from evenhand.networks.checkpoints import read_model_record, save_model
 
     assert before.run is not None

@@ -26,20 +26,33 @@ NEEDED = {"yes": "yes", "inferred": "no, inferred", "no": "no"}
 def adjustment_part(
     adjustments: Mapping[str, Adjustment], rows: Estimates, attributes: Sequence[str]
 ) -> Part:
-    """Return the section about the adjusted models; names and rows are as the page shows them."""
+    """Return the section about the adjusted models.
+
+    Parameters
+    ----------
+    adjustments
+        The adjustments, by the model's name on the page.
+    rows
+        The estimates of the reported split, with the same names.
+    attributes
+        The attributes that the report compares.
+    """
     sentences = [
         f"{first_upper(name)}: {sentence}"
         for name, adjustment in adjustments.items()
         for sentence in (*adjustment.promises, *adjustment.sentences)
     ]
-    tables = [_methods(adjustments), *_equalised_odds(adjustments, rows, attributes)]
+    tables = [_methods_table(adjustments), *_equalised_odds_table(adjustments, rows, attributes)]
     for name, adjustment in adjustments.items():
         tables += _fit_tables(name, adjustment)
     return Part(sentences=tuple(sentences), tables=tuple(tables))
 
 
 def promise_verdicts(adjustments: Mapping[str, Adjustment]) -> tuple[Verdict, ...]:
-    """Return a verdict for each model with thresholds that guarantee a sensitivity, or should."""
+    """Return a verdict for each model whose thresholds aim to guarantee a sensitivity.
+
+    Its claim is true if they do in every group.
+    """
     return tuple(
         Verdict(
             f"promise of {name}",
@@ -52,7 +65,7 @@ def promise_verdicts(adjustments: Mapping[str, Adjustment]) -> tuple[Verdict, ..
     )
 
 
-def _methods(adjustments: Mapping[str, Adjustment]) -> Table:
+def _methods_table(adjustments: Mapping[str, Adjustment]) -> Table:
     rows = (
         (
             name,
@@ -71,19 +84,19 @@ def _methods(adjustments: Mapping[str, Adjustment]) -> Table:
     )
 
 
-def _equalised_odds(
+def _equalised_odds_table(
     adjustments: Mapping[str, Adjustment], rows: Estimates, attributes: Sequence[str]
 ) -> Iterator[Table]:
-    """Yield the table of equalised odds before and after, where there are such numbers."""
+    """Yield a table of equalised odds before and after; nothing if they were not measured."""
     cells = []
     for attribute in attributes:
-        wanted = {"attribute": attribute, "group": EVERYBODY, "metric": EODDS}
+        key = {"attribute": attribute, "group": EVERYBODY, "metric": EODDS}
         for name in adjustments:
-            paired = next((row for row in rows.where(model=name, **wanted) if row.against), None)
-            after = first(rows, model=name, against=None, **wanted)
+            paired = next((row for row in rows.where(model=name, **key) if row.against), None)
+            after = first(rows, model=name, against=None, **key)
             if paired is None or after is None:
                 continue
-            before = first(rows, model=paired.against, against=None, **wanted)
+            before = first(rows, model=paired.against, against=None, **key)
             cells.append((f"{shown(attribute)}, {name}", *map(_value, (before, after, paired))))
     if cells:
         yield Table(
@@ -105,10 +118,10 @@ def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
     fit = adjustment.fit
     if isinstance(fit, Thresholds):
         cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
-        return [_thresholds(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
+        return [_thresholds_table(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
     if isinstance(fit, AttributeFree):
         cuts = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
-        return [_thresholds(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
+        return [_thresholds_table(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
     if isinstance(fit, Recalibrated):
         lines = {**fit.groups, "everybody": fit.pooled}
         rows = tuple(
@@ -118,13 +131,13 @@ def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
         title = f"{first_upper(name)}: new log-odds are slope × old + intercept"
         return [Table(title, (first_upper(shown(adjustment.by[0])), "Slope", "Intercept"), rows)]
     return (
-        [_segments(name, *adjustment.checks)]
+        [_segments_table(name, *adjustment.checks)]
         if isinstance(fit, Multicalibrated) and adjustment.checks
         else []
     )
 
 
-def _thresholds(
+def _thresholds_table(
     name: str,
     by: str,
     aim: Aim,
@@ -160,7 +173,9 @@ def _promise(group: GroupThreshold) -> str:
     return f"nothing: it takes {counted(group.needed or 0, 'positive patient')}"
 
 
-def _segments(name: str, before: Sequence[SegmentTest], after: Sequence[SegmentTest]) -> Table:
+def _segments_table(
+    name: str, before: Sequence[SegmentTest], after: Sequence[SegmentTest]
+) -> Table:
     rows = tuple(
         (old.segment, f"{old.patients:,}", *_error(old), *_error(new))
         for old, new in zip(before, after, strict=True)

@@ -1,4 +1,4 @@
-"""The rule of an adjusted model for each group, as a table for an exported network."""
+"""The decision rule of an adjusted model as a table of groups, which an exported network uses."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from evenhand.networks.adjusted import GroupRule
 from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.predictions import Predictions
 
-MOST = 100_000
+MAX_COMBINATIONS = 100_000
 """The largest number of combinations of levels in a table."""
 
 
 def rule_of(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> GroupRule:
-    """Return how the scores of each group are changed and cut.
+    """Return the adjustment of scores and the threshold of each group.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def rule_of(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> Group
     cut
         The decision thresholds of the adjusted scores.
     predictions
-        The adjusted model's, for the levels of the attributes.
+        Predictions of the adjusted model; only the levels of their attributes are read.
 
     Raises
     ------
     EvenhandError
-        The method is the user's own, or the segments have too many combinations.
+        If the method is the user's own, or the attributes have too many combinations of levels.
     """
     fit, by = adjustment.fit, " and ".join(adjustment.by)
     if isinstance(fit, AttributeFree) and fit.rule == "inferred":
@@ -61,19 +61,20 @@ def rule_of(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> Group
     if isinstance(fit, Multicalibrated):
         return _combinations(fit, cut, predictions, by)
     raise EvenhandError(
-        f"{adjustment.text} is a method of your own; what it fitted is not kept, and cannot be "
-        "exported."
+        f"{adjustment.text} is a method of your own, whose fit is not stored and cannot be "
+        "exported. Apply it in Python: evenhand.mitigate."
     )
 
 
 def _combinations(fit: Multicalibrated, cut: Cut, predictions: Predictions, by: str) -> GroupRule:
-    """Return the shift of each combination of levels, of which unknown is one."""
+    """Return the shift of the log-odds for each combination of levels, unknown among them."""
     names = dict.fromkeys(part for name in fit.attributes for part in attribute_parts(name))
     levels = [(*predictions.levels[name], UNKNOWN) for name in names]
     count = math.prod(map(len, levels))
-    if count > MOST:
+    if count > MAX_COMBINATIONS:
         raise EvenhandError(
-            f"{by} have {count:,} combinations of levels; at most {MOST:,} can be exported."
+            f"{by} have {count:,} combinations of levels; at most {MAX_COMBINATIONS:,} can be "
+            "exported. Adjust by fewer attributes."
         )
     table = pd.DataFrame(list(product(*levels)), columns=list(names))
     shifts = logit(fit.apply(np.full(count, 0.5), table))

@@ -1,4 +1,4 @@
-"""Sentences for the report about a fitted method."""
+"""Sentences of the report about a fitted method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evenhand.wording import counted
 
 
 def sentences_of(fit: object, by: str) -> tuple[str, ...]:
-    """Return what a reader must know about a fit to the groups of an attribute."""
+    """Return sentences about a fit to the groups of an attribute ``by``."""
     if isinstance(fit, AttributeFree):
         return (_inferred(fit, by),)
     if isinstance(fit, Recalibrated):
@@ -22,9 +22,9 @@ def sentences_of(fit: object, by: str) -> tuple[str, ...]:
 
 
 def promises_of(fit: object, by: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a fit guarantees about the sensitivity among new patients, or why it cannot.
+    """Return sentences about the sensitivity that a fit guarantees, or why it guarantees none.
 
-    Only thresholds with the aim ``minimum-sensitivity`` guarantee anything.
+    There are none unless the fit is of thresholds with the aim ``minimum-sensitivity``.
     """
     if not isinstance(fit, Thresholds | AttributeFree) or fit.aim != "minimum-sensitivity":
         return ()
@@ -36,7 +36,7 @@ def promises_of(fit: object, by: str, settings: Mapping[str, Any]) -> tuple[str,
     return (
         f"With {confidence:.0%} confidence the sensitivity among new patients is at least "
         f"{fit.value:g} in every group of {by} at once. This holds if the validation "
-        "patients chose nothing else, neither weights nor epoch.",
+        "patients were used for nothing else: not to choose weights, and not to choose an epoch.",
     )
 
 
@@ -50,7 +50,7 @@ def _broken(level: str, by: str, group: GroupThreshold, value: float, confidence
         f"Where {by} is {level}, no threshold can guarantee a sensitivity of {value:g} with "
         f"{confidence:.0%} confidence: this needs at least "
         f"{counted(group.needed or 0, 'positive patient')}, and validation has {group.positives}. "
-        "The threshold there is the highest that finds all of these."
+        "The threshold of this group is the highest that detects all of these."
     )
 
 

@@ -32,8 +32,8 @@ class AdjustSettings(MeasureSettings, ReadSettings, title="Adjustment"):
     )
     data: str | None = Field(
         None,
-        description="where the run's data lie now, for methods that read features [default: where "
-        "they lay then]",
+        description="the place of the run's data, for methods that read features [default: the "
+        "place that the run recorded]",
     )
     cache: Path | None = Field(
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
@@ -54,20 +54,20 @@ class AdjustSettings(MeasureSettings, ReadSettings, title="Adjustment"):
                 "reported for test rows. Leave --split out"
             )
         names = {method.partition(":")[0] for method in self.method}
-        own = self.threshold or self.threshold_by
-        if own and "thresholds" in names:
+        threshold = self.threshold or self.threshold_by
+        if threshold and "thresholds" in names:
             raise ValueError(
-                f"--method thresholds chooses the thresholds; leave --threshold {own} out"
+                f"--method thresholds chooses the thresholds; leave --threshold {threshold} out"
             )
         return self
 
     @property
     def names(self) -> dict[str, str]:
-        """The name of each adjusted model, and the method's text: ``thresholds``, ``dfr-2`` …."""
-        named: dict[str, str] = {}
+        """The text of each method by the name of its adjusted model (``thresholds``, ``dfr-2``)."""
+        texts: dict[str, str] = {}
         for text in self.method:
             stem, number = post_hoc_from_text(text)[0], 1
-            while (name := stem if number == 1 else f"{stem}-{number}") in named:
+            while (name := stem if number == 1 else f"{stem}-{number}") in texts:
                 number += 1
-            named[name] = text
-        return named
+            texts[name] = text
+        return texts

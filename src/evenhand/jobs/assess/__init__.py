@@ -1,1 +1,1 @@
-"""The assessment of a data set and of models trained on it, stage by stage."""
+"""`evenhand assess`: assess whether self-supervision makes a model fairer, in five stages."""

@@ -1,4 +1,4 @@
-"""The answer of an assessment: as sentences for the page, and as rows of ``verdicts.json``."""
+"""The answers of an assessment: sentences for the page, and rows of ``verdicts.json``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
-from evenhand.jobs.assess.evidence import text_of
+from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.part import PartAnswer
@@ -14,7 +14,7 @@ from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value
 from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict as Row
 
-OUTCOMES = {
+OUTCOMES = {  # by the sign of a claim: outcome, chip and first words of the headline
     1: ("better", "fairer", "Yes, fairer"),
     0: ("unsure", "not certain", "Not certain"),
     -1: ("worse", "less fair", "No, less fair"),
@@ -23,7 +23,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """What of a pair of cells is judged (``AUC by group``), and its row of ``verdicts.json``."""
+    """A topic that is judged for a pair of cells (``AUC by group``), and its verdict."""
 
     topic: str
     row: Row
@@ -47,35 +47,36 @@ def answers(claims: RecipeClaims) -> tuple[AttributeAnswer, ...]:
     return tuple(_answer(claims, attribute) for attribute in claims.deviation)
 
 
-def sentences(every: Sequence[RecipeClaims]) -> list[str]:
-    """Return the answer as lines of text, that of the chosen cell against supervised alone."""
-    verdicts = [answer.verdict for answer in answers(every[0])]
+def sentences(all_claims: Sequence[RecipeClaims]) -> list[str]:
+    """Return the answer about the chosen cell against supervised, as lines of text."""
+    verdicts = [answer.verdict for answer in answers(all_claims[0])]
     return [
         *(
             " ".join((f"{verdict.topic}: {verdict.headline}", *verdict.details))
             for verdict in verdicts
         ),
-        about_seeds(every),
+        seeds_text(all_claims),
     ]
 
 
-def verdict_rows(every: Sequence[RecipeClaims]) -> Iterator[Row]:
+def verdict_rows(all_claims: Sequence[RecipeClaims]) -> Iterator[Row]:
     """Yield every verdict of stage 5."""
-    for claims in every:
+    for claims in all_claims:
         for judgement in judgements(claims):
             yield judgement.row
 
 
 def judgements(claims: RecipeClaims) -> Iterator[Judgement]:
-    """Yield what is judged of a pair of cells: the AUC of everybody, then each attribute."""
+    """Yield the judgements of a pair of cells: the AUC of everybody, then each attribute."""
     yield _judgement(claims, "AUC", "*", [claims.everybody], _cost(claims))
     for answer in answers(claims):
         yield from answer.judgements
 
 
-def about_seeds(every: Sequence[RecipeClaims]) -> str:
-    """Say what the claims are about: two models, or two recipes."""
-    count, seeds = sum(len(claims.family) for claims in every), every[0].evaluation.seeds
+def seeds_text(all_claims: Sequence[RecipeClaims]) -> str:
+    """Return sentences about the claims' scope: two models, or two recipes over seeds."""
+    count = sum(len(claims.family) for claims in all_claims)
+    seeds = all_claims[0].evaluation.seeds
     family = (
         f"A difference is claimed where its p-value, corrected by Holm over the {count} "
         "differences of this stage and doubled (the claims about similarity share the 5 % of the "
@@ -84,8 +85,8 @@ def about_seeds(every: Sequence[RecipeClaims]) -> str:
     if seeds == 1:
         return (
             "Each cell has one seed: the claims are about these two models, on other patients. "
-            "Another seed may tell otherwise; with --seeds 3 or more they are about the two ways "
-            f"to train. {family}"
+            "Other seeds may give other results; with --seeds 3 or more, the claims are about the "
+            f"two recipes. {family}"
         )
     return (
         f"Each cell has {seeds} seeds: intervals and p-values of differences allow for "
@@ -96,16 +97,16 @@ def about_seeds(every: Sequence[RecipeClaims]) -> str:
 
 
 def pair_name(claims: RecipeClaims) -> str:
-    """Return the two cells that claims are about, and the share of labels below 1."""
+    """Return the names of the two cells of claims, with the share of labels if it is below 1."""
     share = claims.evaluation.share
     return f"{with_share(claims.cell, share)} against {with_share(claims.against, share)}"
 
 
 def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
     cost = _cost(claims)
-    if not claims.evaluation.claims(claims.cell, claims.against):
+    if not claims.evaluation.allows_claims(claims.cell, claims.against):
         text = (
-            "No claim about fairness: of one of the two models the interval of the AUC does not "
+            "No claim about fairness: the interval of the AUC of one of the two models does not "
             "lie above .5."
         )
         verdict = PartAnswer(attribute, "unsure", "no claim", text, (cost,))
@@ -121,7 +122,7 @@ def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
         outcome, chip = "worse", "levelled down"
     elif claim.change.value is None:
         chip = "undefined"
-    picked = tuple(_picked(claims, attribute))
+    picked = tuple(_picked_judgements(claims, attribute))
     details = (levelled, *(judgement.row.text for judgement in picked), groups, cost)
     verdict = PartAnswer(attribute, outcome, chip, headline, details)
     judged = (
@@ -133,8 +134,8 @@ def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
     return AttributeAnswer(verdict, judged)
 
 
-def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Judgement]:
-    """Yield what is said of each metric that the guide or the user picked."""
+def _picked_judgements(claims: RecipeClaims, attribute: str) -> Iterator[Judgement]:
+    """Yield a judgement of each metric that the decision guide or the user picked."""
     by_metric: dict[str, list[RecipeClaim]] = {}
     for claim in claims.picked[attribute]:
         by_metric.setdefault(claim.key.base, []).append(claim)
@@ -145,13 +146,15 @@ def _picked(claims: RecipeClaims, attribute: str) -> Iterator[Judgement]:
         certain = [claim.group for claim in groups if claim.sign]
         outcome = {1: "smaller", 0: "not certain", -1: "larger"}[gap.sign]
         text = (
-            f"Gap in {name}: {_both(claims, gap)}, a change of "
-            f"{text_of(gap.change.shown, sign=True)}{_p(gap)}, {outcome}."
+            f"Gap in {name}: {_both_values(claims, gap)}, a change of "
+            f"{value_text(gap.change.shown, sign=True)}{_p_text(gap)}, {outcome}."
         )
         if groups:
-            each = "; ".join(f"{c.group} {text_of(c.change.shown, sign=True)}" for c in groups)
-            sure = f"certain for {listed(certain)}" if certain else "certain for no group"
-            text = f"{text} Its change is {sure}: {each}."
+            changes = "; ".join(
+                f"{c.group} {value_text(c.change.shown, sign=True)}" for c in groups
+            )
+            certainty = f"certain for {listed(certain)}" if certain else "certain for no group"
+            text = f"{text} Its change is {certainty}: {changes}."
         yield _judgement(claims, f"gap in {name}", attribute, [gap, *groups], text)
 
 
@@ -159,12 +162,12 @@ def _gap_first(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
     return sorted(claims, key=lambda claim: claim.key.aggregate != "gap")
 
 
-def _both(claims: RecipeClaims, claim: RecipeClaim) -> str:
-    """Return a number with each of the two cells."""
+def _both_values(claims: RecipeClaims, claim: RecipeClaim) -> str:
+    """Return the values of a number for the two cells, as text."""
     texts = []
     for cell in (claims.against, claims.cell):
         value = Value.of_size(claims.evaluation.judged[cell].numbers[claim.key])
-        texts.append(f"{text_of(value)} with {claims.evaluation.called(cell)}")
+        texts.append(f"{value_text(value)} with {claims.evaluation.display_name(cell)}")
     return ", ".join(texts)
 
 
@@ -177,13 +180,13 @@ def _judgement(
 
 
 def _headline(claims: RecipeClaims, claim: RecipeClaim) -> str:
-    """Say whether the deviation from parity differs, and by how much."""
+    """Return a sentence about the change in deviation from parity."""
     evaluation, change = claims.evaluation, claim.change
-    cell, against = evaluation.called(claims.cell), evaluation.called(claims.against)
-    base, other = (
+    cell, against = evaluation.display_name(claims.cell), evaluation.display_name(claims.against)
+    before, after = (
         evaluation.deviation(name, claim.attribute).value for name in (claims.against, claims.cell)
     )
-    if base is None or other is None:
+    if before is None or after is None:
         return "Deviation from parity is undefined: some group lacks a class or a decision."
     outcome = OUTCOMES[claim.sign][2]
     if evaluation.seeds == 1 and claim.sign:
@@ -195,62 +198,63 @@ def _headline(claims: RecipeClaims, claim: RecipeClaim) -> str:
         )
     reduction = evaluation.reduction(claims.cell, claim.attribute, claims.against)
     return (
-        f"{outcome}: deviation from parity {base:.3f} with {against}, {other:.3f} with {cell}, "
-        f"a change of {text_of(change.shown, sign=True)}{_p(claim)}{_reduced(reduction, against)}."
+        f"{outcome}: deviation from parity {before:.3f} with {against}, {after:.3f} with {cell}, "
+        f"a change of {value_text(change.shown, sign=True)}{_p_text(claim)}"
+        f"{_reduction_text(reduction, against)}."
     )
 
 
-def _p(claim: RecipeClaim) -> str:
+def _p_text(claim: RecipeClaim) -> str:
     if claim.p_adjusted is None:
         return ""
     return f", corrected p {p_value(claim.p_adjusted)}"
 
 
-def _reduced(less: Value, against: str) -> str:
-    """Say the change as a share of the other's value, where that share has an interval."""
-    if less.value is None or less.low is None or less.high is None:
+def _reduction_text(reduction: Value, against: str) -> str:
+    """Return the change as a share of the value of ``against``; "" without an interval."""
+    if reduction.value is None or reduction.low is None or reduction.high is None:
         return ""
     scale = Scale(100.0, 0, f"{NBSP}%", signed=True)
-    interval = scale.interval(-less.high, -less.low)
-    return f"; {scale.text(-less.value)} ({interval}) of that with {against}"
+    interval = scale.interval(-reduction.high, -reduction.low)
+    return f"; {scale.text(-reduction.value)} ({interval}) of that with {against}"
 
 
 def _cost(claims: RecipeClaims) -> str:
-    """Say what the cell does to the AUC of everybody."""
+    """Return a sentence about the change in the AUC of everybody."""
     evaluation, claim = claims.evaluation, claims.everybody
     pair = (claims.cell, claims.against)
     cell, other = (
-        f"{text_of(Value.of(evaluation.judged[name].auc))} with {evaluation.called(name)}"
+        f"{value_text(Value.of(evaluation.judged[name].auc))} with {evaluation.display_name(name)}"
         for name in pair
     )
-    sure = {1: "certain, a gain", 0: "not certain", -1: "certain, a loss"}[claim.sign]
-    change = text_of(claim.change.shown, sign=True)
-    return f"AUC {cell}, {other}: a change of {change}, {sure}."
+    certainty = {1: "certain, a gain", 0: "not certain", -1: "certain, a loss"}[claim.sign]
+    change = value_text(claim.change.shown, sign=True)
+    return f"AUC {cell}, {other}: a change of {change}, {certainty}."
 
 
 def _groups(claims: RecipeClaims, attribute: str) -> str:
-    """Say for which groups the change in AUC is certain."""
-    own = claims.groups[attribute]
-    text = {c.group: f"{c.group} {text_of(c.change.shown, sign=True)}" for c in own}
-    certain = [claim.group for claim in own if claim.sign]
-    everyone = "; ".join(text.values())
+    """Return a sentence about the groups whose change in AUC is certain."""
+    groups = claims.groups[attribute]
+    changes = "; ".join(f"{c.group} {value_text(c.change.shown, sign=True)}" for c in groups)
+    certain = [claim.group for claim in groups if claim.sign]
     if not certain:
-        return f"For no group is the change in AUC certain: {everyone}."
-    return f"The change in AUC is certain for {listed(certain)}; all groups: {everyone}."
+        return f"The change in AUC is certain for no group: {changes}."
+    return f"The change in AUC is certain for {listed(certain)}; all groups: {changes}."
 
 
 def _levelled(claims: RecipeClaims, attribute: str) -> str:
-    """Say whether the cell levels down."""
+    """Return a sentence about levelling down."""
     losses = claims.levelled_down(attribute)
     worst = claims.worst.get(attribute)
     if not losses:
         if any(claim.sign < 0 for claim in claims.groups[attribute]):
             return f"No levelling down: {worst or 'another group'} is shown to be served better."
         return "Levelling down is not shown: no group is certain to lose AUC."
-    against = claims.evaluation.called(claims.against)
-    served = (
-        f"{worst}, the group that {against} serves worst on validation," if worst else "no group"
+    against = claims.evaluation.display_name(claims.against)
+    lost = listed([f"{c.group} ({value_text(c.change.shown, sign=True)})" for c in losses])
+    gain = (
+        f"{worst}, the group that {against} serves worst on validation, is not shown"
+        if worst
+        else "no group is shown"
     )
-    way = "is not shown" if worst else "is shown"
-    lost = listed([f"{c.group} ({text_of(c.change.shown, sign=True)})" for c in losses])
-    return f"Levelled down: {served} {way} to be served better, and AUC is lost in {lost}."
+    return f"Levelled down: {gain} to be served better, and AUC is lost in {lost}."

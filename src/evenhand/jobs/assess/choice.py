@@ -1,4 +1,4 @@
-"""Stage 5 by choice: the metrics that a decision, or the user, picks, as in `evenhand audit`."""
+"""Metrics of stage 5 that the decision guide or the user picks, as in `evenhand audit`."""
 
 from __future__ import annotations
 
@@ -16,32 +16,36 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import Key
 
 SHOWN = ("sensitivity", "false_positive_rate", "squared_calibration_error", "auprc")
-"""Metrics of each group that are always shown; nothing is claimed of them unless they are asked
-for."""
+"""Metrics of each group that are always shown; there are no claims about them unless they are
+picked."""
 
 
 def picked_metrics(settings: ChoiceSettings) -> tuple[str, ...]:
-    """Return the metrics that the guide or the user picks, which are judged."""
+    """Return the metrics that the decision guide or the user picks; the page judges them."""
     named = tuple(METRICS) if "all" in settings.metric else settings.metric
     picked = dict.fromkeys((*(advice.metric for advice in advice_of(settings)), *named))
-    return tuple(name for name in picked if name != "auc")  # which is judged in any case
+    return tuple(name for name in picked if name != "auc")  # the AUC is always judged
 
 
-def metrics_of(settings: ChoiceSettings) -> tuple[str, ...]:
-    """Return all metrics that are measured beside the AUC."""
+def measured_metrics(settings: ChoiceSettings) -> tuple[str, ...]:
+    """Return all metrics that are measured besides the AUC."""
     return tuple(dict.fromkeys((*picked_metrics(settings), *SHOWN)))
 
 
-def chosen_numbers(
+def measure_chosen(
     rows: Scored,
     groups: Mapping[str, Groups],
     resamples: Resamples,
     plan: Plan,
     metrics: Sequence[str],
 ) -> dict[Key, Floats]:
-    """Return metrics ``(K,)`` of everybody and of each group, their gaps, and what the plan names.
+    """Measure metrics of everybody and of each group, their gaps, and the plan's aggregates.
 
-    NaN where a number is undefined.
+    Returns
+    -------
+    dict
+        Values ``(1 + B,)`` by key: that of the data, then those of the resamples. They are NaN if
+        the number is undefined.
     """
     named = [name for name in plan.across if name not in ("worst", "best", "detectable")]
     across = tuple(dict.fromkeys(("gap", *named)))
@@ -57,9 +61,9 @@ def chosen_numbers(
 
 
 def judged_keys(keys: Iterable[Key], settings: ChoiceSettings) -> tuple[Key, ...]:
-    """Return the numbers among those measured that the page judges.
+    """Return the keys of numbers that the page judges.
 
-    These are, of each picked metric, the gap across groups, and its value in each group where it
+    They are the gap across groups of each picked metric, and its value in each group if the metric
     has a better direction.
     """
     picked = set(picked_metrics(settings))

@@ -1,6 +1,6 @@
-"""Claims about the best cells against others, corrected together over the page.
+"""Claims about differences between cells, corrected together over the page.
 
-With one seed of each cell a claim is about these two models, with several about the two recipes.
+With one seed of each cell, a claim is about two models; with several seeds, about two recipes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from evenhand.metrics.rows import Key
 AUC, DEVIATION = "auc", "deviation_from_parity"
 
 STAGES = 2
-"""Stages of a page that claim differences of models (4 and 5); they share its 5 % equally."""
+"""The number of stages with claims about models (4 and 5); each has half of the page's 5 %."""
 
 
-def on_page(p: float) -> float:
-    """Return a p-value that is corrected in its stage, corrected for the stages of the page.
+def correct_for_stages(p: float) -> float:
+    """Return a stage's corrected p-value, corrected for the number of stages of the page.
 
     Examples
     --------
-    >>> on_page(0.02), on_page(0.7)
+    >>> correct_for_stages(0.02), correct_for_stages(0.7)
     (0.04, 1.0)
     """
     return min(1.0, STAGES * p)
@@ -37,17 +37,17 @@ def on_page(p: float) -> float:
 
 @dataclass(frozen=True)
 class RecipeClaim:
-    """One number of a cell less that of another, and whether it is shown to differ.
+    """The difference of one number between two cells, with its corrected p-value.
 
     Attributes
     ----------
     key
-        What it is about, as in ``metrics.json``.
+        The attribute, group and metric, as in ``metrics.json``.
     change
-        The number.
+        The difference.
     p_adjusted
-        Its p-value, corrected by Holm for all numbers of stage 5 and then for the two stages that
-        claim something; None where it has none.
+        The p-value, corrected by Holm over all numbers of stage 5 and then for the two stages with
+        claims; None if there is none.
     """
 
     key: Key
@@ -56,17 +56,17 @@ class RecipeClaim:
 
     @property
     def attribute(self) -> str:
-        """The attribute that it is about."""
+        """The attribute of the number."""
         return self.key.attribute
 
     @property
     def group(self) -> str:
-        """The group that it is about, or ``"*"``."""
+        """The group of the number, or ``"*"``."""
         return self.key.group
 
     @property
     def sign(self) -> int:
-        """1 where the change is shown to be for the better, -1 for the worse, else 0."""
+        """1 if the change is shown to be for the better, -1 if for the worse, else 0."""
         if self.p_adjusted is None or self.p_adjusted > CLAIM or not self.change.value:
             return 0
         if self.key.base == DEVIATION:
@@ -76,22 +76,22 @@ class RecipeClaim:
 
 @dataclass(frozen=True, eq=False)
 class RecipeClaims:
-    """Every number that the page judges of a pair of cells.
+    """All claims about a pair of cells.
 
     Attributes
     ----------
     evaluation
-        Whose cells they are.
+        The evaluation of the cells.
     cell, against
-        The two cells.
+        The two cells; differences are the first minus the second.
     everybody
-        The change in everybody's AUC.
+        The claim about everybody's AUC.
     deviation
-        The change in deviation from parity, by attribute.
+        The claim about deviation from parity, by attribute.
     groups
-        The change in AUC of each group, by attribute.
+        The claims about the AUC of each group, by attribute.
     picked
-        The changes in what the guide or the user picked, by attribute.
+        The claims about metrics that the decision guide or the user picked, by attribute.
     """
 
     evaluation: Evaluation
@@ -110,14 +110,14 @@ class RecipeClaims:
 
     @property
     def worst(self) -> Mapping[str, str]:
-        """The level that the other cell serves worst on validation, by attribute."""
+        """The level that the cell ``against`` serves worst on validation, by attribute."""
         return self.evaluation.worst.get(self.against, {})
 
     def levelled_down(self, attribute: str) -> tuple[RecipeClaim, ...]:
-        """Return the groups that are shown to lose AUC; none where this is not levelling down.
+        """Return the claims about groups that lose AUC; none if this is not levelling down.
 
-        It is levelling down unless the group that the other cell serves worst on validation is
-        shown to gain. Where that group is not known, any group that is shown to gain prevents it.
+        Losses are levelling down unless the group that ``against`` serves worst on validation is
+        shown to gain. If that group is unknown, a gain of any group suffices.
         """
         groups = self.groups[attribute]
         gains = {claim.group for claim in groups if claim.sign > 0}
@@ -126,48 +126,48 @@ class RecipeClaims:
         return () if (worst in gains if worst else gains) else losses
 
 
-def claims_of(evaluations: Sequence[Evaluation]) -> tuple[RecipeClaims, ...]:
-    """Compare every pair of cells that the page judges; all claims are corrected together.
+def make_claims(evaluations: Sequence[Evaluation]) -> tuple[RecipeClaims, ...]:
+    """Return the claims about every pair of cells that the page judges, corrected together.
 
-    The chosen cell against supervised, of the first evaluation, comes first.
+    The chosen cell of the first evaluation against supervised comes first.
     """
     pairs = [(evaluation, *pair) for evaluation in evaluations for pair in evaluation.pairs]
-    raw = [list(changes(*pair)) for pair in pairs]
-    corrected = iter(_corrected([claim for claims in raw for claim in claims]))
+    uncorrected = [list(uncorrected_claims(*pair)) for pair in pairs]
+    corrected = iter(_correct([claim for claims in uncorrected for claim in claims]))
     return tuple(
-        _sorted(pair, [next(corrected) for _ in claims])
-        for pair, claims in zip(pairs, raw, strict=True)
+        _by_attribute(pair, [next(corrected) for _ in claims])
+        for pair, claims in zip(pairs, uncorrected, strict=True)
     )
 
 
-def changes(evaluation: Evaluation, cell: str, against: str) -> Iterator[RecipeClaim]:
-    """Yield what is judged of a pair of cells, not corrected yet."""
-    yield RecipeClaim(Key("*", "*", AUC), evaluation.difference(cell, against))
-    for name in evaluation.judged[against].deviation:
-        yield RecipeClaim(Key(name, "*", DEVIATION), evaluation.fairer(cell, name, against))
-    for key, change in evaluation.by_group(cell, against).items():
+def uncorrected_claims(evaluation: Evaluation, cell: str, against: str) -> Iterator[RecipeClaim]:
+    """Yield the claims about a pair of cells, without corrected p-values."""
+    yield RecipeClaim(Key("*", "*", AUC), evaluation.auc_difference(cell, against))
+    for name in evaluation.attributes:
+        difference = evaluation.deviation_difference(cell, name, against)
+        yield RecipeClaim(Key(name, "*", DEVIATION), difference)
+    for key, change in evaluation.group_differences(cell, against).items():
         yield RecipeClaim(Key(*key, AUC), change)
-    for picked in evaluation.picked:
-        yield RecipeClaim(picked, evaluation.change_of(cell, picked, against))
+    for picked in evaluation.picked_keys:
+        yield RecipeClaim(picked, evaluation.picked_difference(cell, picked, against))
 
 
-def _sorted(pair: tuple[Evaluation, str, str], claims: Sequence[RecipeClaim]) -> RecipeClaims:
+def _by_attribute(pair: tuple[Evaluation, str, str], claims: Sequence[RecipeClaim]) -> RecipeClaims:
     everybody, *others = claims
     deviation = {claim.attribute: claim for claim in others if claim.key.base == DEVIATION}
-
-    def claims_of_metric(name: str, *, auc: bool) -> tuple[RecipeClaim, ...]:
-        own = (c for c in others if c.attribute == name and c.key.base != DEVIATION)
-        return tuple(claim for claim in own if (claim.key.base == AUC) == auc)
-
-    groups = {name: claims_of_metric(name, auc=True) for name in deviation}
-    picked = {name: claims_of_metric(name, auc=False) for name in deviation}
+    groups: dict[str, tuple[RecipeClaim, ...]] = dict.fromkeys(deviation, ())
+    picked: dict[str, tuple[RecipeClaim, ...]] = dict.fromkeys(deviation, ())
+    for claim in others:
+        if claim.key.base != DEVIATION:
+            claims_of_kind = groups if claim.key.base == AUC else picked
+            claims_of_kind[claim.attribute] += (claim,)
     return RecipeClaims(*pair, everybody, deviation, groups, picked)
 
 
-def _corrected(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
+def _correct(claims: Sequence[RecipeClaim]) -> list[RecipeClaim]:
     differences = [claim.change.difference for claim in claims]
     adjusted = holm([np.nan if change is None else change.p for change in differences])
     return [
-        replace(claim, p_adjusted=None if np.isnan(p) else on_page(float(p)))
+        replace(claim, p_adjusted=None if np.isnan(p) else correct_for_stages(float(p)))
         for claim, p in zip(claims, adjusted, strict=True)
     ]

@@ -1,7 +1,7 @@
-"""What training a model costs: passes of samples through the network, and seconds.
+"""The cost of training a model: passes of samples through the network, and seconds.
 
-A sample that goes forward counts one pass, one that goes backward, too, counts three. So it is
-counted as if everything were tuned; layers that stand still cost less, which the seconds show.
+A forward pass of a sample counts one, and forward and backward together count three, as if all
+layers were tuned. Frozen layers cost less; only the seconds show this.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pydantic import BaseModel
 from evenhand.files import checked, read_object
 
 TRAINED = 3
-"""Passes of a sample that is trained on: forward, and twice as much backward."""
+"""Passes of a training sample: one forward, and twice as much backward."""
 
 
 class TrainingCost(BaseModel, frozen=True):
-    """What training a model took; of earlier versions nothing is known.
+    """The cost of training a model; all 0 for models of versions that did not record it.
 
     Attributes
     ----------
     epochs
-        How many epochs it had.
+        The number of epochs.
     passes
-        Of samples, forward and backward (see above).
+        The passes of samples, as defined in this module.
     seconds
-        Of the clock, on the machine as it was loaded.
+        The elapsed time.
     """
 
     epochs: int = 0
@@ -36,7 +36,7 @@ class TrainingCost(BaseModel, frozen=True):
 
 
 def epoch_passes(trained: int, scored: int) -> int:
-    """Return the passes of an epoch that trains on some samples and scores others.
+    """Return the passes of an epoch that trains on ``trained`` samples and scores ``scored``.
 
     Examples
     --------
@@ -46,19 +46,19 @@ def epoch_passes(trained: int, scored: int) -> int:
     return TRAINED * trained + scored
 
 
-def equal_epochs(epochs: int, passes: int, each: int) -> int:
-    """Return the epochs that cost as much as so many epochs and so many passes before them.
+def equal_epochs(epochs: int, passes: int, epoch_passes: int) -> int:
+    """Return the epochs that cost as much as ``epochs`` epochs and ``passes`` passes together.
 
     Examples
     --------
     >>> equal_epochs(20, 6400, epoch_passes(100, 20))
     40
     """
-    return epochs + math.ceil(passes / each)
+    return epochs + math.ceil(passes / epoch_passes)
 
 
-def cost_of(folder: Path) -> TrainingCost:
-    """Return what training a saved model took."""
+def training_cost(folder: Path) -> TrainingCost:
+    """Return the cost of training a saved model."""
     path = folder / "model.json"
     return checked(_Saved, read_object(path), path).cost
 

@@ -1,8 +1,8 @@
-"""Stage 5: what the test patients say of the cells of one share of labels.
+"""Stage 5: the evaluation of the cells of one share of labels on test patients.
 
-Models that differ in their seed only are judged as one: the mean over seeds, in the data and in
-each resample of patients. The interval of a cell's own number is over patients, for these seeds;
-that of a difference between cells is over patients and seeds (`evenhand.metrics.seeds`).
+The number of a cell is the mean over the models of its seeds, in the data and in each resample of
+patients. The interval of a number is over patients, for these seeds; the interval of a difference
+between cells is over patients and seeds (`evenhand.metrics.seeds`).
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.seeds import recipe_difference, recipe_value
 
 CHANCE = 0.5
+"""The AUC of random scores."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All cells of one share of labels, and which of them validation chose.
+    """All cells of one share of labels, and the cell that validation chose.
 
     Attributes
     ----------
     share
-        Of the training patients, whose labels were used.
+        The share of the training patients whose labels were used.
     chosen
-        The cell with the best validation target of those that begin with an encoder, mean over
-        seeds.
+        The cell with an encoder that has the best validation target, as mean over seeds.
     models
         The models of each cell, one for each seed.
     worst
-        Of each cell, the level of each attribute with its lowest AUC on validation; attributes
-        without any such AUC are left out.
+        For each cell, the level of each attribute with the lowest AUC on validation; without
+        attributes for which no AUC is defined.
     parameters
-        What each cell may change, backbone only.
+        The number of tuned parameters of each cell, without the head.
     sizes
-        The test rows behind the numbers of an attribute's level; ``"*"`` is all that are compared.
+        The counts of test rows by attribute and level; ``"*"`` is all compared levels.
     best
-        The best cell on validation of each start, where there are several.
-    elsewhere
-        The cells whose encoders were made elsewhere.
-    picked
-        The numbers that the guide or the user picks to judge (`Judged.numbers`).
+        The best cell on validation of each start; empty if there is one start.
+    external
+        The cells with external encoders.
+    picked_keys
+        The keys of numbers that the decision guide or the user picks (`ParityNumbers.numbers`).
     references
-        The level of each attribute that ratios and differences are from.
-    validated
-        The first target of each cell on validation patients, mean over seeds; the negative of one
-        that is to be small.
+        The reference level of each attribute, for ratios and differences.
+    validation_values
+        The first target of each cell on validation patients, as mean over seeds; negative if the
+        target should be small.
     """
 
     share: float
@@ -63,65 +63,72 @@ class Evaluation:
     parameters: Mapping[str, int]
     sizes: Mapping[tuple[str, str], RowCounts]
     best: Mapping[str, str] = field(default_factory=dict)
-    elsewhere: frozenset[str] = frozenset()
-    picked: tuple[Key, ...] = ()
+    external: frozenset[str] = frozenset()
+    picked_keys: tuple[Key, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
-    validated: Mapping[str, float] = field(default_factory=dict)
+    validation_values: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def judged(self) -> dict[str, ParityNumbers]:
-        """Each cell, mean over seeds."""
+        """The numbers of each cell, as means over seeds."""
         return {name: mean_of(list(models)) for name, models in self.models.items()}
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes whose groups are compared."""
+        return tuple(self.models[SUPERVISED][0].deviation)
+
+    @property
     def seeds(self) -> int:
-        """How many models each cell has."""
+        """The number of models of each cell."""
         return len(self.models[SUPERVISED])
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The pairs of cells that are judged, the chosen cell against supervised first.
 
-        The best of each start is held against the cells that have labels alone, and the chosen one
-        against the best of the other starts.
+        The best cell of each start is compared with the cells without pre-training, and the chosen
+        cell with the best cells of the other starts.
         """
         best = tuple(dict.fromkeys((self.chosen, *self.best.values())))
         labelled = [name for name in LABELLED if name in self.models]
         pairs = [(cell, other) for cell in best for other in labelled]
         return (*pairs, *((self.chosen, other) for other in best[1:]))
 
-    def called(self, cell: str) -> str:
-        """Return what sentences call a cell."""
+    def display_name(self, cell: str) -> str:
+        """Return the name of a cell in sentences."""
         if cell in LABELLED:
             return cell
-        return cell if self.best or cell in self.elsewhere else f"self-supervision ({cell})"
+        return cell if self.best or cell in self.external else f"self-supervision ({cell})"
 
     @property
     def arms(self) -> dict[str, str]:
-        """What is compared, by its name: the cell that stands for it."""
+        """The cell that represents each arm, by the arm's name."""
         arms = {name: name for name in LABELLED if name in self.models}
         if self.best:
             return {**self.best, **arms}
-        name = "pre-trained" if self.chosen in self.elsewhere else "self-supervision"
+        name = "pre-trained" if self.chosen in self.external else "self-supervision"
         return {name: self.chosen, **arms}
 
-    def by_seed(self, cell: str) -> tuple[float, ...]:
+    def auc_by_seed(self, cell: str) -> tuple[float, ...]:
         """Return the AUC of each of a cell's models."""
         return tuple(float(model.auc[0]) for model in self.models[cell])
 
-    def difference(self, cell: str, against: str = SUPERVISED) -> Change:
-        """Return a cell's AUC less that of another."""
+    def auc_difference(self, cell: str, against: str = SUPERVISED) -> Change:
+        """Return a cell's AUC minus that of another."""
         return self._change(
             (cell, against), lambda judged: judged.auc, self._patients([("*", "*")])
         )
 
-    def by_group(self, cell: str, against: str = SUPERVISED) -> dict[tuple[str, str], Change]:
-        """Return a cell's AUC less that of another, in each group."""
+    def group_differences(
+        self, cell: str, against: str = SUPERVISED
+    ) -> dict[tuple[str, str], Change]:
+        """Return a cell's AUC minus that of another, in each group, by attribute and level."""
         keys = self.models[against][0].by_group
-        return {key: self._of_group((cell, against), key) for key in keys}
+        return {key: self._group_difference((cell, against), key) for key in keys}
 
-    def fairer(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
-        """Return a cell's deviation from parity less that of another; below 0 is fairer."""
+    def deviation_difference(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
+        """Return a cell's deviation from parity minus that of another; below 0 is fairer."""
         fewest = self._fewest(attribute)
         return self._change((cell, against), lambda judged: judged.deviation[attribute], fewest)
 
@@ -135,69 +142,68 @@ class Evaluation:
         value = self._over_seeds(cell, lambda judged: judged.deviation[attribute], fewest)
         if value.low is None:
             return value
-        return replace(
-            value, low=max(value.low, 0.0) if self.judged[cell].apart[attribute] else 0.0
-        )
+        is_above_zero = self.judged[cell].apart[attribute]
+        return replace(value, low=max(value.low, 0.0) if is_above_zero else 0.0)
 
     def _over_seeds(
         self, cell: str, number: Callable[[ParityNumbers], Floats], patients: int
     ) -> Value:
         values = self.stacked(cell, number)
         mean = float(values[:, 0].mean())
-        around = recipe_value(values, patients)
-        ends = (None, None) if around is None else (around.low, around.high)
+        interval = recipe_value(values, patients)
+        ends = (None, None) if interval is None else (interval.low, interval.high)
         return Value(mean if np.isfinite(mean) else None, *ends)
 
-    def odds(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
-        """Return a cell's average absolute odds difference less that of another."""
+    def odds_difference(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
+        """Return a cell's average absolute odds difference minus that of another."""
         fewest = self._fewest(attribute)
         return self._change((cell, against), lambda judged: judged.aaod[attribute], fewest)
 
-    def change_of(self, cell: str, key: Key, against: str = SUPERVISED) -> Change:
-        """Return a picked number of a cell less that of another."""
-        whole = key.group == EVERYBODY
-        fewest = self._fewest(key.attribute) if whole else self._patients([key[:2]])
+    def picked_difference(self, cell: str, key: Key, against: str = SUPERVISED) -> Change:
+        """Return a picked number of a cell minus that of another."""
+        is_across = key.group == EVERYBODY
+        fewest = self._fewest(key.attribute) if is_across else self._patients([key[:2]])
         return self._change((cell, against), lambda judged: judged.numbers[key], fewest)
 
     def deviation(self, cell: str, attribute: str) -> Value:
-        """Return a cell's deviation from parity; it may be 0 where no ratio is told from 1."""
+        """Return a cell's deviation from parity; its interval holds 0 if no ratio is unlike 1."""
         judged = self.judged[cell]
         deviation = Value.of_size(judged.deviation[attribute])
-        sure = judged.apart[attribute] or deviation.low is None
-        return deviation if sure else replace(deviation, low=0.0)
+        is_above_zero = judged.apart[attribute] or deviation.low is None
+        return deviation if is_above_zero else replace(deviation, low=0.0)
 
     def reduction(self, cell: str, attribute: str, against: str = SUPERVISED) -> Value:
-        """Return by how much of another's deviation from parity a cell's is less.
+        """Return the reduction of deviation from parity, as a share of that of ``against``.
 
-        It has no interval where that of the other's deviation, which it is a share of, holds 0.
-        Elsewhere that is the delta method's, over patients and seeds.
+        The interval is by the delta method, over patients and seeds. There is none if the interval
+        of the deviation of ``against`` holds 0.
         """
         pair = (cell, against)
-        other, base = (self.judged[name].deviation[attribute][:1] for name in pair)
-        less = float(relative_reduction(base, other)[0])
-        if not np.isfinite(less):
+        after, before = (self.judged[name].deviation[attribute][:1] for name in pair)
+        reduction = float(relative_reduction(before, after)[0])
+        if not np.isfinite(reduction):
             return Value(None, None, None)
         if not self.deviation(against, attribute).low:
-            return Value(less, None, None)
-        changed, start = (
+            return Value(reduction, None, None)
+        changed, base = (
             self.stacked(name, lambda model: model.deviation[attribute]) for name in pair
         )
-        around = recipe_difference(start * (1 - less), changed, self._fewest(attribute))
-        if around is None:
-            return Value(less, None, None)
-        low, high = (less + end / float(base[0]) for end in (around.low, around.high))
-        return Value(less, low, high)
+        interval = recipe_difference(base * (1 - reduction), changed, self._fewest(attribute))
+        if interval is None:
+            return Value(reduction, None, None)
+        low, high = (reduction + end / float(before[0]) for end in (interval.low, interval.high))
+        return Value(reduction, low, high)
 
-    def claims(self, cell: str, against: str = SUPERVISED) -> bool:
-        """Whether fairness can be spoken of: both AUCs' intervals lie above .5."""
+    def allows_claims(self, cell: str, against: str = SUPERVISED) -> bool:
+        """Return whether claims about fairness are allowed: both intervals of AUC lie above .5."""
         values = (Value.of(self.judged[name].auc) for name in (cell, against))
         return all(value.low is not None and value.low > CHANCE for value in values)
 
     def stacked(self, cell: str, number: Callable[[ParityNumbers], Floats]) -> Floats:
-        """Return a number of each of a cell's models, ``(seeds, 1 + B)``."""
+        """Return a number of all models of a cell, ``(seeds, 1 + B)``."""
         return np.stack([number(model) for model in self.models[cell]])
 
-    def _of_group(self, pair: tuple[str, str], key: tuple[str, str]) -> Change:
+    def _group_difference(self, pair: tuple[str, str], key: tuple[str, str]) -> Change:
         return self._change(pair, lambda judged: judged.by_group[key], self._patients([key]))
 
     def _change(

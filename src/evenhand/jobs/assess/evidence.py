@@ -1,4 +1,4 @@
-"""Stage 5 in the report: every cell side by side, and the chosen one group by group."""
+"""Stage 5 in the report: all cells side by side, and the chosen cell by group."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import counted
 
 SIGNED = Scale(signed=True)
-DRAWN = 12  # cells at most in a plot; of more, the best of each arm are drawn
-CORRELATED = 5  # groups; fewer say nothing of a correlation
+DRAWN = 12  # cells in a plot, at most; if there are more, the best cell of each arm is drawn
+CORRELATED = 5  # groups that a correlation needs
 
 
-def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
-    """Show every cell side by side, and the chosen one by group and by the groups' size."""
+def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
+    """Return the section about all cells, and about the chosen cell by group."""
     cells = _drawn(evaluation)
     everybody = {cell: Value.of(evaluation.judged[cell].auc) for cell in cells}
     plots = [_plot(evaluation, "AUC", "*", everybody)]
-    for attribute in _attributes(evaluation):
+    for attribute in evaluation.attributes:
         deviation = {cell: evaluation.deviation(cell, attribute) for cell in cells}
         plots.append(_plot(evaluation, f"Deviation from parity, {attribute}", attribute, deviation))
         odds = {
@@ -40,7 +40,7 @@ def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
         plots.append(
             _plot(evaluation, f"Average absolute odds difference, {attribute}", attribute, odds)
         )
-    points = list(_by_size(evaluation))
+    points = list(_size_points(evaluation))
     others = len(evaluation.judged) - len(cells)
     line = f"Every cell less supervised: {counted(len(evaluation.judged) - 1, 'row')}"
     folded = (Fold(line, Part(tables=(_cell_table(evaluation),))),) if others else ()
@@ -49,9 +49,9 @@ def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
         sentences=(
             "Lower deviation is fairer. Differences are paired: both models score the same "
             f"patients; intervals of differences are over {sources}.",
-            _references(evaluation),
+            _references_text(evaluation),
             *(advice.why for advice in advice_of(settings)),
-            _correlations(points),
+            _correlations_text(points),
         ),
         plots=tuple(plots),
         scatters=(_size_plot(points),),
@@ -66,13 +66,13 @@ def evidence(evaluation: Evaluation, settings: AssessSettings) -> Part:
 
 
 def _drawn(evaluation: Evaluation) -> tuple[str, ...]:
-    """Return the cells that are drawn: of many, those that stand for an arm."""
+    """Return the cells that are drawn: all, or if they are many, one for each arm."""
     cells = tuple(evaluation.judged)
     return cells if len(cells) <= DRAWN else tuple(evaluation.arms.values())
 
 
-def text_of(value: Value, *, sign: bool = False) -> str:
-    """Return a number with its interval."""
+def value_text(value: Value, *, sign: bool = False) -> str:
+    """Return a number with its interval as text; ``sign`` writes + before positive numbers."""
     if value.value is None:
         return "undefined"
     scale = SIGNED if sign else PLAIN
@@ -80,26 +80,22 @@ def text_of(value: Value, *, sign: bool = False) -> str:
     return scale.text(value.value) + (f" ({ends})" if ends else "")
 
 
-def _attributes(evaluation: Evaluation) -> tuple[str, ...]:
-    return tuple(evaluation.judged[SUPERVISED].deviation)
-
-
-def _references(evaluation: Evaluation) -> str:
+def _references_text(evaluation: Evaluation) -> str:
     named = [f"{level} ({name})" for name, level in evaluation.references.items()]
     return f"Ratios and odds differences are from {listed(named)}." if named else ""
 
 
 def _metric_tables(evaluation: Evaluation) -> Iterator[Table]:
-    """Yield, for the chosen cell and supervised, each metric of everybody and of each group."""
+    """Yield a table of metrics by group, for the chosen cell and for supervised."""
     keys = evaluation.judged[SUPERVISED].numbers
     metrics = tuple(dict.fromkeys(key.base for key in keys if key.attribute == "*"))
-    groups = [("*", "*"), *evaluation.by_group(evaluation.chosen)]
+    groups = [("*", "*"), *evaluation.judged[SUPERVISED].by_group]
     for cell in (evaluation.chosen, SUPERVISED):
         numbers = evaluation.judged[cell].numbers
         rows = tuple(
             (
                 "everybody" if group == "*" else f"{attribute}: {group}",
-                *(text_of(Value.of(numbers[Key(attribute, group, name)])) for name in metrics),
+                *(value_text(Value.of(numbers[Key(attribute, group, name)])) for name in metrics),
             )
             for attribute, group in groups
         )
@@ -137,8 +133,8 @@ def _estimate(evaluation: Evaluation, attribute: str, value: Value) -> Estimate:
     )
 
 
-def _apart(evaluation: Evaluation, cell: str, key: tuple[str, str]) -> Value:
-    """Return a group's AUC less that of everybody."""
+def _less_overall(evaluation: Evaluation, cell: str, key: tuple[str, str]) -> Value:
+    """Return a group's AUC minus that of everybody."""
     judged = evaluation.judged[cell]
     return Value.of(judged.by_group[key] - judged.auc)
 
@@ -147,20 +143,20 @@ def _share(evaluation: Evaluation, key: tuple[str, str]) -> float:
     return evaluation.sizes[key].n / evaluation.sizes["*", "*"].n
 
 
-def _by_size(evaluation: Evaluation) -> Iterator[Point]:
-    """Yield how far each group's AUC lies from that of everybody, by its share of the rows."""
+def _size_points(evaluation: Evaluation) -> Iterator[Point]:
+    """Yield each group's share of the rows, and the distance of its AUC from everybody's."""
     for cell in (evaluation.chosen, SUPERVISED):
         for attribute, level in evaluation.judged[cell].by_group:
-            apart = _apart(evaluation, cell, (attribute, level)).value
-            if apart is not None:
+            difference = _less_overall(evaluation, cell, (attribute, level)).value
+            if difference is not None:
                 share = _share(evaluation, (attribute, level))
-                yield Point(cell, f"{attribute}: {level}", share, abs(apart))
+                yield Point(cell, f"{attribute}: {level}", share, abs(difference))
 
 
 def _size_plot(points: list[Point]) -> Scatter:
     frame = Frame(
         title="Deviation by size of the group",
-        says="Small groups stray further by chance alone; the table has the intervals.",
+        says="Chance alone moves small groups further; the table has the intervals.",
         across="share of the test samples, %",
         up="distance of the group's AUC from everybody's",
         x_scale=PERCENT,
@@ -168,49 +164,50 @@ def _size_plot(points: list[Point]) -> Scatter:
     return scatter(points, frame)
 
 
-def _correlations(points: list[Point]) -> str:
+def _correlations_text(points: list[Point]) -> str:
     groups = len({point.name for point in points})
     if groups < CORRELATED:
         return (
-            f"{counted(groups, 'group')}: too few to correlate their size with how far their AUC "
-            f"lies from everybody's ({CORRELATED} is the least)."
+            f"{counted(groups, 'group')}: too few to correlate their size with the distance of "
+            f"their AUC from everybody's (at least {CORRELATED} are needed)."
         )
     correlations = []
     for cell in dict.fromkeys(point.series for point in points):
         pairs = [(point.x, point.y) for point in points if point.series == cell]
         correlations.append(f"{plain(float(spearmanr(pairs).statistic), 2)} with {cell}")
     return (
-        f"Spearman correlation, over {groups} groups, of a group's size with how far its AUC lies "
-        f"from everybody's: {', '.join(correlations)}."
+        f"Spearman correlation, over {groups} groups, of a group's size with the distance of its "
+        f"AUC from everybody's: {', '.join(correlations)}."
     )
 
 
 def _group_table(evaluation: Evaluation) -> Table:
     pair, rows = (evaluation.chosen, SUPERVISED), []
-    for key, change in evaluation.by_group(evaluation.chosen).items():
+    for key, change in evaluation.group_differences(evaluation.chosen).items():
         size = evaluation.sizes[key]
-        values = [text_of(Value.of(evaluation.judged[cell].by_group[key])) for cell in pair]
+        values = [value_text(Value.of(evaluation.judged[cell].by_group[key])) for cell in pair]
         counts = (f"{size.n:,}", f"{size.positives:,}")
-        rows.append((": ".join(key), *counts, *values, text_of(change.shown, sign=True)))
+        rows.append((": ".join(key), *counts, *values, value_text(change.shown, sign=True)))
     return Table("AUC by group", ("Group", "Samples", "Positive", *pair, "Change"), tuple(rows))
 
 
 def _size_table(evaluation: Evaluation) -> Table:
     pair, rows = (evaluation.chosen, SUPERVISED), []
-    for key in evaluation.by_group(evaluation.chosen):
-        apart = [text_of(_apart(evaluation, cell, key), sign=True) for cell in pair]
-        rows.append((": ".join(key), PERCENT.text(_share(evaluation, key)), *apart))
+    for key in evaluation.judged[SUPERVISED].by_group:
+        texts = [value_text(_less_overall(evaluation, cell, key), sign=True) for cell in pair]
+        rows.append((": ".join(key), PERCENT.text(_share(evaluation, key)), *texts))
     columns = ("Group", "Share of the samples", *pair)
     return Table("AUC of each group less that of everybody", columns, tuple(rows))
 
 
 def _cell_table(evaluation: Evaluation) -> Table:
-    attributes, rows = _attributes(evaluation), []
+    attributes, rows = evaluation.attributes, []
     for cell in evaluation.judged:
         if cell != SUPERVISED:
-            changes = [evaluation.difference(cell)]
+            changes = [evaluation.auc_difference(cell)]
             for name in attributes:
-                changes += [evaluation.fairer(cell, name), evaluation.odds(cell, name)]
-            rows.append((cell, *(text_of(change.shown, sign=True) for change in changes)))
+                changes.append(evaluation.deviation_difference(cell, name))
+                changes.append(evaluation.odds_difference(cell, name))
+            rows.append((cell, *(value_text(change.shown, sign=True) for change in changes)))
     kinds = [f"{kind}, {name}" for name in attributes for kind in ("Deviation", "AAOD")]
     return Table("Each cell less supervised", ("Cell", "AUC", *kinds), tuple(rows))

@@ -1,4 +1,4 @@
-"""From the predictions of a grid to its evaluations, one for each share of labels."""
+"""Evaluate the predictions of a grid, for each share of labels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from evenhand.evaluation.requests import measure_settings, resolve_requests
 from evenhand.evaluation.rows import groups_in, scored_rows
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, checked, read_object
-from evenhand.jobs.assess.choice import chosen_numbers, judged_keys, metrics_of
+from evenhand.jobs.assess.choice import judged_keys, measure_chosen, measured_metrics
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.grid import Cell, cells_of, start_of
+from evenhand.jobs.assess.grid import Cell, cell_start, grid_cells
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
-from evenhand.jobs.assess.starts import is_named
+from evenhand.jobs.assess.starts import cells_name_starts
 from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Groups
@@ -33,7 +33,7 @@ from evenhand.tables.predictions import Predictions, read_predictions
 
 
 class _Fitted(BaseModel):
-    """Of a ``model.json``, the targets on validation rows, and what was tuned."""
+    """The targets on validation rows and the tuned units in a ``model.json``."""
 
     val: dict[str, float]
     units: list[UnitShare]
@@ -41,47 +41,49 @@ class _Fitted(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class JudgedModel:
-    """One model, judged.
+    """The evaluation of one model.
 
     Attributes
     ----------
     judged
-        On its test rows.
-    sizes
-        See `Evaluation`.
-    validated
-        The AUC of each group on its validation rows, NaN where it is undefined.
-    references
-        See `Evaluation`.
+        The numbers on its test rows.
+    sizes, references
+        As in `Evaluation`.
+    validation_auc
+        The AUC of each group on its validation rows, NaN if it is undefined.
     """
 
     judged: ParityNumbers
     sizes: Mapping[tuple[str, str], RowCounts]
-    validated: Mapping[tuple[str, str], float]
+    validation_auc: Mapping[tuple[str, str], float]
     references: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
 class _Recipe:
-    """The models of a cell that differ in their seed."""
+    """The models of a recipe, which differ in their seed."""
 
     cell: Cell
     models: list[JudgedModel] = field(default_factory=list)
-    validated: list[float] = field(default_factory=list)  # the target, the higher the better
-    tuned: int = 0
+    validation_values: list[float] = field(default_factory=list)  # higher is better
+    tuned_parameters: int = 0
+
+    @property
+    def validation_value(self) -> float:
+        return float(np.mean(self.validation_values))
 
 
-def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
-    """Judge every cell on the test patients, for each share of labels.
+def evaluate_grid(run: Run, settings: AssessSettings) -> list[Evaluation]:
+    """Evaluate every cell on test patients, for each share of labels.
 
     Parameters
     ----------
     run
-        The run, with the predictions of all the cells.
+        The run, with the predictions of all cells.
     settings
-        Its own; the first target chooses among the cells that begin with an encoder.
+        The settings of the run; the first target chooses among cells with an encoder.
     """
-    cells = tuple(cells_of(settings))
+    cells = tuple(grid_cells(settings))
     return [
         _evaluate_share(run, [cell for cell in cells if cell.share == share], settings)
         for share in settings.label_share
@@ -89,40 +91,41 @@ def evaluate(run: Run, settings: AssessSettings) -> list[Evaluation]:
 
 
 def judge_model(predictions: Predictions, settings: AssessSettings, seed: int) -> JudgedModel:
-    """Judge a model; one seed resamples the same patients for every model, which pairs them."""
+    """Evaluate a model; the same seed resamples the same patients for every model."""
     test, val = (predictions.of_split(split) for split in ("test", "val"))
     measuring = measure_settings(settings, _excluded(test, settings))
     request = resolve_requests({"model": predictions}, settings.attribute, measuring, {})["model"]
-    rows, groups = scored_rows(test, request.cut), _compared(test, settings)
-    drawn = resample(len(rows.members), Bootstrap(), np.random.default_rng(seed))
-    judged = judge_parity(rows, groups, drawn, request.plan.references)
-    numbers = chosen_numbers(rows, groups, drawn, request.plan, metrics_of(measuring))
-    validated: dict[tuple[str, str], float] = {}
+    rows, groups = scored_rows(test, request.cut), _compared_groups(test, settings)
+    resamples = resample(len(rows.members), Bootstrap(), np.random.default_rng(seed))
+    judged = judge_parity(rows, groups, resamples, request.plan.references)
+    numbers = measure_chosen(rows, groups, resamples, request.plan, measured_metrics(measuring))
+    validation_auc: dict[tuple[str, str], float] = {}
     if len(val):
-        validated = _auc_by_group(scored_rows(val, request.cut), _compared(val, settings))
+        val_groups = _compared_groups(val, settings)
+        validation_auc = _auc_by_group(scored_rows(val, request.cut), val_groups)
     sizes = _sizes(rows, groups)
     references = {name: _largest(sizes, name) for name in groups}
     references |= dict(request.plan.references)
-    return JudgedModel(replace(judged, numbers=numbers), sizes, validated, references)
+    return JudgedModel(replace(judged, numbers=numbers), sizes, validation_auc, references)
 
 
 def _excluded(test: Predictions, settings: AssessSettings) -> tuple[str, ...]:
-    """Return the excluded groups that have test rows, or might have."""
+    """Return the excluded groups that are levels of the test predictions."""
     groups = groups_in(test, settings.attribute)
-    named = {f"{name}={level}" for name, own in groups.items() for level in own.levels}
+    named = {f"{name}={level}" for name, levels in groups.items() for level in levels.levels}
     return tuple(text for text in settings.exclude_group if text in named)
 
 
 def _largest(sizes: Mapping[tuple[str, str], RowCounts], attribute: str) -> str:
-    """Return the level of an attribute with the most rows, the first of several."""
+    """Return the level of an attribute with the most rows; of equal ones the first."""
     levels = [level for name, level in sizes if name == attribute and level != "*"]
     return max(levels, key=lambda level: sizes[attribute, level].n)
 
 
 def worst_levels(models: Sequence[JudgedModel]) -> dict[str, str]:
-    """Return the level of each attribute with the lowest AUC on validation, mean over models."""
-    levels = models[0].validated
-    return worst_served({key: [model.validated[key] for model in models] for key in levels})
+    """Return the level of each attribute with the lowest mean AUC on validation."""
+    keys = models[0].validation_auc
+    return worst_served({key: [model.validation_auc[key] for model in models] for key in keys})
 
 
 def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -> Evaluation:
@@ -132,11 +135,11 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
         recipe = recipes.setdefault(cell.recipe, _Recipe(cell))
         predictions = read_predictions(run.predictions_file(cell.name))
         recipe.models.append(judge_model(predictions, settings, run.head.seed))
-        _add_fitted(recipe, run, cell, target)
+        _add_validation(recipe, run, cell, target)
     supervised = recipes[SUPERVISED].models[0]  # every cell scores the same rows
     best = _best_by_start(recipes)
-    chosen = max(best.values(), key=lambda name: float(np.mean(recipes[name].validated)))
-    starts = {name: start_of(settings, recipe.cell) for name, recipe in recipes.items()}
+    chosen = max(best.values(), key=lambda name: recipes[name].validation_value)
+    starts = {name: cell_start(settings, recipe.cell) for name, recipe in recipes.items()}
     return Evaluation(
         share=cells[0].share,
         chosen=chosen,
@@ -144,40 +147,41 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
             name: tuple(model.judged for model in recipe.models) for name, recipe in recipes.items()
         },
         worst={name: worst_levels(recipe.models) for name, recipe in recipes.items()},
-        parameters={name: recipe.tuned for name, recipe in recipes.items()},
+        parameters={name: recipe.tuned_parameters for name, recipe in recipes.items()},
         sizes=supervised.sizes,
-        best=best if is_named(settings) and len(best) > 1 else {},
-        elsewhere=frozenset(
+        best=best if cells_name_starts(settings) and len(best) > 1 else {},
+        external=frozenset(
             name for name, start in starts.items() if start and start.objective is None
         ),
-        picked=tuple(
+        picked_keys=tuple(
             key
             for key in judged_keys(supervised.judged.numbers, settings)
             if key[:2] in supervised.sizes
         ),
         references=supervised.references,
-        validated={name: float(np.mean(recipe.validated)) for name, recipe in recipes.items()},
+        validation_values={name: recipe.validation_value for name, recipe in recipes.items()},
     )
 
 
-def _add_fitted(recipe: _Recipe, run: Run, cell: Cell, target: Target) -> None:
-    """Add to a recipe what validation says of a model, and how much of it was tuned."""
+def _add_validation(recipe: _Recipe, run: Run, cell: Cell, target: Target) -> None:
+    """Add the validation value and the tuned parameters of a model to its recipe."""
     path = run.folder(cell.name) / "model.json"
-    about = checked(_Fitted, read_object(path), path)
-    values = current_record(about.val)
+    record = checked(_Fitted, read_object(path), path)
+    values = current_record(record.val)
     if target.name not in values:
         raise DamagedError(path, f"it lacks the {target.name} on validation rows")
-    recipe.validated.append(values[target.name] if target.maximise else -values[target.name])
-    recipe.tuned = sum(unit.parameters for unit in about.units if unit.tuned)
+    value = values[target.name]
+    recipe.validation_values.append(value if target.maximise else -value)
+    recipe.tuned_parameters = sum(unit.parameters for unit in record.units if unit.tuned)
 
 
 def _best_by_start(recipes: Mapping[str, _Recipe]) -> dict[str, str]:
-    """Return the cell of each start that does best on validation."""
+    """Return the name of the best recipe of each start, on validation."""
     best: dict[str, str] = {}
     for name, recipe in recipes.items():
         if recipe.cell.strategy not in LABELLED:
-            now = best.setdefault(recipe.cell.start, name)
-            if np.mean(recipe.validated) > np.mean(recipes[now].validated):
+            current = best.setdefault(recipe.cell.start, name)
+            if recipe.validation_value > recipes[current].validation_value:
                 best[recipe.cell.start] = name
     return best
 
@@ -191,20 +195,20 @@ def _auc_by_group(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str,
     }
 
 
-def _compared(test: Predictions, settings: AssessSettings) -> dict[str, Groups]:
-    """Return the groups of each attribute without those that the settings exclude."""
+def _compared_groups(predictions: Predictions, settings: AssessSettings) -> dict[str, Groups]:
+    """Return the groups of each attribute, without the excluded ones."""
     return {
         name: groups.without(
             {level for level in groups.levels if f"{name}={level}" in settings.exclude_group}
         )
-        for name, groups in groups_in(test, settings.attribute).items()
+        for name, groups in groups_in(predictions, settings.attribute).items()
     }
 
 
 def _sizes(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], RowCounts]:
     sizes = {("*", "*"): RowCounts.of(rows)}
-    for attribute, own in groups.items():
-        parts = {level: own.rows(level) for level in own.compared()}
+    for attribute, levels in groups.items():
+        parts = {level: levels.rows(level) for level in levels.compared()}
         sizes |= {
             (attribute, level): RowCounts.of(rows.take(part)) for level, part in parts.items()
         }

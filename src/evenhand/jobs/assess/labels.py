@@ -1,4 +1,4 @@
-"""Label efficiency: AUC and fairness of each arm by the share of patients that have labels."""
+"""Label efficiency: AUC and fairness of each arm by the share of patients with labels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
 from evenhand.jobs.assess.claims import RecipeClaims
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.evidence import text_of
-from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
+from evenhand.jobs.assess.evidence import value_text
+from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
 from evenhand.reporting.part import Part, Table
 
 FEWEST_LABELLED = 2
-"""Training patients of each class that a share of the labels has to hold."""
+"""The least number of training patients of each class in a share of the labels."""
 
 
 def check_shares(task: Task, settings: AssessSettings) -> None:
@@ -28,14 +28,14 @@ def check_shares(task: Task, settings: AssessSettings) -> None:
     Raises
     ------
     EvenhandError
-        The message has the counts, and the smallest share that is enough.
+        If a share is too small; the text has the counts and the smallest sufficient share.
     """
     train = task.splits.train
     patients = train.table.groupby("patient_id")["label"].max()
     for share in settings.label_share:
         rng = np.random.default_rng(settings.seed)
-        few = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
-        whole, left = (owners.value_counts() for owners in (patients, few))
+        part = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
+        whole, left = (labels.value_counts() for labels in (patients, part))
         rarest = min(range(len(train.classes)), key=lambda label: int(whole.get(label, 0)))
         if left.get(rarest, 0) < FEWEST_LABELLED:
             count = int(whole.get(rarest, 0))
@@ -43,13 +43,13 @@ def check_shares(task: Task, settings: AssessSettings) -> None:
             raise EvenhandError(
                 f"--label-share {100 * share:g}%: of {count} training patients of class "
                 f"{train.classes[rarest]!r}, {left.get(rarest, 0)} would keep a label, and "
-                f"{FEWEST_LABELLED} is the least. Give a share of {least:g}% or more."
+                f"at least {FEWEST_LABELLED} must. Give a share of {least:g}% or more."
             )
 
 
-def label_part(evaluations: Sequence[Evaluation], every: Sequence[RecipeClaims]) -> Part:
-    """Show each arm's AUC and deviation from parity by share of labels, and what is told apart."""
-    attributes = tuple(evaluations[0].judged[SUPERVISED].deviation)
+def label_part(evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeClaims]) -> Part:
+    """Return the section about shares of labels: AUC and deviation of each arm, and the claims."""
+    attributes = evaluations[0].attributes
     charts = [_chart(evaluations, "AUC", Evaluation.auc_over_seeds)]
     for name in attributes:
 
@@ -61,11 +61,11 @@ def label_part(evaluations: Sequence[Evaluation], every: Sequence[RecipeClaims])
     return Part(
         sentences=(
             "Each arm is shown by the cell that validation chose at that share. Intervals are over "
-            f"{'patients and seeds' if seeds > 1 else 'patients, for one model each'}. What is "
-            "told apart at each share is corrected with everything else that this page judges.",
+            f"{'patients and seeds' if seeds > 1 else 'patients, for one model each'}. The claims "
+            "at each share are corrected together with all other claims of this page.",
         ),
         charts=tuple(charts),
-        tables=(_table(evaluations, attributes), _told_apart(every, attributes)),
+        tables=(_share_table(evaluations, attributes), _claims_table(all_claims, attributes)),
     )
 
 
@@ -85,29 +85,29 @@ def _chart(
     return line_chart(dict(series), places, frame)
 
 
-def _table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -> Table:
+def _share_table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -> Table:
     rows = []
     for evaluation in evaluations[::-1]:
         for arm, cell in evaluation.arms.items():
             values = [evaluation.auc_over_seeds(cell)]
             values += [evaluation.deviation_over_seeds(cell, name) for name in attributes]
             named = arm if arm == cell else f"{arm} ({cell})"
-            texts = map(text_of, values)
+            texts = map(value_text, values)
             rows.append((f"{share_text(evaluation.share)}, {named}", *texts))
     columns = ("Labels, arm", "AUC", *(f"Deviation, {name}" for name in attributes))
     return Table("By share of labels", columns, tuple(rows))
 
 
-def _told_apart(every: Sequence[RecipeClaims], attributes: Sequence[str]) -> Table:
+def _claims_table(all_claims: Sequence[RecipeClaims], attributes: Sequence[str]) -> Table:
     rows = []
-    for claims in every:
+    for claims in all_claims:
         name = f"{share_text(claims.evaluation.share)}, {claims.cell} against {claims.against}"
         fairness = ["no claim"] * 2 * len(attributes)
-        if claims.evaluation.claims(claims.cell, claims.against):
+        if claims.evaluation.allows_claims(claims.cell, claims.against):
             signs = [claims.deviation[name].sign for name in attributes]
             fairness = [_outcome(sign, "fairer", "less fair") for sign in signs]
-            lost = [claims.levelled_down(name) for name in attributes]
-            fairness += ["levelled down" if groups else "not shown" for groups in lost]
+            losses = [claims.levelled_down(name) for name in attributes]
+            fairness += ["levelled down" if groups else "not shown" for groups in losses]
         rows.append((name, _outcome(claims.everybody.sign, "higher", "lower"), *fairness))
     columns = (
         "Labels, cells",
@@ -115,15 +115,15 @@ def _told_apart(every: Sequence[RecipeClaims], attributes: Sequence[str]) -> Tab
         *(f"Deviation, {name}" for name in attributes),
         *(f"Levelling down, {name}" for name in attributes),
     )
-    return Table("What is told apart", columns, tuple(rows))
+    return Table("Claims", columns, tuple(rows))
 
 
 def _outcome(sign: int, better: str, worse: str) -> str:
-    return {1: better, 0: "not told apart", -1: worse}[sign]
+    return {1: better, 0: "not certain", -1: worse}[sign]
 
 
 def share_text(share: float) -> str:
-    """Return a share of labels as it is printed.
+    """Return a share of labels as text.
 
     Examples
     --------

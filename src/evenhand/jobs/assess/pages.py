@@ -1,4 +1,4 @@
-"""The pages of what is no audit of predictions, made again from what the jobs have written."""
+"""Write the pages of jobs other than audits, from the files in their run directories."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ if TYPE_CHECKING:
 
 
 def write_page(run: Run) -> None:
-    """Write what a finished run of one of the jobs in `PAGES` says: its page and its verdicts."""
+    """Write the page and the verdicts of a run of one of the jobs in `PAGES`."""
     PAGES[run.head.job](run)
 
 
-def _check(run: Run) -> None:
+def _write_check(run: Run) -> None:
     record = read_check(run)
     _write(run, requirements_page(record, run.record), requirement_verdicts(record))
 
 
-def _similarity(run: Run) -> None:
+def _write_similarity(run: Run) -> None:
     record = read_similarity(run)
     _write(run, similarity_page(record, run.record), similarity_verdicts(record))
 
 
-def _assess(run: Run) -> None:
-    """Judge the predictions again."""
-    from evenhand.jobs.assess.judging import evaluate  # imports torch
+def _write_assess(run: Run) -> None:
+    """Evaluate the predictions of an assessment again, and write its page."""
+    from evenhand.jobs.assess.judging import evaluate_grid  # imports torch
     from evenhand.jobs.assess.settings import AssessSettings
 
-    write_assessment(run, evaluate(run, run.record.settings_as(AssessSettings)))
+    write_assessment(run, evaluate_grid(run, run.record.settings_as(AssessSettings)))
 
 
-def _benchmark(run: Run) -> None:
-    """Compare the entries again."""
+def _write_benchmark(run: Run) -> None:
+    """Compare the entries of a benchmark again, and write its page."""
     from evenhand.jobs.benchmark.job import write_benchmark  # imports torch
     from evenhand.jobs.benchmark.settings import BenchmarkSettings
 
@@ -60,18 +60,18 @@ def _benchmark(run: Run) -> None:
 def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
     """Write the numbers, the verdicts and the page of an assessment."""
     from evenhand.jobs.assess.answers import verdict_rows  # imports torch
-    from evenhand.jobs.assess.claims import claims_of
-    from evenhand.jobs.assess.page import Assessment, page_of
-    from evenhand.jobs.assess.records import write_assessment
+    from evenhand.jobs.assess.claims import make_claims
+    from evenhand.jobs.assess.page import Assessment, assessment_page
+    from evenhand.jobs.assess.records import write_metric_rows
 
-    required, measured = read_check(run), read_similarity(run)
-    every = claims_of(evaluations)
-    write_assessment(run, evaluations, every)
-    page = page_of(Assessment(run, every, evaluations, required, measured))
+    requirements, similarity = read_check(run), read_similarity(run)
+    all_claims = make_claims(evaluations)
+    write_metric_rows(run, evaluations, all_claims)
+    page = assessment_page(Assessment(run, all_claims, evaluations, requirements, similarity))
     verdicts = (
-        requirement_verdicts(required),
-        verdict_rows(every),
-        similarity_verdicts(measured),
+        requirement_verdicts(requirements),
+        verdict_rows(all_claims),
+        similarity_verdicts(similarity),
     )
     _write(run, page, chain.from_iterable(verdicts))
 
@@ -94,30 +94,30 @@ def read_similarity(run: Run) -> SimilarityRecord:
 
 
 PAGES: Mapping[str, Callable[[Run], None]] = {
-    "assess": _assess,
-    "benchmark": _benchmark,
-    "check": _check,
-    "similarity": _similarity,
+    "assess": _write_assess,
+    "benchmark": _write_benchmark,
+    "check": _write_check,
+    "similarity": _write_similarity,
 }
-"""What writes a job's page, by the job's name."""
+"""The function that writes a job's page, by the job's name."""
 
 
 def report(run: StrPath, *, card: StrPath | None = None, model: str | None = None) -> Run:
-    """Write the numbers and the report of a finished run again, without its data.
+    """Recompute the numbers and the report of a finished run, without its data.
 
     Parameters
     ----------
     run
         The run directory.
     card
-        Where to write a model card, too.
+        The file of a model card; None for no card.
     model
-        Whose card; by default that of the model which the run chose.
+        The model of the card; by default the one that the run chose.
 
     Raises
     ------
     EvenhandError
-        The run is not finished or has no report, or a card is asked for that it cannot have.
+        If the run is not finished, or has no report or no such card.
     """
     opened = finished_run(run)
     with locked(opened.root):
@@ -129,18 +129,22 @@ def _report(opened: Run, card: Path | None, model: str | None) -> Run:
     if model is not None:
         if card is None:
             raise EvenhandError(
-                f"--model {model} says whose card is written, and no card is asked for: give "
+                f"--model {model} names the model of a card, but no card is requested. Give "
                 "--card FILE.md, too, or leave --model out."
             )
         pick(f"model in {run}", model, dict.fromkeys(opened.models))
     if job in PAGES:
         if card:
-            raise EvenhandError(f"--card: {run} is a run of {job!r}, which has no card.")
+            raise EvenhandError(
+                f"--card: {run} is a run of {job!r}, which has no card. Leave --card out."
+            )
         write_page(opened)
         return opened
     if not opened.record.labelled:
         if card:
-            raise EvenhandError(f"--card: {run} has no labels, so that nothing was measured.")
+            raise EvenhandError(
+                f"--card: {run} has no labels, so nothing was measured. Leave --card out."
+            )
         write_unlabelled_page(opened)
         return opened
     if not opened.models:

@@ -1,4 +1,4 @@
-"""The numbers of an assessment as the rows of ``metrics.json``."""
+"""The rows of ``metrics.json`` of an assessment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims, changes
+from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims, uncorrected_claims
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.settings import SUPERVISED
@@ -23,26 +23,27 @@ PAIRED = {
 """The ``interval_method`` of differences: with several seeds, and with one."""
 
 RELATIVE = ("deviation_from_parity", "relative_reduction_of_deviation")
-"""Numbers of an assessment alone that are from the reference group."""
+"""Numbers that only an assessment has and that compare with the reference group."""
 
 REASON = "a group lacks a class or a decision"
+"""The reason of undefined numbers."""
 
 Number = tuple[Key, Value]
-"""What is measured, and its value with its interval."""
+"""A number: its key, and its value with the interval."""
 
 
-def write_assessment(
-    run: Run, evaluations: Sequence[Evaluation], every: Sequence[RecipeClaims]
+def write_metric_rows(
+    run: Run, evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeClaims]
 ) -> None:
-    """Write one row per number; a cell's model name is its own, and its share below 1."""
-    rows = [row for evaluation in evaluations for row in _rows(evaluation, every)]
+    """Write ``metrics.json``: a row for each number of each cell and of each pair of cells."""
+    rows = [row for evaluation in evaluations for row in _rows(evaluation, all_claims)]
     run.write_metrics(rows)
 
 
-def _rows(evaluation: Evaluation, every: Sequence[RecipeClaims]) -> Iterator[MetricRow]:
+def _rows(evaluation: Evaluation, all_claims: Sequence[RecipeClaims]) -> Iterator[MetricRow]:
     judged = {
         (claims.cell, claims.against): claims.family
-        for claims in every
+        for claims in all_claims
         if claims.evaluation is evaluation
     }
     others = [(cell, SUPERVISED) for cell in evaluation.judged if cell != SUPERVISED]
@@ -56,7 +57,7 @@ def _rows(evaluation: Evaluation, every: Sequence[RecipeClaims]) -> Iterator[Met
 
 
 def _numbers(evaluation: Evaluation, cell: str) -> Iterator[Number]:
-    """Yield what is said of a cell by itself."""
+    """Yield the numbers of a cell."""
     judged = evaluation.judged[cell]
     yield Key("*", "*", "auc"), Value.of(judged.auc)
     for (attribute, level), auc in judged.by_group.items():
@@ -73,11 +74,11 @@ def _numbers(evaluation: Evaluation, cell: str) -> Iterator[Number]:
 def _differences(
     evaluation: Evaluation, pair: tuple[str, str], judged: Sequence[RecipeClaim] | None
 ) -> Iterator[MetricRow]:
-    """Yield the differences of a pair of cells; p is corrected where the page judges them."""
+    """Yield the differences of a pair of cells; p is corrected if the page judges the pair."""
     method = PAIRED[evaluation.seeds > 1]
     model, other = (with_share(cell, evaluation.share) for cell in pair)
     names = RowNames(model, other, "test")
-    for claim in judged or changes(evaluation, *pair):
+    for claim in judged or uncorrected_claims(evaluation, *pair):
         difference = claim.change.difference
         yield replace(
             _row(evaluation, names, method, (claim.key, claim.change.shown)),
@@ -85,7 +86,7 @@ def _differences(
             p_adjusted=claim.p_adjusted,
         )
     cell, against = pair
-    for attribute in evaluation.judged[cell].deviation:
+    for attribute in evaluation.attributes:
         key = Key(attribute, "*", "relative_reduction_of_deviation")
         reduction = evaluation.reduction(cell, attribute, against)
         yield _row(evaluation, names, method, (key, reduction))
@@ -116,7 +117,7 @@ def _row(evaluation: Evaluation, names: RowNames, method: str, number: Number) -
 
 
 def _is_relative(key: Key) -> bool:
-    """Whether a number depends on the reference group."""
-    named = FAIRNESS.get(key.base)
-    of_reference = named is not None and named.over == "reference"
-    return of_reference or key.base in RELATIVE or key.aggregate in CONTRASTS
+    """Return whether a number compares with the reference group."""
+    metric = FAIRNESS.get(key.base)
+    has_reference = metric is not None and metric.over == "reference"
+    return has_reference or key.base in RELATIVE or key.aggregate in CONTRASTS

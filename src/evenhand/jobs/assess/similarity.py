@@ -1,4 +1,4 @@
-"""Stage 4: whether a self-supervised and a supervised model represent each group alike."""
+"""Stage 4: compare the layers of the chosen cell and of supervised, for each group."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from evenhand.cohort.cohort import Cohort
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task
-from evenhand.jobs.assess.claims import on_page
+from evenhand.jobs.assess.claims import correct_for_stages
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.grid import with_share
+from evenhand.jobs.assess.grid import cell_name
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
@@ -29,42 +29,43 @@ from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
 
 
-def similarity_of(
+def compare_representations(
     task: Task, settings: AssessSettings, run: Run, evaluation: Evaluation
 ) -> SimilarityRecord:
-    """Compare layers of the chosen cell and supervised on validation patients, seed by seed.
+    """Compare layers of the chosen cell and supervised on validation patients, for each seed.
 
-    One sample of each patient is read, the same ones for every seed. Groups are ranked by the mean
-    of both models' AUC. What is returned is of the first seed; ``seeds`` has what each of them
-    comes to.
+    One sample of each patient is read, the same for every seed. Groups are ranked by the mean AUC
+    of both models. The record is that of the first seed, with a summary of each seed in ``seeds``.
     """
-    how = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
-    cohort = one_each(task, how)
+    options = SimilaritySettings(runs=(run.root, run.root), seed=settings.seed)
+    cohort = draw_validation_patients(task, options)
     groups = {
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
     }
-    served, unit = _served(settings, evaluation), run.record.unit
+    performance, unit = _group_auc(settings, evaluation), run.record.unit
     seeds = range(settings.seed, settings.seed + settings.seeds)
     records = []
     for seed in seeds:
         pair = (evaluation.chosen, SUPERVISED)
-        first, second = (f"{with_share(cell, evaluation.share)}-seed{seed}" for cell in pair)
+        first, second = (cell_name(cell, evaluation.share, seed) for cell in pair)
         models = (load_model(run.folder(first)), load_model(run.folder(second)))
-        sides = [layers_of(model, cohort, settings, how) for model in models]
-        patients = Patients((sides[0], sides[1]), cohort.labels, groups, served)
+        sides = [compute_layers(model, cohort, settings, options) for model in models]
+        patients = Patients((sides[0], sides[1]), cohort.labels, groups, performance)
         layers = (layer_names(models[0].backbone), layer_names(models[1].backbone))
-        record = similarity_record((first, second), layers, patients, how, split="val", unit=unit)
+        record = similarity_record(
+            (first, second), layers, patients, options, split="val", unit=unit
+        )
         records.append(record)
-    return of_all_seeds(records, seeds)
+    return combine_seeds(records, seeds)
 
 
-def of_all_seeds(records: Sequence[SimilarityRecord], seeds: Iterable[int]) -> SimilarityRecord:
-    """Return the first record, with the summary of every seed.
+def combine_seeds(records: Sequence[SimilarityRecord], seeds: Iterable[int]) -> SimilarityRecord:
+    """Return the first seed's record, with a summary of every seed.
 
-    p-values are corrected once more: this stage has its share of the 5 % of the page.
+    p-values are corrected again, because this stage has half of the page's 5 %.
     """
-    corrected = [_on_page(record) for record in records]
+    corrected = [_corrected_record(record) for record in records]
     summaries = tuple(
         SeedSummary(
             seed=seed,
@@ -78,39 +79,45 @@ def of_all_seeds(records: Sequence[SimilarityRecord], seeds: Iterable[int]) -> S
     return corrected[0].model_copy(update={"seeds": summaries})
 
 
-def _on_page(record: SimilarityRecord) -> SimilarityRecord:
+def _corrected_record(record: SimilarityRecord) -> SimilarityRecord:
     attributes = {name: _corrected(attribute) for name, attribute in record.attributes.items()}
     return record.model_copy(update={"attributes": attributes})
 
 
 def _corrected(attribute: AttributeSimilarity) -> AttributeSimilarity:
     groups = tuple(
-        group if group.p_adjusted is None else replace(group, p_adjusted=on_page(group.p_adjusted))
+        group
+        if group.p_adjusted is None
+        else replace(group, p_adjusted=correct_for_stages(group.p_adjusted))
         for group in attribute.groups
     )
     return replace(attribute, groups=groups)
 
 
-def one_each(task: Task, how: SimilaritySettings) -> Cohort:
-    """Draw one sample of each validation patient, of so many as are wanted."""
+def draw_validation_patients(task: Task, options: SimilaritySettings) -> Cohort:
+    """Draw one sample per validation patient, from at most ``options.patients`` patients."""
     val = task.splits.val
-    rng = np.random.default_rng(how.seed)
+    rng = np.random.default_rng(options.seed)
     order = val.table.iloc[rng.permutation(len(val))].drop_duplicates("patient_id")
-    return val.select(np.sort(order.index[: how.patients].to_numpy()))
+    return val.select(np.sort(order.index[: options.patients].to_numpy()))
 
 
-def layers_of(
-    model: Model, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
+def compute_layers(
+    model: Model, cohort: Cohort, settings: AssessSettings, options: SimilaritySettings
 ) -> list[Layer]:
-    """Return every layer of a model, as the patients of a cohort make it."""
+    """Return every layer of a model, computed on a cohort."""
     names, accelerator = layer_names(model.backbone), make_accelerator(settings)
-    return make_layers([*activations(model, cohort, names, accelerator, how.pool).values()], how)
+    return make_layers(
+        [*activations(model, cohort, names, accelerator, options.pool).values()],
+        options,
+    )
 
 
-def _served(settings: AssessSettings, evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    """Return the AUC of each group, the mean of both models'."""
-    served: dict[str, dict[str, float]] = {name: {} for name in settings.attribute}
+def _group_auc(settings: AssessSettings, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Return the AUC of each group of each attribute, as the mean of both models' AUC."""
+    performance: dict[str, dict[str, float]] = {name: {} for name in settings.attribute}
+    chosen = evaluation.judged[evaluation.chosen].by_group
     for (attribute, level), auc in evaluation.judged[SUPERVISED].by_group.items():
-        both = (auc[0] + evaluation.judged[evaluation.chosen].by_group[attribute, level][0]) / 2
-        served[attribute][level] = float(both)
-    return served
+        mean = (auc[0] + chosen[attribute, level][0]) / 2
+        performance[attribute][level] = float(mean)
+    return performance

@@ -1,7 +1,7 @@
-"""Stage 4 for the whole grid: how differently each cell and supervised see two groups.
+"""Stage 4 for the whole grid: the difference in CKA between two groups, for every cell.
 
-Of each attribute, the group that a cell and supervised serve best is held against the one that they
-serve worst. What is said describes the grid; no verdict rests on it.
+For each attribute, CKA of a cell with supervised in the group that both serve best is compared with
+CKA in the group that both serve worst. The results describe the grid; no verdict rests on them.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task
-from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.grid import with_share
+from evenhand.jobs.assess.grid import cell_name, with_share
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
-from evenhand.jobs.assess.similarity import layers_of, one_each
+from evenhand.jobs.assess.similarity import compute_layers, draw_validation_patients
+from evenhand.jobs.assess.similarity_grid_record import (
+    AttributeContrast,
+    CellContrast,
+    CorrelationRecord,
+    GridInterval,
+    GridSimilarity,
+    Profile,
+    Ratio,
+)
 from evenhand.jobs.similarity.layers import comparison_of
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import Groups, attribute_groups
@@ -42,122 +49,14 @@ from evenhand.representation.jackknife import Jackknifed
 from evenhand.representation.layers import Layer
 from evenhand.tables.attributes import group_of
 
-FILE = "similarity_grid.json"
 PERMUTATIONS = 199
-CLEAR = 0.05
-"""A ratio is over an attribute whose groups are further apart than permuted ones, at this level."""
-
-
-class GridInterval(BaseModel, frozen=True):
-    """A number with the ends of its interval over patients and seeds."""
-
-    value: float
-    low: float
-    high: float
-
-
-class CellContrast(BaseModel, frozen=True):
-    """How far apart two groups are for one cell and supervised.
-
-    Attributes
-    ----------
-    cell, share, attribute
-        Of the grid.
-    best, worst
-        The groups that both models together serve best and worst.
-    size
-        Mean |difference of CKA| over pairs of layers and seeds.
-    by_seed
-        The same of each seed.
-    by_chance
-        The mean size where groups are permuted.
-    gap
-        AUC in the best group less that in the worst, mean of both models and all seeds.
-    """
-
-    cell: str
-    share: float
-    attribute: str
-    best: str
-    worst: str
-    size: GridInterval
-    by_seed: tuple[float, ...]
-    by_chance: float
-    gap: float
-
-
-class AttributeContrast(BaseModel, frozen=True):
-    """The same of all cells together; p is of "no further apart than permuted groups"."""
-
-    attribute: str
-    size: GridInterval
-    by_chance: float
-    p: float
-    gap: float
-
-
-class Ratio(BaseModel, frozen=True):
-    """How many times further apart the groups of one attribute are than those of another.
-
-    The first is the attribute with the larger gap in AUC.
-    """
-
-    attribute: str
-    over: str
-    ratio: GridInterval | None
-    reason: str = ""
-
-
-class CorrelationRecord(BaseModel, frozen=True):
-    """Spearman's correlation of sizes with gaps in AUC; ``"*"`` is over all attributes."""
-
-    attribute: str
-    points: int
-    correlation: GridInterval | None
-    p: float | None
-
-
-class Profile(BaseModel, frozen=True):
-    """CKA of a cell and supervised layer by layer, in two groups, and the difference."""
-
-    cell: str
-    share: float
-    attribute: str
-    best: str
-    worst: str
-    in_best: tuple[GridInterval | None, ...]
-    in_worst: tuple[GridInterval | None, ...]
-    difference: tuple[GridInterval | None, ...]
-
-
-class GridSimilarity(BaseModel, frozen=True):
-    """What stage 4 says of the whole grid.
-
-    Attributes
-    ----------
-    patients, seeds
-        Behind every number.
-    layers
-        Of every model.
-    left_out
-        Attributes of which nothing is said, with the reason.
-    """
-
-    patients: int
-    seeds: int
-    permutations: int
-    layers: tuple[str, ...]
-    cells: tuple[CellContrast, ...]
-    attributes: tuple[AttributeContrast, ...]
-    ratios: tuple[Ratio, ...]
-    correlations: tuple[CorrelationRecord, ...]
-    profiles: tuple[Profile, ...]
-    left_out: Mapping[str, str] = {}
+SIGNIFICANT = 0.05
+"""A ratio is defined if the p-value of the attribute in its denominator is at most this."""
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A cell of one share of labels, to be held against supervised."""
+    """A cell of one share of labels, which is compared with supervised."""
 
     evaluation: Evaluation
     cell: str
@@ -166,7 +65,7 @@ class _Pair:
     def share(self) -> float:
         return self.evaluation.share
 
-    def served(self, attribute: str, levels: Sequence[str]) -> list[str]:
+    def ranked_levels(self, attribute: str, levels: Sequence[str]) -> list[str]:
         """Return levels from the best served to the worst, by the mean AUC of both models."""
         judged = [self.evaluation.judged[name].by_group for name in (self.cell, SUPERVISED)]
         auc = {
@@ -176,7 +75,7 @@ class _Pair:
         return sorted(defined, key=auc.__getitem__, reverse=True)
 
     def gaps(self, attribute: str, best: str, worst: str) -> Floats:
-        """Return the gap in AUC of each seed, mean of both models, ``(S, 1 + B)``."""
+        """Return the gap in AUC of each seed, as the mean of both models, ``(S, 1 + B)``."""
         gaps = [
             self.evaluation.stacked(
                 name,
@@ -188,8 +87,8 @@ class _Pair:
 
 
 @dataclass(frozen=True)
-class _Pairing:
-    """Two groups of an attribute, as a pair of cells serves them."""
+class _Comparison:
+    """A pair of cells, and the two groups of an attribute in which they are compared."""
 
     pair: _Pair
     attribute: str
@@ -200,182 +99,181 @@ class _Pairing:
 def grid_similarity(
     task: Task, settings: AssessSettings, run: Run, evaluations: Sequence[Evaluation]
 ) -> GridSimilarity:
-    """Compare every cell and supervised of the same share and seed, in two groups an attribute."""
-    how = SimilaritySettings(
+    """Compare every cell with supervised of the same share and seed, in two groups by attribute."""
+    options = SimilaritySettings(
         runs=(run.root, run.root), seed=settings.seed, permutations=PERMUTATIONS
     )
-    cohort = one_each(task, how)
+    cohort = draw_validation_patients(task, options)
     groups = {
         name: attribute_groups(name, group_of(cohort.table, name, cohort.levels))
         for name in settings.attribute
     }
     pairs = [
-        _Pair(pairing, cell)
-        for pairing in evaluations
-        for cell in pairing.models
+        _Pair(evaluation, cell)
+        for evaluation in evaluations
+        for cell in evaluation.models
         if cell not in LABELLED
     ]
-    pairings, left_out = _pairings(task, pairs, groups, how.minimum)
-    layers = _Layers(run, cohort, settings, how)
-    contrasts = _contrasts(pairings, groups, layers, settings)
-    sizes = {
-        name: Sizes.of_contrasts(
-            [
-                [
-                    row[seed]
-                    for pairing, row in zip(pairings, contrasts, strict=True)
-                    if pairing.attribute == name
-                ]
-                for seed in range(settings.seeds)
-            ]
-        )
-        for name in dict.fromkeys(pairing.attribute for pairing in pairings)
-    }
-    gaps = {
-        name: np.stack(
-            [
-                pairing.pair.gaps(name, pairing.best, pairing.worst)
-                for pairing in pairings
-                if pairing.attribute == name
-            ],
-            axis=1,
-        )
-        for name in sizes
-    }
+    comparisons, left_out = _comparisons(task, pairs, groups, options.minimum)
+    layers = _Layers(run, cohort, settings, options)
+    contrasts = _contrasts(comparisons, groups, layers, settings)
+    sizes, gaps = _sizes(comparisons, contrasts, settings.seeds), _gaps(comparisons)
     return GridSimilarity(
         patients=len(cohort),
         seeds=settings.seeds,
         permutations=PERMUTATIONS,
         layers=layers.names,
-        cells=tuple(_cells(pairings, sizes, gaps, how.level)),
-        attributes=tuple(_attribute(name, sizes[name], gaps[name], how.level) for name in sizes),
-        ratios=tuple(_ratios(sizes, gaps, how.level)),
-        correlations=tuple(_correlations(sizes, gaps, how)),
-        profiles=tuple(map(_profile, pairings, contrasts)),
+        cells=tuple(_cell_contrasts(comparisons, sizes, gaps, options.level)),
+        attributes=tuple(
+            _attribute_contrast(name, sizes[name], gaps[name], options.level) for name in sizes
+        ),
+        ratios=tuple(_ratios(sizes, gaps, options.level)),
+        correlations=tuple(_correlations(sizes, gaps, options)),
+        profiles=tuple(map(_profile, comparisons, contrasts)),
         left_out=left_out,
     )
 
 
-def write_grid(run: Run, grid: GridSimilarity) -> None:
-    """Keep what stage 4 says of the grid."""
-    write_json(run.root / FILE, grid.model_dump(mode="json"))
+def _sizes(
+    comparisons: Sequence[_Comparison], contrasts: Sequence[Sequence[GroupContrast]], seeds: int
+) -> dict[str, Sizes]:
+    """Return the sizes of differences in CKA, of all cells and seeds, by attribute."""
+    by_attribute: dict[str, list[Sequence[GroupContrast]]] = {}
+    for comparison, by_seed in zip(comparisons, contrasts, strict=True):
+        by_attribute.setdefault(comparison.attribute, []).append(by_seed)
+    return {
+        name: Sizes.of_contrasts([[by_seed[seed] for by_seed in cells] for seed in range(seeds)])
+        for name, cells in by_attribute.items()
+    }
 
 
-def read_grid(run: Run) -> GridSimilarity | None:
-    """Return what stage 4 said of the grid; None of a run of an earlier version."""
-    path = run.root / FILE
-    return checked(GridSimilarity, read_object(path), path) if path.exists() else None
+def _gaps(comparisons: Sequence[_Comparison]) -> dict[str, Floats]:
+    """Return the gaps in AUC, ``(S, cells, 1 + B)``, by attribute."""
+    by_attribute: dict[str, list[Floats]] = {}
+    for comparison in comparisons:
+        gaps = comparison.pair.gaps(comparison.attribute, comparison.best, comparison.worst)
+        by_attribute.setdefault(comparison.attribute, []).append(gaps)
+    return {name: np.stack(gaps, axis=1) for name, gaps in by_attribute.items()}
 
 
 class _Layers:
-    """The layers of each model as the patients make them; those of supervised are read once."""
+    """Computes the layers of models on a cohort, and keeps those of the last supervised model."""
 
     def __init__(
-        self, run: Run, cohort: Cohort, settings: AssessSettings, how: SimilaritySettings
+        self,
+        run: Run,
+        cohort: Cohort,
+        settings: AssessSettings,
+        options: SimilaritySettings,
     ) -> None:
-        self._run, self._cohort, self._settings, self.how = run, cohort, settings, how
-        self._base: dict[str, list[Layer]] = {}
+        self._run, self._cohort, self._settings, self.options = (
+            run,
+            cohort,
+            settings,
+            options,
+        )
+        self._supervised: dict[str, list[Layer]] = {}
         self.labels: NDArray[np.int64] = cohort.labels
         self.names: tuple[str, ...] = ()
 
-    def of(self, cell: str, share: float, seed: int) -> list[Layer]:
+    def compute(self, cell: str, share: float, seed: int) -> list[Layer]:
         """Return the layers of a model."""
-        name = f"{with_share(cell, share)}-seed{seed}"
-        if name in self._base:
-            return self._base[name]
+        name = cell_name(cell, share, seed)
+        if name in self._supervised:
+            return self._supervised[name]
         model = load_model(self._run.folder(name))
         self.names = tuple(layer_names(model.backbone))
-        layers = layers_of(model, self._cohort, self._settings, self.how)
+        layers = compute_layers(model, self._cohort, self._settings, self.options)
         if cell == SUPERVISED:
-            self._base = {name: layers}
+            self._supervised = {name: layers}
         return layers
 
 
-def _pairings(
+def _comparisons(
     task: Task, pairs: Sequence[_Pair], groups: Mapping[str, Groups], minimum: int
-) -> tuple[list[_Pairing], dict[str, str]]:
-    """Return the two groups that each pair of cells is looked at in, by attribute."""
-    pairings: list[_Pairing] = []
+) -> tuple[list[_Comparison], dict[str, str]]:
+    """Return the comparisons of every attribute and pair, and the reasons of those left out."""
+    comparisons: list[_Comparison] = []
     left_out: dict[str, str] = {}
-    for name, own in groups.items():
+    for name, levels in groups.items():
         large = [
             level
-            for level in own.compared(task.excluded.get(name, ()))
-            if len(own.rows(level)) >= minimum
+            for level in levels.compared(task.excluded.get(name, ()))
+            if len(levels.rows(level)) >= minimum
         ]
-        served = [pair.served(name, large) for pair in pairs]
-        if min((len(levels) for levels in served), default=0) < 2:
+        rankings = [pair.ranked_levels(name, large) for pair in pairs]
+        if min(map(len, rankings), default=0) < 2:
             left_out[name] = f"fewer than two groups have {minimum} validation patients and an AUC"
             continue
-        pairings += [
-            _Pairing(pair, name, levels[0], levels[-1])
-            for pair, levels in zip(pairs, served, strict=True)
+        comparisons += [
+            _Comparison(pair, name, ranking[0], ranking[-1])
+            for pair, ranking in zip(pairs, rankings, strict=True)
         ]
-    return pairings, left_out
+    return comparisons, left_out
 
 
 def _contrasts(
-    pairings: Sequence[_Pairing],
+    comparisons: Sequence[_Comparison],
     groups: Mapping[str, Groups],
     layers: _Layers,
     settings: AssessSettings,
 ) -> list[list[GroupContrast]]:
-    """Return the contrasts of each pairing, by seed; models are read once each."""
-    comparison = comparison_of(layers.how)
-    contrasts: list[list[GroupContrast]] = [[] for _ in pairings]
+    """Return the contrasts of each comparison, by seed; each model is read once."""
+    measure = comparison_of(layers.options)
+    contrasts: list[list[GroupContrast]] = [[] for _ in comparisons]
     by_pair: dict[tuple[float, str], list[int]] = {}
-    for place, pairing in enumerate(pairings):
-        by_pair.setdefault((pairing.pair.share, pairing.pair.cell), []).append(place)
+    for index, comparison in enumerate(comparisons):
+        by_pair.setdefault((comparison.pair.share, comparison.pair.cell), []).append(index)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     with bar("similarity of the grid", len(by_pair) * len(seeds)) as advance:
         for seed in seeds:
-            for (share, cell), places in by_pair.items():
-                base = layers.of(SUPERVISED, share, seed)
-                sides = layers.of(cell, share, seed), base
-                for place in places:
-                    pairing = pairings[place]
-                    own = groups[pairing.attribute]
-                    rows = own.rows(pairing.best), own.rows(pairing.worst)
-                    contrasts[place].append(contrast_of(sides, rows, layers.labels, comparison))
+            for (share, cell), indices in by_pair.items():
+                supervised = layers.compute(SUPERVISED, share, seed)
+                sides = layers.compute(cell, share, seed), supervised
+                for index in indices:
+                    comparison = comparisons[index]
+                    levels = groups[comparison.attribute]
+                    rows = levels.rows(comparison.best), levels.rows(comparison.worst)
+                    contrasts[index].append(contrast_of(sides, rows, layers.labels, measure))
                 advance(text=with_share(cell, share))
     return contrasts
 
 
-def _cells(
-    pairings: Sequence[_Pairing],
+def _cell_contrasts(
+    comparisons: Sequence[_Comparison],
     sizes: Mapping[str, Sizes],
     gaps: Mapping[str, Floats],
     level: float,
 ) -> Iterator[CellContrast]:
-    places = dict.fromkeys(sizes, 0)
-    for pairing in pairings:
-        place = places[pairing.attribute]
-        places[pairing.attribute] += 1
-        own = sizes[pairing.attribute].cell(place)
+    next_index = dict.fromkeys(sizes, 0)
+    for comparison in comparisons:
+        index = next_index[comparison.attribute]
+        next_index[comparison.attribute] += 1
+        cell_sizes = sizes[comparison.attribute].cell(index)
         yield CellContrast(
-            cell=pairing.pair.cell,
-            share=pairing.pair.share,
-            attribute=pairing.attribute,
-            best=pairing.best,
-            worst=pairing.worst,
-            size=_size(own, level),
-            by_seed=tuple(map(float, own.values[:, 0])),
-            by_chance=own.by_chance,
-            gap=float(gaps[pairing.attribute][:, place, 0].mean()),
+            cell=comparison.pair.cell,
+            share=comparison.pair.share,
+            attribute=comparison.attribute,
+            best=comparison.best,
+            worst=comparison.worst,
+            size=_mean_size(cell_sizes, level),
+            by_seed=tuple(map(float, cell_sizes.values[:, 0])),
+            by_chance=cell_sizes.by_chance,
+            gap=float(gaps[comparison.attribute][:, index, 0].mean()),
         )
 
 
-def _attribute(name: str, sizes: Sizes, gaps: Floats, level: float) -> AttributeContrast:
+def _attribute_contrast(name: str, sizes: Sizes, gaps: Floats, level: float) -> AttributeContrast:
     return AttributeContrast(
         attribute=name,
-        size=_size(sizes, level),
+        size=_mean_size(sizes, level),
         by_chance=sizes.by_chance,
         p=sizes.p,
         gap=float(gaps[:, :, 0].mean()),
     )
 
 
-def _size(sizes: Sizes, level: float) -> GridInterval:
+def _mean_size(sizes: Sizes, level: float) -> GridInterval:
     mean = sizes.mean
     low, high = mean.interval(level)
     return GridInterval(value=float(mean.number.value), low=max(float(low), 0.0), high=float(high))
@@ -387,8 +285,8 @@ def _ratios(
     order = sorted(sizes, key=lambda name: -float(gaps[name][:, :, 0].mean()))
     for name, over in combinations(order, 2):
         p = sizes[over].p
-        if p > CLEAR:
-            reason = f"groups of {over} are no further apart than permuted ones (p = {p:.3f})"
+        if p > SIGNIFICANT:
+            reason = f"groups of {over} do not differ more than permuted ones (p = {p:.3f})"
             yield Ratio(attribute=name, over=over, ratio=None, reason=reason)
             continue
         ratio = size_ratio_of(sizes[name], sizes[over], level)
@@ -401,26 +299,26 @@ def _ratios(
 
 
 def _correlations(
-    sizes: Mapping[str, Sizes], gaps: Mapping[str, Floats], how: SimilaritySettings
+    sizes: Mapping[str, Sizes], gaps: Mapping[str, Floats], options: SimilaritySettings
 ) -> Iterator[CorrelationRecord]:
-    several = {"*": list(sizes)} if len(sizes) > 1 else {}
-    for name, attributes in {**several, **{name: [name] for name in sizes}}.items():
+    together = {"*": list(sizes)} if len(sizes) > 1 else {}
+    for name, attributes in {**together, **{name: [name] for name in sizes}}.items():
         correlation = correlation_of(
             [sizes[attribute] for attribute in attributes],
             [gaps[attribute] for attribute in attributes],
-            how.level,
-            np.random.default_rng(how.seed),
+            options.level,
+            np.random.default_rng(options.seed),
         )
         points = sum(sizes[attribute].values.shape[1] for attribute in attributes)
         yield CorrelationRecord(
             attribute=name,
             points=points,
-            correlation=_correlation(correlation),
+            correlation=_correlation_interval(correlation),
             p=None if correlation is None else correlation.p,
         )
 
 
-def _correlation(correlation: Correlation | None) -> GridInterval | None:
+def _correlation_interval(correlation: Correlation | None) -> GridInterval | None:
     return (
         None
         if correlation is None
@@ -428,18 +326,16 @@ def _correlation(correlation: Correlation | None) -> GridInterval | None:
     )
 
 
-def _profile(pairing: _Pairing, contrasts: Sequence[GroupContrast]) -> Profile:
-    """Return CKA of the same layer of both models, in each group, mean over seeds."""
-    in_best = _by_layer([contrast.first for contrast in contrasts])
-    in_worst = _by_layer([contrast.second for contrast in contrasts])
+def _profile(comparison: _Comparison, contrasts: Sequence[GroupContrast]) -> Profile:
+    """Return CKA of each layer of both models in each group, as mean over seeds."""
     return Profile(
-        cell=pairing.pair.cell,
-        share=pairing.pair.share,
-        attribute=pairing.attribute,
-        best=pairing.best,
-        worst=pairing.worst,
-        in_best=in_best,
-        in_worst=in_worst,
+        cell=comparison.pair.cell,
+        share=comparison.pair.share,
+        attribute=comparison.attribute,
+        best=comparison.best,
+        worst=comparison.worst,
+        in_best=_by_layer([contrast.first for contrast in contrasts]),
+        in_worst=_by_layer([contrast.second for contrast in contrasts]),
         difference=_by_layer([contrast.difference for contrast in contrasts]),
     )
 
@@ -451,10 +347,9 @@ def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[GridInterval | None, ...]:
     )  # (N, S, layers)
     mean = SeededMean.over_seeds(Jackknifed(values, influence))
     low, high = mean.interval(0.95)
-    ends = zip(mean.number.value, low, high, strict=True)
     return tuple(
-        GridInterval(value=float(value), low=float(down), high=float(up))
+        GridInterval(value=float(value), low=float(layer_low), high=float(layer_high))
         if np.isfinite(value)
         else None
-        for value, down, up in ends
+        for value, layer_low, layer_high in zip(mean.number.value, low, high, strict=True)
     )

@@ -1,13 +1,13 @@
-"""Stage 4 for the whole grid, on the page: sentences, profiles by layer, and tables that fold."""
+"""Stage 4 for the whole grid in the report: sentences, charts by layer, and a folded table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.evidence import text_of
+from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
-from evenhand.jobs.assess.similarity_grid import (
+from evenhand.jobs.assess.similarity_grid_record import (
     AttributeContrast,
     CellContrast,
     CorrelationRecord,
@@ -24,24 +24,25 @@ from evenhand.reporting.text.numbers import PLAIN, p_value, plain
 from evenhand.wording import counted
 
 LINES = 6
-"""Cells whose differences are drawn in one chart, at most."""
+"""The largest number of cells in a chart of differences."""
 
 
 def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
-    """Show how far apart groups are over the grid, and whether that goes with gaps in AUC."""
-    resting = f"{counted(grid.patients, f'validation {unit}')} and {counted(grid.seeds, 'seed')}"
+    """Return the section about differences in CKA between groups, and their relation to AUC."""
+    basis = f"{counted(grid.patients, f'validation {unit}')} and {counted(grid.seeds, 'seed')}"
     cells = len({(contrast.cell, contrast.share) for contrast in grid.cells})
     return Part(
         sentences=(
-            f"Every cell and supervised with the same labels and seed ({counted(cells, 'pair')}): "
-            "how much more do they agree in the group that they serve best than in the one that "
-            "they serve worst? Size is the mean of |difference of CKA| over pairs of layers. All "
-            f"cells rest on the same {resting}; intervals are over these. Permuted groups (within "
-            f"a label, {grid.permutations} times) show what noise makes. This describes the grid: "
-            "p-values are not corrected, and no verdict rests on them.",
-            *map(_of_attribute, grid.attributes),
-            *map(_of_ratio, grid.ratios),
-            *map(_of_correlation, grid.correlations),
+            "Every cell is compared with supervised of the same labels and seed "
+            f"({counted(cells, 'pair')}): how much does their CKA differ between the group that "
+            "they serve best and the group that they serve worst? Size is the mean of |difference "
+            f"of CKA| over pairs of layers. All cells rest on the same {basis}; intervals are over "
+            f"these. Groups permuted within a label ({grid.permutations} times) show the size by "
+            "chance. These results describe the grid: p-values are not corrected, and no verdict "
+            "rests on them.",
+            *map(_attribute_text, grid.attributes),
+            *map(_ratio_text, grid.ratios),
+            *map(_correlation_text, grid.correlations),
             *(f"{name}: {reason}." for name, reason in grid.left_out.items()),
         ),
         scatters=(_scatter(grid.cells),) if grid.cells else (),
@@ -50,34 +51,35 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
     )
 
 
-def _of_attribute(contrast: AttributeContrast) -> str:
+def _attribute_text(contrast: AttributeContrast) -> str:
     by_chance = f"{plain(contrast.by_chance)} (p {p_value(contrast.p)})"
     return (
-        f"{contrast.attribute}: best and worst served group are apart by {_text(contrast.size)}, "
-        f"permuted groups by {by_chance}; gap in AUC {plain(contrast.gap)}."
+        f"{contrast.attribute}: size {_interval_text(contrast.size)} between the best and the "
+        f"worst served group, {by_chance} between permuted groups; gap in AUC "
+        f"{plain(contrast.gap)}."
     )
 
 
-def _of_ratio(ratio: Ratio) -> str:
-    pair = f"{ratio.attribute}, which has the larger gap in AUC, over {ratio.over}"
+def _ratio_text(ratio: Ratio) -> str:
+    pair = f"{ratio.attribute}, which has the larger gap in AUC, to {ratio.over}"
     if ratio.ratio is None:
-        return f"How many times further apart, {pair}: no ratio, as {ratio.reason}."
-    return f"How many times further apart, {pair}: {_text(ratio.ratio)}."
+        return f"Ratio of sizes, {pair}: undefined, as {ratio.reason}."
+    return f"Ratio of sizes, {pair}: {_interval_text(ratio.ratio)}."
 
 
-def _of_correlation(record: CorrelationRecord) -> str:
-    where = (
+def _correlation_text(record: CorrelationRecord) -> str:
+    scope = (
         "over attributes and cells"
         if record.attribute == "*"
         else f"{record.attribute}, over cells"
     )
+    title = f"Rank correlation of size with gap in AUC, {scope}"
     points = counted(record.points, "point")
     if record.correlation is None or record.p is None:
-        return f"Rank correlation of size with gap in AUC, {where}: {points}, too few or all alike."
+        return f"{title}: undefined, as {points} are too few or all equal."
     return (
-        f"Rank correlation of size with gap in AUC, {where}: {_text(record.correlation)}, "
-        f"p {p_value(record.p)} ({points}, which are not independent: patients and seeds are drawn "
-        "again for the interval, groups permuted for p)."
+        f"{title}: {_interval_text(record.correlation)}, p {p_value(record.p)} ({points}, which "
+        "are not independent: the interval resamples patients and seeds, and p permutes groups)."
     )
 
 
@@ -98,38 +100,39 @@ def _scatter(cells: Sequence[CellContrast]) -> Scatter:
 
 
 def _charts(grid: GridSimilarity, evaluation: Evaluation) -> Iterator[LineChart]:
-    """Yield, by attribute, the chosen cell by layer in both groups, and how cells differ."""
+    """Yield two charts by attribute: CKA of the chosen cell by layer, and differences of cells."""
     places = [Place(float(number), name) for number, name in enumerate(grid.layers)]
     for attribute in dict.fromkeys(profile.attribute for profile in grid.profiles):
-        own = [
+        profiles = [
             profile
             for profile in grid.profiles
             if profile.attribute == attribute and profile.share == evaluation.share
         ]
-        chosen = next(profile for profile in own if profile.cell == evaluation.chosen)
+        chosen = next(profile for profile in profiles if profile.cell == evaluation.chosen)
         lines: dict[str, Sequence[Reading]] = {
             f"{chosen.best} (served best)": _readings(chosen.in_best),
             f"{chosen.worst} (served worst)": _readings(chosen.in_worst),
         }
         title = f"{chosen.cell} and supervised by layer, {attribute}"
-        says = "CKA of the same layer of both, in each group."
-        yield line_chart(lines, places, LineFrame(title, says, "layer", "CKA"))
-        title = f"What differs by layer, {attribute}"
-        says = "CKA with supervised in the group served best less that in the one served worst."
+        caption = "CKA of the same layer of both models, in each group."
+        yield line_chart(lines, places, LineFrame(title, caption, "layer", "CKA"))
+        title = f"Differences by layer, {attribute}"
+        caption = "CKA with supervised in the group served best minus CKA in that served worst."
         differences: dict[str, Sequence[Reading]] = {
-            profile.cell: _readings(profile.difference, ends=False) for profile in _widest(own)
+            profile.cell: _readings(profile.difference, ends=False)
+            for profile in _largest(profiles)
         }
-        yield line_chart(differences, places, LineFrame(title, says, "layer", "difference"))
+        yield line_chart(differences, places, LineFrame(title, caption, "layer", "difference"))
 
 
-def _widest(profiles: Sequence[Profile]) -> list[Profile]:
-    """Return the profiles with the largest differences, in their order."""
+def _largest(profiles: Sequence[Profile]) -> list[Profile]:
+    """Return the profiles with the largest differences, in their given order."""
 
     def size(profile: Profile) -> float:
         return sum(abs(layer.value) for layer in profile.difference if layer)
 
-    widest = sorted(profiles, key=size, reverse=True)[:LINES]
-    return [profile for profile in profiles if profile in widest]
+    largest = sorted(profiles, key=size, reverse=True)[:LINES]
+    return [profile for profile in profiles if profile in largest]
 
 
 def _readings(layers: Sequence[GridInterval | None], *, ends: bool = True) -> list[Reading]:
@@ -148,15 +151,15 @@ def _table(cells: Sequence[CellContrast]) -> Table:
             contrast.best,
             contrast.worst,
             plain(contrast.gap),
-            _text(contrast.size),
+            _interval_text(contrast.size),
             plain(contrast.by_chance),
             ", ".join(map(plain, contrast.by_seed)),
         )
         for contrast in cells
     )
     columns = ("Cell, attribute", "Best", "Worst", "AUC gap", "Size", "Permuted", "By seed")
-    return Table("How far apart the two groups are", columns, rows)
+    return Table("Difference in CKA between the two groups", columns, rows)
 
 
-def _text(interval: GridInterval) -> str:
-    return text_of(Value(interval.value, interval.low, interval.high))
+def _interval_text(interval: GridInterval) -> str:
+    return value_text(Value(interval.value, interval.low, interval.high))

@@ -1,4 +1,4 @@
-"""Where the weights come from that cells start with: pre-trained here, or made elsewhere."""
+"""The starting weights of cells: encoders that are pre-trained here, and external encoders."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from evenhand.errors import EvenhandError
 from evenhand.jobs.assess.settings import AssessSettings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-"""What the name of an encoder is made of, as it is part of folder names."""
+"""The allowed names of encoders, which are parts of folder names."""
 
 
 @dataclass(frozen=True)
 class EncoderStart:
-    """What the cells of one arm start from.
+    """An encoder from which the cells of an arm start.
 
     Attributes
     ----------
     name
-        What the arm is called.
+        The name of the arm.
     weights
-        What pre-training starts from, or the weights themselves where they were made elsewhere.
+        The starting weights of pre-training, or the weights of an external encoder.
     objective
-        The SSL objective that the encoder is pre-trained with; None where it was made elsewhere.
+        The objective of pre-training; None for an external encoder.
     """
 
     name: str
@@ -33,17 +33,17 @@ class EncoderStart:
     objective: str | None = None
 
     def folder(self, seed: int, *, alone: bool) -> str:
-        """Return the name of the folder of a seed's encoder."""
+        """Return the folder name of a seed's encoder; ``alone`` if there is no other start."""
         return f"seed{seed}" if alone else f"{self.name}-seed{seed}"
 
 
-def starts_of(settings: AssessSettings) -> tuple[EncoderStart, ...]:
-    """Return what cells start from: SSL objectives first, then encoders.
+def encoder_starts(settings: AssessSettings) -> tuple[EncoderStart, ...]:
+    """Return the starts of cells: first one for each objective, then the external encoders.
 
     Raises
     ------
     EvenhandError
-        Two of them have one name, or a name cannot be that of a folder.
+        If two starts have the same name, or a name cannot be the name of a folder.
     """
     starts = [EncoderStart(name, settings.weights, name) for name in settings.objectives]
     starts += [_encoder(text) for text in settings.encoder]
@@ -55,8 +55,8 @@ def starts_of(settings: AssessSettings) -> tuple[EncoderStart, ...]:
     return tuple(starts)
 
 
-def is_named(settings: AssessSettings) -> bool:
-    """Whether cells bear the name of their start: where there are several, or an encoder."""
+def cells_name_starts(settings: AssessSettings) -> bool:
+    """Return whether names of cells contain the start: if there are several, or external ones."""
     return bool(settings.encoder) or len(settings.objectives) > 1
 
 
@@ -64,7 +64,7 @@ def _encoder(text: str) -> EncoderStart:
     """Return the start that ``--encoder`` names, as ``PATH`` or ``NAME=PATH``."""
     name, equals, path = text.partition("=")
     if not equals or "/" in name or Path(text).exists():
-        path, name = text, _name_of(text)
+        path, name = text, _default_name(text)
     if not path or not NAME.fullmatch(name):
         raise EvenhandError(
             f"--encoder {text}: give a run or a file of weights, or NAME=PATH with a name of "
@@ -73,8 +73,8 @@ def _encoder(text: str) -> EncoderStart:
     return EncoderStart(name, path)
 
 
-def _name_of(path: str) -> str:
-    """Return what a run or a file of weights is called; its folder's name where it has none."""
+def _default_name(path: str) -> str:
+    """Return a name for a run or a file of weights: that of the file, or of its folder."""
     file = Path(path)
     stem = file.parent.name if file.name == "model.safetensors" else file.stem
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", stem).strip("-.") or "encoder"

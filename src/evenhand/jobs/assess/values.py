@@ -1,4 +1,4 @@
-"""Numbers of an assessment: values with their intervals, differences, and what they rest on."""
+"""Numbers of an assessment: values with intervals, differences, and counts of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evenhand.metrics.seeds import RecipeDifference
 
 @dataclass(frozen=True)
 class Value:
-    """A number with its interval, where it has one."""
+    """A number with its interval; None if undefined."""
 
     value: float | None
     low: float | None
@@ -23,28 +23,28 @@ class Value:
 
     @classmethod
     def of(cls, values: Floats) -> Value:
-        """Return the data's value and the percentile interval of its resamples."""
+        """Return the first of the values ``(1 + B,)`` with the percentile interval of the rest."""
         interval = percentile_interval(values)
         value = float(values[0]) if np.isfinite(values[0]) else None
         return cls(value, *(interval or (None, None)))
 
     @classmethod
     def of_size(cls, values: Floats) -> Value:
-        """Return the value of a size, whose interval never goes below 0."""
+        """Return the value of a number that is at least 0, with an interval at or above 0."""
         size = cls.of(values)
         return size if size.low is None else replace(size, low=max(size.low, 0.0))
 
 
 @dataclass(frozen=True)
 class Change:
-    """One number of a cell less that of another.
+    """The difference of a number between two cells.
 
     Attributes
     ----------
     value
-        The cell's mean over seeds less the other's, on the data; None where it is undefined.
+        The difference of the cells' means over seeds, on the data; None if it is undefined.
     difference
-        The same with interval and p-value; None where too few resamples have a value.
+        The same with interval and p-value; None if too few resamples have a value.
     """
 
     value: float | None
@@ -52,7 +52,7 @@ class Change:
 
     @property
     def shown(self) -> Value:
-        """The value and its interval."""
+        """The value with its interval, for the page."""
         if self.difference is None:
             return Value(self.value, None, None)
         return Value(self.value, self.difference.low, self.difference.high)
@@ -60,15 +60,14 @@ class Change:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """How many rows, patients, positives and patients of the rarer class a number rests on."""
+    """Counts behind a number: rows, patients, positives, and patients of the rarer class."""
 
     n: int
     patients: int
     positives: int
     rarer: int
-    """Patients of the rarer class."""
 
     @classmethod
     def of(cls, rows: Scored) -> RowCounts:
-        """Count some rows."""
+        """Count the rows."""
         return cls(len(rows), len(rows.members), int(rows.labels.sum()), rarer_patients(rows))

@@ -1,1 +1,1 @@
-"""Audit: predictions in, metric rows and a report out."""
+"""`evenhand audit`: measure predictions by group, and report on them."""

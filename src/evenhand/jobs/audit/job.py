@@ -1,15 +1,14 @@
-"""`evenhand audit`: predictions in, metric rows and a report out."""
+"""`evenhand audit`: measure predictions by group, and report on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from evenhand.evaluation.intersections import resolve_intersections
 from evenhand.evaluation.requests import Request, advice_of, permutations_note, resolve_requests
-from evenhand.evaluation.settings import AuditSettings, CompareSettings, MeasureSettings
+from evenhand.evaluation.settings import AuditSettings, CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import fingerprint
@@ -18,27 +17,26 @@ from evenhand.jobs.keywords import with_keywords
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, write_predictions
 
-Asks = TypeVar("Asks", bound=MeasureSettings)
-
-APART = (
+SEPARATE_SAMPLES = (
     "Each model is measured on its own samples: where these are of other patients, the models "
     "cannot be compared by their numbers. evenhand compare gives paired differences on the "
     "samples that all have scored."
 )
+"""The note on a report of several models."""
 
 
 @with_keywords(AuditSettings, "inputs")
 @run_scope()
 def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Audit predictions of one or several models, side by side.
+    """Audit the predictions of one or several models, side by side.
 
-    Each model is measured on its own samples; `evenhand.jobs.audit.compare` pairs them.
+    Each model is measured on its own samples; `evenhand.compare` pairs models on shared samples.
 
     Parameters
     ----------
     settings
-        The inputs (files in the contract's layout, or runs, whose models are all taken), the
-        attributes, and what is measured.
+        The inputs (predictions files, or runs with all of their models), the attributes,
+        and the metrics.
     out
         The run directory of the audit.
     overwrite
@@ -47,8 +45,8 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     Raises
     ------
     EvenhandError
-        An input cannot be read or breaks the contract, or what is asked cannot be measured;
-        nothing is written then.
+        If an input cannot be read, is not a valid table of predictions, or a metric cannot be
+        measured. Nothing is written in these cases.
     """
     inputs = find_inputs(settings.inputs)
     models, attributes = read_inputs(inputs, settings, settings.condition)
@@ -61,7 +59,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
         notes=[
             *(advice.why for advice in advice_of(settings)),
             *permutations_note(models, attributes, settings),
-            *([APART] if len(models) > 1 else []),
+            *([SEPARATE_SAMPLES] if len(models) > 1 else []),
             *notes_of(models),
         ],
     )
@@ -70,7 +68,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
 
 
 def notes_of(models: Mapping[str, Predictions]) -> list[str]:
-    """Return the notes of the predictions; a note that several models share is given once."""
+    """Return the notes of the models' predictions, each once, with the names of its models."""
     notes: dict[str, list[str]] = {}
     for name, predictions in models.items():
         for note in predictions.notes:
@@ -85,14 +83,23 @@ def begin_audit(
     inputs: Inputs,
     models: Mapping[str, Predictions],
 ) -> tuple[Run, dict[str, Request]]:
-    """Resolve what is asked of the models, and start the run directory that holds the answer.
+    """Resolve the requests of the models, and start a run directory.
 
     Parameters
     ----------
     start
         `begin_run` with the directory and the job.
     settings
-        With the attributes that are looked at.
+        The settings, with the resolved attributes.
+    inputs
+        The input files, their source and their thresholds.
+    models
+        The predictions of each model.
+
+    Returns
+    -------
+    tuple
+        The run, and the request of each model.
     """
     requests = resolve_requests(models, settings.attribute, settings, inputs.cuts)
     run = start(
@@ -111,10 +118,10 @@ def write_audit(
     chosen: str | None,
     requests: Mapping[str, Request] | None = None,
 ) -> Run:
-    """Put predictions into a run directory, evaluate them as requested, and end the run.
+    """Write predictions into a run directory, evaluate them, and finish the run.
 
-    ``models`` is empty afterwards: they are in ``requests`` or are read again, and need not be held
-    twice.
+    This empties ``models``, to save memory: the evaluation takes the predictions from ``requests``,
+    or reads the written files.
     """
     for name in list(models):
         write_predictions(run.predictions_file(name), models.pop(name))

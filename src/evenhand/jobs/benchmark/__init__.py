@@ -1,1 +1,1 @@
-"""Comparing methods and strategies on equal terms, on out-of-fold predictions."""
+"""`evenhand benchmark`: compare methods, strategies and starting weights on equal terms."""

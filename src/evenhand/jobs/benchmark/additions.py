@@ -1,4 +1,4 @@
-"""Entries that are added to a benchmark whose plan is locked."""
+"""Add entries to a benchmark whose plan is locked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from evenhand.run_files import RECORD
 
 @dataclass(frozen=True)
 class Addition:
-    """What a command adds to a run.
+    """The settings of a run before and after entries are added.
 
     Attributes
     ----------
     before
-        The settings of the run as they are now.
+        The present settings of the run.
     after
-        The same with the new entries.
+        The same settings with the new entries.
     """
 
     before: BenchmarkSettings
@@ -29,63 +29,68 @@ class Addition:
 
 
 def find_addition(settings: BenchmarkSettings, out: Path) -> Addition:
-    """Return what ``--add`` adds to a run.
+    """Return the settings of a run before and after ``--add``.
 
     Raises
     ------
     EvenhandError
-        The folder holds no benchmark, one with another recipe, or one with all these entries.
+        If the folder holds no benchmark, one with another recipe, or one with all these entries.
     """
-    there = _settings_in(out)
-    if there is None:
-        raise EvenhandError(f"--add: {out} holds no benchmark to which entries could be added.")
-    free = ENTRIES if _is_pretrained(there) else (*ENTRIES, "pretrain_epochs")
-    before = settings.model_copy(update={name: getattr(there, name) for name in free})
-    kept, own = there.kept(), before.kept()
-    others = [name for name in own if kept.get(name) != own[name]]
-    if others:
-        what = "; ".join(f"{name} was {kept.get(name)!r}, is {own[name]!r}" for name in others)
+    present = _settings_in(out)
+    if present is None:
+        raise EvenhandError(
+            f"--add: {out} holds no benchmark. Name the folder of one with --out, or leave --add "
+            "out."
+        )
+    free = ENTRIES if _has_pretraining(present) else (*ENTRIES, "pretrain_epochs")
+    before = settings.model_copy(update={name: getattr(present, name) for name in free})
+    old, new = present.recorded(), before.recorded()
+    changed = [name for name in new if old.get(name) != new[name]]
+    if changed:
+        changes = "; ".join(f"{name} was {old.get(name)!r}, is {new[name]!r}" for name in changed)
         raise EvenhandError(
             f"--add: the plan of {out} is locked, and this command changes more than its entries "
-            f"({what}). Give the same recipe, or name another --out."
+            f"({changes}). Give the same recipe, or name another --out."
         )
     union = {
-        name: tuple(dict.fromkeys((*getattr(there, name), *getattr(settings, name))))
+        name: tuple(dict.fromkeys((*getattr(present, name), *getattr(settings, name))))
         for name in ENTRIES
     }
     after = settings.model_copy(update=union)
-    if after.kept() == there.kept() and open_run(out).finished:
-        raise EvenhandError(f"--add: every entry of this command is in {out} already.")
+    if after.recorded() == present.recorded() and open_run(out).finished:
+        raise EvenhandError(
+            f"--add: every entry of this command is in {out} already. Name a new entry."
+        )
     return Addition(before, after)
 
 
-def _is_pretrained(settings: BenchmarkSettings) -> bool:
+def _has_pretraining(settings: BenchmarkSettings) -> bool:
     return any(start.startswith(SSL) for start in settings.start)
 
 
 def refuse_other_entries(settings: BenchmarkSettings, out: Path) -> None:
-    """Refuse to go on with other entries than those of the plan.
+    """Refuse to continue a benchmark with other entries than those of its plan.
 
     Raises
     ------
     EvenhandError
-        The folder holds a benchmark with other entries.
+        If the folder holds a benchmark with other entries.
     """
-    there = _settings_in(out)
-    if there is None:
+    present = _settings_in(out)
+    if present is None:
         return
-    lists = ((getattr(there, name), getattr(settings, name)) for name in ENTRIES)
+    lists = ((getattr(present, name), getattr(settings, name)) for name in ENTRIES)
     changed = sorted({entry for old, new in lists for entry in {*old} ^ {*new}})
     if changed:
         raise EvenhandError(
-            f"{out} holds a benchmark whose plan is locked, and this command differs in its "
-            f"entries ({', '.join(changed)}). --add adds new ones, which are exploratory; else "
-            "name another --out, or give --overwrite."
+            f"{out} holds a benchmark whose plan is locked, and this command has other entries "
+            f"({', '.join(changed)}). Give --add to add new ones, which are exploratory; or name "
+            "another --out, or give --overwrite."
         )
 
 
 def _settings_in(out: Path) -> BenchmarkSettings | None:
-    """Return the settings of the benchmark in a folder; None where there is none."""
+    """Return the settings of the benchmark in a folder; None if there is no benchmark."""
     if not (out / RECORD).is_file():
         return None
     settings = open_run(out).record.settings

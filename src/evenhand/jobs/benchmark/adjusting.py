@@ -1,4 +1,4 @@
-"""Adjustments: fitted to the validation patients of a fold, applied to its test patients."""
+"""Fit adjustments to the validation patients of a fold, and apply them to its test patients."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from evenhand.tables.predictions import Predictions
 
 @dataclass(frozen=True, eq=False)
 class TestedModel:
-    """What one entry says of test patients, of one fold or of all.
+    """The predictions of an entry for test patients, of one fold or of all folds.
 
     Attributes
     ----------
     predictions
         The rows and their scores.
     rows
-        The same with decisions, at the threshold of each fold's validation patients, or as a
-        method decides.
+        The scored rows with decisions: by the threshold of each fold's validation patients, or by
+        the method.
     """
 
     predictions: Predictions
@@ -36,14 +36,14 @@ class TestedModel:
 
 @dataclass(frozen=True, eq=False)
 class AdjustedFold:
-    """What an adjustment of a fold's model gives.
+    """The adjusted predictions of a fold's model.
 
     Attributes
     ----------
     predictions
-        Every split with its new scores.
+        The rows of every split, with their new scores.
     decisions
-        Those of each split, by its name; none where a threshold decides.
+        The decisions of each split; empty if a threshold decides.
     """
 
     predictions: Predictions
@@ -58,7 +58,7 @@ class AdjustedFold:
         return TestedModel(part, rows)
 
 
-def adjust(
+def adjust_predictions(
     entry: Entry,
     before: Predictions,
     settings: BenchmarkSettings,
@@ -72,22 +72,24 @@ def adjust(
     entry
         The adjustment.
     before
-        What the model says of all splits.
-    settings, seed
-        Of the benchmark, and of the model.
+        The predictions of the model, of all splits.
+    settings
+        The settings of the benchmark.
+    seed
+        The seed of the model.
     features
-        ``(n, D)`` of each split, in its order, for an adjustment that takes them.
+        The features ``(n, D)`` of each split; None if the adjustment takes scores.
 
     Raises
     ------
     EvenhandError
-        The validation patients do not allow the method.
+        If the method cannot be fitted to the validation patients.
     """
     splits = list(dict.fromkeys(before.table["split"].astype(str)))
     parts = {name: before.of_split(name) for name in splits}
     inputs = features or {name: part.scores for name, part in parts.items()}
-    by = entry.attributes(settings)
-    groups = {name: groups_table(part, by) for name, part in parts.items()}
+    attributes = entry.attributes(settings)
+    groups = {name: groups_table(part, attributes) for name, part in parts.items()}
     val = parts["val"]
     patients = val.table["patient_id"].to_numpy()
     adjusted = mitigate(
@@ -100,12 +102,12 @@ def adjust(
     decisions = {}
     if hasattr(adjusted.fit, "decide"):
         for name in splits:
-            decided = adjusted.decisions(inputs[name], groups[name])
-            decisions[name] = np.asarray(decided, dtype=np.intp)
+            split_decisions = adjusted.decisions(inputs[name], groups[name])
+            decisions[name] = np.asarray(split_decisions, dtype=np.intp)
     table = pd.concat(tables, ignore_index=True)
     return AdjustedFold(replace(before, table=table), decisions)
 
 
 def groups_table(part: Predictions, attributes: Sequence[str]) -> pd.DataFrame:
-    """Return the level of each row, a column for each attribute."""
+    """Return the level of each row, with a column for each attribute."""
     return pd.DataFrame({name: part.group(name).astype(str) for name in attributes})

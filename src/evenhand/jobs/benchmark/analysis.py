@@ -1,4 +1,4 @@
-"""From the finished fits of a benchmark to its numbers."""
+"""Measure the finished fits of a benchmark."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 
 from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows
 from evenhand.experiments.runs import Run
-from evenhand.jobs.benchmark.adjusting import TestedModel, adjust
+from evenhand.jobs.benchmark.adjusting import TestedModel, adjust_predictions
 from evenhand.jobs.benchmark.comparing import (
     CHOSEN,
     Result,
     Roles,
     Selection,
-    compare,
-    everybody,
+    compare_entries,
+    join_folds,
     primary_keys,
 )
 from evenhand.jobs.benchmark.entries import ERM, Entry
@@ -41,65 +41,66 @@ def analyse(
     settings: BenchmarkSettings,
     added: frozenset[str] = frozenset(),
 ) -> Result:
-    """Compare the entries of a run whose fits are finished, and keep what they say of everybody.
+    """Compare the entries of a run whose fits are finished, and write their predictions.
 
     Parameters
     ----------
     run
-        Holds the fits.
+        The run with the fits.
     entries
-        All of them.
+        All entries.
     settings
-        Of the run.
+        The settings of the run.
     added
-        Names of entries that are not in the plan.
+        The names of entries that are not in the plan.
     """
     seeds = [settings.seed + number for number in range(settings.seeds)]
     tested = {
-        entry.name: [list(_by_fold(run, entry, seed, settings)) for seed in seeds]
+        entry.name: [list(_tested_folds(run, entry, seed, settings)) for seed in seeds]
         for entry in entries
     }
     for name, by_seed in tested.items():
-        _write(run, name, seeds, [everybody(folds) for folds in by_seed])
-    candidates = [entry for entry in entries if entry.is_chosen_from and entry.name not in added]
+        _write_predictions(run, name, seeds, [join_folds(folds) for folds in by_seed])
+    candidates = [entry for entry in entries if entry.is_candidate and entry.name not in added]
     picks: Counter[str] = Counter()
     if len(candidates) > 1:
-        chosen = [_chosen(run, candidates, seed, settings) for seed in seeds]
+        chosen = [_chosen_fits(run, candidates, seed, settings) for seed in seeds]
         picks.update(fit.entry.name for fits in chosen for fit in fits)
-        tested[CHOSEN] = [[tested_in(fit.predictions(run)) for fit in fits] for fits in chosen]
-    roles = Roles(frozenset(entry.name for entry in entries if entry.moves_decisions), added)
-    result = compare(tested, settings, roles)
+        tested[CHOSEN] = [[read_tested(fit.predictions(run)) for fit in fits] for fits in chosen]
+    decision_entries = frozenset(entry.name for entry in entries if entry.moves_decisions)
+    result = compare_entries(tested, settings, Roles(decision_entries, added))
     primary = primary_keys(settings)
     return replace(
         result,
         primary=primary,
-        worst=_worst(run, seeds, settings),
+        worst=_worst_levels(run, seeds, settings),
         selection=_selection(result.values, candidates, primary[0], picks) if picks else None,
     )
 
 
-def _by_fold(
+def _tested_folds(
     run: Run, entry: Entry, seed: int, settings: BenchmarkSettings
 ) -> Iterator[TestedModel]:
+    """Yield the tested model of an entry in each fold."""
     for fold in range(settings.folds):
         if entry.moves_decisions:
             before = _read(run, Fit(Entry(ERM), fold, seed))
-            yield adjust(entry, before, settings, seed).tested()
+            yield adjust_predictions(entry, before, settings, seed).tested()
         else:
-            yield tested_in(Fit(entry, fold, seed).predictions(run))
+            yield read_tested(Fit(entry, fold, seed).predictions(run))
 
 
-def tested_in(file: Path) -> TestedModel:
-    """Return the test rows of a fit's predictions, with their decisions."""
-    predictions = _cached(str(file), file.stat().st_mtime_ns)
+def read_tested(file: Path) -> TestedModel:
+    """Read the predictions of a fit, and return its test rows with their decisions."""
+    predictions = _read_cached(str(file), file.stat().st_mtime_ns)
     test = predictions.of_split("test")
     return TestedModel(test, scored_rows(test, choose_cut(predictions)))
 
 
-def _chosen(
+def _chosen_fits(
     run: Run, candidates: Sequence[Entry], seed: int, settings: BenchmarkSettings
 ) -> list[Fit]:
-    """Return the best fit on validation of each fold."""
+    """Return the fit of each fold that is the best on validation."""
     sign = 1.0 if find_target(settings.target[0]).maximise else -1.0
     by_fold = ([Fit(entry, fold, seed) for entry in candidates] for fold in range(settings.folds))
     return [max(fits, key=lambda fit: sign * fit_record(run, fit).value) for fits in by_fold]
@@ -108,37 +109,43 @@ def _chosen(
 def analyse_external(
     run: Run, entries: Sequence[Entry], settings: BenchmarkSettings, result: Result
 ) -> ExternalResult:
-    """Measure the finished fits of a run on patients of elsewhere."""
+    """Measure the finished fits of a run on external patients."""
     seeds = [settings.seed + number for number in range(settings.seeds)]
     tested = {
         entry.name: [
-            [_outside(run, Fit(entry, fold, seed), settings) for fold in range(settings.folds)]
+            [
+                _external_model(run, Fit(entry, fold, seed), settings)
+                for fold in range(settings.folds)
+            ]
             for seed in seeds
         ]
         for entry in entries
     }
     candidates = [
-        entry for entry in entries if entry.is_chosen_from and entry.name not in result.roles.added
+        entry for entry in entries if entry.is_candidate and entry.name not in result.roles.added
     ]
     if len(candidates) > 1:
         tested[CHOSEN] = [
-            [_outside(run, fit, settings) for fit in _chosen(run, candidates, seed, settings)]
+            [
+                _external_model(run, fit, settings)
+                for fit in _chosen_fits(run, candidates, seed, settings)
+            ]
             for seed in seeds
         ]
     return compare_external(tested, result, settings)
 
 
-def _outside(run: Run, fit: Fit, settings: BenchmarkSettings) -> TestedModel:
-    """Return what a fit says of patients of elsewhere, cut at the fold's validation threshold."""
+def _external_model(run: Run, fit: Fit, settings: BenchmarkSettings) -> TestedModel:
+    """Return the rows of external patients of a fit, with the threshold of its validation rows."""
     if fit.entry.moves_decisions:
         before = with_external(run, replace(fit, entry=Entry(ERM)))
-        return adjust(fit.entry, before, settings, fit.seed).tested(SPLIT)
-    part = with_external(run, fit)
-    outside = part.of_split(SPLIT)
-    return TestedModel(outside, scored_rows(outside, choose_cut(part)))
+        return adjust_predictions(fit.entry, before, settings, fit.seed).tested(SPLIT)
+    predictions = with_external(run, fit)
+    external = predictions.of_split(SPLIT)
+    return TestedModel(external, scored_rows(external, choose_cut(predictions)))
 
 
-def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[str, str]:
+def _worst_levels(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[str, str]:
     """Return each attribute's level with the lowest AUC of erm on validation, mean over fits."""
     by_level: dict[tuple[str, str], list[float]] = {}
     auc = find_metric("auc")
@@ -147,9 +154,9 @@ def _worst(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -> dict[
             val = _read(run, Fit(Entry(ERM), fold, seed)).of_split("val")
             rows, groups = scored_rows(val, choose_cut(val)), groups_in(val, settings.attribute)
             excluded = excluded_groups(settings.exclude_group, groups)
-            for name, levels_of in groups.items():
-                levels = levels_of.compared(excluded.get(name, ()))
-                parts = {level: rows.take(levels_of.rows(level)) for level in levels}
+            for name, attribute_groups in groups.items():
+                levels = attribute_groups.compared(excluded.get(name, ()))
+                parts = {level: rows.take(attribute_groups.rows(level)) for level in levels}
                 classes = (1,) if rows.binary else common_classes(list(parts.values()))
                 for level, part in parts.items():
                     by_level.setdefault((name, level), []).append(point(part, auc, classes))
@@ -175,12 +182,14 @@ def _selection(
         best=best,
         regret=max(sign * (means[best] - chosen), 0.0),
         other_winner=stability(competing, key),
-        other_by_seed=float(np.mean([list(competing)[place] != best for place in winners])),
+        other_by_seed=float(np.mean([list(competing)[index] != best for index in winners])),
     )
 
 
-def _write(run: Run, name: str, seeds: Sequence[int], models: Sequence[TestedModel]) -> None:
-    """Keep what an entry says of everybody: the first seed as its predictions, each beside them."""
+def _write_predictions(
+    run: Run, name: str, seeds: Sequence[int], models: Sequence[TestedModel]
+) -> None:
+    """Write the predictions of an entry: those of the first seed, and a file for each seed."""
     for seed, model in zip(seeds, models, strict=True):
         if len(seeds) > 1:
             write_predictions(run.folder(name) / "seeds" / f"{seed}.parquet", model.predictions)
@@ -188,9 +197,10 @@ def _write(run: Run, name: str, seeds: Sequence[int], models: Sequence[TestedMod
 
 
 def _read(run: Run, fit: Fit) -> Predictions:
-    return _cached(str(fit.predictions(run)), fit.predictions(run).stat().st_mtime_ns)
+    return _read_cached(str(fit.predictions(run)), fit.predictions(run).stat().st_mtime_ns)
 
 
 @lru_cache(64)
-def _cached(path: str, changed: int) -> Predictions:
+def _read_cached(path: str, modified: int) -> Predictions:
+    """Read predictions once for each modification time of the file."""
     return read_predictions(Path(path))

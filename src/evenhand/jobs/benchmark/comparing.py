@@ -1,7 +1,7 @@
-"""The differences between entries, from what they say of test patients by seed and fold.
+"""Compare entries by their predictions of test patients, over seeds and folds.
 
-Every patient is tested in one fold, so that the predictions of all folds together are those of
-everybody, once for each entry and seed.
+Every patient is tested in one fold. For each entry and seed, the folds together hold one prediction
+of every sample.
 """
 
 from __future__ import annotations
@@ -38,38 +38,40 @@ from evenhand.metrics.targets import OVERALL as TARGET_OVERALL
 from evenhand.tables.predictions import Predictions
 
 CHOSEN = "chosen on validation"
-"""What is made of the entry with the best validation target of each fold and seed."""
+"""The name of the entry that consists of the best entry on validation in each fold and seed."""
 
 DEALS = 16
-"""Orders in which the fits of each fold are dealt out to three seeds or more."""
+"""The number of deals (see `make_deals`) for three seeds or more."""
 
 DECISIONS = "equalized_odds_difference"
-"""What entries that move decisions alone are judged by."""
+"""The metric of entries that change only decisions."""
 
 Groupings = Mapping[str, Groups]
+"""The groups of each attribute."""
 
-ByFold = Sequence[Sequence[TestedModel]]
-"""What an entry says of test patients, by seed and fold."""
+BySeed = Sequence[Sequence[TestedModel]]
+"""The tested models of an entry, by seed and fold."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What choosing an entry on validation patients gave.
+    """The result of choosing an entry on validation patients.
 
     Attributes
     ----------
     picks
-        How often each entry was chosen, over folds and seeds.
-    value, best_value
-        The number that decides, of what was chosen, and of the entry that is best on test patients.
-    best
-        That entry. Its value is the best of several, and so looks better than it is.
+        The number of folds and seeds in which each entry was chosen.
+    value
+        The primary number of the chosen entries.
+    best, best_value
+        The entry that is best on test patients, and its primary number, which is too good because
+        it is the best of several.
     regret
-        By how much the best entry is better than what was chosen; 0 where it is not.
+        The difference between the best entry and the chosen ones; 0 if it is negative.
     other_winner
-        Share of resamples of patients and seeds in which another entry is the best.
+        The share of resamples of patients and seeds in which another entry is the best.
     other_by_seed
-        Share of the seeds, on all patients, in which another entry is the best.
+        The share of seeds, on all patients, for which another entry is the best.
     """
 
     picks: Mapping[str, int]
@@ -82,7 +84,7 @@ class Selection:
 
 
 class SampleCounts(NamedTuple):
-    """How many samples and patients a number rests on, and of two classes how many positives."""
+    """The samples and patients behind a number, and with two classes the positive samples."""
 
     samples: int
     patients: int
@@ -91,18 +93,18 @@ class SampleCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Roles:
-    """Which entries are tested together, and in what.
+    """The entries with other comparisons than the rest.
 
     Attributes
     ----------
-    apart
-        Entries that move decisions alone: they are compared in equalised odds, and in the
+    decision_entries
+        Entries that change only decisions: they are compared by equalised odds, and by the
         sensitivity and specificity of each group.
     added
         Entries that are not in the plan.
     """
 
-    apart: frozenset[str] = frozenset()
+    decision_entries: frozenset[str] = frozenset()
     added: frozenset[str] = frozenset()
 
 
@@ -115,22 +117,23 @@ class Result:
     values
         The numbers of each entry, ``(S, 1 + B)`` each.
     differences
-        Each other entry less `ERM`, in each number: the family of the plan, then the others.
+        Each other entry minus `ERM`, for each number: first the family of the plan, then the
+        exploratory family.
     sizes
-        What each number rests on.
+        The counts behind each number.
     seeds
-        How many models each entry has.
+        The number of seeds of each entry.
     primary
-        The numbers that decide, one for each attribute.
+        The primary numbers, one for each attribute.
     worst
         The level of each attribute that `ERM` serves worst on validation.
     selection
-        What choosing on validation gave; None where only one entry is trained.
+        The result of choosing on validation; None if there is one candidate.
     roles
-        Which entries are compared in what.
+        The entries with other comparisons.
     exploratory
-        Entries and numbers whose differences the plan does not test: they are corrected in a
-        family of their own, and claim nothing.
+        Entries and numbers whose differences the plan does not test. They are corrected as a family
+        of their own, and no claim rests on them.
     """
 
     values: Mapping[str, RecipeValues]
@@ -148,7 +151,7 @@ class Result:
         return [difference for difference in self.differences if difference.recipe == name]
 
     def is_planned(self, difference: Difference) -> bool:
-        """Whether the plan tests a difference, so that a claim may rest on it."""
+        """Return whether the plan tests a difference; only then a claim may rest on it."""
         return (difference.recipe, difference.key) not in self.exploratory
 
     @property
@@ -158,7 +161,7 @@ class Result:
 
 
 def primary_keys(settings: BenchmarkSettings) -> tuple[Key, ...]:
-    """Return the numbers that decide: one, or one for each attribute."""
+    """Return the keys of the primary numbers: one, or one for each attribute."""
     target = find_target(settings.primary)
     metric = target.metric.name
     if target.aggregate == TARGET_OVERALL:
@@ -167,35 +170,35 @@ def primary_keys(settings: BenchmarkSettings) -> tuple[Key, ...]:
     return tuple(Key(name, EVERYBODY, metric, target.aggregate) for name in names)
 
 
-def compare(
-    tested: Mapping[str, ByFold], settings: BenchmarkSettings, roles: Roles | None = None
+def compare_entries(
+    tested: Mapping[str, BySeed], settings: BenchmarkSettings, roles: Roles | None = None
 ) -> Result:
-    """Compare entries with erm by what they say of test patients, of each seed and fold.
+    """Compare entries with erm on test patients.
 
     Parameters
     ----------
     tested
-        Of each entry by name.
+        The tested models of each entry.
     settings
-        Of the benchmark.
+        The settings of the benchmark.
     roles
-        Which entries are tested together; by default all, in everything.
+        The entries with other comparisons; by default there are none.
     """
     roles = roles or Roles()
     rng = np.random.default_rng(settings.seed)
     measure = Measure.of(tested[ERM][0], settings, rng)
-    deals = deals_of(settings, rng)
+    deals = make_deals(settings, rng)
     values, recombined = {}, {}
     for name, by_seed in tested.items():
-        rates = bool(roles.apart) and name in (ERM, *roles.apart)
-        values[name], recombined[name] = measure.of_entry(by_seed, deals, rates=rates)
+        rates = bool(roles.decision_entries) and name in (ERM, *roles.decision_entries)
+        values[name], recombined[name] = measure.entry_values(by_seed, deals, rates=rates)
     rarer = {key: measure.rarer(key) for key in values[ERM]}
     planned, others = _families(values, settings, roles)
     differences = [
         difference
         for family in (planned, others)
         for difference in compare_recipes(
-            _chosen_keys(values, family),
+            _family_values(values, family),
             ERM,
             rarer,
             rng,
@@ -214,36 +217,36 @@ def compare(
 
 
 Family = Mapping[str, Sequence[Key]]
-"""The numbers that each entry is compared with erm in."""
+"""The numbers by which each entry is compared with erm."""
 
 
 def _families(
     values: Mapping[str, RecipeValues], settings: BenchmarkSettings, roles: Roles
 ) -> tuple[Family, Family]:
     """Return the family that the plan tests, and the exploratory one."""
-    every = {name: _compared(values[name], name, roles) for name in values if name != ERM}
-    decisive = primary_keys(settings)
+    compared = {name: _compared_keys(values[name], name, roles) for name in values if name != ERM}
+    primary = primary_keys(settings)
     planned = {
-        name: keys if settings.decides == "every" else decisive
-        for name, keys in every.items()
+        name: keys if settings.decides == "every" else primary
+        for name, keys in compared.items()
         if name not in roles.added and (settings.decides == "every" or name == CHOSEN)
     }
-    others = {
+    exploratory = {
         name: tuple(key for key in keys if key not in planned.get(name, ()))
-        for name, keys in every.items()
+        for name, keys in compared.items()
     }
-    return planned, {name: keys for name, keys in others.items() if keys}
+    return planned, {name: keys for name, keys in exploratory.items() if keys}
 
 
-def _compared(values: RecipeValues, name: str, roles: Roles) -> tuple[Key, ...]:
-    """Return the numbers that an entry is compared in."""
-    if name in roles.apart:
+def _compared_keys(values: RecipeValues, name: str, roles: Roles) -> tuple[Key, ...]:
+    """Return the numbers by which an entry is compared."""
+    if name in roles.decision_entries:
         return tuple(key for key in values if key.base in (DECISIONS, *RATES))
     return tuple(key for key in values if key.base not in RATES)
 
 
-def _chosen_keys(values: Mapping[str, RecipeValues], family: Family) -> dict[str, RecipeValues]:
-    """Return the values of a family: erm's, and those that each entry is compared in."""
+def _family_values(values: Mapping[str, RecipeValues], family: Family) -> dict[str, RecipeValues]:
+    """Return the values of erm, and the compared values of each entry of a family."""
     return {ERM: values[ERM]} | {
         name: {key: values[name][key] for key in keys} for name, keys in family.items()
     }
@@ -251,7 +254,23 @@ def _chosen_keys(values: Mapping[str, RecipeValues], family: Family) -> dict[str
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """Everybody's rows, and how their numbers are computed."""
+    """Computes numbers of tested models on the rows of all folds.
+
+    Attributes
+    ----------
+    rows
+        The rows of all folds, in the order of their names.
+    order
+        ``(n,)``, the position of each of these rows in the joined folds.
+    groups, excluded
+        The groups of each attribute, and the excluded ones.
+    patients
+        Resamples of the patients.
+    once
+        The data alone, without resamples.
+    overall
+        The metrics of everybody.
+    """
 
     rows: Scored
     order: NDArray[np.intp]
@@ -265,45 +284,46 @@ class Measure:
     def of(
         cls, folds: Sequence[TestedModel], settings: BenchmarkSettings, rng: np.random.Generator
     ) -> Measure:
-        """Return how the rows of some folds, together everybody's, are measured."""
-        first = everybody(folds)
-        groups = groups_in(first.predictions, settings.attribute)
-        count = len(first.rows.members)
+        """Return the measure for the rows of all folds of one model."""
+        model = join_folds(folds)
+        groups = groups_in(model.predictions, settings.attribute)
+        count = len(model.rows.members)
         patients, once = resample(count, Bootstrap(), rng), resample(count, None, rng)
         overall = list(OVERALL)
-        if first.rows.binary:
-            prevalence = float(np.clip(first.rows.labels.mean(), 0.01, 0.99))
-            overall.append(
-                f"net_benefit_at[{prevalence:.2f}]"
-            )  # one threshold for all: the prevalence
+        if model.rows.binary:
+            prevalence = float(np.clip(model.rows.labels.mean(), 0.01, 0.99))
+            overall.append(f"net_benefit_at[{prevalence:.2f}]")  # the same threshold for all
         excluded = excluded_groups(settings.exclude_group, groups)
         order = _order(folds)
-        return cls(first.rows, order, groups, excluded, patients, once, tuple(overall))
+        return cls(model.rows, order, groups, excluded, patients, once, tuple(overall))
 
-    def numbers(
+    def model_values(
         self, models: Iterable[Sequence[TestedModel]], resamples: Resamples, *, rates: bool = False
     ) -> RecipeValues:
-        """Return the numbers of several models, ``(models, 1 + B)`` each."""
+        """Return the numbers of several models, ``(models, 1 + B)`` each.
+
+        ``rates`` adds the sensitivity and specificity of each group.
+        """
         by_model = []
         for folds in models:
-            rows = _joined(self.rows, folds, self.order)
+            rows = _join_rows(self.rows, folds, self.order)
             values = compared_values(rows, self.groups, resamples, self.excluded, self.overall)
             if rates and rows.binary:
                 values |= compared_rates(rows, self.groups, resamples, self.excluded)
             by_model.append(values)
         return {key: np.stack([numbers[key] for numbers in by_model]) for key in by_model[0]}
 
-    def of_entry(
-        self, by_seed: ByFold, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
+    def entry_values(
+        self, by_seed: BySeed, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
     ) -> tuple[RecipeValues, RecipeValues]:
-        """Return an entry's numbers ``(S, 1 + B)``, and with its fits dealt out anew ``(R, S)``."""
-        values = self.numbers(by_seed, self.patients, rates=rates)
-        dealt = (folds for deal in deals for folds in _dealt(by_seed, deal))
-        points = self.numbers(dealt, self.once, rates=rates)
-        return values, {key: drawn.reshape(len(deals), -1) for key, drawn in points.items()}
+        """Return an entry's numbers ``(S, 1 + B)``, and the numbers of each deal ``(R, S)``."""
+        values = self.model_values(by_seed, self.patients, rates=rates)
+        dealt = (folds for deal in deals for folds in _deal_fits(by_seed, deal))
+        points = self.model_values(dealt, self.once, rates=rates)
+        return values, {key: numbers.reshape(len(deals), -1) for key, numbers in points.items()}
 
-    def places(self, key: Key) -> list[NDArray[np.intp]]:
-        """Return the samples behind a number: of everybody, of a group, or of each group."""
+    def row_sets(self, key: Key) -> list[NDArray[np.intp]]:
+        """Return the row numbers behind a number: of everybody, of a group, or of each group."""
         if key.attribute == EVERYBODY:
             return [np.arange(len(self.rows))]
         attribute_groups = self.groups[key.attribute]
@@ -313,21 +333,23 @@ class Measure:
         return [attribute_groups.rows(level) for level in levels]
 
     def rarer(self, key: Key) -> int:
-        """Return how many patients of the rarer class a number has, in its smallest group."""
-        return min(rarer_patients(self.rows, places) for places in self.places(key))
+        """Return the number of patients of the rarer class, in the smallest group of a number."""
+        return min(rarer_patients(self.rows, rows) for rows in self.row_sets(key))
 
     def size(self, key: Key) -> SampleCounts:
-        """Return what a number rests on."""
-        part = self.rows.take(np.concatenate(self.places(key)))
+        """Return the counts behind a number."""
+        part = self.rows.take(np.concatenate(self.row_sets(key)))
         positives = int((part.labels == 1).sum()) if part.binary else None
         return SampleCounts(len(part), len(part.members), positives)
 
 
-def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Return orders ``(folds, S)`` in which the fits of each fold are dealt out to the seeds.
+def make_deals(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
+    """Return deals ``(folds, S)``: a deal assigns the fits of each fold to the seeds anew.
 
-    With two seeds they are balanced over the folds (McCarthy, Rev. Int. Stat. Inst. 1969), so that
-    the variance of a sum over folds comes out exactly.
+    The fits of different folds are independent, so every assignment is as likely as the original
+    one; the spread over deals gives the variance over seeds. With two seeds, the deals are balanced
+    over the folds (McCarthy, Rev. Int. Stat. Inst. 1969), and the variance of a sum over folds is
+    exact.
     """
     plain = np.tile(np.arange(settings.seeds), (settings.folds, 1))
     if settings.seeds != 2:
@@ -337,14 +359,14 @@ def deals_of(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDAr
     return [np.where(row[:, None], plain[:, ::-1], plain) for row in swapped]
 
 
-def _dealt(by_seed: ByFold, deal: NDArray[np.intp]) -> Iterator[list[TestedModel]]:
-    """Yield the fits of each seed after they were dealt out anew in every fold."""
+def _deal_fits(by_seed: BySeed, deal: NDArray[np.intp]) -> Iterator[list[TestedModel]]:
+    """Yield the fits of each seed after a deal."""
     for column in deal.T:
         yield [by_seed[seed][fold] for fold, seed in enumerate(column)]
 
 
-def everybody(folds: Sequence[TestedModel]) -> TestedModel:
-    """Join the folds; samples are in the order of their names."""
+def join_folds(folds: Sequence[TestedModel]) -> TestedModel:
+    """Join the folds of a model; samples are in the order of their names."""
     order = _order(folds)
     table = pd.concat([fold.predictions.table for fold in folds], ignore_index=True)
     first = folds[0].predictions
@@ -355,17 +377,17 @@ def everybody(folds: Sequence[TestedModel]) -> TestedModel:
         patients=predictions.patients[0],
         classes=predictions.classes,
     )
-    return TestedModel(predictions, _joined(rows, folds, order))
+    return TestedModel(predictions, _join_rows(rows, folds, order))
 
 
 def _order(folds: Sequence[TestedModel]) -> NDArray[np.intp]:
-    """Return the places of the folds' samples, one fold after the other, by their names."""
+    """Return the positions of samples in the concatenated folds, sorted by their names."""
     names = np.concatenate([fold.predictions.table["sample_id"].astype(str) for fold in folds])
     return np.argsort(names, kind="stable")
 
 
-def _joined(rows: Scored, folds: Sequence[TestedModel], order: NDArray[np.intp]) -> Scored:
-    """Return rows of everybody with the scores and decisions that the folds say."""
+def _join_rows(rows: Scored, folds: Sequence[TestedModel], order: NDArray[np.intp]) -> Scored:
+    """Return the rows of all folds with the scores and decisions of the folds' models."""
     parts = [fold.rows for fold in folds]
     whole = replace(
         rows,

@@ -1,4 +1,4 @@
-"""The entries of a benchmark: erm, and what is compared with it, in one list."""
+"""The entries of a benchmark: erm, and the entries that are compared with it."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.training.settings import LoopSettings
 
 ERM = "erm"
-"""The entry that the others are compared with."""
+"""The name of the reference entry."""
 
 FAIRTUNE, BOTH = "fairtune", "fairtune:both"
-"""Strategies whose trials search masks beside learning rates, and methods, too."""
+"""Strategies whose trials search masks and learning rates; the second also searches methods."""
 
 SSL = "ssl:"
-"""How a start begins that is pre-trained in each fold."""
+"""The prefix of a start that is pre-trained in each fold."""
 
-LONGEST = 60  # characters of a name
+MAX_NAME = 60
+"""The largest number of characters of a folder's name."""
 
 Stage = Literal["training", "pruning", "afterwards"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that competes.
+    """An entry of a benchmark.
 
     Attributes
     ----------
     name
-        What the report and the folders call it.
+        The name in the report and of the folders.
     strategy, method, start, pruning
-        As the command line takes them; no ``start`` is that of all others.
+        The settings of the entry, as on the command line; ``start`` "" is ``--weights``.
     stage
-        Whether it is trained, pruned from the models of `ERM`, or fitted to what they say.
+        ``training``: a trained network; ``pruning``: the pruned network of `ERM`; ``afterwards``:
+        an adjustment of the network or the predictions of `ERM`.
     """
 
     name: str
@@ -53,16 +55,16 @@ class Entry:
 
     @property
     def searches_masks(self) -> bool:
-        """Whether its trials draw masks, and not only learning rates."""
+        """Whether its trials search masks and not only learning rates."""
         return self.strategy in (FAIRTUNE, BOTH)
 
     @property
     def objective(self) -> str | None:
-        """How its start is pre-trained in each fold; None where it is not."""
+        """The objective of pre-training in each fold; None without pre-training."""
         return self.start.removeprefix(SSL) if self.start.startswith(SSL) else None
 
     def settings(self, benchmark: BenchmarkSettings) -> FinetuneSettings:
-        """Return the settings of its fits; all entries share everything but what they are."""
+        """Return the settings of its fits, which share the recipe of the benchmark."""
         shared = set(FinetuneSettings.model_fields) & set(BenchmarkSettings.model_fields)
         values = benchmark.model_dump(include=shared - {"method", "strategy"})
         strategy = "full" if self.searches_masks else self.strategy
@@ -73,69 +75,75 @@ class Entry:
 
     @property
     def needs_features(self) -> bool:
-        """Whether it works on what the last layer of `ERM` takes."""
+        """Whether it is fitted to the inputs of the last layer of `ERM`."""
         return self.stage == "afterwards" and post_hoc_from_text(self.method)[1].takes == "features"
 
     @property
     def is_derived(self) -> bool:
-        """Whether it is made from the network of `ERM` of the same fold and seed."""
+        """Whether it needs the network of `ERM` of the same fold and seed."""
         return self.stage == "pruning" or self.needs_features
 
     @property
     def moves_decisions(self) -> bool:
-        """Whether it changes scores and decisions of `ERM`, and no network."""
+        """Whether it changes only scores and decisions of `ERM`, and no network."""
         return self.stage == "afterwards" and not self.needs_features
 
     @property
-    def is_chosen_from(self) -> bool:
-        """Whether validation patients, to whom it was not fitted, can choose it."""
+    def is_candidate(self) -> bool:
+        """Whether validation patients can choose it; False if it was fitted to them."""
         return self.stage != "afterwards"
 
     def attributes(self, benchmark: BenchmarkSettings) -> tuple[str, ...]:
-        """Return the attributes whose groups an adjustment takes: all, or the first alone."""
-        several = post_hoc_from_text(self.method)[1].groups == "table"
-        return benchmark.attribute if several else benchmark.attribute[:1]
+        """Return the attributes of an adjustment: all, or only the first."""
+        takes_all = post_hoc_from_text(self.method)[1].groups == "table"
+        return benchmark.attribute if takes_all else benchmark.attribute[:1]
 
-    def apart(self, benchmark: BenchmarkSettings) -> str:
-        """Say how it differs from erm; all else is the same."""
+    def difference_text(self, benchmark: BenchmarkSettings) -> str:
+        """Return a text about the only difference from erm."""
         if self.stage == "pruning":
             return f"FairPrune of erm's models ({self.pruning}), the step chosen on validation"
         if self.stage == "afterwards":
-            by = "last layer" if self.needs_features else "scores or decisions"
-            return f"fits erm's {by} to the validation patients, who chose erm's rate, too"
+            adjusted = "last layer" if self.needs_features else "scores or decisions"
+            return (
+                f"fits erm's {adjusted} to the validation patients, who also chose erm's learning "
+                "rate"
+            )
         if self.objective:
             return (
                 f"starts from {self.objective} without labels, at most "
                 f"{benchmark.pretrain_epochs} epochs on the fold's training patients"
             )
         if self.start:
-            return f"starts from {self.start} in place of {benchmark.weights}"
+            return f"starts from {self.start} instead of {benchmark.weights}"
         if self.searches_masks:
-            more = ", methods" if self.strategy == BOTH else ""
-            return f"its trials are masks{more} and rates, searched; erm's are rates on a grid"
-        return f"changes {self.strategy}" if self.method == ERM else f"is trained by {self.method}"
+            searched = "masks, methods" if self.strategy == BOTH else "masks"
+            return (
+                f"its trials search {searched} and learning rates; erm's are learning rates on a "
+                "grid"
+            )
+        return f"tunes {self.strategy}" if self.method == ERM else f"is trained by {self.method}"
 
 
-def entries_of(settings: BenchmarkSettings) -> tuple[Entry, ...]:
+def list_entries(settings: BenchmarkSettings) -> tuple[Entry, ...]:
     """Return the entries, `ERM` first.
 
     Raises
     ------
     EvenhandError
-        There is no such method, start, pruning or setting of it, or an entry is given twice.
+        If a method, start, pruning or one of its settings is unknown, or an entry is given twice.
     """
-    entries = [Entry(ERM), *_named(settings)]
+    entries = [Entry(ERM), *_named_entries(settings)]
     names = [entry.name for entry in entries]
     for entry in entries:
         if names.count(entry.name) > 1:
             raise EvenhandError(
-                f"entry {entry.name} is there twice (erm, the full network without a method, "
-                "always is): name each --method, --strategy, --start and --pruning once."
+                f"entry {entry.name} is given twice (erm, the whole network without a method, is "
+                "always an entry). Name each --method, --strategy, --start and --pruning once."
             )
     return tuple(entries)
 
 
-def _named(settings: BenchmarkSettings) -> Iterator[Entry]:
+def _named_entries(settings: BenchmarkSettings) -> Iterator[Entry]:
     for text in settings.method:
         method = find_method(text.partition(":")[0])
         if method.stage == "afterwards":
@@ -162,10 +170,10 @@ def file_name(text: str) -> str:
     >>> file_name("group-dro:rate=0.1"), file_name("runs/simclr/")
     ('group-dro-rate-0.1', 'runs-simclr')
     """
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:LONGEST]
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-")[:MAX_NAME]
 
 
-def loop_of(settings: BenchmarkSettings) -> dict[str, object]:
+def recipe_values(settings: BenchmarkSettings) -> dict[str, object]:
     """Return the recipe that all entries share, for the plan."""
     recipe = settings.model_dump(mode="json", include=set(LoopSettings.model_fields))
     rates = {"trials": settings.trials, "lr_min": settings.lr_min, "lr_max": settings.lr_max}

@@ -1,4 +1,4 @@
-"""Patients of elsewhere: every entry scores them, and what was shown here is tested there."""
+"""External patients: every entry scores them, and the shown differences are tested on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.jobs.benchmark.adjusting import TestedModel
-from evenhand.jobs.benchmark.comparing import Measure, Result, SampleCounts, deals_of
+from evenhand.jobs.benchmark.comparing import Measure, Result, SampleCounts, make_deals
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
@@ -26,21 +26,22 @@ from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
 
 SPLIT = "external"
-"""The split of the patients of elsewhere."""
+"""The split of external patients."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExternalResult:
-    """What the entries are worth on patients of elsewhere.
+    """The results for external patients.
 
     Attributes
     ----------
     values
-        The numbers of each entry, ``(S, 1 + B)``: the mean over the models of all folds.
+        The numbers of each entry, ``(S, 1 + B)``, as means over the models of all folds.
     differences
-        What is shown here, there; corrected among these alone.
+        The differences on external patients that are shown on the benchmark's own patients; they
+        are corrected over these differences only.
     sizes
-        What each number rests on.
+        The counts behind each number.
     """
 
     values: Mapping[str, RecipeValues]
@@ -50,15 +51,15 @@ class ExternalResult:
 
 @lru_cache(1)
 def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Cohort:
-    """Return the patients of elsewhere, with the classes of the benchmark.
+    """Return the external patients, with the classes of the benchmark.
 
     Raises
     ------
     EvenhandError
-        They cannot be read, have no labels, another class or attribute, or a mapped column is
-        missing.
+        If the data cannot be read, have no labels, an unknown class, or lack an attribute or a
+        mapped column.
     """
-    reading = _asked(settings)
+    reading = _read_settings(settings)
     data = open_new_data(reading, classes, label_named=True)
     if data.unlabelled:
         raise EvenhandError(data.unlabelled)
@@ -70,18 +71,21 @@ def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Co
     ]
     if lacking:
         raise EvenhandError(
-            f"there is no attribute {', '.join(lacking)}; there is: "
+            f"the data lack the attribute {', '.join(lacking)}; they have: "
             f"{', '.join(data.cohort.attributes) or 'none'}. Name its column with --map."
         )
     rng = np.random.default_rng(settings.seed)
     return stored_cohort(data.cohort, reading, settings.images, rng)
 
 
-def _asked(settings: BenchmarkSettings) -> PredictSettings:
-    """Return how the data of elsewhere are read: as those of the benchmark, where they can be."""
+def _read_settings(settings: BenchmarkSettings) -> PredictSettings:
+    """Return the settings that read the external data.
+
+    They are those of the benchmark's data if both have the same reader.
+    """
     assert settings.external is not None
-    same = reader_of(settings.external)[0] is reader_of(settings.data)[0]
-    names = INHERITED if same else ("attribute", "bins")
+    same_reader = reader_of(settings.external)[0] is reader_of(settings.data)[0]
+    names = INHERITED if same_reader else ("attribute", "bins")
     values = {name: getattr(settings, name) for name in names}
     return PredictSettings(
         run=Path(),
@@ -98,45 +102,40 @@ def compare_external(
     result: Result,
     settings: BenchmarkSettings,
 ) -> ExternalResult:
-    """Measure the models of every fold and seed on patients of elsewhere.
+    """Measure the models of every fold and seed on external patients.
 
     Parameters
     ----------
     tested
-        What each entry says of them, by seed and fold.
+        The models of each entry, tested on external patients, by seed and fold.
     result
-        What is shown here.
+        The result on the benchmark's own patients.
     settings
-        Of the benchmark.
+        The settings of the benchmark.
     """
     rng = np.random.default_rng([settings.seed, 1])
     first = tested[ERM][0][0]
     measure = Measure.of([first], settings, rng)
-    deals = deals_of(settings, rng)
+    deals = make_deals(settings, rng)
     values, recombined = {}, {}
     for name, by_seed in tested.items():
         models = [[fold] for folds in by_seed for fold in folds]
-        own = measure.numbers(models, measure.patients)
-        points = measure.numbers(models, measure.once)
+        resampled = measure.model_values(models, measure.patients)
+        points = measure.model_values(models, measure.once)
         shape = (settings.seeds, settings.folds)
-        values[name] = {key: draws.reshape(*shape, -1).mean(axis=1) for key, draws in own.items()}
+        values[name] = {
+            key: numbers.reshape(*shape, -1).mean(axis=1) for key, numbers in resampled.items()
+        }
         recombined[name] = {
-            key: np.array([_dealt(point.reshape(shape), deal) for deal in deals])
+            key: np.array([_dealt_means(point.reshape(shape), deal) for deal in deals])
             for key, point in points.items()
         }
-    shown = [
-        difference
-        for difference in result.planned
-        if difference.better and difference.recipe in values
-    ]
-    family: dict[str, RecipeValues] = {ERM: values[ERM]}
-    for difference in shown:
-        if difference.key in values[difference.recipe]:
-            family.setdefault(difference.recipe, {})
-            family[difference.recipe] = {
-                **family[difference.recipe],
-                difference.key: values[difference.recipe][difference.key],
-            }
+    family: dict[str, dict[Key, Floats]] = {ERM: dict(values[ERM])}
+    for difference in result.planned:
+        numbers = values.get(difference.recipe, {})
+        if difference.better and difference.key in numbers:
+            entry_numbers = family.setdefault(difference.recipe, {})
+            entry_numbers[difference.key] = numbers[difference.key]
     keys = values[ERM]
     differences = compare_recipes(
         family,
@@ -149,12 +148,12 @@ def compare_external(
     return ExternalResult(values, differences, {key: measure.size(key) for key in keys})
 
 
-def _dealt(points: Floats, deal: NDArray[np.intp]) -> Floats:
-    """Return the means over folds ``(S,)`` after each fold's models are dealt out to the seeds."""
+def _dealt_means(points: Floats, deal: NDArray[np.intp]) -> Floats:
+    """Return the means over folds ``(S,)`` after a deal of the numbers ``(S, folds)``."""
     means: Floats = np.take_along_axis(points.T, deal, axis=1).mean(axis=0)
     return means
 
 
 def keys_across(values: RecipeValues) -> list[Key]:
-    """Return the numbers that are of everybody, or across the groups of an attribute."""
+    """Return the keys of numbers of everybody, or across the groups of an attribute."""
     return [key for key in values if key.group == EVERYBODY]

@@ -1,4 +1,4 @@
-"""Outer folds by patient, and the task of an entry in one of them."""
+"""Outer folds by patient, and the task of an entry in a fold."""
 
 from __future__ import annotations
 
@@ -22,38 +22,41 @@ from evenhand.jobs.benchmark.settings import BenchmarkSettings
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """A cohort and the fold in which each sample is tested.
+    """A cohort, and the fold in which each sample is tested.
 
     Attributes
     ----------
+    settings
+        The settings of the benchmark.
     cohort
-        Everybody.
-    place
+        The samples of all folds.
+    fold_of_sample
         ``(n,)``, the fold of each sample, 0 … folds − 1.
     """
 
     settings: BenchmarkSettings
     cohort: Cohort
-    place: NDArray[np.intp]
-    _made: dict[int, Splits] = field(default_factory=dict, init=False)  # by fold
+    fold_of_sample: NDArray[np.intp]
+    _splits: dict[int, Splits] = field(default_factory=dict, init=False)  # by fold
 
     def splits(self, fold: int) -> Splits:
-        """Return the patients of a fold: the same for every entry and seed."""
-        if fold not in self._made:
-            self._made[fold] = self._divided(fold)
-        return self._made[fold]
+        """Return the splits of a fold, the same for every entry and seed."""
+        if fold not in self._splits:
+            self._splits[fold] = self._divide(fold)
+        return self._splits[fold]
 
-    def _divided(self, fold: int) -> Splits:
+    def _divide(self, fold: int) -> Splits:
         settings = self.settings
         train, val, _ = settings.split
         rng = np.random.default_rng([settings.seed, fold])
         share = val / (train + val)
-        return fold_splits(self.cohort, self.place == fold, share, settings.attribute, rng)
+        is_test = self.fold_of_sample == fold
+        return fold_splits(self.cohort, is_test, share, settings.attribute, rng)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the data do, or who is tested in which fold."""
-        tested = zip(self.cohort.table["sample_id"], self.place, strict=True)
+        """The fingerprint of the data and of their division into folds."""
+        tested = zip(self.cohort.table["sample_id"], self.fold_of_sample, strict=True)
         text = "\n".join(f"{fold}:{name}" for name, fold in tested)
         return hashlib.sha256(f"{self.cohort.source.fingerprint}\n{text}".encode()).hexdigest()
 
@@ -65,7 +68,7 @@ def prepared_folds(settings: BenchmarkSettings) -> Folds:
     Raises
     ------
     EvenhandError
-        Whatever the data refuse.
+        If the data cannot be read or divided.
     """
     rng = np.random.default_rng(settings.seed)
     cohort = prepare_cohort(settings, settings.images, rng)
@@ -75,21 +78,21 @@ def prepared_folds(settings: BenchmarkSettings) -> Folds:
 
 @lru_cache(1)
 def entry_task(settings: BenchmarkSettings, entry: Entry, fold: int) -> Task:
-    """Return the task of an entry in a fold; the last one is kept."""
+    """Return the task of an entry in a fold; the last task is cached."""
     return task_from_splits(entry.settings(settings), prepared_folds(settings).splits(fold))
 
 
 @contextmanager
 def fresh_folds() -> Iterator[None]:
-    """Prepare everything again in the block, as the data may have changed, and keep nothing."""
-    _forget()
+    """Clear the caches before and after the block, as the data may change between jobs."""
+    _clear_caches()
     try:
         yield
     finally:
-        _forget()
+        _clear_caches()
 
 
-def _forget() -> None:
+def _clear_caches() -> None:
     prepared_folds.cache_clear()
     entry_task.cache_clear()
     external_cohort.cache_clear()

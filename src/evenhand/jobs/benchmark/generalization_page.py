@@ -1,8 +1,9 @@
-"""The sections of a benchmark's page on external patients and on other data sets."""
+"""The sections of a benchmark's page on external patients and on several data sets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM
@@ -19,18 +20,21 @@ from evenhand.reporting.section import PART, section
 from evenhand.reporting.text.numbers import p_value, plain
 from evenhand.reporting.verdicts import Verdict
 
-TRANSFERRED, REVERSED, OPEN = "transferred", "reversed", "not shown to transfer"
+TransferOutcome = Literal["transferred", "reversed", "not shown to transfer"]
+TRANSFERRED: TransferOutcome = "transferred"
+REVERSED: TransferOutcome = "reversed"
+OPEN: TransferOutcome = "not shown to transfer"
 
 
 @dataclass(frozen=True)
 class Transfer:
     """A difference that is shown on internal patients, tested on external patients."""
 
-    outcome: str
+    outcome: TransferOutcome
     verdict: Verdict
 
 
-def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
+def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
     """Return the test on external patients of each difference shown on internal patients."""
     shown = {
         (difference.recipe, difference.key): difference
@@ -39,7 +43,7 @@ def transfers_of(result: Result, outside: ExternalResult) -> list[Transfer]:
     }
     return [
         _transfer(shown[difference.recipe, difference.key], difference)
-        for difference in outside.differences
+        for difference in external.differences
         if (difference.recipe, difference.key) in shown
     ]
 
@@ -60,38 +64,39 @@ def _transfer(internal: Difference, external: Difference) -> Transfer:
 
 @section("benchmark", "external", "External patients", place=50, template=PART)
 def external_part(outcome: Outcome) -> Part | None:
-    """Return the section on external patients; None where there are none."""
-    result, outside = outcome.result, outcome.outside
-    if outside is None:
+    """Return the section on external patients; None without ``--external``."""
+    result, external = outcome.result, outcome.external
+    if external is None:
         return None
-    answers = tuple(map(_chip, transfers_of(result, outside)))
-    keys = keys_across(outside.values[ERM])
-    size = outside.sizes[keys[0]]
+    answers = tuple(map(_answer_chip, transfers_of(result, external)))
+    keys = keys_across(external.values[ERM])
+    size = external.sizes[keys[0]]
     tests = (
         "Each difference that is shown on internal patients is tested on external patients; the "
         "p-values are corrected over these tests."
         if answers
         else "No difference is shown on internal patients, so none is tested on external patients."
     )
-    says = (
-        f"{size[0]:,} samples of {size[1]:,} external patients, scored by the models of every fold "
-        "and seed; the numbers are means over these models. Decisions use the thresholds of the "
-        f"internal validation patients. {tests}"
+    sentence = (
+        f"{size.samples:,} samples of {size.patients:,} external patients, scored by the models of "
+        "every fold and seed; the numbers are means over these models. Decisions use the "
+        f"thresholds of the internal validation patients. {tests}"
     )
-    rows = [
-        (name, *(f"{_mean(result, name, key)} → {_plain(values[key])}" for key in keys))
-        for name, values in outside.values.items()
-    ]
+    rows = []
+    for name, values in external.values.items():
+        internal = result.values[name]
+        texts = (f"{_mean_text(internal.get(key))} → {_mean_text(values[key])}" for key in keys)
+        rows.append((name, *texts))
     columns = ("Entry", *(_column(key) for key in keys))
     table = Table("Internal → external patients", columns, tuple(rows))
-    return Part(answers=answers, sentences=(says,), tables=(table,))
+    return Part(answers=answers, sentences=(sentence,), tables=(table,))
 
 
-def _chip(transfer: Transfer) -> Answer:
+def _answer_chip(transfer: Transfer) -> Answer:
     outcome, verdict = transfer.outcome, transfer.verdict
     look = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
-    where = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
-    return Answer(f"{verdict.about}{where}", look, outcome, verdict.text, ())
+    attribute = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
+    return Answer(f"{verdict.about}{attribute}", look, outcome, verdict.text, ())
 
 
 def _column(key: Key) -> str:
@@ -99,19 +104,14 @@ def _column(key: Key) -> str:
     return name if key.attribute == EVERYBODY else f"{name}, {key.attribute}"
 
 
-def _mean(result: Result, name: str, key: Key) -> str:
-    values = result.values[name].get(key)
-    return "undefined" if values is None else _plain(values)
-
-
-def _plain(values: Floats) -> str:
-    mean = float(values[:, 0].mean())
+def _mean_text(values: Floats | None) -> str:
+    mean = float("nan") if values is None else float(values[:, 0].mean())
     return "undefined" if mean != mean else plain(mean)
 
 
 @section("benchmark", "data-sets", "Several data sets", place=60, template=PART)
 def data_sets_part(outcome: Outcome) -> Part | None:
-    """Return the section on several data sets; None where there is only one."""
+    """Return the section on several data sets; None without ``--also``."""
     data_sets = outcome.data_sets
     if data_sets is None:
         return None
@@ -123,6 +123,7 @@ def data_sets_part(outcome: Outcome) -> Part | None:
         for name, values in data_sets.values.items()
     ]
     columns = ("Entry", "Mean rank", *data_sets.names)
-    says = [f"{n}: {t}" for n, t in zip(data_sets.names[1:], data_sets.verdicts, strict=True)]
-    table = Table("The number that decides", columns, tuple(rows))
-    return Part(answers=(answer,), sentences=tuple(says), tables=(table,))
+    others = zip(data_sets.names[1:], data_sets.verdicts, strict=True)
+    sentences = tuple(f"{name}: {text}" for name, text in others)
+    table = Table("The primary number", columns, tuple(rows))
+    return Part(answers=(answer,), sentences=sentences, tables=(table,))

@@ -1,4 +1,4 @@
-"""`evenhand benchmark`: methods and strategies on equal terms, and what they change."""
+"""`evenhand benchmark`: compare methods, strategies and starting weights on equal terms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of
+from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
 from evenhand.experiments.lineage import paths_read, refuse_leak
 from evenhand.experiments.records import SourceRecord
@@ -18,9 +19,9 @@ from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.files import write_text
 from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_other_entries
 from evenhand.jobs.benchmark.analysis import analyse, analyse_external
-from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, entries_of
+from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, list_entries
 from evenhand.jobs.benchmark.external import external_cohort
-from evenhand.jobs.benchmark.fitting import Fit, Work, fit_all, fits_of
+from evenhand.jobs.benchmark.fitting import Fit, Work, fit_entries, list_fits
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
 from evenhand.jobs.benchmark.generalization_page import transfers_of
 from evenhand.jobs.benchmark.learning_curve import (
@@ -28,7 +29,6 @@ from evenhand.jobs.benchmark.learning_curve import (
     analyse_curves,
     curve_fits,
     fit_curves,
-    thinnings_of,
 )
 from evenhand.jobs.benchmark.metric_rows import write_numbers
 from evenhand.jobs.benchmark.other_data_sets import (
@@ -37,11 +37,11 @@ from evenhand.jobs.benchmark.other_data_sets import (
     read_others,
 )
 from evenhand.jobs.benchmark.outcome import Outcome
-from evenhand.jobs.benchmark.page import page_of
+from evenhand.jobs.benchmark.page import benchmark_page
 from evenhand.jobs.benchmark.plan import (
     add_entries,
     lock_plan,
-    plan_of,
+    make_plan,
     read_plan,
     write_result,
 )
@@ -49,7 +49,7 @@ from evenhand.jobs.benchmark.probes import Folders, probe_rows
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
-from evenhand.jobs.benchmark.verdicts import statements_of
+from evenhand.jobs.benchmark.verdicts import make_statements
 from evenhand.jobs.keywords import with_keywords
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
@@ -75,7 +75,7 @@ def benchmark(
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
-    """Compare methods and strategies with erm on equal terms, and say which is shown to be better.
+    """Compare methods, strategies and starting weights with erm on equal terms.
 
     Every entry has the same patients, starting weights, learning rates, epochs and seeds. Each
     patient is tested in one outer fold. The plan is written and hashed before the first fit.
@@ -83,22 +83,24 @@ def benchmark(
     Parameters
     ----------
     settings
-        Data, network, entries and recipe.
+        The data, the network, the entries and the recipe.
     out
-        The run directory; what an unfinished run of the same settings has done is not done again.
+        The run directory; an unfinished run of the same settings in it is continued.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     notify
-        Called, before the long work, with how many fits there will be and how long they take.
+        Called before the training with a text about the number of fits and their time.
 
     Raises
     ------
     EvenhandError
-        Whatever is wrong with the input; nothing is written to ``out`` then.
+        If the data, the settings or the entries cannot be used. Nothing is written to ``out``.
     """
     settings = settle_precision(settings)
     if not settings.attribute:
-        raise EvenhandError("fairness is between groups: give an --attribute.")
+        raise EvenhandError(
+            "no attribute is given, and fairness compares groups. Name one with --attribute."
+        )
     addition = None
     if settings.add:
         addition = find_addition(settings, out)
@@ -106,25 +108,25 @@ def benchmark(
     elif not overwrite:
         refuse_other_entries(settings, out)
     folds = prepared_folds(settings)
-    entries, refused = _allowed(settings, folds, entries_of(settings))
+    entries, refused = _allowed_entries(settings, folds, list_entries(settings))
     read_others(settings, [entry.name for entry in entries if not entry.moves_decisions])
-    thinnings_of(settings, folds.cohort.levels)
+    thinnings = Thinning.of_texts(settings.curve, folds.cohort.levels)
     _check_external(settings, folds)
     with open_engine(settings) as engine:
-        run = _opened(settings, folds, out, addition, overwrite=overwrite)
+        run = _open_run(settings, folds, out, addition, overwrite=overwrite)
         run.note(
             models=[entry.name for entry in entries], notes=(*folds.cohort.source.notes, *refused)
         )
         if addition is None:
-            lock_plan(run, plan_of(settings, entries, folds.fingerprint))
+            lock_plan(run, make_plan(settings, entries, folds.fingerprint))
         else:
-            _add(run, addition, entries, folds)
+            _add_entries(run, addition, entries, folds)
         for text in refused:
             notify(text)
-        fits, work = list(fits_of(entries, settings)), Work.of(settings, folds, run)
-        points = curve_fits(settings, thinnings_of(settings, folds.cohort.levels))
+        fits, work = list(list_fits(entries, settings)), Work.of(settings, folds, run)
+        points = curve_fits(settings, thinnings)
         notify(_forecast(run, settings, fits, points))
-        fit_all(work, fits, engine)
+        fit_entries(work, fits, engine)
         fit_curves(work, points, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
@@ -133,34 +135,36 @@ def benchmark(
 
 
 def write_benchmark(run: Run, settings: BenchmarkSettings) -> None:
-    """Write numbers, verdicts and page of a run whose fits are finished."""
+    """Write the numbers, the verdicts and the page of a run whose fits are finished."""
     record = read_plan(run)
-    added = {entry.name for entry in record.added}
+    added = frozenset(entry.name for entry in record.added)
     entries = record.all_entries
-    result = analyse(run, entries, settings, frozenset(added))
-    outside = analyse_external(run, entries, settings, result) if settings.external else None
+    result = analyse(run, entries, settings, added)
+    external = analyse_external(run, entries, settings, result) if settings.external else None
     names = [entry.name for entry in record.plan.entries if not entry.moves_decisions]
     others = read_others(settings, names)
     data_sets = combine_data_sets(run, result, others, names) if others else None
     levels = {} if run.record.source is None else run.record.source.levels
-    curves = analyse_curves(run, settings, thinnings_of(settings, levels))
-    probes = probe_rows(_folders(run, entries, settings), settings.attribute)
-    write_result(run, result, outside, data_sets, curves, probes)
+    curves = analyse_curves(run, settings, Thinning.of_texts(settings.curve, levels))
+    probes = probe_rows(_probed_folders(run, entries, settings), settings.attribute)
+    statements = make_statements(result)
+    write_result(run, result, statements, external, data_sets, curves, probes)
     write_numbers(run, result)
-    statements = statements_of(result)
-    transfers = [] if outside is None else transfers_of(result, outside)
-    more = [transfer.verdict for transfer in transfers]
-    more += [verdict for curve in curves for verdict in curve_verdicts(curve, result.worst)]
-    more += [] if data_sets is None else [data_sets_verdict(data_sets)]
-    write_verdicts(
-        run.root / "verdicts.json", [*(statement.verdict for statement in statements), *more]
-    )
-    outcome = Outcome(run, read_plan(run), result, statements, outside, data_sets, curves)
-    write_text(run.root / "report.html", page_of(outcome))
+    verdicts = [statement.verdict for statement in statements]
+    if external is not None:
+        verdicts += [transfer.verdict for transfer in transfers_of(result, external)]
+    verdicts += [verdict for curve in curves for verdict in curve_verdicts(curve, result.worst)]
+    if data_sets is not None:
+        verdicts.append(data_sets_verdict(data_sets))
+    write_verdicts(run.root / "verdicts.json", verdicts)
+    outcome = Outcome(run, read_plan(run), result, statements, external, data_sets, curves)
+    write_text(run.root / "report.html", benchmark_page(outcome))
 
 
-def _folders(run: Run, entries: Sequence[Entry], settings: BenchmarkSettings) -> dict[str, Folders]:
-    """Return where the fits of each entry with a network of its own are; none without a probe."""
+def _probed_folders(
+    run: Run, entries: Sequence[Entry], settings: BenchmarkSettings
+) -> dict[str, Folders]:
+    """Return the folders of the fits of each entry with a network; none without ``--probe``."""
     if not settings.probe:
         return {}
     seeds = range(settings.seed, settings.seed + settings.seeds)
@@ -173,7 +177,7 @@ def _folders(run: Run, entries: Sequence[Entry], settings: BenchmarkSettings) ->
     }
 
 
-def _opened(
+def _open_run(
     settings: BenchmarkSettings,
     folds: Folds,
     out: Path,
@@ -183,34 +187,34 @@ def _opened(
 ) -> Run:
     """Open the run: a new one, an unfinished one, or one to which entries are added."""
     if addition is None:
-        return begin(settings, folds, out, overwrite=overwrite)
-    run = begin(addition.before, folds, out, goes_on=True)
-    kept = BenchmarkSettings.model_validate(addition.after.kept())
-    run.note(settings=kept, status="running")
+        return begin_benchmark(settings, folds, out, overwrite=overwrite)
+    run = begin_benchmark(addition.before, folds, out, goes_on=True)
+    recorded = BenchmarkSettings.model_validate(addition.after.recorded())
+    run.note(settings=recorded, status="running")
     return run
 
 
-def _add(run: Run, addition: Addition, entries: Sequence[Entry], folds: Folds) -> None:
-    """See that the plan is still the one that was written, and add what is new beside it."""
+def _add_entries(run: Run, addition: Addition, entries: Sequence[Entry], folds: Folds) -> None:
+    """Check that the plan is unchanged, and record the new entries."""
     planned = read_plan(run).plan.entries
-    lock_plan(run, plan_of(addition.before, planned, folds.fingerprint))
+    lock_plan(run, make_plan(addition.before, planned, folds.fingerprint))
     add_entries(run, entries)
 
 
-def _allowed(
+def _allowed_entries(
     settings: BenchmarkSettings, folds: Folds, entries: Sequence[Entry]
 ) -> tuple[tuple[Entry, ...], list[str]]:
-    """Return the entries that the data allow in every fold, and why others are left out.
+    """Return the entries that the data allow in every fold, and a text about each other one.
 
     Raises
     ------
     EvenhandError
-        An entry is not allowed and ``--skip-refused`` is not given; or only erm is left.
+        If an entry is not allowed and ``--skip-refused`` is not given, or only erm is left.
     """
     allowed, refused = [], []
     for entry in entries:
         try:
-            _check(settings, folds, entry)
+            _check_entry(settings, folds, entry)
         except EvenhandError as error:
             if not settings.skip_refused or entry == entries[0]:
                 raise EvenhandError(f"entry {entry.name}: {error}") from error
@@ -218,12 +222,14 @@ def _allowed(
         else:
             allowed.append(entry)
     if len(allowed) == 1:
-        raise EvenhandError("no entry is left to compare with erm:\n" + "\n".join(refused))
+        raise EvenhandError(
+            "no entry is left to compare with erm; name others.\n" + "\n".join(refused)
+        )
     return tuple(allowed), refused
 
 
 def _check_external(settings: BenchmarkSettings, folds: Folds) -> None:
-    """See that the patients of elsewhere can be scored by the networks of the benchmark."""
+    """Check that the networks of the benchmark can score the external patients."""
     if settings.external is None:
         return
     try:
@@ -233,8 +239,8 @@ def _check_external(settings: BenchmarkSettings, folds: Folds) -> None:
         raise EvenhandError(f"--external {settings.external}: {error}") from error
 
 
-def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
-    """See in every fold that an entry can be trained, pruned, or fitted to validation patients."""
+def _check_entry(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
+    """Check that an entry can be trained, pruned or fitted in every fold."""
     for fold in range(settings.folds):
         splits = folds.splits(fold)
         if entry.stage == "afterwards":
@@ -249,7 +255,7 @@ def _check(settings: BenchmarkSettings, folds: Folds, entry: Entry) -> None:
 
 
 def _check_network(settings: BenchmarkSettings, task: Task, entry: Entry) -> None:
-    """See that the network has what an entry changes, and that its start fits the network."""
+    """Check that the network has the units of an entry, and that the starting weights fit it."""
     if entry.searches_masks:
         search_space(task, settings, entry, settings.seed)
     else:
@@ -257,8 +263,8 @@ def _check_network(settings: BenchmarkSettings, task: Task, entry: Entry) -> Non
 
 
 def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) -> None:
-    """See that a method takes the validation patients and all that a benchmark can give it."""
-    rng = np.random.default_rng(0)  # scores by chance: what is refused does not depend on them
+    """Check that an adjustment can be fitted to the validation patients, with random scores."""
+    rng = np.random.default_rng(0)
     inputs = rng.normal(size=(len(val), 4)) if entry.needs_features else rng.random(len(val))
     present = set(val.labels.tolist())
     if absent := [name for code, name in enumerate(val.classes) if code not in present]:
@@ -278,7 +284,7 @@ def _check_adjustment(settings: BenchmarkSettings, val: Cohort, entry: Entry) ->
     adjusted.scores(inputs, groups)
 
 
-def begin(
+def begin_benchmark(
     settings: BenchmarkSettings,
     folds: Folds,
     out: Path,
@@ -298,7 +304,8 @@ def begin(
         goes_on=goes_on,
     )
     run.note(source=SourceRecord.of(cohort.source, levels=cohort.levels))
-    table = cohort.table[["sample_id", "patient_id"]].assign(fold=pd.Series(folds.place + 1))
+    fold = pd.Series(folds.fold_of_sample + 1)
+    table = cohort.table[["sample_id", "patient_id"]].assign(fold=fold)
     write_csv(run.root / "folds.csv", table)
     return run
 
@@ -316,7 +323,7 @@ def _reads(settings: BenchmarkSettings, folds: Folds) -> Iterable[Path]:
 def _forecast(
     run: Run, settings: BenchmarkSettings, fits: Sequence[Fit], points: Sequence[CurveFit]
 ) -> str:
-    """Say how many fits are left, and at most how long they take."""
+    """Return a text about the number of remaining fits, and the longest time they may take."""
     fits = [fit for fit in fits if not fit.predictions(run).exists()]
     points = [point for point in points if not point.predictions(run).exists()]
     if not (fits or points):
@@ -326,25 +333,25 @@ def _forecast(
     trained = [fit for fit in fits if not fit.entry.is_derived]
     count = len(trained) * settings.trials + len(points)
     minutes = max(1, round(count * seconds / settings.workers / 60))
-    beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
     longer = ", and jtt a fifth more" if any(fit.entry.method == "jtt" for fit in trained) else ""
     curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""
     return (
-        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{beside}, of "
+        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{parallel}, of "
         f"{counted(entries, 'trained entry', 'trained entries')} in "
         f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
         f"{counted(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
         f"stops and frozen layers make it less{longer}."
-        f"{_beside(fits)}"
+        f"{_not_counted_text(fits)}"
     )
 
 
-def _beside(fits: Sequence[Fit]) -> str:
-    """Say what the forecast leaves out."""
+def _not_counted_text(fits: Sequence[Fit]) -> str:
+    """Return a sentence about the work that the forecast does not count."""
     kinds = {
         "pre-training in each fold": any(fit.entry.objective for fit in fits),
         "pruning": any(fit.entry.stage == "pruning" for fit in fits),
     }
-    more = [kind for kind, is_there in kinds.items() if is_there]
-    return f" Not counted: {listed(more)}." if more else ""
+    present = [kind for kind, is_present in kinds.items() if is_present]
+    return f" Not counted: {listed(present)}." if present else ""

@@ -1,4 +1,4 @@
-"""Learning curves of erm: its numbers with fewer training patients."""
+"""Learning curves of erm: fit and measure it with fewer training patients."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from evenhand.cohort.thinning import SHARES, Thinning
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import task_from_splits, train_model
 from evenhand.files import checked, read_object, write_json
-from evenhand.jobs.benchmark.analysis import tested_in
-from evenhand.jobs.benchmark.comparing import Measure, deals_of
+from evenhand.jobs.benchmark.analysis import read_tested
+from evenhand.jobs.benchmark.comparing import Measure, make_deals
 from evenhand.jobs.benchmark.entries import ERM, Entry, file_name
-from evenhand.jobs.benchmark.fitting import Fit, Work, fit_record, predicted
+from evenhand.jobs.benchmark.fitting import Fit, Work, fit_record, predict_fold
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.masks.strategies import find_strategy
 from evenhand.metrics.learning_curve import ALL, HALF, LearningCurve, learning_curve
 from evenhand.progress import bar
 from evenhand.tables.predictions import write_predictions
-from evenhand.workers import Engine, Job, complete
+from evenhand.workers import Engine, Job, complete_jobs
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class CurveFit:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         share = f"{self.share:.0%} of {self.thinning.name}"
         return f"{ERM} on {share}, fold {self.fold + 1}, seed {self.seed}"
 
@@ -47,43 +47,38 @@ class CurveFit:
         return Fit(Entry(ERM), self.fold, self.seed)
 
     def folder(self, run: Run) -> Path:
-        """Return where it is kept."""
+        """Return the folder of the fit."""
         name = file_name(f"curve-{self.thinning.name}-{self.share:.0%}")
         return run.root / "fits" / name / f"fold{self.fold + 1}-seed{self.seed}"
 
     def predictions(self, run: Run) -> Path:
-        """Return its predictions of validation and test; they are there once it is finished."""
+        """Return the predictions file of validation and test, which exists once it is finished."""
         return self.folder(run) / "predictions.parquet"
 
 
 class CurveFitRecord(BaseModel, frozen=True):
-    """How a fit of a learning curve was trained (``fit.json``)."""
+    """The training of a fit of a learning curve (``fit.json``).
+
+    Attributes
+    ----------
+    lr
+        The learning rate that `ERM` chose with all training patients.
+    epochs
+        The number of epochs, which give about as many steps as `ERM` has.
+    patients
+        The remaining training patients of the thinned ones.
+    whole
+        The number of these patients before the thinning.
+    """
 
     lr: float
-    """The learning rate that `ERM` chose on all training patients."""
     epochs: int
-    """As many as make about the steps of `ERM`."""
     patients: int
-    """Training patients of those that became fewer."""
     whole: int
-    """How many there are without thinning."""
-
-
-def thinnings_of(
-    settings: BenchmarkSettings, levels: Mapping[str, Sequence[str]]
-) -> list[Thinning]:
-    """Return whose training patients the learning curves thin out.
-
-    Raises
-    ------
-    EvenhandError
-        There is no such attribute or level.
-    """
-    return [Thinning.of_text(text, levels) for text in dict.fromkeys(settings.curve)]
 
 
 def curve_fits(settings: BenchmarkSettings, thinnings: Sequence[Thinning]) -> list[CurveFit]:
-    """Return every fit of the learning curves; those on all patients are the fits of erm."""
+    """Return every fit of the learning curves, except those on all patients, which erm has."""
     return [
         fit
         for thinning in thinnings
@@ -94,41 +89,42 @@ def curve_fits(settings: BenchmarkSettings, thinnings: Sequence[Thinning]) -> li
 
 
 def fit_curves(work: Work, fits: Sequence[CurveFit], engine: Engine) -> None:
-    """Make the fits that are not there yet, by the engine's workers; those of erm are finished."""
+    """Make the fits that are not finished, in workers, after those of erm."""
     todo = [fit for fit in fits if not fit.predictions(work.run).exists()]
     jobs = [Job(fit.name, make_curve_fit, (work, fit)) for fit in todo]
     with work.run.phase("training"), bar("learning curve", len(fits)) as advance:
         advance(len(fits) - len(todo))
-        for job, _ in complete(engine, jobs):
+        for job, _ in complete_jobs(engine, jobs):
             advance(text=job.name)
 
 
 def make_curve_fit(work: Work, fit: CurveFit) -> None:
-    """Train erm on fewer patients, at its learning rate and in about as many steps; and score."""
-    settings, whole = work.settings, work.task(fit.erm)
+    """Train erm on fewer patients, at its learning rate and with about as many steps; score."""
+    settings, erm_task = work.settings, work.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
-    few = fit.thinning.thinned(whole.splits.train, fit.share, settings.attribute, rng)
-    task = task_from_splits(whole.settings, replace(whole.splits, train=few))
-    lr, steps = fit_record(work.run, fit.erm).lr, steps_in_epoch(len(few), settings.batch_size)
-    times = steps_in_epoch(len(whole.splits.train), settings.batch_size) / steps
-    epochs = round(settings.epochs * times)
+    train_all = erm_task.splits.train
+    thinned = fit.thinning.thinned(train_all, fit.share, settings.attribute, rng)
+    task = task_from_splits(erm_task.settings, replace(erm_task.splits, train=thinned))
+    lr, size = fit_record(work.run, fit.erm).lr, settings.batch_size
+    factor = steps_in_epoch(len(train_all), size) / steps_in_epoch(len(thinned), size)
+    epochs = round(settings.epochs * factor)
     fit_settings = task.fit_settings(lr, fit.seed).model_copy(
-        update={"epochs": epochs, "patience": round(settings.patience * times)}
+        update={"epochs": epochs, "patience": round(settings.patience * factor)}
     )
     model, schedule = find_strategy("full")(task.model(fit.seed), fit.seed)
     trained = train_model(task, model, schedule, fit_settings)
     record = CurveFitRecord(
         lr=lr,
         epochs=epochs,
-        patients=fit.thinning.patients(few),
-        whole=fit.thinning.patients(whole.splits.train),
+        patients=fit.thinning.patients(thinned),
+        whole=fit.thinning.patients(train_all),
     )
     write_json(fit.folder(work.run) / "fit.json", record.model_dump())
-    write_predictions(fit.predictions(work.run), predicted(task, trained.model))
+    write_predictions(fit.predictions(work.run), predict_fold(task, trained.model))
 
 
 def steps_in_epoch(samples: int, batch_size: int) -> int:
-    """Return how many batches an epoch has, the last one short or not.
+    """Return the number of batches in an epoch; the last one may be smaller.
 
     Examples
     --------
@@ -142,10 +138,10 @@ def analyse_curves(
     run: Run, settings: BenchmarkSettings, thinnings: Sequence[Thinning]
 ) -> list[LearningCurve]:
     """Measure the finished fits of the learning curves on the test patients of all folds."""
-    return [_analysed(run, settings, thinning) for thinning in thinnings]
+    return [_measure_curve(run, settings, thinning) for thinning in thinnings]
 
 
-def _analysed(run: Run, settings: BenchmarkSettings, thinning: Thinning) -> LearningCurve:
+def _measure_curve(run: Run, settings: BenchmarkSettings, thinning: Thinning) -> LearningCurve:
     fits = {share: _by_seed(settings, thinning, share) for share in SHARES}
     files = {
         share: [[fit.predictions(run) for fit in folds] for folds in by_seed]
@@ -153,16 +149,16 @@ def _analysed(run: Run, settings: BenchmarkSettings, thinning: Thinning) -> Lear
     }
     files[ALL] = [[fit.erm.predictions(run) for fit in folds] for folds in fits[HALF]]
     tested = {
-        share: [[tested_in(file) for file in folds] for folds in by_seed]
+        share: [[read_tested(file) for file in folds] for folds in by_seed]
         for share, by_seed in files.items()
     }
     rng = np.random.default_rng([settings.seed, 2])
-    measure, deals = Measure.of(tested[ALL][0], settings, rng), deals_of(settings, rng)
-    numbers = {share: measure.of_entry(by_seed, deals) for share, by_seed in tested.items()}
+    measure, deals = Measure.of(tested[ALL][0], settings, rng), make_deals(settings, rng)
+    numbers = {share: measure.entry_values(by_seed, deals) for share, by_seed in tested.items()}
     return learning_curve(
         thinning.name,
         thinning.auc,
-        _patients(run, fits),
+        _count_patients(run, fits),
         {share: values for share, (values, _) in numbers.items()},
         {key: measure.rarer(key) for key in numbers[ALL][0]},
         rng,
@@ -178,8 +174,8 @@ def _by_seed(settings: BenchmarkSettings, thinning: Thinning, share: float) -> l
     ]
 
 
-def _patients(run: Run, fits: Mapping[float, list[list[CurveFit]]]) -> dict[float, float]:
-    """Return how many training patients there are at each share, the mean over folds."""
+def _count_patients(run: Run, fits: Mapping[float, list[list[CurveFit]]]) -> dict[float, float]:
+    """Return the number of training patients at each share, as mean over folds."""
     counts, whole = {}, 0.0
     for share, by_seed in fits.items():
         records = list(_records(run, by_seed))

@@ -1,4 +1,4 @@
-"""The numbers of a benchmark as the rows of ``metrics.json``."""
+"""The rows of ``metrics.json`` of a benchmark."""
 
 from __future__ import annotations
 
@@ -19,29 +19,34 @@ PAIRED = {
     True: "t, patients (bootstrap) and paired seeds, corrected over the family",
     False: "t, patients (bootstrap), these models, corrected over the family",
 }
+"""The ``interval_method`` of differences: with several seeds, and with one."""
+
 CORRECTED = "step-down max-t over entries and numbers"
-APART = "step-down max-t over what is exploratory, which the plan does not test"
+CORRECTED_EXPLORATORY = "step-down max-t over what is exploratory, which the plan does not test"
+"""The ``p_method`` of differences that the plan tests, and of exploratory ones."""
+
 REASON = "a group lacks a class"
+"""The reason of undefined numbers."""
 
 
 def write_numbers(run: Run, result: Result) -> None:
     """Write a row for each number of each entry, and for each difference from erm."""
     rows = [
-        _value(result, name, key, values)
+        _value_row(result, name, key, values)
         for name, numbers in result.values.items()
         for key, values in numbers.items()
     ]
-    run.write_metrics([*rows, *_differences(result)])
+    run.write_metrics([*rows, *_difference_rows(result)])
 
 
-def _value(result: Result, name: str, key: Key, values: Floats) -> MetricRow:
+def _value_row(result: Result, name: str, key: Key, values: Floats) -> MetricRow:
     mean = values.mean(axis=0)
     value = float(mean[0]) if mean[0] == mean[0] else None
     low, high = percentile_interval(mean) or (None, None)
     return _row(result, name, key, value, low, high, METHOD)
 
 
-def _differences(result: Result) -> Iterator[MetricRow]:
+def _difference_rows(result: Result) -> Iterator[MetricRow]:
     for difference in result.differences:
         row = _row(
             result,
@@ -57,14 +62,14 @@ def _differences(result: Result) -> Iterator[MetricRow]:
             against=ERM,
             p=difference.p,
             p_adjusted=difference.p_adjusted,
-            p_method=_how(result, difference),
+            p_method=_p_method(result, difference),
         )
 
 
-def _how(result: Result, difference: Difference) -> str | None:
+def _p_method(result: Result, difference: Difference) -> str | None:
     if difference.p_adjusted is None:
         return None
-    return CORRECTED if result.is_planned(difference) else APART
+    return CORRECTED if result.is_planned(difference) else CORRECTED_EXPLORATORY
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""What the page of a benchmark is made of."""
+"""The outcome of a benchmark, which the page shows."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from evenhand.metrics.learning_curve import LearningCurve
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A benchmark whose fits are compared.
+    """The results of a benchmark.
 
     Attributes
     ----------
     run, record
         The run, and the content of its ``benchmark.json``.
     result, statements
-        The comparison of the entries, and the verdicts on it.
-    outside, data_sets
-        What came of external patients and of several data sets, where there are some.
+        The comparison of the entries, and the statements about it.
+    external
+        The results for external patients; None without ``--external``.
+    data_sets
+        The results for several data sets; None without ``--also``.
     curves
-        Learning curves, where they were asked for.
+        The learning curves; empty without ``--curve``.
     """
 
     run: Run
     record: BenchmarkRecord
     result: Result
     statements: Sequence[Statement]
-    outside: ExternalResult | None = None
+    external: ExternalResult | None = None
     data_sets: DataSets | None = None
     curves: Sequence[LearningCurve] = ()
 

@@ -1,4 +1,4 @@
-"""The page of a benchmark, which opens with the number that decides."""
+"""The report of a benchmark, which begins with the primary number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evenhand.jobs.benchmark.verdicts import (
     CHANGE,
     EXPLORATORY,
     FEW_SEEDS,
-    Kind,
+    Statement,
     change_text,
 )
 from evenhand.metrics.recipes import (
@@ -34,7 +34,6 @@ from evenhand.reporting.part import PartAnswer as Answer
 from evenhand.reporting.section import PART, section, sections_of
 from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.text.vocabulary import term
-from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
 
 OTHER_SECTIONS = (
@@ -42,19 +41,20 @@ OTHER_SECTIONS = (
     request.request_part,
     probe_page.probe_part,
 )
-"""Sections of this page that other modules register."""
+"""Sections of this page that other modules register when they are imported."""
 
 
-def page_of(outcome: Outcome) -> str:
-    """Return the page as HTML."""
+def benchmark_page(outcome: Outcome) -> str:
+    """Return the report of a benchmark as HTML."""
     run, result = outcome.run, outcome.result
-    about = run.record.source or SourceRecord(reader="", path="")
+    source = run.record.source or SourceRecord(reader="", path="")
     size = result.sizes[next(iter(result.sizes))]
     lede = (
-        f"{about.path}: {about.label}. {size[0]:,} samples of {counted(size[1], about.unit)}, each "
-        f"tested once, in {counted(outcome.record.plan.folds, 'fold')}, with "
-        f"{counted(result.seeds, 'seed')}. All entries have the same patients, trials, learning "
-        "rates, epochs and seeds, and the same start but where the start is the entry."
+        f"{source.path}: {source.label}. {size.samples:,} samples of "
+        f"{counted(size.patients, source.unit)}, each tested once, in "
+        f"{counted(outcome.record.plan.folds, 'fold')}, with {counted(result.seeds, 'seed')}. All "
+        "entries have the same patients, trials, learning rates, epochs and seeds. They have the "
+        "same starting weights, except for entries that change them."
     )
     title = f"evenhand benchmark: {run.root.resolve().name}"
     return section_page(title, lede, sections_of("benchmark", outcome), run.record)
@@ -64,31 +64,31 @@ def page_of(outcome: Outcome) -> str:
 def _answer(outcome: Outcome) -> Part:
     result = outcome.result
     answers = [
-        _chip(kind, verdict, key, decides=key in result.primary)
-        for kind, key, verdict in outcome.statements
-        if kind != "decisions"
-        and (verdict.claim or (key in result.primary and kind != "levelling"))
+        _answer_chip(statement, is_primary=statement.key in result.primary)
+        for statement in outcome.statements
+        if statement.kind != "decisions"
+        and (statement.verdict.claim or statement.key in result.primary)
     ]
     sentences = [
-        f"{ERM} is the full network, trained without a method; every entry is compared with it.",
+        f"{ERM} is the whole network, trained without a method; every entry is compared with it.",
         f"All differences from {ERM} are corrected together: without any true difference, at most "
         "one benchmark in twenty claims one. Intervals are corrected, too.",
     ]
     if result.seeds == 1:
         sentences.append(FEW_SEEDS)
-    tables = (_at_a_glance(result),)
+    tables = (_overview_table(result),)
     return Part(answers=tuple(answers), sentences=tuple(sentences), tables=tables)
 
 
-def _at_a_glance(result: Result) -> Table:
-    """Return, of each entry, what it gains in the numbers that decide, and whom it costs most."""
+def _overview_table(result: Result) -> Table:
+    """Return a row for each entry: changes of the primary numbers, and losses of groups."""
     columns = ("Entry", *map(number_title, result.primary), "Group served worst, AUC",
                "Largest loss of a group, AUC", "In a word")  # fmt: skip
-    rows = [_glance(result, name) for name in result.values if name != ERM]
+    rows = [_overview_row(result, name) for name in result.values if name != ERM]
     return Table("Each entry at a glance: change from erm", columns, tuple(rows))
 
 
-def _glance(result: Result, name: str) -> tuple[str, ...]:
+def _overview_row(result: Result, name: str) -> tuple[str, ...]:
     by_key = {change.key: change for change in result.of_recipe(name)}
     groups = [
         change
@@ -99,22 +99,18 @@ def _glance(result: Result, name: str) -> tuple[str, ...]:
         change for change in groups if result.worst.get(change.key.attribute) == change.key.group
     ]
     lowest = min(groups, key=lambda change: change.value or 0.0, default=None)
-    decisive = [by_key.get(key) for key in result.primary]
+    primary = [by_key.get(key) for key in result.primary]
     return (
-        _shown(result, name),
-        *("not compared" if change is None else change_text(change) for change in decisive),
+        _display_name(result, name),
+        *("not compared" if change is None else change_text(change) for change in primary),
         "; ".join(map(_group_change, worst)) or "not compared",
-        _loss(lowest, worst),
-        _word(result, name, decisive),
+        _loss_text(lowest, worst),
+        _summary_word(result, name, primary),
     )
 
 
-def _is_worst(result: Result, key: Key) -> bool:
-    return result.worst.get(key.attribute) == key.group
-
-
-def _loss(lowest: Difference | None, worst: Sequence[Difference]) -> str:
-    """Return the change of the group that loses most."""
+def _loss_text(lowest: Difference | None, worst: Sequence[Difference]) -> str:
+    """Return the change of the group that loses the most, as text."""
     if lowest is None:
         return "not compared"
     if (lowest.value or 0.0) >= 0:
@@ -126,25 +122,26 @@ def _group_change(change: Difference) -> str:
     return f"{change.key.group}: {change_text(change)}"
 
 
-def _word(result: Result, name: str, decisive: Sequence[Difference | None]) -> str:
-    """Say whether an entry is shown to be better or worse in what decides, and levels down."""
-    shown = {
-        change.better for change in decisive if change is not None and result.is_planned(change)
+def _summary_word(result: Result, name: str, primary: Sequence[Difference | None]) -> str:
+    """Return a word about an entry: better, worse or not shown by the primary numbers."""
+    outcomes = {
+        change.better for change in primary if change is not None and result.is_planned(change)
     }
-    word = "better" if True in shown else "worse" if False in shown else "not shown"
+    word = "better" if True in outcomes else "worse" if False in outcomes else "not shown"
     attributes = {key.attribute for key in result.values[ERM]} - {EVERYBODY}
-    own = result.of_recipe(name)
-    rates = [change.value or 0.0 for change in own if change.key.base in RATES]
-    if word == "better" and name in result.roles.apart and min(rates, default=0.0) < -ALLOWED:
+    changes = result.of_recipe(name)
+    rates = [change.value or 0.0 for change in changes if change.key.base in RATES]
+    changes_decisions = name in result.roles.decision_entries
+    if word == "better" and changes_decisions and min(rates, default=0.0) < -ALLOWED:
         word = "better, at a price"
-    down = any(
-        levelled_down(own, attribute, result.worst.get(attribute)) for attribute in attributes
+    levels_down = any(
+        levelled_down(changes, attribute, result.worst.get(attribute)) for attribute in attributes
     )
-    return f"{word}, levels down" if down else word
+    return f"{word}, levels down" if levels_down else word
 
 
 def number_title(key: Key) -> str:
-    """Return what a number is called on the page.
+    """Return the title of a number on the page.
 
     Examples
     --------
@@ -155,31 +152,34 @@ def number_title(key: Key) -> str:
     return label if key.attribute == EVERYBODY else f"{label}, {key.attribute}"
 
 
-def _chip(kind: Kind, verdict: Verdict, key: Key | None = None, *, decides: bool = False) -> Answer:
+def _answer_chip(statement: Statement, *, is_primary: bool = False) -> Answer:
+    verdict = statement.verdict
     outcome, chip = ("better", "shown") if verdict.claim else ("unsure", "not shown")
-    if kind == "levelling":
+    if statement.kind == "levelling":
         outcome, chip = "worse", "levelled down"
-    if EXPLORATORY in verdict.about:
+    if statement.exploratory:
         outcome, chip = "unsure", EXPLORATORY
-    where = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
-    topic = f"{verdict.about}{where}"
-    if key is not None and kind == "number":
-        topic = f"{number_title(key)}, against {ERM}"
-    says = "This is the number that decides, as the plan says."
-    details = (says,) if decides and kind == "number" else ()
+    attribute = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
+    topic = f"{verdict.about}{attribute}"
+    details: tuple[str, ...] = ()
+    if statement.kind == "number" and statement.key is not None and not statement.exploratory:
+        topic = f"{number_title(statement.key)}, against {ERM}"
+        details = ("This is the primary number of the plan.",) if is_primary else ()
     return Answer(topic, outcome, chip, verdict.text, details)
 
 
-@section("benchmark", "decisions", "Entries that move decisions alone", place=40, template=PART)
+@section("benchmark", "decisions", "Entries that change only decisions", place=40, template=PART)
 def _decisions(outcome: Outcome) -> Part | None:
-    """Return what is said of entries that move decisions alone; None where there are none."""
-    result, statements = outcome.result, outcome.statements
-    answers = [_chip(kind, verdict) for kind, _, verdict in statements if kind == "decisions"]
+    """Return the section about entries that change only decisions; None if there are none."""
+    result = outcome.result
+    answers = [
+        _answer_chip(statement) for statement in outcome.statements if statement.kind == "decisions"
+    ]
     if not answers:
         return None
     keys = [key for key in result.values[ERM] if key.base in RATES]
     rows = []
-    for name in (name for name in result.values if name in result.roles.apart):
+    for name in (name for name in result.values if name in result.roles.decision_entries):
         by_key = {difference.key: difference for difference in result.of_recipe(name)}
         rows += [
             (name, f"{key.attribute}: {key.group}", key.base, change_text(by_key[key]))
@@ -187,11 +187,11 @@ def _decisions(outcome: Outcome) -> Part | None:
             if key in by_key
         ]
     table = Table("Rates of each group", ("Entry", "Group", "Rate", "Change"), tuple(rows))
-    says = (
-        "These entries change no network. They are judged by equalised odds, and no group's "
-        f"sensitivity or specificity may fall by more than {plain(ALLOWED)}."
+    sentence = (
+        "These entries do not change the network. They are judged by equalised odds, and no "
+        f"group's sensitivity or specificity may fall by more than {plain(ALLOWED)}."
     )
-    return Part(answers=tuple(answers), sentences=(says,), tables=(table,))
+    return Part(answers=tuple(answers), sentences=(sentence,), tables=(table,))
 
 
 @section("benchmark", "differences", f"Each entry against {ERM}", place=20, template=PART)
@@ -206,8 +206,10 @@ def _plot(result: Result, key: Key) -> Forest:
     differences = [difference for difference in result.differences if difference.key == key]
     differences.sort(key=lambda difference: not result.is_planned(difference))
     side = "above" if is_better(key, 1.0) else "below"
-    says = f"Change from {ERM}, mean over seeds, with its corrected interval; {side} 0 is better."
-    look = Look(number_title(key), says, CHANGE, reference=0.0, reference_name=ERM)
+    caption = (
+        f"Change from {ERM}, mean over seeds, with its corrected interval; {side} 0 is better."
+    )
+    look = Look(number_title(key), caption, CHANGE, reference=0.0, reference_name=ERM)
     return forest([_line(result, difference) for difference in differences], look)
 
 
@@ -237,16 +239,18 @@ def _line(result: Result, difference: Difference) -> Line:
 def _groups(outcome: Outcome) -> Part:
     result = outcome.result
     keys = [key for key in result.values[ERM] if is_auc_of_group(key)]
-    names = [name for name in result.values if name not in (ERM, *result.roles.apart)]
+    names = [name for name in result.values if name not in (ERM, *result.roles.decision_entries)]
     columns = ("Entry", *(f"{key.attribute}: {key.group}" for key in keys))
     rows = []
     for name in names:
         by_key = {difference.key: difference for difference in result.of_recipe(name)}
-        rows.append((_shown(result, name), *(change_text(by_key[key]) for key in keys)))
+        rows.append((_display_name(result, name), *(change_text(by_key[key]) for key in keys)))
     worst = [f"{level} of {attribute}" for attribute, level in result.worst.items()]
-    said = f"{ERM} serves {listed(worst)} worst on validation patients. " if worst else ""
+    worst_text = f"{ERM} serves {listed(worst)} worst on validation patients. " if worst else ""
     return Part(
-        sentences=(f"{said}Changes of each group's AUC from {ERM}, with corrected intervals.",),
+        sentences=(
+            f"{worst_text}Changes of each group's AUC from {ERM}, with corrected intervals.",
+        ),
         tables=(Table("AUC of each group", columns, tuple(rows)),),
     )
 
@@ -261,32 +265,34 @@ def _values(outcome: Outcome) -> Part:
         means = (float(values[key][:, 0].mean()) for key in keys)
         rows.append(
             (
-                _shown(result, name),
+                _display_name(result, name),
                 *("undefined" if mean != mean else plain(mean) for mean in means),
             )
         )
     return Part(tables=(Table("Mean over seeds", columns, tuple(rows)),))
 
 
-def _shown(result: Result, name: str) -> str:
+def _display_name(result: Result, name: str) -> str:
     return f"{name}, {EXPLORATORY}" if name in result.roles.added else name
 
 
 @section("benchmark", "terms", "Equal terms", place=90, template=PART)
 def _terms(outcome: Outcome) -> Part:
-    """Say what differs between the entries and erm; all else is the same."""
+    """Return the section about the only difference of each entry from erm."""
     settings, record = outcome.settings, outcome.record
     rows = [
-        (entry.name, entry.apart(settings)) for entry in record.all_entries if entry.name != ERM
+        (entry.name, entry.difference_text(settings))
+        for entry in record.all_entries
+        if entry.name != ERM
     ]
-    says = (
-        f"{ERM} changes the full network from {settings.weights}, without a method. "
+    sentence = (
+        f"{ERM} tunes the whole network from {settings.weights}, without a method. "
         f"Every trained entry has {counted(settings.trials, 'trial')} between learning rates "
         f"{settings.lr_min:g} and {settings.lr_max:g}, {counted(settings.epochs, 'epoch')} at "
-        f"most, and {settings.target[0]} on the same validation patients, which chooses."
+        f"most, and is chosen by {settings.target[0]} on the same validation patients."
     )
     table = Table("What differs", ("Entry", f"How it differs from {ERM}"), tuple(rows))
-    return Part(sentences=(says,), tables=(table,))
+    return Part(sentences=(sentence,), tables=(table,))
 
 
 @section(
@@ -301,11 +307,11 @@ def _selection(outcome: Outcome) -> Part | None:
         sentences=(
             "In each fold and for each seed, the trained entry with the best target on validation "
             f"patients was chosen: {picks}. Together these are “{CHOSEN}”.",
-            f"Its number that decides is {plain(selection.value)} on test patients; the best entry "
-            f"there, {selection.best}, has {plain(selection.best_value)}. So the choice cost "
-            f"{plain(selection.regret)}, at most: the best of several looks better than it is.",
-            f"In {selection.other_winner:.0%} of resamples of patients and seeds, an entry other "
-            "than the best one here is the best; on all patients, for "
+            f"Their primary number is {plain(selection.value)} on test patients; the best entry on "
+            f"test patients, {selection.best}, has {plain(selection.best_value)}. The choice cost "
+            f"at most {plain(selection.regret)}, as the best of several looks better than it is.",
+            f"In {selection.other_winner:.0%} of resamples of patients and seeds, another entry "
+            f"than {selection.best} is the best; on all patients, for "
             f"{selection.other_by_seed:.0%} of the seeds.",
         )
     )
@@ -319,15 +325,15 @@ def _plan(outcome: Outcome) -> Part:
     return Part(
         sentences=(
             f"Written before any test patient was scored, with the hash {record.hash[:16]}: "
-            f"entries {entries}; the number that decides, {record.plan.primary}, of "
-            f"{_decisive(record)}; the test: {record.plan.test}.",
-            *([f"Added later, and so exploratory: {added}."] if record.added else []),
+            f"entries {entries}; primary number {record.plan.primary}, of {_tested_text(record)}; "
+            f"test: {record.plan.test}.",
+            *([f"Added later, and therefore exploratory: {added}."] if record.added else []),
         )
     )
 
 
-def _decisive(record: BenchmarkRecord) -> str:
-    """Say whose numbers the plan tests."""
+def _tested_text(record: BenchmarkRecord) -> str:
+    """Return a text about the entries that the plan tests."""
     if record.plan.decides == "chosen":
-        return "what is chosen on validation, while all else is exploratory"
+        return "the entry chosen on validation, while all other results are exploratory"
     return "every entry"

@@ -1,4 +1,4 @@
-"""``benchmark.json``: the plan, its hash and the results."""
+"""Write and read ``benchmark.json``: the plan with its hash, and the results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.comparing import Result
-from evenhand.jobs.benchmark.entries import ERM, Entry, loop_of
+from evenhand.jobs.benchmark.entries import ERM, Entry, recipe_values
 from evenhand.jobs.benchmark.external import ExternalResult
 from evenhand.jobs.benchmark.record import (
     SCHEMA,
@@ -29,7 +29,7 @@ from evenhand.jobs.benchmark.record import (
     number_records,
 )
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
-from evenhand.jobs.benchmark.verdicts import decision_statements
+from evenhand.jobs.benchmark.verdicts import Statement
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.recipes import Difference, levelled_down
@@ -44,7 +44,9 @@ TEST = (
 )
 
 
-def plan_of(settings: BenchmarkSettings, entries: Sequence[Entry], fingerprint: str) -> PlanRecord:
+def make_plan(
+    settings: BenchmarkSettings, entries: Sequence[Entry], fingerprint: str
+) -> PlanRecord:
     """Return the plan: entries, primary number, test, recipe and patients."""
     plan = PlanRecord(
         entries=tuple(entries),
@@ -57,7 +59,7 @@ def plan_of(settings: BenchmarkSettings, entries: Sequence[Entry], fingerprint: 
         selection=settings.target[0],
         folds=settings.folds,
         seeds=tuple(settings.seed + number for number in range(settings.seeds)),
-        recipe=RecipeTerms.model_validate(loop_of(settings)),
+        recipe=RecipeTerms.model_validate(recipe_values(settings)),
         patients=fingerprint,
     )
     if not settings.also:
@@ -66,7 +68,7 @@ def plan_of(settings: BenchmarkSettings, entries: Sequence[Entry], fingerprint: 
 
 
 def hash_of(plan: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a plan: of its JSON with sorted keys and without spaces.
+    """Return the SHA-256 of the JSON of a plan, with sorted keys and without spaces.
 
     Examples
     --------
@@ -83,7 +85,7 @@ def lock_plan(run: Run, plan: PlanRecord) -> None:
     Raises
     ------
     EvenhandError
-        The file holds another plan, or a plan that does not match its hash.
+        If the file holds another plan, or a plan that does not match its hash.
     """
     path = run.root / FILE
     if not path.exists():
@@ -94,14 +96,14 @@ def lock_plan(run: Run, plan: PlanRecord) -> None:
     if saved != plan:
         raise EvenhandError(
             f"{path}: the plan was written before any test patient was scored, and it differs from "
-            f"this command in {', '.join(_changed(saved, plan))}. Name another --out, or give "
-            "--overwrite."
+            f"this command in {', '.join(_changed_fields(saved, plan))}. Name another --out, or "
+            "give --overwrite."
         )
 
 
-def _changed(kept: PlanRecord, plan: PlanRecord) -> list[str]:
+def _changed_fields(saved: PlanRecord, plan: PlanRecord) -> list[str]:
     """Return the names of the fields that differ between two plans."""
-    before, after = dict(kept), dict(plan)
+    before, after = dict(saved), dict(plan)
     return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
 
@@ -111,16 +113,16 @@ def read_plan(run: Run) -> BenchmarkRecord:
     Raises
     ------
     EvenhandError
-        The file is damaged, or its plan does not match its hash.
+        If the file is damaged, or its plan does not match its hash.
     """
     path = run.root / FILE
     values = read_object(path, SCHEMA)
     record = checked(BenchmarkRecord, values, path)
-    # Hash the plan as the file holds it: another version may have written it.
+    # hash the plan of the file itself, as another version may have written it
     if hash_of(values["plan"]) != record.hash:
         raise EvenhandError(
-            f"{path}: its plan does not fit its hash, so it was changed after it was written. "
-            "Put the file back, or start again with --overwrite."
+            f"{path}: its plan does not match its hash, so it was changed after it was written. "
+            "Restore the file, or start again with --overwrite."
         )
     return record
 
@@ -136,18 +138,27 @@ def add_entries(run: Run, entries: Sequence[Entry]) -> None:
 def write_result(
     run: Run,
     result: Result,
-    outside: ExternalResult | None = None,
+    statements: Sequence[Statement],
+    external: ExternalResult | None = None,
     data_sets: DataSets | None = None,
     curves: Sequence[LearningCurve] = (),
     probes: Sequence[ProbeRow] = (),
 ) -> None:
-    """Write the results into ``benchmark.json``, beside the plan."""
+    """Write the results into ``benchmark.json``; the plan stays."""
+    primary = [
+        statement.verdict.text
+        for statement in statements
+        if statement.kind == "number"
+        and statement.key in result.primary
+        and not statement.exploratory
+    ]
     _write_beside_plan(
         run.root / FILE,
         added=[asdict(entry) for entry in read_plan(run).added],
-        entries=[_entry(result, name).as_json() for name in result.values],
-        claims=[DifferenceRecord.of(claim).as_json() for claim in _claims(result)],
-        external=None if outside is None else _external(outside).as_json(),
+        entries=[_entry_record(result, name).as_json() for name in result.values],
+        claims=[DifferenceRecord.of(claim).as_json() for claim in _claims(result, statements)],
+        primary_verdicts=primary,
+        external=None if external is None else _external_record(external).as_json(),
         data_sets=None if data_sets is None else data_sets.as_json(),
         curves=[CurveRecord.of(curve).as_json() for curve in curves],
         probes=[row.model_dump() for row in probes],
@@ -155,36 +166,36 @@ def write_result(
 
 
 def _write_beside_plan(path: Path, **parts: object) -> None:
-    """Replace parts of ``benchmark.json``; the plan and its hash stay as they were written."""
+    """Replace parts of ``benchmark.json``, and keep the plan and its hash unchanged."""
     write_json(path, {**read_object(path, SCHEMA), **parts})
 
 
-def _external(outside: ExternalResult) -> ExternalRecord:
+def _external_record(external: ExternalResult) -> ExternalRecord:
     return ExternalRecord(
-        entries={name: number_records(values) for name, values in outside.values.items()},
-        differences=tuple(map(DifferenceRecord.of, outside.differences)),
+        entries={name: number_records(values) for name, values in external.values.items()},
+        differences=tuple(map(DifferenceRecord.of, external.differences)),
     )
 
 
-def _claims(result: Result) -> list[Difference]:
+def _claims(result: Result, statements: Sequence[Statement]) -> list[Difference]:
     """Return the improvements; for entries that only move decisions, those that verdicts claim."""
     claimed = {
-        (statement.verdict.about, statement.key)
-        for statement in decision_statements(result)
-        if statement.verdict.claim
+        (statement.entry, statement.key)
+        for statement in statements
+        if statement.kind == "decisions" and statement.verdict.claim
     }
     return [
         difference
         for difference in result.planned
         if difference.better
         and (
-            difference.recipe not in result.roles.apart
-            or (f"{difference.recipe}: decisions", difference.key) in claimed
+            difference.recipe not in result.roles.decision_entries
+            or (difference.recipe, difference.key) in claimed
         )
     ]
 
 
-def _entry(result: Result, name: str) -> EntryRecord:
+def _entry_record(result: Result, name: str) -> EntryRecord:
     differences = result.of_recipe(name)
     attributes = sorted({difference.key.attribute for difference in differences} - {EVERYBODY})
     harmed = {
@@ -195,11 +206,11 @@ def _entry(result: Result, name: str) -> EntryRecord:
     return EntryRecord(
         name=name,
         numbers=number_records(result.values[name]),
-        differences=tuple(_planned(result, difference) for difference in differences),
+        differences=tuple(_difference_record(result, difference) for difference in differences),
         levelled_down=harmed,
     )
 
 
-def _planned(result: Result, difference: Difference) -> PlannedDifference:
+def _difference_record(result: Result, difference: Difference) -> PlannedDifference:
     update = {"exploratory": not result.is_planned(difference)}
     return PlannedDifference.of(difference).model_copy(update=update)

@@ -1,4 +1,4 @@
-"""What the networks of a benchmark reveal of the attributes, on the page."""
+"""The section of the report about probes of the entries' networks."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ from evenhand.reporting.sections.probe import probe_estimate
 from evenhand.reporting.text.numbers import PLAIN, Scale
 
 CHANGE = Scale(signed=True)
-PAIRED = "Paired by patient and seed; below 0, the network reveals less of the attribute."
+PAIRED = "Paired by patient and seed; below 0, the network reveals less about the attribute."
 
 
 @section("benchmark", "probe", "What the networks reveal", place=45, template=PART)
 def probe_part(outcome: Outcome) -> Part | None:
-    """Return the plots of the probes; None where there are none."""
+    """Return the section about probes; None without ``--probe``."""
     rows = outcome.record.probes
     if not rows:
         return None
     count = f"{max(row.patients for row in rows):,}"
-    says = (
-        "A new linear probe looks for the attribute in what the last layer of each network is "
-        f"given of {count} test patients, one sample of each; in each fold it learns from other "
-        "patients than those that it scores. Its AUC is over pairs with the same label, the mean "
-        "over folds and seeds; 0.5 is chance. A network that reveals less of the attribute need "
-        "not be fairer: the differences say that. Intervals are not corrected; nothing is claimed."
+    sentence = (
+        "A linear probe predicts the attribute from the inputs of the last layer of each network, "
+        f"for {count} test patients with one sample each; in each fold it is trained on other "
+        "patients than those that it scores. Its AUC is over pairs of samples with the same label, "
+        "as mean over folds and seeds; 0.5 is chance. A network that reveals less about the "
+        "attribute is not necessarily fairer: see the differences of the entries. Intervals are "
+        "not corrected, and no claim rests on them."
     )
     plots = []
     for attribute in dict.fromkeys(row.attribute for row in rows):
-        own = [row for row in rows if row.attribute == attribute]
-        values = Look(attribute, "AUC of the probe.", PLAIN, 0.5, "chance")
-        plots.append(
-            forest(
-                [Line(row.model, probe_estimate(row)) for row in own if row.against is None], values
-            )
-        )
-        if changes := [row for row in own if row.against is not None]:
+        values = [row for row in rows if row.attribute == attribute and row.against is None]
+        changes = [row for row in rows if row.attribute == attribute and row.against is not None]
+        look = Look(attribute, "AUC of the probe.", PLAIN, 0.5, "chance")
+        plots.append(forest([Line(row.model, probe_estimate(row)) for row in values], look))
+        if changes:
             look = Look(f"{attribute}: change from {ERM}", PAIRED, CHANGE, 0.0, ERM)
             plots.append(forest([Line(row.model, probe_estimate(row)) for row in changes], look))
-    return Part(sentences=(says,), plots=tuple(plots))
+    return Part(sentences=(sentence,), plots=tuple(plots))

@@ -1,4 +1,4 @@
-"""FairPrune as an entry: the models of erm, pruned by what training patients of the fold say."""
+"""FairPrune as an entry of a benchmark: prune the networks of erm."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from evenhand.training.device import make_accelerator
 from evenhand.training.predict import class_probabilities
 
 POINT = 0.01
-"""A point of a metric."""
+"""One point of a metric, the unit of the budget."""
 
 
 class FairPrune(BaseModel, frozen=True, extra="forbid"):
-    """How models are pruned; the names and defaults are those of `evenhand prune`."""
+    """The settings of a pruning, with the names and defaults of `evenhand prune`."""
 
     beta: float = Field(0.33, ge=0)
     share: float = Field(10, gt=0, le=100)
@@ -49,7 +49,7 @@ class FairPrune(BaseModel, frozen=True, extra="forbid"):
         Raises
         ------
         EvenhandError
-            There is no such setting, estimator or target, or a value is not allowed.
+            If a setting, the estimator or the target is unknown, or a value is not allowed.
 
         Examples
         --------
@@ -58,8 +58,8 @@ class FairPrune(BaseModel, frozen=True, extra="forbid"):
         """
         pairs = [item.partition("=") for item in text.split(",")]
         names = [name for name, _, _ in pairs]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise EvenhandError(f"--pruning {text}: {twice} is given twice.")
+        if repeated := next((name for name in names if names.count(name) > 1), None):
+            raise EvenhandError(f"--pruning {text}: {repeated} is given twice. Give it once.")
         try:
             settings = cls.model_validate({name: value for name, _, value in pairs})
         except ValidationError as error:
@@ -77,7 +77,7 @@ class FairPrune(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass
 class _Batches:
-    """Batches of training patients by group, drawn anew each time that they are read."""
+    """Batches of training samples with their groups; each iteration draws other batches."""
 
     source: BatchSource
     positions: Mapping[str, Positions]
@@ -102,27 +102,24 @@ def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pru
     Raises
     ------
     EvenhandError
-        A group has no training patient, or the target is undefined for the model.
+        If a group has no training patient, or AUC is undefined in a group on validation.
     """
     accelerator = make_accelerator(task.settings)
     model = model.to(accelerator.device).eval()
     val = BatchSource(task.splits.val, accelerator.device)
-    attribute = task.settings.attribute[0]
-    by_group = _auc_of_groups(task, class_probabilities(model, val, accelerator))
-    worst = min(by_group, key=lambda group: by_group[group])
-    positions = group_positions(task.splits.train, attribute, list(by_group))
-    if empty := [group for group, own in positions.items() if not len(own)]:
-        raise EvenhandError(f"no training patient is of {', '.join(empty)} ({attribute}).")
-    total = sum(len(own) for group, own in positions.items() if group != worst)
+    auc = _group_auc(task, class_probabilities(model, val, accelerator))
+    worst = min(auc, key=lambda group: auc[group])
+    positions = _training_positions(task, list(auc))
+    total = sum(len(rows) for group, rows in positions.items() if group != worst)
     betas = {
-        group: settings.beta * len(own) / total
-        for group, own in positions.items()
+        group: settings.beta * len(rows) / total
+        for group, rows in positions.items()
         if group != worst
     }
 
     def evaluate(network: nn.Module) -> tuple[float, float]:
         assert isinstance(network, Model)
-        return _worth(task, settings, class_probabilities(network, val, accelerator))
+        return _target_and_auc(task, settings, class_probabilities(network, val, accelerator))
 
     train = BatchSource(task.splits.train, accelerator.device)
     return prune_module(
@@ -140,8 +137,22 @@ def prune_model(task: Task, model: Model, settings: FairPrune, seed: int) -> Pru
     )
 
 
-def _worth(task: Task, settings: FairPrune, scores: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the target, larger is better, and everybody's AUC, of scores ``(n, C)``."""
+def _training_positions(task: Task, groups: list[str]) -> dict[str, Positions]:
+    """Return the training rows of each group; refuse a group without any."""
+    attribute = task.settings.attribute[0]
+    positions = group_positions(task.splits.train, attribute, groups)
+    if empty := [group for group, rows in positions.items() if not len(rows)]:
+        raise EvenhandError(
+            f"no training patient is of {', '.join(empty)} ({attribute}), but saliency is computed "
+            "on training patients. Leave the group out with --exclude-group, or give fewer --folds."
+        )
+    return positions
+
+
+def _target_and_auc(
+    task: Task, settings: FairPrune, scores: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Return the target (larger is better) and everybody's AUC, of scores ``(n, C)``."""
     val = task.splits.val
     target = find_target(settings.target) if settings.target else task.targets[0]
     patients = val.table["patient_id"].to_numpy()
@@ -151,8 +162,8 @@ def _worth(task: Task, settings: FairPrune, scores: NDArray[np.float64]) -> tupl
     return (value if target.maximise else -value), overall
 
 
-def _auc_of_groups(task: Task, scores: NDArray[np.float64]) -> dict[str, float]:
-    """Return the validation AUC of each group that takes part, of the first attribute."""
+def _group_auc(task: Task, scores: NDArray[np.float64]) -> dict[str, float]:
+    """Return the validation AUC of each compared group of the first attribute."""
     val, attribute = task.splits.val, task.settings.attribute[0]
     binary = len(val.classes) == 2
     rows = scored(val.labels, scores[:, 1] if binary else scores, classes=val.classes)
@@ -163,29 +174,28 @@ def _auc_of_groups(task: Task, scores: NDArray[np.float64]) -> dict[str, float]:
     values = {level: point(part, auc, classes) for level, part in parts.items()}
     if undefined := [level for level, value in values.items() if not np.isfinite(value)]:
         raise EvenhandError(
-            f"AUC of {', '.join(undefined)} ({attribute}) is undefined on validation, so that "
-            "nobody can tell whom to prune for. Leave the group out with --exclude-group."
+            f"AUC of {', '.join(undefined)} ({attribute}) is undefined on validation, but it "
+            "chooses the unprivileged group. Leave the group out with --exclude-group."
         )
     return values
 
 
 def check_pruning(task: Task, settings: FairPrune) -> None:
-    """See that the network has weights to prune, and that every group has training patients.
+    """Check that the network has weights to prune, and that every group has training patients.
 
     Raises
     ------
     EvenhandError
-        It is not so, or the validation patients of a group are of one class.
+        If the network has no such weights, a group has no training patients, or AUC or the target
+        is undefined on validation.
     """
     prunable_parameters(task.model(), "weight", ("conv", "linear"))
-    chance = np.random.default_rng(0).dirichlet(
+    random_scores = np.random.default_rng(0).dirichlet(
         np.ones(len(task.splits.val.classes)), len(task.splits.val)
     )
-    levels = _auc_of_groups(task, chance)
-    attribute = task.settings.attribute[0]
-    for group, own in group_positions(task.splits.train, attribute, list(levels)).items():
-        if not len(own):
-            raise EvenhandError(f"no training patient is of {group} ({attribute}).")
-    value, _ = _worth(task, settings, chance)
+    _training_positions(task, list(_group_auc(task, random_scores)))
+    value, _ = _target_and_auc(task, settings, random_scores)
     if not np.isfinite(value):
-        raise EvenhandError(f"--pruning: target {settings.target} is undefined on validation.")
+        raise EvenhandError(
+            f"--pruning: target {settings.target} is undefined on validation. Name another target."
+        )

@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from evenhand.jobs.benchmark.entries import Entry
+from evenhand.jobs.benchmark.settings import split_primary
 from evenhand.metrics.learning_curve import LearningCurve
 from evenhand.metrics.ranks import RankTest
 from evenhand.metrics.recipes import Difference, RecipeValues
@@ -18,15 +19,15 @@ SCHEMA = 1
 
 
 class _Part(BaseModel, frozen=True, extra="allow"):
-    """A part of the record; entries that this version does not know are kept."""
+    """A part of the record; it keeps fields that this version does not know."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the part as JSON values, without what was never set."""
+        """Return the part as JSON values, without fields that were never set."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 class RecipeTerms(_Part):
-    """The recipe of all entries: what several data sets must share; other settings are kept."""
+    """The recipe of all entries; benchmarks of several data sets must share these fields."""
 
     trials: int
     lr_min: float
@@ -35,19 +36,21 @@ class RecipeTerms(_Part):
 
 
 class PlanRecord(_Part):
-    """What was fixed before any test row was scored.
+    """The plan, which is written before any test row is scored.
 
     Attributes
     ----------
     entries, reference
-        What is compared, and the name of the entry that all are compared with.
+        The entries, and the name of the entry with which all others are compared.
     attributes
         The protected attributes.
-    primary, decides
-        The number that decides, and whose numbers are tested: ``every`` entry's, or the one that
-        decides of the entry that is ``chosen`` on validation.
+    primary
+        The primary number, as METRIC or METRIC:ATTRIBUTE.
+    decides
+        The tested numbers: all numbers of ``every`` entry, or the primary number of the entry that
+        is ``chosen`` on validation.
     test, level
-        The statistical test in words, and its level.
+        A text about the statistical test, and its level.
     selection
         The target that chooses on validation patients.
     folds, seeds
@@ -76,18 +79,18 @@ class PlanRecord(_Part):
 
     @property
     def primary_metric(self) -> str:
-        """The number that decides, without the attribute that it may be limited to."""
-        return self.primary.partition(":")[0]
+        """The metric of the primary number."""
+        return split_primary(self.primary)[0]
 
     @property
     def primary_attributes(self) -> tuple[str, ...]:
-        """The attributes whose number decides: the named one, or all."""
-        attribute = self.primary.partition(":")[2]
+        """The attributes of the primary number: the named one, or all."""
+        attribute = split_primary(self.primary)[1]
         return (attribute,) if attribute else self.attributes
 
 
 class NumberRecord(_Part):
-    """A number of an entry, the mean over its seeds; None where it is undefined."""
+    """A number of an entry, as mean over its seeds; None if it is undefined."""
 
     attribute: str
     group: str
@@ -101,13 +104,13 @@ class NumberRecord(_Part):
         return full_name(self.base, self.aggregate)
 
     def is_across(self, name: str, attributes: Collection[str]) -> bool:
-        """Whether it is that metric of everybody, or across the groups of one of the attributes."""
-        across = self.group == EVERYBODY and self.attribute in (EVERYBODY, *attributes)
-        return across and self.name == name
+        """Return whether it is the metric ``name`` of everybody or across groups of attributes."""
+        is_across = self.group == EVERYBODY and self.attribute in (EVERYBODY, *attributes)
+        return is_across and self.name == name
 
 
 class DifferenceRecord(NumberRecord):
-    """A number of an entry less that of the reference; the fields are those of `Difference`."""
+    """A number of an entry minus that of the reference, with the fields of `Difference`."""
 
     recipe: str
     low: float | None = None
@@ -131,7 +134,7 @@ class PlannedDifference(DifferenceRecord):
 
 
 class EntryRecord(_Part):
-    """What came of an entry; ``levelled_down`` names the groups that lose, by attribute."""
+    """The results of an entry; ``levelled_down`` has the groups that lose AUC, by attribute."""
 
     name: str
     numbers: tuple[NumberRecord, ...]
@@ -139,9 +142,9 @@ class EntryRecord(_Part):
     levelled_down: dict[str, tuple[str, ...]]
 
     def mean(self, metric: str, attributes: Collection[str]) -> float | None:
-        """Return a number of everybody or across groups, the mean over some attributes.
+        """Return a number of everybody or across groups, as mean over attributes.
 
-        None where it is not there, or undefined for an attribute.
+        None if it was not measured, or is undefined for an attribute.
         """
         values = [number.value for number in self.numbers if number.is_across(metric, attributes)]
         defined = [value for value in values if value is not None]
@@ -149,23 +152,23 @@ class EntryRecord(_Part):
 
 
 class ExternalRecord(_Part):
-    """The numbers of each entry on external patients, and what was tested on them."""
+    """The numbers of each entry on external patients, and the differences tested on them."""
 
     entries: dict[str, tuple[NumberRecord, ...]]
     differences: tuple[DifferenceRecord, ...]
 
 
 class DataSets(_Part):
-    """What several data sets say together.
+    """The results of several data sets together.
 
     Attributes
     ----------
     values
-        The number that decides, of each entry, for each data set.
+        The primary number of each entry, for each data set.
     names
         The names of the data sets, this one first.
     verdicts
-        The verdict of each of the others.
+        The verdicts of the other data sets on the primary number.
     test
         The test of the ranks.
     """
@@ -190,11 +193,11 @@ class CurveRecord(_Part):
     Attributes
     ----------
     name
-        Whose training patients become fewer.
+        The patients who are thinned out: everybody, or a group.
     points
-        The numbers at each share, all patients last.
+        The numbers at each share of these patients, all of them last.
     doubling
-        The numbers with all of them less those with half of them.
+        The numbers with all of them minus those with half of them.
     """
 
     name: str
@@ -215,22 +218,25 @@ class CurveRecord(_Part):
 
 
 class BenchmarkRecord(_Part):
-    """What ``benchmark.json`` holds.
+    """The content of ``benchmark.json``.
 
     Attributes
     ----------
     plan, hash
-        What was fixed before any test row was scored, and the hash of it.
+        The plan, and its hash.
     added
-        Entries that came later; they are exploratory.
+        Entries that were added after the plan; they are exploratory.
     entries, claims
-        The numbers of each entry, and the entries shown to be better, corrected.
+        The numbers of each entry, and the differences shown to be better, corrected.
+    primary_verdicts
+        The texts of the verdicts on the primary number, one for each of its attributes; None in
+        files of versions that did not write them.
     external, data_sets
-        What came of external patients and of several data sets, where there are some.
+        The results for external patients, and for several data sets; None without them.
     curves
-        Learning curves of the reference, which are no part of the plan.
+        Learning curves of the reference, which are not part of the plan.
     probes
-        How well each attribute is found in the networks, and less than in that of the reference.
+        The probes of each entry, and the differences from the reference.
     """
 
     schema_version: int = Field(SCHEMA, alias="schema")
@@ -239,6 +245,7 @@ class BenchmarkRecord(_Part):
     added: tuple[Entry, ...] = ()
     entries: tuple[EntryRecord, ...] = ()
     claims: tuple[DifferenceRecord, ...] = ()
+    primary_verdicts: tuple[str, ...] | None = None
     external: ExternalRecord | None = None
     data_sets: DataSets | None = None
     curves: tuple[CurveRecord, ...] = ()
@@ -246,14 +253,14 @@ class BenchmarkRecord(_Part):
 
     @property
     def all_entries(self) -> tuple[Entry, ...]:
-        """The entries of the plan, and those that were added later."""
+        """The entries of the plan, and then those that were added."""
         return (*self.plan.entries, *self.added)
 
 
 def number_records(values: RecipeValues) -> tuple[NumberRecord, ...]:
-    """Return the mean over seeds of each number, None where it is undefined."""
-    return tuple(_number(key, float(draws[:, 0].mean())) for key, draws in values.items())
+    """Return the mean over seeds of each number; None if it is undefined."""
+    return tuple(_number_record(key, float(draws[:, 0].mean())) for key, draws in values.items())
 
 
-def _number(key: Key, mean: float) -> NumberRecord:
+def _number_record(key: Key, mean: float) -> NumberRecord:
     return NumberRecord(**key._asdict(), value=mean if mean == mean else None)

@@ -1,4 +1,4 @@
-"""What a benchmark prints when it is finished."""
+"""The table that a finished benchmark prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNDEFINED = "undefined"
 
 
 def entries_text(record: BenchmarkRecord) -> str:
-    """Return a table of the number that decides: each entry's, and less that of the reference."""
+    """Return a text table of the primary number of each entry, and its difference from erm."""
     name, reference = record.plan.primary_metric, record.plan.reference
     lines = [("entry", "number", "attribute", "value", f"less {reference}", "interval")]
     for entry in record.entries:

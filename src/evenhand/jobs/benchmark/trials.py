@@ -1,4 +1,4 @@
-"""The trials of a fit: learning rates on a grid, or masks and methods with them, searched."""
+"""The trials of a fit: a grid of learning rates, or a search of masks, methods and rates."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from evenhand.search.spaces import Choice, Rates, flat_space, mask_family
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """What one trial of a fit trains.
+    """One trial of a fit.
 
     Attributes
     ----------
     number
-        From 0.
+        The number of the trial, from 0.
     lr
         The highest learning rate.
     start
-        Returns the untrained model, and what it may change.
+        Returns the untrained model and its schedule.
     mitigation
-        How it is mitigated; None where the task says so.
+        The mitigation of the training; None for that of the task.
     """
 
     number: int
@@ -49,8 +49,8 @@ class Trial:
     mitigation: Mitigation | None = None
 
 
-def rates_of(settings: BenchmarkSettings) -> list[float]:
-    """Return the learning rates of every fit; one alone is the geometric mean of the ends."""
+def trial_rates(settings: BenchmarkSettings) -> list[float]:
+    """Return the learning rates of every fit; a single one is the geometric mean of the ends."""
     low, high = settings.lr_min, settings.lr_max
     if settings.trials == 1:
         return [math.sqrt(low * high)]
@@ -65,38 +65,51 @@ def run_trials(
     score: Callable[[Trial], float],
     encoder: Path | None = None,
 ) -> list[tuple[float, float]]:
-    """Score every trial of a fit, and return its learning rate and value, NaN where it diverged.
+    """Score every trial of a fit, and return the learning rate and the value of each.
 
     Parameters
     ----------
+    task
+        The task of the entry in its fold.
+    settings
+        The settings of the benchmark.
+    entry
+        The entry.
+    seed
+        The seed of the fit.
     score
-        Trains a trial, or reads what it gave before a kill, and returns its validation target. A
-        search that goes on with the values of its first trials draws the same trials again.
+        Trains a trial, or reads its saved result, and returns its validation target. A search that
+        continues after a kill draws the same trials again, because their values are the same.
     encoder
-        The weights that every trial starts from; None where the task says so.
+        The starting weights of every trial; None for those of the task.
+
+    Returns
+    -------
+    list
+        A pair for each trial; the value is NaN if the training diverged.
     """
     if entry.searches_masks:
-        return _searched(task, settings, entry, seed, score)
+        return _search(task, settings, entry, seed, score)
 
     def start() -> tuple[Model, Schedule]:
         return find_strategy(entry.strategy)(_model(task, seed, encoder), seed)
 
-    trials = [Trial(number, lr, start) for number, lr in enumerate(rates_of(settings))]
+    trials = [Trial(number, lr, start) for number, lr in enumerate(trial_rates(settings))]
     return [(trial.lr, score(trial)) for trial in trials]
 
 
 def search_space(task: Task, settings: BenchmarkSettings, entry: Entry, seed: int) -> Space[Choice]:
-    """Return what the trials of a search draw; the first tunes the whole family, without a method.
+    """Return the space of a search; its first trial tunes the whole family, without a method.
 
     Raises
     ------
     EvenhandError
-        The network lacks the family.
+        If the network lacks the family.
     """
     family = mask_family(task.model(seed).backbone, "auto")
     rates = Rates(settings.lr_min, settings.lr_max, seed)
-    everything = frozenset(unit.name for unit in family.units)
-    first = {"full": Choice(everything, rates.middle, seed)}
+    all_units = frozenset(unit.name for unit in family.units)
+    first = {"full": Choice(all_units, rates.middle, seed)}
     space = flat_space(family, rates, first)
     if entry.strategy != BOTH:
         return space
@@ -115,14 +128,14 @@ def _allows(task: Task, name: str) -> bool:
     return True
 
 
-def _searched(
+def _search(
     task: Task,
     settings: BenchmarkSettings,
     entry: Entry,
     seed: int,
     score: Callable[[Trial], float],
 ) -> list[tuple[float, float]]:
-    """Search masks and learning rates, and methods where the entry says so."""
+    """Search masks and learning rates, and for `BOTH` also methods."""
     space = search_space(task, settings, entry, seed)
     study = optuna.create_study(
         direction=task.targets[0].direction, sampler=optuna.samplers.TPESampler(seed=seed)
@@ -156,11 +169,11 @@ def _start(task: Task, choice: Choice, seed: int) -> Callable[[], tuple[Model, S
 
 
 def _model(task: Task, seed: int, encoder: Path | None) -> Model:
-    """Return the untrained model of a fit, from other weights where there are some."""
+    """Return the untrained model of a fit, with the weights of an encoder if there is one."""
     if encoder is None:
         return task.model(seed)
     settings, classes = task.settings, task.splits.train.classes
     return build_model(settings.backbone, str(encoder), task.inputs, classes, seed, settings.head)
 
 
-optuna.logging.set_verbosity(logging.WARNING)  # it would name every study
+optuna.logging.set_verbosity(logging.WARNING)  # by default it logs every study

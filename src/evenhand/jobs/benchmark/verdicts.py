@@ -1,4 +1,4 @@
-"""What a benchmark says in words."""
+"""The verdicts of a benchmark."""
 
 from __future__ import annotations
 
@@ -19,37 +19,55 @@ from evenhand.reporting.text.numbers import Scale, listed, p_value, plain
 from evenhand.reporting.verdicts import Verdict
 
 CHANGE = Scale(signed=True)
-FEW_SEEDS = "With one seed this speaks of these models, not of the methods that trained them."
-
+FEW_SEEDS = "With one seed, this is about these models and not about the methods that trained them."
 
 ALLOWED = 0.01
-"""By how much an entry that moves decisions may lower a group's sensitivity or specificity."""
+"""The largest allowed loss of a group's sensitivity or specificity by an adjustment."""
 
 EXPLORATORY = "exploratory"
-"""What everything is called that the plan does not test."""
+"""The word for results that the plan does not test."""
 
-Kind = Literal["number", "exploratory", "decisions", "levelling"]
+Kind = Literal["number", "decisions", "levelling"]
 
 
 class Statement(NamedTuple):
-    """A verdict, what kind it is of, and the number that it is about, where it is about one."""
+    """A verdict, with its subject.
+
+    Attributes
+    ----------
+    kind
+        ``number``: all entries, compared by one number; ``decisions``: one entry that changes only
+        decisions; ``levelling``: levelling down by one entry.
+    key
+        The number; None for levelling down.
+    verdict
+        The verdict.
+    entry
+        The name of the entry; None for statements about all entries.
+    exploratory
+        Whether the plan does not test it.
+    """
 
     kind: Kind
     key: Key | None
     verdict: Verdict
+    entry: str | None = None
+    exploratory: bool = False
 
 
-def statements_of(result: Result) -> list[Statement]:
-    """Return every statement of the page: first the numbers that decide."""
+def make_statements(result: Result) -> list[Statement]:
+    """Return every statement of the page; those about primary numbers come first."""
     keys = dict.fromkeys([*result.primary, *(difference.key for difference in result.differences)])
-    shown = [key for key in keys if key.attribute == EVERYBODY or key.group == EVERYBODY]
-    numbers = [statement for key in shown for statement in _of_number(result, key)]
-    levelling = (Statement("levelling", None, verdict) for verdict in _levelling(result))
-    return [*numbers, *decision_statements(result), *levelling]
+    across = [key for key in keys if key.attribute == EVERYBODY or key.group == EVERYBODY]
+    return [
+        *(statement for key in across for statement in _number_statements(result, key)),
+        *_decision_statements(result),
+        *_levelling_statements(result),
+    ]
 
 
 def number_name(key: Key) -> str:
-    """Return what a number is called: ``auc_worst``, ``auc of old``.
+    """Return the name of a number: ``auc_worst``, ``auc of old``.
 
     Examples
     --------
@@ -60,13 +78,8 @@ def number_name(key: Key) -> str:
     return name if key.group == EVERYBODY else f"{name} of {key.group}"
 
 
-def about_number(name: str) -> str:
-    """Return what the verdict on a number is about, as its record says it."""
-    return f"{name} against {ERM}"
-
-
 def change_text(difference: Difference) -> str:
-    """Return a difference with its corrected interval."""
+    """Return a difference with its corrected interval, as text."""
     if difference.value is None:
         return "undefined"
     interval = CHANGE.interval(difference.low, difference.high)
@@ -77,48 +90,55 @@ def change_text(difference: Difference) -> str:
     )
 
 
-def _of_number(result: Result, key: Key) -> Iterator[Statement]:
-    """Yield what is said of one number: of the entries that the plan tests, and of the others."""
-    differences = [difference for difference in result.differences if difference.key == key]
+def _number_statements(result: Result, key: Key) -> Iterator[Statement]:
+    """Yield the statements about one number: on planned differences, and on exploratory ones."""
     compared = [
-        difference for difference in differences if difference.recipe not in result.roles.apart
+        difference
+        for difference in result.differences
+        if difference.key == key and difference.recipe not in result.roles.decision_entries
     ]
     planned = [difference for difference in compared if result.is_planned(difference)]
-    others = [difference for difference in compared if not result.is_planned(difference)]
+    exploratory = [difference for difference in compared if not result.is_planned(difference)]
     if planned:
-        yield Statement("number", key, _planned(result, key, planned))
-    if others:
-        yield Statement("exploratory", key, _exploratory(key, others))
+        yield Statement("number", key, _planned_verdict(result, key, planned))
+    if exploratory:
+        verdict = _exploratory_verdict(key, exploratory)
+        yield Statement("number", key, verdict, exploratory=True)
     if key in result.primary and not compared:
-        yield Statement("number", key, _untested(key))
+        yield Statement("number", key, _untested_verdict(key))
 
 
-def _untested(key: Key) -> Verdict:
-    """Return that no entry can change the number that decides."""
+def _about(key: Key) -> str:
+    return f"{number_name(key)} against {ERM}"
+
+
+def _untested_verdict(key: Key) -> Verdict:
+    """Return the verdict on a primary number that no entry can change."""
     text = (
-        f"No entry is tested by {number_name(key)}: all of them move decisions alone, and leave it "
-        "as it is. Give --primary equalized_odds_difference, or entries that are trained."
+        f"No entry is tested by {number_name(key)}: all entries change only decisions, which do "
+        "not affect it. Give --primary equalized_odds_difference, or entries that are trained."
     )
-    return Verdict(about_number(number_name(key)), key.attribute, claim=False, text=text)
+    return Verdict(_about(key), key.attribute, claim=False, text=text)
 
 
-def _planned(result: Result, key: Key, planned: Sequence[Difference]) -> Verdict:
-    """Return who is better in one number, or how large a difference would have shown."""
+def _planned_verdict(result: Result, key: Key, planned: Sequence[Difference]) -> Verdict:
+    """Return the verdict on one number: the better entries, or the detectable difference."""
     tested = [difference for difference in planned if difference.p_adjusted is not None]
     better = [difference for difference in tested if difference.better]
     worse = [difference for difference in tested if difference.better is False]
-    loss = f" Shown to be worse than {ERM}: {_named(worse)}." if worse else ""
-    about, p = about_number(number_name(key)), _smallest_p(tested)
+    loss = f" Shown to be worse than {ERM}: {_entries_text(worse)}." if worse else ""
+    p = _smallest_p(tested)
     if better:
-        text = f"Shown to be better than {ERM}: {_named(better)}. {_cost(result, better)}{loss}"
+        gain = f"Shown to be better than {ERM}: {_entries_text(better)}."
+        text = f"{gain} {_lost_groups_text(result, better)}{loss}"
         text += "" if result.seeds > 1 else f" {FEW_SEEDS}"
-        return Verdict(about, key.attribute, claim=True, text=text, p_adjusted=p)
-    text = f"None was shown to be better. {_detectable(tested)}{loss}"
-    return Verdict(about, key.attribute, claim=False, text=text, p_adjusted=p)
+        return Verdict(_about(key), key.attribute, claim=True, text=text, p_adjusted=p)
+    text = f"None was shown to be better. {_detectable_text(tested)}{loss}"
+    return Verdict(_about(key), key.attribute, claim=False, text=text, p_adjusted=p)
 
 
 def _smallest_p(tested: Sequence[Difference]) -> float | None:
-    """Return the smallest p-value of the differences that point to an entry that is better."""
+    """Return the smallest p-value of the differences in the better direction."""
     values = [
         difference.p_adjusted
         for difference in tested
@@ -127,40 +147,45 @@ def _smallest_p(tested: Sequence[Difference]) -> float | None:
     return min(values, default=None)
 
 
-def _exploratory(key: Key, others: Sequence[Difference]) -> Verdict:
-    """Return what entries show that the plan does not test: it claims nothing."""
-    better = [difference for difference in others if difference.better]
-    about = f"{number_name(key)} against {ERM}, {EXPLORATORY}"
-    shown = f"better than {ERM} are {_named(better)}" if better else "none is better"
+def _exploratory_verdict(key: Key, exploratory: Sequence[Difference]) -> Verdict:
+    """Return the verdict on differences that the plan does not test; it claims nothing."""
+    better = [difference for difference in exploratory if difference.better]
+    shown = f"better than {ERM} are {_entries_text(better)}" if better else "none is better"
     text = (
-        f"Exploratory, as the plan does not test it: {shown}, corrected among what is exploratory "
-        "alone. Only a new benchmark, planned for it, can show it."
+        f"Exploratory, as the plan does not test it: {shown}, corrected over exploratory "
+        "differences only. Only a new benchmark, with a plan that tests it, can show it."
     )
-    return Verdict(about, key.attribute, claim=False, text=text)
+    return Verdict(f"{_about(key)}, {EXPLORATORY}", key.attribute, claim=False, text=text)
 
 
-def _named(better: Sequence[Difference]) -> str:
+def _entries_text(differences: Sequence[Difference]) -> str:
     return listed(
         [
-            f"{difference.recipe} ({change_text(difference)}, p {_p(difference)})"
-            for difference in better
+            f"{difference.recipe} ({change_text(difference)}, p {_p_text(difference)})"
+            for difference in differences
         ]
     )
 
 
-def decision_statements(result: Result) -> Iterator[Statement]:
-    """Yield what is said of each entry that moves decisions alone, for each attribute.
+def _decision_statements(result: Result) -> Iterator[Statement]:
+    """Yield a statement on each entry that changes only decisions, for each attribute.
 
-    It is good where equalised odds is shown to be better, and where no group's sensitivity or
-    specificity fell by more than `ALLOWED`.
+    It claims an improvement if equalised odds is shown to be better, and no group's sensitivity or
+    specificity falls by more than `ALLOWED`.
     """
     for name in result.values:
-        for difference in result.of_recipe(name) if name in result.roles.apart else ():
+        for difference in result.of_recipe(name) if name in result.roles.decision_entries else ():
             if difference.key.base == DECISIONS:
-                yield Statement("decisions", difference.key, _of_decisions(result, difference))
+                yield Statement(
+                    "decisions",
+                    difference.key,
+                    _decision_verdict(result, difference),
+                    entry=name,
+                    exploratory=not result.is_planned(difference),
+                )
 
 
-def _of_decisions(result: Result, difference: Difference) -> Verdict:
+def _decision_verdict(result: Result, difference: Difference) -> Verdict:
     attribute = difference.key.attribute
     rates = [
         rate
@@ -170,34 +195,35 @@ def _of_decisions(result: Result, difference: Difference) -> Verdict:
     lowest = min(rates, key=lambda rate: rate.value or 0.0, default=None)
     about = f"{difference.recipe}: decisions"
     changed = f"equalised odds ({number_name(difference.key)}) changes by"
-    change = f"{changed} {change_text(difference)}, p {_p(difference)}"
-    lost = lowest is not None and (lowest.value or 0.0) < -ALLOWED
-    price = _price(lowest)
+    change = f"{changed} {change_text(difference)}, p {_p_text(difference)}"
+    costs_too_much = lowest is not None and (lowest.value or 0.0) < -ALLOWED
+    cost = _rate_text(lowest)
     if not result.is_planned(difference):
-        text = f"Exploratory, as the plan does not test it: {change}. {price}"
+        text = f"Exploratory, as the plan does not test it: {change}. {cost}"
         return Verdict(f"{about}, {EXPLORATORY}", attribute, claim=False, text=text)
+    p = difference.p_adjusted
     if not difference.better:
-        text = f"Not shown to be better: {change}. {_detectable([difference])} {price}"
-        return Verdict(about, attribute, claim=False, text=text, p_adjusted=difference.p_adjusted)
-    head = "Better, at a price" if lost else "Shown to be better"
-    text = f"{head}: {change}. {price}"
-    return Verdict(about, attribute, claim=not lost, text=text, p_adjusted=difference.p_adjusted)
+        text = f"Not shown to be better: {change}. {_detectable_text([difference])} {cost}"
+        return Verdict(about, attribute, claim=False, text=text, p_adjusted=p)
+    head = "Better, at a price" if costs_too_much else "Shown to be better"
+    text = f"{head}: {change}. {cost}"
+    return Verdict(about, attribute, claim=not costs_too_much, text=text, p_adjusted=p)
 
 
-def _price(lowest: Difference | None) -> str:
-    """Say how far the rate of a group falls that falls most."""
+def _rate_text(lowest: Difference | None) -> str:
+    """Return a sentence about the rate of a group that falls most."""
     if lowest is None:
         return "No rate of a group is defined."
-    what = f"the {lowest.key.base} of {lowest.key.group} changes by {change_text(lowest)}"
+    change = f"the {lowest.key.base} of {lowest.key.group} changes by {change_text(lowest)}"
     if (lowest.value or 0.0) < -ALLOWED:
-        return f"It costs too much: {what}, where {plain(ALLOWED)} may be lost."
-    sure = lowest.low is not None and lowest.low >= -ALLOWED
-    rest = "" if sure else f", so that a loss above {plain(ALLOWED)} is not excluded"
-    return f"No rate of a group falls by more than {plain(ALLOWED)}: {what}{rest}."
+        return f"It costs too much: {change}, where {plain(ALLOWED)} may be lost."
+    is_certain = lowest.low is not None and lowest.low >= -ALLOWED
+    doubt = "" if is_certain else f", but a loss above {plain(ALLOWED)} is not excluded"
+    return f"No rate of a group falls by more than {plain(ALLOWED)}: {change}{doubt}."
 
 
-def _cost(result: Result, better: Sequence[Difference]) -> str:
-    """Say which groups are shown to lose AUC under entries that are better in something else."""
+def _lost_groups_text(result: Result, better: Sequence[Difference]) -> str:
+    """Return a sentence about the groups that are shown to lose AUC under better entries."""
     losses = [
         f"{loss.key.group} ({loss.key.attribute}) under {difference.recipe}, {change_text(loss)}"
         for difference in better
@@ -207,18 +233,19 @@ def _cost(result: Result, better: Sequence[Difference]) -> str:
     return f"AUC is lost in {listed(losses)}." if losses else "No group is shown to lose AUC."
 
 
-def _detectable(tested: Sequence[Difference]) -> str:
+def _detectable_text(tested: Sequence[Difference]) -> str:
     sizes = [difference.detectable for difference in tested if difference.detectable is not None]
     if not sizes:
         if any(difference.p_adjusted is not None for difference in tested):
-            return "So few patients would not have shown even the largest possible difference."
+            return "With so few patients, even the largest possible difference would not show."
         return "No difference could be tested."
     low, high = plain(min(sizes)), plain(max(sizes))
-    each = low if low == high else f"{low} to {high}, by entry,"
-    return f"A difference of {each} would have shown with power .8."
+    size = low if low == high else f"{low} to {high}, by entry,"
+    return f"A difference of {size} would have shown with power .8."
 
 
-def _levelling(result: Result) -> Iterator[Verdict]:
+def _levelling_statements(result: Result) -> Iterator[Statement]:
+    """Yield a statement on each entry that levels down, for each attribute."""
     for name in result.values:
         for attribute in dict.fromkeys(key.attribute for key in result.values[ERM]):
             worst = result.worst.get(attribute)
@@ -229,21 +256,24 @@ def _levelling(result: Result) -> Iterator[Verdict]:
             ]
             lost = levelled_down(groups, attribute, worst)
             if lost:
-                served = (
-                    f"{worst}, the group that {ERM} serves worst on validation" if worst else ""
+                gain = (
+                    f"{worst}, the group that {ERM} serves worst on validation, is not shown"
+                    if worst
+                    else "no group is shown"
                 )
                 text = (
-                    f"{name} levels down: {served or 'no group'} is not shown to be served better, "
-                    f"and AUC is lost in {listed(list(lost))}."
+                    f"{name} levels down: {gain} to be served better, and AUC is lost in "
+                    f"{listed(list(lost))}."
                 )
                 planned = all(map(result.is_planned, filter(_is_shown, groups)))
                 about = f"{name}: levelling down" + ("" if planned else f", {EXPLORATORY}")
-                yield Verdict(about, attribute, claim=planned, text=text)
+                verdict = Verdict(about, attribute, claim=planned, text=text)
+                yield Statement("levelling", None, verdict, entry=name, exploratory=not planned)
 
 
 def _is_shown(difference: Difference) -> bool:
     return difference.better is not None
 
 
-def _p(difference: Difference) -> str:
+def _p_text(difference: Difference) -> str:
     return "" if difference.p_adjusted is None else p_value(difference.p_adjusted)

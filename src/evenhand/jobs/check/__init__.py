@@ -1,1 +1,1 @@
-"""Stage 1: what a data set must have before fairness can be told from it, measured."""
+"""Stage 1, `evenhand check`: measure whether a data set can support a study of fairness."""

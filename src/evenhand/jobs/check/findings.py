@@ -1,4 +1,4 @@
-"""The outcome of a requirement: a number against two limits, and the worst of several."""
+"""Judge requirements: compare a number with two limits, and find the worst outcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ORDER: tuple[Status, ...] = ("pass", "note", "warn", "fail")
 
 
 def at_most(value: float, limits: Limits) -> Status:
-    """Judge a number that is to be small.
+    """Judge a number that should be small: warn above the first limit, fail above the second.
 
     Examples
     --------
@@ -22,7 +22,7 @@ def at_most(value: float, limits: Limits) -> Status:
 
 
 def at_least(value: float, limits: Limits) -> Status:
-    """Judge a number that is to be large.
+    """Judge a number that should be large: warn below the first limit, fail below the second.
 
     Examples
     --------
@@ -33,6 +33,6 @@ def at_least(value: float, limits: Limits) -> Status:
 
 
 def overall(findings: Sequence[Finding]) -> Status:
-    """Return the worst outcome; notes count as met."""
+    """Return the worst outcome; notes do not count."""
     judged = (finding.status for finding in findings if finding.status != "note")
     return max(judged, key=ORDER.index, default="pass")

@@ -39,14 +39,14 @@ def group_counts(splits: Splits, attributes: Sequence[str]) -> pd.DataFrame:
 def attribute_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
-    """Judge whether there are attributes, and how many patients have no known level."""
+    """Judge the number of attributes, and the share of patients whose level is unknown."""
     table = pd.concat([cohort.table for _, cohort in splits.items()])
     named = f"{len(attributes)}: {', '.join(attributes)}" if attributes else "none"
-    bare = [name for name in splits.train.attributes if len(known_levels(table, name)) < 2]
+    unusable = [name for name in splits.train.attributes if len(known_levels(table, name)) < 2]
     yield Finding(
         "attributes",
         "*",
-        f"{named}; without two known levels: {', '.join(bare)}" if bare else named,
+        f"{named}; without two known levels: {', '.join(unusable)}" if unusable else named,
         len(attributes),
         "at least 1 protected attribute",
         "pass" if attributes else "fail",
@@ -69,8 +69,8 @@ def attribute_findings(
 
 
 def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Finding]:
-    """Judge the smallest group of each attribute in any split: its patients, its rarest class."""
-    for requirement, column, limits, what in (
+    """Judge the smallest group of each attribute over all splits, by patients and rarest class."""
+    for requirement, column, limits, counted in (
         ("patients", "patients", settings.patients, "patients"),
         ("cases", "fewest", settings.cases, "samples of its rarest class"),
     ):
@@ -82,7 +82,7 @@ def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Fin
             yield Finding(
                 requirement,
                 str(attribute),
-                f"{value:,} {what} in the smallest group ({least['group']}, {least['split']}); "
+                f"{value:,} {counted} in the smallest group ({least['group']}, {least['split']}); "
                 f"{short} of {len(rows)} groups by split below {limits[0]:g}",
                 value,
                 f"at least {limits[0]:g} (fails below {limits[1]:g})",
@@ -94,7 +94,7 @@ def _counts(cohort: Cohort, attribute: str, split: str) -> Iterator[dict[str, An
     groups = group_of(cohort.table, attribute, cohort.levels)
     for group in groups.cat.categories:
         rows = cohort.table[(groups == group).to_numpy()]
-        of_class = np.bincount(rows["label"], minlength=len(cohort.classes))
+        class_counts = np.bincount(rows["label"], minlength=len(cohort.classes))
         if len(rows) or group != UNKNOWN:
             yield {
                 "attribute": attribute,
@@ -102,6 +102,6 @@ def _counts(cohort: Cohort, attribute: str, split: str) -> Iterator[dict[str, An
                 "split": split,
                 "patients": rows["patient_id"].nunique(),
                 "samples": len(rows),
-                "positives": of_class[1] if len(of_class) == 2 else None,
-                "fewest": of_class.min(),
+                "positives": class_counts[1] if len(class_counts) == 2 else None,
+                "fewest": class_counts.min(),
             }

@@ -1,4 +1,4 @@
-"""`evenhand check`: measure what a data set must have, instead of trusting that it has it."""
+"""`evenhand check`: measure whether a data set can support a study of fairness."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from evenhand.cohort.cohort import Cohort, known_levels
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort, reader_of
 from evenhand.cohort.splits import Splits
+from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.check.findings import ORDER, overall
 from evenhand.jobs.check.groups import attribute_findings, group_counts, size_findings
-from evenhand.jobs.check.learning import learning_findings, thinnings_of
+from evenhand.jobs.check.learning import learning_findings
 from evenhand.jobs.check.material import (
     SHOWN,
     duplicate_findings,
@@ -47,7 +48,7 @@ from evenhand.reporting.check_record import (
 from evenhand.runs import run_scope
 
 IMAGE_SIZE = 64
-"""Side of the images that are looked through for duplicates, in pixels."""
+"""Side of the images that are compared to find duplicates, in pixels."""
 
 MEANING: dict[Status, str] = {
     "pass": "Every requirement is met.",
@@ -62,16 +63,16 @@ MEANING: dict[Status, str] = {
 
 @dataclass(frozen=True, eq=False)
 class Requirements:
-    """What was measured of a data set.
+    """The requirements of a data set, measured and judged.
 
     Attributes
     ----------
     findings
-        Each requirement with its outcome.
+        A finding for each requirement.
     counts
-        See `group_counts`.
+        The table of `group_counts`.
     pairs
-        See `duplicate_pairs`.
+        The table of `duplicate_pairs`.
     """
 
     findings: tuple[Finding, ...]
@@ -97,15 +98,15 @@ class Requirements:
 @with_keywords(CheckSettings, "data")
 @run_scope()
 def check(settings: CheckSettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Measure a data set's requirements; write ``check.json`` and a page.
+    """Measure the requirements of a data set; write ``check.json`` and a page.
 
-    The splits are those that any job makes of the same settings. Without an attribute every one
-    is looked at that the reader knows and of which samples have two levels.
+    The splits are those that every job makes from the same settings. If the settings name no
+    attribute, all attributes of the data with at least two known levels are checked.
 
     Parameters
     ----------
     settings
-        The data, and where each requirement is met.
+        The data, and the limits of each requirement.
     out
         The run directory.
     overwrite
@@ -114,9 +115,9 @@ def check(settings: CheckSettings, out: Path, *, overwrite: bool = False) -> Run
     Raises
     ------
     EvenhandError
-        The data cannot be read, or have one class or one level only.
+        If the data cannot be read, or have a single class or a single level.
     """
-    settings, splits = _prepared(settings)
+    settings, splits = _prepare(settings)
     source = splits.train.source
     run = begin_run(
         out,
@@ -130,36 +131,36 @@ def check(settings: CheckSettings, out: Path, *, overwrite: bool = False) -> Run
         requirements = measure_requirements(splits, settings)
     write_json(run.root / FILE, requirements.record().as_json())
     write_page(run)
-    run.finish()  # last: a finished run lacks nothing
+    run.finish()  # last: a finished run is complete
     return run
 
 
 def measure_data(settings: CheckSettings) -> Requirements:
-    """Measure a data set's requirements, and write nothing; see `check`."""
-    settings, splits = _prepared(settings)
+    """Measure the requirements of a data set and write no file; see `check`."""
+    settings, splits = _prepare(settings)
     return measure_requirements(splits, settings)
 
 
-def _prepared(settings: CheckSettings) -> tuple[CheckSettings, Splits]:
-    """Return the settings with the attributes that are looked at, and the stored, split data."""
+def _prepare(settings: CheckSettings) -> tuple[CheckSettings, Splits]:
+    """Return the settings with the attributes to check, and the stored, split data."""
     settings = settings.model_copy(update={"skip_unreadable": True})
     cohort = open_cohort(settings)
     if not settings.attribute:
         usable = (name for name in cohort.attributes if len(known_levels(cohort.table, name)) > 1)
         settings = settings.model_copy(update={"attribute": tuple(usable)})
-    thinnings_of(cohort, settings)  # before the data are stored, which takes long
+    Thinning.of_texts(settings.curve, cohort.levels)  # refuses wrong levels before data are stored
     images = _image_form(cohort, settings.channels)
     return settings, prepare_splits(settings, images, np.random.default_rng(settings.seed))
 
 
 def _image_form(cohort: Cohort, channels: int | None) -> Images | None:
-    """Return what images are read as; None for series, which have channels of their own."""
+    """Return the form in which images are read; None for series, which bring their channels."""
     if not cohort.channels:
         return ImageForm(IMAGE_SIZE, IMAGE_SIZE, channels or RGB).plain
     if channels is not None:
         raise EvenhandError(
-            f"--channels {channels}: the samples are series, which have channels of their own. "
-            "Leave it out."
+            f"--channels {channels} is for images; these samples are series, which bring their "
+            "own channels. Leave it out."
         )
     return None
 
@@ -171,8 +172,8 @@ def measure_requirements(splits: Splits, settings: CheckSettings) -> Requirement
     return Requirements(tuple(_findings(splits, settings, counts, pairs)), counts, pairs)
 
 
-def text_table(record: CheckRecord) -> str:
-    """Return the findings as text, and what they come to."""
+def findings_text(record: CheckRecord) -> str:
+    """Return the findings as a text table, with their counts and the meaning of the outcome."""
     lines = [f"{'':<6}{'requirement':<13}{'of':<18}measured"]
     for finding in record.findings:
         about = "" if finding.about == "*" else finding.about
@@ -188,23 +189,23 @@ def _findings(
     splits: Splits, settings: CheckSettings, counts: pd.DataFrame, pairs: pd.DataFrame
 ) -> Iterator[Finding]:
     attributes = settings.attribute
-    about = reader_of(settings.data)[0]
+    data_set = reader_of(settings.data)[0].about
     yield from attribute_findings(splits, attributes, settings)
     yield from size_findings(counts, settings)
     yield from base_rate_findings(splits, attributes, settings)
     yield from power_findings(splits, attributes, settings)
     yield from request_findings(splits, attributes, settings)
     yield from learning_findings(splits, attributes, settings)
-    yield modality_finding(splits.train, about.about, settings)
+    yield modality_finding(splits.train, data_set, settings)
     yield unreadable_finding(splits, settings)
     yield leakage_finding(splits)
     yield from duplicate_findings(pairs, settings)
     yield from note_findings(splits.train)
-    yield from provenance_findings(splits.train, about.about)
+    yield from provenance_findings(splits.train, data_set)
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows by column; what is missing is None."""
+    """Return the rows of a table as dictionaries; missing values are None."""
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in table.astype(object).to_dict("records")

@@ -1,4 +1,4 @@
-"""What more training patients buy a linear model on coarse samples, before any network."""
+"""Learning curves of a linear model on coarse samples: the gain from more training patients."""
 
 from __future__ import annotations
 
@@ -32,34 +32,23 @@ STRENGTH = 0.1  # inverse of the ridge penalty, of standardised features
 CHUNK = 1024  # samples read at a time
 
 
-def thinnings_of(cohort: Cohort, settings: CheckSettings) -> list[Thinning]:
-    """Return whose training patients the learning curves thin out.
-
-    Raises
-    ------
-    EvenhandError
-        There is no such attribute or level.
-    """
-    return [Thinning.of_text(text, cohort.levels) for text in dict.fromkeys(settings.curve)]
-
-
 def learning_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
-    """Say what the last doubling of training patients bought each group that is served worst."""
-    thinnings = thinnings_of(splits.train, settings)
+    """Judge the gain from the last doubling of training patients, for the worst-served groups."""
+    thinnings = Thinning.of_texts(settings.curve, splits.train.levels)
     if not thinnings:
         return
     curves = _Curves(splits, attributes, settings.seed)
     with bar("learning curves", len(thinnings)) as advance:
         for thinning in thinnings:
-            curve = curves.of_patients(thinning)
+            curve = curves.curve(thinning)
             advance()
             yield from _findings(curve, attributes)
 
 
 def _findings(curve: LearningCurve, attributes: Sequence[str]) -> Iterator[Finding]:
-    """Yield a finding for the group that becomes smaller, and for those that are served worst."""
+    """Yield a finding for the thinned group, and for the worst-served group of each attribute."""
     worst = [curve.worst(attribute) for attribute in attributes]
     for key in dict.fromkeys((curve.own, *worst)):
         if key is not None and key in curve.keys:
@@ -67,7 +56,7 @@ def _findings(curve: LearningCurve, attributes: Sequence[str]) -> Iterator[Findi
             yield Finding(
                 "learning",
                 curve.name,
-                f"{doubling_text(curve, key)} {_along(curve, key)}",
+                f"{doubling_text(curve, key)} {_auc_text(curve, key)}",
                 change.value,
                 "a linear model on coarse samples gains nothing from the last half of the patients",
                 "warn" if change.better or change.value is None else "pass",
@@ -75,21 +64,21 @@ def _findings(curve: LearningCurve, attributes: Sequence[str]) -> Iterator[Findi
             )
 
 
-def _along(curve: LearningCurve, key: Key) -> str:
-    """Return the AUC at each share."""
+def _auc_text(curve: LearningCurve, key: Key) -> str:
+    """Return a sentence with the AUC at each share of the patients."""
     means = (float(values[key][:, 0].mean()) for values in curve.values.values())
     listed = ", ".join("undefined" if mean != mean else plain(mean) for mean in means)
     return f"AUC with {', '.join(f'{share:.0%}' for share in curve.values)}: {listed}."
 
 
 class _Curves:
-    """Learning curves of one data set; samples are made coarse once."""
+    """Computes learning curves of one data set, and makes its samples coarse once."""
 
     def __init__(self, splits: Splits, attributes: Sequence[str], seed: int) -> None:
         self.train, self.test, self.seed = splits.train, splits.test, seed
         self.attributes = attributes
         self.inputs = _coarse(splits.train)
-        self.place = {name: row for row, name in enumerate(splits.train.table["sample_id"])}
+        self.rows = {name: row for row, name in enumerate(splits.train.table["sample_id"])}
         self.test_inputs = _coarse(splits.test)
         table, levels = splits.test.table, splits.test.levels
         self.groups: dict[str, Groups] = {
@@ -99,8 +88,8 @@ class _Curves:
         patients = table["patient_id"].nunique()
         self.resamples: Resamples = resample(patients, Bootstrap(), rng)
 
-    def of_patients(self, thinning: Thinning) -> LearningCurve:
-        """Return the curve of some patients: of a share of them, and all others."""
+    def curve(self, thinning: Thinning) -> LearningCurve:
+        """Return the learning curve when a thinning removes training patients."""
         patients, values = {}, {}
         for share in (*SHARES, ALL):
             parts = [
@@ -110,23 +99,23 @@ class _Curves:
                 for draw in range(DRAWS)
             ]
             patients[share] = float(np.mean([thinning.patients(part) for part in parts]))
-            values[share] = self._numbers(parts)
+            values[share] = self._measure(parts)
         rng = np.random.default_rng([self.seed, DRAWS])
         rarer = {key: self._rarer(key) for key in values[ALL]}
         return learning_curve(thinning.name, thinning.auc, patients, values, rarer, rng)
 
-    def _numbers(self, parts: Sequence[Cohort]) -> RecipeValues:
+    def _measure(self, parts: Sequence[Cohort]) -> RecipeValues:
         """Return the numbers ``(draws, 1 + B)`` of a model for each draw of training patients."""
         distinct = parts[:1] if len(parts[0]) == len(self.train) else parts
         by_draw = [
-            compared_values(self._scored(part), self.groups, self.resamples, overall=("auc",))
+            compared_values(self._score(part), self.groups, self.resamples, overall=("auc",))
             for part in distinct
         ]
         repeated = by_draw * (len(parts) // len(by_draw))
         return {key: np.stack([values[key] for values in repeated]) for key in by_draw[0]}
 
-    def _scored(self, part: Cohort) -> Scored:
-        rows = np.array([self.place[name] for name in part.table["sample_id"]])
+    def _score(self, part: Cohort) -> Scored:
+        rows = np.array([self.rows[name] for name in part.table["sample_id"]])
         scores = _linear_scores(self.inputs[rows], part.labels, self.test_inputs, len(part.classes))
         test = self.test
         return scored(
@@ -137,7 +126,7 @@ class _Curves:
         )
 
     def _rarer(self, key: Key) -> int:
-        """Return how many patients of the rarer class a number rests on, in its smallest group."""
+        """Return the number of patients of the rarer class, in the smallest group of a number."""
         rows = scored(
             self.test.labels,
             np.full((len(self.test), len(self.test.classes)), 1 / len(self.test.classes)),
@@ -154,7 +143,7 @@ class _Curves:
 def _linear_scores(
     inputs: Floats, labels: NDArray[np.int64], others: Floats, classes: int
 ) -> Floats:
-    """Return probabilities ``(m, C)`` of other samples by a ridge logistic regression."""
+    """Fit a ridge logistic regression, and return its probabilities ``(m, C)`` for ``others``."""
     from sklearn.linear_model import LogisticRegression
 
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)
@@ -167,16 +156,16 @@ def _linear_scores(
 
 
 def _coarse(cohort: Cohort) -> Floats:
-    """Return a few numbers of each sample ``(n, D)``."""
+    """Return each sample as a few numbers, ``(n, D)``."""
     ids = cohort.table["sample_id"]
-    coarse = _series if cohort.channels else _images
+    coarse = _coarse_series if cohort.channels else _coarse_images
     chunks = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
     return np.concatenate([coarse(np.stack([cohort.read(name) for name in part]))
                            for part in chunks])  # fmt: skip
 
 
-def _images(samples: NDArray[Any]) -> Floats:
-    """Return the mean of each cell and channel, of images ``(n, H, W, C)``."""
+def _coarse_images(samples: NDArray[Any]) -> Floats:
+    """Return the mean of each cell and channel of images ``(n, H, W, C)``."""
     edges = [
         np.unique(np.linspace(0, size, CELLS + 1).astype(int)[:-1]) for size in samples.shape[1:3]
     ]
@@ -185,12 +174,12 @@ def _images(samples: NDArray[Any]) -> Floats:
     return cells
 
 
-def _series(samples: NDArray[Any]) -> Floats:
-    """Return mean, spread and observed share of each channel, of series ``(n, T, C)``."""
+def _coarse_series(samples: NDArray[Any]) -> Floats:
+    """Return mean, spread and observed share of each channel of series ``(n, T, C)``."""
     observed = ~np.isnan(samples)
     count = np.maximum(observed.sum(axis=1), 1)
     filled = np.where(observed, samples, 0.0)
     mean = filled.sum(axis=1) / count
-    apart = np.where(observed, samples - mean[:, None], 0.0)
-    spread = np.sqrt((apart**2).sum(axis=1) / count)
+    deviation = np.where(observed, samples - mean[:, None], 0.0)
+    spread = np.sqrt((deviation**2).sum(axis=1) / count)
     return np.concatenate([mean, spread, observed.mean(axis=1)], axis=1)

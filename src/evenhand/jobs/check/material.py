@@ -1,4 +1,4 @@
-"""Requirements on the samples themselves: what they are, whether they leak, where they are from."""
+"""Requirements on the samples: modality, readable files, leaks, duplicates and provenance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import combinations
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.duplicates import duplicates
+from evenhand.cohort.duplicates import find_duplicates
 from evenhand.cohort.registry import DataSet
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.samples import SampleStore
@@ -19,13 +19,13 @@ from evenhand.reporting.check_record import Finding, Status
 from evenhand.wording import counted
 
 NAMED = 3
-"""Files that cannot be read, at most, that are named."""
+"""The largest number of unreadable files that a finding names."""
 SHOWN = 200
-"""Pairs of duplicates, at most, that are listed."""
+"""The largest number of duplicate pairs that the record lists."""
 
 
 def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) -> Finding:
-    """Judge the number of modalities: channels of series, one for images."""
+    """Judge the number of modalities: the channels of series; images count as one."""
     count = len(cohort.channels) or 1
     channels = (
         counted(count, "channel") if cohort.channels else "one modality, whatever its colours"
@@ -41,10 +41,10 @@ def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) ->
 
 
 def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
-    """Judge the share of samples that cannot be read, of all that there are.
+    """Judge the share of all samples that cannot be read.
 
-    Both are counted before patients are drawn or kept out. An absent file is one sample, that of a
-    volume all of its slices; how many windows an absent recording had is not known.
+    Samples are counted before patients are drawn or excluded. A missing file counts as one sample,
+    a missing volume as all of its slices, and a missing recording as one.
     """
     store, source = splits.train.read, splits.train.source
     assert isinstance(store, SampleStore)
@@ -55,15 +55,15 @@ def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
     return Finding(
         "unreadable",
         "*",
-        f"{lost:,} of {total:,} samples cannot be read{_first(source.left_out)}",
+        f"{lost:,} of {total:,} samples cannot be read{_first_files(source.left_out)}",
         lost / total,
         f"at most {settings.unreadable[0]:.0%} (fails above {settings.unreadable[1]:.0%})",
         at_most(lost / total, settings.unreadable),
     )
 
 
-def _first(left_out: Sequence[str]) -> str:
-    """Name the first files that cannot be read, and the flag without which jobs refuse them."""
+def _first_files(left_out: Sequence[str]) -> str:
+    """Return a text with the first unreadable files, and the flag with which jobs skip them."""
     if not left_out:
         return ""
     more = f"; … and {len(left_out) - NAMED:,} more" if len(left_out) > NAMED else ""
@@ -72,7 +72,7 @@ def _first(left_out: Sequence[str]) -> str:
 
 
 def leakage_finding(splits: Splits) -> Finding:
-    """Say how many patients are in two splits."""
+    """Judge the number of patients that are in two splits."""
     patients = {name: set(cohort.table["patient_id"]) for name, cohort in splits.items()}
     shared = sum(
         len(patients[first] & patients[second]) for first, second in combinations(patients, 2)
@@ -88,18 +88,18 @@ def leakage_finding(splits: Splits) -> Finding:
 
 
 def duplicate_pairs(splits: Splits, settings: CheckSettings) -> pd.DataFrame:
-    """Return pairs of samples of different patients that are the same, exactly or nearly.
+    """Return pairs of samples of different patients that are exact or near duplicates.
 
     Returns
     -------
     pandas.DataFrame
-        ``sample``, ``split``, ``other_sample``, ``other_split``, ``correlation``, ``exact``; the
-        pairs across splits first.
+        ``sample``, ``split``, ``other_sample``, ``other_split``, ``correlation``, ``exact``. Pairs
+        across splits come first.
     """
     rows = pd.concat(
         [cohort.table.assign(split=name) for name, cohort in splits.items()], ignore_index=True
     )
-    pairs = duplicates(replace(splits.train, table=rows), settings.near, settings.seed)
+    pairs = find_duplicates(replace(splits.train, table=rows), settings.near, settings.seed)
     first, second = rows.iloc[pairs["first"]], rows.iloc[pairs["second"]]
     table = pd.DataFrame(
         {
@@ -111,26 +111,27 @@ def duplicate_pairs(splits: Splits, settings: CheckSettings) -> pd.DataFrame:
             "exact": pairs["exact"],
         }
     )
-    together = table["split"] == table["other_split"]
-    return table.loc[together.sort_values(kind="stable").index].reset_index(drop=True)
+    same_split = table["split"] == table["other_split"]
+    return table.loc[same_split.sort_values(kind="stable").index].reset_index(drop=True)
 
 
 def duplicate_findings(pairs: pd.DataFrame, settings: CheckSettings) -> Iterator[Finding]:
-    """Judge duplicates: none may be across splits; those inside a split warn."""
+    """Judge duplicates: pairs across splits fail, pairs inside a split warn."""
     across = pairs["split"] != pairs["other_split"]
     exact = pairs["exact"].astype(bool)
-    for kind, what, rows in (
+    for kind, relation, rows in (
         ("exact", "the same", exact),
         ("near", f"correlated by {settings.near:g} or more", ~exact),
     ):
-        apart, together = int((rows & across).sum()), int((rows & ~across).sum())
+        between, inside = int((rows & across).sum()), int((rows & ~across).sum())
         yield Finding(
             "duplicates",
             kind,
-            f"{apart} pairs of different patients across splits {what}, {together} inside a split",
-            apart + together,
+            f"{between} pairs of different patients across splits {relation}, {inside} inside a "
+            "split",
+            between + inside,
             "none (inside a split: warns)",
-            "fail" if apart else "warn" if together else "pass",
+            "fail" if between else "warn" if inside else "pass",
         )
 
 
@@ -141,13 +142,13 @@ def note_findings(cohort: Cohort) -> Iterator[Finding]:
 
 
 def provenance_findings(cohort: Cohort, about: DataSet) -> Iterator[Finding]:
-    """Say under which licence the data are, where to get them, and what the label means."""
-    label, own = cohort.source.label, bool(about.yours)
-    lacking: Status = "note" if own else "warn"
-    for requirement, text, wanted in (
-        ("licence", "" if own else about.licence, "stated"),
-        ("access", "" if own else about.access, "stated: others can get the same data"),
-        ("label", label, "its meaning stated"),
+    """Judge whether licence, source and the meaning of the label are stated."""
+    own_data = bool(about.yours)
+    lacking: Status = "note" if own_data else "warn"
+    for requirement, text, threshold in (
+        ("licence", "" if own_data else about.licence, "stated"),
+        ("access", "" if own_data else about.access, "stated: others can get the same data"),
+        ("label", cohort.source.label, "its meaning stated"),
     ):
         recorded = text or "not recorded: the data are your own"
-        yield Finding(requirement, "*", recorded, None, wanted, "pass" if text else lacking)
+        yield Finding(requirement, "*", recorded, None, threshold, "pass" if text else lacking)

@@ -1,4 +1,4 @@
-"""Requirements on outcomes: base rates of the groups, and the gap that the test split can show."""
+"""Requirements on outcomes: base rates of groups, and the gap that the test split can detect."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from evenhand.tables.attributes import UNKNOWN, group_of
 def base_rate_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
-    """Judge how much the base rate of a class differs, by difference and by ratio.
+    """Judge the difference and the ratio of base rates between each group and the largest group.
 
-    Each group is held against the largest one. The rows are those of all splits; intervals and
-    tests are by patient, and the tests are corrected together, over attributes, groups and classes.
+    The rows of all splits are used. Intervals and tests resample patients; the p-values are
+    corrected over all attributes, groups and classes (Holm).
     """
     table = pd.concat([cohort.table for _, cohort in splits.items()], ignore_index=True)
     tested = [
         rate
         for attribute in attributes
-        for which, name in _classes(splits.train)
-        for rate in _rates(table, splits.train, attribute, (which, name), settings.seed)
+        for outcome in _classes(splits.train)
+        for rate in _rates(table, splits.train, attribute, outcome, settings.seed)
     ]
     adjusted = holm([rate.p for rate in tested])
     rates = [replace(rate, p=float(p)) for rate, p in zip(tested, adjusted, strict=True)]
@@ -60,39 +60,39 @@ class _Rate:
     attribute: str
     group: str
     outcome: str
-    rates: tuple[float, float]  # of the group and of the reference
+    rates: tuple[float, float]  # in the group and in the reference group
     difference: str  # with its interval
-    ratio: str
-    p: float  # tests that the two rates are equal
+    ratio: str  # with its interval
+    p: float  # of the test that the two rates are equal
     reference: str
 
     def size(self, settings: CheckSettings) -> float:
         """Return the larger of difference and ratio, each in units of its limit."""
-        first, other = sorted(self.rates)
-        ratio = math.log(other / first) if first > 0 else (math.inf if other > 0 else 0.0)
-        return max((other - first) / settings.base_rate, ratio / math.log(settings.base_rate_ratio))
+        low, high = sorted(self.rates)
+        ratio = math.log(high / low) if low > 0 else (math.inf if high > 0 else 0.0)
+        return max((high - low) / settings.base_rate, ratio / math.log(settings.base_rate_ratio))
 
 
 def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSettings) -> Finding:
-    """Judge an attribute by its largest difference of base rates that is more than chance."""
+    """Judge an attribute by its largest significant difference of base rates."""
     limit = (
         f"difference below {settings.base_rate:g} and ratio below {settings.base_rate_ratio:g}, "
         "unless chance explains more"
     )
     if not rates:
         return Finding("base_rate", attribute, "fewer than two groups", None, limit, "warn")
-    shown = [rate for rate in rates if rate.p <= CLAIM]
-    worst = max(shown or rates, key=lambda rate: rate.size(settings))
-    first, other = worst.rates
-
+    significant = [rate for rate in rates if rate.p <= CLAIM]
+    worst = max(significant or rates, key=lambda rate: rate.size(settings))
+    group_rate, reference_rate = worst.rates
     return Finding(
         "base_rate",
         attribute,
-        f"{worst.outcome} in {worst.group} {first:.3f}, in {worst.reference} {other:.3f}: "
-        f"difference {worst.difference}, ratio {worst.ratio}; corrected p {p_value(worst.p)}",
-        first - other,
+        f"{worst.outcome} in {worst.group} {group_rate:.3f}, in {worst.reference} "
+        f"{reference_rate:.3f}: difference {worst.difference}, ratio {worst.ratio}; corrected p "
+        f"{p_value(worst.p)}",
+        group_rate - reference_rate,
         limit,
-        "warn" if shown and worst.size(settings) >= 1 else "pass",
+        "warn" if significant and worst.size(settings) >= 1 else "pass",
         worst.p,
     )
 
@@ -100,72 +100,77 @@ def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSetting
 def power_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
-    """Judge the smallest gap in AUC that the test split can show, for the worst-placed group.
+    """Judge the smallest detectable gap in AUC between a group and the largest, on the test split.
 
-    Hanley and McNeil's error at an assumed AUC, with a design effect for several samples of a
-    patient; each group is held against the largest one. For more than two classes the mean over
-    classes.
+    The group with the largest such gap counts. The standard error is that of Hanley and McNeil
+    (1982) at an assumed AUC, with a design effect for several samples of a patient. For more than
+    two classes, the gap is the mean over classes.
     """
     limit = f"at most {settings.detectable[0]:g} (fails above {settings.detectable[1]:g})"
     for attribute in attributes:
         errors = _errors(splits.test, attribute, settings)
         undefined = [group for group, error in errors.items() if np.isnan(error).any()]
         if undefined or len(errors) < 2:
-            why = f"a class is missing in {', '.join(undefined)}" if undefined else "one group"
-            yield Finding("detectable", attribute, why, None, limit, "fail")
+            reason = f"a class is missing in {', '.join(undefined)}" if undefined else "one group"
+            yield Finding("detectable", attribute, reason, None, limit, "fail")
             continue
         reference, *others = errors
-        gap = {group: _gap(errors[group], errors[reference]) for group in others}
-        group = max(gap, key=gap.__getitem__)
+        gaps = {group: _gap(errors[group], errors[reference]) for group in others}
+        group = max(gaps, key=gaps.__getitem__)
         yield Finding(
             "detectable",
             attribute,
-            f"a gap of {gap[group]:.3f} in AUC between {group} and {reference}, at 80 % power, if "
-            f"AUC is {settings.auc:g}",
-            gap[group],
+            f"a gap of {gaps[group]:.3f} in AUC between {group} and {reference}, at 80 % power, "
+            f"if AUC is {settings.auc:g}",
+            gaps[group],
             limit,
-            at_most(gap[group], settings.detectable),
+            at_most(gaps[group], settings.detectable),
         )
 
 
 def _classes(cohort: Cohort) -> list[tuple[int, str]]:
-    """Return the classes that are looked at one versus the rest: of two only the positive one."""
+    """Return number and name of the classes to check: all, or of two only the positive one."""
     return list(enumerate(cohort.classes))[1 if len(cohort.classes) == 2 else 0 :]
 
 
 def _rates(
     table: pd.DataFrame, train: Cohort, attribute: str, outcome: tuple[int, str], seed: int
 ) -> Iterator[_Rate]:
-    """Yield the base rate of a class in each group; labels stand in for decisions."""
-    which, name = outcome
+    """Yield the base rate of a class in each group.
+
+    It is the selection rate if the labels are taken for decisions.
+    """
+    number, name = outcome
     groups = group_of(table, attribute, train.levels).cat.remove_unused_categories()
-    has = (table["label"] == which).to_numpy()
-    rows = scored(has.astype(np.int64), has.astype(float), patients=table["patient_id"].to_numpy())
+    is_case = (table["label"] == number).to_numpy()
+    rows = scored(
+        is_case.astype(np.int64), is_case.astype(float), patients=table["patient_id"].to_numpy()
+    )
     plan = Plan(metrics=("selection_rate",), across=("difference", "ratio"))
     measured = measure(rows, {"by": groups_of(groups)}, plan, rng=np.random.default_rng(seed))
-    by = {metric: part.set_index("group") for metric, part in measured.groupby("metric")}
-    differences = by.get("selection_rate_difference")
+    tables = {metric: part.set_index("group") for metric, part in measured.groupby("metric")}
+    differences = tables.get("selection_rate_difference")
     if differences is None:
         return
     levels = groups_of(groups).compared()
     (reference,) = {*levels} - {*differences.index}
-    value = by["selection_rate"]["value"]
+    rate = tables["selection_rate"]["value"]
     for group in differences.index:
-        of_group, others = ((groups == level).to_numpy() for level in (group, reference))
+        in_group, in_reference = ((groups == level).to_numpy() for level in (group, reference))
         yield _Rate(
             attribute,
             group,
             name,
-            (float(value[group]), float(value[reference])),
-            _with_ends(differences.loc[group], "+.3f"),
-            _with_ends(by["selection_rate_ratio"].loc[group], ".2f"),
-            equal_rates_p(has, of_group, others, rows.patients),
+            (float(rate[group]), float(rate[reference])),
+            _interval_text(differences.loc[group], "+.3f"),
+            _interval_text(tables["selection_rate_ratio"].loc[group], ".2f"),
+            equal_rates_p(is_case, in_group, in_reference, rows.patients),
             reference,
         )
 
 
-def _with_ends(row: pd.Series, form: str) -> str:
-    """Write a number with its interval."""
+def _interval_text(row: pd.Series, form: str) -> str:
+    """Return a number with its interval, as text."""
     if pd.isna(row["value"]):
         return "undefined"
     if pd.isna(row["low"]):
@@ -176,22 +181,23 @@ def _with_ends(row: pd.Series, form: str) -> str:
 def request_findings(
     splits: Splits, attributes: Sequence[str], settings: CheckSettings
 ) -> Iterator[Finding]:
-    """Say how many more test patients of which group, with which outcome, would let a gap be told.
+    """Yield how many more test patients are needed to detect a gap in AUC.
 
-    The gap is that from which the detectable gap warns. Each group is held against the largest one,
-    and grows with the outcomes that it has; where that alone will not do, both grow.
+    The gap is the limit above which a detectable gap warns. Each group is compared with the largest
+    one. New patients have the outcomes of their group in the same shares. If a larger group alone
+    cannot suffice, both groups grow by the same factor.
     """
-    wanted = settings.detectable[0]
+    gap = settings.detectable[0]
     for attribute in attributes:
-        requests = list(_requests(splits.test, attribute, wanted, settings))
+        requests = list(_requests(splits.test, attribute, gap, settings))
         needed = [request for request in requests if request.counts]
         lacking = [request for request in requests if request.counts is None]
-        texts = [request.text(wanted) for request in (*needed, *lacking)]
+        texts = [request.text(gap) for request in (*needed, *lacking)]
         total = sum(more for request in needed for _, more, _ in request.counts or ())
         yield Finding(
             "request",
             attribute,
-            "; ".join(texts) or f"none for a gap of {wanted:g} in AUC",
+            "; ".join(texts) or f"none for a gap of {gap:g} in AUC",
             None if lacking or not requests else total,
             "none",
             "warn" if texts or not requests else "pass",
@@ -200,35 +206,35 @@ def request_findings(
 
 @dataclass(frozen=True)
 class _Request:
-    """How many patients let a gap between two groups be told.
+    """The patients to add to two groups, so that a gap between them can be detected.
 
-    ``counts`` holds each group that has to grow, with how many patients are to be added, and how
-    many of them of its rarest class; None where a group lacks a class.
+    ``counts`` holds a row for each group that must grow: the group, the number of patients to add,
+    and a text about those of its rarest class. It is None if a group lacks a class.
     """
 
     group: str
     reference: str
     counts: tuple[tuple[str, int, str], ...] | None
 
-    def text(self, wanted: float) -> str:
+    def text(self, gap: float) -> str:
         if self.counts is None:
             return f"{self.group} or {self.reference} lacks a class in the test split"
         parts = [f"{more:,} of {group}, {rare}" for group, more, rare in self.counts]
         return (
-            f"more patients in the test split, {' and '.join(parts)}, for a gap of {wanted:g} "
+            f"more patients in the test split, {' and '.join(parts)}, for a gap of {gap:g} "
             f"between {self.group} and {self.reference}"
         )
 
 
 def _requests(
-    test: Cohort, attribute: str, wanted: float, settings: CheckSettings
+    test: Cohort, attribute: str, gap: float, settings: CheckSettings
 ) -> Iterator[_Request]:
     parts = _parts(test, attribute)
     if len(parts) < 2:
         return
     reference, *others = parts
     for group in others:
-        counts = _counts_needed(test, (parts[group], parts[reference]), wanted, settings)
+        counts = _needed_counts(test, (parts[group], parts[reference]), gap, settings)
         grown = (
             None
             if counts is None
@@ -241,32 +247,32 @@ def _requests(
         yield _Request(group, reference, grown)
 
 
-def _counts_needed(
+def _needed_counts(
     test: Cohort,
     pair: tuple[pd.DataFrame, pd.DataFrame],
-    wanted: float,
+    gap: float,
     settings: CheckSettings,
 ) -> list[tuple[int, str] | None] | None:
-    """Return how many patients each of two groups has to get: the first alone where that will do.
+    """Return the patients to add to each of two groups; only to the first if that suffices.
 
-    None where no number would do, as a group lacks a class.
+    None if no number suffices because a group lacks a class.
     """
     classes = _classes(test)
 
     def errors(rows: pd.DataFrame, factor: float) -> NDArray[np.float64]:
-        return np.array([_error(rows, which, settings, factor) for which, _ in classes])
+        return np.array([_error(rows, number, settings, factor) for number, _ in classes])
 
     first, second = pair
-    fixed = errors(second, 1.0)
-    alone = factor_for(lambda factor: _gap(errors(first, factor), fixed), wanted)
+    second_errors = errors(second, 1.0)
+    alone = factor_for(lambda factor: _gap(errors(first, factor), second_errors), gap)
     if alone is not None:
-        return [_added(test, first, alone), None]
-    both = factor_for(lambda factor: _gap(errors(first, factor), errors(second, factor)), wanted)
-    return None if both is None else [_added(test, rows, both) for rows in pair]
+        return [_patients_to_add(test, first, alone), None]
+    both = factor_for(lambda factor: _gap(errors(first, factor), errors(second, factor)), gap)
+    return None if both is None else [_patients_to_add(test, rows, both) for rows in pair]
 
 
-def _added(test: Cohort, rows: pd.DataFrame, factor: float) -> tuple[int, str] | None:
-    """Return how many patients make a group so many times as large; None where none are needed."""
+def _patients_to_add(test: Cohort, rows: pd.DataFrame, factor: float) -> tuple[int, str] | None:
+    """Return the patients that make a group ``factor`` times as large; None if none are needed."""
     patients = rows["patient_id"].nunique()
     rarest = int(np.bincount(rows["label"], minlength=len(test.classes)).argmin())
     more = math.ceil((factor - 1) * patients)
@@ -278,9 +284,12 @@ def _added(test: Cohort, rows: pd.DataFrame, factor: float) -> tuple[int, str] |
 def _errors(
     cohort: Cohort, attribute: str, settings: CheckSettings
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the error of each class's AUC by group, the largest first; NaN where one is absent."""
+    """Return the error of each class's AUC by group, the largest group first.
+
+    The error is NaN if the group lacks the class.
+    """
     return {
-        group: np.array([_error(rows, which, settings) for which, _ in _classes(cohort)])
+        group: np.array([_error(rows, number, settings) for number, _ in _classes(cohort)])
         for group, rows in _parts(cohort, attribute).items()
     }
 
@@ -298,14 +307,14 @@ def _parts(cohort: Cohort, attribute: str) -> dict[str, pd.DataFrame]:
 
 
 def _gap(first: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Return the detectable gap of two groups, the mean over classes."""
+    """Return the detectable gap between two groups, as the mean over classes."""
     return float(np.mean([detectable_gap(error) for error in np.hypot(first, other)]))
 
 
-def _error(rows: pd.DataFrame, which: int, settings: CheckSettings, factor: float = 1.0) -> float:
-    """Return the error of the AUC of a class, in a group that is so many times as large."""
-    positives = int((rows["label"] == which).sum())
-    each = len(rows) / max(rows["patient_id"].nunique(), 1)
-    effect = design_effect(each, settings.correlation)
+def _error(rows: pd.DataFrame, number: int, settings: CheckSettings, factor: float = 1.0) -> float:
+    """Return the error of the AUC of a class, in a group that is ``factor`` times as large."""
+    positives = int((rows["label"] == number).sum())
+    samples_per_patient = len(rows) / max(rows["patient_id"].nunique(), 1)
+    effect = design_effect(samples_per_patient, settings.correlation)
     negatives = len(rows) - positives
     return auc_error(settings.auc, factor * positives, factor * negatives, effect)

@@ -1,4 +1,4 @@
-"""What `evenhand check` is told: the data, and where each requirement is met."""
+"""The settings of `evenhand check`: the data, and the limits of each requirement."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from evenhand.cohort.settings import SplitSettings
 from evenhand.networks.settings import ChannelSettings
 
 Limits = tuple[float, float]
-"""Beyond the first a requirement warns, beyond the second it fails."""
+"""A requirement warns beyond the first limit and fails beyond the second."""
 
 
 class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
-    """Which data are checked, and with which thresholds; two numbers are for warn and fail."""
+    """The data to check, and the limits of each requirement."""
 
     unknown: Limits = Field(
         (0.05, 0.3), description="share of the patients whose level is unknown, at most"
@@ -37,9 +37,9 @@ class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
         (0, 0.01), description="share of the samples whose file cannot be read, at most"
     )
     near: float = Field(
-        0.95, gt=0, le=1, description="correlation from which two samples are near duplicates"
+        0.95, gt=0, le=1, description="least correlation of two samples that are near duplicates"
     )
-    auc: float = Field(0.85, gt=0.5, lt=1, description="AUC that power is reckoned with")
+    auc: float = Field(0.85, gt=0.5, lt=1, description="AUC that the computation of power assumes")
     correlation: float = Field(
         0.5, ge=0, le=1, description="correlation of a patient's samples, for the design effect"
     )
@@ -48,7 +48,7 @@ class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
     )
     curve: tuple[str, ...] = Field(
         (),
-        description="learning curve of a linear model on coarse samples: everybody, or a group as "
-        "ATTRIBUTE=LEVEL, whose training patients are thinned to a quarter, a half and three "
-        "quarters; repeatable",
+        description="learning curve of a linear model on coarse samples, with a quarter, a half "
+        "and three quarters of the training patients: of everybody, or of the group "
+        "ATTRIBUTE=LEVEL; repeatable",
     )

@@ -1,1 +1,1 @@
-"""Fine-tuning: one strategy, one fit, and everything about it in a run directory."""
+"""`evenhand finetune`: fine-tune a model by one strategy, and report on it."""

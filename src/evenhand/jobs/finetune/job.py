@@ -1,4 +1,4 @@
-"""`evenhand finetune`: one strategy, one fit, its predictions and its report."""
+"""`evenhand finetune`: fine-tune a model by one strategy, and report on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
-from evenhand.jobs.rereading import one_each
+from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
@@ -31,9 +31,10 @@ from evenhand.training.precision import settle_precision
 from evenhand.training.tracking import tracked
 
 START = "before training"
-"""The model with the weights that training starts from, among the probed ones."""
+"""The name, in ``probe.json``, of the model before training."""
 
-LONGEST = 60  # characters of a model's name, which tables and figures have to hold
+MAX_NAME = 60
+"""The largest number of characters of a model's name, so that it fits into tables and figures."""
 
 
 @with_keywords(FinetuneSettings, "data")
@@ -41,12 +42,13 @@ LONGEST = 60  # characters of a model's name, which tables and figures have to h
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Fine-tune a model by one strategy and report on it.
 
-    A launcher's processes share the training and the scoring; the main one writes everything.
+    If a launcher started several processes, they divide training and scoring among them, and the
+    main process writes all files.
 
     Parameters
     ----------
     settings
-        Data, model, training and strategy.
+        The data, the model, its training and the strategy.
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
@@ -55,24 +57,24 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     Raises
     ------
     EvenhandError
-        Whatever is wrong with the input; nothing is written to ``out`` then.
+        If the data, the settings or the weights cannot be used. Nothing is written to ``out``.
     """
     settings = settle_precision(settings)
     strategy = find_strategy(settings.strategy)
     accelerator = make_accelerator(settings)
-    with accelerator.local_main_process_first():  # it stores the samples, which the others read
+    with accelerator.local_main_process_first():  # it stores the samples; the others read them
         task = prepare_task(settings, settings.label_share)
     model, schedule = strategy(task.model(), settings.seed)
     name = model_name(settings.strategy, settings.method)
     with accelerator.main_process_first():
         if is_main():
-            begin("finetune", task, out, [name], overwrite=overwrite)
+            begin_training_run("finetune", task, out, [name], overwrite=overwrite)
     run = Run(out)
     if not run.predictions_file(name).exists():
         with run.phase("training"):
             fit_settings = task.fit_settings(settings.lr)
-            about = {"lr": settings.lr, "seed": settings.seed}
-            with tracked(settings, out, name, about) as tracker:
+            tracked_values = {"lr": settings.lr, "seed": settings.seed}
+            with tracked(settings, out, name, tracked_values) as tracker:
                 trained = train_model(task, model, schedule, fit_settings, tracker=tracker)
             save_and_score(task, run, name, trained, lr=settings.lr)
             if trained.warning:
@@ -80,31 +82,31 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     if is_main():
         if settings.probe:
             with run.phase("probing"):
-                _probe(task, run, name)
+                _write_probe(task, run, name)
         with run.phase("evaluation"):
             evaluate(run, chosen=name)
         run.finish(chosen=name)
     return run
 
 
-def _probe(task: Task, run: Run, name: str) -> None:
-    """Probe the trained model and the weights that it started from, on test patients."""
+def _write_probe(task: Task, run: Run, name: str) -> None:
+    """Probe the trained model, and the model before training, on test patients."""
     test, seed = task.splits.test, task.settings.seed
     scored = read_predictions(run.predictions_file(name)).of_split("test")
-    samples = one_each(scored, PATIENTS, seed)
+    samples = draw_one_per_patient(scored, PATIENTS, seed)
     order = pd.Index(test.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
     cohort, accelerator = test.select(order), make_accelerator(task.settings)
     models = {name: load_model(run.folder(name)), START: task.model()}
-    layers = {each: read_layers(model, cohort, accelerator) for each, model in models.items()}
+    layers = {key: read_layers(model, cohort, accelerator) for key, model in models.items()}
     attributes, pairs = task.settings.attribute, [(name, START)]
     write_probe(run, probe_record(layers, samples, attributes, pairs, split="test", seed=seed))
 
 
 def model_name(strategy: str, method: str = "erm") -> str:
-    """Return the folder name of a strategy's model, one however the strategy is written.
+    """Return the folder name of a strategy's model, the same for all spellings of the strategy.
 
-    It is the strategy's own, or ``units-`` and the units that it lists; of many the first, and a
-    digest of all of them. The name of a mitigation method follows.
+    It is the name of the strategy, or ``units-`` and the listed units; if they are many, it is the
+    first of them and a digest of all. The name of a mitigation method other than erm follows.
 
     Examples
     --------
@@ -125,13 +127,13 @@ def _strategy_name(strategy: str) -> str:
         return strategy
     units = sorted(listed_units(strategy))
     name = f"units-{'+'.join(units)}"
-    if len(name) <= LONGEST:
+    if len(name) <= MAX_NAME:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
 
 
-def begin(
+def begin_training_run(
     job: str,
     task: Task,
     out: Path,
@@ -140,9 +142,27 @@ def begin(
     overwrite: bool,
     encoders: Sequence[str] = (),
 ) -> Run:
-    """Open the run directory of a job that trains, and write down its data and splits.
+    """Open the run directory of a job that trains, and write its data and splits.
 
-    ``encoders`` are weights that it starts from besides those of the settings.
+    Parameters
+    ----------
+    job
+        The name of the job.
+    task
+        The data and the settings of the fits.
+    out
+        The run directory.
+    models
+        The names of the models that the job will train.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+    encoders
+        Further weights that the job starts from, besides those of the settings.
+
+    Raises
+    ------
+    EvenhandError
+        If weights were trained on test patients of the task.
     """
     settings: TrainingSettings = task.settings
     refuse_leak(task.splits, settings.weights)

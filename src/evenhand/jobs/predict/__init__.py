@@ -1,1 +1,1 @@
-"""`evenhand predict`: a model on new patients."""
+"""`evenhand predict`: score new patients with a run's model, and audit the scores."""

@@ -1,4 +1,4 @@
-"""`evenhand predict`: a run's model on new or external patients, then audited."""
+"""`evenhand predict`: score new or external patients with a run's model, and audit the scores."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from evenhand.evaluation.rows import choose_cut
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
-from evenhand.jobs.adjust.adjustment import Adjustment, apply, read_adjustment
-from evenhand.jobs.adjust.features import last_inputs
+from evenhand.jobs.adjust.adjustment import Adjustment, apply_adjustment, read_adjustment
+from evenhand.jobs.adjust.features import features_of
 from evenhand.jobs.audit.job import write_audit
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.predict.new_data import open_new_data
@@ -42,25 +42,25 @@ INHERITED = (
     *("attribute", "label", "patient", "image_column", *SERIES, "bins", "window", "value_range"),
     *ValueSettings.model_fields,
 )
-"""Settings that are as in the model's run unless they are given; the model knows its classes."""
+"""The settings whose default is their value in the model's run."""
 
 
 @with_keywords(PredictSettings, "run", "data")
 @run_scope()
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Apply a run's model to every sample of a cohort, and audit its scores of those with labels.
+    """Score every sample of a cohort with a run's model, and audit the scores.
 
-    A table whose label column is absent or blank is scored without an audit. Samples of
-    one class are enough: a metric that needs both is undefined, with the reason.
+    A table whose label column is absent or blank is scored without an audit. Samples of one class
+    are enough: metrics that need both classes are undefined, with the reason.
 
-    Decisions are cut at the threshold that the model's own validation rows gave. Attributes
-    that the settings leave open are as in the model's run; so are label, columns and bins where
-    the data have the same reader.
+    The decision threshold is that of the model's validation rows. Attributes default to those of
+    the model's run. If the data have the same reader as that run, label, columns and bins default
+    to the run's, too.
 
     Parameters
     ----------
     settings
-        The run, the model and the data.
+        The run, the model and the new data.
     out
         The run directory of the predictions.
     overwrite
@@ -69,16 +69,18 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     Raises
     ------
     EvenhandError
-        The run is not finished or lacks the model, the data cannot be read, or a class of theirs is
-        not among the model's.
+        If the run is not finished or lacks the model, the data cannot be read, or they have a class
+        that the model does not know.
     """
     trained = finished_run(settings.run)
     name = trained.model_with_weights(settings.model)
-    named = settings.label is not None or any(text.startswith("label=") for text in settings.map)
+    label_named = settings.label is not None or any(
+        text.startswith("label=") for text in settings.map
+    )
     settings = _inherit(settings, trained)
     model = load_model(trained.folder(name))
-    settings = _with_classes_of(model.spec.classes, settings)
-    data = open_new_data(settings, model.spec.classes, label_named=named)
+    settings = _without_positive(model.spec.classes, settings)
+    data = open_new_data(settings, model.spec.classes, label_named=label_named)
     _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
     cohort = stored_cohort(data.cohort, settings, model.spec.images, rng)
@@ -87,10 +89,10 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     cut = choose_cut(read_predictions(trained.predictions_file(name)))
     if adjustment is not None:
         cut = trained.record.cuts.get(name, cut)
-        needed = adjustment.by if adjustment.attribute == "yes" else ()
-        _check_attributes(data.cohort, needed)
-    settings = _crossed(settings, cohort, labelled=data.unlabelled is None)
-    overlap = _overlap(cohort, trained)
+        if adjustment.attribute == "yes":
+            _check_attributes(data.cohort, adjustment.by)
+    settings = _with_intersections(settings, cohort, labelled=data.unlabelled is None)
+    overlap = _overlap_notes(cohort, trained)
     run = begin_run(
         out,
         "predict",
@@ -108,43 +110,45 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         labelled=data.unlabelled is None,
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
-    predictions = _scores(model, cohort, adjustment, make_accelerator(loop))
+    predictions = _score(model, cohort, adjustment, make_accelerator(loop))
     if data.pairs is not None:
-        shared = predictions.table["sample_id"].map(data.pairs).fillna("")
-        predictions = replace(predictions, table=predictions.table.assign(**{PAIR: shared}))
+        pairs = predictions.table["sample_id"].map(data.pairs).fillna("")
+        predictions = replace(predictions, table=predictions.table.assign(**{PAIR: pairs}))
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)
 
 
-def _crossed(settings: PredictSettings, cohort: Cohort, *, labelled: bool) -> PredictSettings:
-    """Return settings with the intersections that are looked at; too small ones are excluded."""
-    if not labelled:  # samples and flags are counted, and nothing is compared
-        every = with_intersections(settings.attribute, settings.intersections)
-        return settings.model_copy(update={"attribute": every})
-    even = np.full((len(cohort), len(cohort.classes)), 1 / len(cohort.classes))
-    rows = Predictions(scored_table("test", cohort, even), cohort.classes, cohort.levels)
+def _with_intersections(
+    settings: PredictSettings, cohort: Cohort, *, labelled: bool
+) -> PredictSettings:
+    """Return settings whose attributes include the intersections; small groups are excluded."""
+    if not labelled:  # samples are only counted, so that no group is too small
+        attributes = with_intersections(settings.attribute, settings.intersections)
+        return settings.model_copy(update={"attribute": attributes})
+    equal_scores = np.full((len(cohort), len(cohort.classes)), 1 / len(cohort.classes))
+    rows = Predictions(scored_table("test", cohort, equal_scores), cohort.classes, cohort.levels)
     return resolve_intersections(settings, settings.attribute, {"": rows}, "test")
 
 
-def _scores(
+def _score(
     model: Model, cohort: Cohort, adjustment: Adjustment | None, accelerator: Accelerator
 ) -> Predictions:
-    """Return the model's predictions, adjusted as those of its own run are."""
+    """Return the model's predictions after its adjustment, if it has one."""
     predictions = predict_cohorts(model, [("test", cohort)], accelerator)
     if adjustment is None:
         return predictions
     inferred = adjustment.attribute == "inferred"
-    features = last_inputs(model, cohort, accelerator) if inferred else None
-    return apply(adjustment, predictions, features)
+    features = features_of(model, cohort, accelerator) if inferred else None
+    return apply_adjustment(adjustment, predictions, features)
 
 
-def _with_classes_of(classes: tuple[str, ...], settings: PredictSettings) -> PredictSettings:
-    """Return settings without a positive class, which is the model's; refuse another one."""
+def _without_positive(classes: tuple[str, ...], settings: PredictSettings) -> PredictSettings:
+    """Return settings without a positive class; refuse one that is not the model's."""
     if settings.positive not in (None, classes[-1]):
         raise EvenhandError(
-            f"--positive {settings.positive}: the scores of {settings.run} are the probability of "
-            f"{classes[-1]}, and stay that. Leave --positive out."
+            f"--positive {settings.positive}: the scores of {settings.run} are probabilities of "
+            f"{classes[-1]}, which cannot be changed. Leave --positive out."
         )
     return settings.model_copy(update={"positive": None})
 
@@ -158,23 +162,25 @@ def _inherit(settings: PredictSettings, trained: Run) -> PredictSettings:
 
 
 def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
-    """Check that there are samples, and the attributes; a single class or level will do."""
+    """Check that there are samples, and that they have the attributes."""
     if not len(cohort):
-        raise EvenhandError(f"{cohort.source.path}: no sample is left.")
+        raise EvenhandError(
+            f"{cohort.source.path}: no sample is left. Exclude fewer patients, or give other data."
+        )
     for name in sorted({part for attribute in attributes for part in attribute_parts(attribute)}):
         pick("attribute", name, cohort.attributes)
 
 
-def _overlap(cohort: Cohort, trained: Run) -> list[str]:
-    """Say how many of the patients the model has been trained or tuned on."""
+def _overlap_notes(cohort: Cohort, trained: Run) -> list[str]:
+    """Return a note on the patients that the model was trained or validated on, if any."""
     splits = read_split_table(trained.root / "splits.csv")
     seen = set(splits.loc[splits["split"] != "test", "patient_id"])
     patients = set(cohort.table["patient_id"])
-    met = len(patients & seen)
-    if not met:
+    shared = len(patients & seen)
+    if not shared:
         return []
     return [
-        f"{met} of {len(patients)} patients bear an id that the model's training or validation "
-        "data have, too; if they are the same people, these numbers are too good. "
+        f"{shared} of {len(patients)} patients have an id that also occurs in the model's training "
+        "or validation data; if they are the same people, these numbers are too good. "
         "--exclude-patients leaves them out."
     ]

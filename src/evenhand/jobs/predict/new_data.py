@@ -1,4 +1,4 @@
-"""Data that a finished model is applied to: columns may be renamed, classes or labels missing."""
+"""New data for a finished model: columns may have other names, classes or labels may be missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.readers import decoded_as_set, reader_of
+from evenhand.cohort.readers import reader_of, with_decoding
 from evenhand.cohort.readers.table import ABOUT, edited_cohort
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.evaluation.settings import PredictSettings
@@ -19,17 +19,17 @@ from evenhand.tables.columns import parse_map, refuse_no_twins, rename_columns
 
 @dataclass(frozen=True, eq=False)
 class NewData:
-    """A cohort whose labels are those of the model's classes.
+    """A cohort whose labels are numbers of the model's classes.
 
     Attributes
     ----------
     cohort
-        All of its samples, none of them read yet.
+        The samples; their files are not read yet.
     unlabelled
-        Why the data have no labels, in words; None where they have. Without labels, those in
-        ``cohort`` are placeholders.
+        The reason, as a sentence, why the data have no labels; None if they have. Without labels,
+        those in ``cohort`` are placeholders.
     pairs
-        What twins share, by sample id, "" for a sample without a twin; None where nothing says it.
+        The pair id of each sample id, "" for a sample without a twin; None without pair ids.
     """
 
     cohort: Cohort
@@ -40,12 +40,12 @@ class NewData:
 def open_new_data(
     settings: PredictSettings, classes: tuple[str, ...], *, label_named: bool
 ) -> NewData:
-    """Open the data that a model of some classes is applied to.
+    """Open new data for a model.
 
     Parameters
     ----------
     settings
-        Complete: what the user left out is filled in from the model's run.
+        The settings, completed from the model's run.
     classes
         The classes of the model.
     label_named
@@ -54,27 +54,27 @@ def open_new_data(
     Raises
     ------
     EvenhandError
-        The data cannot be read, a mapped column is missing, or the model lacks one of the classes.
+        If the data cannot be read, lack a column, or have a class that the model does not know.
     """
     reader, path = reader_of(settings.data)
     if reader.about is not ABOUT:
         if settings.map:
             raise EvenhandError(
-                f"--map renames columns of your own table; the reader of {settings.data} knows its "
-                "columns. Leave --map out."
+                f"--map renames columns of your own table, but {settings.data} is read by a reader "
+                "that needs no names of columns. Leave --map out."
             )
-        cohort = decoded_as_set(reader.open(path, settings), settings)
+        cohort = with_decoding(reader.open(path, settings), settings)
         pairs = _pairs(cohort.table, "sample_id", settings)
         return NewData(_with_classes(cohort, settings.data, classes), None, pairs)
-    table = _Table(_renamed(settings), settings, classes, label_named)
+    table = _Table(_renamed_columns(settings), settings, classes, label_named)
     cohort = edited_cohort(path, settings, table.edit, table.renamed)
-    cohort = decoded_as_set(cohort, settings)
+    cohort = with_decoding(cohort, settings)
     return NewData(_with_classes(cohort, settings.data, classes), table.unlabelled, table.pairs)
 
 
 @dataclass
 class _Table:
-    """Edits the user's own table while it is read."""
+    """Edits the user's table while it is read, and keeps what the edit has learned about it."""
 
     renamed: Mapping[str, str]
     settings: PredictSettings
@@ -84,37 +84,37 @@ class _Table:
     pairs: Mapping[str, str] | None = None
 
     def edit(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table with the run's column names, and placeholder labels where it has none."""
+        """Return a table with the run's column names, and placeholder labels if it has none."""
         path, label = Path(reader_of(self.settings.data)[1]), self.settings.label
-        own = list(map(str, table))
+        file_columns = list(map(str, table))
         table = rename_columns(table, self.renamed, path)
-        self._require_columns(table, path, own)
+        self._require_columns(table, path, file_columns)
         sample = self.settings.image_column or self.settings.series_column or ""
         self.pairs = _pairs(table, sample, self.settings)
         if label is None or self.label_named or (label in table and table[label].notna().any()):
             return table
-        lacks = f"is blank in all rows of {path}" if label in table else f"is not in {path}"
+        problem = f"is blank in all rows of {path}" if label in table else f"is not in {path}"
         self.unlabelled = (
-            f"The label {label!r} {lacks}: samples are scored, and nothing is measured. --label or "
-            "--map label= names the column of labels."
+            f"The label {label!r} {problem}: samples are scored, and nothing is measured. --label "
+            "or --map label= names the column of labels."
         )
-        # Every class occurs, so that they are read in the model's order.
+        # placeholder labels contain every class, so that classes are read in the model's order
         return table.assign(**{label: np.resize(np.array(self.classes, object), len(table))})
 
-    def _require_columns(self, table: pd.DataFrame, path: Path, own: list[str]) -> None:
-        absent = [name for name in _needed(self.settings) if name not in table]
+    def _require_columns(self, table: pd.DataFrame, path: Path, file_columns: list[str]) -> None:
+        absent = [name for name in _needed_columns(self.settings) if name not in table]
         if absent:
-            attributes = set(absent) & set(_attributes(self.settings))
+            attributes = set(absent) & set(_attribute_columns(self.settings))
             others = ", or name other attributes with --attribute" if attributes else ""
             raise EvenhandError(
                 f"{path} has no column {some(absent)}, which the model's run names; it has: "
-                f"{', '.join(own)}. Name the column that is meant, as in --map "
+                f"{', '.join(file_columns)}. Name the column that is meant, as in --map "
                 f"{absent[0]}=COLUMN{others}."
             )
 
 
 def _pairs(table: pd.DataFrame, sample: str, settings: PredictSettings) -> dict[str, str] | None:
-    """Return what twins share, by sample id; None where no column says it."""
+    """Return the pair id of each sample id; None without a column of pair ids."""
     name = settings.pair_column
     if name is None:
         return None
@@ -123,41 +123,41 @@ def _pairs(table: pd.DataFrame, sample: str, settings: PredictSettings) -> dict[
             f"{settings.data} has no column {name!r}, which --pair-column names; it has: "
             f"{', '.join(map(str, table))}."
         )
-    shared = table[name].astype("str").where(table[name].notna(), "")
-    refuse_no_twins(shared, name, settings.data)
-    return dict(zip(table[sample].astype("str"), shared, strict=True))
+    pairs = table[name].astype("str").where(table[name].notna(), "")
+    refuse_no_twins(pairs, name, settings.data)
+    return dict(zip(table[sample].astype("str"), pairs, strict=True))
 
 
-def _needed(settings: PredictSettings) -> list[str]:
-    """Return the columns that samples are made from; a table without labels is scored, too."""
-    own = (settings.patient, settings.image_column, settings.series_column)
-    return list(dict.fromkeys([*filter(None, own), *_attributes(settings)]))
+def _needed_columns(settings: PredictSettings) -> list[str]:
+    """Return the columns that scoring needs; that of labels is not among them."""
+    columns = (settings.patient, settings.image_column, settings.series_column)
+    return list(dict.fromkeys([*filter(None, columns), *_attribute_columns(settings)]))
 
 
-def _attributes(settings: PredictSettings) -> list[str]:
-    """Return the columns that attributes and the parts of intersections are read from."""
+def _attribute_columns(settings: PredictSettings) -> list[str]:
+    """Return the columns of attributes; an intersection has one for each of its parts."""
     return [part for name in settings.attribute for part in name.split("*")]
 
 
-def _renamed(settings: PredictSettings) -> dict[str, str]:
-    """Return the column in the new file for each name of the run that ``--map`` gives."""
+def _renamed_columns(settings: PredictSettings) -> dict[str, str]:
+    """Return the column of the new file for each name of the run that ``--map`` gives."""
     roles = {"label": settings.label, "patient_id": settings.patient}
-    names = dict.fromkeys([*roles, *filter(None, [settings.label]), *_needed(settings)])
+    names = dict.fromkeys([*roles, *filter(None, [settings.label]), *_needed_columns(settings)])
 
-    def of_run(name: str) -> str:
+    def run_name(name: str) -> str:
         pick("--map name", name, names)
         return roles.get(name) or name
 
-    return parse_map(settings.map, of_run, "sex=gender")
+    return parse_map(settings.map, run_name, "sex=gender")
 
 
 def _with_classes(cohort: Cohort, data: str, classes: tuple[str, ...]) -> Cohort:
-    """Return a cohort with the model's classes; not all of them need occur."""
+    """Return a cohort with the model's classes, of which some may not occur."""
     foreign = [name for name in cohort.classes if name not in classes]
     if foreign:
         raise EvenhandError(
-            f"{data} has the classes {', '.join(cohort.classes)}; the model tells "
-            f"{', '.join(classes)} apart, and not {some(foreign)}. Give the same --label as in the "
+            f"{data} has the classes {', '.join(cohort.classes)}; the model has the classes "
+            f"{', '.join(classes)}, and not {some(foreign)}. Give the same --label as in the "
             "model's run; in your own table, use the model's class names in the label column."
         )
     numbers = np.array([classes.index(name) for name in cohort.classes], np.int64)

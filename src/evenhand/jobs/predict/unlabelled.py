@@ -1,4 +1,4 @@
-"""The result for samples without labels: scores, and counts of flagged samples by group."""
+"""The results for samples without labels: scores, and counts of flagged samples by group."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ COLUMNS = ("attribute", "group", "n", "patients", "flagged")
 
 
 def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run:
-    """Write the scores of a model without labels, ``groups.csv`` and a page, and end the run.
+    """Write scores without labels, ``groups.csv`` and a page, and finish the run.
 
-    ``predictions.parquet`` has the columns of any other but ``label``; ``groups.csv`` counts the
-    samples and patients of each group and, for two classes, the samples that are flagged.
+    ``predictions.parquet`` has the usual columns except ``label``. ``groups.csv`` counts samples
+    and patients of each group and, for two classes, flagged samples (score ≥ threshold).
     """
     write_predictions(run.predictions_file(name), predictions, labelled=False)
-    counts = group_counts(predictions, run.record.attributes, cut)
+    counts = flagged_counts(predictions, run.record.attributes, cut)
     write_csv(run.root / "groups.csv", counts)
     run.note(chosen=name)
     write_unlabelled_page(run)
@@ -36,8 +36,8 @@ def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run
     return run
 
 
-def group_counts(predictions: Predictions, attributes: Sequence[str], cut: Cut) -> pd.DataFrame:
-    """Count the samples, patients and flagged samples of everybody and of each group."""
+def flagged_counts(predictions: Predictions, attributes: Sequence[str], cut: Cut) -> pd.DataFrame:
+    """Count samples, patients and flagged samples, of everybody and of each group."""
     rows = predictions.table.assign(flagged=np.nan)
     if len(predictions.classes) == 2:
         rows = rows.assign(flagged=predictions.scores >= cut.at(predictions))
@@ -61,7 +61,7 @@ def _read_counts(path: Path) -> pd.DataFrame:
 
 
 def write_unlabelled_page(run: Run) -> None:
-    """Write the report page of a run without labels, from the files of the run."""
+    """Write the report of a run without labels, from the files of the run."""
     record = run.record
     counts = _read_counts(run.root / "groups.csv")
     table = Table(
@@ -78,7 +78,7 @@ def write_unlabelled_page(run: Run) -> None:
 
 
 def printed_counts(run: Run) -> Iterator[str]:
-    """Yield the counts of a run without labels, then its notes, as lines."""
+    """Yield the table of counts of a run without labels, and then its notes, as text."""
     yield _read_counts(run.root / "groups.csv").to_string(index=False, na_rep="")
     for note in run.record.notes:
         yield f"\n{note}"

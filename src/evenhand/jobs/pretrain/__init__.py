@@ -1,1 +1,1 @@
-"""Pre-training without labels: two views of each sample, and a method that brings them together."""
+"""`evenhand pretrain`: train an encoder without labels, by a self-supervised objective."""

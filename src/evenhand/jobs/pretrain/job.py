@@ -1,4 +1,4 @@
-"""`evenhand pretrain`: an encoder from training patients, without their labels."""
+"""`evenhand pretrain`: train an encoder on training patients, without their labels."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.state import STATE
 from evenhand.jobs.pretrain.training import (
-    forget_state,
     make_learner,
     patience_of,
+    remove_state,
     train_encoder,
 )
 from evenhand.networks.checkpoints import save_model
@@ -32,30 +32,31 @@ from evenhand.training.settings import LoopSettings
 from evenhand.training.tracking import tracked
 
 ENCODER = "encoder"
+"""The name of the model in the run."""
 
 
 @with_keywords(PretrainSettings, "data")
 @run_scope()
 def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Pre-train a backbone on two views of each training sample.
+    """Pre-train a backbone on views of each training sample.
 
-    The split is that which every job makes of the same data, attributes, shares and seed: its
-    validation and test patients take no part. Labels decide nothing but that split.
+    The split is the one that every job makes from the same data, attributes, shares and seed.
+    Validation and test patients are not used. Labels are used for stratifying the split only.
 
     Parameters
     ----------
     settings
-        Data, network, method and training.
+        The data, the network, the objective and the training.
     out
-        The run directory; ``--weights`` of other jobs takes it. An unfinished run of the same
-        settings in it goes on from the last state that it saved.
+        The run directory, which ``--weights`` of other jobs accepts. An unfinished run of the same
+        settings in it continues from its last saved state.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
 
     Raises
     ------
     EvenhandError
-        Whatever is wrong with the input; nothing is written to ``out`` then.
+        If the data, the settings or the weights cannot be used. Nothing is written to ``out``.
     """
     settings = settle_precision(settings)
     SSL_OBJECTIVES.find(settings.ssl)
@@ -65,7 +66,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     model = build_model(
         settings.backbone, settings.weights, inputs, splits.train.classes, settings.seed
     )
-    make_learner(model, settings, len(splits.train))  # so that one that does not fit is refused
+    make_learner(model, settings, len(splits.train))  # refuses an unsuitable objective early
     run = begin_run(
         out,
         "pretrain",
@@ -79,7 +80,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         notes=[
             *source.notes,
             *input_notes(inputs, settings.weights),
-            *_no_early_stop(settings),
+            *_patience_note(settings),
         ],
     )
     write_splits(run.root / "splits.csv", splits)
@@ -88,28 +89,24 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         loop = LoopSettings(
             device=settings.device, precision=settings.precision, track=settings.track
         )
-        about = {"lr": settings.lr, "seed": settings.seed, "ssl": settings.ssl}
+        tracked_values = {"lr": settings.lr, "seed": settings.seed, "ssl": settings.ssl}
         resumed = (run.root / STATE).exists()
-        with tracked(loop, run.root, ENCODER, about, resumed=resumed) as tracker:
+        with tracked(loop, run.root, ENCODER, tracked_values, resumed=resumed) as tracker:
             model, curve = train_encoder(
                 model, splits.train, settings, settings.seed, run.root, tracker
             )
     write_csv(run.root / "curve.csv", curve.table())
-    save_model(
-        run.folder(ENCODER),
-        model,
-        ssl=settings.ssl,
-        loss=curve.judged[curve.best - 1],
-        **curve.facts,
-    )
-    forget_state(run.root)
-    run.note(notes=[*run.record.notes, *curve.kept.sentences(f"The encoder ({settings.ssl})")])
+    folder = run.folder(ENCODER)
+    save_model(folder, model, ssl=settings.ssl, loss=curve.best_loss, **curve.best_record)
+    remove_state(run.root)
+    sentences = curve.best_embeddings.sentences(f"The encoder ({settings.ssl})")
+    run.note(notes=[*run.record.notes, *sentences])
     run.finish(chosen=ENCODER)
     return run
 
 
-def _no_early_stop(settings: PretrainSettings) -> Iterator[str]:
-    """Say that patience has no effect, where the loss does not tell when to stop."""
+def _patience_note(settings: PretrainSettings) -> Iterator[str]:
+    """Yield a note if patience has no effect for the objective."""
     if settings.patience and not patience_of(settings):
         yield (
             f"{settings.ssl} trains for all {settings.epochs} epochs and holds no patients out: "

@@ -1,4 +1,4 @@
-"""What `evenhand pretrain` is told."""
+"""The settings of `evenhand pretrain`."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ SSL_NAMES = ", ".join(SSL_OBJECTIVES.titles())
 
 
 class ContrastSettings(TrackSettings, title="Training"):
-    """How an encoder is trained on views."""
+    """The self-supervised training of an encoder."""
 
-    ssl: str = Field("simclr", description=f"objective without labels: {SSL_NAMES}")
+    ssl: str = Field("simclr", description=f"self-supervised objective: {SSL_NAMES}")
     teacher_momentum: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="share of itself that a teacher (byol, moco) keeps in the first step; the "
-        "share rises to 1 by half a cosine [default: the objective's, .99]",
+        description="momentum of the teacher (byol, moco) in the first step; it rises to 1 along "
+        "half a cosine [default: the objective's, .99]",
     )
-    epochs: int = Field(60, gt=0, description="most passes over the training patients")
+    epochs: int = Field(60, gt=0, description="passes over the training patients, at most")
     patience: int = Field(
         10,
         ge=0,
-        description="stop after so many epochs without a lower loss on a tenth of the training "
-        "patients, held out for that; 0: never, and none is held out, as with byol, moco and "
-        "simsiam, whose loss does not tell when",
+        description="stop after so many epochs without a lower loss on held-out patients, a tenth "
+        "of the training patients; 0: never stop early, and hold no patients out, as always with "
+        "byol, moco and simsiam, whose loss does not show when to stop",
     )
-    batch_size: int = Field(256, gt=1, description="samples a step, of two views each")
+    batch_size: int = Field(256, gt=1, description="samples per step, with two views each")
     lr: float = Field(1e-3, gt=0, description="highest learning rate, after warm-up")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     precision: Precision = Field("fp32", description=PRECISIONS)
-    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of all random numbers")
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +50,7 @@ class ContrastSettings(TrackSettings, title="Training"):
 
 
 class PretrainSettings(SplitSettings, ContrastSettings, ImageSettings, title="Model"):
-    """Which data, which network, which method."""
+    """The data, the network and the objective."""
 
     backbone: str = Field(
         "conv1d",

@@ -1,4 +1,4 @@
-"""The state of a pre-training in a file, from which the same command goes on after a kill."""
+"""Save and load the state of a pre-training, so that the same command continues after a kill."""
 
 from __future__ import annotations
 
@@ -22,11 +22,26 @@ from evenhand.pretraining.learners import Learner
 from evenhand.training.loop import Best
 
 STATE = "pretraining.safetensors"
+"""The file of the state in the run directory."""
 
 
 @dataclass(eq=False)
 class PretrainingState:
-    """All that a pre-training changes: with teacher, queue, optimizer and random numbers."""
+    """Everything that changes during a pre-training.
+
+    Attributes
+    ----------
+    learner
+        The trained networks, with teacher and queue where the objective has them.
+    optimizer, rate
+        The optimizer and its learning rate.
+    order, views
+        The random generators of the order of samples and of the views.
+    best
+        The best epoch so far.
+    curve
+        The losses and embeddings of all epochs so far.
+    """
 
     learner: Learner
     optimizer: AdamW
@@ -37,7 +52,7 @@ class PretrainingState:
     curve: LossCurve
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the state to a file, whole or not at all."""
         facts = {
             "order": self.order.bit_generator.state,
             "curve": asdict(self.curve),
@@ -49,47 +64,47 @@ class PretrainingState:
             write_tensors(part, dict(self._tensors()), {"facts": json.dumps(facts)})
 
     def load(self, path: Path) -> None:
-        """Take over what was saved of a pre-training with the same settings.
+        """Load a state that a pre-training with the same settings saved.
 
         Raises
         ------
         DamagedError
-            The file is no such state.
+            If the file is not such a state.
         """
         try:
             with safe_open(path, "pt") as file:
                 facts = json.loads(file.metadata()["facts"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            self._take(tensors, facts)
+            self._set(tensors, facts)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            text = f"it is no state of this pre-training ({error})"
+            text = f"it is not a state of this pre-training ({error})"
             raise DamagedError(path, text) from error
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        yield from _named("learner", self.learner.state_dict())
-        yield from _named("best", self.best.state or {})
+        yield from _with_prefix("learner", self.learner.state_dict())
+        yield from _with_prefix("best", self.best.state or {})
         for number, values in self.optimizer.state_dict()["state"].items():
-            yield from _named(f"optimizer.{number}", values)
+            yield from _with_prefix(f"optimizer.{number}", values)
         yield "random.views", self.views.get_state()
         yield "random.torch", torch.get_rng_state()
         if self.views.device.type == "cuda":
             yield "random.cuda", torch.cuda.get_rng_state(self.views.device)
 
-    def _take(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-        self.learner.load_state_dict(_below("learner", tensors))
+    def _set(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+        self.learner.load_state_dict(_without_prefix("learner", tensors))
         state = self.optimizer.state_dict()
         numbers = range(len(state["param_groups"][0]["params"]))
-        own = {number: _below(f"optimizer.{number}", tensors) for number in numbers}
-        state["state"] = {number: values for number, values in own.items() if values}
+        moments_of = {n: _without_prefix(f"optimizer.{n}", tensors) for n in numbers}
+        state["state"] = {number: values for number, values in moments_of.items() if values}
         for group, lr in zip(state["param_groups"], facts["lr"], strict=True):
             group["lr"] = lr
         self.optimizer.load_state_dict(state)
         for weights, moments in self.optimizer.state.items():
-            moments.update({name: _laid_out(value, weights) for name, value in moments.items()})
+            moments.update({name: _in_layout(value, weights) for name, value in moments.items()})
         self.rate.last_epoch = facts["steps"]
         self.order.bit_generator.state = facts["order"]
         self.best.score, self.best.since = facts["best"]
-        self.best.state = _below("best", tensors) or None
+        self.best.state = _without_prefix("best", tensors) or None
         for name, values in facts["curve"].items():
             getattr(self.curve, name)[:] = values
         self.views.set_state(tensors["random.views"])
@@ -98,21 +113,22 @@ class PretrainingState:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.views.device)
 
 
-def _laid_out(values: Tensor, weights: Tensor) -> Tensor:
-    """Return values in the layout of the weights that they belong to; a file has channels first.
+def _in_layout(values: Tensor, weights: Tensor) -> Tensor:
+    """Return an optimizer's values in the memory layout of their weights.
 
-    The fused optimizer reads both in the order of memory.
+    A file stores tensors with channels first, while weights may be in channels-last layout; the
+    fused optimizer needs the same layout for both.
     """
     if values.shape != weights.shape:
         return values
     return torch.empty_like(weights, requires_grad=False).copy_(values)
 
 
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors.items():
-        yield f"{prefix}.{name}", tensor.detach().clone()  # as a file holds no shared memory
+        yield f"{prefix}.{name}", tensor.detach().clone()  # safetensors refuses shared memory
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {n.removeprefix(start): tensor for n, tensor in tensors.items() if n.startswith(start)}

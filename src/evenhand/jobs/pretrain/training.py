@@ -1,4 +1,4 @@
-"""The way from a training cohort to an encoder, without its labels."""
+"""Train an encoder on a training cohort, without its labels."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
 from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
 
-FEWEST = 16  # samples; fewer have too few others to be told from
+FEWEST = 16  # training samples, at least: a contrastive loss needs other samples
 WARMUP = 0.1  # share of the steps
-SAVED_EVERY = 30.0  # seconds
-LOOKED_AT = 256  # samples whose embeddings are measured after each epoch
-HELD_OUT, FEWEST_HELD_OUT = 0.1, 8  # share of the training patients, and the least of them
+SAVE_INTERVAL = 30.0  # seconds
+MEASURED_SAMPLES = 256  # samples whose embeddings are measured after each epoch
+HELD_OUT, FEWEST_HELD_OUT = 0.1, 8  # share of the training patients, and their least number
 
 
 def train_encoder(
@@ -50,47 +50,46 @@ def train_encoder(
 ) -> tuple[Model, LossCurve]:
     """Train a model's backbone in place on views of each sample; labels are not read.
 
-    The learning rate rises over a tenth of the steps and falls to 0 over the rest, by half a
-    cosine; there are at most epochs × batches of them. With patience (`patience_of`), a tenth of
-    the training patients is held out: training stops after so many epochs without a lower loss on
-    them, whose views are the same each time, and the weights of the epoch with the lowest are
-    kept.
+    There are at most epochs × batches steps. The learning rate rises during the first tenth of
+    them, and then falls to 0 along half a cosine. With patience (`patience_of`), a tenth of the
+    training patients is held out: training stops after so many epochs without a lower loss on
+    their views, which are the same in each epoch, and the weights of the best epoch are restored.
 
     Parameters
     ----------
     model
-        Its backbone is trained.
+        The model; its backbone is trained.
     train
         Stored training samples.
     settings
         The objective and the training.
     seed
-        Of everything that is drawn.
+        The seed of all random numbers.
     folder
-        Where the state is saved after an epoch, every half minute; a state that is there is gone
-        on from, to the same weights as without a break. None to save none.
+        The folder of the state, which is saved about every half minute. If it holds a state,
+        training continues from it, to the same weights as without a break. None saves no state.
     tracker
-        Follows the epochs.
+        Receives the numbers of each epoch.
 
     Returns
     -------
     tuple
-        The model, on the CPU and in evaluation mode, and what is known of each epoch.
+        The model, on the CPU and in evaluation mode, and its loss curve.
 
     Raises
     ------
     EvenhandError
-        There are too few samples, the loss is no longer finite, or the state cannot be read.
+        If there are too few samples, the loss is not finite, or the state cannot be read.
     """
     order_seed, view_seed, torch_seed, held_seed = np.random.SeedSequence(seed).generate_state(4)
     order, held_rng = np.random.default_rng(order_seed), np.random.default_rng(held_seed)
     patience = patience_of(settings)
     held = held_out(train, held_rng) if patience else np.zeros(len(train), np.bool_)
-    fitted = _fitted(train, held)
+    fitted = _without_held_out(train, held)
     accelerator = make_accelerator(
         LoopSettings(device=settings.device, precision=settings.precision)
     )
-    source, judges = (
+    source, held_source = (
         BatchSource(cohort, accelerator.device) for cohort in (fitted, train.select(held))
     )
     rng = torch.Generator(accelerator.device).manual_seed(int(view_seed))
@@ -102,23 +101,23 @@ def train_encoder(
         optimizer, rate = _optimizer(learner, settings, steps)
         state = PretrainingState(learner, optimizer, rate, order, rng, Best(patience), LossCurve())
         learning = _Learning(model, state, accelerator, settings, steps)
-        learning.run(source, judges, int(held_seed), folder, tracker)
+        learning.run(source, held_source, int(held_seed), folder, tracker)
         state.best.restore(learner)
     return release_model(model), state.curve
 
 
-def forget_state(folder: Path) -> None:
-    """Remove the state of a pre-training whose encoder is kept."""
+def remove_state(folder: Path) -> None:
+    """Remove the state of a pre-training that has ended."""
     (folder / STATE).unlink(missing_ok=True)
 
 
 def make_learner(model: Model, settings: ContrastSettings, samples: int) -> Learner:
-    """Return what trains the backbone of a model by the objective of the settings.
+    """Return the learner that trains a model's backbone by the objective of the settings.
 
     Raises
     ------
     EvenhandError
-        There is no such objective, or it is not for such samples or such a network.
+        If the objective is unknown, or not for such samples or such a network.
     """
     objective = SSL_OBJECTIVES.find(settings.ssl)
     if settings.teacher_momentum is not None:
@@ -127,15 +126,16 @@ def make_learner(model: Model, settings: ContrastSettings, samples: int) -> Lear
 
 
 def patience_of(settings: ContrastSettings) -> int:
-    """Return the epochs of patience; 0 where the loss of the objective does not tell when to stop.
+    """Return the epochs of patience; 0 for objectives with a teacher.
 
-    The target of such a loss moves: it may fall because the teacher stands nearly still.
+    Their target moves: the loss may fall only because the teacher hardly changes, and so does not
+    show when to stop.
     """
     return settings.patience if SSL_OBJECTIVES.find(settings.ssl).stops_early else 0
 
 
 def held_out(train: Cohort, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which samples are of the patients that tell when to stop, drawn without labels."""
+    """Draw the held-out patients, and return the mask ``(n,)`` of their samples."""
     patients = np.unique(train.table["patient_id"].to_numpy(str))
     count = min(len(patients), max(FEWEST_HELD_OUT, round(HELD_OUT * len(patients))))
     return np.isin(
@@ -143,12 +143,12 @@ def held_out(train: Cohort, rng: np.random.Generator) -> NDArray[np.bool_]:
     )
 
 
-def _fitted(train: Cohort, held: NDArray[np.bool_]) -> Cohort:
-    rest = len(train) - int(held.sum())
-    if rest < FEWEST:
+def _without_held_out(train: Cohort, held: NDArray[np.bool_]) -> Cohort:
+    if len(train) - int(held.sum()) < FEWEST:
         raise EvenhandError(
-            f"{len(train)} training samples, {int(held.sum())} of them held out to tell when to "
-            f"stop, are too few to pre-train on; {FEWEST} others is the least."
+            f"{len(train)} training samples, {int(held.sum())} of them held out for early "
+            f"stopping, are too few to pre-train on; at least {FEWEST} must remain. Give more "
+            "data, or --patience 0 to hold none out."
         )
     return train.select(~held)
 
@@ -167,7 +167,7 @@ def _steps(source: BatchSource, settings: ContrastSettings) -> int:
 
 
 def _optimizer(learner: Learner, settings: ContrastSettings, steps: int) -> tuple[AdamW, LambdaLR]:
-    """Return the optimizer and its learning rate, for so many steps."""
+    """Return the optimizer and its learning rate over a number of steps."""
     optimizer = AdamW(
         [weights for weights in learner.parameters() if weights.requires_grad],
         lr=settings.lr,
@@ -179,23 +179,23 @@ def _optimizer(learner: Learner, settings: ContrastSettings, steps: int) -> tupl
 
 @dataclass(frozen=True, eq=False)
 class _Learning:
-    """The epochs of a pre-training."""
+    """Runs the epochs of a pre-training."""
 
     model: Model
     state: PretrainingState
     accelerator: Accelerator
     settings: ContrastSettings
-    steps: int  # of all epochs
+    steps: int  # in all epochs together
 
     def run(
         self,
         source: BatchSource,
-        judges: BatchSource,
+        held_source: BatchSource,
         seed: int,
         folder: Path | None,
         tracker: Tracked,
     ) -> None:
-        """Train to the end, from the state in the folder where there is one."""
+        """Train to the end, from the state in the folder if there is one."""
         file = folder / STATE if folder else None
         if file and file.exists():
             self.state.load(file)
@@ -203,22 +203,21 @@ class _Learning:
         with bar("pre-training", self.settings.epochs) as advance:
             advance(len(curve.loss))
             if not curve.untrained:
-                curve.untrained[:] = self._look(source)
+                curve.untrained[:] = self._measure_embeddings(source)
             while len(curve.loss) < self.settings.epochs and not _is_over(best):
                 began = time.perf_counter()
                 self._epoch(source)
                 if best.patience:
-                    curve.held_out.append(self._judge(judges, seed))
+                    curve.held_out.append(self._held_out_loss(held_source, seed))
                     best.stop(-curve.held_out[-1], self.state.learner)
-                for values, value in zip(
-                    (curve.spread, curve.rank), self._look(source), strict=True
-                ):
-                    values.append(value)
+                epoch_spread, epoch_rank = self._measure_embeddings(source)
+                curve.spread.append(epoch_spread)
+                curve.rank.append(epoch_rank)
                 advance(text=curve.text)
-                judged = {"held_out_loss": curve.held_out[-1]} if curve.held_out else {}
+                extra = {"held_out_loss": curve.held_out[-1]} if curve.held_out else {}
                 seconds = time.perf_counter() - began
-                tracker.log(len(curve.loss), epoch_numbers(curve.loss[-1], judged, seconds))
-                if file and time.monotonic() - saved >= SAVED_EVERY:
+                tracker.log(len(curve.loss), epoch_numbers(curve.loss[-1], extra, seconds))
+                if file and time.monotonic() - saved >= SAVE_INTERVAL:
                     self.state.save(file)
                     saved = time.monotonic()
 
@@ -231,7 +230,7 @@ class _Learning:
         curve.loss.append(_finite(torch.stack(values).mean(), len(curve.loss), self.settings))
 
     def _step(self, inputs: Tensor) -> Tensor:
-        """Do a step on a batch, and return its loss."""
+        """Take a training step on a batch, and return its loss."""
         state = self.state
         loss = self.loss(inputs, state.views)
         self.accelerator.backward(loss)
@@ -242,15 +241,15 @@ class _Learning:
         return loss.detach()
 
     def loss(self, inputs: Tensor, rng: torch.Generator) -> Tensor:
-        """Return the loss of a batch, with views drawn."""
+        """Draw views of a batch, and return their loss."""
         batch = self.state.learner.draw(self.model.scaled(unit(inputs)), rng)
         with self.accelerator.autocast():
             loss: Tensor = self.state.learner(*batch)
             return loss
 
     @torch.no_grad()
-    def _judge(self, source: BatchSource, seed: int) -> float:
-        """Return the mean loss on held-out patients, of the same batches and views each time."""
+    def _held_out_loss(self, source: BatchSource, seed: int) -> float:
+        """Return the mean loss on held-out patients; batches and views are always the same."""
         self.state.learner.eval()
         rng = torch.Generator(self.accelerator.device).manual_seed(seed)
         batches = np.array_split(np.arange(len(source)), _steps(source, self.settings))
@@ -258,12 +257,12 @@ class _Learning:
         return float(torch.stack(losses).mean())
 
     @torch.no_grad()
-    def _look(self, source: BatchSource) -> tuple[float, float]:
-        """Return spread and rank of the embeddings of some samples, the same ones each time."""
+    def _measure_embeddings(self, source: BatchSource) -> tuple[float, float]:
+        """Return spread and effective rank of the embeddings of a fixed set of samples."""
         learner = self.state.learner.eval()
-        count = min(LOOKED_AT, len(source))
-        places = np.linspace(0, len(source) - 1, count).round().astype(np.intp)
-        samples = self.model.scaled(unit(source.take(places).inputs))
+        count = min(MEASURED_SAMPLES, len(source))
+        positions = np.linspace(0, len(source) - 1, count).round().astype(np.intp)
+        samples = self.model.scaled(unit(source.take(positions).inputs))
         with self.accelerator.autocast():
             embeddings = learner.embed(learner.read(samples))
         return embedding_spread(embeddings), effective_rank(embeddings)

@@ -1,4 +1,4 @@
-"""Mini-batches with so many samples of each group, out of a split."""
+"""Batches with the same number of samples of each group."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from evenhand.tables.attributes import group_of
 from evenhand.training.predict import unit
 
 Positions = NDArray[np.intp]
+"""Row numbers in a cohort."""
 
 
 def group_positions(cohort: Cohort, attribute: str, groups: Sequence[str]) -> dict[str, Positions]:
-    """Return the positions in a cohort of the samples of each group."""
+    """Return the row numbers of the samples of each group of an attribute."""
     labels = group_of(cohort.table, attribute, cohort.levels)
     return {group: np.flatnonzero((labels == group).to_numpy()) for group in groups}
 
@@ -30,17 +31,20 @@ def group_batches(
     size: int,
     rng: np.random.Generator,
 ) -> Iterator[GroupBatch]:
-    """Yield batches with ``size`` samples of each group; a group comes anew when it is through."""
-    drawn = {group: _drawn(own, batches * size, rng) for group, own in positions.items()}
-    rows = {group: slice(k * size, (k + 1) * size) for k, group in enumerate(positions)}
+    """Yield batches with ``size`` random samples of each group.
+
+    When all samples of a group have been used, they are drawn again in a new order.
+    """
+    drawn = {group: _draw(rows, batches * size, rng) for group, rows in positions.items()}
+    slices = {group: slice(k * size, (k + 1) * size) for k, group in enumerate(positions)}
     for number in range(batches):
         part = slice(number * size, (number + 1) * size)
-        batch = source.take(np.concatenate([own[part] for own in drawn.values()]))
-        yield GroupBatch(unit(batch.inputs), batch.labels, rows)
+        batch = source.take(np.concatenate([rows[part] for rows in drawn.values()]))
+        yield GroupBatch(unit(batch.inputs), batch.labels, slices)
 
 
-def _drawn(positions: Positions, count: int, rng: np.random.Generator) -> Positions:
-    """Return ``count`` positions: one permutation after the other."""
+def _draw(positions: Positions, count: int, rng: np.random.Generator) -> Positions:
+    """Return the first ``count`` of several random permutations of positions in a row."""
     rounds = -(-count // len(positions))
     return np.concatenate([rng.permutation(positions) for _ in range(rounds)])[:count]
 
@@ -48,7 +52,7 @@ def _drawn(positions: Positions, count: int, rng: np.random.Generator) -> Positi
 def generators(
     seed: int, step: int, device: torch.device
 ) -> tuple[np.random.Generator, torch.Generator]:
-    """Return the generators of one step: of its batches, and of the labels drawn in it."""
-    order, labels = np.random.SeedSequence([seed, step]).spawn(2)
-    drawn = torch.Generator(device).manual_seed(int(labels.generate_state(1)[0]))
-    return np.random.default_rng(order), drawn
+    """Return the random generators of a step: of its batches, and of labels that it draws."""
+    batch_seed, label_seed = np.random.SeedSequence([seed, step]).spawn(2)
+    labels = torch.Generator(device).manual_seed(int(label_seed.generate_state(1)[0]))
+    return np.random.default_rng(batch_seed), labels

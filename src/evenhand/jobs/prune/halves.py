@@ -1,4 +1,4 @@
-"""Two halves of the validation patients: one chooses the step that wins, the other confirms it."""
+"""Two halves of the validation patients: one half chooses a step, the other confirms it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 
 PATIENTS = 10
-"""Patients with the positive label, and without it, that each group needs in each half."""
+"""The least number of patients with each label that each group has in each half."""
 
 
 @dataclass(frozen=True)
 class Halves:
-    """The patients that choose; all others confirm."""
+    """The patients of the half that chooses a step; all other patients confirm it."""
 
     choosing: frozenset[str]
 
     def split(self, predictions: Predictions) -> tuple[Predictions, Predictions]:
-        """Return the rows of the patients that choose, and of those that confirm."""
-        chooses = predictions.table["patient_id"].isin(self.choosing)
+        """Return the rows of the choosing half, and those of the confirming half."""
+        is_choosing = predictions.table["patient_id"].isin(self.choosing)
         first, second = (
             Predictions(
                 predictions.table[rows].reset_index(drop=True),
                 predictions.classes,
                 predictions.levels,
             )
-            for rows in (chooses, ~chooses)
+            for rows in (is_choosing, ~is_choosing)
         )
         return first, second
 
@@ -39,32 +39,32 @@ class Halves:
 def halve(
     cohort: Cohort, attribute: str, groups: Sequence[str], rng: np.random.Generator
 ) -> Halves | None:
-    """Divide the patients of a cohort, stratified by label and attribute as splits are.
+    """Divide the patients of a cohort into halves, stratified by label and attribute.
 
     Parameters
     ----------
     cohort
         The validation cohort.
     attribute, groups
-        The attribute that the model is pruned for, and the groups of it that are compared.
+        The attribute that the model is pruned for, and its compared groups.
     rng
-        Draws the half of each patient.
+        The generator that draws the half of each patient.
 
     Returns
     -------
     Halves or None
-        None where a half would hold fewer than ``PATIENTS`` patients with or without the positive
-        label in some group; with more than two classes, fewer than twice as many patients.
+        None if a half has too few patients of some group: fewer than ``PATIENTS`` with one of two
+        labels, or with more than two classes fewer than twice as many in all.
     """
-    part = draw_patients(cohort, 0.5, [attribute], rng)
-    choosing = frozenset(part.table["patient_id"].astype(str))
-    rest = cohort.select(~cohort.table["patient_id"].astype(str).isin(choosing))
-    if all(_holds_enough(half, attribute, groups) for half in (part, rest)):
+    choosing_half = draw_patients(cohort, 0.5, [attribute], rng)
+    choosing = frozenset(choosing_half.table["patient_id"].astype(str))
+    confirming_half = cohort.select(~cohort.table["patient_id"].astype(str).isin(choosing))
+    if all(_has_enough(half, attribute, groups) for half in (choosing_half, confirming_half)):
         return Halves(choosing)
     return None
 
 
-def _holds_enough(cohort: Cohort, attribute: str, groups: Sequence[str]) -> bool:
+def _has_enough(cohort: Cohort, attribute: str, groups: Sequence[str]) -> bool:
     binary = len(cohort.classes) == 2
     patients = cohort.table.assign(
         group=group_of(cohort.table, attribute, cohort.levels).astype(str),

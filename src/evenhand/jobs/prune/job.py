@@ -1,4 +1,4 @@
-"""`evenhand prune`: FairPrune, from a trained run to a sparser, fairer model and its evidence."""
+"""`evenhand prune`, FairPrune: prune a run's model for the unprivileged group, and report."""
 
 from __future__ import annotations
 
@@ -20,21 +20,26 @@ from evenhand.experiments.study_storage import storage_errors
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.prune.loop import Row, row_of, start, steps, stop_reason
-from evenhand.jobs.prune.luck import luck_of
-from evenhand.jobs.prune.premise import check_premise
-from evenhand.jobs.prune.saliency import first_saliency, saliency_table
-from evenhand.jobs.prune.search import searched
+from evenhand.jobs.prune.loop import (
+    CurveRow,
+    curve_row,
+    initial_state,
+    pruning_steps,
+    stop_reason,
+)
+from evenhand.jobs.prune.luck import measure_luck
+from evenhand.jobs.prune.premise import check_premise, first_saliency, saliency_table
+from evenhand.jobs.prune.search import choose_by_search
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.states import (
     clear_states,
     load_predictions,
     load_state,
-    read_rows,
+    read_curve,
     save_step,
-    write_rows,
+    write_curve,
 )
-from evenhand.jobs.prune.task import PruneTask, make_task
+from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.masks.masks import constant, full_mask
 from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
@@ -55,6 +60,7 @@ from evenhand.training.tracking import Tracked, epoch_numbers, tracked
 from evenhand.wording import counted
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
+"""The names of the models of the run."""
 
 
 @with_keywords(PruneSettings, "run")
@@ -66,74 +72,74 @@ def prune(
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
-    """Prune a run's model for the unprivileged group until target, budget or sparsity limit.
+    """Prune a run's model for the unprivileged group, until target, budget or sparsity limit.
 
-    Saliency comes from training patients, every choice from validation; the test split is scored
-    once per model, at the end. The run that holds the model is not changed.
+    Saliency is computed on training patients, and steps are chosen on validation patients. The
+    test split is scored once for each model, at the end. The run of the model is not changed.
 
     Parameters
     ----------
     settings
-        Which model, for whom, and how far.
+        The model, the attribute, the target and the limits.
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     notify
-        Called with who is unprivileged, how the pruning ended, which step won, and how lucky that
-        may be.
+        Called with sentences about the unprivileged group, the end of the pruning, the best step,
+        and the luck of that choice.
 
     Raises
     ------
     EvenhandError
-        Whatever is wrong with the input; nothing is written to ``out`` then.
+        If the run, its data or the settings cannot be used. Nothing is written to ``out``.
     """
     if out.resolve().is_relative_to(finished_run(settings.run).root.resolve()):
         raise EvenhandError(
-            f"--out {out} is, or lies in, the run that is pruned, which is not changed; name "
+            f"--out {out} is, or lies in, the run that is pruned, which must not be changed. Name "
             "another folder."
         )
-    task = make_task(settings)
+    task = make_prune_task(settings)
     run = _begin(task, out, overwrite=overwrite)
     chosen = FINETUNED if settings.finetune_epochs else PRUNED
-    if not (run.root / "report.html").exists():  # a kill may have come after the last file
-        _work(task, run, chosen, notify)
+    if not (run.root / "report.html").exists():  # else a kill came after the last file
+        _run_phases(task, run, chosen, notify)
     clear_states(run)
     run.finish(chosen=chosen)
     return run
 
 
-def _work(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], None]) -> None:
-    """Search, prune, fine-tune and evaluate, each from where a kill interrupted it."""
+def _run_phases(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], None]) -> None:
+    """Search, prune, fine-tune and evaluate; each phase continues where a kill interrupted it."""
     settings = task.settings
-    notify(task.roles.why)
+    notify(task.roles.explanation)
     if settings.search:
         with run.phase("search"), storage_errors(str(run.root / "study.db")):
-            task = searched(task, run)
+            task = choose_by_search(task, run)
     with run.phase("pruning"):
-        rows = _pruned(task, run)
-    winner = task.judge.best(rows)
-    verdict = _verdict(task, rows, winner)
+        rows = _prune(task, run)
+    best = task.judge.best_step(rows)
+    verdict = _verdict(task, rows, best)
     notify(verdict)
     with run.phase("luck of the choice"):
-        luck = luck_of(task.judge, load_predictions(run, task, rows), winner)
+        luck = measure_luck(task.judge, load_predictions(run, task, rows), best)
     for sentence in _note_luck(task, run, luck):
         notify(sentence)
-    state = load_state(run, task, rows, winner)
+    state = load_state(run, task, rows, best)
     with run.phase("writing the models"):
-        _keep(task, run, BEFORE, task.model, task.mask)
-        _keep(task, run, PRUNED, state.model, state.mask)
+        _write_model(task, run, BEFORE, task.model, task.mask)
+        _write_model(task, run, PRUNED, state.model, state.mask)
     if settings.finetune_epochs:
         with run.phase("fine-tuning"):
             _finetune(task, run, state)
     with run.phase("checking the premise"):
-        _explain(task, run, rows, winner, verdict, luck)
+        _write_record(task, run, rows, best, verdict, luck)
     with run.phase("evaluation"):
         evaluate(run, chosen=chosen)
 
 
 def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
-    """Open the run directory, and write down the data, the splits and who is who."""
+    """Open the run directory, and write the data, the splits and the models' names."""
     source = task.splits.train.source
     run = begin_run(
         out,
@@ -156,47 +162,47 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
     return run
 
 
-def _pruned(task: PruneTask, run: Run) -> list[Row]:
-    """Prune to the end, from where an interrupted run stood; return all steps."""
-    rows = read_rows(run)
+def _prune(task: PruneTask, run: Run) -> list[CurveRow]:
+    """Prune to the end, continuing an interrupted run; return the rows of all steps."""
+    rows = read_curve(run)
     if not rows:
-        rows = [row_of(0, start(task), task.before, 0.0)]
-        write_rows(run, rows)
-    reached = load_state(run, task, rows, len(rows) - 1)
-    for step in steps(task, reached, rows, remover(task.settings.structure)):
+        rows = [curve_row(0, initial_state(task), task.before, 0.0)]
+        write_curve(run, rows)
+    last_state = load_state(run, task, rows, len(rows) - 1)
+    for step in pruning_steps(task, last_state, rows, remover(task.settings.structure)):
         rows.append(step.row)
         save_step(run, task, step, rows)
     return rows
 
 
-def _verdict(task: PruneTask, rows: Sequence[Row], winner: int) -> str:
-    """Return how the pruning ended and which step won, as sentences."""
+def _verdict(task: PruneTask, rows: Sequence[CurveRow], best: int) -> str:
+    """Return sentences about the end of the pruning and its best step."""
     name = task.judge.target.row
-    first, best = float(rows[0][name]), float(rows[winner][name])
-    ended = stop_reason(task, rows)
+    first_value, best_value = float(rows[0][name]), float(rows[best][name])
+    reason = stop_reason(task, rows)
     if len(rows) == 1:
-        return f"Nothing was pruned: {ended} by the untouched model ({name} {first:.4f})."
-    ending = f"It ended after {counted(len(rows) - 1, 'step')}, as {ended}."
-    if winner == 0:
+        return f"Nothing was pruned: {reason} by the untouched model ({name} {first_value:.4f})."
+    ending = f"It ended after {counted(len(rows) - 1, 'step')}, as {reason}."
+    if best == 0:
         return (
             f"{ending} No step within the budget is better than the untouched model ({name} "
-            f"{first:.4f} on validation), so that model is kept as it is."
+            f"{first_value:.4f} on validation), so that model is kept as it is."
         )
     return (
-        f"{ending} Step {winner} wins on validation: {name} {best:.4f} (before: {first:.4f}) at a "
-        f"sparsity of {rows[winner]['sparsity']:.1%}."
+        f"{ending} Step {best} wins on validation: {name} {best_value:.4f} (before: "
+        f"{first_value:.4f}) at a sparsity of {rows[best]['sparsity']:.1%}."
     )
 
 
 def _note_luck(task: PruneTask, run: Run, luck: Luck | None) -> tuple[str, ...]:
-    """Note how lucky the choice may be, where all notes are read; return it as sentences."""
+    """Add the luck of the choice to the run's notes, and return it as sentences."""
     sentences = () if luck is None else luck_sentences(luck)
     run.note(notes=[*task.splits.train.source.notes, *filter(None, [" ".join(sentences)])])
     return sentences
 
 
-def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) -> None:
-    """Save a model with its mask and score every split with it, the test split for once."""
+def _write_model(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) -> None:
+    """Save a model with its mask, score every split with it, and write its predictions."""
     if run.predictions_file(name).exists():
         return
     save_model(run.folder(name), model, units=[])
@@ -207,63 +213,62 @@ def _keep(task: PruneTask, run: Run, name: str, model: Model, kept: WeightMask) 
 
 
 def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
-    """Train what is left as the run trained its model, with the zeros kept."""
+    """Fine-tune the pruned model as the run trained its model; pruned weights stay zero."""
     if run.predictions_file(FINETUNED).exists():
         return
-    ours = task.settings
     settings = FitSettings.model_validate(
         task.training.model_dump()
         | {
-            "epochs": ours.finetune_epochs,
-            "lr": ours.lr,
+            "epochs": task.settings.finetune_epochs,
+            "lr": task.settings.lr,
             "patience": 0,
-            "seed": ours.seed,
-            "device": ours.device,
-            "track": ours.track,
+            "seed": task.settings.seed,
+            "device": task.settings.device,
+            "track": task.settings.track,
         }
     )
     model = deepcopy(state.model)
     schedule = constant(full_mask(model.backbone))
-    about = {"lr": settings.lr, "seed": settings.seed}
+    tracked_values = {"lr": settings.lr, "seed": settings.seed}
     with (
-        tracked(settings, run.root, FINETUNED, about) as tracker,
+        tracked(settings, run.root, FINETUNED, tracked_values) as tracker,
         freeze_zeros(model, state.mask),
     ):
-        model = fit(model, task.splits, schedule, settings, on_epoch=_following(task, tracker))
-    _keep(task, run, FINETUNED, model, state.mask)
+        model = fit(model, task.splits, schedule, settings, on_epoch=_epoch_logger(task, tracker))
+    _write_model(task, run, FINETUNED, model, state.mask)
 
 
-def _following(task: PruneTask, tracker: Tracked) -> OnEpoch:
-    """Return what tells a tracker of each epoch; the last one is kept, whatever it says."""
+def _epoch_logger(task: PruneTask, tracker: Tracked) -> OnEpoch:
+    """Return a function that logs each epoch, and returns its negative training loss."""
     ends = [time.perf_counter()]
 
     def on_epoch(epoch: Epoch) -> float:
         ends.append(time.perf_counter())
         if tracker:
-            judged = task.judge.judged(epoch.scores)
-            tracker.log(epoch.number + 1, epoch_numbers(epoch.loss, judged, ends[-1] - ends[-2]))
+            values = task.judge.target_values(epoch.scores)
+            tracker.log(epoch.number + 1, epoch_numbers(epoch.loss, values, ends[-1] - ends[-2]))
         return -epoch.loss
 
     return on_epoch
 
 
-def _lost(task: PruneTask, pruned: PruningState[Model]) -> dict[str, int]:
-    """Return how many numbers each parameter has lost."""
+def _count_pruned(task: PruneTask, pruned: PruningState[Model]) -> dict[str, int]:
+    """Return the number of pruned weights of each parameter."""
     left = {name: p.numel() for name, p in pruned.model.named_parameters()}
     left |= {name: int(mask.sum()) for name, mask in pruned.mask.items()}
     return {name: p.numel() - left[name] for name, p in task.model.named_parameters()}
 
 
-def _explain(
-    task: PruneTask, run: Run, rows: Sequence[Row], winner: int, verdict: str, luck: Luck | None
+def _write_record(
+    task: PruneTask, run: Run, rows: Sequence[CurveRow], best: int, verdict: str, luck: Luck | None
 ) -> None:
-    """Write ``saliency.csv``, and ``pruning.json``: who, what, why, each layer, and the costs."""
-    pruned = load_state(run, task, rows, winner)
-    gone = _lost(task, pruned)
+    """Write ``saliency.csv`` and ``pruning.json``."""
+    pruned = load_state(run, task, rows, best)
+    pruned_counts = _count_pruned(task, pruned)
     saliency = first_saliency(task)
     kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
-    premise = check_premise(task, saliency, gone)
+    premise = check_premise(task, saliency, pruned_counts)
     sample = unit(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
@@ -282,7 +287,7 @@ def _explain(
         attribute=settings.attribute[0],
         unprivileged=task.roles.unprivileged,
         betas=dict(task.roles.betas),
-        roles=task.roles.why,
+        roles=task.roles.explanation,
         criterion=task.judge.target.row,
         lower_is_better=not task.judge.target.maximise,
         target=task.judge.target.bound,
@@ -292,7 +297,7 @@ def _explain(
         estimator=settings.estimator,
         structure=settings.structure,
         share=settings.share,
-        chosen=winner,
+        chosen=best,
         verdict=verdict,
         luck=luck,
         premise=PremiseRecord.model_validate(asdict(premise)),

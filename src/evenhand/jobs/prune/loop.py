@@ -1,4 +1,4 @@
-"""The pruning loop: curvature by group, saliency, the smallest go, validation, again."""
+"""The pruning loop: each step computes saliency, removes the least salient weights, validates."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from evenhand.pruning.state import PruningState, Remove
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import counted
 
-Row = dict[str, Any]
-"""One step: its number, what is left, what validation says, predicted error changes."""
+CurveRow = dict[str, Any]
+"""A row of ``curve.csv``: a step's number, sparsity, weights left, validation values, seconds."""
 
 
-def start(task: PruneTask) -> PruningState[Model]:
-    """Return the untouched model; what an earlier pruning set to zero is gone already."""
+def initial_state(task: PruneTask) -> PruningState[Model]:
+    """Return the untouched model; weights that an earlier pruning removed count as pruned."""
     total = _total(task)
     if task.settings.structure == "channel":
         return PruningState(task.model, task.mask, total, total)
@@ -39,7 +39,7 @@ def start(task: PruneTask) -> PruningState[Model]:
 
 
 def _total(task: PruneTask) -> int:
-    """Return how many numbers there are to prune; where channels go, everything may."""
+    """Return the number of prunable weights; with structure ``channel``, of all weights."""
     if task.settings.structure == "channel":
         return sum(parameter.numel() for parameter in task.model.parameters())
     names = prunable_parameters(task.model, task.settings.structure, task.settings.prunable)
@@ -48,31 +48,33 @@ def _total(task: PruneTask) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step: the model, its row of the curve, and what it says about the validation rows."""
+    """A step: the pruned model, its row of the curve, and its predictions of validation rows."""
 
     state: PruningState[Model]
-    row: Row
+    row: CurveRow
     predictions: Predictions
 
 
-def steps(
-    task: PruneTask, state: PruningState[Model], rows: Sequence[Row], remove: Remove[Model]
+def pruning_steps(
+    task: PruneTask, state: PruningState[Model], rows: Sequence[CurveRow], remove: Remove[Model]
 ) -> Iterator[Step]:
-    """Yield each step until one of the limits is reached.
+    """Yield each step, until target, budget or limit is reached.
 
     Parameters
     ----------
     task
-        What is pruned, for whom, until when.
-    state, rows
-        Where an earlier, unfinished pruning stood, and its rows, the first of the untouched model.
+        The model, its data and its judge.
+    state
+        The state after the last step that is done.
+    rows
+        The rows of the steps that are done, the first for the untouched model.
     remove
-        Takes out what counts least.
+        The function that removes the least salient weights or channels.
     """
-    done, pace = list(rows), pace_of(task)
+    done, pace = list(rows), pruning_pace(task)
 
     def score(model: Model, number: int) -> dict[str, Tensor]:
-        return scores_of(task, model, number)
+        return step_saliency(task, model, number)
 
     pruned = prune_steps(state, score, remove, pace, first=len(done))
     with bar("pruning", pace.steps(state.left, state.total)) as advance:
@@ -81,42 +83,43 @@ def steps(
             state = next(pruned)
             predictions = task.judge.predict(state.model, task.accelerator)
             values = task.judge.values(predictions)
-            done.append(row_of(number, state, values, time.perf_counter() - began))
+            done.append(curve_row(number, state, values, time.perf_counter() - began))
             name = task.judge.target.row
             advance(text=f"sparsity {state.sparsity:.0%}, {name} {values[name]:.4f}")
             yield Step(state, done[-1], predictions)
 
 
-def pace_of(task: PruneTask) -> Pace:
-    """Return how much each step takes, and where the pruning ends at the latest."""
+def pruning_pace(task: PruneTask) -> Pace:
+    """Return the share of weights that a step prunes, and the largest sparsity."""
     return Pace(task.settings.share, task.settings.limit)
 
 
-def scores_of(task: PruneTask, model: Model, number: int) -> dict[str, Tensor]:
-    """Return the saliency of what may be pruned, from the batches of one step."""
+def step_saliency(task: PruneTask, model: Model, number: int) -> dict[str, Tensor]:
+    """Return the saliency of each prunable parameter, from the batches of a step."""
     names = prunable_parameters(model, task.settings.structure, task.settings.prunable)
-    h = curvature_of(task, model, names, number)
+    h = step_curvature(task, model, names, number)
     theta = {name: model.get_parameter(name).detach() for name in names}
     return saliency(theta, h, task.roles.unprivileged, task.roles.betas)
 
 
-def curvature_of(
+def step_curvature(
     task: PruneTask, model: Model, names: Sequence[str], number: int
 ) -> Mapping[str, Mapping[str, Tensor]]:
-    """Return group → parameter → h, from the batches of one step."""
+    """Return h, the second derivatives of the loss, by group and parameter, on a step's batches."""
     settings = task.settings
-    order, drawn = generators(settings.seed, number, task.accelerator.device)
+    batch_rng, label_rng = generators(settings.seed, number, task.accelerator.device)
     batches = group_batches(
-        task.source, task.positions, settings.batches, settings.batch_size, order
+        task.source, task.positions, settings.batches, settings.batch_size, batch_rng
     )
-    curvature = find_estimator(settings.estimator)(settings.draws, drawn, CrossEntropy(task.loss))
+    estimator = find_estimator(settings.estimator)
+    curvature = estimator(settings.draws, label_rng, CrossEntropy(task.loss))
     return curvature(model, batches, names)
 
 
-def row_of(
+def curve_row(
     number: int, state: PruningState[Model], values: Mapping[str, float], seconds: float
-) -> Row:
-    """Return what is kept of a step."""
+) -> CurveRow:
+    """Return the row of a step in ``curve.csv``."""
     return {
         "step": number,
         "sparsity": state.sparsity,
@@ -126,10 +129,10 @@ def row_of(
     }
 
 
-def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
-    """Return why the loop ends after the last row, or None where it goes on."""
+def stop_reason(task: PruneTask, rows: Sequence[CurveRow]) -> str | None:
+    """Return the reason why the loop ends after the last row; None if it continues."""
     judge, last = task.judge, rows[-1]
-    if (name := judge.undefined(last)) is not None:
+    if (name := judge.undefined_name(last)) is not None:
         return f"{name} became undefined on validation"
     if len(rows) > 1 and last["left"] == rows[-2]["left"]:
         return "no further channel or head can be removed"
@@ -137,6 +140,6 @@ def stop_reason(task: PruneTask, rows: Sequence[Row]) -> str | None:
         return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
     if judge.target.is_reached(float(last[judge.target.row])):
         return f"the target {judge.target.name}={judge.target.bound:g} was met"
-    if not pace_of(task).count(last["left"], _total(task)):
+    if not pruning_pace(task).count(last["left"], _total(task)):
         return f"the sparsity limit of {task.settings.limit:g} % was reached"
     return None

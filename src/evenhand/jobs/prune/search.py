@@ -1,4 +1,4 @@
-"""The outer search: β, share and estimator by what pruning with them wins on validation."""
+"""The outer search: choose β, share and estimator by the validation value of their best step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evenhand.experiments.records import PruningChoice
 from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage
 from evenhand.experiments.trials import Report, search
-from evenhand.jobs.prune.loop import row_of, start, steps
+from evenhand.jobs.prune.loop import curve_row, initial_state, pruning_steps
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.pruning.registry import ESTIMATORS
@@ -21,17 +21,17 @@ from evenhand.search.study import identity_of, open_study
 from evenhand.spreadsheets import write_csv
 from evenhand.workers.inline import Inline
 
-BETA = 1.0
-SHARES = (2.0, 30.0)  # percent; what the settings name is in reach, too
+BETA = 1.0  # the largest β of the search, unless that of the settings is larger
+SHARES = (2.0, 30.0)  # percent; extended to the share of the settings
 
 Choice = tuple[float, float, str]
 """β, share and estimator."""
 
 
-def searched(task: PruneTask, run: Run) -> PruneTask:
-    """Return the task with the β, share and estimator that win on validation.
+def choose_by_search(task: PruneTask, run: Run) -> PruneTask:
+    """Return the task with the β, share and estimator that are best on validation.
 
-    What the settings name is tried first. A search that was killed goes on where it was.
+    The values of the settings are tried first. A search that was killed is continued.
     """
     space, head = pruning_space(task.settings), run.head
     study = open_study(
@@ -60,13 +60,15 @@ def searched(task: PruneTask, run: Run) -> PruneTask:
 
 
 def pruning_space(settings: PruneSettings) -> Space[Choice]:
-    """Return every β, share and estimator; those that the settings name come first.
+    """Return the space of β, share and estimator; the values of the settings come first.
 
-    Where the settings name an estimator that handles any layer, no other one is tried.
+    If the estimator of the settings handles any layer, no other estimator is tried.
     """
     shares = min(SHARES[0], settings.share), max(SHARES[1], settings.share)
-    quick = tuple(sorted(name for name, estimator in ESTIMATORS.items() if not estimator.any_layer))
-    estimators = quick if settings.estimator in quick else (settings.estimator,)
+    restricted = tuple(
+        sorted(name for name, estimator in ESTIMATORS.items() if not estimator.any_layer)
+    )
+    estimators = restricted if settings.estimator in restricted else (settings.estimator,)
 
     def ask(trial: BaseTrial) -> Choice:
         beta = trial.suggest_float("beta", 0.0, max(BETA, settings.beta))
@@ -82,9 +84,9 @@ def pruning_space(settings: PruneSettings) -> Space[Choice]:
 
 
 def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
-    """Return what the winning step of one pruning is worth on validation."""
+    """Prune with a choice, and return the target's validation value of the best step."""
     task = task.with_choice(*choice)
-    rows = [row_of(0, start(task), task.before, 0.0)]
-    for step in steps(task, start(task), rows, remover(task.settings.structure)):
+    rows = [curve_row(0, initial_state(task), task.before, 0.0)]
+    for step in pruning_steps(task, initial_state(task), rows, remover(task.settings.structure)):
         rows.append(step.row)
-    return (float(rows[task.judge.best(rows)][task.judge.target.row]),)
+    return (float(rows[task.judge.best_step(rows)][task.judge.target.row]),)

@@ -1,4 +1,4 @@
-"""What `evenhand prune` is told."""
+"""The settings of `evenhand prune`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from evenhand.training.settings import TrackSettings
 
 
 class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning"):
-    """Which model, whose fairness, and how far and how fast it is pruned."""
+    """The model, the attribute, the target, and the limits and the pace of the pruning."""
 
     machine = frozenset({"cache"})
 
     run: Path = Field(description="the finished run that holds the model; it is not changed")
     model: str | None = Field(None, description="which of its models [default: the one it chose]")
     data: str | None = Field(
-        None, description="where the run's data lie now [default: where they lay then]"
+        None,
+        description="the place of the run's data [default: the place that the run recorded]",
     )
     attribute: tuple[str, ...] = Field(
-        description="attribute or intersection (sex*age) whose groups are made even; further ones "
-        "are reported; repeatable",
+        description="attribute or intersection (sex*age) that the model is pruned for; further "
+        "ones are only reported; repeatable",
         min_length=1,
     )
     bins: tuple[str, ...] = Field(
@@ -38,7 +39,7 @@ class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning
     )
     rank_by: str = Field(
         "auc",
-        description="metric on validation that tells unprivileged (worst) from privileged, of "
+        description="metric by which the unprivileged group is the worst on validation, of "
         "`evenhand audit --list-metrics`",
     )
     unprivileged: str | None = Field(
@@ -49,11 +50,9 @@ class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning
     privileged: tuple[str, ...] = Field(
         (), description="a privileged level; repeatable [default: all others, weighted by size]"
     )
-    beta: float = Field(
-        0.33, ge=0, description="weight of the privileged; 0 prunes for the unprivileged alone"
-    )
+    beta: float = Field(0.33, ge=0, description="weight of the privileged groups; 0 ignores them")
     group_beta: tuple[str, ...] = Field(
-        (), description="a privileged level's own beta, as in male=0.5; repeatable"
+        (), description="beta of a single privileged level, as in male=0.5; repeatable"
     )
     estimator: str = Field(
         "ggn-mc",
@@ -67,27 +66,31 @@ class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning
     structure: Literal["weight", "channel"] = Field(
         "weight", description="channel removes whole channels or heads; the model gets smaller"
     )
-    share: float = Field(10, gt=0, le=100, description="percent of what is left pruned each step")
+    share: float = Field(
+        10, gt=0, le=100, description="percent of the remaining weights that a step prunes"
+    )
     limit: float = Field(60, gt=0, lt=100, description="highest sparsity in percent")
     target: str = Field(
         "auc_gap",
-        description="what the winning step is best at on validation, and with a bound "
-        "(auc_gap=0.02) where pruning stops: a metric, a metric with _worst, _best, _gap or "
-        "_min_ratio (auc_worst), or a fairness metric (eopp1_sum), of `evenhand audit "
-        "--list-metrics`",
+        description="number that chooses the best step on validation; with a bound (auc_gap=0.02) "
+        "pruning stops when it is met: a metric, a metric with _worst, _best, _gap or _min_ratio "
+        "(auc_worst), or a fairness metric (eopp1_sum), of `evenhand audit --list-metrics`",
     )
     budget: float | None = Field(
-        1.0, ge=0, description="points (0.01) of the whole's metric that may be lost on validation"
+        1.0,
+        ge=0,
+        description="points (0.01) of the budget metric over all patients that may be lost on "
+        "validation",
     )
     budget_metric: str = Field(
-        "auc", description="the metric that the budget is of (`evenhand audit --list-metrics`)"
+        "auc", description="metric of the budget (`evenhand audit --list-metrics`)"
     )
     batches: int = Field(20, gt=0, description="batches of each group per step")
     batch_size: int = Field(16, gt=0, description="samples of each group in a batch")
     finetune_epochs: int = Field(
-        0, ge=0, description="epochs of fine-tuning of what is left, zeros kept"
+        0, ge=0, description="epochs of fine-tuning after the pruning; pruned weights stay zero"
     )
-    lr: float = Field(1e-4, gt=0, description="learning rate of that fine-tuning")
+    lr: float = Field(1e-4, gt=0, description="learning rate of the fine-tuning")
     search: int = Field(
         0, ge=0, description="trials that choose beta, share and estimator on validation; 0: none"
     )
@@ -98,7 +101,7 @@ class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning
         None, description="folder of decoded samples [default: $EVENHAND_CACHE or the user's cache]"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the model runs")
-    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of all random numbers")
 
     @model_validator(mode="before")
     @classmethod

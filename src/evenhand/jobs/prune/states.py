@@ -1,4 +1,4 @@
-"""A pruning on disk while it runs: where it stands, and the best step so far."""
+"""The state of a running pruning on disk: its curve, its last step and its best step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from evenhand.experiments.runs import Run
-from evenhand.jobs.prune.loop import Row, Step, start
+from evenhand.jobs.prune.loop import CurveRow, Step, initial_state
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
@@ -21,8 +21,8 @@ from evenhand.tables.predictions import Predictions, read_predictions, write_pre
 CURVE = "curve.csv"
 
 
-def read_rows(run: Run) -> list[Row]:
-    """Return the steps that are done, the untouched model first; none where none is."""
+def read_curve(run: Run) -> list[CurveRow]:
+    """Return the rows of ``curve.csv``, the untouched model first; none if there is no file."""
     path = run.root / CURVE
     if not path.exists():
         return []
@@ -32,28 +32,30 @@ def read_rows(run: Run) -> list[Row]:
     ]
 
 
-def write_rows(run: Run, rows: Sequence[Row]) -> None:
-    """Write every step into ``curve.csv``."""
+def write_curve(run: Run, rows: Sequence[CurveRow]) -> None:
+    """Write the rows of all steps to ``curve.csv``."""
     write_csv(run.root / CURVE, pd.DataFrame(list(rows)))
 
 
-def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[Row]) -> None:
-    """Save a step, then its row, and remove states that are no longer needed."""
+def save_step(run: Run, task: PruneTask, step: Step, rows: Sequence[CurveRow]) -> None:
+    """Save the model of a step, then the curve; remove steps other than the last and the best."""
     number = len(rows) - 1
     folder, state = _folder(run, number), step.state
     save_model(folder, state.model, left=state.left, total=state.total)
     if state.mask:
         save_mask(folder / "mask.safetensors", state.mask)
     write_predictions(_validation(run) / f"{number:03d}.parquet", step.predictions)
-    write_rows(run, rows)
-    needed = {_folder(run, number), _folder(run, task.judge.best(rows))}
+    write_curve(run, rows)
+    needed = {_folder(run, number), _folder(run, task.judge.best_step(rows))}
     for old in set((run.root / "steps").iterdir()) - needed:
         shutil.rmtree(old)
 
 
-def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> PruningState[Model]:
-    """Return the state of a step whose row is there."""
-    first = start(task)
+def load_state(
+    run: Run, task: PruneTask, rows: Sequence[CurveRow], number: int
+) -> PruningState[Model]:
+    """Return the state of a saved step."""
+    first = initial_state(task)
     if number == 0:
         return first
     folder = _folder(run, number)
@@ -64,8 +66,8 @@ def load_state(run: Run, task: PruneTask, rows: Sequence[Row], number: int) -> P
     return PruningState(model, kept, int(rows[number]["left"]), first.total)
 
 
-def load_predictions(run: Run, task: PruneTask, rows: Sequence[Row]) -> list[Predictions]:
-    """Return the predictions of each step on the validation rows, the untouched model first."""
+def load_predictions(run: Run, task: PruneTask, rows: Sequence[CurveRow]) -> list[Predictions]:
+    """Return each step's predictions of validation rows, the untouched model first."""
     files = [_validation(run) / f"{number:03d}.parquet" for number in range(1, len(rows))]
     return [task.untouched, *map(read_predictions, files)]
 

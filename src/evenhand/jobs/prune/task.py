@@ -1,4 +1,4 @@
-"""From settings to everything that stays the same while a model is pruned."""
+"""The task of a pruning: everything that stays the same while a model is pruned."""
 
 from __future__ import annotations
 
@@ -48,39 +48,39 @@ from evenhand.training.losses import make_loss
 from evenhand.training.settings import LoopSettings
 
 HALVES = 2**32 - 1
-"""With the seed, seeds the draw of the halves of validation patients; no step uses this number."""
+"""The number that, with the seed, seeds the halves of validation patients; no step has it."""
 
 
 @dataclass(frozen=True, eq=False)
 class PruneTask:
-    """A model that is to be pruned, for whom, and how it is judged.
+    """A model to prune, with its data, its judge and the roles of the groups.
 
     Attributes
     ----------
     settings
-        What was asked for.
+        The settings of the pruning.
     trained, name
-        The run that holds the model, and its name there.
+        The run of the model, and the model's name in it.
     training, loss
-        How the model was trained, and the loss that trained it.
+        The settings and the loss of the model's training.
     model
         The untouched model, on the accelerator's device.
     mask
-        What an earlier pruning has left of its weights; empty where there was none.
+        The mask of an earlier pruning; empty if there was none.
     splits
-        The run's own splits.
+        The splits of the model's run.
     accelerator
-        Where the model runs.
+        The device of the model.
     judge
-        Measures models on validation.
+        Measures models on validation rows.
     untouched, before
-        The untouched model's predictions on the validation rows, and the judge's numbers of them.
-    ranks
-        Each group's value of ``rank_by``, on all validation patients.
+        The untouched model's predictions of validation rows, and the judge's numbers of them.
+    rank_values
+        Each group's value of ``rank_by`` on all validation patients.
     roles
-        Who is unprivileged, and β of the others.
+        The unprivileged group, and β of the privileged groups.
     source, positions
-        The training samples, and which are whose.
+        The training samples, and the rows of each group that has a role.
     """
 
     settings: PruneSettings
@@ -95,21 +95,22 @@ class PruneTask:
     judge: Judge
     untouched: Predictions
     before: Mapping[str, float]
-    ranks: Mapping[str, float]
+    rank_values: Mapping[str, float]
     roles: GroupRoles
     source: BatchSource
     positions: Mapping[str, Positions]
 
     @property
     def complete_settings(self) -> PruneSettings:
-        """The settings, with what the model's run says where they say nothing of the data."""
-        earlier, ours = data_settings(self.trained.record), self.settings
-        data, bins = data_now(earlier.data, ours.data), ours.bins or earlier.bins
-        return ours.model_copy(update={"data": data, "bins": bins} | values_now(earlier, ours))
+        """The settings, completed by the data settings of the model's run."""
+        earlier, settings = data_settings(self.trained.record), self.settings
+        data, bins = data_now(earlier.data, settings.data), settings.bins or earlier.bins
+        update = {"data": data, "bins": bins} | values_now(earlier, settings)
+        return settings.model_copy(update=update)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the data or the model do."""
+        """The fingerprint of the data and the model."""
         weights = fingerprint((), [self.trained.folder(self.name) / "model.safetensors"])
         text = f"{self.splits.train.source.fingerprint}\n{weights}"
         return hashlib.sha256(text.encode()).hexdigest()
@@ -118,23 +119,20 @@ class PruneTask:
         """Return the same task with another β, share and estimator."""
         update = {"beta": beta, "share": share, "estimator": estimator}
         settings = self.settings.model_copy(update=update)
-        judge = replace(self.judge, settings=settings)
-        values = {group: self.ranks[group] for group in self.positions}
-        sizes = {group: len(own) for group, own in self.positions.items()}
-        return replace(
-            self, settings=settings, judge=judge, roles=find_roles(settings, values, sizes)
-        )
+        values = {group: self.rank_values[group] for group in self.positions}
+        sizes = {group: len(rows) for group, rows in self.positions.items()}
+        return replace(self, settings=settings, roles=find_roles(settings, values, sizes))
 
 
-def make_task(settings: PruneSettings) -> PruneTask:
-    """Open the run, its data and its model, and check that everything asked for is defined.
+def make_prune_task(settings: PruneSettings) -> PruneTask:
+    """Open the run, its data and its model, and check that target and budget are defined.
 
     Raises
     ------
     EvenhandError
-        The input is wrong in some way; nothing is written.
+        If the run, its data or the settings cannot be used. Nothing is written.
     """
-    target = _checked_target(settings)
+    target = _find_target(settings)
     trained = finished_run(settings.run)
     name = trained.model_with_weights(settings.model)
     _refuse_adjusted(settings, trained, name)
@@ -142,20 +140,29 @@ def make_task(settings: PruneSettings) -> PruneTask:
     prunable_parameters(model, settings.structure, settings.prunable)
     if settings.structure == "channel":
         refuse_solid(model)
-    splits = _splits(settings, trained, model)
+    splits = _open_splits(settings, trained, model)
     accelerator = make_accelerator(LoopSettings(device=settings.device))
     attribute = settings.attribute[0]
-    groups, excluded = _groups(settings, splits)
+    groups, excluded = _compared_groups(settings, splits)
     refuse_single(settings, groups)
     halves = halve(splits.val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
-    judge = Judge(splits.val, attribute, target, settings, excluded, halves)
+    judge = Judge(
+        splits.val,
+        attribute,
+        target,
+        settings.rank_by,
+        settings.budget,
+        settings.budget_metric,
+        excluded,
+        halves,
+    )
     model = model.to(accelerator.device)
     untouched = judge.predict(model, accelerator)
-    before, ranks = judge.values(untouched), judge.ranks(untouched, groups)
+    before, rank_values = judge.values(untouched), judge.rank_values(untouched, groups)
     _refuse_undefined(judge, untouched, before)
     positions = group_positions(splits.train, attribute, groups)
-    sizes = {group: len(own) for group, own in positions.items()}
-    roles = find_roles(settings, ranks, sizes)
+    sizes = {group: len(rows) for group, rows in positions.items()}
+    roles = find_roles(settings, rank_values, sizes)
     training = training_of(trained)
     loss = make_loss(training, splits.train.labels, len(splits.train.classes))
     task = PruneTask(
@@ -165,18 +172,18 @@ def make_task(settings: PruneSettings) -> PruneTask:
         training,
         loss.to(accelerator.device),
         model,
-        _mask(trained.folder(name), accelerator.device),
+        _load_mask(trained.folder(name), accelerator.device),
         splits,
         accelerator,
         judge,
         untouched,
         before,
-        ranks,
+        rank_values,
         roles,
         BatchSource(splits.train, accelerator.device),
-        {group: own for group, own in positions.items() if group in roles.groups},
+        {group: rows for group, rows in positions.items() if group in roles.groups},
     )
-    _refuse_layers(task)
+    _try_estimator(task)
     return task
 
 
@@ -190,8 +197,8 @@ def _refuse_adjusted(settings: PruneSettings, trained: Run, name: str) -> None:
         )
 
 
-def _splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
-    """Open the data of the model's run, with what the settings change about them."""
+def _open_splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
+    """Open the data of the model's run, changed by the settings of the pruning."""
     overrides = DataOverrides(
         settings.data,
         settings.attribute,
@@ -200,62 +207,63 @@ def _splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
         settings.skip_unreadable,
         settings,
     )
-    read_as = data_settings(trained.record)
-    splits = reopen(trained.root, read_as, model.spec.images, overrides)
+    splits = reopen(trained.root, data_settings(trained.record), model.spec.images, overrides)
     if splits.train.classes != model.spec.classes:
         raise EvenhandError(
             f"the data have the classes {', '.join(splits.train.classes)}; the model has "
-            f"{', '.join(model.spec.classes)}. Were the data changed?"
+            f"{', '.join(model.spec.classes)}. Give the data of the model's run with --data."
         )
     return splits
 
 
-def _mask(folder: Path, device: torch.device) -> WeightMask:
+def _load_mask(folder: Path, device: torch.device) -> WeightMask:
     path = folder / "mask.safetensors"
     mask = load_mask(path) if path.exists() else {}
     return {name: kept.to(device) for name, kept in mask.items()}
 
 
 def training_of(run: Run) -> LoopSettings:
-    """Return how a run's model was trained: by the first of the runs that it comes from."""
+    """Return the training settings of a run's model, from the first run of its lineage."""
     *_, origin = run.record.lineage()
     settings = origin.settings_as(LoopSettings)
     return LoopSettings(**{name: getattr(settings, name) for name in LoopSettings.model_fields})
 
 
-def _refuse_layers(task: PruneTask) -> None:
-    """Try the estimator on a few samples, so that it refuses early what it cannot handle."""
+def _try_estimator(task: PruneTask) -> None:
+    """Run the estimator on a few samples, which refuses layers that it cannot handle."""
     settings = task.settings
     names = prunable_parameters(task.model, settings.structure, settings.prunable)
-    order, drawn = generators(settings.seed, 0, task.accelerator.device)
-    batches = list(group_batches(task.source, task.positions, 1, 2, order))
-    if not find_estimator(settings.estimator).any_layer:
-        places = [rows.start for rows in batches[0].rows.values()][:2]
-        check_squares(task.model, batches[0].inputs[places], names)
-    run = find_estimator(settings.estimator)(1, drawn, CrossEntropy(task.loss))
-    run(task.model, batches, names)
+    batch_rng, label_rng = generators(settings.seed, 0, task.accelerator.device)
+    batches = list(group_batches(task.source, task.positions, 1, 2, batch_rng))
+    estimator = find_estimator(settings.estimator)
+    if not estimator.any_layer:
+        positions = [rows.start for rows in batches[0].rows.values()][:2]
+        check_squares(task.model, batches[0].inputs[positions], names)
+    curvature = estimator(1, label_rng, CrossEntropy(task.loss))
+    curvature(task.model, batches, names)
 
 
-def _checked_target(settings: PruneSettings) -> Target:
-    """Check the names in the settings; return what steps are judged by."""
+def _find_target(settings: PruneSettings) -> Target:
+    """Return the target of the pruning; refuse unknown metrics and estimators."""
     find_estimator(settings.estimator)
     find_metric(settings.rank_by)
     budget = find_metric(settings.budget_metric)
     if budget.direction not in ("higher", "lower"):
         raise EvenhandError(
-            f"--budget-metric {budget.name} only describes; name one with a direction, such as auc."
+            f"--budget-metric {budget.name} only describes: neither high nor low values are "
+            "better. Give another metric, such as auc."
         )
     target = find_target(settings.target)
     if target.attribute not in (None, settings.attribute[0]):
         raise EvenhandError(
-            f"--target {target.name}: pruning evens out the groups of the first --attribute, "
-            f"{settings.attribute[0]}; name that one, or leave :{target.attribute} out."
+            f"--target {target.name}: pruning is for the groups of the first --attribute, "
+            f"{settings.attribute[0]}. Name that attribute, or leave :{target.attribute} out."
         )
     return target
 
 
-def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
-    """Return the groups that take part, and those that do not."""
+def _compared_groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
+    """Return the groups that take part, and the excluded groups by attribute."""
     attribute = settings.attribute[0]
     column = group_of(splits.val.table, attribute, splits.val.levels)
     levels = attribute_groups(attribute, column)
@@ -266,12 +274,12 @@ def _groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], E
 def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
     flags = {
         judge.target.row: "--target",
-        judge.settings.budget_metric: "--budget-metric",
+        judge.budget_metric: "--budget-metric",
     }
     for name, flag in flags.items():
         if np.isnan(before.get(name, math.nan)):
-            why = judge.why_undefined(untouched, name)
+            reason = judge.undefined_reason(untouched, name)
             raise EvenhandError(
-                f"{flag} {name} is undefined for this model on validation: {why}. Name another "
+                f"{flag} {name} is undefined for this model on validation: {reason}. Name another "
                 f'number, or leave a group out with --exclude-group "{judge.attribute}=GROUP".'
             )

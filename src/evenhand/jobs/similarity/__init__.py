@@ -1,1 +1,1 @@
-"""Stage 4: do two models represent each group alike? CKA of their layers, group by group."""
+"""Stage 4, `evenhand similarity`: compare the layers of two models by CKA, for each group."""

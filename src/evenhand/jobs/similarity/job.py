@@ -1,4 +1,4 @@
-"""`evenhand similarity`: how alike two runs' models represent each group, layer by layer."""
+"""`evenhand similarity`: compare the layers of two runs' models, for each group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.rereading import one_each, samples_again
+from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
@@ -32,31 +32,40 @@ from evenhand.wording import counted
 @with_keywords(SimilaritySettings, "runs")
 @run_scope()
 def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = False) -> Run:
-    """Compare the layers of two models, group by group, and report on it.
+    """Compare the layers of two models for each group, and report on it.
 
-    One sample of each patient of the split is drawn. Both models read it; nothing is trained.
+    One sample of each patient of the split is drawn, and both models read the same samples.
+
+    Parameters
+    ----------
+    settings
+        The runs, the attributes and the measure of similarity.
+    out
+        The run directory.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
 
     Raises
     ------
     EvenhandError
-        A run is not finished, lacks the model, or was made of other patients; the data are not
-        those of the runs; a layer or an attribute is not known.
+        If a run is not finished or lacks the model, the runs have other patients, the data are not
+        those of the runs, or a layer or an attribute is unknown.
     """
-    chosen = _chosen(settings)
-    predictions = _same_rows(chosen, settings)
+    chosen = _chosen_models(settings)
+    predictions = _read_predictions(chosen, settings)
     attributes = settings.attribute or chosen[0][0].record.attributes
-    groups_in(predictions[0], attributes)  # refuses attributes that are not known
+    groups_in(predictions[0], attributes)  # refuses unknown attributes
     models = [load_model(run.folder(name)) for run, name in chosen]
-    wanted = _layers(models, settings)
-    # Samples of one patient are alike in both models, and would be taken for similarity.
-    picked = one_each(predictions[0], settings.patients, settings.seed)
-    if len(picked) < settings.minimum:
+    layer_pairs = _layers(models, settings)
+    # several samples of a patient are similar in any model, and would raise the similarity
+    samples = draw_one_per_patient(predictions[0], settings.patients, settings.seed)
+    if len(samples) < settings.minimum:
         raise EvenhandError(
-            f"the split {settings.split!r} has {counted(len(picked), 'patient')}, and --minimum is "
-            f"{settings.minimum}: too few for a claim. Give more patients, or a lower --minimum."
+            f"the split {settings.split!r} has {counted(len(samples), 'patient')}, fewer than "
+            f"--minimum {settings.minimum}. Choose a larger split, or a lower --minimum."
         )
     source, data, cache = chosen[0][0], settings.data, settings.cache
-    cohorts = [samples_again(source, model, picked, data=data, cache=cache) for model in models]
+    cohorts = [reread_samples(source, model, samples, data=data, cache=cache) for model in models]
     run = begin_run(
         out,
         "similarity",
@@ -69,25 +78,25 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
         accelerator = make_accelerator(LoopSettings(device=settings.device))
         features = [
             activations(model, cohort, names, accelerator, settings.pool)
-            for model, cohort, names in zip(models, cohorts, wanted, strict=True)
+            for model, cohort, names in zip(models, cohorts, layer_pairs, strict=True)
         ]
     with run.phase("measurement"):
         sides = [make_layers(list(layers.values()), settings) for layers in features]
-        groups, performance = groups_in(picked, attributes), _performance(predictions, attributes)
-        patients = Patients((sides[0], sides[1]), picked.labels, groups, performance)
+        groups, performance = groups_in(samples, attributes), _group_auc(predictions, attributes)
+        patients = Patients((sides[0], sides[1]), samples.labels, groups, performance)
         first, second = (f"{run.root.resolve().name}/{name}" for run, name in chosen)
         unit = chosen[0][0].record.unit
         record = similarity_record(
-            (first, second), wanted, patients, settings, split=settings.split, unit=unit
+            (first, second), layer_pairs, patients, settings, split=settings.split, unit=unit
         )
     write_json(run.root / FILE, record.as_json())
     write_page(run)
-    run.finish()  # last: a finished run lacks nothing
+    run.finish()  # last: a finished run is complete
     return run
 
 
-def text_table(similarity: SimilarityRecord) -> str:
-    """Return each group's mean similarity over layers, and the differences, as text."""
+def similarity_text(similarity: SimilarityRecord) -> str:
+    """Return a text table of each group's mean similarity over layers, and of the contrasts."""
     lines = [f"{'attribute':<14}{'group':<20}{'patients':>9}{'mean CKA':>10}  p (corrected)"]
     for name, attribute in similarity.attributes.items():
         for group in attribute.groups:
@@ -106,42 +115,45 @@ def text_table(similarity: SimilarityRecord) -> str:
     return "\n".join(lines)
 
 
-def _chosen(settings: SimilaritySettings) -> list[tuple[Run, str]]:
-    """Return the two runs with their models."""
+def _chosen_models(settings: SimilaritySettings) -> list[tuple[Run, str]]:
+    """Return the two runs, each with the name of its model."""
     if len(settings.model) not in (0, 2):
         raise EvenhandError(
             f"--model is given {len(settings.model)} time(s): give one for each of the two runs, "
             "or none."
         )
     pairs = []
-    for place, path in enumerate(settings.runs):
+    for index, path in enumerate(settings.runs):
         run = finished_run(path)
-        name = settings.model[place] if settings.model else None
+        name = settings.model[index] if settings.model else None
         pairs.append((run, run.model_with_weights(name)))
     if pairs[0] == pairs[1]:
         raise EvenhandError(
-            f"{settings.runs[0]} and {pairs[0][1]} are named twice; a model is like itself. Name "
-            "another run, or two models of this one with --model."
+            f"{settings.runs[0]} and its model {pairs[0][1]} are named twice, but two different "
+            "models are needed. Name another run, or two models of this one with --model."
         )
     return pairs
 
 
-def _same_rows(
+def _read_predictions(
     chosen: list[tuple[Run, str]], settings: SimilaritySettings
 ) -> tuple[Predictions, Predictions]:
-    """Return both models' predictions of the split, whose rows must be the same."""
+    """Return both models' predictions of the split, and refuse different samples."""
     first, second = (
         read_predictions(run.predictions_file(name)).of_split(settings.split)
         for run, name in chosen
     )
-    apart = sorted(set(first.table["sample_id"]) ^ set(second.table["sample_id"]))
-    if apart or not len(first):
+    if not len(first) and not len(second):
+        raise EvenhandError(
+            f"the runs have no rows of the split {settings.split!r}. Name another --split."
+        )
+    unshared = sorted(set(first.table["sample_id"]) ^ set(second.table["sample_id"]))
+    if unshared:
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
-            f"{counted(len(apart), 'sample')} of the split {settings.split!r} are in one of them "
-            f"only ({some(apart)}). Train both on the same data, with the same --split and --seed."
-            if apart
-            else f"the runs have no rows of the split {settings.split!r}."
+            f"{counted(len(unshared), 'sample')} of the split {settings.split!r} are in one of "
+            f"them only ({some(unshared)}). Train both on the same data, with the same --split and "
+            "--seed."
         )
     return shared_rows(first, second)
 
@@ -149,26 +161,32 @@ def _same_rows(
 def _layers(
     models: list[Model], settings: SimilaritySettings
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the layers of each model; a layer that the user names may be in one model only."""
+    """Return the layers of each model that are compared.
+
+    A layer that the user names may be in one model only; `find_layers` refuses a layer that is in
+    neither, and a model that has none of the named layers.
+    """
     first, second = (layer_names(model.backbone) for model in models)
-    names_of = (first, second)
+    existing = (first, second)
     if not settings.layer:
-        return names_of
+        return existing
     for name in settings.layer:
-        if not any(name in names for names in names_of):
+        if not any(name in names for names in existing):
             find_layers(models[0], [name])
-    wanted = [[name for name in settings.layer if name in names] for names in names_of]
-    for model, names in zip(models, wanted, strict=True):
+    compared = [[name for name in settings.layer if name in names] for names in existing]
+    for model, names in zip(models, compared, strict=True):
         if not names:
             find_layers(model, settings.layer)
-    first, second = (find_layers(model, names) for model, names in zip(models, wanted, strict=True))
+    first, second = (
+        find_layers(model, names) for model, names in zip(models, compared, strict=True)
+    )
     return first, second
 
 
-def _performance(
+def _group_auc(
     predictions: tuple[Predictions, Predictions], attributes: tuple[str, ...]
 ) -> dict[str, dict[str, float]]:
-    """Return the AUC of each group, the mean of both models', on all rows of the split."""
+    """Return the AUC of each group of each attribute, as the mean of both models' AUC."""
     plan = Plan(metrics=("auc",), across=(), bootstrap=None)
     tables = [
         measure(

@@ -1,4 +1,4 @@
-"""From the layers of two models to the record of their similarity."""
+"""Measure the similarity of two models' layers, and make its record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evenhand.representation.by_group import Comparison, Patients, measure_simil
 def make_layers(
     features: Sequence[NDArray[np.float32]], settings: SimilaritySettings
 ) -> list[Layer]:
-    """Return layers with the kernel that the settings name."""
+    """Return layers with the kernel of the settings, from activations ``(n, D)``."""
     if settings.kernel == "linear":
         return [Layer(rows) for rows in features]
     rng = np.random.default_rng(settings.seed)
@@ -32,16 +32,22 @@ def similarity_record(
     split: str,
     unit: str,
 ) -> SimilarityRecord:
-    """Return what ``similarity.json`` holds: what was compared, and how alike that is.
+    """Measure similarity by group, and return the content of ``similarity.json``.
 
     Parameters
     ----------
-    models, layers
-        The names of the two models, and of the layers of each.
-    patients, settings
-        As for ``measure_similarity``.
-    split, unit
-        Where the patients come from, and what they really are.
+    models
+        The names of the two models.
+    layers
+        The names of the layers of each model.
+    patients
+        The layers, labels and groups of the compared samples.
+    settings
+        The measure of similarity.
+    split
+        The split of the samples.
+    unit
+        The unit that stands for the patient: patient, lesion or stay.
     """
     first, second = (tuple(layer.width for layer in side) for side in patients.layers)
     return SimilarityRecord(
@@ -57,7 +63,7 @@ def similarity_record(
 
 
 def comparison_of(settings: SimilaritySettings) -> Comparison:
-    """Return how the settings compare groups."""
+    """Return the part of the settings that ``measure_similarity`` takes."""
     return Comparison(
         settings.batch, settings.minimum, settings.level, settings.permutations, settings.seed
     )

@@ -1,1 +1,1 @@
-"""FairTune: search, on validation fairness, which parts of a network may change."""
+"""`evenhand tune`, FairTune: search by validation fairness which parts of a network to tune."""

@@ -1,4 +1,4 @@
-"""What competes in a search: FairTune's choice, and each baseline over its learning rate."""
+"""The contenders of a search: FairTune, and each baseline over its learning rate."""
 
 from __future__ import annotations
 
@@ -24,54 +24,65 @@ from evenhand.search.space import Space
 from evenhand.search.spaces import SPACES, Choice, Rates, mask_family, rate_space
 
 FAIRTUNE = "fairtune"
+"""The name of the contender whose masks or methods are searched."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One thing that is searched."""
+    """FairTune or a baseline, with the space of its search.
+
+    Attributes
+    ----------
+    name
+        The name of its study and of its model.
+    space
+        The choices of its search.
+    mask
+        The mask of a baseline that FairTune's search contains, so that FairTune may choose it; None
+        for FairTune, and for a baseline outside its search.
+    """
 
     name: str
     space: Space[Choice]
     mask: Mask | None = None
-    """The mask of a baseline that FairTune's search contains, so that FairTune may choose it."""
 
     @property
     def confirmation(self) -> str:
-        """The name of the study that confirms its best."""
+        """The name of the study that trains the best trials again."""
         return f"{self.name} confirmed"
 
 
 @dataclass(frozen=True, eq=False)
-class Allowed:
+class AllowedMethods:
     """The methods that FairTune chooses from.
 
     Attributes
     ----------
     methods
-        One where the method is no part of the search.
+        The methods; a single one if methods are not searched.
     refused
-        Methods that were not asked for by name and that the data do not allow, with the reason.
+        The reason for each method that the user did not name and that the data do not allow.
     """
 
     methods: tuple[SearchedMethod, ...]
     refused: dict[str, str]
 
     @property
-    def plain(self) -> SearchedMethod:
-        """The method that known masks are tried with: ERM where it is one of them."""
+    def default(self) -> SearchedMethod:
+        """The method of the first trials: ERM if it is allowed, else the first method."""
         return next((method for method in self.methods if method.name == "erm"), self.methods[0])
 
 
-def allowed_methods(task: Task, settings: TuneSettings) -> Allowed:
-    """Return what FairTune chooses a method from.
+def allowed_methods(task: Task, settings: TuneSettings) -> AllowedMethods:
+    """Return the methods that FairTune chooses from.
 
     Raises
     ------
     EvenhandError
-        A method that was named does not exist, or the data do not allow it; or there is no choice.
+        If a named method does not exist, the data do not allow it, or there is nothing to choose.
     """
     if settings.is_fixed:
-        return Allowed((fixed_method(settings.fixed_method),), {})
+        return AllowedMethods((fixed_method(settings.fixed_method),), {})
     allowed, refused = [], {}
     for text in settings.method or methods("training"):
         method = searched_method(text)
@@ -91,20 +102,22 @@ def allowed_methods(task: Task, settings: TuneSettings) -> Allowed:
     chosen = tuple(method for method, _ in allowed)
     if len(chosen) == 1 and not chosen[0].ranges:
         raise EvenhandError(
-            f"--search {settings.search}: {chosen[0].name} is the only method, and nothing of it "
-            "is searched. Name several with --method, or give --search masks."
+            f"--search {settings.search}: {chosen[0].name} is the only method, and none of its "
+            "settings is searched. Name several with --method, or give --search masks."
         )
-    return Allowed(chosen, refused)
+    return AllowedMethods(chosen, refused)
 
 
-def contenders(task: Task, settings: TuneSettings, allowed: Allowed) -> tuple[Contender, ...]:
-    """Return FairTune, whose first trials are not set yet, and the baselines.
+def contenders(
+    task: Task, settings: TuneSettings, allowed: AllowedMethods
+) -> tuple[Contender, ...]:
+    """Return FairTune, without its first trials, and then the baselines.
 
     Raises
     ------
     EvenhandError
-        The backbone lacks the family, a unit, or what a strategy tunes; there is no such
-        strategy; or one is given twice.
+        If the backbone lacks the family, a unit or the layers of a strategy, or a strategy is
+        unknown or given twice.
     """
     fairtune = Contender(FAIRTUNE, fairtune_space(task, settings, allowed, {}))
     strategies_by_name: dict[str, str] = {}
@@ -116,35 +129,36 @@ def contenders(task: Task, settings: TuneSettings, allowed: Allowed) -> tuple[Co
             )
         strategies_by_name[name] = strategy
     strategies = [
-        _strategy(task, settings, allowed, strategy) for strategy in strategies_by_name.values()
+        _strategy_baseline(task, settings, allowed, strategy)
+        for strategy in strategies_by_name.values()
     ]
     if settings.search != "methods":
         return fairtune, *strategies
-    return fairtune, *strategies, *_of_methods(task, settings, allowed, strategies_by_name)
+    return fairtune, *strategies, *_method_baselines(task, settings, allowed, strategies_by_name)
 
 
 def fairtune_space(
-    task: Task, settings: TuneSettings, allowed: Allowed, first: dict[str, Choice]
+    task: Task, settings: TuneSettings, allowed: AllowedMethods, first: dict[str, Choice]
 ) -> Space[Choice]:
-    """Return what FairTune chooses from; it tries ``first`` first."""
-    rates = rates_of(settings)
+    """Return the space of FairTune's search, whose first trials are the choices ``first``."""
+    rates = learning_rates(settings)
     if settings.search == "methods":
-        space = rate_space(_reach(task, settings, settings.strategy), rates, first)
+        space = rate_space(_reached_mask(task, settings, settings.strategy), rates, first)
     else:
         family = mask_family(task.model().backbone, settings.family)
         space = SPACES[settings.space](family, rates, first)
     return with_methods(space, allowed.methods, first.values())
 
 
-def rates_of(settings: TuneSettings) -> Rates:
-    """Return the learning rates that every contender is searched over."""
+def learning_rates(settings: TuneSettings) -> Rates:
+    """Return the learning rates of every contender's search."""
     return Rates(settings.lr_min, settings.lr_max, settings.seed)
 
 
-def untrained(
+def make_untrained(
     task: Task, settings: TuneSettings, name: str, choice: Choice
 ) -> tuple[Model, Schedule]:
-    """Return the untrained model of what a contender of that name chose, and its schedule."""
+    """Return the untrained model and the schedule of a choice of the contender ``name``."""
     model = task.model(choice.seed)
     if name == FAIRTUNE and settings.search != "methods":
         return model, constant(choice.mask)
@@ -152,31 +166,34 @@ def untrained(
     return find_strategy(strategies.get(name, settings.strategy))(model, choice.seed)
 
 
-def _strategy(task: Task, settings: TuneSettings, allowed: Allowed, strategy: str) -> Contender:
-    """Return a strategy as a baseline, trained by the fixed method (ERM where one is chosen)."""
+def _strategy_baseline(
+    task: Task, settings: TuneSettings, allowed: AllowedMethods, strategy: str
+) -> Contender:
+    """Return a strategy as a baseline, with the fixed method, or ERM if methods are searched."""
     method = fixed_method(settings.fixed_method)
-    reach = _reach(task, settings, strategy)
-    space = with_methods(rate_space(reach, rates_of(settings)), [method])
-    by_it = method.name in {method.name for method in allowed.methods}
+    reached = _reached_mask(task, settings, strategy)
+    space = with_methods(rate_space(reached, learning_rates(settings)), [method])
+    is_allowed = method.name in {method.name for method in allowed.methods}
     if settings.search != "methods":
         mask = strategy_mask(strategy, task.model())
     else:
-        mask = reach if model_name(strategy) == model_name(settings.strategy) else None
-    return Contender(model_name(strategy), space, mask if by_it else None)
+        mask = reached if model_name(strategy) == model_name(settings.strategy) else None
+    return Contender(model_name(strategy), space, mask if is_allowed else None)
 
 
-def _of_methods(
-    task: Task, settings: TuneSettings, allowed: Allowed, strategies_by_name: dict[str, str]
+def _method_baselines(
+    task: Task, settings: TuneSettings, allowed: AllowedMethods, strategies_by_name: dict[str, str]
 ) -> Iterator[Contender]:
-    """Yield each method with its default settings as a baseline, on the given strategy."""
-    reach = _reach(task, settings, settings.strategy)
-    rates = rate_space(reach, rates_of(settings))
+    """Yield a baseline for each method, with its default settings, on the searched strategy."""
+    reached = _reached_mask(task, settings, settings.strategy)
+    rates = rate_space(reached, learning_rates(settings))
     for method in allowed.methods:
         name = model_name(settings.strategy, method.name)
-        if name not in strategies_by_name:  # else it is the strategy by ERM
-            yield Contender(name, with_methods(rates, [method.by_default]), reach)
+        if name not in strategies_by_name:  # ERM has the name of its strategy, a baseline already
+            yield Contender(name, with_methods(rates, [method.by_default]), reached)
 
 
-def _reach(task: Task, settings: TuneSettings, strategy: str) -> Mask:
+def _reached_mask(task: Task, settings: TuneSettings, strategy: str) -> Mask:
+    """Return all units that a strategy tunes in some epoch."""
     _, schedule = find_strategy(strategy)(task.model(), settings.seed)
     return schedule.reach(settings.epochs)

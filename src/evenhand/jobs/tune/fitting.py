@@ -1,4 +1,4 @@
-"""Fits that workers make: of trials, of confirmation, and of the delivered models."""
+"""The fits of a search, which run in workers: trials, confirmation, and delivered models."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from evenhand.experiments.mitigation import build_mitigation
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, Trained, save_trained, train_model
+from evenhand.experiments.task import Trained, save_trained, train_model
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import Report
 from evenhand.files import read_json, replacing, write_json
-from evenhand.jobs.tune.contenders import untrained
+from evenhand.jobs.tune.contenders import make_untrained
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.networks.checkpoints import load_model
 from evenhand.progress import bar
@@ -23,90 +23,104 @@ from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict_cohorts
 from evenhand.training.tracking import tracked
-from evenhand.workers import Engine, Job, complete
+from evenhand.workers import Engine, Job, complete_jobs
 
-WEIGHTS, FACTS = "model.safetensors", "model.json"
+WEIGHTS, RECORD = "model.safetensors", "model.json"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A model that a run delivers, and the fits of which it is one."""
+    """A model that a run delivers: one of several fits of the same choice.
+
+    Attributes
+    ----------
+    model
+        The name of the model.
+    study, trial
+        The contender and the number of the trial whose choice was fitted.
+    choice
+        The choice.
+    seeds
+        The seeds of all fits.
+    seed
+        The seed of the delivered fit.
+    """
 
     model: str
-    study: str  # the contender whose trial it is
+    study: str
     trial: int
     choice: Choice
-    seeds: tuple[int, ...]  # of the fits
-    seed: int  # of the one that is delivered
+    seeds: tuple[int, ...]
+    seed: int
 
 
 def score_choice(
     fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
-    """Train a choice of a contender, in a worker, and return its targets."""
-    return _trained(fits, name, choice, report).values
+    """Train a choice of a contender, in a worker, and return the values of the targets."""
+    return _train_choice(fits, name, choice, report).values
 
 
-def keep_choice(
+def score_and_save_choice(
     fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
-    """Train a choice of a contender, in a worker, keep the fit and return its targets."""
-    trained = _trained(fits, name, choice, report)
-    folder = kept_fit(fits.run, name, choice)
-    facts = {"lr": choice.lr, "seed": choice.seed, "warning": trained.warning}
-    save_trained(fits.task(), folder, trained, **facts)
+    """Train a choice of a contender, in a worker; save the fit, return the targets' values."""
+    trained = _train_choice(fits, name, choice, report)
+    folder = fit_folder(fits.run, name, choice)
+    record = {"lr": choice.lr, "seed": choice.seed, "warning": trained.warning}
+    save_trained(fits.task(), folder, trained, **record)
     return trained.values
 
 
-def _trained(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report) -> Trained:
+def _train_choice(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report) -> Trained:
     task, settings = fits.task(), fits.settings
-    model, schedule = untrained(task, settings, name, choice)
+    model, schedule = make_untrained(task, settings, name, choice)
     values = dict(choice.method_settings)
     mitigation = build_mitigation(choice.method, values, settings, task.splits.train)
     fit_settings = task.fit_settings(choice.lr, choice.seed)
-    about = {
+    tracked_values = {
         "lr": choice.lr,
         "seed": choice.seed,
         "mask": " ".join(sorted(choice.mask)),
         "method": mitigation.text,
     }
-    fit = f"{name}/{kept_fit(fits.run, name, choice).name}"
-    with tracked(settings, fits.run.root, fit, about) as tracker:
+    fit = f"{name}/{fit_folder(fits.run, name, choice).name}"
+    with tracked(settings, fits.run.root, fit, tracked_values) as tracker:
         return train_model(task, model, schedule, fit_settings, report, mitigation, tracker)
 
 
-def kept_fit(run: Run, name: str, choice: Choice) -> Path:
-    """Return the folder of a contender's fit; it exists until the run has its models."""
+def fit_folder(run: Run, name: str, choice: Choice) -> Path:
+    """Return the folder of a contender's fit, which exists until the models are delivered."""
     method = [choice.method, repr(choice.method_settings)]
     text = "\n".join([repr(choice.lr), str(choice.seed), *method, *sorted(choice.mask)])
-    return fits_of(run, name) / hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fits_folder(run, name) / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fits_of(run: Run, name: str) -> Path:
-    """Return the folder that holds the fits of a contender."""
+def fits_folder(run: Run, name: str) -> Path:
+    """Return the folder that holds all fits of a contender."""
     return run.folder(name) / "fits"
 
 
 def seed_predictions(run: Run, model: str, seed: int) -> Path:
-    """Return the path of the predictions of one of the fits that a model was chosen from."""
+    """Return the predictions file of a model's fit with a seed."""
     return run.folder(model) / "seeds" / f"{seed}.parquet"
 
 
-def keep_alone(run: Run, name: str, choices: Iterable[Choice]) -> None:
-    """Remove the fits of a contender, except those of the given choices."""
-    kept = {kept_fit(run, name, choice) for choice in choices}
-    for folder in fits_of(run, name).glob("*"):
-        if folder not in kept:
+def remove_other_fits(run: Run, name: str, choices: Iterable[Choice]) -> None:
+    """Remove the fits of a contender, except those of some choices."""
+    needed = {fit_folder(run, name, choice) for choice in choices}
+    for folder in fits_folder(run, name).glob("*"):
+        if folder not in needed:
             shutil.rmtree(folder)
 
 
 def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine) -> None:
-    """Score the fits of every model that is not yet delivered, and store the delivered fit.
+    """Score all fits of each model without predictions, and store the delivered fit as the model.
 
     Raises
     ------
     EvenhandError
-        Workers die of one.
+        If a worker dies.
     """
     deliveries = list(deliveries)
     jobs = [
@@ -115,39 +129,39 @@ def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine
         if not fits.run.predictions_file(delivery.model).exists()
     ]
     with fits.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
-        for job, _ in complete(engine, jobs):
+        for job, _ in complete_jobs(engine, jobs):
             advance(text=job.name)
     for delivery in deliveries:
-        shutil.rmtree(fits_of(fits.run, delivery.model), ignore_errors=True)
+        shutil.rmtree(fits_folder(fits.run, delivery.model), ignore_errors=True)
 
 
 def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
-    """Score every split with each fit, in a worker; nothing else scores the test split."""
+    """Score every split with each fit, in a worker; only this function scores the test split."""
     task, run = fits.task(), fits.run
-    for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # it comes last
-        fit = _trained_fit(fits, delivery, seed)
+    for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # delivered last
+        fit = _saved_fit(fits, delivery, seed)
         predictions = predict_cohorts(
             load_model(fit), task.splits.items(), make_accelerator(task.settings)
         )
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
-    _place(task, run, delivery, fit)
+    _copy_fit(run, delivery, fit)
     write_predictions(run.predictions_file(delivery.model), predictions)
 
 
-def _trained_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
-    """Return the folder of a fit; train it where the folder lacks it."""
+def _saved_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
+    """Return the folder of a fit; train the fit if it is not saved."""
     choice = replace(delivery.choice, seed=seed)
-    folder = kept_fit(fits.run, delivery.study, choice)
-    if not (folder / FACTS).exists():
-        keep_choice(fits, delivery.study, choice, lambda epoch, values: None)
+    folder = fit_folder(fits.run, delivery.study, choice)
+    if not (folder / RECORD).exists():
+        score_and_save_choice(fits, delivery.study, choice, lambda epoch, values: None)
     return folder
 
 
-def _place(task: Task, run: Run, delivery: Delivery, fit: Path) -> None:
-    """Copy the delivered fit into the model's folder, and note which trial it comes from."""
+def _copy_fit(run: Run, delivery: Delivery, fit: Path) -> None:
+    """Copy the delivered fit into the model's folder, and record its trial."""
     target = run.folder(delivery.model)
     with replacing(target / WEIGHTS) as part:
         shutil.copyfile(fit / WEIGHTS, part)
-    about = {"study": delivery.study, "trial": delivery.trial, "seeds": [*delivery.seeds]}
-    write_json(target / FACTS, read_json(fit / FACTS) | about)
+    origin = {"study": delivery.study, "trial": delivery.trial, "seeds": [*delivery.seeds]}
+    write_json(target / RECORD, read_json(fit / RECORD) | origin)

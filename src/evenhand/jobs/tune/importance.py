@@ -1,4 +1,4 @@
-"""Importance of units and methods, and of mask, method and learning rate as a whole."""
+"""The importance of units, of methods, and of the factors mask, method and learning rate."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from evenhand.reporting.search_record import (
 )
 from evenhand.search.spaces import Choice
 
-LEAST = 2  # trials with and without a unit, for a spread to be known
-LEVEL = 0.95
-ENOUGH = 20  # trials, for a forest to learn from
-SHUFFLES = 5
+FEWEST_PER_SIDE = 2  # trials with a unit, and without it, that a variance needs
+FEWEST_TRIALS = 20  # trials that a forest needs
+LEVEL = 0.95  # confidence level of intervals
+SHUFFLES = 5  # of the columns of a factor, for each fold
 
 
 def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[UnitImportance]:
     """Return the mean difference of each target between trials with and without each unit.
 
-    Trials that were trained to their end count. The interval is Welch's (Biometrika 1947), which
-    lets the two sides differ in spread. Trials are no random sample of masks, as a search goes
-    where values are good: a difference is a hint, no effect.
+    Only complete trials count. The interval is Welch's (Biometrika 1947), which allows the two
+    sides to differ in variance. The trials are not a random sample of masks, because a search
+    prefers good values: a difference is a hint and not a causal effect.
 
     Parameters
     ----------
     trials
-        As from `trials_table`: ``state``, ``mask`` and a column per target.
+        A table of `study_table` with the columns ``state``, ``mask`` and one for each target.
     targets
-        Whose columns are looked at.
+        The targets.
 
     Returns
     -------
     list
-        One record per unit and target. A unit that fewer than two trials tune, or leave out, has
-        none.
+        A record for each unit and target; none for a unit with fewer than two trials that tune it,
+        or fewer than two that do not.
     """
     done = trials[trials["state"] == "complete"]
     masks = [set(mask.split()) for mask in done["mask"]]
     rows: list[UnitImportance] = []
     for unit in sorted(set().union(*masks)):
         tuned = np.array([unit in mask for mask in masks])
-        if min(tuned.sum(), (~tuned).sum()) < LEAST:
+        if min(tuned.sum(), (~tuned).sum()) < FEWEST_PER_SIDE:
             continue
         for target in targets:
             values = done[target.name].to_numpy(np.float64)
-            difference = _compared(values, tuned, target)
+            difference = _mean_difference(values, tuned, target)
             rows.append(UnitImportance(unit=unit, **difference.model_dump()))
     return rows
 
@@ -67,24 +67,24 @@ def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[M
     Parameters
     ----------
     trials
-        As from `trials_table`: ``state``, ``method`` and a column per target.
+        A table of `study_table` with the columns ``state``, ``method`` and one for each target.
     targets
-        Whose columns are looked at.
+        The targets.
 
     Returns
     -------
     list
-        One record per method and target, as from `unit_importance`.
+        A record for each method and target, with the rules of `unit_importance`.
     """
     done = trials[trials["state"] == "complete"]
     rows: list[MethodImportance] = []
     for method in sorted({*done["method"]}):
-        by_it = (done["method"] == method).to_numpy()
-        if min(by_it.sum(), (~by_it).sum()) < LEAST:
+        has_method = (done["method"] == method).to_numpy()
+        if min(has_method.sum(), (~has_method).sum()) < FEWEST_PER_SIDE:
             continue
         for target in targets:
             values = done[target.name].to_numpy(np.float64)
-            difference = _compared(values, by_it, target)
+            difference = _mean_difference(values, has_method, target)
             rows.append(MethodImportance(method=method, **difference.model_dump()))
     return rows
 
@@ -92,34 +92,35 @@ def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[M
 def factor_importance(
     choices: Sequence[Choice], values: NDArray[np.float64], targets: Sequence[Target]
 ) -> list[FactorRecord]:
-    """Return how much of the trials' variance depends on the mask, the method and the rate.
+    """Return the share of the trials' variance that depends on the mask, the method and the rate.
 
-    A random forest learns each target from what trials chose, and predicts trials that it has not
-    seen. A factor's importance is how much less of their variance it explains where that factor's
-    columns are shuffled together (permutation importance: Breiman, Machine Learning 2001).
+    A random forest learns each target from the choices of trials, and predicts held-out trials
+    (cross-validation). The importance of a factor is the loss of explained variance when the
+    columns of this factor are shuffled together (permutation importance: Breiman, Machine Learning
+    2001).
 
     Parameters
     ----------
     choices
-        What trials chose that were trained to their end.
+        The n choices of the complete trials.
     values
-        ``(n, k)`` their targets.
+        ``(n, k)`` values of their targets.
     targets
         The k targets.
 
     Returns
     -------
     list
-        One record per target and factor that differs between trials; the forest explains nothing
-        where its share is 0 or less. Nothing for fewer than 20 trials, or for less than two
-        factors.
+        A record for each target and each factor that differs between trials. If the explained share
+        is 0 or less, the forest has learned nothing. Empty for fewer than 20 trials or fewer than
+        two factors.
     """
-    factors = _factors(choices) if len(choices) >= ENOUGH else {}
+    factors = _factors(choices) if len(choices) >= FEWEST_TRIALS else {}
     rows: list[FactorRecord] = []
     for target, column in zip(targets, values.T, strict=True):
         if len(factors) < 2 or column.std() == 0:
             continue
-        explained, lost = _explained(factors, column)
+        explained, losses = _explained_variance(factors, column)
         rows += [
             FactorRecord(
                 factor=name,
@@ -128,13 +129,13 @@ def factor_importance(
                 trials=len(choices),
                 lost=loss,
             )
-            for name, loss in lost.items()
+            for name, loss in losses.items()
         ]
     return rows
 
 
 def _factors(choices: Sequence[Choice]) -> dict[str, NDArray[np.float64]]:
-    """Return the columns of numbers that each factor makes of choices, where they differ."""
+    """Return the numeric columns ``(n, d)`` of each factor that differs between choices."""
     units = sorted(set().union(*(choice.mask for choice in choices)))
     methods = pd.DataFrame(list(map(_method_row, choices)))
     factors = {
@@ -146,44 +147,45 @@ def _factors(choices: Sequence[Choice]) -> dict[str, NDArray[np.float64]]:
 
 
 def _method_row(choice: Choice) -> dict[str, Setting]:
-    """Return the method of a choice and its settings, each under a name of its own."""
+    """Return the method of a choice and its settings, which are named ``METHOD.SETTING``."""
     settings = {f"{choice.method}.{name}": value for name, value in choice.method_settings}
     return {"method": choice.method, **settings}
 
 
-def _explained(
+def _explained_variance(
     factors: dict[str, NDArray[np.float64]], values: NDArray[np.float64]
 ) -> tuple[float, dict[str, float]]:
-    """Return the share of variance that is explained of unseen trials, and lost by each factor."""
+    """Return the explained share of variance on held-out trials, and each factor's loss of it."""
     rng = np.random.default_rng(0)
     ends = np.cumsum([0, *(x.shape[1] for x in factors.values())])
     inputs = np.hstack([*factors.values()])
-    error, without = 0.0, dict.fromkeys(factors, 0.0)
+    error, shuffled_errors = 0.0, dict.fromkeys(factors, 0.0)
     for train, test in RepeatedKFold(n_splits=5, n_repeats=3, random_state=0).split(inputs):
         forest = RandomForestRegressor(50, random_state=0).fit(inputs[train], values[train])
         error += _squares(forest.predict(inputs[test]), values[test])
-        for place, name in enumerate(factors):
+        for index, name in enumerate(factors):
             for _ in range(SHUFFLES):
                 shuffled = inputs[test].copy()
-                columns = slice(ends[place], ends[place + 1])
+                columns = slice(ends[index], ends[index + 1])
                 shuffled[:, columns] = inputs[rng.permutation(len(inputs))[: len(test)], columns]
-                wrong = _squares(forest.predict(shuffled), values[test])
-                without[name] += wrong / SHUFFLES
-    total = 3 * _squares(values, values.mean())
-    lost = {name: (wrong - error) / total for name, wrong in without.items()}
-    return 1 - error / total, lost
+                squares = _squares(forest.predict(shuffled), values[test])
+                shuffled_errors[name] += squares / SHUFFLES
+    total = 3 * _squares(values, values.mean())  # each trial is held out in each of 3 repeats
+    losses = {name: (squares - error) / total for name, squares in shuffled_errors.items()}
+    return 1 - error / total, losses
 
 
 def _squares(values: NDArray[np.float64], others: NDArray[np.float64] | float) -> float:
     return float(np.square(values - others).sum())
 
 
-def _compared(
-    values: NDArray[np.float64], tuned: NDArray[np.bool_], target: Target
+def _mean_difference(
+    values: NDArray[np.float64], selected: NDArray[np.bool_], target: Target
 ) -> ImportanceRecord:
-    sides = values[tuned], values[~tuned]
+    """Return the mean of the selected values minus that of the others, with Welch's interval."""
+    sides = values[selected], values[~selected]
     difference = float(sides[0].mean() - sides[1].mean())
-    squares = np.array([side.var(ddof=1) / len(side) for side in sides])  # of the means' errors
+    squares = np.array([side.var(ddof=1) / len(side) for side in sides])  # squared standard errors
     half = 0.0
     if squares.sum() > 0:
         freedom = squares.sum() ** 2 / sum(

@@ -1,4 +1,4 @@
-"""`evenhand tune`: FairTune, its baselines, and the evidence."""
+"""`evenhand tune`: search, confirm and deliver FairTune and its baselines, and report on them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from evenhand.experiments.study_storage import open_run_storage, open_storage, s
 from evenhand.experiments.task import Task, seconds_per_fit
 from evenhand.experiments.task_cache import Fits, cached_task, fresh_task_cache
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.finetune.job import begin
+from evenhand.jobs.finetune.job import begin_training_run
 from evenhand.jobs.keywords import with_keywords
 from evenhand.jobs.tune.contenders import (
     FAIRTUNE,
-    Allowed,
+    AllowedMethods,
     Contender,
     allowed_methods,
     contenders,
 )
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, method_warnings, search_notes, write_search
-from evenhand.jobs.tune.searching import Searched, SearchJob, search_contender, study_identity
+from evenhand.jobs.tune.searching import SearchJob, SearchResult, search_contender, study_identity
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import start_of
+from evenhand.jobs.tune.start import fairtune_start
 from evenhand.metrics import find_rule
 from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
@@ -42,44 +42,46 @@ def tune(
     overwrite: bool = False,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Run:
-    """Search masks, methods and learning rates on validation fairness; confirm, and report.
+    """Search masks, methods and learning rates by validation fairness; confirm, and report.
 
-    Each baseline gets a search of its learning rate first. FairTune's search starts from those that
-    it contains: where its space can write their choices, their trials are its first, and it may
-    choose whatever they have chosen. So with fresh seeds FairTune's choice is never worse on
-    validation than a baseline that it contains. All have as many trials of their own, epochs and
-    fits to confirm them, by the same targets. What is delivered is one of the fits that confirm a
-    choice: the median one. The test split is scored once for each of these fits, after all searches
-    have ended.
+    The learning rate of each baseline is searched first. FairTune may choose the choice of each
+    baseline that its search space contains, and adopts the trials of that baseline as its own first
+    trials if its space can express them. Its choice is therefore never worse on validation, with
+    fresh seeds, than such a baseline. Every contender has the same number of own trials, epochs and
+    confirming fits, and the same targets. The best trials are trained again with fresh seeds, and
+    the fit with the median value is delivered. The test split is scored once for each of these
+    fits, after all searches have ended.
 
     Parameters
     ----------
     settings
-        Data, model, training and search.
+        The data, the model, the training and the search.
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     notify
-        Called, before the long work, with how many fits there will be and how long they take.
+        Called before the searches with a text about the number of fits and their time.
 
     Raises
     ------
     EvenhandError
-        Whatever is wrong with the input; nothing is written to ``out`` then.
+        If the data, the settings or the weights cannot be used. Nothing is written to ``out``.
     """
     settings = settle_precision(settings)
     task = cached_task(settings)
     allowed = allowed_methods(task, settings)
     competing = contenders(task, settings, allowed)
     rule = find_rule(settings.pick, task.targets)
-    where = settings.storage or str(out / "study.db")
-    with open_engine(settings) as engine, storage_errors(where):
+    storage_name = settings.storage or str(out / "study.db")
+    with open_engine(settings) as engine, storage_errors(storage_name):
         _check_storage(task, settings, out, competing)
-        run = begin("tune", task, out, [result.name for result in competing], overwrite=overwrite)
+        run = begin_training_run(
+            "tune", task, out, [result.name for result in competing], overwrite=overwrite
+        )
         notify(_forecast(task, settings, competing))
         storage = open_storage(settings.storage) if settings.storage else open_run_storage(run)
-        if overwrite:  # elsewhere than in the run directory, its studies are still there
+        if overwrite:  # a storage outside the run directory still holds the earlier studies
             for name in _study_names(competing):
                 drop_study(storage, study_identity(task, settings, out, name)[0])
         fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
@@ -95,22 +97,22 @@ def tune(
     return run
 
 
-def _search_all(job: SearchJob, allowed: Allowed, competing: Sequence[Contender]) -> list[Searched]:
+def _search_all(
+    job: SearchJob, allowed: AllowedMethods, competing: Sequence[Contender]
+) -> list[SearchResult]:
     """Search the baselines, then FairTune, which starts from them; its result comes first."""
     fairtune, *others = competing
     baselines = [search_contender(job, contender) for contender in others]
-    tuned = [result for contender in baselines if (result := contender.tuned()) is not None]
-    contained = [
-        contender.chosen for contender in baselines if contender.contender.mask is not None
-    ]
-    start = start_of(job.task, job.fits.settings, allowed, tuned)
+    tuned = [baseline for result in baselines if (baseline := result.tuned_baseline()) is not None]
+    contained = [result.chosen for result in baselines if result.contender.mask is not None]
+    start = fairtune_start(job.task, job.fits.settings, allowed, tuned)
     return [search_contender(job, fairtune, start, contained), *baselines]
 
 
 def _check_storage(
     task: Task, settings: TuneSettings, out: Path, competing: Sequence[Contender]
 ) -> None:
-    """See that the storage that the settings name, if they do, can take every study."""
+    """Check that a storage named in the settings can hold every study."""
     if settings.storage:
         storage = open_storage(settings.storage)
         for name in _study_names(competing):
@@ -122,11 +124,13 @@ def _study_names(competing: Sequence[Contender]) -> list[str]:
 
 
 def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]) -> str:
-    again = settings.confirm * settings.confirm_seeds
-    fits = sum(int(min(settings.trials, contender.space.size)) + again for contender in competing)
+    confirming = settings.confirm * settings.confirm_seeds
+    fits = sum(
+        int(min(settings.trials, contender.space.size)) + confirming for contender in competing
+    )
     minutes = fits * seconds_per_fit(task) / settings.workers / 60
-    last = f" and {counted(again, 'fit')} to confirm each" if again else ""
-    beside = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    confirmation = f" and {counted(confirming, 'fit')} to confirm each" if confirming else ""
+    parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
     several, shorter = "", "frozen layers make it less"
     if len(task.targets) > 1:
         several = "no trial is stopped early, as there are several targets; "
@@ -134,6 +138,6 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
         shorter = "pruned trials and frozen layers make it less"
     return (
         f"{counted(fits, 'fit')} at most: {counted(len(competing), 'search', 'searches')} of "
-        f"{counted(settings.trials, 'trial')}{last}, {counted(settings.epochs, 'epoch')} "
-        f"each{beside}. At most about {max(1, round(minutes))} min; {several}{shorter}."
+        f"{counted(settings.trials, 'trial')}{confirmation}, {counted(settings.epochs, 'epoch')} "
+        f"each{parallel}. At most about {max(1, round(minutes))} min; {several}{shorter}."
     )

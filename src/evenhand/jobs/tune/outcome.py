@@ -11,14 +11,14 @@ from optuna.trial import TrialState
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.experiments.runs import Run
 from evenhand.files import write_json
-from evenhand.jobs.tune.contenders import FAIRTUNE, Allowed
+from evenhand.jobs.tune.contenders import FAIRTUNE, AllowedMethods
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import (
     factor_importance,
     method_importance,
     unit_importance,
 )
-from evenhand.jobs.tune.searching import Searched, SearchJob
+from evenhand.jobs.tune.searching import SearchJob, SearchResult
 from evenhand.metrics import Plan, Target, excluded_groups
 from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.search_record import (
@@ -38,11 +38,12 @@ from evenhand.tables.predictions import read_predictions
 from evenhand.wording import counted
 
 TRAINED = ("complete", "pruned")
+"""The states of trials that trained a model."""
 AUC_ALONE = Plan(metrics=("auc",), across=(), bootstrap=None)
 
 
-def delivery_of(job: SearchJob, result: Searched) -> Delivery:
-    """Return the model that a search delivers: of the fits of its choice, the median one."""
+def delivery_of(job: SearchJob, result: SearchResult) -> Delivery:
+    """Return the model that a search delivers: the median of the fits of its choice."""
     chosen = result.chosen
     return Delivery(
         model=result.contender.name,
@@ -54,38 +55,43 @@ def delivery_of(job: SearchJob, result: Searched) -> Delivery:
     )
 
 
-def search_notes(job: SearchJob, allowed: Allowed, results: Sequence[Searched]) -> list[str]:
-    """Say what each search was allowed, and which fits are delivered."""
+def search_notes(
+    job: SearchJob, allowed: AllowedMethods, results: Sequence[SearchResult]
+) -> list[str]:
+    """Return sentences about the terms of the searches, and about the delivered fits."""
     return [
-        _terms(job, results),
-        *(f"{name} is no part of the search: {why}" for name, why in allowed.refused.items()),
+        _terms_text(job, results),
         *(
-            _from_elsewhere(result)
+            f"{name} is not part of the search: {reason}"
+            for name, reason in allowed.refused.items()
+        ),
+        *(
+            _adopted_choice_text(result)
             for result in results
             if result.chosen.study != result.contender.name
         ),
-        *(_median(job, result) for result in results if len(result.chosen.seeds) > 1),
+        *(_median_text(job, result) for result in results if len(result.chosen.seeds) > 1),
     ]
 
 
 def method_warnings(run: Run) -> list[str]:
-    """Return what a user must know of the training of the delivered models."""
+    """Return the warnings that the training of the delivered models gave."""
     records = {name: read_model_record(run.folder(name)) for name in run.models}
     return [f"{name}: {record.warning}" for name, record in records.items() if record.warning]
 
 
-def _terms(job: SearchJob, results: Sequence[Searched]) -> str:
+def _terms_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
     settings = job.fits.settings
     contained = [
         result.contender.name for result in results[1:] if result.contender.mask is not None
     ]
-    more = (
+    contained_text = (
         f" {FAIRTUNE} may also choose what {listed(contained)} chose, which "
-        f"{_containing(job, contained)}."
+        f"{_containing_text(job, contained)}."
         if contained
         else ""
     )
-    again = (
+    confirmation = (
         f", and at most {counted(settings.confirm * settings.confirm_seeds, 'fit')} to confirm its "
         "best trials"
         if settings.confirm
@@ -94,18 +100,19 @@ def _terms(job: SearchJob, results: Sequence[Searched]) -> str:
     return (
         f"Each of {listed([result.contender.name for result in results])} had up to "
         f"{counted(settings.trials, 'trial')} of its own, of {counted(settings.epochs, 'epoch')} "
-        f"each, at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{again}.{more}"
+        f"each, at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
+        f"{contained_text}"
     )
 
 
-def _containing(job: SearchJob, contained: Sequence[str]) -> str:
-    """Say why a search contains baselines."""
+def _containing_text(job: SearchJob, contained: Sequence[str]) -> str:
+    """Return a clause about why FairTune's search contains baselines."""
     if job.fits.settings.search == "methods":
         return "its own search contains"
     return f"{'is one mask' if len(contained) == 1 else 'are masks'} on the same weights"
 
 
-def _from_elsewhere(result: Searched) -> str:
+def _adopted_choice_text(result: SearchResult) -> str:
     name, other = result.contender.name, result.chosen.study
     return (
         f"Nothing in {name}'s own trials did better on validation than the baseline {other}: "
@@ -113,7 +120,7 @@ def _from_elsewhere(result: Searched) -> str:
     )
 
 
-def _median(job: SearchJob, result: Searched) -> str:
+def _median_text(job: SearchJob, result: SearchResult) -> str:
     chosen, targets = result.chosen, job.task.targets
     seed = chosen.median(targets, job.rule)
     values = [
@@ -121,23 +128,23 @@ def _median(job: SearchJob, result: Searched) -> str:
         for other_seed, values in zip(chosen.seeds, chosen.again, strict=True)
         if other_seed != seed
     ]
-    mine = chosen.again[chosen.seeds.index(seed), 0]
+    delivered = chosen.again[chosen.seeds.index(seed), 0]
     two = len(chosen.seeds) == 2
     if two and (chosen.again[0] == chosen.again[1]).all():
         return (
             f"{result.contender.name}: the 2 fits that confirm the choice are equal on validation "
-            f"({targets[0].name} {mine:.3f}); that of seed {seed} is delivered."
+            f"({targets[0].name} {delivered:.3f}); that of seed {seed} is delivered."
         )
     return (
         f"{result.contender.name}: of the {len(chosen.seeds)} fits that confirm the choice, the "
         f"{'worse' if two else 'median'} on validation is delivered, seed {seed}: its "
-        f"{targets[0].name} is {mine:.3f}, the {'other has' if two else 'others have'} "
+        f"{targets[0].name} is {delivered:.3f}, the {'other has' if two else 'others have'} "
         f"{listed(values)}."
     )
 
 
-def write_search(job: SearchJob, results: Sequence[Searched]) -> None:
-    """Write ``trials.csv`` and ``search.json``, once all fits have been scored."""
+def write_search(job: SearchJob, results: Sequence[SearchResult]) -> None:
+    """Write ``trials.csv`` and ``search.json``, after all fits have been scored."""
     root = job.fits.run.root
     trials = pd.concat([table for result in results for table in result.tables])
     write_csv(root / "trials.csv", trials)
@@ -149,21 +156,21 @@ def write_search(job: SearchJob, results: Sequence[Searched]) -> None:
         schema_version=1,
         objectives=targets,
         pick=job.fits.settings.pick or "ideal",
-        studies=tuple(_study(result, job) for result in results),
+        studies=tuple(_study_record(result, job) for result in results),
     )
     write_json(
         root / "search.json", record.model_dump(mode="json", by_alias=True, exclude_unset=True)
     )
 
 
-def _study(result: Searched, job: SearchJob) -> StudyRecord:
+def _study_record(result: SearchResult, job: SearchJob) -> StudyRecord:
     table, chosen, targets = result.tables[0], result.chosen, job.task.targets
-    own = chosen.study == result.contender.name
+    is_own_trial = chosen.study == result.contender.name
     confirmed = result.candidates if job.fits.settings.confirm else ()
     adopted = table[ADOPTED].notna()
     study = StudyRecord(
         name=result.contender.name,
-        trial=chosen.trial if own else None,
+        trial=chosen.trial if is_own_trial else None,
         chosen=ChosenRecord(
             study=chosen.study,
             trial=chosen.trial,
@@ -178,14 +185,16 @@ def _study(result: Searched, job: SearchJob) -> StudyRecord:
         confirmed=tuple(
             CandidateRecord.model_validate(candidate.facts(targets)) for candidate in confirmed
         ),
-        fits=tuple(_fit(job, result, seed) for seed in chosen.seeds) if confirmed else (),
+        fits=tuple(_fit_record(job, result, seed) for seed in chosen.seeds) if confirmed else (),
         units=tuple(unit_importance(table, targets)),
     )
-    return study if table["method"].nunique() < 2 else _with_methods(study, result, targets)
+    return study if table["method"].nunique() < 2 else _add_importance(study, result, targets)
 
 
-def _with_methods(study: StudyRecord, result: Searched, targets: Sequence[Target]) -> StudyRecord:
-    """Return the record with how much the method mattered."""
+def _add_importance(
+    study: StudyRecord, result: SearchResult, targets: Sequence[Target]
+) -> StudyRecord:
+    """Return the record with the importance of methods and factors."""
     done = [
         original for original in originals(result.study) if original.state is TrialState.COMPLETE
     ]
@@ -199,22 +208,22 @@ def _with_methods(study: StudyRecord, result: Searched, targets: Sequence[Target
     )
 
 
-def _fit(job: SearchJob, result: Searched, seed: int) -> FitRecord:
+def _fit_record(job: SearchJob, result: SearchResult, seed: int) -> FitRecord:
     """Return the values of one fit of a choice on validation and test patients."""
     chosen: Candidate = result.chosen
     val = chosen.again[chosen.seeds.index(seed)]
     name, settings = result.contender.name, job.fits.settings
     path = seed_predictions(job.fits.run, name, seed)
-    if not path.exists():  # one seed alone
+    if not path.exists():  # there is one seed only
         path = job.fits.run.predictions_file(name)
     predictions = read_predictions(path)
     rows = predictions.of_split("test")
     groups = groups_in(rows, settings.attribute)
     left_out = excluded_groups(settings.exclude_group, groups)
     targets = job.task.targets
-    owners = rows.table["patient_id"].to_numpy()
-    on_rows = (rows.labels, rows.scores, groups, left_out)
-    test = [each.value(*on_rows, patients=owners) for each in targets]
+    patients = rows.table["patient_id"].to_numpy()
+    arguments = (rows.labels, rows.scores, groups, left_out)
+    test = [target.value(*arguments, patients=patients) for target in targets]
     table = metric_rows(
         predictions, settings.attribute, model=name, seed=settings.seed, plan=AUC_ALONE
     )

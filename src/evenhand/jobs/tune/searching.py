@@ -1,4 +1,4 @@
-"""The search of one contender: its study, its confirmation, and what is chosen."""
+"""The search of one contender: its study, its confirmation and its choice."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from evenhand.experiments.task import Task
 from evenhand.experiments.task_cache import Fits
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import Contender
-from evenhand.jobs.tune.fitting import keep_alone, keep_choice, score_choice
+from evenhand.jobs.tune.fitting import remove_other_fits, score_and_save_choice, score_choice
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import Start, Tuned
-from evenhand.jobs.tune.trials import best_first, trials_table
+from evenhand.jobs.tune.start import SearchStart, TunedBaseline
+from evenhand.jobs.tune.trials import ranked_trials, study_table
 from evenhand.metrics.pareto import PickRule
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates, to_confirm
 from evenhand.search.space import Space
@@ -39,7 +39,7 @@ from evenhand.workers import Engine
 
 @dataclass(frozen=True, eq=False)
 class SearchJob:
-    """What all searches of a run have in common."""
+    """The data, storage and workers that all searches of a run share."""
 
     task: Task
     fits: Fits[TuneSettings]
@@ -49,8 +49,8 @@ class SearchJob:
 
 
 @dataclass(frozen=True, eq=False)
-class Searched:
-    """The finished search of a contender: its trials, the candidates and the choice."""
+class SearchResult:
+    """The finished search of a contender: its study, tables of trials, candidates and choice."""
 
     contender: Contender
     study: Study
@@ -58,14 +58,14 @@ class Searched:
     candidates: tuple[Candidate, ...]
     chosen: Candidate
 
-    def tuned(self) -> Tuned | None:
-        """Return the start that this gives FairTune's search; None if that does not contain it."""
+    def tuned_baseline(self) -> TunedBaseline | None:
+        """Return the trials that FairTune's search may adopt; None if it does not contain them."""
         if self.contender.mask is None:
             return None
         trials, ask = originals(self.study), self.contender.space.ask
         best = ask(self.study.trials[self.best]).lr
         choices = [ask(trial) for trial in trials]
-        return Tuned(self.contender.name, self.contender.mask, trials, choices, best)
+        return TunedBaseline(self.contender.name, self.contender.mask, trials, choices, best)
 
     @property
     def best(self) -> int:
@@ -76,56 +76,57 @@ class Searched:
 def study_identity(
     task: Task, settings: TuneSettings, root: Path, name: str
 ) -> tuple[str, list[StudyDirection], str]:
-    """Return what a study of a run is called in its storage, its directions and its identity."""
+    """Return the name of a study in its storage, its directions and its identity."""
     return (
         f"{root.resolve().name}/{name}",
         [target.direction for target in task.targets],
-        identity_of(settings.kept(), task.fingerprint),
+        identity_of(settings.recorded(), task.fingerprint),
     )
 
 
 def search_contender(
     job: SearchJob,
     contender: Contender,
-    start: Start | None = None,
+    start: SearchStart | None = None,
     others: Sequence[Candidate] = (),
-) -> Searched:
-    """Run a contender's search and confirmation to their end, and choose a candidate.
+) -> SearchResult:
+    """Run a contender's search and confirmation, and choose a candidate.
 
     Parameters
     ----------
     job
-        What all searches have in common.
+        The data, storage and workers of all searches.
     contender
-        What is searched.
+        The contender.
     start
-        What the search starts from, in place of the contender's space alone.
+        The space with its first trials, and adopted trials; None for the contender's own space.
     others
-        Candidates of baselines that this contender contains, so that it may choose one of them.
+        Candidates of baselines that the contender may choose, too.
     """
     targets, settings = job.task.targets, job.fits.settings
     space = start.space if start else contender.space
     study = _study(job, contender.name, adopted=start.adopted if start else ())
     with job.fits.run.phase(f"search {contender.name}"):
-        work = score_choice if settings.confirm else keep_choice  # what is chosen is then a trial
-        score = partial(work, job.fits, contender.name)
+        # without confirmation, the fit of a trial is delivered, and must be saved
+        score_trial = score_choice if settings.confirm else score_and_save_choice
+        score = partial(score_trial, job.fits, contender.name)
         search(study, space, score, settings.trials, settings.seed, job.engine)
-    tables = [trials_table(study, space, targets)]
-    best = best_first(study, targets, job.rule)
-    own = [trial for trial in best if ADOPTED not in trial.user_attrs]
+    tables = [study_table(study, space, targets)]
+    best = ranked_trials(study, targets, job.rule)
+    own_trials = [trial for trial in best if ADOPTED not in trial.user_attrs]
     if settings.confirm:
-        candidates, table = _confirm(job, contender, space, own)
-        tables += table
+        candidates, confirmation_tables = _confirm(job, contender, space, own_trials)
+        tables += confirmation_tables
     else:
-        candidates = [_unconfirmed(contender.name, trial, space) for trial in own[:1]]
+        candidates = [_unconfirmed(contender.name, trial, space) for trial in own_trials[:1]]
     pool = (*candidates, *others)
     chosen = best_candidate(pool, targets, job.rule)
-    keep_alone(job.fits.run, contender.name, _choices(chosen, contender))
-    return Searched(contender, study, tuple(tables), pool, chosen)
+    remove_other_fits(job.fits.run, contender.name, _fitted_choices(chosen, contender))
+    return SearchResult(contender, study, tuple(tables), pool, chosen)
 
 
-def _choices(chosen: Candidate, contender: Contender) -> list[Choice]:
-    """Return the choices of a contender's own fits that may be delivered."""
+def _fitted_choices(chosen: Candidate, contender: Contender) -> list[Choice]:
+    """Return the choices of the fits that may be delivered, if they are the contender's own."""
     if chosen.study != contender.name:
         return []
     return [replace(chosen.choice, seed=seed) for seed in chosen.seeds]
@@ -134,7 +135,7 @@ def _choices(chosen: Candidate, contender: Contender) -> list[Choice]:
 def _confirm(
     job: SearchJob, contender: Contender, space: Space[Choice], best: Sequence[FrozenTrial]
 ) -> tuple[list[Candidate], list[pd.DataFrame]]:
-    """Train the best trials again with fresh seeds, and return them with the table of that."""
+    """Train the best trials again with fresh seeds; return candidates, and a table of the fits."""
     targets, settings = job.task.targets, job.fits.settings
     choices = to_confirm(best, space, settings.confirm)
     if not choices:
@@ -143,14 +144,14 @@ def _confirm(
     repeats = repeat_space(choices, seeds)
     study = _study(job, contender.confirmation, stopping=False)
     with job.fits.run.phase(f"search {contender.confirmation}"):
-        score = partial(keep_choice, job.fits, contender.name)
+        score = partial(score_and_save_choice, job.fits, contender.name)
         search(study, repeats, score, int(repeats.size), settings.seed, job.engine)
     candidates = confirmed_candidates(study, contender.name, best, choices, len(targets))
-    return candidates, [trials_table(study, repeats, targets)]
+    return candidates, [study_table(study, repeats, targets)]
 
 
 def _unconfirmed(name: str, trial: FrozenTrial, space: Space[Choice]) -> Candidate:
-    """Return a trial as it is, as a candidate with the seed of the search."""
+    """Return a candidate of a trial that was not trained again."""
     choice, values = space.ask(trial), np.array(trial.values)
     return Candidate(name, trial.number, choice, values, values[None], (choice.seed,))
 
@@ -158,7 +159,7 @@ def _unconfirmed(name: str, trial: FrozenTrial, space: Space[Choice]) -> Candida
 def _study(
     job: SearchJob, name: str, *, stopping: bool = True, adopted: Sequence[FrozenTrial] = ()
 ) -> Study:
-    """Open one study of the run."""
+    """Open a study of the run, and add adopted trials."""
     settings = job.fits.settings
     study = open_study(
         job.storage,

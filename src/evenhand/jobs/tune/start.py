@@ -1,4 +1,4 @@
-"""The start of FairTune's search: trials of tuned baselines, and known strategies."""
+"""The start of FairTune's search: adopted trials of tuned baselines, and common strategies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
-from evenhand.jobs.tune.contenders import Allowed, fairtune_space, rates_of
+from evenhand.jobs.tune.contenders import AllowedMethods, fairtune_space, learning_rates
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.masks import Mask, find_units
 from evenhand.masks.strategies import strategy_mask
@@ -20,95 +20,109 @@ from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, expressible_masks, mask_family
 from evenhand.search.study import ADOPTED
 
-KNOWN = ("head", "bitfit", "layernorm", "attention", "full")
-"""Strategies whose masks a search tries first, where the family can express them.
+FIRST_STRATEGIES = ("head", "bitfit", "layernorm", "attention", "full")
+"""Strategies whose masks a search tries first, if the family can express them.
 
-The cheapest comes first: the first trials have few others to be compared with and are hardly ever
-stopped early, while the most expensive one can be.
+The cheapest comes first, because early trials have few trials to be compared with and are hardly
+ever stopped early; the most expensive one comes last, when it can be stopped.
 """
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned:
-    """A baseline that FairTune's search contains, and what its own search found."""
+class TunedBaseline:
+    """A baseline that FairTune's search contains, with the trials of its own search.
+
+    Attributes
+    ----------
+    name, mask
+        The baseline.
+    trials, choices
+        The trials that trained a model, and the choice of each.
+    best_rate
+        The learning rate of the best trial.
+    """
 
     name: str
     mask: Mask
-    trials: Sequence[FrozenTrial]  # those that trained something
-    choices: Sequence[Choice]  # of the trials
-    best: float  # the learning rate of the best trial
+    trials: Sequence[FrozenTrial]
+    choices: Sequence[Choice]
+    best_rate: float
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """The space of FairTune's search, with what it tries first, and the trials that it adopts."""
+class SearchStart:
+    """The space of FairTune's search, with its first trials, and the trials that it adopts."""
 
     space: Space[Choice]
     adopted: tuple[FrozenTrial, ...]
 
 
-def start_of(task: Task, settings: TuneSettings, allowed: Allowed, tuned: Sequence[Tuned]) -> Start:
-    """Return where FairTune's search starts.
+def fairtune_start(
+    task: Task, settings: TuneSettings, allowed: AllowedMethods, tuned: Sequence[TunedBaseline]
+) -> SearchStart:
+    """Return the start of FairTune's search.
 
-    Where methods alone are searched, the trials of the baselines that it contains are its first
-    trials: each method with its default settings. Where masks are, the trials of a baseline whose
-    mask the family can write are. Where the family only comes near the mask (``full`` tunes the
-    embedding of a ViT, too), the nearest one is tried first, at the baseline's best learning rate.
-    Then come the other known strategies, at the middle of the rates, and each other method with its
-    default settings and the largest mask.
+    If only methods are searched, it adopts the trials of all baselines that it contains: each
+    method with its default settings. If masks are searched, it adopts the trials of each baseline
+    whose mask the family can express exactly. If the family can only approximate the mask (``full``
+    also tunes the embedding of a ViT), it tries the nearest mask first, at the baseline's best
+    learning rate. Then it tries the other common strategies at the middle learning rate, and each
+    other method with its default settings and the largest mask.
     """
     space = partial(fairtune_space, task, settings, allowed)
     if settings.search == "methods":
-        adopted = (_adopted(contender, contender.mask, space) for contender in tuned)
-        return Start(space({}), tuple(chain.from_iterable(adopted)))
-    return _start_of_masks(task, settings, allowed, tuned)
+        adopted = (_adopted_trials(baseline, baseline.mask, space) for baseline in tuned)
+        return SearchStart(space({}), tuple(chain.from_iterable(adopted)))
+    return _mask_search_start(task, settings, allowed, tuned)
 
 
-def _start_of_masks(
-    task: Task, settings: TuneSettings, allowed: Allowed, tuned: Sequence[Tuned]
-) -> Start:
-    """Return where a search of masks starts."""
-    model, rates = task.model(), rates_of(settings)
+def _mask_search_start(
+    task: Task, settings: TuneSettings, allowed: AllowedMethods, tuned: Sequence[TunedBaseline]
+) -> SearchStart:
+    """Return the start of a search of masks."""
+    model, rates = task.model(), learning_rates(settings)
     family = mask_family(model.backbone, settings.family)
     space = partial(fairtune_space, task, settings, allowed)
-    masks = {contender.name: contender.mask for contender in tuned}
-    baselines = {name: masks.get(name) or _known_mask(name, model) for name in (*KNOWN, *masks)}
-    units = {n: find_units(model.backbone, m) for n, m in baselines.items() if m is not None}
+    masks = {baseline.name: baseline.mask for baseline in tuned}
+    strategies = {
+        name: masks.get(name) or _strategy_mask(name, model) for name in (*FIRST_STRATEGIES, *masks)
+    }
+    units = {n: find_units(model.backbone, m) for n, m in strategies.items() if m is not None}
     always = frozenset(unit.name for unit in family.always)
-    written = {
+    exact_masks = {
         name: mask
         for name in masks
         for mask in expressible_masks(family, {name: units[name]}).values()
         if _parameters(model, mask | always) == _parameters(model, masks[name])
     }
-    best = {contender.name: contender.best for contender in tuned}
+    best_rates = {baseline.name: baseline.best_rate for baseline in tuned}
     first = {
-        name: allowed.plain.set(Choice(mask, best.get(name, rates.middle), rates.seed))
+        name: allowed.default.set(Choice(mask, best_rates.get(name, rates.middle), rates.seed))
         for name, mask in expressible_masks(family, units).items()
-        if mask not in written.values()
+        if mask not in exact_masks.values()
     }
     largest = always.union(unit.name for unit in family.units)
     for method in allowed.methods:
-        if method is not allowed.plain:
-            choice = Choice(largest, best.get("full", rates.middle), rates.seed)
+        if method is not allowed.default:
+            choice = Choice(largest, best_rates.get("full", rates.middle), rates.seed)
             first[method.name] = method.set(choice)
     adopted = (
-        _adopted(contender, written[contender.name], space)
-        for contender in tuned
-        if contender.name in written
+        _adopted_trials(baseline, exact_masks[baseline.name], space)
+        for baseline in tuned
+        if baseline.name in exact_masks
     )
-    return Start(space(first), tuple(chain.from_iterable(adopted)))
+    return SearchStart(space(first), tuple(chain.from_iterable(adopted)))
 
 
-def _adopted(
-    tuned: Tuned, mask: Mask, space: Callable[[dict[str, Choice]], Space[Choice]]
+def _adopted_trials(
+    tuned: TunedBaseline, mask: Mask, space: Callable[[dict[str, Choice]], Space[Choice]]
 ) -> Iterator[FrozenTrial]:
-    """Yield the trials of a baseline, written as trials of FairTune's space."""
+    """Yield the trials of a baseline as trials of FairTune's space, where they have ``mask``."""
     choices = {str(n): replace(choice, mask=mask) for n, choice in enumerate(tuned.choices)}
-    written = space(choices)
-    for trial, (_, params) in zip(tuned.trials, written.first, strict=True):
+    space_with_choices = space(choices)
+    for trial, (_, params) in zip(tuned.trials, space_with_choices.first, strict=True):
         fixed = FixedTrial(dict(params))
-        written.ask(fixed)
+        space_with_choices.ask(fixed)  # sets the distributions of the trial
         yield create_trial(
             state=trial.state,
             values=trial.values if trial.state is TrialState.COMPLETE else None,
@@ -123,8 +137,8 @@ def _adopted(
         )
 
 
-def _known_mask(name: str, model: Model) -> Mask | None:
-    """Return the mask of a known strategy, None where the network has nothing that it tunes."""
+def _strategy_mask(name: str, model: Model) -> Mask | None:
+    """Return the mask of a strategy; None if the network lacks the layers that it tunes."""
     try:
         return strategy_mask(name, model)
     except EvenhandError:

@@ -1,4 +1,4 @@
-"""What a search found: its trials as a table, and the best of them in order."""
+"""The trials of a study: as a table, and in the order of their values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, FINISHED, originals
 
 
-def trials_table(study: Study, space: Space[Choice], targets: Sequence[Target]) -> pd.DataFrame:
-    """Return one row per trial that ended.
+def study_table(study: Study, space: Space[Choice], targets: Sequence[Target]) -> pd.DataFrame:
+    """Return a table with a row for each trial that ended.
 
-    The columns are ``study``, ``number``, ``state`` (complete, pruned, repeated, fail),
-    ``origin`` (what was tried on purpose, or ``sampler``), ``repeats`` (the trial whose setting
-    it had again), ``adopted`` (the number of the trial in the study of the baseline ``origin``,
-    where that trained it), one column per target by its name, ``pareto``, ``epochs``,
-    ``seconds`` (of training; none where it repeats, failed or is adopted), ``lr``, ``seed``,
-    ``mask`` (unit names), ``method``, and ``method_settings`` (``name=value``, with spaces between
-    them). A pruned trial has the target that it last reported.
+    Returns
+    -------
+    pandas.DataFrame
+        The columns ``study``, ``number``, ``state`` (complete, pruned, repeated, fail), ``origin``
+        (the strategy or baseline that the trial comes from, else ``sampler``), ``repeats`` (the
+        number of an earlier trial with the same choice), ``adopted`` (the number of the trial in
+        the study of the baseline ``origin``, which trained it), one for each target (a pruned trial
+        has the value that it last reported), ``pareto``, ``epochs``, ``seconds`` (of training;
+        empty if the trial repeats another, failed or is adopted), ``lr``, ``seed``, ``mask`` (unit
+        names), ``method``, and ``method_settings`` (``name=value``, separated by spaces).
     """
     trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
     label = study.study_name.rpartition("/")[2]
@@ -39,28 +42,29 @@ def trials_table(study: Study, space: Space[Choice], targets: Sequence[Target]) 
     return table.assign(pareto=front(cost))
 
 
-def best_first(study: Study, targets: Sequence[Target], rule: PickRule) -> list[FrozenTrial]:
-    """Return the complete trials from the best on, as the rule ranks them; repeats are left out.
+def ranked_trials(study: Study, targets: Sequence[Target], rule: PickRule) -> list[FrozenTrial]:
+    """Return the complete trials without repeats, in the order of the rule, the best first.
 
     Raises
     ------
     EvenhandError
-        No trial was trained to its end.
+        If no trial was trained to its end.
     """
     done = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
     if not done:
         raise EvenhandError(
             f"no trial of {study.study_name} was trained to its end. Give more --trials, or a "
-            "lower --lr-max where the training diverges."
+            "lower --lr-max if the training diverges."
         )
     values = np.array([trial.values for trial in done])
-    return [done[place] for place in ranked(costs(values, targets), rule)]
+    return [done[index] for index in ranked(costs(values, targets), rule)]
 
 
 def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) -> dict[str, Any]:
     choice = _choice(trial, space)
     repeats = trial.user_attrs.get("repeats")
-    values = trial.values if trial.state is TrialState.COMPLETE else _last(trial, len(targets))
+    is_complete = trial.state is TrialState.COMPLETE
+    values = trial.values if is_complete else _last_reported(trial, len(targets))
     return {
         "number": trial.number,
         "state": "repeated" if repeats is not None else trial.state.name.lower(),
@@ -81,7 +85,7 @@ def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) ->
 
 
 def _choice(trial: FrozenTrial, space: Space[Choice]) -> Choice | None:
-    """Return what a trial tried; None where its driver died before that was drawn."""
+    """Return the choice of a trial; None if its process died before the choice was drawn."""
     try:
         return space.ask(trial)
     except ValueError:
@@ -90,8 +94,8 @@ def _choice(trial: FrozenTrial, space: Space[Choice]) -> Choice | None:
         return None
 
 
-def _last(trial: FrozenTrial, count: int) -> list[float]:
-    """Return what an unfinished trial last reported, NaN where it did not."""
+def _last_reported(trial: FrozenTrial, count: int) -> list[float]:
+    """Return the value that an unfinished trial reported last; NaN if it reported none."""
     if trial.last_step is None:
         return [np.nan] * count
     return [trial.intermediate_values[trial.last_step]]

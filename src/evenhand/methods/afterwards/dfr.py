@@ -18,6 +18,7 @@ from scipy.special import softmax
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import (
     Count,
+    Floats,
     Rows,
     Strengths,
     check_features,
@@ -25,8 +26,6 @@ from evenhand.methods.arrays import (
     require_labels,
 )
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc
-
-Floats = NDArray[np.float64]
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Inverse strengths of the L1 penalty to try."""

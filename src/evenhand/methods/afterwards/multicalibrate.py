@@ -16,11 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.arrays import Count, Positive, check_rows, check_scores, group_names, logit
+from evenhand.methods.arrays import (
+    Count,
+    Floats,
+    Positive,
+    check_rows,
+    check_scores,
+    group_names,
+    logit,
+)
 from evenhand.methods.offset_logistic import fit_offset_logistic
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc
 
-Floats = NDArray[np.float64]
 Masks = NDArray[np.bool_]
 
 LEAST = 20

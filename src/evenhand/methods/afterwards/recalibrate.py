@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from evenhand.methods.arrays import (
+    Floats,
     Rows,
     Strengths,
     check_rows,
@@ -24,8 +25,6 @@ from evenhand.methods.arrays import (
 )
 from evenhand.methods.offset_logistic import fit_offset_logistic
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc
-
-Floats = NDArray[np.float64]
 
 RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Strengths of the penalty to try, in units of the information of one row."""

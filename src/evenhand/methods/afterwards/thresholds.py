@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.methods.arrays import Rows, Share, check_rows, check_scores, group_names
+from evenhand.methods.arrays import Floats, Rows, Share, check_rows, check_scores, group_names
 from evenhand.methods.group_head import GroupHead
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.wording import counted
 
-Floats = NDArray[np.float64]
 Aim = Literal["equal-sensitivity", "minimum-sensitivity", "net-benefit"]
 AtTest = Literal["known", "inferred", "merged"]
 

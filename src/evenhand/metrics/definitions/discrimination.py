@@ -93,7 +93,7 @@ BORKAN = "Borkan et al., WWW 2019; the xAUC of Kallus & Zhou, NeurIPS 2019"
     form=pairs,
     requires=("positives", "negatives"),
     classes="two",
-    view=lambda positive, own: positive != own,
+    view=lambda positive, in_group: positive != in_group,
     source=BORKAN,
 )
 def bpsn_auc(counts: Pairs) -> Floats:
@@ -113,7 +113,7 @@ def bpsn_auc(counts: Pairs) -> Floats:
     form=pairs,
     requires=("positives", "negatives"),
     classes="two",
-    view=lambda positive, own: positive == own,
+    view=lambda positive, in_group: positive == in_group,
     source=BORKAN,
 )
 def bnsp_auc(counts: Pairs) -> Floats:
@@ -174,7 +174,7 @@ def sensitivity_at_specificity(curve: Curve, at: float) -> Floats:
     form=curve,
     requires=("positives", "negatives"),
     classes="two",
-    view=lambda positive, own: own | ~positive,
+    view=lambda positive, in_group: in_group | ~positive,
     source=OPERATING_POINT,
     at=0.1,
 )

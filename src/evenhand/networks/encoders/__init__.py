@@ -1,1 +1,1 @@
-"""Encoders of series, one file each, and what they read."""
+"""Encoders of series, one file each."""

@@ -15,10 +15,10 @@ DROPOUT = 0.1
 
 
 class PaddedConv1d(nn.Conv1d):
-    """A convolution that keeps the length; the odd zero of an even kernel is added at the end."""
+    """A convolution that keeps the length; for an even kernel, the extra zero is at the end."""
 
     def padded(self, series: Tensor) -> Tensor:
-        """Return series ``(B, C, T)`` with the zeros that the kernel reaches into."""
+        """Return series ``(B, C, T)`` with zeros at both ends for the kernel."""
         around = self.kernel_size[0] - 1
         return F.pad(series, (around // 2, around - around // 2))
 
@@ -47,13 +47,13 @@ class Conv1dEncoder(LayeredEncoder):
     def forward(self, series: Tensor) -> Tensor:
         """Return representations ``(B, 96)`` of series ``(B, C, T)``."""
         for layer in self.children():
-            # behind a cut, an identity stands where a frozen convolution was
+            # above a cut, frozen convolutions are replaced by identities
             series = convolve(layer, series) if isinstance(layer, PaddedConv1d) else layer(series)
         return series.amax(dim=2)
 
 
 def convolve(layer: PaddedConv1d, series: Tensor) -> Tensor:
-    """Return a convolution of series, as long as they, with ReLU; a frozen one drops nothing."""
+    """Return a convolution of series with ReLU and, in training mode, dropout; T stays."""
     return F.dropout(layer(series).relu(), DROPOUT, layer.training)
 
 

@@ -1,8 +1,8 @@
-"""A GRU for series with gaps, which reads values, observation masks and time since last seen.
+"""A GRU for series with gaps, which reads values, masks and time since the last observation.
 
-What was not observed fades from its last value to the mean, as in the input of GRU-D (Che et al.,
-Sci. Rep. 8:6085, 2018, arXiv 1606.01865); how long ago it was seen is an input beside it. GRU-D's
-second decay, of the hidden state, is left out: on PhysioNet 2012 it did not raise the AUC
+Unobserved values decay from the last observed value to the mean, as in the input of GRU-D (Che et
+al., Sci. Rep. 8:6085, 2018, arXiv 1606.01865); the time since that observation is an input, too.
+GRU-D's second decay, of the hidden state, is left out: on PhysioNet 2012 it did not raise the AUC
 (``docs/guides/self_supervision.md``).
 """
 
@@ -21,16 +21,16 @@ from evenhand.networks.registry import register_series_encoder
 WIDTH = 64  # of the embedded steps, of the hidden state and of the features
 DROPOUT = 0.1
 OUTPUT_DROPOUT = 0.3
-HALF_LIFE = 12.0  # steps in which a value fades to half of its distance from the mean, at first
+HALF_LIFE = 12.0  # initial value: steps in which the distance from the mean halves
 
 
 class FadingInput(nn.Module):
-    """Lets values fade while they are not observed, and maps each step to an embedding.
+    """Decays unobserved values towards the mean, and maps each step to an embedding.
 
-    Of value x (held from the last observation, 0 is the mean), mask m and time since the last
-    observation δ in steps, the network reads x · (m + (1 − m) γ), m and log(1 + δ), with
+    Let x be the last observed value (0 is the mean), m the mask and δ the time since the last
+    observation in steps. The network reads x · (m + (1 − m) γ), m and log(1 + δ), with
     γ = exp(−softplus(w) δ) and one w for each variable (Che et al. 2018, eqs. 10 and 11, with
-    softplus in the place of max(0, ·), whose gradient may vanish).
+    softplus instead of max(0, ·), whose gradient may vanish).
     """
 
     def __init__(self, variables: int) -> None:
@@ -43,15 +43,15 @@ class FadingInput(nn.Module):
         """Return embedded steps ``(B, T, D)`` of series ``(B, 2C, T)``."""
         held, observed = series.chunk(2, dim=1)
         since = steps_since_seen(observed)
-        faded = held * torch.exp(-F.softplus(self.fading)[:, None] * since)  # γ is 1 where seen
+        faded = held * torch.exp(-F.softplus(self.fading)[:, None] * since)  # γ = 1 if observed
         read = torch.cat([faded, observed, since.log1p()], dim=1).transpose(1, 2)  # (B, T, 3C)
         return F.dropout(self.embed(read), DROPOUT, self.training)
 
 
 class Recurrence(nn.Module):
-    """A GRU over steps, as torch's, with its two projections in the open.
+    """A GRU over steps, equal to torch's, with its two projections as linear layers.
 
-    Masks, the curvature of weights and ONNX handle linear layers, and do not see into ``nn.GRU``.
+    Masks, the curvature of weights and ONNX export work on linear layers, not on ``nn.GRU``.
     """
 
     def __init__(self) -> None:
@@ -67,16 +67,16 @@ class Recurrence(nn.Module):
         states = []
         for projected in self.step(steps).unbind(1):
             gates, new = projected.tensor_split((2 * WIDTH,), dim=1)
-            own_gates, own_new = self.state(state).tensor_split((2 * WIDTH,), dim=1)
-            reset, update = torch.sigmoid(gates + own_gates).chunk(2, dim=1)
-            candidate = torch.tanh(new + reset * own_new)
+            state_gates, state_new = self.state(state).tensor_split((2 * WIDTH,), dim=1)
+            reset, update = torch.sigmoid(gates + state_gates).chunk(2, dim=1)
+            candidate = torch.tanh(new + reset * state_new)
             state = candidate + update * (state - candidate)
             states.append(state)
         return torch.stack(states, dim=1)
 
 
 class Summary(nn.Module):
-    """Sums up a stay by its last state and the mean of all."""
+    """Summarises a series by its last state and the mean of all states."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,5 +112,5 @@ class GruEncoder(LayeredEncoder):
 
 @register_series_encoder("gru")
 def make_gru(channels: int, steps: int) -> GruEncoder:
-    """Return a GRU that reads values, masks and time since last seen; old values fade."""
+    """Return a GRU that reads values, masks and time since last seen; old values decay."""
     return GruEncoder(channels)

@@ -1,4 +1,4 @@
-"""What encoders of series have in common."""
+"""The base classes of encoders of series."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class SeriesEncoder(nn.Module):
 class LayeredEncoder(SeriesEncoder):
     """An encoder of series whose children are its layers, one after the other.
 
-    Each child is a unit of its own depth, from 1 at the input up, and reads nothing but what the
-    one before it returns.
+    Each child is a unit; its depth is 1 at the input and increases by 1. Its only input is the
+    output of the child before it.
     """
 
 
-def depth_of_layer(row: LayeredEncoder, layer: str) -> int:
-    """Return the depth of a layer, from 1 at the input up."""
-    return [name for name, _ in row.named_children()].index(layer) + 1
+def depth_of_layer(encoder: LayeredEncoder, layer: str) -> int:
+    """Return the depth of a layer; 1 is at the input."""
+    return [name for name, _ in encoder.named_children()].index(layer) + 1

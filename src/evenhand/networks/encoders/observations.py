@@ -1,4 +1,4 @@
-"""What an encoder reads of a series: values, whether they were observed, and since when."""
+"""Inputs of encoders of series: held values, masks, and time since the last observation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import Tensor
 
 
 def hold_last(series: Tensor) -> Tensor:
-    """Return what an encoder reads of standardised series ``(B, C, T)``, as ``(B, 2C, T)``.
+    """Return held values and masks ``(B, 2C, T)`` of standardised series ``(B, C, T)``.
 
-    First the values: where nothing was observed (NaN), the last value that was, and 0, the
-    training mean, before the first one. Then, for each of them, 1 where it was observed, else 0.
+    The first C channels are values: a missing value (NaN) is replaced by the last observed one, or
+    by 0, the training mean, before the first observation. The other C channels are 1 if the value
+    was observed, else 0.
     """
     missing = series.isnan()
     held = [torch.zeros_like(series[:, :, 0])]
@@ -20,18 +21,18 @@ def hold_last(series: Tensor) -> Tensor:
 
 
 def steps_since_seen(observed: Tensor) -> Tensor:
-    """Return for how many steps each variable was not seen, at each step.
+    """Return the number of steps since each variable was last observed, at each step.
 
     Parameters
     ----------
     observed
-        ``(B, C, T)``, 1 where a value was observed, else 0.
+        ``(B, C, T)``, 1 if a value was observed, else 0.
 
     Returns
     -------
     Tensor
-        ``(B, C, T)``: 0 where a value was observed, else steps since the last one that was; before
-        the first one, steps since the series began, its first step counted.
+        ``(B, C, T)``: 0 if the value was observed, else the steps since the last observation.
+        Before the first observation it is 1 at the first step, 2 at the second, and so on.
 
     Examples
     --------
@@ -39,6 +40,6 @@ def steps_since_seen(observed: Tensor) -> Tensor:
     [[[1.0, 0.0, 1.0, 2.0, 0.0]]]
     """
     since = [torch.zeros_like(observed[:, :, 0])]
-    for seen in observed.unbind(2):  # torch.cummax would do it at once, and ONNX lacks it
-        since.append((since[-1] + 1) * (1 - seen))
+    for current in observed.unbind(2):  # a loop, because ONNX lacks torch.cummax
+        since.append((since[-1] + 1) * (1 - current))
     return torch.stack(since[1:], dim=2)

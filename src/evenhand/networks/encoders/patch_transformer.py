@@ -1,7 +1,7 @@
 """A transformer on patches of time steps (as PatchTST: Nie et al., ICLR 2023, arXiv 2211.14730).
 
-A patch holds all variables of a few steps, with their masks and the time since each was seen; of
-PatchTST's variants it is the one that mixes channels, since most are empty in most hours.
+A patch holds all variables of a few steps, their masks, and the time since each was last observed.
+This is PatchTST's variant that mixes channels, because most variables are missing in most steps.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INPUT_DROPOUT, DROPOUT = 0.3, 0.2
 class PatchEmbedding(nn.Module):
     """Maps patches of steps to tokens, and adds a learnt position to each.
 
-    Steps that are lacking in the last patch are read as not observed.
+    The last patch is padded with unobserved steps.
     """
 
     def __init__(self, channels: int, steps: int) -> None:

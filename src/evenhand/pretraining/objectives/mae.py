@@ -9,7 +9,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Generator, Tensor, nn
 
 from evenhand.errors import EvenhandError
-from evenhand.networks.augment import crop
+from evenhand.networks.augment import crop_images
 from evenhand.pretraining.learners import Encoder, Learner, LearnerBatch
 from evenhand.pretraining.registry import SSLObjective, register_ssl
 from evenhand.pretraining.views.images import SMALLEST_CROP
@@ -79,7 +79,7 @@ class Mae(Learner):
 
     def draw(self, samples: Tensor, rng: Generator) -> LearnerBatch:
         """Return images, and a random order of the patches of each: the first are visible."""
-        images = crop(samples, rng, turns=False, smallest=SMALLEST_CROP)
+        images = crop_images(samples, rng, turns=False, smallest=SMALLEST_CROP)
         noise = torch.rand(len(images), self.count, generator=rng, device=images.device)
         return self.read(images), noise.argsort(dim=1)
 

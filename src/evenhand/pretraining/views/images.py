@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.networks.augment import crop, jitter
+from evenhand.networks.augment import crop_images, jitter
 from evenhand.networks.inputs import RGB
 
 SMALLEST_CROP = 0.5  # share of the side
@@ -18,7 +18,7 @@ REACH = 4  # pixels on each side that a blur averages over
 
 def view_images(images: Tensor, generator: Generator) -> Tensor:
     """Return one view of each image ``(B, C, H, W)`` in [0, 1]; only RGB images turn grey."""
-    views = crop(images, generator, turns=False, smallest=SMALLEST_CROP)
+    views = crop_images(images, generator, turns=False, smallest=SMALLEST_CROP)
     views = jitter(views, generator, strength=JITTER)
     return blur(turn_grey(views, generator) if views.shape[1] == RGB else views, generator)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,6 @@ from evenhand.pruning.curvature.types import ADVICE, GroupBatch
 TOLERANCE = 0.01  # of a parameter's sum of squares; float32 leaves less than a tenth of that
 NOISE = 1e-8  # of the largest mean square; differences below this are rounding
 PAIR = {"first": slice(0, 1), "second": slice(1, 2)}
-
-Squares = Mapping[str, Mapping[str, Tensor]]
-"""Sample → parameter → square of the gradient of the sample's logits along one direction."""
 
 
 def check_squares(

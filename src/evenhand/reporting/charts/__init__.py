@@ -1,1 +1,1 @@
-"""Charts of the report."""
+"""The geometry of the charts of pages."""

@@ -1,4 +1,4 @@
-"""Forest plots on matplotlib's axes, with the marks and colours of the page."""
+"""Forest plots on matplotlib axes, with the marks and colours of the page."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 from evenhand.reporting.charts.forest import Line, Look, axis_over, labelled
 
 COLORS = {"group": "#0072b2", "worst": "#d55e00", "unknown": "#808a9b"}
-"""Of marks and intervals; everybody has the colour of the axes' text, whatever the style."""
+"""Colours of marks and intervals by kind of line; everybody has the colour of the axes' text."""
 MARKS = {"everyone": "D", "worst": "s"}
-"""Marks that are no circle."""
+"""Marks by kind of line; other lines have a circle."""
 
 
 def draw_forest(
     lines: Sequence[Line], groups: Mapping[str, Sequence[Line]], look: Look, axes: Any
 ) -> Any:
-    """Draw a forest plot on matplotlib's axes, and return them; values are on the x axis.
+    """Draw a forest plot on matplotlib axes, and return the axes; values are on the x axis.
 
     Parameters
     ----------
     lines
-        What stands above all groups.
+        The lines above all groups.
     groups
-        The lines of each attribute, by its name.
+        By attribute: the lines of its groups.
     look
-        How numbers are shown, and the value of the dashed line.
+        The title, the format of numbers, and the value of the dashed line.
     axes
-        Matplotlib's axes.
+        The matplotlib axes.
     """
     rows: list[Line | str] = [*lines]
-    for attribute, of_attribute in groups.items():
-        rows += [attribute, *of_attribute]
+    for attribute, attribute_lines in groups.items():
+        rows += [attribute, *attribute_lines]
     ink = axes.xaxis.label.get_color()
     if look.reference is not None:
         axes.axvline(look.reference, color=ink, alpha=0.5, linewidth=1, linestyle=(0, (3, 3)))
@@ -44,24 +44,24 @@ def draw_forest(
 
 
 def _draw_line(line: Line, place: int, look: Look, ink: str, axes: Any) -> None:
-    """Draw a value with its interval; of an undefined one, the reason in words."""
+    """Draw a value with its interval, or the word "undefined"."""
     value, low, high = line.estimate.value, line.estimate.low, line.estimate.high
-    beside = {"transform": axes.get_yaxis_transform(), "va": "center", "clip_on": False}
+    at_right = {"transform": axes.get_yaxis_transform(), "va": "center", "clip_on": False}
     if value is None:
-        axes.text(1.03, place, "undefined", style="italic", **beside)
+        axes.text(1.03, place, "undefined", style="italic", **at_right)
         return
     color = ink if line.kind == "everyone" else COLORS[line.kind]
     if low is not None and high is not None:
         axes.plot([low, high], [place, place], color=color, linewidth=2, solid_capstyle="round")
-    filled = axes.get_facecolor() if line.kind == "unknown" else color
+    fill = axes.get_facecolor() if line.kind == "unknown" else color
     mark = MARKS.get(line.kind, "o")
-    axes.plot(value, place, mark, color=color, markerfacecolor=filled, markersize=6)
+    axes.plot(value, place, mark, color=color, markerfacecolor=fill, markersize=6)
     text = [look.scale.text(value), look.scale.interval(low, high)]
-    axes.text(1.03, place, "   ".join(filter(None, text)), **beside)
+    axes.text(1.03, place, "   ".join(filter(None, text)), **at_right)
 
 
 def _label(rows: Sequence[Line | str], look: Look, axes: Any) -> None:
-    """Name the rows and the values, and take away what a forest plot does not need."""
+    """Label rows, values and title, and remove ticks and spines."""
     lines = [row for row in rows if isinstance(row, Line)]
     ends = [end for line in lines for end in _ends(line)]
     axis = axis_over([*ends, *([] if look.reference is None else [look.reference])],

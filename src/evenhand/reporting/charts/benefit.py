@@ -1,4 +1,4 @@
-"""Net benefit by threshold, a picture for each group, beside treating everybody and nobody."""
+"""Net benefit by threshold, a picture for each group, with treating everybody and nobody."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from numpy.typing import NDArray
 
 from evenhand.metrics import Bootstrap, Scored
 from evenhand.metrics.decision_curve import decision_curve
+from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.forest import Axis, axis_over, labelled
 from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.charts.scatter import Ticks
 from evenhand.reporting.text.numbers import PLAIN, count_text
 
-Floats = NDArray[np.float64]
-
 THRESHOLDS = (0.01, *(round(number / 50, 2) for number in range(1, 26)))
-"""Probabilities of .01 to .5, where decisions to treat are usually made."""
+"""Probabilities of .01 to .5, the usual range of thresholds for treatment."""
 
 OPEN = 4
-"""Groups up to which the pictures are open on the page; of more, a click shows them."""
+"""Largest number of groups whose pictures are shown at once; more pictures open at a click."""
 
 FEWEST, MOST, DRAWS = 20, 400, 8_000_000
-"""Resamples at least and at most, and samples drawn in all of them: bands of large groups are
-thinner than can be seen, and would cost seconds."""
+"""Least and largest number of resamples, and of samples drawn in all of them. The intervals of
+large groups are thinner than a line, and many resamples of them would take seconds."""
 
 SEED = 0
-LOWEST = -0.05  # the axis; treating everybody falls far below 0 and is cut off there
+LOWEST = -0.05
+"""Lower end of the axis; the curve of treating everybody is cut off there."""
 
 
 @dataclass(frozen=True)
 class BenefitPicture:
-    """Lines of one group, as points in percent of width and height from the top left.
+    """The lines of one group, as points in percent of width and height from the top left.
 
     Attributes
     ----------
     group, counts
-        Whose picture it is, with its samples and positives.
+        The group, and its numbers of samples and positives.
     model, everybody
-        Net benefit of the model's decisions and of treating everybody, where it is on the axis.
+        The net benefit of the model's decisions, and of treating everybody.
     bands
-        The 95 % intervals of the model's, each stretch of thresholds that has them as an outline.
+        The 95 % intervals of the model's net benefit: an outline for each range of thresholds that
+        has intervals.
     zero
-        Height of 0, which is the net benefit of treating nobody.
+        The height of 0, which is the net benefit of treating nobody.
     """
 
     group: str
@@ -66,7 +67,7 @@ class BenefitView:
 
     @property
     def unfolded(self) -> bool:
-        """Whether the pictures are few enough to be open on the page."""
+        """Whether the pictures are shown at once."""
         return len(self.pictures) <= OPEN
 
 
@@ -76,9 +77,9 @@ def benefit_view(parts: Mapping[str, Scored], positive: str) -> BenefitView:
     Parameters
     ----------
     parts
-        The samples of each group, of two classes, by the group's name.
+        By name of the group: its samples, of two classes.
     positive
-        What a positive sample is, in a word.
+        The word for a positive sample.
     """
     curves = {name: _curve(rows) for name, rows in parts.items()}
     across = axis_over([0.0, THRESHOLDS[-1]])
@@ -93,14 +94,15 @@ def benefit_view(parts: Mapping[str, Scored], positive: str) -> BenefitView:
 
 
 def _curve(rows: Scored) -> pd.DataFrame:
+    """Return the decision curve of a group, from resamples of its own patients."""
     bootstrap = Bootstrap(max(FEWEST, min(MOST, DRAWS // len(rows))))
     rng = np.random.default_rng(SEED)
-    own = replace(rows, members=np.arange(len(rows.members)))  # of all, a small group draws few
-    return decision_curve(own, {}, THRESHOLDS, rng=rng, bootstrap=bootstrap)
+    renumbered = replace(rows, members=np.arange(len(rows.members)))
+    return decision_curve(renumbered, {}, THRESHOLDS, rng=rng, bootstrap=bootstrap)
 
 
 def _heights(curves: Iterable[pd.DataFrame]) -> list[float]:
-    """Return everything that the axis has to hold; what is below `LOWEST` is cut off."""
+    """Return the values that the axis must contain; values below `LOWEST` are cut off."""
     columns = ["net_benefit", "low", "high", "treat_all"]
     values = np.concatenate([curve[columns].to_numpy(float).ravel() for curve in curves])
     return [float(value) for value in values[values >= LOWEST]]
@@ -109,6 +111,7 @@ def _heights(curves: Iterable[pd.DataFrame]) -> list[float]:
 def _picture(
     name: str, curve: pd.DataFrame, axes: tuple[Axis, Axis], positive: str
 ) -> BenefitPicture:
+    """Lay out the picture of a group."""
     columns = ["threshold", "net_benefit", "low", "high", "treat_all"]
     threshold, benefit, low, high, everybody = curve[columns].to_numpy(float).T
     n, positives = int(curve["n"].iloc[0]), int(curve["positives"].iloc[0])
@@ -128,14 +131,14 @@ def _picture(
     )
 
 
-def stretches(there: NDArray[np.bool_]) -> list[slice]:
-    """Return the runs of at least two neighbours that are there."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int)))
-    return [slice(a, b) for a, b in ends.reshape(-1, 2) if b - a > 1]
+def stretches(mask: NDArray[np.bool_]) -> list[slice]:
+    """Return the ranges of at least two neighbouring True values of a mask ``(n,)``."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    return [slice(start, end) for start, end in ends.reshape(-1, 2) if end - start > 1]
 
 
 def _points(x: Floats, y: Floats, axes: tuple[Axis, Axis]) -> str:
-    """Return places in percent; those outside the picture are cut off when it is drawn."""
+    """Return the points of a line in percent; the browser cuts off points outside the picture."""
     across, up = axes
     return polyline(
         100 * (x - across.low) / (across.high - across.low),

@@ -1,4 +1,4 @@
-"""What the scores look like by group: ROC, precision–recall, calibration, net benefit, spread."""
+"""Charts of the scores by group: ROC, precision–recall, calibration, net benefit, distribution."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evenhand.metrics import UNKNOWN, Groups, Scored
+from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
 from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.text.numbers import count_text
 from evenhand.reporting.text.vocabulary import shown
 
-Floats = NDArray[np.float64]
-
 DRAWN = 8
-"""How many groups are drawn, the largest first; more line styles could not be told apart."""
+"""Largest number of groups that are drawn, as readers cannot distinguish more line styles."""
 
 POINTS_KEPT = 150
-"""How many points of a curve are drawn at most."""
+"""Largest number of points of a curve."""
 
 CALIBRATION_BINS = 10
 HISTOGRAM_BINS = 25
@@ -28,7 +26,17 @@ HISTOGRAM_BINS = 25
 
 @dataclass(frozen=True)
 class CurveSeries:
-    """One group's line in a picture, in percent of width and height from the top left."""
+    """The line of one group, in percent of width and height from the top left.
+
+    Attributes
+    ----------
+    name, look
+        The group, and the number of its line style.
+    points
+        The points of the line.
+    marks
+        Marks on the line: x, y, and ``"few"`` for a mark from few samples.
+    """
 
     name: str
     look: int
@@ -38,26 +46,35 @@ class CurveSeries:
 
 @dataclass(frozen=True)
 class CurvePicture:
-    """Lines of several groups over a square from 0 to 1."""
+    """Lines of several groups on axes from 0 to 1.
+
+    Attributes
+    ----------
+    title, across, up
+        The title, and the names of the x axis and the y axis.
+    series
+        The lines.
+    diagonal
+        Whether the diagonal is drawn.
+    """
 
     title: str
-    says: str
     across: str
     up: str
     series: tuple[CurveSeries, ...]
-    diagonal: str
+    diagonal: bool
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """How the scores of one group are spread.
+    """The distribution of the scores of one group.
 
     Attributes
     ----------
     name, note
         The group, and its counts.
     positives, negatives
-        Height of each bar as a percentage of half the picture, from score 0 to 1.
+        The heights of the bars from score 0 to 1, in percent of half the picture.
     """
 
     name: str
@@ -68,7 +85,19 @@ class Distribution:
 
 @dataclass(frozen=True)
 class ScoreView:
-    """The scores of one model by the groups of one attribute."""
+    """The scores of one model by the groups of one attribute.
+
+    Attributes
+    ----------
+    attribute
+        The attribute.
+    pictures, distributions, benefit
+        The curves, the distributions of the scores, and the net benefit.
+    absent
+        Sentences about groups that are not drawn.
+    cut
+        The decision threshold in percent, None where there is none or more than one.
+    """
 
     attribute: str
     pictures: tuple[CurvePicture, ...]
@@ -85,17 +114,21 @@ def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tu
 
 def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreView:
     sized = zip(groups.levels, groups.sizes, strict=True)
-    every = {level: size for level, size in sized if size and level != UNKNOWN}
-    parts = {shown(level): rows.take(groups.rows(level)) for level in _largest(every)}
-    few = f"Of {len(every):,} groups the {DRAWN} with most samples are drawn."
-    left_out = (few,) if len(parts) < len(every) else ()
+    sizes = {level: size for level, size in sized if size and level != UNKNOWN}
+    parts = {shown(level): rows.take(groups.rows(level)) for level in _largest(sizes)}
+    few = f"The {DRAWN} groups with the most samples are drawn, of {len(sizes):,} groups."
+    left_out = (few,) if len(parts) < len(sizes) else ()
     ranked = {name: part for name, part in parts.items() if 0 < part.labels.sum() < len(part)}
     return ScoreView(
         attribute=shown(attribute),
         pictures=_pictures(parts, ranked, positive),
-        distributions=tuple(_spread(name, part, positive) for name, part in parts.items()),
+        distributions=tuple(_distribution(name, part, positive) for name, part in parts.items()),
         absent=(
-            *(_why(name, part, positive) for name, part in parts.items() if name not in ranked),
+            *(
+                _why_no_curve(name, part, positive)
+                for name, part in parts.items()
+                if name not in ranked
+            ),
             *left_out,
         ),
         cut=None if rows.threshold is None else round(100 * rows.threshold, 2),
@@ -111,40 +144,36 @@ def _pictures(
     return (
         CurvePicture(
             "ROC",
-            "Towards the upper left is better; the diagonal is chance.",
-            "Share of the others flagged",
-            f"Share of {positive} found",
+            "Share of other cases flagged",
+            f"Share of {positive} cases found",
             tuple(_line(name, looks[name], *roc(part)) for name, part in ranked.items()),
-            "up",
+            True,
         ),
         CurvePicture(
             "Precision–recall",
-            "Towards the upper right is better; rarer cases lower every line.",
-            f"Share of {positive} found",
-            f"Share of the flagged that is {positive}",
+            f"Share of {positive} cases found",
+            f"Share of flagged cases that are {positive}",
             tuple(_line(name, looks[name], *recall(part)) for name, part in ranked.items()),
-            "",
+            False,
         ),
         CurvePicture(
             "Calibration",
-            "On the diagonal a score equals the share of cases; hollow marks have fewer than 10 "
-            "samples.",
             "Mean score",
-            f"Share that is {positive}",
+            f"Share of cases that are {positive}",
             tuple(_calibration(name, looks[name], part) for name, part in parts.items()),
-            "up",
+            True,
         ),
     )
 
 
 def _largest(size: dict[str, int]) -> list[str]:
-    """Return the groups that are drawn, in the order of the levels."""
+    """Return the largest groups, at most `DRAWN`, in the order of the levels."""
     names = set(sorted(size, key=lambda name: size[name], reverse=True)[:DRAWN])
     return [name for name in size if name in names]
 
 
 def roc(rows: Scored) -> tuple[Floats, Floats]:
-    """Return false positive rate and sensitivity, from nobody flagged to everybody."""
+    """Return false positive rate and sensitivity, from nobody flagged to everybody flagged."""
     tp, fp = _flagged(rows)
     return np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])
 
@@ -152,16 +181,16 @@ def roc(rows: Scored) -> tuple[Floats, Floats]:
 def recall(rows: Scored) -> tuple[Floats, Floats]:
     """Return recall and precision as steps; the area below is the average precision."""
     tp, fp = _flagged(rows)
-    tp, fp = tp[tp > 0], fp[tp > 0]  # before the first positive there is no recall to draw over
+    tp, fp = tp[tp > 0], fp[tp > 0]  # without a positive the recall is 0, and there is no step
     ends, heights = np.append(0, tp / tp[-1]), tp / (tp + fp)
     return np.repeat(ends, 2)[1:-1], np.repeat(heights, 2)
 
 
 def calibration(rows: Scored) -> Iterator[tuple[float, float, int]]:
-    """Yield mean score, share of positives and count of each bin of scores that is not empty."""
-    which = np.minimum((rows.scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    for bin_ in np.unique(which):
-        inside = which == bin_
+    """Yield mean score, share of positives and number of samples of each non-empty bin."""
+    bins = np.minimum((rows.scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    for number in np.unique(bins):
+        inside = bins == number
         yield (
             float(rows.scores[inside].mean()),
             float(rows.labels[inside].mean()),
@@ -170,7 +199,7 @@ def calibration(rows: Scored) -> Iterator[tuple[float, float, int]]:
 
 
 def _flagged(rows: Scored) -> tuple[Floats, Floats]:
-    """Return positives and negatives at or above each distinct score, scores falling."""
+    """Return the numbers of positives and negatives at or above each score, highest score first."""
     order = np.argsort(-rows.scores, kind="stable")
     score, positive = rows.scores[order], rows.labels[order] == 1
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
@@ -178,8 +207,9 @@ def _flagged(rows: Scored) -> tuple[Floats, Floats]:
 
 
 def _line(name: str, look: int, x: Floats, y: Floats) -> CurveSeries:
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS_KEPT)).round().astype(int))
-    return CurveSeries(name, look, polyline(100 * x[kept], 100 - 100 * y[kept]))
+    """Lay out a line with at most `POINTS_KEPT` points."""
+    chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS_KEPT)).round().astype(int))
+    return CurveSeries(name, look, polyline(100 * x[chosen], 100 - 100 * y[chosen]))
 
 
 def _calibration(name: str, look: int, rows: Scored) -> CurveSeries:
@@ -192,7 +222,8 @@ def _calibration(name: str, look: int, rows: Scored) -> CurveSeries:
     return CurveSeries(name, look, line.points, marks)
 
 
-def _spread(name: str, rows: Scored, positive: str) -> Distribution:
+def _distribution(name: str, rows: Scored, positive: str) -> Distribution:
+    """Lay out the histograms of the scores of positives and negatives."""
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     counts = [np.histogram(rows.scores[rows.labels == label], edges)[0] for label in (1, 0)]
     shares = [count / max(count.sum(), 1) for count in counts]
@@ -203,6 +234,10 @@ def _spread(name: str, rows: Scored, positive: str) -> Distribution:
     return Distribution(name, note, *heights)
 
 
-def _why(name: str, rows: Scored, positive: str) -> str:
-    lacking = "has no other case" if rows.labels.all() else f"has no {positive} case"
-    return f"{name} {lacking} among {count_text(len(rows), 'sample')} and no curve."
+def _why_no_curve(name: str, rows: Scored, positive: str) -> str:
+    """Return the sentence on a group with cases of one class only."""
+    cases = "only" if rows.labels.all() else "no"
+    return (
+        f"{name} has {cases} {positive} cases among {count_text(len(rows), 'sample')}, so it has "
+        "no ROC and no precision–recall curve."
+    )

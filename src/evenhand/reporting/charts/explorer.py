@@ -15,15 +15,24 @@ from evenhand.reporting.text.vocabulary import shown
 
 STEPS = 100
 DRAWN = 20
-LARGEST = "Of {:,} groups the {} with most samples are shown; the gap is taken over these."
+LARGEST = (
+    "The {1} groups with the most samples are shown, of {0:,}; the gap is over the shown ones."
+)
 COLUMNS = ("Sensitivity", "Specificity", "PPV", "Share flagged")
 
 
 @dataclass(frozen=True)
 class DecisionCounts:
-    """One group: how many positives and negatives are flagged at each threshold.
+    """The counts of one group at each threshold.
 
-    ``compared`` tells whether the group takes part in the gap.
+    Attributes
+    ----------
+    name, positives, negatives
+        The group, and its numbers of positives and negatives.
+    tp, fp
+        The flagged positives and negatives at each threshold.
+    compared
+        Whether the group takes part in the gap.
     """
 
     name: str
@@ -34,19 +43,19 @@ class DecisionCounts:
     compared: bool
 
     def rates(self, step: int) -> tuple[float, ...]:
-        """Return what ``COLUMNS`` name at one threshold, NaN where undefined."""
+        """Return the rates that ``COLUMNS`` name at one threshold, NaN where undefined."""
         tp, fp = self.tp[step], self.fp[step]
         return (
-            _over(tp, self.positives),
-            _over(self.negatives - fp, self.negatives),
-            _over(tp, tp + fp),
-            _over(tp + fp, self.positives + self.negatives),
+            _share(tp, self.positives),
+            _share(self.negatives - fp, self.negatives),
+            _share(tp, tp + fp),
+            _share(tp + fp, self.positives + self.negatives),
         )
 
 
 @dataclass(frozen=True)
 class ExplorerTable:
-    """The groups of one attribute, and the cells that are shown before a script runs."""
+    """The groups of one attribute, and the cells that are shown before the script runs."""
 
     attribute: str
     counts: tuple[DecisionCounts, ...]
@@ -56,7 +65,7 @@ class ExplorerTable:
 
 @dataclass(frozen=True)
 class Explorer:
-    """All tables, the thresholds that the slider goes through, and where it starts."""
+    """All tables, the thresholds of the slider, and the index of the threshold at the start."""
 
     thresholds: tuple[float, ...]
     start: int
@@ -64,13 +73,19 @@ class Explorer:
 
     @property
     def data(self) -> dict[str, object]:
-        """What the script reads, in the order of the table's cells: numbers only, no names."""
+        """The data of the script, in the order of the table's cells: numbers without names."""
         return {
             "thresholds": self.thresholds,
             "tables": [
                 [
-                    {"p": c.positives, "n": c.negatives, "tp": c.tp, "fp": c.fp, "gap": c.compared}
-                    for c in table.counts
+                    {
+                        "p": group.positives,
+                        "n": group.negatives,
+                        "tp": group.tp,
+                        "fp": group.fp,
+                        "gap": group.compared,
+                    }
+                    for group in table.counts
                 ]
                 for table in self.tables
             ],
@@ -80,20 +95,23 @@ class Explorer:
 def explorer(
     rows: Scored, groups: Mapping[str, Groups], compared: Mapping[str, Sequence[str]]
 ) -> Explorer:
-    """Count the flagged of two classes at thresholds from 0 to 1 and at the model's own.
+    """Count flagged samples of two classes at thresholds from 0 to 1 and at the model's threshold.
 
-    ``compared`` names the levels of each attribute that take part in the gap.
+    Parameters
+    ----------
+    rows, groups
+        The samples, and the level of each sample by attribute.
+    compared
+        By attribute: the levels that take part in the gap.
     """
-    own = 0.5 if rows.threshold is None else rows.threshold
-    thresholds = np.unique([*(k / STEPS for k in range(STEPS + 1)), own])
-    start = int(np.searchsorted(thresholds, own))
+    decided = 0.5 if rows.threshold is None else rows.threshold
+    thresholds = np.unique([*(k / STEPS for k in range(STEPS + 1)), decided])
+    start = int(np.searchsorted(thresholds, decided))
     tables = []
     for name, levels in groups.items():
-        drawn, taking_part = _largest(levels), set(compared[name])
+        drawn, in_gap = _largest(levels), set(compared[name])
         parts = [("everyone", rows, False)]
-        parts += [
-            (shown(level), rows.take(levels.rows(level)), level in taking_part) for level in drawn
-        ]
+        parts += [(shown(level), rows.take(levels.rows(level)), level in in_gap) for level in drawn]
         counts = tuple(_counts(*part, thresholds) for part in parts)
         few = LARGEST.format(len(levels.levels), DRAWN) if len(drawn) < len(levels.levels) else ""
         tables.append(ExplorerTable(shown(name), counts, explorer_cells(counts, start), few))
@@ -101,17 +119,17 @@ def explorer(
 
 
 def _largest(groups: Groups) -> tuple[str, ...]:
-    """Return the levels to show, in their order: at most `DRAWN`, those with most samples."""
+    """Return the levels with the most samples, at most `DRAWN`, in their order."""
     if len(groups.levels) <= DRAWN:
         return groups.levels
-    kept = np.sort(np.argsort(-groups.sizes, kind="stable")[:DRAWN])
-    return tuple(groups.levels[place] for place in kept)
+    chosen = np.sort(np.argsort(-groups.sizes, kind="stable")[:DRAWN])
+    return tuple(groups.levels[index] for index in chosen)
 
 
 def explorer_cells(
     counts: Sequence[DecisionCounts], step: int
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return name and cells of each group at one threshold, and last the gap."""
+    """Return the name and the cells of each group at one threshold, then those of the gap."""
     rates = [count.rates(step) for count in counts]
     texts = [
         (count.name, tuple(_text(value) for value in row))
@@ -119,7 +137,7 @@ def explorer_cells(
     ]
     compared = [row for count, row in zip(counts, rates, strict=True) if count.compared]
     gaps = tuple(
-        _text(max(column) - min(column), POINTS.unit) if _all_known(column) else _text(math.nan)
+        _text(max(column) - min(column), POINTS.unit) if _has_gap(column) else _text(math.nan)
         for column in zip(*compared, strict=True)
     )
     return (*texts, ("Gap", gaps or (_text(math.nan),) * len(COLUMNS)))
@@ -128,6 +146,8 @@ def explorer_cells(
 def _counts(
     name: str, rows: Scored, compared: bool, thresholds: NDArray[np.float64]
 ) -> DecisionCounts:
+    """Count the flagged positives and negatives of a group at each threshold."""
+
     def flagged(label: int) -> tuple[int, ...]:
         scores = np.sort(rows.scores[rows.labels == label])
         at_or_above = len(scores) - np.searchsorted(scores, thresholds, side="left")
@@ -137,11 +157,11 @@ def _counts(
     return DecisionCounts(name, positives, len(rows) - positives, flagged(1), flagged(0), compared)
 
 
-def _over(count: int, whole: int) -> float:
+def _share(count: int, whole: int) -> float:
     return count / whole if whole else math.nan
 
 
-def _all_known(column: Sequence[float]) -> bool:
+def _has_gap(column: Sequence[float]) -> bool:
     return len(column) > 1 and not any(map(math.isnan, column))
 
 

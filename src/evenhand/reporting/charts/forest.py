@@ -1,4 +1,4 @@
-"""Geometry of the forest plots: values to places, as percentages of the picture's width."""
+"""Geometry of forest plots: positions of values, in percent of the picture's width."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.estimates import NO_VALUE, Estimate
 from evenhand.reporting.text.numbers import PLAIN, Scale, plain
 
-ROOM = 0.06  # of the axis, left free at either end
+ROOM = 0.06
+"""Share of the range of values that the axis leaves free at each end."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Axis:
     ticks: tuple[float, ...]
 
     def at(self, value: float) -> float:
-        """Return the place of a value in percent of the width, kept inside the picture."""
+        """Return the position of a value in percent of the width, from 0 to 100."""
         place = 100 * (value - self.low) / (self.high - self.low)
         return round(min(max(place, 0.0), 100.0), 2)
 
@@ -40,7 +41,16 @@ def axis_over(
     most: int = 5,
     limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> Axis:
-    """Return an axis that holds all values, with at most ``most`` round ticks within limits.
+    """Return an axis that contains all values, with round ticks within limits.
+
+    Parameters
+    ----------
+    values
+        The values; those that are not finite are ignored.
+    most
+        The largest number of ticks.
+    limits
+        The range of the ticks.
 
     Examples
     --------
@@ -61,7 +71,21 @@ def axis_over(
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One line of a forest plot; places are percentages of the width, None where undefined."""
+    """A row of a forest plot.
+
+    Attributes
+    ----------
+    name, note, tag
+        The name of the row, a note below it, and a tag beside it.
+    value, interval, reason
+        The value and its interval as text, or the reason why the value is undefined.
+    x, x_low, x_high
+        The positions of the value and of the ends of its interval in percent; None where undefined.
+    kind
+        The kind of mark.
+    section
+        The heading above the row, if it differs from that of the row before.
+    """
 
     name: str
     note: str
@@ -78,7 +102,7 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class Forest:
-    """A forest plot: rows on one axis, and the value that they are held against."""
+    """A forest plot: rows on one axis, and a reference value as a line through all rows."""
 
     title: str
     says: str
@@ -91,7 +115,7 @@ class Forest:
 
 @dataclass(frozen=True)
 class Line:
-    """What one row of a forest plot is made from."""
+    """The content of a row of a forest plot, before it is laid out (see `ForestRow`)."""
 
     name: str
     estimate: Estimate
@@ -108,13 +132,13 @@ class Look:
     Attributes
     ----------
     title, says
-        Its heading, and one sentence on what a value means.
+        The heading, and a sentence on the meaning of a value.
     scale
-        How values are printed.
+        The format of values.
     reference, reference_name
-        A value that gets a line through all rows, and what the line is.
+        A value with a line through all rows, and the name of the line.
     limits
-        The axis has no labels beyond these.
+        The range of the labels on the axis.
     """
 
     title: str
@@ -126,7 +150,7 @@ class Look:
 
 
 def forest(lines: Sequence[Line], look: Look) -> Forest:
-    """Lay out a forest plot; a line whose value is undefined shows its reason instead."""
+    """Lay out a forest plot; a line with an undefined value shows the reason."""
     reference = [] if look.reference is None else [look.reference]
     ends = [end for line in lines for end in _ends(line.estimate)]
     axis = axis_over([*reference, *ends], limits=look.limits)
@@ -161,13 +185,13 @@ def _row(line: Line, axis: Axis, scale: Scale) -> ForestRow:
         x_high=None if high is None else axis.at(high),
         kind=line.kind,
         tag=line.tag,
-        reason=estimate.undefined or "no value was given" if value is None else "",
+        reason=(estimate.undefined or NO_VALUE) if value is None else "",
         section=line.section,
     )
 
 
 def labelled(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
-    """Return place and text of each tick, with the fewest decimals that tell them apart."""
+    """Return position and text of each tick, with as few decimals as needed."""
     values = [scale.factor * tick for tick in axis.ticks]
     digits = next(d for d in range(12) if all(abs(round(v, d) - v) < 1e-8 for v in values))
     return tuple(
@@ -177,6 +201,6 @@ def labelled(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
 
 
 def _round_step(raw: float) -> float:
-    """Return the smallest of 1, 2, 2.5, 5 × 10ᵏ that is no smaller than ``raw``."""
+    """Return the smallest of 1, 2, 2.5, 5 × 10ᵏ that is at least ``raw``."""
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))

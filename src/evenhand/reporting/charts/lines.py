@@ -1,4 +1,4 @@
-"""Geometry of line charts: values with intervals along a few places, one line for each series."""
+"""Geometry of line charts: values with intervals at a few positions, a line for each series."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from evenhand.reporting.charts.forest import axis_over, labelled
 from evenhand.reporting.charts.scatter import Ticks
 from evenhand.reporting.text.numbers import PLAIN
 
-SIDE = 6.0  # per cent of the width left free at either side
-APART = 1.6  # per cent of the width between the marks of two series at one place
+SIDE = 6.0
+"""Free room at each side, in percent of the width."""
+
+APART = 1.6
+"""Distance between the marks of two series at the same position, in percent of the width."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A value at a place, with its interval where it has one; None where it is undefined."""
+    """A value at a position, with its interval; None where undefined."""
 
     value: float | None
     low: float | None = None
@@ -24,7 +27,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Place:
-    """A place along the chart: where it lies, in any unit, and its label."""
+    """A position on the x axis, in any unit, and its label."""
 
     position: float
     label: str
@@ -32,7 +35,7 @@ class Place:
 
 @dataclass(frozen=True)
 class LineFrame:
-    """Heading of a line chart, and what its axes are."""
+    """The title and the explanation of a line chart, and the names of its x axis and y axis."""
 
     title: str
     says: str
@@ -42,7 +45,7 @@ class LineFrame:
 
 @dataclass(frozen=True)
 class Mark:
-    """A value in percent from the top left, the ends of its interval, and all of it in words."""
+    """A value and the ends of its interval, in percent from the top left, and their text."""
 
     x: float
     y: float
@@ -74,11 +77,12 @@ class LineChart:
 def line_chart(
     series: Mapping[str, Sequence[Reading]], places: Sequence[Place], frame: LineFrame
 ) -> LineChart:
-    """Lay out one line for each series, with a reading at each place.
+    """Lay out a line for each series, with a reading at each place.
 
-    Marks of several series at one place stand side by side, so that intervals can be told apart.
+    The marks of several series at the same place stand side by side, so their intervals do not
+    overlap.
     """
-    readings = [reading for own in series.values() for reading in own]
+    readings = [reading for series_readings in series.values() for reading in series_readings]
     ends = [
         end
         for reading in readings
@@ -86,7 +90,7 @@ def line_chart(
         if end is not None
     ]
     axis = axis_over(ends)
-    xs = _spread(places)
+    xs = _positions(places)
     lines = []
     for look, (name, readings_of) in enumerate(series.items()):
         shift = APART * (look - (len(series) - 1) / 2)
@@ -96,7 +100,7 @@ def line_chart(
                 100 - axis.at(reading.value),
                 None if reading.low is None else 100 - axis.at(reading.low),
                 None if reading.high is None else 100 - axis.at(reading.high),
-                _words(name, place, reading),
+                _mark_text(name, place, reading),
             )
             for x, place, reading in zip(xs, places, readings_of, strict=True)
             if reading.value is not None
@@ -111,8 +115,8 @@ def line_chart(
     )
 
 
-def _spread(places: Sequence[Place]) -> list[float]:
-    """Return where places lie, in percent of the width."""
+def _positions(places: Sequence[Place]) -> list[float]:
+    """Return the positions of places in percent of the width."""
     low, high = min(place.position for place in places), max(place.position for place in places)
     if high == low:
         return [50.0 for _ in places]
@@ -120,7 +124,8 @@ def _spread(places: Sequence[Place]) -> list[float]:
     return [round(SIDE + room * (place.position - low) / (high - low), 2) for place in places]
 
 
-def _words(name: str, place: Place, reading: Reading) -> str:
+def _mark_text(name: str, place: Place, reading: Reading) -> str:
+    """Return the text of a mark: series, place, value and interval."""
     interval = PLAIN.interval(reading.low, reading.high)
     value = "" if reading.value is None else PLAIN.text(reading.value)
     return f"{name}, {place.label}: {value}" + (f" ({interval})" if interval else "")

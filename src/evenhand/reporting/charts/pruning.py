@@ -1,4 +1,4 @@
-"""Charts of a pruning: the way it went, and what was predicted of each layer."""
+"""Charts of a pruning: its steps, and the saliency and the predictions of each layer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.forest import Axis, axis_over
+from evenhand.reporting.charts.scatter import Ticks
 from evenhand.reporting.pruning_record import LayerRecord, PruningRecord
 from evenhand.reporting.text.numbers import PERCENT, count_text, plain
 
-Ticks = tuple[tuple[float, str], ...]
 Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class CurveTrace:
-    """A line with its marks, or marks alone; places in percent, from the top left."""
+    """A line with its marks, or marks alone; positions in percent, from the top left."""
 
     name: str
     look: int
@@ -31,7 +31,23 @@ class CurveTrace:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines or clouds of points over two axes."""
+    """Lines or points on two axes.
+
+    Attributes
+    ----------
+    title, says, across, up
+        The title, an explanation, and the names of the x axis and the y axis.
+    traces
+        The lines or points.
+    x_ticks, y_ticks
+        Positions and texts of the ticks.
+    chosen
+        The positions of the chosen step.
+    level, level_name
+        The position and the name of a horizontal reference line.
+    diagonal
+        The ends of the line on which both axes have the same value, as x1, y1, x2, y2.
+    """
 
     title: str
     says: str
@@ -47,18 +63,18 @@ class Chart:
 
 
 def confirming(name: str) -> str:
-    """Return the column that has a number for the validation patients that confirm the choice."""
+    """Return the column with a number on the validation patients that confirm the choice."""
     return f"confirm:{name}"
 
 
 def criterion_chart(curve: pd.DataFrame, record: PruningRecord) -> Chart:
     """Draw the fairness criterion over sparsity, with its target."""
-    name, look = record.criterion, len(record.betas) + 1  # it is of no group
+    name, look = record.criterion, len(record.betas) + 1  # the looks before are those of groups
     better = "lower" if record.lower_is_better else "higher"
     target = record.target
-    named = {name: (name, look)}
+    columns = {name: (name, look)}
     if confirming(name) in curve:
-        named = {
+        columns = {
             name: (f"{name}, the half that chooses", look),
             confirming(name): (f"{name}, the half that confirms", look + 1),
         }
@@ -66,7 +82,7 @@ def criterion_chart(curve: pd.DataFrame, record: PruningRecord) -> Chart:
     return _chart(
         curve,
         record,
-        named,
+        columns,
         ("Fairness", says),
         level=target,
         level_name="the target",
@@ -76,46 +92,48 @@ def criterion_chart(curve: pd.DataFrame, record: PruningRecord) -> Chart:
 def group_chart(curve: pd.DataFrame, record: PruningRecord, looks: Mapping[str, int]) -> Chart:
     """Draw the accuracy of everybody and of each group over sparsity, with the budget."""
     metric, budget = record.budget_metric, record.budget
-    named = {metric: ("everybody", len(looks))} | {
+    columns = {metric: ("everybody", len(looks))} | {
         f"{metric}:{group}": (group, look)
         for group, look in looks.items()
         if f"{metric}:{group}" in curve
     }
     level = None
     if budget is not None:
-        falls = curve[metric].iloc[0] - 0.01 * budget
-        level = falls if record.budget_lower_is_worse else curve[metric].iloc[0] + 0.01 * budget
+        sign = -1 if record.budget_lower_is_worse else 1
+        level = curve[metric].iloc[0] + sign * 0.01 * budget
     halved = confirming(record.criterion) in curve
     whom = "the half of the validation patients that chooses" if halved else "validation"
     says = f"{metric} on {whom}, of everybody and by group."
     return _chart(
         curve,
         record,
-        named,
+        columns,
         ("Accuracy", says),
         level=level,
-        level_name="" if budget is None else f"everybody may not pass this: budget {budget:g}",
+        level_name="" if budget is None else f"limit for everybody: budget {budget:g}",
     )
 
 
 def _chart(
     curve: pd.DataFrame,
     record: PruningRecord,
-    named: Mapping[str, tuple[str, int]],
+    columns: Mapping[str, tuple[str, int]],
     title: tuple[str, str],
     *,
     level: float | None,
     level_name: str,
 ) -> Chart:
+    """Draw some columns of the curve over sparsity; a column has a name and a look."""
     x = axis_over(curve["sparsity"], limits=(0, 1))
-    values = [value for name in named for value in curve[name] if math.isfinite(value)]
+    values = [value for column in columns for value in curve[column] if math.isfinite(value)]
     y = axis_over([*values, *([] if level is None else [level])])
-    first = next(iter(named))
+    first = next(iter(columns))
     chosen = curve.iloc[record.chosen]
     traces = []
-    for name, (shown, look) in named.items():
-        places = [(float(a), float(b)) for a, b in zip(curve["sparsity"], curve[name], strict=True)]
-        traces.append(_trace(shown, look, [p for p in places if math.isfinite(p[1])], (x, y)))
+    for column, (name, look) in columns.items():
+        pairs = zip(curve["sparsity"], curve[column], strict=True)
+        points = [(float(a), float(b)) for a, b in pairs if math.isfinite(b)]
+        traces.append(_trace(name, look, points, (x, y)))
     return Chart(
         *title,
         across="Sparsity",
@@ -129,10 +147,11 @@ def _chart(
     )
 
 
-def _trace(name: str, look: int, places: Points, axes: tuple[Axis, Axis]) -> CurveTrace:
+def _trace(name: str, look: int, points: Points, axes: tuple[Axis, Axis]) -> CurveTrace:
+    """Lay out a line with a mark at each point."""
     x, y = axes
-    points = [(x.at(a), 100 - y.at(b), f"{name}: {plain(b, 4)}") for a, b in places]
-    return CurveTrace(name, look, " ".join(f"{a},{b}" for a, b, _ in points), tuple(points))
+    marks = [(x.at(a), 100 - y.at(b), f"{name}: {plain(b, 4)}") for a, b in points]
+    return CurveTrace(name, look, " ".join(f"{a},{b}" for a, b, _ in marks), tuple(marks))
 
 
 def _y_ticks(axis: Axis) -> Ticks:
@@ -141,15 +160,15 @@ def _y_ticks(axis: Axis) -> Ticks:
 
 
 def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
-    """Draw measured by predicted changes, both on an axis that is linear only near 0."""
+    """Draw measured against predicted changes, on axes that are linear near 0, else logarithmic."""
     layers = record.premise.layers
     pairs = [(layer.predicted[group], layer.measured[group]) for layer in layers]
     unit = _unit([value for pair in pairs for value in pair])
-    bent = [(math.asinh(a / unit), math.asinh(b / unit)) for a, b in pairs]
-    x, y = axis_over([a for a, _ in bent] + [0.0]), axis_over([b for _, b in bent] + [0.0])
+    scaled = [(math.asinh(a / unit), math.asinh(b / unit)) for a, b in pairs]
+    x, y = axis_over([a for a, _ in scaled] + [0.0]), axis_over([b for _, b in scaled] + [0.0])
     marks = tuple(
         (x.at(a), 100 - y.at(b), f"{layer.name}: predicted {p:.2g}, measured {m:.2g}")
-        for (a, b), (p, m), layer in zip(bent, pairs, layers, strict=True)
+        for (a, b), (p, m), layer in zip(scaled, pairs, layers, strict=True)
     )
     low, high = max(x.low, y.low), min(x.high, y.high)
     rank = record.premise.correlation[group]
@@ -160,8 +179,8 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
         across="Predicted change of error",
         up="measured change",
         traces=(CurveTrace(group, look, "", marks),),
-        x_ticks=_bent_ticks(x, unit, down=False),
-        y_ticks=_bent_ticks(y, unit, down=True),
+        x_ticks=_asinh_ticks(x, unit, down=False),
+        y_ticks=_asinh_ticks(y, unit, down=True),
         diagonal=(x.at(low), 100 - y.at(low), x.at(high), 100 - y.at(high)) if low < high else None,
     )
 
@@ -169,26 +188,29 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
 def saliency_chart(
     layer: LayerRecord, sample: pd.DataFrame, groups: Sequence[str], looks: Mapping[str, int]
 ) -> Chart:
-    """Draw each group's predicted error change of a layer's numbers, in the first group's order.
+    """Draw each group's predicted error changes of the parameters of a layer.
+
+    The parameters are in the order of the first group's changes.
 
     Parameters
     ----------
     layer, sample
-        The layer, and the rows of ``saliency.csv`` about it.
+        The layer, and its rows of ``saliency.csv``.
     groups, looks
-        The groups, the unprivileged first, and the look of each.
+        The groups, the unprivileged group first, and the look of each group.
     """
     changes = {group: sample[f"change:{group}"].to_numpy(float) for group in groups}
-    unit = _unit(np.concatenate(list(changes.values())))
+    all_changes = np.concatenate(list(changes.values()))
+    unit = _unit(all_changes)
     x = axis_over(sample["rank"], limits=(0, 1))
-    y = axis_over([0.0, *(math.asinh(value / unit) for own in changes.values() for value in own)])
+    y = axis_over([0.0, *(math.asinh(value / unit) for value in all_changes)])
     across = [x.at(rank) for rank in sample["rank"]]
     pruned = sample["pruned"].to_numpy(bool) if "pruned" in sample else np.zeros(len(sample), bool)
     traces = []
-    for group, own in changes.items():
-        up = [100 - y.at(math.asinh(value / unit)) for value in own]
+    for group, values in changes.items():
+        up = [100 - y.at(math.asinh(value / unit)) for value in values]
         marks = [
-            (a, b, f"{group}: {value:.1e}") for a, b, value in zip(across, up, own, strict=True)
+            (a, b, f"{group}: {value:.1e}") for a, b, value in zip(across, up, values, strict=True)
         ]
         for name, rows in ((group, ~pruned), (f"{group}, pruned", pruned)):
             chosen = tuple(mark for mark, is_in in zip(marks, rows, strict=True) if is_in)
@@ -196,24 +218,24 @@ def saliency_chart(
                 traces.append(CurveTrace(name, looks[group], "", chosen, hollow=rows is pruned))
     return Chart(
         layer.name.removeprefix("backbone."),
-        f"{len(sample):,} of {count_text(layer.size, 'number')}, of which "
-        f"{PERCENT.text(layer.pruned / layer.size)} were pruned.",
-        across=f"Numbers in the order of {groups[0]}",
+        f"{len(sample):,} of {count_text(layer.size, 'parameter')}; "
+        f"{PERCENT.text(layer.pruned / layer.size)} of all were pruned.",
+        across=f"Parameters in the order of {groups[0]}",
         up="predicted change of error",
         traces=tuple(traces),
         x_ticks=tuple((x.at(tick), PERCENT.text(tick).replace(".0", "")) for tick in x.ticks),
-        y_ticks=_bent_ticks(y, unit, down=True),
+        y_ticks=_asinh_ticks(y, unit, down=True),
     )
 
 
-def _unit(values: Sequence[float] | NDArray[np.float64]) -> float:
-    """Return the power of ten below which an axis is linear: a low quartile of the sizes."""
+def _unit(values: Sequence[float] | Floats) -> float:
+    """Return the power of ten below which an axis is linear: the lower quartile of the sizes."""
     sizes = sorted(abs(value) for value in values if value)
     return 10.0 ** math.floor(math.log10(sizes[len(sizes) // 4])) if sizes else 1.0
 
 
-def _bent_ticks(axis: Axis, unit: float, *, down: bool) -> Ticks:
-    """Return 0 and every second power of ten on an axis of asinh(value / unit)."""
+def _asinh_ticks(axis: Axis, unit: float, *, down: bool) -> Ticks:
+    """Return the ticks of an axis of asinh(value / unit): 0 and every second power of ten."""
     reach = range(1, 12, 2)
     values = [0.0, *(sign * unit * 10**k for k in reach for sign in (1, -1))]
     places = [(math.asinh(value / unit), value) for value in values]

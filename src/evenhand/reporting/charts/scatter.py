@@ -9,11 +9,12 @@ from evenhand.reporting.charts.forest import Axis, axis_over, labelled
 from evenhand.reporting.text.numbers import PLAIN, Scale
 
 Ticks = tuple[tuple[float, str], ...]
+"""Position in percent, and text, of each tick."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A named pair of values; points of one series look alike."""
+    """A named pair of values; the points of a series have the same mark."""
 
     series: str
     name: str
@@ -23,7 +24,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Frame:
-    """Heading of a scatter plot, what its axes are, and how values across are printed."""
+    """The title and the explanation of a scatter plot, its axes, and the format of x values."""
 
     title: str
     says: str
@@ -34,7 +35,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Dot:
-    """A point in percent of width and height, from the top left, and what it is in words."""
+    """A point in percent of width and height, from the top left, and its text."""
 
     x: float
     y: float
@@ -44,7 +45,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A scatter plot, laid out; ``series`` are in the order of their looks."""
+    """A scatter plot with positions; ``series`` are in the order of their looks."""
 
     frame: Frame
     series: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The Pareto plot: one target of a search against another, trial by trial."""
+"""Geometry of Pareto plots: two targets of a search against each other, a dot for each trial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evenhand.reporting.text.numbers import finite, plain
 
 @dataclass(frozen=True)
 class TrialDot:
-    """One trial; places in percent of width and height, from the top left."""
+    """A trial; its position is in percent of width and height, from the top left."""
 
     number: int
     x: float
@@ -26,7 +26,7 @@ class TrialDot:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Two targets of a study, laid out; the better way is up and to the right for both."""
+    """The plot of two targets of a study; up and to the right is better."""
 
     across: str
     up: str
@@ -36,7 +36,7 @@ class Tradeoff:
 
 
 def is_complete(row: Mapping[Any, Any], target: str) -> bool:
-    """Whether a trial was trained to its end and has a value."""
+    """Return whether a trial was trained to its end and has a value."""
     return row["state"] == "complete" and finite(row[target]) is not None
 
 
@@ -77,7 +77,7 @@ def _tradeoff(
 def _places(
     done: Sequence[Mapping[Any, Any]], target: Target
 ) -> tuple[list[float], tuple[tuple[float, str], ...]]:
-    """Return the place of each trial, the better the greater, and the ticks with their texts."""
+    """Return the position of each trial, where larger is better, and the ticks."""
     axis = axis_over([row[target.name] for row in done])
     digits = 2 if axis.high - axis.low > 0.05 else 3
 

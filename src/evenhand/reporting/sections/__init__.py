@@ -1,1 +1,1 @@
-"""Sections of the report."""
+"""The sections of pages: each module registers the sections that it defines."""

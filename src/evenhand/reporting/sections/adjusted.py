@@ -1,4 +1,4 @@
-"""What methods have fitted to a trained model."""
+"""The section on what methods fitted to a trained model."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from evenhand.reporting.section import section
 
 @section("report", "adjusted", "What was adjusted", place=65)
 def adjusted_view(report: Report) -> Part | None:
-    """Return what the report holds of adjustments; None where there are none."""
+    """Return the adjustments of a report; None where there are none."""
     return report.adjusted

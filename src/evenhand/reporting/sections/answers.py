@@ -1,4 +1,4 @@
-"""The answer in words: what the report says before it shows anything."""
+"""The answers: the first section of the report, with a verdict for each question."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from evenhand.reporting.sections.levelling import group_changes, levelling_verdi
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.numbers import hundredths, listed
 from evenhand.reporting.text.sentences import (
+    INTERVAL_ABOVE_0,
     OutcomeWord,
-    alone_sentence,
     apart_sentence,
     chance_remark,
     chance_sentence,
@@ -23,6 +23,7 @@ from evenhand.reporting.text.sentences import (
     gap_sentence,
     group_sentence,
     groups_sentence,
+    has_interval_above_0,
     models_sentence,
     overall_cost_sentence,
     paired_chip,
@@ -48,8 +49,8 @@ PICKED = (
     "groups are close. The verdict does not depend on which group is picked."
 )
 SPREAD = (
-    "A smaller difference across groups does not say how well each group is served; the next "
-    "answer says what each gains and loses."
+    "A smaller difference across groups does not mean that any group is served better; the answers "
+    "on the worst group show what each group gains and loses."
 )
 TWO_MODELS = (
     "This holds for these two models: training the same recipe with another seed may give another "
@@ -59,33 +60,45 @@ TWO_MODELS = (
 
 @dataclass(frozen=True)
 class Dots:
-    """A hundred cases, so many of them found."""
+    """The share of cases that are found in a group, as a picture of a hundred cases.
+
+    Attributes
+    ----------
+    name
+        The group.
+    count
+        The number of found cases out of a hundred.
+    counted
+        The numbers behind it, as in ``"7 of 9"``, or "".
+    """
 
     name: str
     count: int
-    counted: str  # "7 of 9"; empty where nobody has counted
+    counted: str
 
 
 @dataclass(frozen=True)
 class ReportAnswer:
-    """One thing that the report can say, or say that it cannot.
+    """The answer to one question.
 
     Attributes
     ----------
     topic
-        What it is about, in a few words.
+        The question in a few words.
     headline
-        The sentence that a reader takes away.
+        The answer as a sentence.
     details
-        Sentences on how sure that is.
+        Sentences on its uncertainty.
     outcome
         The answer in a word or two.
     dots
-        Two groups as a hundred cases each, empty when the metric is no share of positives.
+        Two groups as pictures of a hundred cases, if the metric is sensitivity.
     verdicts
-        The sentences that claim a difference or say that none is shown, as verdicts.
-    found_in
-        The metrics that show a gap, in words, where that of the headline shows none; else "".
+        The statements of the answer as verdicts.
+    gap_in
+        The metrics that show a gap, in words, if the metric of the headline shows none; else "".
+    notes
+        Sentences that hold for several answers; the page has each of them once.
     """
 
     topic: str
@@ -94,12 +107,13 @@ class ReportAnswer:
     outcome: OutcomeWord
     dots: tuple[Dots, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    found_in: str = ""
+    gap_in: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def chip(self) -> str:
         """The outcome as it is shown, with the metrics of a gap that is not the headline's."""
-        return f"{self.outcome} in {self.found_in}" if self.found_in else self.outcome
+        return f"{self.outcome} in {self.gap_in}" if self.gap_in else self.outcome
 
 
 def strategy_answer(
@@ -108,27 +122,27 @@ def strategy_answer(
     attribute: str,
     metric: str,
     validation: Sequence[Estimate] = (),
-    beside: Sequence[str] = (),
+    further_metrics: Sequence[str] = (),
 ) -> ReportAnswer | None:
-    """Say whether a model serves its worst group better than the models it is held against.
+    """Return the answer to whether a model serves its worst group better than other models.
 
     Parameters
     ----------
     rows
-        The rows of one split, paired differences among them.
+        The rows of one split, with paired differences.
     model, attribute
-        Which model's worst group of which attribute.
+        The model and the attribute.
     metric
-        What it is served by (``"auc"``).
+        The metric of the comparison (``"auc"``).
     validation
-        Rows of the validation split, which show the group that each other model serves worst.
-    beside
-        Further metrics, whose claimed differences are told, too.
+        Rows of the validation split, which decide the group that each other model serves worst.
+    further_metrics
+        Further metrics whose claimed differences are part of the answer.
 
     Returns
     -------
-    Answer or None
-        None when the model is held against no other.
+    ReportAnswer or None
+        None if the model is compared with no other model.
     """
     worst_rows = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst")
     paired = [row for row in worst_rows if row.model == model and row.against]
@@ -143,22 +157,21 @@ def strategy_answer(
     defined = [change for change in possible if change is not None]
     changed = [group.difference for change in defined for group in change.groups]
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
-    others_told = _changed(rows, model, (EVERYBODY, attribute), beside)
+    further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
     return ReportAnswer(
         topic=f"{listed((opening(model), *others), 'or')}, by {shown(attribute)}?",
-        headline=_headline(paired, others_told, beside) + overall_cost_sentence(overall),
+        headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
             *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
-            *map(_beside_sentence, others_told),
+            *map(_further_sentence, further),
             *(verdict.text for verdict in levelling),
             *usual_sentences(rows, paired),
-            PICKED,
-            TWO_MODELS,
         ),
-        outcome="levelled down" if down else _outcome(paired, others_told),
+        notes=(PICKED, TWO_MODELS),
+        outcome="levelled down" if down else _outcome(paired, further),
         verdicts=(
             *(_paired_verdict(row, paired_sentence(row)) for row in (*paired, *overall)),
             *(
@@ -166,7 +179,7 @@ def strategy_answer(
                 for row in changed
                 if paired_chip(row) != "cannot tell"
             ),
-            *(_paired_verdict(row, _beside_sentence(row)) for row in others_told),
+            *(_paired_verdict(row, _further_sentence(row)) for row in further),
             *levelling,
         ),
     )
@@ -175,21 +188,21 @@ def strategy_answer(
 def spread_answer(
     rows: Sequence[Estimate], model: str, attribute: str, metric: str
 ) -> ReportAnswer | None:
-    """Say whether a model's difference across groups is smaller than that of other models.
+    """Return the answer to whether a model's difference across groups is smaller than others'.
 
     Parameters
     ----------
     rows
-        The rows of one split, paired differences among them.
+        The rows of one split, with paired differences.
     model, attribute
-        Which model, and whose groups.
+        The model and the attribute.
     metric
         The full name of the difference (``"equalized_odds_difference"``).
 
     Returns
     -------
-    Answer or None
-        None when the model is held against no other.
+    ReportAnswer or None
+        None if the model is compared with no other model.
     """
     spreads = find(rows, attribute=attribute, group=EVERYBODY, metric=metric)
     paired = [row for row in spreads if row.model == model and row.against]
@@ -199,36 +212,36 @@ def spread_answer(
     return ReportAnswer(
         topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
         headline=smaller_sentence(paired),
-        details=(*_side_by_side(spreads, paired), SPREAD, TWO_MODELS),
+        details=_side_by_side(spreads, paired),
+        notes=(SPREAD, TWO_MODELS),
         outcome=_outcome(paired, ()),
         verdicts=tuple(_paired_verdict(row, paired_sentence(row)) for row in paired),
     )
 
 
 def _headline(
-    paired: Sequence[Estimate], others_told: Sequence[Estimate], beside: Sequence[str]
+    paired: Sequence[Estimate], further: Sequence[Estimate], further_metrics: Sequence[str]
 ) -> str:
-    """Return the headline; with further metrics, also what it is by and what it costs."""
+    """Return the headline; with further metrics, it names its metric and those that get worse."""
     text = strategy_sentence(paired)
-    if not beside:
+    if not further_metrics:
         return text
-    lost = dict.fromkeys(row.metric for row in others_told if paired_chip(row) == "worse")
+    lost = dict.fromkeys(row.metric for row in further if paired_chip(row) == "worse")
     cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
-    by = paired[0].base_term.label
-    return f"{by}: {text}{cost}"
+    return f"{paired[0].base_term.label}: {text}{cost}"
 
 
-def _outcome(paired: Sequence[Estimate], others_told: Sequence[Estimate]) -> OutcomeWord:
-    """Return the answer in a word or two; better by one metric and worse by another is a trade."""
-    least = _least([paired_chip(row) for row in paired])
-    costs = any(paired_chip(row) == "worse" for row in others_told)
-    return "a trade" if least == "better" and costs else least
+def _outcome(paired: Sequence[Estimate], further: Sequence[Estimate]) -> OutcomeWord:
+    """Return the outcome; better in one metric and worse in another is a trade."""
+    least = _least_favourable([paired_chip(row) for row in paired])
+    is_worse = any(paired_chip(row) == "worse" for row in further)
+    return "a trade" if least == "better" and is_worse else least
 
 
-def _changed(
+def _claimed_differences(
     rows: Sequence[Estimate], model: str, attributes: Sequence[str], metrics: Sequence[str]
 ) -> list[Estimate]:
-    """Return a model's claimed differences for everybody and each group, in some metrics."""
+    """Return the claimed differences of a model in some metrics, for everybody and each group."""
     return [
         row
         for metric in metrics
@@ -239,8 +252,8 @@ def _changed(
     ]
 
 
-def _beside_sentence(row: Estimate) -> str:
-    """Say a difference in a metric that is not the one of the answer."""
+def _further_sentence(row: Estimate) -> str:
+    """Return the sentence on a difference in another metric than that of the answer."""
     label = term(row.metric).label
     if row.group == EVERYBODY:
         return f"{label} of everybody. {paired_sentence(row)}"
@@ -248,6 +261,7 @@ def _beside_sentence(row: Estimate) -> str:
 
 
 def _paired_verdict(row: Estimate, text: str) -> Verdict:
+    """Return a sentence on a paired difference as a verdict."""
     about = f"{row.metric} of {row.model} less {row.against}"
     if row.group != EVERYBODY:
         about += f", {row.group}"
@@ -255,11 +269,11 @@ def _paired_verdict(row: Estimate, text: str) -> Verdict:
 
 
 def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
-    """Say what one number is under each model, and how the first one's differs from the others'."""
+    """Return sentences on a number of each model, and on the differences between the models."""
     models = (paired[0].model, *names(paired, "against"))
-    held = [first(rows, model=name, against=None) for name in models]
+    single = [first(rows, model=name, against=None) for name in models]
     return (
-        models_sentence([row for row in held if row is not None]),
+        models_sentence([row for row in single if row is not None]),
         *map(paired_sentence, paired),
     )
 
@@ -267,69 +281,81 @@ def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple
 def group_answer(
     rows: Sequence[Estimate], model: str, attribute: str, positive: str
 ) -> ReportAnswer | None:
-    """Say how a model serves the groups of an attribute, None when it has no such rows."""
-    own = find(rows, model=model, attribute=attribute, against=None)
-    members = [row for row in own if row.group != EVERYBODY and not is_unknown(row.group)]
+    """Return the answer to whether a model serves the groups of an attribute alike.
+
+    Parameters
+    ----------
+    rows
+        The rows of one split.
+    model, attribute
+        The model and the attribute.
+    positive
+        The word for a positive sample.
+
+    Returns
+    -------
+    ReportAnswer or None
+        None if there are no rows about groups.
+    """
+    attribute_rows = find(rows, model=model, attribute=attribute, against=None)
+    members = [
+        row for row in attribute_rows if row.group != EVERYBODY and not is_unknown(row.group)
+    ]
     if not members:
         return None
     for metric in headline_order(names(members, "metric")):
-        if ends := extremes(own, metric):
-            others = (extremes(own, other) for other in BESIDE if other != metric)
-            return _told(
-                ends, [group_ends for group_ends in others if group_ends is not None], positive
-            )
+        if ends := extremes(attribute_rows, metric):
+            others = (extremes(attribute_rows, other) for other in BESIDE if other != metric)
+            return _extremes_answer(ends, [other for other in others if other], positive)
     return ReportAnswer(
         topic=first_upper(shown(attribute)),
         headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
-        details=tuple(_why(members)),
+        details=tuple(_undefined_reasons(members)),
         outcome="cannot tell",
     )
 
 
 def _why_nothing(members: Sequence[Estimate]) -> str:
-    """Return why no group of an attribute is worse served than another."""
+    """Return why no group of an attribute is served worse than another."""
     compared = [row for row in members if row.compared and row.of_group]
     if len(names(compared, "group")) < 2:
         return "there are no two groups to compare"
     judged = [row for row in compared if row.term.better != "neither"]
     if not judged:
         labels = [term(metric).label for metric in names(compared, "metric")]
-        return f"there is no better or worse in {listed(labels)}"
+        return f"no value of {listed(labels)} is better than another"
     defined = Counter(row.metric for row in judged if row.value is not None)
     if max(defined.values(), default=0) < 2:
         return "there are no two groups whose numbers are defined"
     return "the numbers of all groups are equal"
 
 
-def _told(ends: Extremes, others: Sequence[Extremes], positive: str) -> ReportAnswer:
-    """Tell the groups by one metric, and by others where these alone tell them apart."""
-    beside = [] if ends.apart else [group_ends for group_ends in others if group_ends.apart]
+def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) -> ReportAnswer:
+    """Return the answer by one metric, with the gaps in other metrics if it shows no gap."""
+    gaps = [] if ends.apart else [other for other in others if other.apart]
     headline = groups_sentence(ends.worst, ends.best, positive)
     size, chance = gap_sentence(ends), chance_sentence(ends)
-    others_told = [_gap_verdict(group_ends, apart_sentence(group_ends)) for group_ends in beside]
+    further = [_gap_verdict(gap, apart_sentence(gap)) for gap in gaps]
     return ReportAnswer(
         topic=first_upper(shown(ends.worst.attribute)),
         headline=headline,
-        details=(
-            size,
-            chance,
-            *filter(None, [alone_sentence(ends)]),
-            *(verdict.text for verdict in others_told),
-        ),
-        outcome="a gap" if ends.apart or beside else "cannot tell",
+        details=(size, chance, *(verdict.text for verdict in further)),
+        notes=(INTERVAL_ABOVE_0,) if has_interval_above_0(ends) else (),
+        outcome="a gap" if ends.apart or gaps else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
-        found_in=listed([in_sentence(group_ends.worst.metric) for group_ends in beside]),
-        verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *others_told),
+        gap_in=listed([in_sentence(gap.worst.metric) for gap in gaps]),
+        verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *further),
     )
 
 
 def _gap_verdict(ends: Extremes, text: str) -> Verdict:
+    """Return sentences on a gap as a verdict."""
     worst, p = ends.worst, None if ends.gap is None else ends.gap.p_adjusted
     return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, ends.apart, text, p)
 
 
-def _least(outcomes: Sequence[OutcomeWord]) -> OutcomeWord:
-    """Return the least favourable outcome: better only when every comparison is."""
+def _least_favourable(outcomes: Sequence[OutcomeWord]) -> OutcomeWord:
+    """Return the least favourable of several outcomes."""
     order: tuple[OutcomeWord, ...] = ("worse", "cannot tell", "better")
     return min(outcomes, key=order.index)
 
@@ -347,7 +373,8 @@ def _dots(*groups: Estimate) -> tuple[Dots, ...]:
     )
 
 
-def _why(members: Sequence[Estimate]) -> list[str]:
+def _undefined_reasons(members: Sequence[Estimate]) -> list[str]:
+    """Return a sentence for each group and reason why a number is undefined."""
     reasons = dict.fromkeys(
         f"Where {where(row.attribute, row.group)}: {row.undefined}."
         for row in members
@@ -358,25 +385,25 @@ def _why(members: Sequence[Estimate]) -> list[str]:
 
 CORRECTED = (
     "p-values are corrected over all groups and models that this page compares: of 100 pages "
-    "without any true difference, at most 5 claim one. Intervals are not corrected: one that does "
-    "not contain zero is no claim by itself."
+    "without any true difference, at most 5 claim one. Intervals are not corrected: an interval "
+    "that does not contain zero is not a claim."
 )
 
 
 MANY = 4
-"""More answers than these have an overview above them."""
+"""Number of answers above which the section begins with an overview."""
 
 
 @dataclass(frozen=True)
 class AnswerView:
-    """The answers of a page, and its further remarks."""
+    """The answers of a page, and remarks below them."""
 
     answers: tuple[ReportAnswer, ...]
     remarks: tuple[str, ...]
 
     @property
     def overview(self) -> dict[OutcomeWord, list[str]]:
-        """The topics of many answers by their outcome, claims first; empty for few answers."""
+        """The topics of the answers by outcome, claims first; empty if there are few answers."""
         topics: dict[OutcomeWord, list[str]] = {}
         for answer in sorted(self.answers, key=lambda answer: answer.outcome == "cannot tell"):
             topics.setdefault(answer.outcome, []).append(answer.topic.removesuffix("?"))
@@ -385,28 +412,29 @@ class AnswerView:
 
 @section("report", "answer", "The answer", place=10)
 def answer_view(report: Report) -> AnswerView:
-    """Return what the page answers; it always says something."""
+    """Return the answers of a report with their remarks."""
     answers = _answers(report)
     tested = any(
         verdict.p_adjusted is not None for answer in answers for verdict in answer.verdicts
     )
     remarks = (
+        *dict.fromkeys(note for answer in answers for note in answer.notes),
         *filter(None, map(chance_remark, _overall_aucs(report))),
         *((CORRECTED,) if tested else ()),
-        *(detectable_sentence(*answer) for answer in report.detectable),
+        *(detectable_sentence(*detectable) for detectable in report.detectable),
         *report.notes,
     )
     return AnswerView(answers, remarks)
 
 
 def verdicts_of(report: Report) -> tuple[Verdict, ...]:
-    """Return the page's statements that claim a difference or say that none is shown."""
-    doubts = ((row, chance_remark(row)) for row in _overall_aucs(report))
+    """Return the verdicts of a report: its statements on differences, chance and promises."""
+    chance = ((row, chance_remark(row)) for row in _overall_aucs(report))
     return (
         *dict.fromkeys(verdict for answer in _answers(report) for verdict in answer.verdicts),
         *(
             Verdict(f"chance: {row.model}", EVERYBODY, row.claimed, text, row.p_adjusted)
-            for row, text in doubts
+            for row, text in chance
             if text
         ),
         *report.promises,
@@ -414,15 +442,16 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
 
 
 def _overall_aucs(report: Report) -> list[Estimate]:
-    """Return the AUC of everybody under each model that the page answers for."""
+    """Return the AUC of everybody under each model that the answers are about."""
     overall = find(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
     return [row for row in overall if row.model in report.answered]
 
 
 def _answers(report: Report) -> tuple[ReportAnswer, ...]:
+    """Return the answers of a report: on spreads, on the worst group, then on each attribute."""
     rows, validation = report.reported, find(report.estimates, split="val")
     models, single = report.answered, report.single
-    of_groups = [
+    group_answers = [
         replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer
         for model in models
         for attribute in report.attributes
@@ -436,9 +465,9 @@ def _answers(report: Report) -> tuple[ReportAnswer, ...]:
         for name in report.attributes
     ]
     compared = [
-        strategy_answer(rows, model, name, first, validation, beside)
+        strategy_answer(rows, model, name, first, validation, further_metrics)
         for model in models
-        for first, *beside in [report.judged.get(model) or (metric,)]
+        for first, *further_metrics in [report.judged.get(model) or (metric,)]
         for name in report.attributes
     ]
-    return (*(answer for answer in (*spreads, *compared) if answer is not None), *of_groups)
+    return (*(answer for answer in (*spreads, *compared) if answer is not None), *group_answers)

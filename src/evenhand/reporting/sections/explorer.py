@@ -1,4 +1,4 @@
-"""Every group's rates at a threshold that the reader moves."""
+"""The threshold explorer: the rates of each group at a threshold that the reader chooses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from evenhand.reporting.section import section
 
 @section("report", "explorer", "Explore the threshold", place=40, script="explorer.js")
 def explorers(report: Report) -> dict[str, object]:
-    """Return the tables of each model with its name; nothing without two classes."""
+    """Return the explorer of each model; empty for more than two classes."""
     tables: list[tuple[str, Explorer]] = [
         (model, explorer(samples.scored, samples.groups, samples.compared))
         for model, samples in report.samples_by_model

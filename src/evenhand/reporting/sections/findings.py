@@ -1,4 +1,4 @@
-"""What came of a search: what fresh seeds confirm, and which units seem to matter."""
+"""Results of a search: confirmation by fresh seeds, fits of the choice, importance of factors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,36 @@ from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted
 
 SIGNED = replace(PLAIN, signed=True)
-NAMES = {"mask": "mask", "method": "method", "rate": "learning rate"}
+FACTORS = {"mask": "mask", "method": "method", "rate": "learning rate"}
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Confirmation, chosen fits and importance of one study, empty where there are none."""
+    """The results of a study; a field without results is empty.
+
+    Attributes
+    ----------
+    confirmed, optimism
+        For each target: the values with fresh seeds, and a sentence on the optimism of the search.
+    importance, methods
+        For each target: the importance of units, and of methods.
+    choice
+        The sentence with the chosen method and learning rate.
+    factors
+        For each target: a sentence on the importance of mask, method and learning rate.
+    origin
+        The chosen trial if it belongs to another study, else "".
+    fit_columns, fits
+        The table of the fits of the choice.
+    """
 
     confirmed: tuple[Forest, ...]
     optimism: tuple[str, ...]
     importance: tuple[Forest, ...]
-    choice: str = ""  # the method and the learning rate that were chosen
-    factors: tuple[str, ...] = ()  # a sentence for each target: mask, method and rate
+    choice: str = ""
+    factors: tuple[str, ...] = ()
     methods: tuple[Forest, ...] = ()
-    origin: str = ""  # the trial of another study that was chosen; "" where it is the study's own
+    origin: str = ""
     fit_columns: tuple[str, ...] = ()
     fits: tuple[FitRow, ...] = ()
 
@@ -49,9 +65,9 @@ class FitRow:
 
 
 def findings(study: StudyRecord, targets: Sequence[Target]) -> Findings:
-    """Lay out what ``search.json`` says of a study."""
+    """Lay out the results of a study in ``search.json``."""
     confirmed, fits, chosen = study.confirmed, study.fits, study.chosen
-    elsewhere = chosen is not None and chosen.study != study.name
+    is_of_other_study = chosen is not None and chosen.study != study.name
     return Findings(
         confirmed=tuple(_confirmed(confirmed, target, study) for target in targets if confirmed),
         optimism=tuple(_optimism(confirmed, target) for target in targets if confirmed),
@@ -65,30 +81,30 @@ def findings(study: StudyRecord, targets: Sequence[Target]) -> Findings:
         methods=tuple(
             _importance(study.methods, "method", target) for target in targets if study.methods
         ),
-        origin=f"trial {chosen.trial} of {chosen.study}" if chosen and elsewhere else "",
+        origin=f"trial {chosen.trial} of {chosen.study}" if chosen and is_of_other_study else "",
         fit_columns=_fit_columns(fits[0], targets) if fits else (),
         fits=_fit_rows(fits, targets, chosen.seed if chosen else None),
     )
 
 
 def _confirmed(candidates: Sequence[CandidateRecord], target: Target, study: StudyRecord) -> Forest:
-    own = study.name
-    chosen = study.chosen or ChosenRecord(study=own, trial=study.trial)
+    """Draw the value of each candidate in the search, and its mean over fresh seeds."""
+    chosen = study.chosen or ChosenRecord(study=study.name, trial=study.trial)
     lines = []
     for candidate in candidates:
         objective = candidate.objectives[target.name]
-        origin = own if candidate.study is None else candidate.study
-        best = (origin, candidate.trial) == (chosen.study, chosen.trial)
+        origin = study.name if candidate.study is None else candidate.study
+        is_chosen = (origin, candidate.trial) == (chosen.study, chosen.trial)
         trial = f"trial {candidate.trial}"
-        name = trial if origin == own else f"{origin}, {trial}"
-        section = f"{name}{', chosen' if best else ''}"
+        name = trial if origin == study.name else f"{origin}, {trial}"
+        section = f"{name}{', chosen' if is_chosen else ''}"
         lines.append(
             Line("in the search", _estimate(objective.searched), kind="other", section=section)
         )
-        again = _estimate(objective.mean, objective.mean_low, objective.mean_high)
-        kind = "chosen" if best else "group"
+        mean = _estimate(objective.mean, objective.mean_low, objective.mean_high)
+        kind = "chosen" if is_chosen else "group"
         lines.append(
-            Line(f"mean of {candidate.seeds} fresh seeds", again, kind=kind, section=section)
+            Line(f"mean of {candidate.seeds} fresh seeds", mean, kind=kind, section=section)
         )
     better = "Higher" if target.maximise else "Lower"
     return forest(lines, Look(target.label, f"On the validation set. {better} is better."))
@@ -110,7 +126,7 @@ def _fit_columns(fit: FitRecord, targets: Sequence[Target]) -> tuple[str, ...]:
 def _fit_rows(
     fits: Sequence[FitRecord], targets: Sequence[Target], delivered: int | None
 ) -> tuple[FitRow, ...]:
-    """Return a row for each fit, and their mean where there are several."""
+    """Return a row for each fit, and a row with their mean if there are several."""
     values = [
         [
             *(fit.val[target.name] for target in targets),
@@ -137,19 +153,19 @@ def _number(value: float | None) -> str:
 
 
 def _optimism(confirmed: Sequence[CandidateRecord], target: Target) -> str:
-    """Say how much better the search's best looked than it is."""
+    """Return the sentence on how much better the first candidate looked in the search."""
     first = confirmed[0]
     objective = first.objectives[target.name]
     if objective.optimism is None:
-        return f"{target.label}: a training with a fresh seed diverged, so no mean can be given."
-    by, interval = objective.optimism, ""
+        return f"{target.label}: a training with a fresh seed diverged, so there is no mean."
+    optimism, interval = objective.optimism, ""
     if objective.optimism_low is not None and objective.optimism_high is not None:
         ends = SIGNED.interval(objective.optimism_low, objective.optimism_high)
         interval = f" (95 % interval over seeds {ends})"
-    looked = "better" if by > 0 else "worse" if by < 0 else "no better"
-    size = f"{plain(abs(by))} {looked}" if by else looked
+    word = "better" if optimism > 0 else "worse" if optimism < 0 else "no better"
+    size = f"{plain(abs(optimism))} {word}" if optimism else word
     return (
-        f"{target.label}: in the search trial {first.trial}, the first of these, looked {size} "
+        f"{target.label}: in the search, trial {first.trial} (the first of these) looked {size} "
         f"than with fresh seeds{interval}."
     )
 
@@ -157,20 +173,20 @@ def _optimism(confirmed: Sequence[CandidateRecord], target: Target) -> str:
 def _importance(
     rows: Sequence[UnitImportance] | Sequence[MethodImportance], kind: str, target: Target
 ) -> Forest:
-    """Draw how the trials with each unit, or by each method, differ from the others."""
-    shown = [row for row in rows if row.objective == target.name]
-    shown.sort(key=lambda row: -abs(row.difference))
+    """Draw the importance of each unit or method for a target, the largest first."""
+    target_rows = [row for row in rows if row.objective == target.name]
+    target_rows.sort(key=lambda row: -abs(row.difference))
     lines = [
         Line(
             row.name,
             _estimate(row.difference, row.low, row.high),
             note=f"{counted(row.trials_with, 'trial')} with, {row.trials_without} without",
         )
-        for row in shown
+        for row in target_rows
     ]
     compared = {
-        "unit": "trials that tune the unit, less that of trials that do not.",
-        "method": "trials by the method, less that of all others.",
+        "unit": "trials that tune the unit, less the mean of trials that do not.",
+        "method": "trials with the method, less the mean of all other trials.",
     }
     look = Look(
         f"{kind.capitalize()}s and {target.name}",
@@ -183,39 +199,40 @@ def _importance(
 
 
 def _choice(chosen: ChosenRecord) -> str:
-    """Say which method was chosen, with its settings and the learning rate."""
-    settings = listed([f"{name} {_set(value)}" for name, value in chosen.method_settings.items()])
+    """Return the sentence with the chosen method, its settings and the learning rate."""
+    settings = listed([f"{name} {_text(value)}" for name, value in chosen.method_settings.items()])
     details = f" ({settings})" if settings else ""
     rate = "" if chosen.lr is None else f", at a learning rate of {chosen.lr:.2g}"
     return f"Method chosen: {chosen.method}{details}{rate}."
 
 
-def _set(value: float | str) -> str:
+def _text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.2g}"
 
 
 def _factors(study: StudyRecord, target: Target) -> str | None:
-    """Say how much of a target's variance depends on mask, method and rate; None if unknown."""
+    """Return the sentence on the importance of mask, method and rate for a target, or None."""
     rows = [row for row in study.factors or () if row.objective == target.name]
     if not rows:
         return None
     explained, trials = rows[0].explained, counted(rows[0].trials, "trial")
     if explained <= 0:
         return (
-            f"{target.label}: the {trials} are too few, or too much alike, to tell mask, method "
-            "and learning rate apart: a random forest does not predict a trial that it has not "
-            "seen."
+            f"{target.label}: the importance of mask, method and learning rate is not known, as "
+            f"the {trials} are too few or too similar for a random forest to predict held-out "
+            "trials."
         )
     rows.sort(key=lambda row: -row.lost)
-    parts = [f"the {NAMES[row.factor]} by {100 * max(0.0, row.lost):.0f}" for row in rows]
+    parts = [f"the {FACTORS[row.factor]} by {100 * max(0.0, row.lost):.0f}" for row in rows]
     return (
         f"{target.label}: a random forest explains {100 * explained:.0f} % of the variance of "
-        f"trials that it has not seen (of {trials}). Shuffled among the trials, one factor after "
-        f"the other lowers this share: {listed(parts)} percentage points."
+        f"held-out trials (of {trials}). Shuffling a factor among the trials lowers this share: "
+        f"{listed(parts)} percentage points."
     )
 
 
 def _estimate(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
+    """Return a value on the validation set as an estimate."""
     return Estimate(
         model="",
         split="val",

@@ -1,4 +1,4 @@
-"""How each model does on training, validation and test patients."""
+"""The section on generalisation: each model on training, validation and test patients."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 @section("report", "generalisation", "Does fairness generalise?", place=60)
 def generalisation_view(report: Report) -> tuple[Forest, ...]:
-    """Lay out the splits of the report side by side; empty with one split alone."""
+    """Lay out the splits of a report side by side; empty if there is only one split."""
     return generalisation(report.estimates, report.attributes)
 
 
 def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple[Forest, ...]:
-    """Lay out gap and worst group on each split side by side, empty with one split alone."""
+    """Lay out gap and worst group on each split side by side; empty if there is only one split."""
     single = [row for row in rows if not row.against]
     if len(names(single, "split")) < 2:
         return ()
@@ -36,6 +36,7 @@ def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple
 
 
 def _by_split(rows: Sequence[Estimate]) -> Forest:
+    """Draw a number on each split, model by model."""
     lines = [
         Line(
             SPLIT_NAMES.get(row.split, row.split),

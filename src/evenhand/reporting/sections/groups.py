@@ -1,4 +1,4 @@
-"""The section on groups: a forest plot per metric, and the same numbers as a table."""
+"""The section on groups: a forest plot for each metric, and the same numbers as a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
-from evenhand.reporting.estimates import Estimate, Estimates, find, first, names
+from evenhand.reporting.estimates import NO_VALUE, Estimate, Estimates, find, first, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import POINTS, Scale, count_text
@@ -18,14 +18,15 @@ from evenhand.reporting.text.vocabulary import CountedCases, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 
 DRAWN = 20
-"""Most groups that a picture shows; where there are more, it shows those served worst."""
+"""Largest number of groups in a picture; if there are more, it shows the worst groups."""
 
 FOLDED = (
-    "There are {count}: each picture shows the {drawn} that are served worst by its metric, and "
-    "everyone. The table has all groups; metrics.json has all numbers."
+    "There are {count}; each picture shows the {drawn} groups with the worst values of its metric, "
+    "and everyone. The table has all groups; metrics.json has all numbers."
 )
 
 LEADING = ("auc", "sensitivity", "specificity", "accuracy")
+"""The metrics that are shown first; pictures of other metrics open at a click."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,23 @@ class TableRow:
 
 @dataclass(frozen=True)
 class GroupView:
-    """What one model does in the groups of one attribute."""
+    """The results of one model in the groups of one attribute.
+
+    Attributes
+    ----------
+    model, attribute
+        The model and the attribute.
+    leading, further
+        The pictures that are shown at once, and those that open at a click.
+    columns, table
+        The table of all groups and metrics.
+    differences
+        The pictures of the differences from the reference group.
+    across
+        The numbers across groups: name, groups, and value.
+    folded
+        A remark if there are too many groups to draw all, else "".
+    """
 
     model: str
     attribute: str
@@ -61,12 +78,11 @@ class GroupView:
     differences: tuple[Forest, ...]
     across: tuple[tuple[str, str, GroupCell], ...]
     folded: str = ""
-    """A remark, where there are too many groups to draw all."""
 
 
 @dataclass(frozen=True)
 class GroupsView:
-    """The groups under the main model, and under the others."""
+    """The explanation of the pictures, and the groups under the main and the other models."""
 
     reading: str
     main: tuple[GroupView, ...]
@@ -75,40 +91,50 @@ class GroupsView:
 
 @section("report", "groups", "Groups", place=20)
 def groups_view(report: Report) -> GroupsView | None:
-    """Lay out every attribute under every model; None where the main model has no groups."""
+    """Lay out every attribute under every model; None if the main model has no groups.
+
+    Only the pictures of the first attribute explain their metric.
+    """
     views = [
         (model, view)
         for model in report.models
         for attribute in report.attributes
         if (view := group_view(report.single, model, attribute, report.positive)) is not None
     ]
-    main = tuple(view for model, view in views if model == report.main_model)
-    others = tuple(view for model, view in views if model != report.main_model)
-    return GroupsView(reading(report.single), main, others) if main else None
+    main = [view for model, view in views if model == report.main_model]
+    others = [view for model, view in views if model != report.main_model]
+    if not main:
+        return None
+    first_view, *further = main
+    return GroupsView(
+        reading(report.single),
+        (first_view, *map(_without_explanations, further)),
+        tuple(map(_without_explanations, others)),
+    )
 
 
 def group_view(
     rows: Sequence[Estimate], model: str, attribute: str, positive: str
 ) -> GroupView | None:
-    """Lay out the groups of an attribute under one model, None when there are none.
+    """Lay out the groups of an attribute under one model; None if there are none.
 
     Parameters
     ----------
     rows
-        The rows of one split, no paired differences among them.
+        The rows of one split, without paired differences.
     model, attribute
-        Which rows are shown.
+        The model and the attribute.
     positive
-        What a positive sample is, in a word.
+        The word for a positive sample.
     """
-    own = find(rows, model=model, attribute=attribute)
-    members = Estimates(row for row in own if row.group != EVERYBODY and row.of_group)
+    attribute_rows = find(rows, model=model, attribute=attribute)
+    members = Estimates(row for row in attribute_rows if row.group != EVERYBODY and row.of_group)
     if not members:
         return None
     count = len(names(members, "group"))
     metrics = leading_first(names(members, "metric"))
     leading = (metrics[0], *LEADING)
-    plots = {metric: _plot(rows, own, metric, positive) for metric in metrics}
+    plots = {metric: _plot(rows, attribute_rows, metric, positive) for metric in metrics}
     return GroupView(
         model=model,
         attribute=shown(attribute),
@@ -116,8 +142,8 @@ def group_view(
         further=tuple(plot for metric, plot in plots.items() if metric not in leading),
         columns=tuple(term(metric).label for metric in metrics),
         table=_table(rows, members, metrics),
-        differences=_differences(own, metrics),
-        across=_across([row for row in own if not row.of_group]),
+        differences=_differences(attribute_rows, metrics),
+        across=_across([row for row in attribute_rows if not row.of_group]),
         folded=FOLDED.format(count=count_text(count, "group"), drawn=DRAWN)
         if count > DRAWN
         else "",
@@ -125,34 +151,32 @@ def group_view(
 
 
 def group_tables(report: Report) -> tuple[tuple[str, GroupView], ...]:
-    """Lay out every attribute under every model and every difference of two, with its caption."""
+    """Lay out every attribute under every model and every difference of models, with captions."""
     pairs = dict.fromkeys((row.model, row.against) for row in report.reported)
     tables = []
     for model, against in pairs:
         rows = find(report.reported, model=model, against=against)
-        whose = f"{model} − {against}" if against else model
+        title = f"{model} − {against}" if against else model
         for attribute in report.attributes:
             view = group_view(rows, model, attribute, report.positive)
             if view is not None:
-                caption = f"{view.attribute}: {whose}" if len(pairs) > 1 else view.attribute
+                caption = f"{view.attribute}: {title}" if len(pairs) > 1 else view.attribute
                 tables.append((caption, view))
     return tuple(tables)
 
 
 def served_worst(rows: Sequence[Estimate], metric: str) -> Sequence[Estimate]:
-    """Return the rows of one metric to draw, at most `DRAWN`: those of the groups served worst.
+    """Return the rows of a metric to draw: at most `DRAWN`, with the worst values.
 
-    These are the lowest values, or the highest where less is better; undefined values and the
-    unknown level come last.
+    The worst values are the lowest ones, or the highest ones if lower values are better. Undefined
+    values and the unknown level come last.
     """
     if len(rows) <= DRAWN:
         return rows
     sign = -1 if term(metric).better == "lower" else 1
     ends = [math.inf if row.value is None else sign * row.value for row in rows]
-    kept = sorted(
-        range(len(rows)), key=lambda position: (is_unknown(rows[position].group), ends[position])
-    )[:DRAWN]
-    return [rows[position] for position in kept]
+    order = sorted(range(len(rows)), key=lambda index: (is_unknown(rows[index].group), ends[index]))
+    return [rows[index] for index in order[:DRAWN]]
 
 
 def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, GroupCell], ...]:
@@ -162,20 +186,24 @@ def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, GroupCell], ...]:
     for row in rows:
         counts[row.metric] += 1
         if counts[row.metric] <= DRAWN:
-            cells.append((row.term.label, _of_whom(row), _tested(row)))
+            cells.append((row.term.label, _groups_text(row), _tested_cell(row)))
     return tuple(cells)
 
 
-def everyone(rows: Sequence[Estimate], like: Estimate) -> Estimate | None:
-    """Return the row about everybody that goes with a row about a group."""
+def everyone(rows: Sequence[Estimate], group_row: Estimate) -> Estimate | None:
+    """Return the row about everybody with the model, metric and split of a row about a group."""
     return first(
-        rows, model=like.model, metric=like.metric, split=like.split, attribute=EVERYBODY,
-        against=like.against,
-    )  # fmt: skip
+        rows,
+        model=group_row.model,
+        metric=group_row.metric,
+        split=group_row.split,
+        attribute=EVERYBODY,
+        against=group_row.against,
+    )
 
 
 def count_note(row: Estimate, counts: CountedCases, positive: str) -> str:
-    """Return the cases that a metric is computed from, in words.
+    """Return the counts of the cases that a metric is computed from, as text.
 
     Examples
     --------
@@ -192,11 +220,11 @@ def count_note(row: Estimate, counts: CountedCases, positive: str) -> str:
     return f"{row.n - row.positives:,} not {positive}"
 
 
-def _differences(own: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Forest, ...]:
-    """Lay out the signed differences from the reference, one picture per metric."""
+def _differences(rows: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Forest, ...]:
+    """Lay out the signed differences from the reference, a picture for each metric."""
     plots = []
     for metric in metrics:
-        differences = _farthest(find(own, base=metric, aggregate="difference"))
+        differences = _largest_differences(find(rows, base=metric, aggregate="difference"))
         if differences:
             lines = [
                 Line(f"{shown(row.group)} − {shown(row.reference or '')}", row)
@@ -209,51 +237,67 @@ def _differences(own: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fores
     return tuple(plots)
 
 
-def _farthest(rows: Sequence[Estimate]) -> Sequence[Estimate]:
-    """Return the differences to draw, at most `DRAWN`: the largest, in the order of the groups."""
+def _largest_differences(rows: Sequence[Estimate]) -> Sequence[Estimate]:
+    """Return the largest differences, at most `DRAWN`, in the order of the groups."""
     if len(rows) <= DRAWN:
         return rows
     size = [-1.0 if row.value is None else abs(row.value) for row in rows]
-    kept = sorted(range(len(rows)), key=lambda position: -size[position])[:DRAWN]
-    return [rows[position] for position in sorted(kept)]
+    largest = sorted(range(len(rows)), key=lambda index: -size[index])[:DRAWN]
+    return [rows[index] for index in sorted(largest)]
 
 
-def _of_whom(row: Estimate) -> str:
+def _groups_text(row: Estimate) -> str:
+    """Return the groups that a number across groups is about."""
     if row.group == EVERYBODY:
         return "all groups"
     return f"{shown(row.group)} against {shown(row.reference or 'the reference')}"
 
 
 def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Put what people read most first, after a metric that was asked for before all others."""
-    given_first = metrics[:1] if metrics[0] not in LEADING else ()
-    ordered = (*(m for m in LEADING if m in metrics), *(m for m in metrics if m not in LEADING))
-    return tuple(dict.fromkeys((*given_first, *ordered)))
+    """Return metrics in the order of the page: `LEADING` first.
+
+    If the first requested metric is not among `LEADING` it comes before them.
+    """
+    requested_first = metrics[:1] if metrics[0] not in LEADING else ()
+    leading = (name for name in LEADING if name in metrics)
+    return tuple(dict.fromkeys((*requested_first, *leading, *metrics)))
 
 
-def _plot(rows: Sequence[Estimate], own: Sequence[Estimate], metric: str, positive: str) -> Forest:
-    lines = group_lines(own, metric, positive)
+def _without_explanations(view: GroupView) -> GroupView:
+    """Return a view whose pictures do not explain their metric."""
+    return replace(
+        view,
+        leading=tuple(replace(plot, says="") for plot in view.leading),
+        further=tuple(replace(plot, says="") for plot in view.further),
+    )
+
+
+def _plot(
+    rows: Sequence[Estimate], attribute_rows: Sequence[Estimate], metric: str, positive: str
+) -> Forest:
+    """Draw everybody and each group of an attribute in one metric."""
+    lines = group_lines(attribute_rows, metric, positive)
     overall = everyone(rows, lines[0].estimate)
     if overall is not None:
         lines.insert(0, everyone_line(overall, positive))
     return forest(lines, group_look(metric, overall, positive))
 
 
-def group_lines(own: Sequence[Estimate], metric: str, positive: str) -> list[Line]:
+def group_lines(rows: Sequence[Estimate], metric: str, positive: str) -> list[Line]:
     """Return a line for each group of an attribute under one model, the unknown level last.
 
     Parameters
     ----------
-    own
+    rows
         The rows of the attribute under the model.
     metric
-        What is shown; the groups that it is worst in, where there are more than `DRAWN`.
+        The metric; if there are more than `DRAWN` groups, only those with the worst values.
     positive
-        What a positive sample is, in a word.
+        The word for a positive sample.
     """
     measured = term(metric)
-    members = [row for row in find(own, metric=metric) if row.group != EVERYBODY]
-    ends = extremes(own, metric)
+    members = [row for row in find(rows, metric=metric) if row.group != EVERYBODY]
+    ends = extremes(rows, metric)
     tag = "lowest" if measured.better == "higher" else "highest"
     return [
         Line(
@@ -274,7 +318,7 @@ def everyone_line(overall: Estimate, positive: str) -> Line:
 
 
 def group_look(metric: str, overall: Estimate | None, positive: str) -> Look:
-    """Return how a metric is drawn by group; everybody's value is the line through all rows."""
+    """Return the look of a plot of a metric by group, with a line at everybody's value."""
     measured = term(metric)
     return Look(
         measured.label,
@@ -287,7 +331,7 @@ def group_look(metric: str, overall: Estimate | None, positive: str) -> Look:
 
 
 def _kind(row: Estimate, ends: Extremes | None) -> str:
-    """Return how a row is drawn; the worst group stands out only where chance cannot explain it."""
+    """Return the kind of mark of a row; the worst group is marked only if a gap is claimed."""
     if is_unknown(row.group):
         return "unknown"
     return "worst" if ends and row is ends.worst and ends.apart else "group"
@@ -296,25 +340,28 @@ def _kind(row: Estimate, ends: Extremes | None) -> str:
 def _table(
     rows: Sequence[Estimate], members: Sequence[Estimate], metrics: Sequence[str]
 ) -> tuple[TableRow, ...]:
-    of_metrics = (first(members, metric=metric) for metric in metrics)
-    overall_of = (None if row is None else everyone(rows, row) for row in of_metrics)
-    overall = [row for row in overall_of if row is not None]
-    blocks: dict[str, dict[str, Estimate]] = {EVERYBODY: {row.metric: row for row in overall}}
+    """Return a table row for everybody and for each group, the unknown level last."""
+    examples = (first(members, metric=metric) for metric in metrics)
+    overall = (None if row is None else everyone(rows, row) for row in examples)
+    by_group: dict[str, dict[str, Estimate]] = {
+        EVERYBODY: {row.metric: row for row in overall if row is not None}
+    }
     for row in members:
-        blocks.setdefault(row.group, {}).setdefault(row.metric, row)
-    order = sorted(blocks, key=is_unknown)
-    return tuple(_table_row(blocks[group], metrics) for group in order if blocks[group])
+        by_group.setdefault(row.group, {}).setdefault(row.metric, row)
+    order = sorted(by_group, key=is_unknown)
+    return tuple(_table_row(by_group[group], metrics) for group in order if by_group[group])
 
 
-def _table_row(block: Mapping[str, Estimate], metrics: Sequence[str]) -> TableRow:
-    some = next(iter(block.values()))
-    cells = tuple(_cell(block.get(metric)) for metric in metrics)
-    name = "everyone" if some.group == EVERYBODY else shown(some.group)
-    return TableRow(name, some.n, some.patients, some.positives, cells)
+def _table_row(by_metric: Mapping[str, Estimate], metrics: Sequence[str]) -> TableRow:
+    """Return the table row of a group, given its rows by metric."""
+    example = next(iter(by_metric.values()))
+    cells = tuple(_cell(by_metric.get(metric)) for metric in metrics)
+    name = "everyone" if example.group == EVERYBODY else shown(example.group)
+    return TableRow(name, example.n, example.patients, example.positives, cells)
 
 
-def _tested(row: Estimate) -> GroupCell:
-    """Return a number across groups, with the p-value of its test of no difference."""
+def _tested_cell(row: Estimate) -> GroupCell:
+    """Return the cell of a number across groups, with its p-value."""
     cell = _cell(row)
     if row.p_adjusted is None:
         return cell
@@ -325,13 +372,13 @@ def _cell(row: Estimate | None) -> GroupCell:
     if row is None:
         return GroupCell("not computed", "", "")
     if row.value is None:
-        return GroupCell("undefined", "", row.undefined or "no value was given")
+        return GroupCell("undefined", "", row.undefined or NO_VALUE)
     scale = _scale(row)
     return GroupCell(scale.text(row.value), scale.interval(row.low, row.high), "")
 
 
 def _scale(row: Estimate) -> Scale:
-    """Return how a number is printed; a difference of two models has a sign, of shares points."""
+    """Return the format of a number; a difference of two models has a sign, and points as unit."""
     measured = row.term
     if row.against is None:
         return measured.scale

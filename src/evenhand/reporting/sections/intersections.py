@@ -1,4 +1,4 @@
-"""Combinations of attributes, and which of their groups are too small to say anything of."""
+"""The section on intersections of attributes: the groups that are too small to compare."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from evenhand.evaluation.intersections import why_too_small
 from evenhand.evaluation.settings import GroupSettings
-from evenhand.metrics import EVERYBODY
-from evenhand.reporting.estimates import UNKNOWN, Estimate, find
+from evenhand.metrics import EVERYBODY, UNKNOWN
+from evenhand.reporting.estimates import Estimate, find
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
@@ -18,9 +18,9 @@ from evenhand.wording import counted
 COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
 
 
-@section("report", "intersections", "Which combinations are too small to say?", place=35)
+@section("report", "intersections", "Which intersections are too small to compare?", place=35)
 def intersections_view(report: Report) -> Part | None:
-    """Return what was crossed, and every group that is too small; None if nothing was crossed."""
+    """Return the intersections, and every group that is too small; None without intersections."""
     settings = report.record.settings if report.record else None
     if not isinstance(settings, GroupSettings) or settings.intersections < 2:
         return None
@@ -30,12 +30,12 @@ def intersections_view(report: Report) -> Part | None:
     small = tuple(_small(groups))
     sentences = (
         f"{counted(len(crossed), 'intersection')} of up to {settings.intersections} attributes, "
-        f"with {counted(len(groups), 'group')} that occur. All of them are in one family with "
-        "whatever else is claimed here: the more is looked at, the clearer a difference must be.",
-        f"{len(small)} of these groups are too small to say anything of; they take no part in "
-        "gaps and verdicts.",
+        f"with {counted(len(groups), 'group')} that occur. p-values are corrected over these "
+        "groups and all other comparisons of this page, so more groups need clearer differences.",
+        f"{len(small)} of these groups are too small to compare; they take no part in gaps and "
+        "verdicts.",
     )
-    tables = (Table("Too small to say", COLUMNS, small),) if small else ()
+    tables = (Table("Groups that are too small", COLUMNS, small),) if small else ()
     return Part(sentences=sentences, tables=tables)
 
 

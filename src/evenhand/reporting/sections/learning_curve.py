@@ -1,4 +1,4 @@
-"""What a learning curve says: in a sentence, as a chart, and as a table."""
+"""A learning curve on a page: sentences, charts and a table."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def curve_part(curve: LearningCurve, served_worst: Mapping[str, str]) -> Part:
     curve
         The curve.
     served_worst
-        The group of each attribute that the sentences are about, beside the group that becomes
-        smaller.
+        By attribute: the group that the sentences are about, in addition to the group whose
+        training patients are reduced.
     """
     sentences = [verdict.text for verdict in curve_verdicts(curve, served_worst)]
     table = Fold(f"Every number of the curve: {curve.name}", Part(tables=(_table(curve),)))
@@ -33,14 +33,14 @@ def curve_part(curve: LearningCurve, served_worst: Mapping[str, str]) -> Part:
 
 
 def curve_verdicts(curve: LearningCurve, served_worst: Mapping[str, str]) -> list[Verdict]:
-    """Return what a learning curve shows; it is exploratory, and claims nothing.
+    """Return the verdicts on a learning curve; they are exploratory and claim nothing.
 
     Parameters
     ----------
     curve, served_worst
-        See `curve_part`.
+        As for `curve_part`.
     """
-    own = [curve.own] if curve.own in curve.keys else []
+    reduced = [curve.own] if curve.own in curve.keys else []
     worst = [Key(attribute, group, "auc") for attribute, group in served_worst.items()]
     return [
         Verdict(
@@ -49,17 +49,17 @@ def curve_verdicts(curve: LearningCurve, served_worst: Mapping[str, str]) -> lis
             claim=False,
             text=doubling_text(curve, key),
         )
-        for key in dict.fromkeys((*own, *worst))
+        for key in dict.fromkeys((*reduced, *worst))
         if key is not None
     ]
 
 
 def doubling_text(curve: LearningCurve, key: Key) -> str:
-    """Say what the last doubling of the training patients changed in the AUC of a group."""
+    """Return the sentence on how the last doubling of training patients changed a group's AUC."""
     change = curve.of_doubling(key)
     few, many = (f"{curve.patients[share]:,.0f}" for share in (HALF, ALL))
-    whose = "all training patients" if curve.name == "everybody" else f"{curve.name} in training"
-    start = f"From {few} to {many} patients ({whose}), the AUC of {key.group} ({key.attribute})"
+    whom = "all training patients" if curve.name == "everybody" else f"{curve.name} in training"
+    start = f"From {few} to {many} patients ({whom}), the AUC of {key.group} ({key.attribute})"
     if change.value is None:
         return f"{start} is undefined."
     return f"{start} changed by {_with_interval(change)}: {_meaning(change)}"
@@ -67,13 +67,15 @@ def doubling_text(curve: LearningCurve, key: Key) -> str:
 
 def _meaning(change: Difference) -> str:
     if change.better:
-        return "more of them helped, and the curve still rises; another doubling usually buys less."
+        return (
+            "more patients helped, and the curve still rises; another doubling usually gains less."
+        )
     if change.better is False:
-        return "more of them hurt this group."
+        return "more patients harmed this group."
     if change.p_adjusted is None:
         return "nothing was tested."
     if change.detectable is None:
-        return "not shown to matter; so few patients would not have shown any possible change."
+        return "not shown to matter; with so few patients no possible change would have shown."
     return (
         f"not shown to matter; a change of {plain(change.detectable)} would have shown with "
         "power .8."

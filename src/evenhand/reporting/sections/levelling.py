@@ -1,4 +1,4 @@
-"""Gains and losses of each group under a model, and whether they are levelling down."""
+"""Gains and losses of each group under a model, and the verdict on levelling down."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from evenhand.reporting.verdicts import Verdict
 
 @dataclass(frozen=True)
 class GroupChange:
-    """One group under two models: the difference, and its value under the reference model."""
+    """A group under two models: the difference, and the value under the reference model."""
 
     difference: Estimate
     reference: Estimate | None
@@ -30,17 +30,17 @@ class GroupChange:
 
 @dataclass(frozen=True)
 class Changes:
-    """The change of each group of one attribute, from a reference model to another model.
+    """The changes of the groups of one attribute, from a reference model to another model.
 
     Attributes
     ----------
     model, against, attribute, metric
-        The model, its reference, and what they are compared by.
+        The model, the reference model, the attribute and the metric.
     groups
-        Every group with a number, in order.
+        The groups with their changes, in order.
     worst
-        The row of the group that the reference serves worst: on validation rows where there are
-        any, else on the reported ones. None where no group has a value.
+        The row of the group that the reference model serves worst: on validation rows if there are
+        any, else on the reported rows. None if no group has a value.
     """
 
     model: str
@@ -52,13 +52,13 @@ class Changes:
 
     @property
     def losses(self) -> tuple[Estimate, ...]:
-        """The differences of the groups that are shown to be served worse."""
+        """The differences of the groups that are shown to lose."""
         rows = (change.difference for change in self.groups)
         return tuple(row for row in rows if paired_chip(row) == "worse")
 
     @property
     def worst_is_better(self) -> bool:
-        """Whether the group that the reference serves worst is shown to be served better."""
+        """Whether the group that the reference model serves worst is shown to gain."""
         rows = [change.difference for change in self.groups]
         return self.worst is not None and any(
             row.group == self.worst.group and paired_chip(row) == "better" for row in rows
@@ -66,7 +66,7 @@ class Changes:
 
     @property
     def levelled_down(self) -> bool:
-        """Whether some group is shown to lose, and the worst served one is not shown to gain."""
+        """Whether a group is shown to lose, and the worst group is not shown to gain."""
         return self.worst is not None and bool(self.losses) and not self.worst_is_better
 
 
@@ -77,16 +77,18 @@ def group_changes(
     attribute: str,
     metric: str,
 ) -> Changes | None:
-    """Return what the groups gain and lose under one model less another, None without numbers.
+    """Return the changes of the groups between two models; None if there are no differences.
 
     Parameters
     ----------
     rows
         The rows of the reported split.
     validation
-        Rows of the validation split; may be empty.
+        The rows of the validation split; may be empty.
     pair
-        The model and its reference.
+        The model and the reference model.
+    attribute, metric
+        The attribute and the metric.
     """
     model, against = pair
     paired = find(rows, model=model, against=against, attribute=attribute, metric=metric)
@@ -104,22 +106,22 @@ def group_changes(
 
 
 def _worst(rows: Sequence[Estimate]) -> Estimate | None:
-    """Return the row of the group that is served worst, None where none has a value."""
-    served = [
+    """Return the row of the group with the worst value, None if no group has a value."""
+    groups = [
         row
         for row in rows
         if row.group != EVERYBODY and not is_unknown(row.group) and row.compared
         if row.value is not None
     ]
-    better = served[0].term.better if served else "neither"
+    better = groups[0].term.better if groups else "neither"
     if better == "neither":
         return None
     pick = min if better == "higher" else max
-    return pick(served, key=lambda row: row.value or 0.0)
+    return pick(groups, key=lambda row: row.value or 0.0)
 
 
 def levelling_verdict(change: Changes) -> Verdict | None:
-    """Return the verdict about levelling down, None where no group has a value."""
+    """Return the verdict on levelling down, None if no group has a value."""
     if change.worst is None:
         return None
     return Verdict(
@@ -136,7 +138,9 @@ def levelling_verdict(change: Changes) -> Verdict | None:
 def _levelling_sentence(change: Changes, worst: Estimate) -> str:
     reference, attribute = change.against, change.attribute
     data = "on validation" if worst.split == "val" else "in these data"
-    which = f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
+    worst_group = (
+        f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
+    )
     if not change.losses:
         return (
             f"Against {reference}, no {group_kind(attribute)} is shown to lose "
@@ -146,18 +150,19 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
     if change.levelled_down:
         return (
             f"Levelled down: {opening(change.model)} serves patients worse than {reference} where "
-            f"{lost}, while {which} is not shown to be served better."
+            f"{lost}, while {worst_group} is not shown to be served better."
         )
     return (
-        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as {which} "
-        "is served better, this is a trade and not levelling down."
+        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as "
+        f"{worst_group} is served better, this is a trade and not levelling down."
     )
 
 
 @dataclass(frozen=True)
 class GainsTable:
-    """Every group's gain or loss as text: title, columns, rows of cells, sentences below."""
+    """The gains and losses of each group under a model, as a table with sentences below it."""
 
+    model: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -170,7 +175,7 @@ def gains_tables(
     attributes: Sequence[str],
     metric: str,
 ) -> tuple[GainsTable, ...]:
-    """Return a table of gains and losses for each pair of models; everybody comes first."""
+    """Return a table of gains and losses for each pair of models, with everybody first."""
     paired = [row for row in rows if row.against and row.metric == metric]
     pairs = dict.fromkeys((row.model, row.against or "") for row in paired)
     return tuple(_table(rows, validation, pair, attributes, metric) for pair in pairs)
@@ -183,16 +188,18 @@ def _table(
     attributes: Sequence[str],
     metric: str,
 ) -> GainsTable:
-    every = [
+    """Return the table of gains and losses of a pair of models."""
+    changes = [
         change
         for name in (EVERYBODY, *attributes)
         if (change := _changes_of(rows, validation, pair, name, metric)) is not None
     ]
-    verdicts = [levelling_verdict(change) for change in every if change.attribute != EVERYBODY]
+    verdicts = [levelling_verdict(change) for change in changes if change.attribute != EVERYBODY]
     return GainsTable(
+        model=pair[0],
         title=f"{term(metric).label}: {pair[0]} − {pair[1]}",
         columns=("Group", "Patients", pair[1], "Difference (interval)", "p, corrected", ""),
-        rows=tuple(_cells(group) for change in every for group in change.groups),
+        rows=tuple(_cells(group) for change in changes for group in change.groups),
         sentences=tuple(verdict.text for verdict in verdicts if verdict is not None),
     )
 
@@ -204,6 +211,7 @@ def _changes_of(
     attribute: str,
     metric: str,
 ) -> Changes | None:
+    """Return the changes of the groups of an attribute, or of everybody."""
     if attribute != EVERYBODY:
         return group_changes(rows, validation, pair, attribute, metric)
     wanted = {"attribute": EVERYBODY, "metric": metric}
@@ -234,7 +242,7 @@ def _cells(change: GroupChange) -> tuple[str, ...]:
 
 
 def _difference(row: Estimate) -> str:
-    """Return a difference with its interval, or why it has none."""
+    """Return a difference with its interval, or with the reason why it has none."""
     if row.low is None or row.high is None:
         return f"{signed_amount(row)} ({interval_or_reason(row)})"
     ends = (signed(amount(end, row.metric)) for end in (row.low, row.high))

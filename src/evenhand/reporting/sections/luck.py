@@ -1,4 +1,4 @@
-"""How much of a pruning step's advantage may be luck: values where it was chosen and elsewhere."""
+"""The luck of a pruning: how much better the chosen step looks on the patients that chose it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from evenhand.reporting.text.vocabulary import Term, term
 from evenhand.wording import counted
 
 Span = tuple[float, float | None, float | None]
-"""A value with the ends of its 95 % interval by patient, None where there is none."""
+"""A value, and the ends of its 95 % interval by patient; None where there is no interval."""
 
 
 @dataclass(frozen=True)
 class Luck:
-    """Values of the chosen step on the patients that chose it, and on others.
+    """Values of the chosen step on the patients that chose it, and on other patients.
 
     Attributes
     ----------
     metric, lower_is_better
-        The metric across groups by which the step was chosen, and its direction.
+        The number across groups by which the step was chosen, and its direction.
     how
-        ``halves``: one half of the validation patients chose, the other confirms. ``repeated
-        halves``: all of them chose; the choice was repeated on random halves, and measured on the
-        others. ``resamples``: the same with resamples, as earlier versions did.
+        ``halves``: one half of the validation patients chose, the other half confirms. ``repeated
+        halves``: all validation patients chose; the choice was repeated on random halves, and
+        measured on the other halves. ``resamples``: the same with resamples (earlier versions).
     step, choosing, confirming
-        The step, and how many patients chose and confirm.
+        The step, and the numbers of patients that chose and that confirm.
     chosen, confirmed
-        The step's value on the patients that chose, and its confirmed value.
+        The value of the step on the patients that chose, and its confirmed value.
     gain, confirmed_gain
-        The same less the untouched model's; below 0 is a gain where less is better.
+        These values less the value of the unpruned model.
     luck
-        How much better the gain looks on the patients that chose.
+        The difference of the gains: how much better the gain looks on the patients that chose.
     """
 
     metric: str
@@ -50,16 +50,17 @@ class Luck:
 
 
 _REPEATED = {
-    "repeated halves": "The choice was repeated on random halves of these patients, and "
-    "measured on the other halves, where what was chosen looks worse.",
-    "resamples": "The choice was repeated in resamples of these patients, and measured on the "
-    "patients that each leaves out; in simulations this finds about half of the luck.",
+    "repeated halves": "The choice was repeated on random halves of these patients, and each "
+    "choice was measured on the other half, where it looks worse.",
+    "resamples": "The choice was repeated in resamples of these patients, and each choice was "
+    "measured on the patients outside the resample; in simulations this shows about half of the "
+    "luck.",
 }
 
 
 def luck_sentences(luck: Luck) -> tuple[str, ...]:
-    """Say who chose the step, what other patients confirm, and how much of it is luck."""
-    label, by = _term(luck).label, _text(luck, luck.luck)
+    """Return sentences on the choice of the step, its confirmation, and the luck of the choice."""
+    label, size = _term(luck).label, _text(luck, luck.luck)
     chosen = f"{label} {_text(luck, luck.chosen)}, a change of {_change(luck, luck.gain)}"
     confirmed = f"{_text(luck, luck.confirmed)}, a change of {_change(luck, luck.confirmed_gain)}"
     better = "less" if luck.lower_is_better else "more"
@@ -68,15 +69,15 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
             f"Step {luck.step} was chosen on one half of the validation patients "
             f"({luck.choosing}): {chosen} by pruning ({better} is better).",
             f"The other half ({luck.confirming}) had no part in the choice: {confirmed}.",
-            f"So the change looks better by {by} where the choice was made. The best of several "
+            f"The change looks better by {size} on the patients that chose. The best of several "
             "steps tends to look better than it is; trust the other half and the test patients.",
         )
     return (
         f"Step {luck.step} was chosen on all {counted(luck.choosing, 'validation patient')}, who "
         f"are too few for one half to choose and the other to confirm: {chosen} by pruning "
         f"({better} is better).",
-        f"{_REPEATED[luck.how]} So {by} of the change is taken for the luck of the choice. Without "
-        f"it: {confirmed}. This is an estimate, which the interval leaves out; trust the test "
+        f"{_REPEATED[luck.how]} The estimated luck of the choice is {size}. Without it: "
+        f"{confirmed}. The interval does not include the error of this estimate; trust the test "
         "patients.",
     )
 
@@ -88,11 +89,12 @@ def _term(luck: Luck) -> Term:
 
 
 def _text(luck: Luck, span: Span) -> str:
-    """Return a value with its interval, or without where there is none."""
+    """Return a value with its interval, if there is one."""
     return _shown(_term(luck).scale, span)
 
 
 def _change(luck: Luck, span: Span) -> str:
+    """Return a signed change with its interval."""
     return _shown(replace(_term(luck).scale, signed=True), span)
 
 

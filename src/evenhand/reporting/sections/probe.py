@@ -1,4 +1,4 @@
-"""How well an attribute can be found in each layer of a model, from ``probe.json``."""
+"""The section on probes: how well each layer of a model predicts an attribute (``probe.json``)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ SAYS = "AUC of a new probe over pairs of patients with the same label."
 
 @section("report", "probe", "What do the layers reveal of the attribute?", place=63)
 def probe_view(report: Report) -> Part | None:
-    """Return a plot of each attribute and of its paired changes; None where nothing was probed."""
+    """Return the plots of a report's probes; None if nothing was probed."""
     if report.probe is None:
         return None
-    rows = [_called(row, report.called) for row in report.probe.rows]
+    rows = [_with_shown_names(row, report.called) for row in report.probe.rows]
     return Part(sentences=_sentences(report.probe, report), plots=tuple(probe_plots(rows)))
 
 
 def probe_plots(rows: Sequence[ProbeRow]) -> list[Forest]:
-    """Return for each attribute a plot of the values, and one of the differences if there are."""
+    """Return for each attribute a plot of the AUCs, and a plot of the differences if there are."""
     plots = []
     for attribute in dict.fromkeys(row.attribute for row in rows):
-        own = [row for row in rows if row.attribute == attribute]
-        values = [row for row in own if row.against is None]
-        changes = [row for row in own if row.against is not None]
+        attribute_rows = [row for row in rows if row.attribute == attribute]
+        values = [row for row in attribute_rows if row.against is None]
+        changes = [row for row in attribute_rows if row.against is not None]
         plots.append(_plot(values, Look(shown(attribute), SAYS, PLAIN, 0.5, "chance")))
         if changes:
             says = "Paired by patient; below 0, the layer reveals less of the attribute."
@@ -46,12 +46,12 @@ def _plot(rows: Sequence[ProbeRow], look: Look) -> Forest:
 
 
 def _line(row: ProbeRow) -> Line:
-    whose = row.model if row.against is None else f"{row.model} less {row.against}"
-    return Line(row.layer, probe_estimate(row), section=whose)
+    models = row.model if row.against is None else f"{row.model} less {row.against}"
+    return Line(row.layer, probe_estimate(row), section=models)
 
 
 def probe_estimate(row: ProbeRow) -> Estimate:
-    """Return the AUC of a probe, or a difference of two, as an estimate."""
+    """Return the AUC of a probe, or a difference of AUCs, as an estimate."""
     return Estimate(
         base="auc",
         attribute=row.attribute,
@@ -64,7 +64,7 @@ def probe_estimate(row: ProbeRow) -> Estimate:
     )
 
 
-def _called(row: ProbeRow, names: dict[str, str]) -> ProbeRow:
+def _with_shown_names(row: ProbeRow, names: dict[str, str]) -> ProbeRow:
     against = row.against and names.get(row.against, row.against)
     return row.model_copy(update={"model": names.get(row.model, row.model), "against": against})
 
@@ -72,12 +72,12 @@ def _called(row: ProbeRow, names: dict[str, str]) -> ProbeRow:
 def _sentences(record: ProbeRecord, report: Report) -> tuple[str, ...]:
     most = max((row.patients for row in record.rows), default=0)
     return (
-        f"A new linear probe looks for the attribute in what each layer makes of {most:,} "
-        f"{record.split} {report.patients}, one sample of each. It is trained on other "
-        f"{report.patients} than those that it scores. 0.5 is chance; “head input” is what the "
-        "decision rests on.",
-        "A layer that reveals the attribute need not use it, and a model that reveals it less need "
-        "not be fairer: the gaps say that. Intervals are not corrected for the number of layers, "
-        "and no verdict rests on them.",
+        f"A new linear probe predicts the attribute from the output of each layer, on {most:,} "
+        f"{record.split} {report.patients} with one sample each. It is trained on other "
+        f"{report.patients} than those that it scores. 0.5 is chance; “head input” is the input of "
+        "the last layer.",
+        "A model need not use an attribute that its layers reveal, and a model that reveals it "
+        "less need not be fairer; the gaps show fairness. Intervals are not corrected for the "
+        "number of layers, and no verdict rests on them.",
         *record.notes,
     )

@@ -1,4 +1,4 @@
-"""Where the numbers come from: the record of a run as tables, and the thresholds."""
+"""The section on provenance: the record of a run as tables, and the decision thresholds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evenhand.settings import Settings
 
 @dataclass(frozen=True)
 class Facts:
-    """One table of names and values."""
+    """A table of names and values."""
 
     title: str
     rows: tuple[tuple[str, str], ...]
@@ -24,7 +24,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The record of a run, and where its decisions were cut."""
+    """The record of a run, the decision threshold of each model, and the rule of thresholds."""
 
     facts: tuple[Facts, ...]
     thresholds: tuple[tuple[str, float], ...] = ()
@@ -32,15 +32,16 @@ class Provenance:
 
 
 APART = {
-    *("job", "chosen", "seed", "fingerprint", "schema_version"),  # come first
-    *("settings", "versions", "seconds", "parent"),  # have tables of their own
-    *("status", "answer"),  # "running" as the page is written; the page begins with the answer
+    *("job", "chosen", "seed", "fingerprint", "schema_version"),  # they come first
+    *("settings", "versions", "seconds", "parent"),  # they have separate tables
+    *("status", "answer"),  # the run is not finished yet; the answer is at the top of the page
 }
+"""Fields of the record that the table of other fields leaves out."""
 
 
 @section("report", "provenance", "Settings and provenance", place=110)
 def provenance(report: Report) -> Provenance | None:
-    """Return where the numbers of a report come from, None where nothing is known."""
+    """Return the provenance of a report, None if nothing is known."""
     facts = fact_tables(report.record) if report.record else ()
     pairs = [(opening(row.model), row.threshold) for row in report.single]
     thresholds = dict.fromkeys((name, cut) for name, cut in pairs if cut is not None)
@@ -49,7 +50,7 @@ def provenance(report: Report) -> Provenance | None:
 
 
 def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
-    """Return the record of a run as tables; what has no table of its own is about the run."""
+    """Return the record of a run as tables."""
     first = {
         "job": record.job,
         "chosen": record.chosen,
@@ -57,15 +58,16 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
         "fingerprint": record.fingerprint,
         "schema": record.schema_version,
     }
-    rest = record.model_dump(mode="json", exclude_unset=True, exclude=APART)
+    others = record.model_dump(mode="json", exclude_unset=True, exclude=APART)
     parents = [ancestor.parent for ancestor in record.lineage() if ancestor.parent is not None]
     if parents:
-        rest |= {"pruned": f"{parents[0].model} of {parents[0].run}"}
+        others |= {"pruned": f"{parents[0].model} of {parents[0].run}"}
+    run = {name: value for name, value in first.items() if value is not None} | others
     tables = [
-        ("Run", _pairs({name: value for name, value in first.items() if value is not None} | rest)),
-        ("Settings", _pairs(record.settings.kept())),
+        ("Run", _pairs(run)),
+        ("Settings", _pairs(record.settings.recorded())),
         *(
-            (f"Settings of {ancestor.run}", _pairs(ancestor.record.settings.kept()))
+            (f"Settings of {ancestor.run}", _pairs(ancestor.record.settings.recorded()))
             for ancestor in parents
         ),
         ("Versions", _pairs(record.versions)),
@@ -79,9 +81,9 @@ def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:
-    """Return a value as name and text, a mapping as one pair per entry with a dotted name."""
+    """Return name and text of a value; a mapping has a pair for each entry, with a dotted name."""
     if isinstance(value, Mapping):
-        return [pair for k, v in value.items() for pair in _flat(f"{name}.{k}", v)]
+        return [pair for key, entry in value.items() for pair in _flat(f"{name}.{key}", entry)]
     if isinstance(value, list | tuple):
         return [(name, ", ".join(map(str, value)) or "none")]
     return [(name, "none" if value is None else str(value))]

@@ -1,4 +1,4 @@
-"""What pruning did: the way it went, layer by layer, its premise and what the models cost."""
+"""The section on a pruning: its steps, its layers, the test of its premise, size and speed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from evenhand.reporting.sections.luck import luck_sentences
 from evenhand.reporting.text.numbers import PERCENT, count_text, listed, plain
 from evenhand.reporting.text.vocabulary import MODELS
 
-QUANTILE = 1.645  # of the normal distribution, at 95 %
+QUANTILE = 1.645
+"""The 95 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer in the table; ``bar`` is the pruned share in percent."""
+    """A layer in the table; ``bar`` is the pruned share in percent."""
 
     name: str
     size: str
@@ -39,7 +40,25 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class PruningView:
-    """A pruning, laid out."""
+    """The content of the section.
+
+    Attributes
+    ----------
+    sentences, luck
+        Sentences on the pruning, and on the luck of the choice.
+    way
+        The charts of the steps.
+    columns, steps
+        The table of the steps: whether the step was chosen, and its cells.
+    groups, layers
+        The groups and rows of the table of layers.
+    saliency, saliency_says
+        The charts of the saliency, and their explanation.
+    premise, premise_says
+        The charts of the premise, and their explanation.
+    costs, cost_says
+        The table of size and speed, and its explanation.
+    """
 
     sentences: tuple[str, ...]
     luck: tuple[str, ...]
@@ -66,17 +85,21 @@ def pruning_view(pruning: Pruning) -> PruningView:
     """Lay out a pruning."""
     record, curve = pruning.record, pruning.curve
     groups = (record.unprivileged, *record.betas)
-    # In the order of levels, as the curves of the scores have it.
+    # The order of the levels gives groups the same look as in the curves of the scores.
     looks = {group: look for look, group in enumerate(record.premise.correlation)}
     return PruningView(
-        sentences=(record.roles, f"{_weights(record)}{_taken(curve, record)}", record.verdict),
+        sentences=(
+            record.roles,
+            f"{_saliency_sentence(record)}{_removed_sentence(curve, record)}",
+            record.verdict,
+        ),
         luck=_luck(record),
         way=(criterion_chart(curve, record), group_chart(curve, record, looks)),
         columns=_columns(curve, record, groups),
         steps=_steps(curve, record, groups),
         groups=groups,
         layers=tuple(_layer(layer, groups) for layer in record.premise.layers),
-        saliency=_saliency(pruning, groups, looks),
+        saliency=_saliency_charts(pruning, groups, looks),
         saliency_says=_saliency_says(record),
         premise=tuple(premise_chart(record, group, looks[group]) for group in groups),
         premise_says=_premise_says(record),
@@ -85,26 +108,27 @@ def pruning_view(pruning: Pruning) -> PruningView:
     )
 
 
-def _weights(record: PruningRecord) -> str:
+def _saliency_sentence(record: PruningRecord) -> str:
+    """Return the sentence on the definition of saliency."""
     betas = [f"{beta:.3g} for {group}" for group, beta in record.betas.items()]
-    what = "channels" if record.structure == "channel" else "weights"
+    structures = "channels" if record.structure == "channel" else "weights"
     return (
-        f"Saliency is ½ θ² (h of {record.unprivileged} less β h of the others), with β "
-        f"{listed(betas)}; h by {record.estimator}, from training samples. The {what} of least "
-        "saliency went first."
+        f"Saliency is ½ θ² (h of {record.unprivileged} less β h of the other groups), with β "
+        f"{listed(betas)}; h comes from {record.estimator} on training samples. The {structures} "
+        "with the least saliency were removed first."
     )
 
 
-def _taken(curve: pd.DataFrame, record: PruningRecord) -> str:
-    """Say which share each step removed, as it removes whole channels only."""
+def _removed_sentence(curve: pd.DataFrame, record: PruningRecord) -> str:
+    """Return the sentence on the share that each step removed, if it removes whole channels."""
     if record.structure != "channel" or record.share is None or len(curve) < 2:
         return ""
     left = curve["left"].to_numpy(float)
     removed = 1 - left[1:] / left[:-1]
-    full = removed[:-1] if len(removed) > 1 else removed  # the limit cuts the last one short
+    full = removed[:-1] if len(removed) > 1 else removed  # the last step stops at the limit
     return (
-        f" A step was to remove {PERCENT.text(record.share / 100)} of the remaining numbers. As "
-        f"only whole channels can go, it removed {PERCENT.text(full.min())} to "
+        f" Each step should remove {PERCENT.text(record.share / 100)} of the remaining parameters. "
+        f"As only whole channels can be removed, steps removed {PERCENT.text(full.min())} to "
         f"{PERCENT.text(full.max())}; the last step stops at the sparsity limit."
     )
 
@@ -116,14 +140,15 @@ def _luck(record: PruningRecord) -> tuple[str, ...]:
         return luck_sentences(record.luck)
     if record.chosen == 0:
         return ("No step was chosen, so there is no luck of the choice.",)
-    return (f"Not known: with so few patients {record.criterion} is undefined.",)
+    return (f"It is not known: with so few patients {record.criterion} is undefined.",)
 
 
 def _columns(curve: pd.DataFrame, record: PruningRecord, groups: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of the table of steps."""
     metric = record.budget_metric
-    own = [f"{metric}:{group}" for group in groups if f"{metric}:{group}" in curve]
+    by_group = [f"{metric}:{group}" for group in groups if f"{metric}:{group}" in curve]
     confirm = [name for name in (confirming(record.criterion),) if name in curve]
-    return tuple(dict.fromkeys([record.criterion, *confirm, metric, *own]))
+    return tuple(dict.fromkeys([record.criterion, *confirm, metric, *by_group]))
 
 
 def _steps(
@@ -154,10 +179,10 @@ def _layer(layer: LayerRecord, groups: Sequence[str]) -> LayerRow:
     )
 
 
-def _saliency(
+def _saliency_charts(
     pruning: Pruning, groups: Sequence[str], looks: Mapping[str, int]
 ) -> tuple[Chart, ...]:
-    """Draw the layer that lost the largest share of its numbers, and the one that lost least."""
+    """Draw the layers that lost the largest and the smallest share of their parameters."""
     sample = pruning.saliency
     if sample is None:  # an older run
         return ()
@@ -175,47 +200,48 @@ def _saliency(
 def _saliency_says(record: PruningRecord) -> str:
     others = listed(list(record.betas))
     return (
-        f"By how much each group's error would grow, as the second-order term predicts, if one "
-        f"number were set to zero. Where {others} lies far above {record.unprivileged}, the number "
-        f"serves {others} and goes first. Shown are the layers that lost the largest and the "
-        "smallest share of their numbers; saliency.csv has numbers of every layer."
+        "The predicted growth of each group's error (second-order term) if one parameter is set to "
+        f"zero. A parameter for which {others} lies far above {record.unprivileged} serves "
+        f"{others} and is removed first. The charts show the layers that lost the largest and the "
+        "smallest share of their parameters; saliency.csv has parameters of every layer."
     )
 
 
 def _premise_says(record: PruningRecord) -> str:
     premise = record.premise
     return (
-        "The method rests on the second-order term telling what a removal does to each group. Here "
-        f"the {PERCENT.text(premise.share).replace('.0', '')} of least saliency of one layer at "
-        "a time are set to zero in the untouched model, and the change of its mean loss (as it was "
-        f"trained) is measured on {premise.samples} training samples of each group. On the "
-        "dashed line both agree; a change below 0 means a smaller loss, which the second-order "
-        f"term of a converged model cannot predict. {_guidance(premise)}"
+        "The method assumes that the second-order term predicts the effect of a removal on each "
+        f"group. As a test, the {PERCENT.text(premise.share).replace('.0', '')} of a layer with "
+        "the least saliency are set to zero in the unpruned model, layer by layer, and the change "
+        f"of the mean training loss is measured on {premise.samples} samples of each group. "
+        "On the dashed line prediction and measurement agree. A change below 0 is a smaller loss, "
+        "which the second-order term of a converged model cannot predict. "
+        f"{_guidance(premise)}"
     )
 
 
 def _guidance(premise: PremiseRecord) -> str:
-    """Say whether the ranks of predicted and measured changes agree by more than chance.
+    """Return the sentence on whether predicted and measured changes agree by more than chance.
 
-    Where they have nothing to do with each other, their correlation over n layers has a standard
-    deviation of 1 / √(n - 1) about 0.
+    If they are independent, their rank correlation over n layers has mean 0 and standard deviation
+    1 / √(n - 1).
     """
     layers = len(premise.layers)
     limit = QUANTILE / math.sqrt(layers - 1) if layers > 1 else math.inf
     if limit > 1:
         few = count_text(layers, "layer")
-        return f"Ranks of {few} are too few to tell whether the saliency is a guide."
+        return f"{few} are too few to show whether the saliency predicts the effect of a removal."
     weak = [
         f"{group} ({'undefined' if rank is None else plain(rank, 2)})"
         for group, rank in premise.correlation.items()
         if rank is None or rank <= limit
     ]
-    chance = f"{plain(limit, 2)}, which chance alone passes in one of 20 models of {layers} layers"
+    chance = f"{plain(limit, 2)}, which chance alone exceeds in 1 of 20 models of {layers} layers"
     if not weak:
-        return f"Every group's rank correlation is above {chance}."
+        return f"The rank correlation of every group is above {chance}."
     return (
-        f"The rank correlation for {listed(weak)} is not above {chance}: there the saliency is no "
-        "guide to what a removal does."
+        f"The rank correlation for {listed(weak)} is not above {chance}: the saliency does not "
+        "predict the effect of a removal on these groups."
     )
 
 
@@ -233,10 +259,10 @@ def _cost(name: str, cost: CostRecord) -> tuple[str, ...]:
 def _cost_says(record: PruningRecord) -> str:
     device = next(iter(record.cost.values())).device
     if record.structure == "channel":
-        kind = "Whole channels are gone, so that the model is smaller and has less to compute."
+        effect = "Whole channels are removed, so the model is smaller and faster."
     else:
-        kind = (
-            "Zeros take as long to multiply as other numbers: weights that are pruned one by one "
-            "save room when the file is compressed, and no time. Pruning channels does both."
+        effect = (
+            "Multiplying by zero takes as long as by another number: pruning single weights makes "
+            "the compressed file smaller, but not the model faster. Pruning channels does both."
         )
-    return f"{kind} Time is the median for one sample ({device})."
+    return f"{effect} Time is the median for one sample ({device})."

@@ -1,4 +1,4 @@
-"""The page of a data set's requirements, from what ``check.json`` holds."""
+"""The page of a check: the requirements of a data set, group counts and duplicates."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ TITLES = {
     "patients": "Patients in the smallest group",
     "cases": "Cases in the smallest group",
     "base_rate": "Difference in base rate",
-    "detectable": "Smallest gap that can be found",
-    "request": "Patients to ask for",
-    "learning": "What more training patients buy",
+    "detectable": "Smallest detectable gap",
+    "request": "Further patients that are needed",
+    "learning": "Gain from more training patients",
     "modalities": "Modalities",
     "unreadable": "Samples that cannot be read",
     "leakage": "Patients in two splits",
-    "duplicates": "The same sample twice",
+    "duplicates": "Duplicate samples",
     "licence": "Licence",
-    "access": "Where to get the data",
+    "access": "Source of the data",
     "label": "Label",
     "note": "Note of the reader",
 }
+"""The titles of requirements by name."""
+
 LOOKS = {"pass": "better", "note": "", "warn": "unsure", "fail": "worse"}
 
 
 @dataclass(frozen=True)
 class FindingRow:
-    """One finding as it is shown."""
+    """A row of the table of requirements."""
 
     title: str
     about: str
@@ -50,7 +52,7 @@ class FindingRow:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """The counts of one group, split by split: patients, samples and positives in each."""
+    """The patients, samples and positives of a group, a cell for each split."""
 
     group: str
     cells: tuple[tuple[int, int, int | None], ...]
@@ -70,7 +72,7 @@ def requirements_page(measured: CheckRecord, record: RunRecord[Settings]) -> str
     data = data_settings(record).data
     return section_page(
         f"evenhand check: {data}",
-        f"What {data} must have before fairness can be told from it, measured.",
+        f"The requirements for measuring fairness on {data}, and whether they are met.",
         sections_of("check", measured),
         record,
     )
@@ -78,7 +80,7 @@ def requirements_page(measured: CheckRecord, record: RunRecord[Settings]) -> str
 
 @section("check", "requirements", "Requirements", place=10)
 def requirements(check: CheckRecord) -> dict[str, Any]:
-    """Return every finding, and what they come to together."""
+    """Return the rows of the table, and the headline."""
     rows = [_row(finding) for finding in check.findings]
     return {"rows": rows, "headline": headline(check), "look": LOOKS[check.status]}
 
@@ -89,14 +91,14 @@ def counts_section(check: CheckRecord) -> list[GroupCountsTable]:
     return list(_counts(check.counts))
 
 
-@section("check", "duplicates", "The same sample twice", place=30)
+@section("check", "duplicates", "Duplicate samples", place=30)
 def duplicates_section(check: CheckRecord) -> dict[str, Any] | None:
-    """Return the samples that occur twice, None where there are none."""
+    """Return the pairs of equal samples, None if there are none."""
     return {"pairs": check.duplicates, "all": check.pairs} if check.duplicates else None
 
 
 def requirement_verdicts(check: CheckRecord) -> list[Verdict]:
-    """Return a verdict for each finding; a finding that warns or fails counts as a claim."""
+    """Return a verdict for each requirement; a warning or a failure is a claim."""
     return [
         Verdict(
             f"requirement {finding.requirement}",
@@ -110,7 +112,7 @@ def requirement_verdicts(check: CheckRecord) -> list[Verdict]:
 
 
 def headline(check: CheckRecord) -> str:
-    """Say in a sentence what the findings come to."""
+    """Return the sentence that sums up the outcomes."""
     findings = check.findings
     by_status = {
         status: [finding for finding in findings if finding.status == status] for status in LOOKS
@@ -118,7 +120,7 @@ def headline(check: CheckRecord) -> str:
     met = f"{len(by_status['pass'])} of {count_text(len(findings), 'requirement')} are met"
     parts = [
         f"{len(by_status[status])} {verb}: {_titles(by_status[status])}"
-        for status, verb in (("fail", "not met"), ("warn", "worth a look"), ("note", "noted"))
+        for status, verb in (("fail", "not met"), ("warn", "with a warning"), ("note", "noted"))
         if by_status[status]
     ]
     return "; ".join([met, *parts]) + "."
@@ -137,23 +139,24 @@ def _row(finding: Finding) -> FindingRow:
 
 
 def _titles(findings: Sequence[Finding]) -> str:
-    """Return the titles of the findings' requirements, each once, as a list in words."""
+    """Return the titles of requirements, each once, as a phrase."""
     titles = [TITLES[finding.requirement] for finding in findings]
     return listed([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
 
 
 def _counts(counts: Sequence[GroupCount]) -> list[GroupCountsTable]:
-    views = []
+    """Return a table of counts for each attribute."""
+    tables = []
     for attribute in dict.fromkeys(count.attribute for count in counts):
-        own = [count for count in counts if count.attribute == attribute]
-        splits = tuple(dict.fromkeys(count.split for count in own))
+        attribute_counts = [count for count in counts if count.attribute == attribute]
+        splits = tuple(dict.fromkeys(count.split for count in attribute_counts))
         cell = {
             (count.group, count.split): (count.patients, count.samples, count.positives)
-            for count in own
+            for count in attribute_counts
         }
         groups = tuple(
             GroupRow(shown(group), tuple(cell.get((group, split), (0, 0, 0)) for split in splits))
-            for group in dict.fromkeys(count.group for count in own)
+            for group in dict.fromkeys(count.group for count in attribute_counts)
         )
-        views.append(GroupCountsTable(shown(attribute), splits, groups))
-    return views
+        tables.append(GroupCountsTable(shown(attribute), splits, groups))
+    return tables

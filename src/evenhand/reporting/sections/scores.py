@@ -1,4 +1,4 @@
-"""How the scores of each group lie: distributions, ROC and calibration curves."""
+"""The section on scores by group: ROC, precision–recall, calibration, distribution, net benefit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evenhand.reporting.section import section
 
 @section("report", "scores", "Scores by group", place=30)
 def scores_by_group(report: Report) -> list[tuple[str, Sequence[ScoreView]]]:
-    """Return the curves of each model with its name."""
+    """Return the charts of each model with its name."""
     return [
         (model, score_views(samples.scored, samples.groups, report.positive))
         for model, samples in report.samples_by_model

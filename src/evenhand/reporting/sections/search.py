@@ -1,4 +1,4 @@
-"""The history of a search over masks and learning rates, as two pictures and a table."""
+"""The section on a search: the trials as pictures and as a table, and the results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,18 @@ from evenhand.reporting.text.numbers import finite, plain
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """One trial in a picture; places in percent of width and height, from the top left."""
+    """A trial in the pictures and in the table.
+
+    Attributes
+    ----------
+    number, state, adopted, origin, value, lr, mask, method
+        The number of the trial, and the texts of its cells.
+    x, x_lr, y
+        Its positions by number, by learning rate and by value, in percent from the top left; None
+        where undefined.
+    chosen
+        Whether it is marked as chosen.
+    """
 
     number: int
     state: str
@@ -37,7 +48,7 @@ class TrialPoint:
 
 @dataclass(frozen=True)
 class BestStep:
-    """One piece of the line of the best value so far."""
+    """A step of the line of the best value so far: from ``x`` to ``until``, then to ``y_next``."""
 
     x: float
     until: float
@@ -47,7 +58,7 @@ class BestStep:
 
 @dataclass(frozen=True)
 class History:
-    """One target of a study by trial and by learning rate, laid out."""
+    """The pictures of one target of a study, by trial and by learning rate."""
 
     target: str
     better: str
@@ -60,7 +71,7 @@ class History:
 
 @dataclass(frozen=True)
 class StudyView:
-    """One study, laid out."""
+    """The content of the section for one study; the counts are numbers of trials."""
 
     study: str
     finished: int
@@ -75,16 +86,17 @@ class StudyView:
 
 @section("report", "search", "The search", place=80)
 def search_section(report: Report) -> tuple[StudyView, ...]:
-    """Lay out the search of a report, empty without one."""
+    """Lay out the search of a report; empty without a search."""
     return () if report.search is None else search_views(report.search)
 
 
 def search_views(search: Search) -> tuple[StudyView, ...]:
-    """Lay out each study of a search, in the order in which they are named."""
+    """Lay out each study of a search, in their order."""
     return tuple(_view(study, search) for study in search.studies)
 
 
 def _view(study: StudyRecord, search: Search) -> StudyView:
+    """Lay out a study."""
     trials = search.trials
     if study.name:
         trials = trials[trials["study"] == study.name]
@@ -99,7 +111,8 @@ def _view(study: StudyRecord, search: Search) -> StudyView:
         failed=len(states) - sum(counted.values()),
         adopted=sum(finite(row.get("adopted")) is not None for row in records),
         histories=tuple(
-            _history(records, target, _marked(study, records, target)) for target in search.targets
+            _history(records, target, _marked_trial(study, records, target))
+            for target in search.targets
         ),
         tradeoffs=tradeoffs(records, search.targets, study.trial),
         findings=findings(study, search.targets),
@@ -107,6 +120,7 @@ def _view(study: StudyRecord, search: Search) -> StudyView:
 
 
 def _history(records: Sequence[Mapping[Any, Any]], target: Target, chosen: int | None) -> History:
+    """Lay out the pictures of a target; the chosen trial is marked."""
     values = [value for row in records if (value := finite(row[target.name])) is not None]
     rates = [rate for row in records if (rate := finite(row.get("lr"))) is not None]
     x = axis_over([row["number"] for row in records])
@@ -118,30 +132,34 @@ def _history(records: Sequence[Mapping[Any, Any]], target: Target, chosen: int |
         points=tuple(_point(row, target, (x, y, lr), row["number"] == chosen) for row in records),
         steps=_steps(records, x, y, target),
         y_ticks=tuple(
-            (100 - y.at(t), plain(t, 2 if y.high - y.low > 0.05 else 3)) for t in y.ticks
+            (100 - y.at(tick), plain(tick, 2 if y.high - y.low > 0.05 else 3)) for tick in y.ticks
         ),
-        x_ticks=tuple((x.at(t), plain(t, 0)) for t in x.ticks if float(t).is_integer()),
-        lr_ticks=tuple((lr.at(t), _power(t)) for t in lr.ticks),
+        x_ticks=tuple((x.at(tick), plain(tick, 0)) for tick in x.ticks if float(tick).is_integer()),
+        lr_ticks=tuple((lr.at(tick), _power_of_ten(tick)) for tick in lr.ticks),
     )
 
 
-def _marked(study: StudyRecord, records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:
-    """Return the trial that is marked: the chosen one, or the best where nothing was chosen yet."""
-    chosen = study.chosen is not None or study.trial is not None
-    return study.trial if chosen else _best(records, target)
+def _marked_trial(
+    study: StudyRecord, records: Sequence[Mapping[Any, Any]], target: Target
+) -> int | None:
+    """Return the trial to mark: the chosen trial, or the best one if nothing was chosen yet."""
+    is_chosen = study.chosen is not None or study.trial is not None
+    return study.trial if is_chosen else _best_trial(records, target)
 
 
-def _best(records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:
-    done = [row for row in records if is_complete(row, target.name)]
-    if not done:
+def _best_trial(records: Sequence[Mapping[Any, Any]], target: Target) -> int | None:
+    """Return the number of the complete trial with the best value, None without one."""
+    completed = [row for row in records if is_complete(row, target.name)]
+    if not completed:
         return None
     sign = 1.0 if target.maximise else -1.0
-    return int(max(done, key=lambda row: sign * float(row[target.name]))["number"])
+    return int(max(completed, key=lambda row: sign * float(row[target.name]))["number"])
 
 
 def _point(
     row: Mapping[Any, Any], target: Target, axes: tuple[Axis, Axis, Axis], chosen: bool
 ) -> TrialPoint:
+    """Lay out a trial."""
     x, y, lr = axes
     value, rate = finite(row[target.name]), finite(row.get("lr"))
     mask, origin = row.get("mask"), str(row.get("origin", "sampler"))
@@ -165,7 +183,7 @@ def _point(
 def _steps(
     records: Sequence[Mapping[Any, Any]], x: Axis, y: Axis, target: Target
 ) -> tuple[BestStep, ...]:
-    """Return the best value so far as horizontal pieces, each with the jump at its end."""
+    """Return the steps of the line of the best value so far."""
     jumps: list[tuple[float, float]] = []
     for row in records:
         if not is_complete(row, target.name):
@@ -184,12 +202,13 @@ def _steps(
 
 
 def _log_axis(rates: Sequence[float]) -> Axis:
+    """Return an axis of the decimal logarithms of rates, with a tick at each power of ten."""
     logs = [math.log10(rate) for rate in rates if rate > 0] or [-4.0]
     low, high = math.floor(min(logs)), math.ceil(max(logs))
     high = max(high, low + 1)
     return Axis(low - 0.06, high + 0.06, tuple(float(k) for k in range(low, high + 1)))
 
 
-def _power(exponent: float) -> str:
+def _power_of_ten(exponent: float) -> str:
     superscript = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{superscript}"

@@ -1,4 +1,4 @@
-"""Similarity of two models by group: heat maps and what they come to, from ``similarity.json``."""
+"""The page on the similarity of two models by group, with heat maps (``similarity.json``)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,21 @@ from evenhand.representation.results import (
 )
 from evenhand.settings import Settings
 
-STRONGEST = 0.6  # a difference of this size has the full colour
+STRONGEST = 0.6
+"""The size of a difference from which on a cell has the full colour."""
 
 
 @dataclass(frozen=True)
 class HeatCell:
-    """One square of a heat map: its text, how strong its colour is in per cent, and its look."""
+    """A cell of a heat map.
+
+    Attributes
+    ----------
+    text, says
+        The value, and its layers and interval as text.
+    strength, look
+        The strength of the colour in percent, and the colour (``similar`` or ``apart``).
+    """
 
     text: str
     strength: float
@@ -41,7 +50,7 @@ class HeatCell:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Layers of the first model down, of the second across."""
+    """A heat map: the layers of the first model down, those of the second model across."""
 
     title: str
     note: str
@@ -52,15 +61,15 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class SeedsView:
-    """What each seed's models come to, one column a seed."""
+    """A table with a column for each seed; a row has a group and its cells."""
 
     seeds: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]  # a group and its cells
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
 class AttributeView:
-    """What is shown of one attribute."""
+    """The answer, the heat maps and the table of one attribute."""
 
     attribute: str
     headline: str
@@ -73,7 +82,7 @@ class AttributeView:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What is said of an attribute: a sentence, what it rests on, the outcome in a word."""
+    """The answer for an attribute: a sentence, details, and the outcome."""
 
     headline: str
     details: tuple[str, ...] = ()
@@ -81,10 +90,10 @@ class Conclusion:
 
 
 def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> str:
-    """Return the page of a comparison of two models' layers."""
+    """Return the page of a comparison of the layers of two models."""
     first, second = measured.models
     lede = (
-        f"How alike {first} and {second} represent each group, layer by layer: "
+        f"The similarity of {first} and {second} in each group, layer by layer: "
         f"{count_text(measured.patients, measured.unit)} of the {measured.split} split, "
         "one sample each."
     )
@@ -106,10 +115,7 @@ def similarity_section(measured: SimilarityRecord) -> dict[str, Any]:
 
 
 def similarity_verdicts(measured: SimilarityRecord) -> tuple[Verdict, ...]:
-    """Return the verdict of a comparison of layers for each attribute.
-
-    A claim rests on p-values that are corrected over all groups and attributes.
-    """
+    """Return a verdict for each attribute; p-values are corrected over attributes and groups."""
     first, second = measured.models
     verdicts = []
     for name, attribute in measured.attributes.items():
@@ -121,6 +127,7 @@ def similarity_verdicts(measured: SimilarityRecord) -> tuple[Verdict, ...]:
 
 
 def _attribute(name: str, measured: SimilarityRecord) -> AttributeView:
+    """Lay out an attribute."""
     attribute = measured.attributes[name]
     maps = [
         _map(shown(group.group), _note(group, measured.unit), group.matrix, measured)
@@ -129,7 +136,7 @@ def _attribute(name: str, measured: SimilarityRecord) -> AttributeView:
     ]
     if contrast := attribute.contrast:
         title = f"{shown(contrast.best)} less {shown(contrast.worst)}"
-        note = "the group that the models serve best less the one they serve worst"
+        note = "the group that the models serve best less the group that they serve worst"
         maps.append(_difference(title, note, contrast.difference, measured))
     conclusion = _conclusion(name, measured)
     return AttributeView(
@@ -148,17 +155,17 @@ def _attribute(name: str, measured: SimilarityRecord) -> AttributeView:
 
 
 def _by_seed(name: str, measured: SimilarityRecord) -> SeedsView | None:
-    """Return each group's mean over layers for each seed; None where there are not several."""
+    """Return the mean over layers of each group for each seed; None without several seeds."""
     if len(measured.seeds) < 2:
         return None
     summaries = [seed.attributes[name] for seed in measured.seeds]
     rows = [
-        (shown(group.group), tuple(_mean_and_p(summary.groups[place]) for summary in summaries))
-        for place, group in enumerate(summaries[0].groups)
+        (shown(group.group), tuple(_mean_and_p(summary.groups[index]) for summary in summaries))
+        for index, group in enumerate(summaries[0].groups)
     ]
     sizes = [summary.size for summary in summaries if summary.size is not None]
     if summaries[0].size:
-        rows.append(("Best and worst served apart", tuple(map(_plain_interval, sizes))))
+        rows.append(("Size of best less worst group", tuple(map(_plain_interval, sizes))))
     return SeedsView(tuple(f"seed {summary.seed}" for summary in measured.seeds), tuple(rows))
 
 
@@ -172,10 +179,10 @@ def _plain_interval(size: MeanSize) -> str:
 
 
 def _conclusion(name: str, measured: SimilarityRecord) -> Conclusion:
-    """Return what is said of an attribute.
+    """Return the answer for an attribute.
 
-    Of several seeds all have to agree that one and the same group differs from the rest, and on
-    which side of the worst served group the best served one lies.
+    If there are several seeds, a claim needs that in all of them the same group differs from the
+    other groups, and that the difference between the best and the worst group has the same sign.
     """
     attribute = measured.attributes[name]
     contrast = attribute.contrast
@@ -186,8 +193,8 @@ def _conclusion(name: str, measured: SimilarityRecord) -> Conclusion:
         f"CKA of {best} and of {worst} differ by {_plain_interval(contrast.size)} on average over "
         f"layers, in batches of {attribute.batch}.",
         *(
-            f"{shown(group.group)} against the rest: p = {plain(group.p_adjusted)}, "
-            "corrected for all groups; labels held equal."
+            f"{shown(group.group)} against the other groups: p = {plain(group.p_adjusted)}, "
+            "corrected for all groups; with equal labels."
             for group in attribute.groups
             if group.p_adjusted is not None
         ),
@@ -196,23 +203,23 @@ def _conclusion(name: str, measured: SimilarityRecord) -> Conclusion:
     tested = summaries or [AttributeSummary.of(attribute)]
     differing = [_differing(summary) for summary in tested]
     if not any(differing):
-        text = f"By {shown(name)}, no group is shown to be represented differently from the rest."
+        text = f"No group by {shown(name)} is shown to be represented differently from the others."
         return Conclusion(text, details)
-    more = mean(contrast.difference.value)
-    same_side = all((summary.difference or 0.0) * more > 0 for summary in summaries)
-    if not (same_side and set.intersection(*differing)):
+    difference = mean(contrast.difference.value)
+    same_sign = all((summary.difference or 0.0) * difference > 0 for summary in summaries)
+    if not (same_sign and set.intersection(*differing)):
         text = (
-            f"By {shown(name)}, a group is represented differently from the rest with "
-            f"{sum(map(bool, differing))} of {len(differing)} seeds, and not all seeds agree on it."
+            f"A group by {shown(name)} is represented differently from the others in "
+            f"{sum(map(bool, differing))} of {len(differing)} seeds; not all seeds agree."
         )
         return Conclusion(text, details)
-    word = "more" if more > 0 else "less"
+    word = "more" if difference > 0 else "less"
     text = f"The two models agree {word} on {best} than on {worst}, by {shown(name)}."
     return Conclusion(text, details, "a gap")
 
 
 def _differing(summary: AttributeSummary) -> set[str]:
-    """Return the groups that differ from the rest."""
+    """Return the groups that are shown to differ from the other groups."""
     return {
         group.group
         for group in summary.groups
@@ -226,6 +233,7 @@ def _note(group: GroupSimilarity, patient: str) -> str:
 
 
 def _ratio(ratio: SizeRatio) -> str:
+    """Return the sentence on a ratio of differences between two attributes."""
     first, second = shown(ratio.attribute), shown(ratio.over)
     if ratio.size is None:
         return f"{first} over {second}: no ratio, as {ratio.undefined}."
@@ -234,6 +242,8 @@ def _ratio(ratio: SizeRatio) -> str:
 
 
 def _map(title: str, note: str, numbers: LayerMatrix, measured: SimilarityRecord) -> HeatMap:
+    """Lay out a heat map of similarities."""
+
     def cell(value: float, interval: str) -> HeatCell:
         return HeatCell(plain(value, 2), 100 * min(max(value, 0), 1), "similar", interval)
 
@@ -241,6 +251,8 @@ def _map(title: str, note: str, numbers: LayerMatrix, measured: SimilarityRecord
 
 
 def _difference(title: str, note: str, numbers: LayerMatrix, measured: SimilarityRecord) -> HeatMap:
+    """Lay out a heat map of differences of similarities."""
+
     def cell(value: float, interval: str) -> HeatCell:
         look = "similar" if value > 0 else "apart"
         strength = 100 * min(abs(value) / STRONGEST, 1)
@@ -256,6 +268,7 @@ def _heat_map(
     measured: SimilarityRecord,
     cell: Callable[[float, str], HeatCell],
 ) -> HeatMap:
+    """Lay out a heat map; ``cell`` makes a cell from a value and the text of its interval."""
     down, across = measured.layers
     rows = tuple(
         tuple(

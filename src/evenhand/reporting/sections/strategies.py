@@ -1,4 +1,4 @@
-"""Models side by side, and how each does on training, validation and test patients."""
+"""The section on models side by side: numbers of each model, paired differences, groups."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ SUMMED_UP = ("worst", "gap")
 
 @dataclass(frozen=True)
 class StrategyComparison:
-    """Several models on the same patients.
+    """A comparison of several models on the same patients.
 
     Attributes
     ----------
     plots
-        One picture per number: overall, worst group, gap.
+        A picture for each number: overall, worst group, gap.
     by_group
-        One picture per attribute: the leading metric of every group under every model.
+        A picture for each attribute: the leading metric of every group under every model.
     gains
-        What each group gains and loses, one table per pair of models.
+        The gains and losses of each group, a table for each pair of models.
     paired
-        Differences between two models in the leading metric, each with its verdict.
+        The differences between two models in the leading metric, with their outcomes.
     paired_further
-        The same in the other metrics.
+        The differences between two models in the other metrics.
     """
 
     plots: tuple[Forest, ...]
@@ -44,16 +44,26 @@ class StrategyComparison:
 
 
 def _title(report: Report) -> str:
-    """Name what the models of a run are: strategies where a search chose one."""
-    chose = report.chosen and report.pruning is None and report.adjusted is None
-    return f"{'Strategies' if chose else 'Models'} side by side"
+    """Return the title; the models of a run that chose one are strategies."""
+    is_choice = report.chosen and report.pruning is None and report.adjusted is None
+    return f"{'Strategies' if is_choice else 'Models'} side by side"
 
 
 @section("report", "strategies", _title, place=50)
 def strategies_view(report: Report) -> StrategyComparison | None:
-    """Lay out the models of the report side by side; None where there is only one."""
+    """Lay out the models of a report side by side; None if there is only one model."""
     validation = find(report.estimates, split="val")
-    return comparison(report.reported, report.attributes, report.chosen, validation, report.judged)
+    view = comparison(report.reported, report.attributes, report.chosen, validation, report.judged)
+    return view and replace(view, gains=_without_answers(view.gains, report.answered))
+
+
+def _without_answers(
+    tables: Sequence[GainsTable], answered: Sequence[str]
+) -> tuple[GainsTable, ...]:
+    """Return tables without the sentences that the answers at the top of the page contain."""
+    return tuple(
+        replace(table, sentences=()) if table.model in answered else table for table in tables
+    )
 
 
 def comparison(
@@ -63,10 +73,20 @@ def comparison(
     validation: Sequence[Estimate] = (),
     judged: Mapping[str, Sequence[str]] | None = None,
 ) -> StrategyComparison | None:
-    """Lay out the models of a run side by side on one split; None where there is only one model.
+    """Lay out several models side by side on one split; None if there is only one model.
 
-    Rows of the ``validation`` split show the group that a model serves worst. Models are compared
-    by the leading metric, but for those in ``judged``.
+    Parameters
+    ----------
+    rows
+        The rows of the split.
+    attributes
+        The attributes in their order.
+    chosen
+        The chosen model, or None.
+    validation
+        Rows of the validation split, which decide the group that a model serves worst.
+    judged
+        By model: the metrics that it is compared by; by default the leading metric.
     """
     single = find(rows, against=None)
     models = names(single, "model")
@@ -97,7 +117,7 @@ def _gains(
     metric: str,
     judged: Mapping[str, Sequence[str]],
 ) -> tuple[GainsTable, ...]:
-    """Return the table of gains and losses of each pair, in each metric that it is judged by."""
+    """Return the tables of gains and losses of each pair, in the metrics that it is judged by."""
     pairs = dict.fromkeys((row.model, row.against) for row in rows if row.against)
     return tuple(
         table
@@ -112,20 +132,22 @@ def _gains(
 
 
 def metric_of_comparison(rows: Sequence[Estimate]) -> str:
-    """Return the metric that models are compared by: AUC, or the first that says what is better."""
+    """Return the metric that the models of some rows are compared by (see `leading_metric`)."""
     return leading_metric(names([row for row in rows if row.of_group], "metric"))
 
 
 def _by_model(
     rows: Sequence[Estimate], attribute: str, metric: str, kind: str | None, chosen: str | None
 ) -> Forest:
-    own = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
-    lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in own]
+    """Draw a number of everybody or across groups, a line for each model."""
+    numbers = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
+    lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in numbers]
     return forest(lines, look_of(attribute, metric, kind))
 
 
 def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
-    own = Estimates(
+    """Draw a metric of each group, a line for each model."""
+    group_rows = Estimates(
         row
         for row in find(rows, attribute=attribute, metric=metric)
         if row.group != EVERYBODY and not is_unknown(row.group)
@@ -137,32 +159,28 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
             kind=_kind(row.model, chosen),
             section=shown(group),
         )
-        for group in names(own, "group")
-        for row in find(own, group=group)
+        for group in names(group_rows, "group")
+        for row in find(group_rows, group=group)
     ]
     return forest(lines, look_of(attribute, metric))
 
 
 def _kind(model: str, chosen: str | None) -> str:
-    """Return how a model's row is drawn: the chosen one stands out where there is one."""
+    """Return the kind of mark of a model; the chosen model stands out."""
     if chosen is None:
         return "group"
     return "chosen" if model == chosen else "other"
 
 
 def look_of(attribute: str, metric: str, kind: str | None = None) -> Look:
-    """Return how a picture of one number is labelled."""
-    measured, label = term(metric, kind), term(metric).label
+    """Return the look of a plot of one number."""
+    measured = term(metric, kind)
     by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
-    says = {
-        "worst": f"{label} of the group that the model serves worst.",
-        "best": f"{label} of the group that the model serves best.",
-        "gap": "Greatest minus smallest; chance pulls it upwards when groups are small.",
-    }.get(kind or "", "")
-    return Look(f"{measured.label} {by}", says, measured.scale, limits=measured.limits)
+    return Look(f"{measured.label} {by}", "", measured.scale, limits=measured.limits)
 
 
 def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
+    """Draw the differences between models in a metric, a picture for each pair of models."""
     differences = [
         row
         for row in find(rows, base=metric)
@@ -189,6 +207,7 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
 
 
 def _paired_line(row: Estimate) -> Line:
+    """Return the line of a difference between two models, with its outcome."""
     across = {"worst": "worst group", "gap": "gap"}
     name = across[row.aggregate] if row.aggregate else shown(row.group)
     everyone = row.attribute == EVERYBODY

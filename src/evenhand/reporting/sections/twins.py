@@ -1,4 +1,4 @@
-"""How far the scores of twins lie apart, from ``twins.json``."""
+"""The section on twins: the distances between their scores (``twins.json``)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted
 
 CHANGE = Scale(signed=True)
-SAYS = "Mean distance of the scores of two twins. 0: what the twins differ in moves no score."
+SAYS = "Mean distance of the scores of two twins; 0: the difference between twins moves no score."
 
 
 @section("report", "twins", "Does a shortcut move the score?", place=64)
 def twins_view(report: Report) -> Part | None:
-    """Return a plot of the distances, one of groups and one of models; None without twins."""
+    """Return plots of the distances, by group and by pair of models; None without twins."""
     if report.twins is None:
         return None
-    rows = [_called(row, report.called) for row in report.twins.rows]
+    rows = [_with_shown_names(row, report.called) for row in report.twins.rows]
     if not rows:
         return Part(sentences=tuple(report.twins.notes))
     everybody = next(row for row in rows if row.attribute == EVERYBODY)
     sentences = (
-        f"{counted(everybody.pairs, 'set')} of twins, samples that share a value of the column of "
-        f"pairs, of {counted(everybody.patients, report.patient)}. Intervals are by "
+        f"{counted(everybody.pairs, 'set')} of twins (samples with the same value in the column of "
+        f"pairs) from {counted(everybody.patients, report.patient)}. Intervals are by "
         f"{report.patient}; they are not corrected, and no verdict rests on them.",
         *report.twins.notes,
     )
@@ -61,15 +61,15 @@ def _line(row: TwinRow) -> Line:
         patients=row.patients,
         undefined=None if row.value is not None else "no twins",
     )
-    where = "everybody" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {row.group}"
-    name = where if row.reference is None else f"{where} less {row.reference}"
+    group = "everybody" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {row.group}"
+    name = group if row.reference is None else f"{group} less {row.reference}"
     note = counted(row.pairs, "set")
     if row.decided_otherwise is not None:
-        note += f", {whole(row.decided_otherwise)} of 100 decided otherwise"
-    whose = row.model if row.against is None else f"{row.model} less {row.against}"
-    return Line(name, estimate, note=note, section=whose)
+        note += f", {whole(row.decided_otherwise)} of 100 with different decisions"
+    models = row.model if row.against is None else f"{row.model} less {row.against}"
+    return Line(name, estimate, note=note, section=models)
 
 
-def _called(row: TwinRow, names: Mapping[str, str]) -> TwinRow:
+def _with_shown_names(row: TwinRow, names: Mapping[str, str]) -> TwinRow:
     against = row.against and names.get(row.against, row.against)
     return row.model_copy(update={"model": names.get(row.model, row.model), "against": against})

@@ -1,4 +1,4 @@
-"""What is not on the page: numbers that are undefined, and samples and groups that are left out."""
+"""The section on what is missing: undefined numbers, and samples and groups that are left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.metrics import EVERYBODY
-from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.estimates import NO_VALUE, Estimate
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import listed
@@ -14,8 +14,8 @@ from evenhand.reporting.text.vocabulary import shown
 
 
 @dataclass(frozen=True)
-class Gone:
-    """Numbers that are undefined for one reason in one group."""
+class UndefinedRow:
+    """Metrics that are undefined in a group for the same reason."""
 
     model: str
     split: str
@@ -30,43 +30,43 @@ class Gone:
 
 @dataclass(frozen=True)
 class UndefinedView:
-    """What is undefined and what is left out; whether the table must name the split."""
+    """Undefined numbers, what is left out, and whether the table must name the split."""
 
-    numbers: tuple[Gone, ...]
+    numbers: tuple[UndefinedRow, ...]
     left_out: tuple[str, ...]
     has_several_splits: bool
 
 
-@section("report", "undefined", "What is not here", place=100)
+@section("report", "undefined", "Undefined and left out", place=100)
 def undefined_view(report: Report) -> UndefinedView | None:
-    """Gather what a report lacks, None where it lacks nothing."""
+    """Return the undefined numbers and what is left out of a report; None if there is neither."""
     numbers, splits = undefined(report.estimates), {row.split for row in report.estimates}
     if not numbers and not report.left_out:
         return None
     return UndefinedView(numbers, tuple(report.left_out), len(splits) > 1)
 
 
-def undefined(rows: Sequence[Estimate]) -> tuple[Gone, ...]:
-    """Gather what is undefined: one entry for each group and reason, with the metrics it struck."""
-    struck: dict[tuple[str, str, str, str, str], list[Estimate]] = {}
+def undefined(rows: Sequence[Estimate]) -> tuple[UndefinedRow, ...]:
+    """Return the undefined numbers of single models, a row for each group and reason."""
+    by_reason: dict[tuple[str, str, str, str, str], list[Estimate]] = {}
     for row in rows:
         if row.value is None and not row.against:
-            reason = row.undefined or "no value was given"
+            reason = row.undefined or NO_VALUE
             key = (row.model, row.split, row.attribute, row.group, reason)
-            struck.setdefault(key, []).append(row)
-    return tuple(_gone(rows_gone) for rows_gone in struck.values())
+            by_reason.setdefault(key, []).append(row)
+    return tuple(map(_undefined_row, by_reason.values()))
 
 
-def _gone(rows: Sequence[Estimate]) -> Gone:
+def _undefined_row(rows: Sequence[Estimate]) -> UndefinedRow:
     row = rows[0]
     metrics = list(dict.fromkeys(estimate.base_term.label for estimate in rows))
-    return Gone(
+    return UndefinedRow(
         model=row.model,
         split=row.split,
         attribute="any" if row.attribute == EVERYBODY else shown(row.attribute),
         group=_group(row),
         metrics=listed(metrics),
-        reason=row.undefined or "no value was given",
+        reason=row.undefined or NO_VALUE,
         n=row.n,
         patients=row.patients,
         positives=row.positives,

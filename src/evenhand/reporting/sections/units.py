@@ -1,4 +1,4 @@
-"""The map of the units that a mask tunes: depth across, kind down."""
+"""The section on units: a map of the units that a mask tunes, depth across, kind down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evenhand.reporting.text.numbers import PERCENT
 
 @dataclass(frozen=True)
 class UnitView:
-    """The map, laid out: for each kind the units at each depth."""
+    """The map, with the units at each depth for each kind, and the counts of units."""
 
     depths: tuple[int, ...]
     kinds: tuple[tuple[str, tuple[tuple[UnitShare, ...], ...]], ...]
@@ -23,23 +23,23 @@ class UnitView:
 
     @property
     def share(self) -> float:
-        """Share of the parameters that the mask tunes, in percent."""
+        """The share of the parameters that the mask tunes, in percent."""
         return 100 * self.tuned_parameters / self.parameters if self.parameters else 0.0
 
     @property
     def share_text(self) -> str:
-        """The same in words."""
+        """The share as text."""
         return PERCENT.text(self.share / 100)
 
 
 @section("report", "units", "What the best mask tunes", place=90)
 def units_section(report: Report) -> UnitView | None:
-    """Lay out the units of the report's model, None where they are not known."""
+    """Lay out the units of a report's model, None if they are not known."""
     return unit_view(report.units) if report.units else None
 
 
 def unit_view(units: Sequence[UnitShare]) -> UnitView:
-    """Lay out a map of units; kinds keep the order in which they come."""
+    """Lay out a map of units, with the kinds in the order in which they occur."""
     depths = tuple(sorted({unit.depth for unit in units}))
     kinds = tuple(dict.fromkeys(unit.kind for unit in units))
     tuned = [unit for unit in units if unit.tuned]

@@ -1,1 +1,1 @@
-"""Words of the report: sentences, vocabulary, numbers."""
+"""The words of the report: sentences, names of metrics, formats of numbers."""

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formats of numbers for readers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SMALLEST_P = 0.001
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """Return a number with a fixed count of decimals and a true minus sign.
+    """Return a number with a fixed number of decimals, and a minus sign instead of a hyphen.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def plain(value: float, digits: int = 3) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return a p-value with its sign of relation; one that would round to 0 is shown as a bound.
+    """Return a p-value as ``= 0.031``, or as ``< 0.001`` if it is smaller than that.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def p_value(p: float) -> str:
 
 
 def finite(value: Any) -> float | None:
-    """Return a table's cell as a number, None where it holds none.
+    """Return the cell of a table as a number, None where it is empty or not finite.
 
     Examples
     --------
@@ -52,7 +52,15 @@ def finite(value: Any) -> float | None:
 
 @dataclass(frozen=True)
 class Scale:
-    """How values of one kind are printed: times a factor, so many decimals, and a unit."""
+    """A format of values.
+
+    Attributes
+    ----------
+    factor, digits, unit
+        The value is multiplied by the factor, rounded to so many decimals, and gets the unit.
+    signed
+        Whether positive values have a plus sign.
+    """
 
     factor: float = 1.0
     digits: int = 3
@@ -75,7 +83,7 @@ class Scale:
         return self.number(value) + self.unit
 
     def interval(self, low: float | None, high: float | None) -> str:
-        """Return an interval with its unit, empty where an end is not known.
+        """Return an interval with its unit, empty if an end is None.
 
         Examples
         --------
@@ -94,15 +102,15 @@ POINTS = Scale(100.0, 1, f"{NBSP}points")
 
 
 def signed(text: str) -> str:
-    """Put a plus before the text of a positive number.
+    """Return the text of a number with a plus sign if the number is positive.
 
     Examples
     --------
     >>> signed("0.040"), signed("0.000")
     ('+0.040', '0.000')
     """
-    nothing = not any(digit in text for digit in "123456789")
-    return text if nothing or text.startswith(MINUS) else f"+{text}"
+    is_zero = not any(digit in text for digit in "123456789")
+    return text if is_zero or text.startswith(MINUS) else f"+{text}"
 
 
 def whole(share: float) -> str:
@@ -153,7 +161,7 @@ def listed(items: list[str] | tuple[str, ...], last: str = "and") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a wall time.
+    """Return a duration in seconds as text.
 
     Examples
     --------
@@ -162,7 +170,7 @@ def duration(seconds: float) -> str:
     """
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, remainder = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {remainder} s"
     return f"{minutes // 60} h {minutes % 60} min"

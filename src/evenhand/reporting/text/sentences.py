@@ -1,4 +1,4 @@
-"""The sentences of the report: small pure functions from numbers to plain language."""
+"""The sentences of the report: small functions that turn numbers into text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from evenhand.metrics import CHANCE, DETECTABLE, find_metric
 from evenhand.metrics.intervals import FEW, FEW_DRAWN
-from evenhand.reporting.estimates import Estimate, find
+from evenhand.reporting.estimates import NO_VALUE, Estimate, find
 from evenhand.reporting.text.numbers import (
     NBSP,
     count_text,
@@ -29,10 +29,10 @@ from evenhand.reporting.text.vocabulary import (
 from evenhand.reporting.text.worst_best import Extremes
 
 LEVEL = 0.95
-"""The level of intervals whose row does not say it."""
+"""The level of intervals whose row has none."""
 
 OutcomeWord = Literal["better", "worse", "a trade", "levelled down", "a gap", "cannot tell"]
-"""What an answer comes to, as the report prints it."""
+"""The outcome of an answer, as the report prints it."""
 
 
 def where(attribute: str, group: str) -> str:
@@ -53,12 +53,12 @@ def where(attribute: str, group: str) -> str:
 
 
 def again(attribute: str, group: str) -> str:
-    """Return a second group of the same attribute as a clause, without naming it twice."""
+    """Return a second group of the same attribute as a clause, without naming the attribute."""
     return where(attribute, group) if "*" in attribute or "|" in attribute else f"it is {group}"
 
 
 def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
-    """Say what the model does in two groups, in counts out of a hundred."""
+    """Return the sentence on a model's results in two groups, in counts out of a hundred."""
     in_worst, in_best = where(worst.attribute, worst.group), again(best.attribute, best.group)
     low, high = worst.value or 0.0, best.value or 0.0
     if worst.metric == "auc" and worst.positives is not None:
@@ -83,7 +83,7 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
 
 
 def amount(value: float, metric: str, digits: int = 1) -> str:
-    """Return a difference as people say it: points for shares, three decimals for the rest.
+    """Return a difference as text: in points for shares, else with three decimals.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def amount(value: float, metric: str, digits: int = 1) -> str:
 
 
 def interval(estimate: Estimate, metric: str, digits: int = 1) -> str:
-    """Return the interval of a difference in words, with its level; empty without one."""
+    """Return the interval of a difference as text with its level; empty if there is none."""
     if estimate.low is None or estimate.high is None:
         return ""
     low, high = (amount(end, metric, digits) for end in (estimate.low, estimate.high))
@@ -107,12 +107,12 @@ def level(estimate: Estimate) -> str:
 
 
 def gap_sentence(extremes: Extremes) -> str:
-    """Say how large the gap between the worst and the best group is, with its interval."""
+    """Return the sentence on the size of the gap between the worst and the best group."""
     gap, base = extremes.gap, extremes.worst.metric
     if gap is None:
         return "The gap was not measured."
     if gap.value is None:
-        return f"The gap is undefined: {gap.undefined or 'no value was given'}."
+        return f"The gap is undefined: {gap.undefined or NO_VALUE}."
     digits = _digits(extremes, gap)
     size = amount(gap.value, base, digits)
     unit = (" point" if size == "1" else " points") if term(base).share else ""
@@ -122,10 +122,10 @@ def gap_sentence(extremes: Extremes) -> str:
 
 
 def _digits(extremes: Extremes, gap: Estimate) -> int:
-    """Return the number of decimals with which a gap is shown, in points.
+    """Return the number of decimals of a gap in points.
 
-    0 where the rounded gap is the difference of the groups' rounded values; else 1, or more where
-    an end of the interval would be rounded to 0.
+    It is 0 if the rounded gap is the difference of the rounded values of the groups. Otherwise it
+    is 1, or more if an end of the interval would be rounded to 0.
     """
     difference = abs(
         hundredths(extremes.best.value or 0.0) - hundredths(extremes.worst.value or 0.0)
@@ -136,27 +136,28 @@ def _digits(extremes: Extremes, gap: Estimate) -> int:
 
 
 def chance_sentence(extremes: Extremes) -> str:
-    """Say whether groups are shown to differ, and how large a difference would usually show."""
-    gap, two = extremes.gap, extremes.groups == 2
-    pair = "two groups" if two else f"{extremes.groups} groups"
+    """Return the sentence on whether groups are shown to differ, with the detectable difference."""
+    gap, are_two = extremes.gap, extremes.groups == 2
+    groups = "two groups" if are_two else f"{extremes.groups} groups"
     if gap is None or gap.p_adjusted is None:
         return (
-            f"{_untested_reason(extremes)}Without a test nobody can tell whether the {pair} differ."
+            f"{_untested_reason(extremes)}Without a test it is not known whether the {groups} "
+            "differ."
         )
     if extremes.apart:
-        whom = "The two groups" if two else f"At least two of the {pair}"
+        whom = "The two groups" if are_two else f"At least two of the {groups}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
     base = extremes.worst.metric
     reach = ""
     if extremes.detectable is not None:
         reach = f"; a difference of {amount_with_unit(extremes.detectable, base)} {USUALLY}"
     return (
-        f"These data do not show that the {pair} differ in {_named(base)} ({p_text(gap)}){reach}."
+        f"These data do not show that the {groups} differ in {_named(base)} ({p_text(gap)}){reach}."
     )
 
 
 def _untested_reason(extremes: Extremes) -> str:
-    """Say which of the two groups rest on too few patients for a test, and what would do."""
+    """Return why a gap was not tested, and what to do if groups have too few patients."""
     gap = extremes.gap
     few = [row for row in (extremes.worst, extremes.best) if row.approximate]
     if not few or not find_metric(extremes.worst.metric).share:
@@ -167,28 +168,28 @@ def _untested_reason(extremes: Extremes) -> str:
     return (
         f"The gap was not tested: its {_named(extremes.worst.metric)} rests on too few patients "
         f"where {listed(counts)}, and a test needs {FEW} in each group "
-        f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or join groups (--merge, "
+        f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or merge groups (--merge, "
         "--bins). "
     )
 
 
-def alone_sentence(extremes: Extremes) -> str:
-    """Say why an interval may lie above 0 where no difference is shown; else return ""."""
+def has_interval_above_0(extremes: Extremes) -> bool:
+    """Return whether the interval of a gap lies above 0 although no difference is shown."""
     gap = extremes.gap
-    above = gap is not None and gap.low is not None and gap.low > 0
-    tested = gap is not None and gap.p_adjusted is not None
-    return ALONE if above and tested and not extremes.apart else ""
+    is_tested = gap is not None and gap.p_adjusted is not None
+    is_above = gap is not None and gap.low is not None and gap.low > 0
+    return is_tested and is_above and not extremes.apart
 
 
-ALONE = (
-    "The interval lies above 0 because it is of this gap alone; the corrected p counts how many "
-    "gaps were looked at, of which the largest are large by chance."
+INTERVAL_ABOVE_0 = (
+    "The interval of a gap may lie above 0 although no difference is shown: the interval is about "
+    "this gap alone, and the corrected p-value accounts for all comparisons on this page."
 )
 USUALLY = f"would usually show (power 80{NBSP}%)"
 
 
 def p_text(row: Estimate) -> str:
-    """Return a corrected p-value in words, empty where there is none.
+    """Return a corrected p-value as text, empty where there is none.
 
     Examples
     --------
@@ -199,7 +200,7 @@ def p_text(row: Estimate) -> str:
 
 
 def amount_with_unit(value: float, metric: str) -> str:
-    """Return a difference as people say it, with its unit."""
+    """Return a difference as text with its unit."""
     return amount(value, metric) + (" points" if term(metric).share else "")
 
 
@@ -216,13 +217,13 @@ def interval_or_reason(difference: Estimate) -> str:
 
 
 def _named(metric: str) -> str:
-    """Return what a metric is called within a sentence."""
+    """Return the label of a metric within a sentence."""
     label = term(metric).label
     return label if label.isupper() else label.lower()
 
 
 def apart_sentence(extremes: Extremes) -> str:
-    """Say that groups differ in a metric, beside another one in which nobody can tell."""
+    """Return the sentence on a gap in another metric than that of the headline."""
     worst, best = extremes.worst, extremes.best
     measured, gap = term(worst.metric), extremes.gap
     within = interval(gap, worst.metric, max(1, _digits(extremes, gap))) if gap else ""
@@ -236,25 +237,27 @@ def apart_sentence(extremes: Extremes) -> str:
 
 
 def strategy_sentence(paired: Sequence[Estimate]) -> str:
-    """Say which models a model serves its worst group better than; the answer of a comparison.
+    """Return the answer to whether a model serves its worst group better than other models.
 
     Parameters
     ----------
     paired
-        Differences of one ``<metric>_worst`` on the same patients, the model minus each other.
+        Differences of ``<metric>_worst`` on the same patients: the model less each other model.
     """
     whom, by = paired[0].model, group_kind(paired[0].attribute)
     sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
-    clauses = [f"{s} than {listed(sides[s])}" for s in ("better", "worse") if sides[s]]
+    clauses = [f"{side} than {listed(sides[side])}" for side in ("better", "worse") if sides[side]]
     unsure = listed(sides["cannot tell"], "or")
     if not clauses:
         return (
             f"These data do not show that {whom} serves its worst {by} better or worse than "
             f"{unsure}."
         )
-    doubt = f"; better or worse than {unsure}, these data do not show" if unsure else ""
+    doubt = (
+        f"; these data do not show whether it does better or worse than {unsure}" if unsure else ""
+    )
     subject = opening(whom)
     return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
@@ -263,14 +266,14 @@ SIZES: Mapping[OutcomeWord, str] = {"better": "smaller", "worse": "larger"}
 
 
 def smaller_sentence(paired: Sequence[Estimate]) -> str:
-    """Say which models a model's difference across groups is smaller than; the answer to that.
+    """Return the answer to whether a difference across groups is smaller than in other models.
 
     Parameters
     ----------
     paired
-        Differences of one difference across groups, the model minus each other.
+        Paired differences of the number across groups: the model less each other model.
     """
-    what = lower_first(paired[0].term.label)
+    label = lower_first(paired[0].term.label)
     sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
@@ -278,7 +281,7 @@ def smaller_sentence(paired: Sequence[Estimate]) -> str:
     clauses = [
         f"{word} than that of {listed(sides[side])}" for side, word in SIZES.items() if sides[side]
     ]
-    subject = f"the {what} of {paired[0].model}"
+    subject = f"the {label} of {paired[0].model}"
     if not clauses:
         return f"These data do not show that {subject} is smaller or larger than that of {unsure}."
     doubt = f"; for {unsure}, these data do not show which is smaller" if unsure else ""
@@ -286,79 +289,78 @@ def smaller_sentence(paired: Sequence[Estimate]) -> str:
 
 
 def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
-    """Say how large a group's difference would usually show, where no difference is shown.
+    """Return sentences on the detectable difference of a group, where no difference is shown.
 
     Parameters
     ----------
     rows
         The rows of one split.
     paired
-        Differences of one ``<metric>_worst``, the model minus each other.
+        Differences of ``<metric>_worst``: the model less each other model.
     """
     sentences = []
     for row in paired:
         pair = {"model": row.model, "against": row.against, "attribute": row.attribute}
-        shown_by = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
-        reach = max(
-            (estimate.value for estimate in shown_by if estimate.value is not None), default=0.0
+        detectable_rows = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
+        largest = max(
+            (estimate.value for estimate in detectable_rows if estimate.value is not None),
+            default=0.0,
         )
-        if reach > 0 and paired_chip(row) == "cannot tell":
-            size = amount_with_unit(reach, row.base)
-            who = f"{'an' if row.attribute[:1] in 'aeiou' else 'a'} {group_kind(row.attribute)}"
-            sentences.append(f"Against {row.against}, a difference of {size} in {who} {USUALLY}.")
+        if largest > 0 and paired_chip(row) == "cannot tell":
+            size = amount_with_unit(largest, row.base)
+            group = f"{'an' if row.attribute[:1] in 'aeiou' else 'a'} {group_kind(row.attribute)}"
+            sentences.append(f"Against {row.against}, a difference of {size} in {group} {USUALLY}.")
     return tuple(sentences)
 
 
 def overall_cost_sentence(overall: Sequence[Estimate]) -> str:
-    """Say which models a model serves everybody together worse than; empty where there is none.
+    """Return the sentence on models that serve everybody better, empty if there is none.
 
     Parameters
     ----------
     overall
-        Differences of one metric of everybody, the model minus each other.
+        Differences of a metric of everybody: the model less each other model.
     """
     better = [row.against or "" for row in overall if paired_chip(row) == "worse"]
     return f" It serves everybody together worse than {listed(better)}." if better else ""
 
 
 def models_sentence(rows: Sequence[Estimate]) -> str:
-    """Say how several models serve everybody or, by ``<metric>_worst``, their worst group."""
-    some, measured = rows[0], rows[0].base_term
-    whom = f"the {group_kind(some.attribute)} served worst" if some.aggregate else "everybody"
-    what = f"{measured.label} of {whom}"
-    if some.aggregate not in (None, "worst") or (not some.of_group and some.aggregate is None):
-        what = some.term.label
-    text = some.term.scale.text
+    """Return the sentence with a number of several models: of everybody, or across groups."""
+    example, measured = rows[0], rows[0].base_term
+    whom = f"the worst {group_kind(example.attribute)}" if example.aggregate else "everybody"
+    label = f"{measured.label} of {whom}"
+    is_fairness = not example.of_group and example.aggregate is None
+    if example.aggregate not in (None, "worst") or is_fairness:
+        label = example.term.label
+    text = example.term.scale.text
     values = [
         f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows
     ]
-    return f"{what}: {listed(values)}."
+    return f"{label}: {listed(values)}."
 
 
 def paired_sentence(difference: Estimate) -> str:
-    """Say how much one model differs from another on the same patients, and which is better.
-
-    The row is a paired difference, ``model`` minus ``against``.
-    """
+    """Return the sentence on a paired difference, ``model`` less ``against``, with its outcome."""
     other = difference.against or ""
     if difference.value is None:
-        return f"Against {other}: undefined, {difference.undefined or 'no value was given'}."
+        return f"Against {other}: undefined, {difference.undefined or NO_VALUE}."
     certainty = "; ".join(filter(None, (interval_or_reason(difference), p_text(difference))))
     return f"Against {other}: {signed_amount(difference)} ({certainty}): {paired_chip(difference)}."
 
 
 def group_sentence(difference: Estimate) -> str:
-    """Say the same of one group."""
+    """Return the sentence on a paired difference in one group."""
     text = paired_sentence(difference)
     place = where(difference.attribute, difference.group)
     return f"Where {place}, {text[0].lower()}{text[1:]}"
 
 
 def paired_chip(difference: Estimate) -> OutcomeWord:
-    """Say in a word or two how the first model of a paired difference comes out.
+    """Return the outcome of a paired difference for its first model.
 
-    It is better or worse where a difference is claimed (see `Estimate.claimed`), in a metric with
-    better and worse.
+    It is ``better`` or ``worse`` if a difference is claimed (see `Estimate.claimed`) and the metric
+    has a better direction, else ``cannot tell``.
     """
     better = difference.term.better
     if not difference.claimed or not difference.value or better == "neither":
@@ -367,30 +369,28 @@ def paired_chip(difference: Estimate) -> OutcomeWord:
 
 
 def chance_remark(auc: Estimate) -> str | None:
-    """Say that everybody's AUC is not shown to be better than chance; None where it is shown.
+    """Return a remark on an AUC of everybody that is not shown to be better than chance, or None.
 
-    The corrected p-value tests an AUC of .5. Without one the interval decides whether the remark
-    is made.
+    The corrected p-value tests an AUC of .5. Without a p-value the interval decides.
     """
     if auc.value is None or auc.low is None or auc.high is None:
         return None
-    surely = auc.low > CHANCE if auc.p_adjusted is None else auc.claimed and auc.value > CHANCE
-    if surely:
+    if auc.low > CHANCE if auc.p_adjusted is None else auc.claimed and auc.value > CHANCE:
         return None
-    worse = auc.claimed and auc.value < CHANCE
+    is_worse = auc.claimed and auc.value < CHANCE
+    verb = "is worse than" if is_worse else "is not shown to be better than"
     return (
-        f"{opening(auc.model)} {'does worse than' if worse else 'cannot be told from'} chance: the "
-        f"AUC of everybody is {plain(auc.value)} ({interval(auc, auc.metric)}). What such a model "
-        "does by group says little."
+        f"{opening(auc.model)} {verb} chance: the AUC of everybody is {plain(auc.value)} "
+        f"({interval(auc, auc.metric)}). The results of such a model by group mean little."
     )
 
 
 def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
-    """Say how large a gap would have to be for this test set to show it."""
+    """Return the sentence on the smallest gap that a test set of this size can detect."""
     unit = " points" if term(metric).share else ""
     return (
-        f"A gap in {term(metric).label} by {shown(attribute)} smaller than "
-        f"{amount(gap, metric)}{unit} would usually go unseen in a test set of this size."
+        f"A test set of this size usually cannot show a gap in {term(metric).label} by "
+        f"{shown(attribute)} that is smaller than {amount(gap, metric)}{unit}."
     )
 
 
@@ -398,27 +398,27 @@ NO_SPLIT = "(the predictions name no split)"
 
 
 def lede(rows: Sequence[Estimate], split: str | None, patient: str, positive: str) -> str:
-    """Say on whom the numbers were made; ``split`` is None where the data name none."""
+    """Return the sentence on the reported samples; ``split`` is None if the data have no splits."""
     if not rows:
         return "This report has no numbers."
     largest = max(rows, key=lambda row: row.n)
     whom = {None: NO_SPLIT, "test": "of the test split", "val": "of the validation split"}
     people = f"{count_text(largest.n, 'sample')} from {count_text(largest.patients, patient)}"
-    every = "all " if split is None else ""
-    whose = "" if split == "all" else f" {whom.get(split, f'of the split {split}')}"
-    text = f"Measured on {every}{people}{whose}"
+    all_of = "all " if split is None else ""
+    of_split = "" if split == "all" else f" {whom.get(split, f'of the split {split}')}"
+    text = f"Measured on {all_of}{people}{of_split}"
     if largest.positives is None:
         return f"{text}."
     return f"{text}, {largest.positives:,} of the samples {positive}."
 
 
 def reading(rows: Sequence[Estimate]) -> str:
-    """Say how the pictures of groups are read."""
+    """Return the explanation of the pictures of groups."""
     levels = [level(row) for row in rows if row.has_interval]
     mark = "Each mark is the value of a group; the diamond and the dashed line are everyone."
     if not levels:
         return mark
     return (
-        f"{mark} The line through a mark is its {levels[0]} interval: a long one means few "
-        "patients, not bad service."
+        f"{mark} The line through a mark is its {levels[0]} interval: a long line means few "
+        "patients, not bad results."
     )

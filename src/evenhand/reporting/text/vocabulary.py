@@ -1,14 +1,15 @@
-"""What the report calls each metric, how it prints it, and what it says about it."""
+"""The names of metrics, models, attributes and groups in the report."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from evenhand.metrics import FAIRNESS, find_metric, is_metric
+from evenhand.metrics import FAIRNESS, Fairness, Metric, find_metric, is_metric
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, POINTS, Scale
 
 Better = Literal["higher", "lower", "neither"]
@@ -17,22 +18,22 @@ CountedCases = Literal["samples", "positives", "negatives", "both"]
 
 @dataclass(frozen=True)
 class Term:
-    """A metric in words.
+    """The words for a metric.
 
     Attributes
     ----------
     label
-        Its name as a reader knows it.
+        The name.
     says
-        What one value means; ``{positive}`` stands for the positive class.
+        The meaning of a value, as a sentence; ``{positive}`` stands for the positive class.
     counts
-        Which cases it is computed from.
+        The cases that it is computed from.
     scale
-        How its values are printed.
+        The format of its values.
     limits
-        The values that it can take.
+        The least and the largest possible value.
     better
-        Which direction is better; ``neither`` where nearer to an ideal is, or nothing.
+        Which direction is better; ``neither`` if values near an ideal are better, or no value is.
     """
 
     label: str
@@ -44,7 +45,7 @@ class Term:
 
     @property
     def share(self) -> bool:
-        """Whether it is a share of cases, whose differences are points."""
+        """Whether it is a share of cases; differences of shares are in points."""
         return self.scale in (PERCENT, POINTS)
 
 
@@ -90,9 +91,11 @@ TERMS = {
         "Balanced accuracy", "The mean of sensitivity and specificity.", "both"
     ),
     "f1": _score("F1", "The harmonic mean of sensitivity and PPV."),
-    "log_loss": Term("Log-loss", "The price of confident mistakes; 0 is perfect."),
+    "log_loss": Term(
+        "Log-loss", "Mean −log of the true class's probability; confident errors cost most."
+    ),
     "brier": _score("Brier score", "Mean squared error of the probabilities.", "samples"),
-    "ece": _score("ECE", "How far the probabilities are from what then happens.", "samples"),
+    "ece": _score("ECE", "Mean distance of probabilities from observed frequencies.", "samples"),
     "calibration_slope": Term(
         "Calibration slope", "1 is ideal; below it the scores are too extreme."
     ),
@@ -100,7 +103,15 @@ TERMS = {
         "Calibration intercept", "0 is ideal; above it the scores are too low."
     ),
 }  # fmt: skip
-"""Words for the metrics that people read most; the others go by their registered title."""
+"""The words for the most frequent metrics; the words for other metrics are name and title."""
+
+NUMBERED = {
+    "sensitivity_at_specificity": "Sensitivity at specificity {:g}",
+    "specificity_at_sensitivity": "Specificity at sensitivity {:g}",
+    "sensitivity_at_shared_fpr": "Sensitivity at a common false-positive rate of {:g}",
+    "net_benefit_at": "Net benefit at threshold {:g}",
+}
+"""The labels of metrics that take a number in brackets, as in ``net_benefit_at[0.4]``."""
 
 ACROSS = {
     "worst": "{} of the worst group",
@@ -111,15 +122,15 @@ ACROSS = {
     "ratio": "{} ratio",
     "ratio_deviation": "{}, |1 − ratio|",
     "log_ratio_deviation": "{}, |log ratio|",
-    "detectable": "{} difference that would be found",
+    "detectable": "{}, detectable difference",
 }
-"""What a number across the groups is called, by its aggregate."""
+"""The labels of numbers across groups, by aggregate."""
 
 
 def term(base: str, aggregate: str | None = None) -> Term:
-    """Return the words for a metric, or for what is taken of it across groups.
+    """Return the words for a metric, or for an aggregate of it across groups.
 
-    A metric that nobody knows goes by its own name.
+    The label of a metric that is not registered is its name.
     """
     metric = _of_group(base)
     if aggregate is None:
@@ -136,16 +147,25 @@ def term(base: str, aggregate: str | None = None) -> Term:
     return Term(label)
 
 
-def _of_group(metric: str) -> Term:
-    registered = find_metric(metric) if is_metric(metric) else FAIRNESS.get(metric)
-    label = metric.replace("_", " ")
+def _of_group(name: str) -> Term:
+    """Return the words for a metric or fairness metric."""
+    registered = find_metric(name) if is_metric(name) else FAIRNESS.get(name)
     if registered is None:
-        return TERMS.get(metric, Term(label))
-    says = registered.title.replace("{", "(").replace("}", ")")  # it is no template
-    measured = TERMS.get(metric, Term(first_upper(label), says))
+        return TERMS.get(name, Term(name.replace("_", " ")))
+    says = registered.title.replace("{", "(").replace("}", ")")  # a title is not a template
+    measured = TERMS.get(name, Term(_label(registered), says))
     direction = registered.direction
     better: Better = direction if direction in ("higher", "lower") else "neither"
     return replace(measured, better=better)
+
+
+def _label(metric: Metric | Fairness) -> str:
+    """Return the label of a registered metric, with its number in words."""
+    base = metric.name.partition("[")[0]
+    words = first_upper(base.replace("_", " "))
+    if not isinstance(metric.value, partial):
+        return words
+    return NUMBERED.get(base, words + " {:g}").format(metric.value.keywords["at"])
 
 
 MODELS = {
@@ -165,12 +185,12 @@ MODELS = {
 
 
 def first_upper(text: str) -> str:
-    """Return a text with a capital letter first; the others stay as they are."""
+    """Return a text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def in_sentence(metric: str) -> str:
-    """Return what a metric is called within a sentence.
+    """Return the label of a metric within a sentence.
 
     Examples
     --------
@@ -181,15 +201,14 @@ def in_sentence(metric: str) -> str:
 
 
 def lower_first(label: str) -> str:
-    """Return a label as it stands within a sentence; abbreviations stay as they are."""
+    """Return a label with its first letter in lower case, unless it is an abbreviation."""
     return label if label[:2].isupper() else label[:1].lower() + label[1:]
 
 
 def model_names(files: Iterable[Path] = ()) -> dict[str, str]:
-    """Return what the report calls the models of a run that have a name of ours.
+    """Return the shown names of models with a built-in name.
 
-    A model that bears the name of the file that it was read from keeps it, whatever the file is
-    called.
+    Models that are named after one of the files keep the name of the file.
 
     Examples
     --------
@@ -201,7 +220,7 @@ def model_names(files: Iterable[Path] = ()) -> dict[str, str]:
 
 
 def opening(model: str) -> str:
-    """Return what a model is called as the first word of a sentence; a user's name stays as it is.
+    """Return the name of a model at the start of a sentence; names of users are unchanged.
 
     Examples
     --------
@@ -212,7 +231,7 @@ def opening(model: str) -> str:
 
 
 def group_kind(attribute: str) -> str:
-    """Return what a group of an attribute is called.
+    """Return the word for a group of an attribute.
 
     Examples
     --------
@@ -223,7 +242,7 @@ def group_kind(attribute: str) -> str:
 
 
 def shown(name: str) -> str:
-    """Return a group or attribute as people read it: the parts of an intersection with a cross.
+    """Return the shown name of a group or attribute, with a cross between parts of intersections.
 
     Examples
     --------

@@ -1,31 +1,31 @@
-"""The lowest and the highest group, and whether chance explains the gap."""
+"""The worst and the best group of an attribute, and their gap."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.metrics import DETECTABLE, EVERYBODY
-from evenhand.reporting.estimates import UNKNOWN, Estimate, find, first
+from evenhand.metrics import DETECTABLE, EVERYBODY, UNKNOWN
+from evenhand.reporting.estimates import Estimate, find, first
 from evenhand.reporting.text.vocabulary import term
 
 
 @dataclass(frozen=True)
 class Extremes:
-    """The group that a model serves worst by a metric, the one it serves best, and the gap.
+    """The groups that a model serves worst and best by a metric, and their gap.
 
     Attributes
     ----------
     worst, best
-        Their rows; both have values.
+        The rows of these groups; both have values.
     groups
-        How many groups they were picked from.
+        The number of groups that they were picked from.
     gap
-        The row of the greatest minus the smallest, None where it was not measured. Its interval
-        allows for the picking, its corrected p-value for all that the page compares.
+        The row of the largest minus the smallest value, None if it was not measured. Its interval
+        accounts for the choice of the two groups, its corrected p-value for all comparisons of the
+        page.
     detectable
-        The smallest difference of two groups that would be claimed with the usual power, None
-        where it is not known.
+        The smallest difference of two groups that would be claimed with power .8, or None.
     """
 
     worst: Estimate
@@ -36,17 +36,17 @@ class Extremes:
 
     @property
     def apart(self) -> bool:
-        """Whether the groups differ by more than chance explains."""
+        """Whether a difference between the groups is claimed."""
         return self.gap is not None and self.gap.claimed
 
 
 def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
     """Return the worst and the best group of one model, attribute and split.
 
-    Excluded, ``unknown`` and undefined groups take no part. None where fewer than two groups with
-    different values remain, and for metrics that have no better and worse.
+    Excluded, ``unknown`` and undefined groups are ignored. Returns None if fewer than two different
+    values remain, or if no value of the metric is better than another.
     """
-    candidates = [row for row in rows if row.metric == metric and _counts(row)]
+    candidates = [row for row in rows if row.metric == metric and _is_compared(row)]
     better = term(metric).better
     if better == "neither" or len({row.value for row in candidates}) < 2:
         return None
@@ -62,6 +62,6 @@ def is_unknown(group: str) -> bool:
     return UNKNOWN in group.split("*")
 
 
-def _counts(row: Estimate) -> bool:
-    of_group = row.group != EVERYBODY and not is_unknown(row.group)
-    return of_group and row.compared and row.value is not None
+def _is_compared(row: Estimate) -> bool:
+    is_group = row.group != EVERYBODY and not is_unknown(row.group)
+    return is_group and row.compared and row.value is not None
