@@ -266,6 +266,19 @@ def test_a_model_card(path, tmp_path):
     assert "Did you mean 'mine'?" in ended.err
 
 
+def test_a_card_replaces_an_earlier_card_and_no_other_file(path, tmp_path):
+    out = tmp_path / "out"
+    run("audit", out, path, *MAP, "--attribute", "sex")
+    for file in (out / "run.json", path):
+        before = file.read_bytes()
+        ended = evenhand("report", out, "--card", file)
+        assert ended.status == 2
+        assert "no model card of Evenhand" in ended.err
+        assert file.read_bytes() == before
+    for _ in range(2):
+        assert evenhand("report", out, "--card", tmp_path / "card.md").status == 0
+
+
 def test_an_operating_point_of_ones_own(path, tmp_path):
     name = "sensitivity_at_specificity[0.8]"
     rows, _ = run("audit", tmp_path / "out", path, *MAP, "--attribute", "sex", "--metric", name)

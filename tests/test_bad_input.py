@@ -76,7 +76,7 @@ def of_table(path, cache, *more):
             "--baseline blocks.1.attn,blocks.0.mlp and --baseline blocks.0.mlp,blocks.1.attn are "
             "the same; give it once.",
         ),
-        ("tune", ("--pick", "ideal"), "there is one (auc_worst). Give a second --target"),
+        ("tune", ("--pick", "ideal"), "there is one target (auc_worst). Give a second --target"),
         (
             "tune",
             ("--objective", "min_auc", "--objective", "auc_gap", "--pick", "budget=.1"),

@@ -18,7 +18,7 @@ FILES = {
     f"{FULL}/model.json": ("report", "export", "predict", "prune", "similarity"),
     f"{FULL}/model.safetensors": ("export", "predict", "prune", "similarity", "start"),
     "metrics.json": ("export",),
-    "splits.csv": ("predict", "prune", "start", "exclude"),
+    "splits.csv": ("predict", "adjust", "prune", "start", "exclude"),
     f"{FULL}/predictions.parquet": (
         *("report", "export", "predict", "similarity", "audit", "compare"),
     ),
@@ -53,6 +53,7 @@ def words(command: str, run: Path, whole: Path, cache: Path, out: Path) -> tuple
         "report": ("report", run),
         "export": ("export", run, "--format", "safetensors", "--out", out),
         "predict": ("predict", run, external, "--cache", cache, "--out", out),
+        "adjust": ("adjust", run, "--attribute", "group", "--method", "thresholds", "--out", out),
         "prune": ("prune", run, "--attribute", "group", "--cache", cache, "--out", out),
         "similarity": ("similarity", run, whole, "--cache", cache, "--out", out),
         "audit": ("audit", run, "--out", out),
@@ -111,6 +112,11 @@ def cases() -> Iterator[object]:
 def test_a_damaged_file_is_named(file, how, command, run, whole, cache, tmp_path):
     damage(run / file, how)
     check_refused(file, command, run, whole, cache, tmp_path / "out")
+
+
+def test_adjust_refuses_a_run_without_splits(run, whole, cache, tmp_path):
+    damage(run / "splits.csv", "absent")
+    check_refused("splits.csv", "adjust", run, whole, cache, tmp_path / "out")
 
 
 @pytest.mark.parametrize("command", ["report", pytest.param("predict", marks=pytest.mark.slow)])

@@ -33,6 +33,7 @@ from evenhand.launcher import check_alone, check_environment, is_main
 from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
 from evenhand.wording import counted
+from evenhand.workers import WorkerSettings, expect_workers
 
 app = typer.Typer(
     name="evenhand",
@@ -110,6 +111,8 @@ def job(
                 check_alone()
             if out is not None and is_main():
                 refuse_locked(out)  # first, because preparing the data takes long
+            if isinstance(settings, WorkerSettings):
+                expect_workers(settings, f"evenhand.jobs.{function.__name__}.job")
             function(settings, out, overwrite)
 
         run = with_flags(wraps(function)(work), settings, positional, more)

@@ -144,9 +144,14 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._values)
 
     def _import_all(self) -> None:
-        for module in dict.fromkeys(entry.module for entry in self._built_in.values()):
+        for module in self._modules:
             importlib.import_module(module)
         load_plugins()
+
+    @cached_property
+    def _modules(self) -> tuple[str, ...]:
+        """The modules of the built-in entries."""
+        return tuple(dict.fromkeys(entry.module for entry in self._built_in.values()))
 
     @cached_property
     def _built_in(self) -> dict[str, Listed]:

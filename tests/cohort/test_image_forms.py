@@ -126,10 +126,10 @@ class TestReading:
     @pytest.mark.parametrize(
         ("write", "form", "message"),
         [
-            (lambda p: np.save(p, np.zeros((9, 9, 4), np.uint8)), 9, "Give --channels 4 if those"),
+            (lambda p: np.save(p, np.zeros((9, 9, 4), np.uint8)), 9, "Give --channels 4 if all"),
             (lambda p: np.save(p, np.zeros((9, 9), np.uint8)), FIVE, "it has 1 channel, not 5"),
             (lambda p: np.save(p, np.zeros((4, 9, 9), np.uint8)), FIVE, "the shape (4, 9, 9)"),
-            (lambda p: PIL.Image.fromarray(PLANE).save(p, "PNG"), FIVE, "a picture of 1 page, and"),
+            (lambda p: PIL.Image.fromarray(PLANE).save(p, "PNG"), FIVE, "a picture of 1 page, but"),
             (lambda p: write_tiff(p, channels=6, colours=False), FIVE, "6 channels in a page"),
             (lambda p: write_tiff(p, channels=6, colours=True), 9, "6 channels in a page"),
             (lambda p: write_tiff(p, channels=8, colours=False), FIVE, "give --channels 8"),
@@ -289,7 +289,7 @@ def test_series_have_channels_of_their_own(tmp_path):
     for command in ("check", "pretrain"):
         refused = evenhand(command, "series_phantom:patients=40", *words, "--out", tmp_path / "o")
         assert refused.status == 2
-        assert "--channels 1: the samples are series, which have channels of their" in refused.err
+        assert "--channels 1 is for images; these samples are series" in refused.err
 
 
 def test_arrays_of_many_channels_are_learnt_from(tmp_path: Path):

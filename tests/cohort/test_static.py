@@ -110,7 +110,7 @@ def test_a_run_says_that_the_model_reads_a_protected_attribute(path, tmp_path):
     ended = evenhand("finetune", path, *words, *cache, "--out", out)
     assert ended.status == 0, ended.err
     (note,) = [note for note in read_json(out / "run.json")["notes"] if "--static" in note]
-    assert "years, weight (--static). Protected attributes among it: years." in note
+    assert "years, weight (--static). Protected attributes among them: years." in note
     assert load_model(out / "models" / "full").spec.inputs.channels[3:] == ("years", "weight")
     ended = evenhand("predict", out, path, *cache, "--out", tmp_path / "again")
     assert ended.status == 0, ended.err  # which inherits --static

@@ -370,7 +370,7 @@ class TestBuilding:
 
     def test_a_cache_that_cannot_be_written(self, tmp_path, cohort):
         (tmp_path / "file").write_text("")
-        with pytest.raises(EvenhandError, match=r"cannot be kept in .*--cache"):
+        with pytest.raises(EvenhandError, match=r"cannot be written to .*--cache"):
             store_samples(cohort, SIZE, tmp_path / "file")
 
 

@@ -49,7 +49,7 @@ def test_all_patients_are_the_cohort_itself():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("minority", "--curve minority: name whose"),
+        ("minority", "--curve minority: give the patients"),
         ("race=minority", "race"),
         ("group=none", "none"),
         ("group*group=minority", "minority"),

@@ -153,7 +153,7 @@ def test_a_callable_loss():
             torch.testing.assert_close(mine[name], values)
     with pytest.raises(EvenhandError, match=r"not for a function\. Take the estimator hutchinson"):
         group_saliency(module, batch, loss=own, **ROLES)
-    with pytest.raises(EvenhandError, match=r"gives \(\) for 12 samples.*reduction='none'"):
+    with pytest.raises(EvenhandError, match=r"returns \(\) for 12 samples.*reduction='none'"):
         group_saliency(module, batch, loss=lambda z, y: z.sum(), estimator="fisher", **ROLES)
 
 

@@ -289,6 +289,9 @@ LABELS, SCORES, SEX = np.array([0, 1] * 20), np.array([0.2, 0.7] * 20), ["f", "m
         ({"metrics": ("auk",)}, "no metric 'auk'.* Did you mean 'auc'"),
         ({"aggregates": ("wurst",)}, "Did you mean 'worst'"),
         ({"threshold": 50}, "threshold=50: give a number from 0 to 1"),
+        ({"threshold": "youden"}, "threshold='youden': give a number from 0 to 1"),
+        ({"groups": ["*", "m"] * 20}, "'\\*' stands for all samples"),
+        ({"groups": {"*": SEX}}, "'\\*' stands for all samples"),
         ({"level": 95}, "the level must lie between 0 and 1"),
         ({"names": ("a", "a")}, "two different names"),
     ],
@@ -298,6 +301,27 @@ def test_bad_input_has_one_clear_error(more, text):
     arrays = [inputs.pop(name) for name in ("y_true", "y_score", "groups")]
     with pytest.raises(EvenhandError, match=text):
         measure_groups(*arrays, **inputs)
+
+
+def test_a_missing_value_in_a_list_of_groups_is_unknown():
+    groups = [np.nan, None, *SEX[2:]]
+    table = measure_groups(LABELS, SCORES, {"sex": groups}, replicates=19)
+    counts = table.frame.query("attribute == 'sex' and metric == 'auc'").set_index("group")["n"]
+    assert counts["unknown"] == 2
+    assert set(counts.index) == {"f", "m", "unknown"}
+
+
+def test_a_missing_patient_in_a_list_is_refused():
+    patients = [np.nan, *(f"p{row}" for row in range(39))]
+    with pytest.raises(EvenhandError, match="patient nan at position 0 is missing"):
+        measure_groups(LABELS, SCORES, {"sex": SEX}, patients=patients)
+
+
+def test_scores_in_bfloat16():
+    scores = torch.tensor(SCORES).bfloat16()
+    table = measure_groups(LABELS, scores, {"sex": SEX}, replicates=19)
+    same = measure_groups(LABELS, scores.double(), {"sex": SEX}, replicates=19)
+    pd.testing.assert_frame_equal(table.frame, same.frame)
 
 
 def test_rows_in_another_order_are_refused():

@@ -10,6 +10,8 @@ from pathlib import Path
 from evenhand.errors import EvenhandError
 from evenhand.files import write_text
 
+IMPORTED_BY = os.getpid()
+
 
 def square(number: int) -> int:
     print("what a worker says must not reach the terminal")
@@ -20,6 +22,11 @@ def where() -> tuple[int, str, str]:
     """Return the process, and what it was told of threads and GPUs."""
     names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
     return os.getpid(), *(os.environ.get(name, "") for name in names)
+
+
+def importer() -> tuple[int, int]:
+    """Return this process, and the one that has imported this module."""
+    return os.getpid(), IMPORTED_BY
 
 
 def threads_of_torch() -> int:

@@ -75,7 +75,7 @@ def test_complete_runs_a_lost_job_once_more(parallel_engine, tmp_path):
         "0": 0,
         "1": 1,
     }
-    with pytest.raises(EvenhandError, match="deadly was given up: two workers died of it"):
+    with pytest.raises(EvenhandError, match="deadly was given up: two workers died during it"):
         list(
             complete_jobs(
                 parallel_engine, [Job("deadly", jobs.die, (tmp_path / "other", 9)), *squares(2)]
@@ -96,6 +96,31 @@ def test_local_workers_have_their_share_and_stay(monkeypatch, capfd):
         list(engine.run(squares(1)))
     assert capfd.readouterr() == ("", "")
     assert [pid for pid, *_ in first if alive(pid)] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there each worker imports by itself")
+def test_two_workers_import_once(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text("""
+import os
+from tests.workers import jobs
+from evenhand.workers import Job, WorkerSettings, expect_workers, open_engine
+if __name__ == "__main__":
+    settings = WorkerSettings(workers=2, worker_cpus=1)
+    expect_workers(settings, "tests.workers.jobs")
+    with open_engine(settings) as engine:
+        for _, (worker, importer) in engine.run([Job("a", jobs.importer), Job("b", jobs.importer)]):
+            print(os.getpid(), worker, importer)
+""")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, check=True, capture_output=True, text=True
+    )
+    rows = [line.split() for line in done.stdout.splitlines()]
+    drivers, workers, importers = zip(*rows, strict=True)
+    assert len({*workers}) == 2
+    assert len({*importers}) == 1
+    assert not {*importers} & {*drivers, *workers}
 
 
 @pytest.mark.parametrize("end", ["break", "kill"])

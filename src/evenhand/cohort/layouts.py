@@ -282,7 +282,7 @@ def read_status(files: pd.Series, table: Path, root: Path | None) -> FileStatus:
     if special:
         rows = files.iloc[special]
         raise EvenhandError(
-            f"{table}, {rows_text(rows.index)}: not a file but a pipe, a socket or a device: "
+            f"{table}, {rows_text(rows.index)}: no file but a pipe, a socket or a device: "
             f"{some(rows)}. Remove it from the data."
         )
     if suspects and root is not None:

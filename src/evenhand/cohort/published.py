@@ -127,7 +127,7 @@ def _completed(
             lacking = [e for e in optional if reads[name] in e.columns and not locate(root, e)]
             files = " or ".join(f"{entry.name} ({entry.what})" for entry in lacking)
             raise EvenhandError(
-                f"{root} lacks {files}, from which the attribute {name!r} is read. Put it there, "
+                f"{root} lacks {files}, which the attribute {name!r} is read from. Put it there, "
                 "or name another attribute."
             )
     return table.assign(**blank)

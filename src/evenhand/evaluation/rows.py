@@ -295,7 +295,7 @@ paired_rows = _judged(measure_pair)
 
 def _hash_patients(predictions: Predictions) -> str:
     """Return a hash of the patients; with one seed, equal hashes mean the same resamples."""
-    return sha256("\n".join(predictions.patients[1]).encode()).hexdigest()
+    return sha256("\n".join(predictions.patients[1].tolist()).encode()).hexdigest()
 
 
 def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:

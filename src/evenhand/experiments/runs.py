@@ -214,7 +214,12 @@ class Run(RunFolder):
                 f"the run in {self.root} holds no model; name a run that does. There is no "
                 f"{self.root}/models/*/model.json."
             )
-        model = name or head.chosen or ""
+        model = name or head.chosen
+        if model is None:
+            raise EvenhandError(
+                f"the run in {self.root} holds the models {', '.join(with_weights)} and chose none "
+                "of them. Name one with --model."
+            )
         pick("model", model, dict.fromkeys(with_weights))
         return model
 

@@ -13,6 +13,17 @@ from evenhand.jobs.evaluate import positive_of, pruning_of
 from evenhand.reporting import model_card
 from evenhand.tables.predictions import read_predictions
 
+CARD_START = b"---\nlibrary_name: evenhand"
+"""The first bytes of every model card."""
+
+
+def is_card(path: Path) -> bool:
+    """Return whether a file is a model card of Evenhand."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(CARD_START)) == CARD_START
+
 
 def write_card(run: Run, model: str | None, path: Path) -> None:
     """Write a model card to a file; see `card_text`."""

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics.families import metric_family
+from evenhand.metrics.forms import transposed_weights
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.intervals import group_interval
 from evenhand.metrics.registry import Floats, find_metric
@@ -21,7 +22,7 @@ from evenhand.metrics.scored import Scored
 THRESHOLDS = tuple(round(number / 100, 2) for number in range(1, 51))
 """Probabilities of .01 to .5."""
 
-BLOCK_WEIGHTS = 2**21
+BLOCK_WEIGHTS = 2**22
 """Number of weights (patients × resamples) in one block."""
 
 
@@ -119,11 +120,13 @@ def _net_benefits(
     cell = np.concatenate([of_part + index * size for index, of_part in enumerate(cells)])
     member = np.concatenate([part.members[part.patients] for part in parts])
     shape = len(parts) * size, resamples.patients
-    counted = csr_array((np.ones(len(cell)), (cell, member)), shape=shape)
+    counted = csr_array((np.ones(len(cell), dtype=np.int32), (cell, member)), shape=shape)
     benefits = np.empty((len(parts), len(place), resamples.count))
     cut = cuts[:, None]
     for block, weights in resamples.blocks(max(1, BLOCK_WEIGHTS // max(resamples.patients, 1))):
-        counts = (counted @ weights.T.astype(np.float64)).reshape(len(parts), -1, 2, len(weights))
+        drawn = transposed_weights(weights)[:-1].astype(np.int32)
+        counts = np.asarray(counted @ drawn, dtype=np.float64)
+        counts = counts.reshape(len(parts), -1, 2, len(weights))
         reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
         total, flagged = reached[:, :1].sum(axis=2), reached[:, 1:]
         with np.errstate(invalid="ignore"):

@@ -29,6 +29,9 @@ LONGEST = 2.0
 PAIRS = 2**17
 """Number of pairs of groups in one block."""
 
+ONE_PAIR = np.triu_indices(2, 1)
+"""The first and the second place of the one pair of two groups."""
+
 ErrorScale = Literal["share", "mean", "coefficient", "square", "plain"]
 """How an interval is computed from a standard error (see `MetricFamily.reach`)."""
 
@@ -210,7 +213,7 @@ class MetricFamily:
         takes their correlation into account, as patients may be in both groups.
         """
         below, above = self.reach(tail)
-        first, second = np.triu_indices(len(self.names), 1)
+        first, second = ONE_PAIR if len(self.names) == 2 else np.triu_indices(len(self.names), 1)
         r = self.correlation[first, second]
         return (
             _hypotenuse(below[first], above[second], r),

@@ -18,6 +18,9 @@ BLOCKS = 200
 KEPT = 2**26
 """Largest number of weights (resamples × patients, one byte each) that are kept in memory."""
 
+DRAWN = 2**17
+"""Number of patients that are drawn at a time, so that they fit into the cache."""
+
 
 @dataclass(frozen=True)
 class Bootstrap:
@@ -124,9 +127,12 @@ def _drawn(
     """Yield the weights ``(P,)`` of the data, of each resample and of each leave-out."""
     yield np.ones(patients, dtype=np.uint8)
     for _ in range(replicates):
-        times = np.bincount(rng.integers(patients, size=patients), minlength=patients)
-        # More than 255 draws of a patient in one resample are practically impossible.
-        yield np.minimum(times, np.iinfo(np.uint8).max, out=times).astype(np.uint8)
+        times, once = np.zeros(patients, dtype=np.uint8), np.uint8(1)
+        for start in range(0, patients, DRAWN):
+            # More than 255 draws of a patient in one resample are practically impossible.
+            drawn = rng.integers(patients, size=min(DRAWN, patients - start))
+            np.add.at(times, drawn, once)
+        yield times
     if left_out:
         # Blocks are random, because neighbouring patients (of one hospital, one year) may be alike.
         block = rng.permutation(patients) % left_out

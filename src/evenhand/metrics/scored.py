@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,16 @@ class Scored:
         first = self.thresholds[0]
         is_constant = _is_one_number(self.thresholds) or bool((self.thresholds == first).all())
         return float(first) if is_constant else None
+
+    @cached_property
+    def positives_first(self) -> NDArray[np.intp]:
+        """The rows by rising score; of equal scores, positives before negatives."""
+        return np.lexsort((-self.labels, self.scores))
+
+    @cached_property
+    def negatives_first(self) -> NDArray[np.intp]:
+        """The rows by rising score; of equal scores, negatives before positives."""
+        return np.lexsort((self.labels, self.scores))
 
     def take(self, rows: NDArray[np.intp]) -> Scored:
         """Return the rows at some positions; patients without rows leave ``members``."""

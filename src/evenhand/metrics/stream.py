@@ -19,6 +19,10 @@ from evenhand.metrics.sums import RowCells, divide_rows
 WEIGHTS = 2**25
 """Largest number of weights (patients × resamples, one byte each) in one block."""
 
+LINE = 32
+"""Larger blocks have a multiple of so many resamples: then a patient's weights fill whole lines of
+the cache."""
+
 VALUES = 2**21
 """Largest number of sums (groups × resamples) in one block."""
 
@@ -181,6 +185,7 @@ class Stream:
         size = min(WEIGHTS // max(self.resamples.patients, 1), VALUES // max(groups, 1))
         if any(looped in request.forms for request in self._requests):
             size = min(size, SLOW)
+        size -= size % LINE if size > LINE else 0
         return min(max(size, 1), self.resamples.count)
 
     def _evaluations(self, size: int) -> Iterator[Callable[[Weights], Summaries]]:

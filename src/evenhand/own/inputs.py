@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics.groups import UNKNOWN, Groups, groups_of
+from evenhand.metrics.rows import EVERYBODY
 
 
 def as_groups(groups: Any, count: int) -> dict[str, Groups]:
@@ -22,7 +23,8 @@ def as_groups(groups: Any, count: int) -> dict[str, Groups]:
     Raises
     ------
     EvenhandError
-        If a column has another length than ``count``, or there is no column.
+        If a column has another length than ``count``, there is no column, or a column or level is
+        called ``"*"``.
 
     Examples
     --------
@@ -35,7 +37,14 @@ def as_groups(groups: Any, count: int) -> dict[str, Groups]:
         columns = {str(getattr(groups, "name", None) or "group"): groups}
     if not columns:
         raise EvenhandError("groups= has no column; give a column for each protected attribute.")
-    return {name: _coded(column, count, name) for name, column in columns.items()}
+    coded = {name: _coded(column, count, name) for name, column in columns.items()}
+    for name, column in coded.items():
+        if EVERYBODY in {name, *column.levels}:
+            raise EvenhandError(
+                f"groups of {name!r}: {EVERYBODY!r} stands for all samples in the results. Give "
+                "the attribute or level another name."
+            )
+    return coded
 
 
 def _coded(column: Any, count: int, name: str) -> Groups:
@@ -102,5 +111,11 @@ def as_numbers(values: Any, what: str) -> NDArray[np.float64]:
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """Return a tensor, Series or sequence as an array."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    """Return a tensor, Series or sequence as an array; a missing value in a list stays missing."""
+    if hasattr(values, "detach"):
+        tensor = values.detach().cpu()
+        return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
+    array = np.asarray(values)
+    if array.dtype.kind == "U" and not isinstance(values, np.ndarray):
+        return np.asarray(values, dtype="object")  # numpy would turn NaN beside text into "nan"
+    return array

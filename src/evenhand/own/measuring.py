@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def measure_groups(
         raise EvenhandError("y_score=None: give the probability of class 1, or of each class.")
     if len({*names}) < 2:
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
-    if not 0 <= threshold <= 1:
+    if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
         raise EvenhandError(f"threshold={threshold!r}: give a number from 0 to 1.")
     scores = dict(zip(names, (y_score, against), strict=True))
     models = {

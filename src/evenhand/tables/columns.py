@@ -201,7 +201,7 @@ def _labels(
 ) -> tuple[pd.Series, tuple[str, ...]]:
     """Return the number of each row's class, and the names of the classes."""
     text = columns.values.apply("label", raw.astype("str"))
-    numbers = pd.to_numeric(text, errors="coerce")
+    numbers = _numbers(text)
     if n_classes > 2 and columns.positive is not None:
         raise EvenhandError(
             f"--positive {columns.positive}: {path} has scores of {n_classes} classes, and "
@@ -230,8 +230,15 @@ def _labels(
     return (text == classes.names[1]).astype(np.int64), classes.names
 
 
+def _numbers(text: pd.Series) -> pd.Series:
+    """Return the number of each text, NaN without one; each distinct text is read once."""
+    which, values = pd.factorize(text, use_na_sentinel=False)
+    numbers = pd.to_numeric(pd.Series(values, dtype="str"), errors="coerce").to_numpy(np.float64)
+    return pd.Series(numbers[which], text.index, name=text.name)
+
+
 def _whole(text: pd.Series, path: Path) -> pd.Series:
-    numbers = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
+    numbers = _numbers(text).to_numpy()
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     problem = (
         f"{text.name} must be a whole number from 0, not {some(text[bad].unique())}. For two "
@@ -245,7 +252,7 @@ def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     bad = pd.Series(~np.isfinite(numbers), column.index)
     text = column[bad].astype("str")
-    lists = bad & column.astype("str").str.fullmatch(r"[\[({].*[,; ].*[\])}]").fillna(False)
+    lists = text.str.fullmatch(r"[\[({].*[,; ].*[\])}]").fillna(False)
     refuse_rows(
         lists,
         path,
@@ -315,6 +322,7 @@ def read_attributes(
     requested = [part for attribute in columns.attributes for part in attribute_parts(attribute)]
     table, levels = {}, {}
     notes: list[str] = []
+    patients = pd.Series(pd.Categorical(raw["patient_id"]), raw.index)  # texts are compared once
     for name in dict.fromkeys([*prefixed, *requested]):
         column = _column_of(name, raw, path)
         bins = columns.bins.get(name)
@@ -326,7 +334,7 @@ def read_attributes(
             table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
             continue
         values = raw[column].astype("str")
-        own = read_own_attribute(name, values, raw["patient_id"], path, bins, columns.values)
+        own = read_own_attribute(name, values, patients, path, bins, columns.values)
         table[f"attr_{name}"], levels[name] = own.rule.of(own.raw), own.rule.levels
         notes += own.notes
     return Attributes(pd.DataFrame(table, index=raw.index).astype("str"), levels, tuple(notes))

@@ -227,10 +227,12 @@ def _refuse_dates(rule: Attribute, raw: pd.Series, source: Path) -> None:
 
 def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, source: Path) -> None:
     """Refuse an attribute if most of its levels have a single patient."""
+    if len(rule.levels) <= FEW:
+        return
     has_level = raw.isin(rule.levels)
     counts = patients[has_level].groupby(raw[has_level]).nunique()
     single = int((counts == 1).sum())
-    if len(counts) > FEW and 2 * single > len(counts):
+    if 2 * single > len(counts):
         raise EvenhandError(
             f"{source}: the attribute {rule.name!r} has {len(counts)} levels, as in "
             f"{some(counts.index[:2])}, and {single} of them have one patient each: no metric can "

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, import_extra, some
 from evenhand.tables.csv_text import read_csv, refuse_short
@@ -248,7 +249,19 @@ def _texts(column: pd.Series) -> pd.Series:
     dtype = column.dtype
     if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iub"):
         return column.astype("str")
-    return pd.Series([_text(value) for value in column], column.index, dtype="str")
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        texts = _float_texts(column.to_numpy(np.float64))
+    else:
+        texts = [_text(value) for value in column]
+    return pd.Series(texts, column.index, dtype="str")
+
+
+def _float_texts(values: NDArray[np.float64]) -> list[str | None]:
+    """Write numbers as `_text` does, which only the whole and the missing ones need."""
+    texts: list[str | None] = [str(value) for value in values.tolist()]
+    for place in np.flatnonzero(~np.isfinite(values) | (values == np.floor(values))):
+        texts[place] = _text(float(values[place]))
+    return texts
 
 
 def _text(value: object) -> str | None:

@@ -93,7 +93,9 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
         f"the {whose} id {some(ids[short].unique())} is a number that a spreadsheet has shortened; "
         "different ids may have become equal. Write the column as text or whole numbers.",
     )
-    nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False) & ids.duplicated(keep=False)
+    nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False)
+    if nobody.any():
+        nobody &= ids.duplicated(keep=False)
     refuse_rows(
         nobody,
         path,

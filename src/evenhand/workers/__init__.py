@@ -1,7 +1,7 @@
 """Run jobs in this process, in local processes, or on a Ray cluster."""
 
 from evenhand.workers.engine import Engine, Job, Lost, MeetingPoint, NetworkHost, SocketFolder
-from evenhand.workers.opening import complete_jobs, open_engine
+from evenhand.workers.opening import complete_jobs, expect_workers, open_engine
 from evenhand.workers.settings import WorkerSettings
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "SocketFolder",
     "WorkerSettings",
     "complete_jobs",
+    "expect_workers",
     "open_engine",
 ]

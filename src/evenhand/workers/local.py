@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evenhand.workers.engine import Job, Lost, MeetingPoint, NetworkHost, SocketFolder, T
 from evenhand.workers.folder import private_folder
 
-_CONTEXT = get_context("spawn")  # a fork would inherit locks of torch's threads
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+_SPAWN = get_context("spawn")  # a fork of this process would inherit locks of torch's threads
 _LAST_LINES = 5  # lines of a dead worker's output in the message
 
 
@@ -38,6 +41,7 @@ class LocalProcesses:
     def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.workers = workers
         self._threads, self._gpus = threads, gpus
+        start_nursery(threads, (name for name in [*sys.modules] if name.startswith("evenhand.")))
         self._folder = private_folder()
         self.meeting_point: MeetingPoint = NetworkHost("127.0.0.1")
         if sys.platform != "win32":  # on Windows, gRPC has no Unix sockets
@@ -84,19 +88,60 @@ class LocalProcesses:
 
     def _start_worker(self) -> _Worker:
         number = min(set(range(self.workers)) - {worker.number for worker in self._busy})
-        environment = {"OMP_NUM_THREADS": str(self._threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[number % len(self._gpus)]
-        return _Worker(number, Path(self._folder.name) / f"{number}.log", environment)
+        log = Path(self._folder.name) / f"{number}.log"
+        return _Worker(number, log, environment, _context(self._threads))
+
+
+_nursery_threads: list[int] = []
+
+
+def start_nursery(threads: int, modules: Iterable[str]) -> None:
+    """Start the process that workers are forked from, on Linux; it imports modules in advance.
+
+    There is one such process, for one number of threads. Where there is none, or for another number
+    of threads, each worker is a new process and imports by itself. The process only imports: no
+    thread of torch exists in it whose locks a fork would inherit.
+
+    Parameters
+    ----------
+    threads
+        The number of CPU threads of each worker.
+    modules
+        The modules that workers need.
+    """
+    if sys.platform != "linux" or _nursery_threads:
+        return
+    from multiprocessing import forkserver
+
+    _nursery_threads.append(threads)
+    forkserver.set_forkserver_preload(list(modules))
+    with _environment({"OMP_NUM_THREADS": str(threads)}):
+        forkserver.ensure_running()
+
+
+def _context(threads: int) -> SpawnContext | ForkServerContext:
+    """Return the way to start a worker of so many threads."""
+    return get_context("forkserver") if threads in _nursery_threads else _SPAWN
 
 
 class _Worker:
     """A process that runs one job after another until its pipe is closed."""
 
-    def __init__(self, number: int, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        number: int,
+        log: Path,
+        environment: Mapping[str, str],
+        context: SpawnContext | ForkServerContext,
+    ) -> None:
         self.number, self._log = number, log
-        self.pipe, worker_end = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(worker_end, log), daemon=True)
+        self.pipe, worker_end = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(worker_end, log, environment), daemon=True
+        )
         with _environment(environment):
             self._process.start()
         worker_end.close()  # otherwise the pipe would stay open after the worker's death
@@ -162,8 +207,10 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection, log: Path) -> None:
+def _serve(pipe: Connection, log: Path, environment: Mapping[str, str]) -> None:
     """Run as a worker; redirect its output to the log, to keep it off the terminal."""
+    os.environ.clear()  # a fork inherits the environment of the nursery
+    os.environ.update(environment)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -32,11 +32,22 @@ def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
     elif settings.workers > 1 or settings.worker_cpus:
         from evenhand.workers.local import LocalProcesses
 
-        threads = settings.worker_cpus or _share(settings.workers)
-        with closing(LocalProcesses(settings.workers, threads, _gpus())) as processes:
+        with closing(LocalProcesses(settings.workers, _threads(settings), _gpus())) as processes:
             yield processes
     else:
         yield Inline()
+
+
+def expect_workers(settings: WorkerSettings, module: str) -> None:
+    """Start to import a module for local workers, while this process does other work."""
+    if settings.engine == "local" and settings.workers > 1:
+        from evenhand.workers.local import start_nursery
+
+        start_nursery(_threads(settings), [module])
+
+
+def _threads(settings: WorkerSettings) -> int:
+    return settings.worker_cpus or _share(settings.workers)
 
 
 def complete_jobs(engine: Engine, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T]]:

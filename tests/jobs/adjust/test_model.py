@@ -97,6 +97,12 @@ def test_the_backbone_stays_and_the_last_layer_changes(trained, adjusted):
         assert same == (not key.startswith("head")), key
 
 
+def test_a_command_asks_which_of_several_models_it_should_take(adjusted, tmp_path):
+    ended = evenhand("export", adjusted, "--format", "onnx", "--out", tmp_path / "m.onnx")
+    assert ended.status == 2
+    assert "chose none of them. Name one with --model." in ended.err
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_one_onnx_file_decides_as_the_run_does(adjusted, cache, tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -209,7 +209,7 @@ def test_a_method_is_compared_with_all_others():
     ("explained", "sentence"),
     [
         (0.62, "the method by 50 and the learning rate by 0 percentage points"),
-        (-0.1, "the 24 trials are too few, or too much alike"),
+        (-0.1, "the 24 trials are too few or too similar"),
     ],
 )
 def test_the_page_says_which_factor_matters_or_that_none_can_be_told(explained, sentence):

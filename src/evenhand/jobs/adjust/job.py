@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evenhand.cohort.reopen import data_now, values_now
+from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.requests import resolve_requests
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
@@ -116,6 +117,8 @@ def _open_input(settings: AdjustSettings) -> tuple[Unadjusted, Inputs]:
             f"--data {settings.data}: {settings.input} has no model that could read the data. "
             "Leave --data out, or give the run that trained the model."
         )
+    if run is not None:
+        read_split_table(run.root / "splits.csv")  # refuses a missing or damaged file
     before = Unadjusted(settings, predictions, attributes, run, name)
     cuts = dict(zip([BEFORE], inputs.cuts.values(), strict=False))  # the input has one cut or none
     return before, replace(inputs, cuts=cuts)

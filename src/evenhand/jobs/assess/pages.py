@@ -13,7 +13,7 @@ from evenhand.files import checked, read_object, to_path, write_text
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.predict.unlabelled import write_unlabelled_page
-from evenhand.jobs.report import write_card
+from evenhand.jobs.report import is_card, write_card
 from evenhand.locks import locked
 from evenhand.reporting import check_record, similarity_record
 from evenhand.reporting.check_record import CheckRecord
@@ -124,8 +124,18 @@ def report(run: StrPath, *, card: StrPath | None = None, model: str | None = Non
         return _report(opened, None if card is None else to_path(card, "card"), model)
 
 
+def _check_card_file(card: Path) -> None:
+    """Refuse to write a card over anything but an earlier card."""
+    if card.exists() and not is_card(card):
+        raise EvenhandError(
+            f"--card {card}: there already, and it is no model card of Evenhand. Name another file."
+        )
+
+
 def _report(opened: Run, card: Path | None, model: str | None) -> Run:
     run, job = opened.root, opened.head.job
+    if card is not None:
+        _check_card_file(card)
     if model is not None:
         if card is None:
             raise EvenhandError(

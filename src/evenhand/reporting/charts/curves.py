@@ -141,19 +141,20 @@ def _pictures(
 ) -> tuple[CurvePicture, ...]:
     """Draw ROC and precision–recall of groups with both classes, and calibration of all groups."""
     looks = {name: look for look, name in enumerate(parts)}
+    counts = {name: flagged(part) for name, part in ranked.items()}
     return (
         CurvePicture(
             "ROC",
             "Share of other cases flagged",
             f"Share of {positive} cases found",
-            tuple(_line(name, looks[name], *roc(part)) for name, part in ranked.items()),
+            tuple(_line(name, looks[name], *roc(*every)) for name, every in counts.items()),
             True,
         ),
         CurvePicture(
             "Precision–recall",
             f"Share of {positive} cases found",
             f"Share of flagged cases that are {positive}",
-            tuple(_line(name, looks[name], *recall(part)) for name, part in ranked.items()),
+            tuple(_line(name, looks[name], *recall(*every)) for name, every in counts.items()),
             False,
         ),
         CurvePicture(
@@ -172,15 +173,13 @@ def _largest(size: dict[str, int]) -> list[str]:
     return [name for name in size if name in names]
 
 
-def roc(rows: Scored) -> tuple[Floats, Floats]:
+def roc(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
     """Return false positive rate and sensitivity, from nobody flagged to everybody flagged."""
-    tp, fp = _flagged(rows)
     return np.append(0, fp / fp[-1]), np.append(0, tp / tp[-1])
 
 
-def recall(rows: Scored) -> tuple[Floats, Floats]:
+def recall(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
     """Return recall and precision as steps; the area below is the average precision."""
-    tp, fp = _flagged(rows)
     tp, fp = tp[tp > 0], fp[tp > 0]  # without a positive the recall is 0, and there is no step
     ends, heights = np.append(0, tp / tp[-1]), tp / (tp + fp)
     return np.repeat(ends, 2)[1:-1], np.repeat(heights, 2)
@@ -198,7 +197,7 @@ def calibration(rows: Scored) -> Iterator[tuple[float, float, int]]:
         )
 
 
-def _flagged(rows: Scored) -> tuple[Floats, Floats]:
+def flagged(rows: Scored) -> tuple[Floats, Floats]:
     """Return the numbers of positives and negatives at or above each score, highest score first."""
     order = np.argsort(-rows.scores, kind="stable")
     score, positive = rows.scores[order], rows.labels[order] == 1

@@ -46,7 +46,7 @@ def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
     Excluded, ``unknown`` and undefined groups are ignored. Returns None if fewer than two different
     values remain, or if no value of the metric is better than another.
     """
-    candidates = [row for row in rows if row.metric == metric and _is_compared(row)]
+    candidates = [row for row in find(rows, metric=metric) if _is_compared(row)]
     better = term(metric).better
     if better == "neither" or len({row.value for row in candidates}) < 2:
         return None
