@@ -30,7 +30,7 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.judging import judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity import combine_seeds
-from evenhand.jobs.similarity.layers import Patients, similarity_record
+from evenhand.jobs.similarity.layers import PatientLayers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import groups_of
 from evenhand.reporting.sections.similarity import similarity_verdicts
@@ -132,7 +132,7 @@ def alike(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list[Ver
     records = []
     for _ in range(seeds):
         layers = tuple([layer(signal, rng) for _ in range(2)] for _ in range(2))
-        patients = Patients(layers, val["label"].to_numpy(), groups, served)
+        patients = PatientLayers(layers, val["label"].to_numpy(), groups, served)
         record = similarity_record(
             ("a", "b"), (("1", "2"),) * 2, patients, HOW, split="val", unit="p"
         )

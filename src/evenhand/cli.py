@@ -86,8 +86,8 @@ def _refuse(text: str) -> NoReturn:
 def job(
     settings: type[Settings],
     *positional: str,
-    more: tuple[inspect.Parameter, ...] = (),
-    shared: bool = False,
+    listings: tuple[inspect.Parameter, ...] = (),
+    distributed: bool = False,
 ) -> Callable[[Job], Job]:
     """Register a function as the command of its name, with a flag for each setting.
 
@@ -97,9 +97,9 @@ def job(
         The class of the job's settings.
     positional
         The settings that are arguments instead of flags.
-    more
+    listings
         Flags that print a list and stop.
-    shared
+    distributed
         Whether a launcher may run the command in several processes.
     """
 
@@ -107,7 +107,7 @@ def job(
         def work(settings: Any, out: Any, overwrite: bool) -> None:
             from evenhand.locks import refuse_locked
 
-            if not shared:
+            if not distributed:
                 check_alone()
             if out is not None and is_main():
                 refuse_locked(out)  # first, because preparing the data takes long
@@ -115,7 +115,7 @@ def job(
                 expect_workers(settings, f"evenhand.jobs.{function.__name__}.job")
             function(settings, out, overwrite)
 
-        run = with_flags(wraps(function)(work), settings, positional, more)
+        run = with_flags(wraps(function)(work), settings, positional, listings)
         command(function.__name__, help=inspect.getdoc(function))(run)
         return function
 
@@ -127,8 +127,8 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     """Check whether a data set can support a study of fairness.
 
     It measures the size of groups and outcomes, leaks between splits, and the power to detect a
-    gap. Where a flag takes two numbers, a requirement warns at the first and fails at the second.
-    If any requirement fails, the exit status is 1.
+    gap. Where a flag takes two numbers, the first is the limit of a warning, the second of a
+    failure. If any requirement fails, the exit status is 1.
     """
     from evenhand.jobs.assess.pages import read_check
     from evenhand.jobs.check.job import check as work
@@ -144,7 +144,7 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     raise typer.Exit(int(record.status == "fail"))
 
 
-@job(FinetuneSettings, "data", shared=True)
+@job(FinetuneSettings, "data", distributed=True)
 def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
     """Fine-tune a model by one strategy; report on each group."""
     from evenhand.jobs.finetune.job import finetune as work
@@ -201,8 +201,8 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     """Score new patients with a run's model, and audit the scores.
 
     Labels must have the class names of RUN's data. A table without labels is scored but not
-    audited. By default, attributes are those of RUN; where the reader is the same, so are label,
-    columns and bins. --map gives a column's name in the new table.
+    audited. By default, the attributes are those of RUN; for data of the same reader, so are
+    the label, the columns and the bins. --map gives a column's name in the new table.
     """
     from evenhand.jobs.predict.job import predict as work
     from evenhand.jobs.predict.unlabelled import printed_counts
@@ -215,7 +215,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
         typer.echo(f"\nreport: {out / 'report.html'}")
 
 
-@job(AuditSettings, "inputs", more=(LIST_METRICS,))
+@job(AuditSettings, "inputs", listings=(LIST_METRICS,))
 def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     """Measure predictions by group, and report on them.
 
@@ -229,7 +229,7 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     _show(work(settings, out, overwrite=overwrite))
 
 
-@job(CompareSettings, "inputs", more=(LIST_METRICS,))
+@job(CompareSettings, "inputs", listings=(LIST_METRICS,))
 def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
     """Compare models in pairs, on the same samples.
 
@@ -240,7 +240,7 @@ def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
     _show(work(settings, out, overwrite=overwrite))
 
 
-@job(AdjustSettings, "input", more=(LIST_METRICS,))
+@job(AdjustSettings, "input", listings=(LIST_METRICS,))
 def adjust(settings: AdjustSettings, out: Path, overwrite: bool) -> None:
     """Adjust a trained model, without training it again.
 

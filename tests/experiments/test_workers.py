@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
-from tests.command import PHANTOMS, evenhand, start, training
+from tests.command import PHANTOMS, changed, evenhand, start, training
 from tests.experiments import searches
 
 from evenhand.errors import EvenhandError
@@ -164,9 +164,9 @@ def test_a_foreign_study_of_the_same_name(tmp_path):
 def test_a_worker_that_cannot_reach_the_study(study, monkeypatch):
     monkeypatch.setattr(storages, "_PATIENCE", 0.5)
     with storages.serve_study(study, NetworkHost("127.0.0.1")) as theirs:
-        storages.check_study_answers(theirs)
+        storages.check_study_reachable(theirs)
     with pytest.raises(EvenhandError, match="cannot reach the study that this command serves at"):
-        storages.check_study_answers(theirs)
+        storages.check_study_reachable(theirs)
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_two_workers_continue_what_one_began(words, tmp_path, monkeypatch):
 def test_kills_of_driver_and_workers_lose_no_finished_trial(words, tmp_path):
     """Ten kills at random times, of a worker and of the driver by turns, each at work."""
     out, dice, seen = tmp_path / "out", random.Random(0), {}
-    command = (*words, "--trials", 8, "--workers", 2, "--out", out)
+    command = changed(words, "--trials", 8, "--workers", 2, "--out", out)
     driver = start(*command)
     for number in range(10):
         wait_for(at_work(driver.pid, out, number + 1), 300)
@@ -295,7 +295,7 @@ def answers(port):
 @pytest.mark.slow
 def test_a_killed_driver_of_a_ray_goes_on_with_every_finished_trial(words, tmp_path, ray_address):
     out = tmp_path / "out"
-    command = (*words, "--epochs", 1, "--trials", 3, "--baseline", "head", "--out", out)
+    command = changed(words, "--epochs", 1, "--trials", 3, "--baseline", "head", "--out", out)
     command += ("--engine", "ray", "--ray-address", ray_address, "--workers", 2)
     command += ("--worker-gpus", 0.5)
     driver = start(*command)
@@ -312,7 +312,13 @@ def test_a_killed_driver_of_a_ray_goes_on_with_every_finished_trial(words, tmp_p
 
 
 def children(pid: int) -> list[int]:
-    result = subprocess.run(["pgrep", "-P", str(pid), "-f", "spawn_main"], capture_output=True)
+    """Return the local workers of a driver; they are forked from a child of it."""
+    nursery = _listed("-P", pid, "-f", "forkserver")
+    return _listed("-P", nursery[0]) if nursery else []
+
+
+def _listed(*words) -> list[int]:
+    result = subprocess.run(["pgrep", *map(str, words)], capture_output=True)
     return [int(line) for line in result.stdout.split()]
 
 

@@ -21,7 +21,7 @@ def test_axis_holds_every_value_and_few_round_ticks(values: list[float]) -> None
     axis = axis_over(values)
     assert axis.low < min(values) <= max(values) < axis.high
     assert 1 <= len(axis.ticks) <= 6
-    places = [axis.at(tick) for tick in axis.ticks]
+    places = [axis.position(tick) for tick in axis.ticks]
     assert places == sorted(places)
     assert 0 <= places[0] <= places[-1] <= 100
 
@@ -58,7 +58,7 @@ def test_undefined_rows_have_no_place_and_do_not_stretch_the_axis() -> None:
 def test_the_reference_is_on_the_axis() -> None:
     plot = forest([Line("a", ROW)], Look("t", reference=0.0, reference_name="none"))
     assert plot.axis.low < 0
-    assert plot.reference == plot.axis.at(0.0)
+    assert plot.reference == plot.axis.position(0.0)
     assert forest([Line("a", ROW)], Look("t", reference_name="none")).reference_name == ""
 
 

@@ -9,9 +9,9 @@ from evenhand.reporting.text.numbers import (
     count_text,
     duration,
     listed,
+    out_of_hundred,
     plain,
     signed,
-    whole,
 )
 from evenhand.reporting.text.vocabulary import TERMS, shown, term
 
@@ -26,9 +26,9 @@ from evenhand.reporting.text.vocabulary import TERMS, shown, term
         (signed("0.040"), "+0.040"),
         (signed("−0.040"), "−0.040"),
         (signed("0.000"), "0.000"),
-        (whole(0.605), "61"),
-        (whole(0.285), "29"),
-        (whole(1.0), "100"),
+        (out_of_hundred(0.605), "61"),
+        (out_of_hundred(0.285), "29"),
+        (out_of_hundred(1.0), "100"),
         (count_text(1, "patient"), "1 patient"),
         (count_text(1204, "patient"), "1,204 patients"),
         (listed(["sex"]), "sex"),

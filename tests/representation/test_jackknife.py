@@ -27,7 +27,7 @@ def test_error_and_interval_of_means():
 
 def test_a_patient_on_both_sides_of_a_difference_counts_once():
     result = means(rng().standard_normal((50, 3)))
-    assert not result.less(result).error.any()
+    assert not result.minus(result).error.any()
 
 
 def test_the_size_of_nothing_holds_zero_and_of_something_does_not():

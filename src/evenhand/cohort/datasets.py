@@ -18,7 +18,7 @@ import PIL.Image
 from evenhand.cohort.cohort import Cohort, Image, Read, UnreadableError
 from evenhand.cohort.images.arrays import with_channels_last
 from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fitted
-from evenhand.cohort.readers.table import TableSamples, settled_cohort
+from evenhand.cohort.readers.table import TableSamples, checked_cohort
 from evenhand.cohort.registry import (
     READERS,
     SERIES,
@@ -167,7 +167,7 @@ def dataset_cohort(
         return TableSamples(np.ones(len(names), np.bool_), (), read, items.variables, mark)
 
     columns = (SAMPLE, str(settings.label), str(settings.patient))
-    return settled_cohort(READER, table, Path("frame"), columns, settings, find)
+    return checked_cohort(READER, table, Path("frame"), columns, settings, find)
 
 
 def _series(source: SeriesItems) -> Series:

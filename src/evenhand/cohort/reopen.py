@@ -74,11 +74,11 @@ def reopen(
     settings = DataSettings.model_validate(
         vars(earlier)
         | {
-            "data": data_now(earlier.data, overrides.data),
+            "data": current_data(earlier.data, overrides.data),
             "attribute": tuple(dict.fromkeys([*earlier.attribute, *overrides.attribute])),
             "bins": tuple(overrides.bins) or earlier.bins,
         }
-        | values_now(earlier, overrides.values)
+        | merged_values(earlier, overrides.values)
     )
     cohort = open_cohort(settings)
     stored = store_samples(
@@ -87,7 +87,7 @@ def reopen(
     return read_splits(splits, stored)
 
 
-def values_now(earlier: ValueSettings, current: ValueSettings) -> dict[str, tuple[str, ...]]:
+def merged_values(earlier: ValueSettings, current: ValueSettings) -> dict[str, tuple[str, ...]]:
     """Return the earlier rules for values, followed by the current ones."""
     return {
         name: (*getattr(earlier, name), *getattr(current, name))
@@ -95,7 +95,7 @@ def values_now(earlier: ValueSettings, current: ValueSettings) -> dict[str, tupl
     }
 
 
-def data_now(earlier: str, current: str | None) -> str:
+def current_data(earlier: str, current: str | None) -> str:
     """Return the current DATA; a path without a reader's name keeps the earlier reader."""
     if current is None:
         return earlier

@@ -11,13 +11,13 @@ from evenhand.plugins import ImportSettings
 from evenhand.settings import SEEDS
 from evenhand.tables.settings import ClassSettings
 
-MAX_PIXELS = 80_000_000  # limit for one image, and for all images that threads decode at once
+MAX_PIXELS = 80_000_000  # limit for one image, and for the sum of images that are decoded at once
 
 
 class DataSettings(ClassSettings, ImportSettings, title="Data"):
     """Settings of the data, the label, the attributes and the patients."""
 
-    machine = frozenset({"cache"})
+    machine = frozenset({"cache"})  # not recorded with a run; see `Settings.machine`
 
     data: str = Field(
         description="READER:PATH (`evenhand datasets` lists readers), or a table of your own: "
@@ -35,8 +35,8 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     )
     series_column: str | None = Field(
         None,
-        description="the table's column of paths to a CSV per series, a row per time step and a "
-        "column per channel; with --series-table, of the names of series there",
+        description="the table's column of series: their names in --series-table or, without it, "
+        "paths to a CSV per series, with a row per time step and a column per channel",
     )
     series_table: str | None = Field(
         None,
@@ -44,18 +44,22 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
         "measurement, with its series, time, variable and value",
     )
     series_step: float | None = Field(
-        None, gt=0, description="length of a step of the long table, in its unit of time (1)"
+        None,
+        gt=0,
+        description="length of a step of the long table, in its unit of time [default: 1]",
     )
     series_steps: int | None = Field(
-        None, gt=0, description="steps of each series of the long table (default: to the last time)"
+        None,
+        gt=0,
+        description="steps of each series of the long table [default: up to the last time]",
     )
     series_variable: tuple[str, ...] = Field(
-        (), description="variable of the long table (default: all that it has); repeatable"
+        (), description="variable of the long table [default: all]; repeatable"
     )
     static: tuple[str, ...] = Field(
         (),
         description="variable that is constant over time, which encoders of series read in the "
-        "first step: a numeric column of the table of samples, or a name of the reader "
+        "first step: a numeric column of the table of samples, or one of the reader's names "
         "(physionet2012: age, sex, height, icu); repeatable",
     )
     bins: tuple[str, ...] = Field(
@@ -64,17 +68,19 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
         "the lower one) or age=20,40,60,80; repeatable",
     )
     slices: int | None = Field(
-        None, ge=1, description="slices of each volume, evenly over its middle half"
+        None,
+        ge=1,
+        description="number of slices of each volume, evenly spaced over its middle half",
     )
     window: tuple[float, float] | None = Field(
         None,
-        description="centre and width of the intensity window of DICOM, NIfTI and arrays of a "
-        "table, as in -600 1500 [default: that of each file]",
+        description="centre and width of the intensity window of DICOM, NIfTI and array files, "
+        "as in -600 1500 [default: that of each file]",
     )
     value_range: tuple[float, float] | None = Field(
         None,
-        description="values of black and of white in arrays of a table; values outside are "
-        "refused [default: 0 1 for floats]",
+        description="values of black and of white in array files; values outside are refused "
+        " [default: 0 1 for floats]",
     )
     bit_depth: int | None = Field(
         None,
@@ -86,12 +92,12 @@ class DataSettings(ClassSettings, ImportSettings, title="Data"):
     page: int | None = Field(
         None,
         ge=1,
-        description="page (or frame, of DICOM) to read of image files that have several, from 1",
+        description="page (DICOM: frame) to read from image files with several, counted from 1",
     )
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=1,
-        description="largest number of pixels of one image, and of all images decoded at once",
+        description="largest number of pixels of one image, and in total of images decoded at once",
     )
     patient_share: float = Field(
         1.0, gt=0, le=1, description="work on a random share of the patients only"

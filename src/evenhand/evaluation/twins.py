@@ -271,7 +271,7 @@ def _row(
 
 
 def _less(first: Jackknifed | None, second: Jackknifed | None) -> Jackknifed | None:
-    return None if first is None or second is None else first.less(second)
+    return None if first is None or second is None else first.minus(second)
 
 
 def _same_sets(first: Twins, second: Twins) -> bool:

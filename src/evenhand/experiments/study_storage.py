@@ -1,4 +1,7 @@
-"""Open the storage of a study, and give workers access to it."""
+"""Open the storage of a study, and give workers access to it.
+
+The driver of a search is the process that starts its trials; workers train them.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,8 @@ def open_run_storage(run: Run) -> BaseStorage:
     Raises
     ------
     EvenhandError
-        If the file cannot be written, is damaged, or is absent although the run has used it before.
+        If the file cannot be written, is damaged, or is absent although the record of the run
+        says that it has a study.
     """
     path = run.root.resolve() / "study.db"
     if run.record.study and not (path.is_file() and path.stat().st_size):
@@ -99,7 +103,7 @@ def open_run_storage(run: Run) -> BaseStorage:
     try:
         storage = open_storage(URL.create("sqlite", database=str(path)).render_as_string())
     except EvenhandError as error:
-        source = error.__context__
+        source = error.__context__  # the error of SQLAlchemy, which has SQLite's as ``orig``
         cause = getattr(source, "orig", None)
         if isinstance(cause, sqlite3.OperationalError):
             raise EvenhandError(_unwritable(str(path), str(cause))) from error
@@ -179,7 +183,7 @@ def _check_version(engine: Engine) -> None:
 
 
 def begin_trial(study: Study) -> Trial:
-    """Begin a trial without Optuna's warning about heartbeats, which `Heartbeats` sends."""
+    """Begin a trial; hide Optuna's warning that nobody sends heartbeats, as `Heartbeats` does."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")
         return study.ask()
@@ -222,12 +226,12 @@ def _study_of_workers(study: Study, storage: BaseStorage) -> Study:
     return optuna.load_study(
         study_name=study.study_name,
         storage=storage,
-        sampler=RandomSampler(),  # workers draw nothing
+        sampler=RandomSampler(),  # unused: only the driver draws parameters
         pruner=study.pruner,
     )
 
 
-def check_study_answers(study: Study) -> None:
+def check_study_reachable(study: Study) -> None:
     """Refuse to start a trial in a worker that cannot reach the study.
 
     Raises

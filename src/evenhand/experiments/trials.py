@@ -19,7 +19,7 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.study_storage import (
     Heartbeats,
     begin_trial,
-    check_study_answers,
+    check_study_reachable,
     fail_stale,
     heartbeats,
     retry_trial,
@@ -189,7 +189,7 @@ def attempt(
     The trial's attribute ``seconds`` is the time of the training. Optuna's own duration of a
     continued trial includes the time between the kill and the new start.
     """
-    check_study_answers(study)
+    check_study_reachable(study)
     with storage_errors("the driver's storage"):
         trial, start = Trial(study, trial_id), time.perf_counter()
         values = None

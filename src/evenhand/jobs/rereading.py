@@ -1,4 +1,4 @@
-"""Read samples of a finished run again, to compute the layers of its model on them."""
+"""Read samples of a finished run again, to compute the activations of its model's layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.reopen import data_now
+from evenhand.cohort.reopen import current_data
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError, some
 from evenhand.experiments.records import data_settings
@@ -51,7 +51,7 @@ def reread_samples(
         If the data cannot be read, lack a sample, or do not fit the model.
     """
     earlier = data_settings(run.record)
-    settings = earlier.model_copy(update={"data": data_now(earlier.data, data), "cache": cache})
+    settings = earlier.model_copy(update={"data": current_data(earlier.data, data), "cache": cache})
     whole = open_cohort(settings)
     rows = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
     absent = samples.table["sample_id"][rows < 0]

@@ -18,7 +18,7 @@ from evenhand.networks.head import find_head, head_parameters
 from evenhand.networks.model import Model
 
 NamingRule = Callable[[str], str | None]
-"""Function of a parameter's name; it returns the name of its unit, or None: it is never tuned."""
+"""Function from a parameter's name to its unit's name, or to None for one that is never tuned."""
 
 
 def units_of(
@@ -40,7 +40,7 @@ def units_of(
     module
         Any network.
     head
-        The name of the head, or several names. The head is no unit, since it is always tuned.
+        The name of the head, or several names. The head is not a unit: it is always tuned.
         ``()``: the network has no head. None: timm's classifier, else the last linear layer.
     by
         A different cut: ``"blocks"`` (each block is one unit), ``"layers"``, ``"biases"``, a search
@@ -56,7 +56,7 @@ def units_of(
     Raises
     ------
     EvenhandError
-        If ``module`` is no network, if it has no module ``head``, if ``by`` is no known rule, if
+        If ``module`` is not a network, if it has no module ``head``, if ``by`` is unknown, if
         two units share a weight, or if everything lies in the head.
 
     Examples
@@ -70,7 +70,8 @@ def units_of(
     require_network(module)
     heads = find_head(module, head)
     excluded = head_parameters(module, heads)
-    _refuse_shared(module, cut := _cut(module, by), excluded)
+    cut = _cut(module, by)
+    _refuse_shared(module, cut, excluded)
     units = tuple(filter(None, (_without(unit, excluded) for unit in cut)))
     if not units:
         raise EvenhandError(
@@ -89,8 +90,8 @@ def tune_only(
     """Make some units and the head trainable, and freeze all other parameters.
 
     Frozen parameters have ``requires_grad`` False, and frozen modules stay in evaluation mode even
-    after ``module.train()``: no dropout, no change of running statistics. Called plainly, this
-    lasts; as a context manager, it is undone at the end of the block.
+    after ``module.train()``: no dropout, no change of running statistics. The
+    change is permanent; in a ``with`` statement, it is undone at the end of the block.
 
     Parameters
     ----------
@@ -129,7 +130,15 @@ def tune_only(
 
 
 class Tuning:
-    """A network in which only some parameters may change; as a context manager, until it exits."""
+    """A network in which only some parameters may change; as a context manager, until it exits.
+
+    Parameters
+    ----------
+    module
+        The network.
+    chosen
+        The ``id`` of each parameter that may change.
+    """
 
     def __init__(self, module: nn.Module, chosen: Collection[int]) -> None:
         self.module = module
@@ -178,6 +187,7 @@ def _cut(module: nn.Module, by: str | NamingRule | None) -> tuple[Unit, ...]:
     else:
         spaces = families(network)
         rules = {name: family.units for name, family in spaces.items()}
+        # An error lists the rules above, too.
         cut = pick("rule for units", by, {**rules, "layers": (), "biases": ()})
     return tuple(replace(unit, names=tuple(f"{prefix}{n}" for n in unit.names)) for unit in cut)
 
@@ -203,10 +213,10 @@ def _joined(module: nn.Module, rule: NamingRule) -> tuple[Unit, ...]:
             )
         if unit is not None:
             members.setdefault(unit, {})[name] = parameter
-    behind = max(depths.values(), default=0) + 1
+    last_depth = max(depths.values(), default=0) + 1
     units = []
     for name, parameters in members.items():
-        depth = min(depths.get(id(p), behind) for p in parameters.values())
+        depth = min(depths.get(id(p), last_depth) for p in parameters.values())
         units.append(Unit(name, depth, "own", (*parameters.values(),), (*parameters,)))
     return tuple(sorted(units, key=lambda unit: unit.depth))
 
@@ -221,15 +231,14 @@ def _refuse_shared(module: nn.Module, units: Iterable[Unit], excluded: Collectio
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
-    owner = {name: unit.name for unit in units for name in unit.names}
-    inner = {name.rpartition(".")[0]: unit for name, unit in owner.items()}
+    unit_of_layer = {name.rpartition(".")[0]: unit.name for unit in units for name in unit.names}
     for aliases in names.values():
         layers = {name.rpartition(".")[0] for name in aliases}
-        holders = {inner.get(layer) for layer in layers} - {None}
+        owners = {unit_of_layer.get(layer) for layer in layers} - {None}
         modules = {id(module.get_submodule(layer)) for layer in layers}
-        if len(modules) > 1 and len(holders) > 1:
+        if len(modules) > 1 and len(owners) > 1:
             raise EvenhandError(
-                f"the units {' and '.join(sorted(map(str, holders)))} share the weight "
+                f"the units {' and '.join(sorted(map(str, owners)))} share the weight "
                 f"{' = '.join(aliases)}, so one cannot be tuned while the other is frozen. Give as "
                 "by= a function that puts both into one unit."
             )

@@ -27,7 +27,7 @@ from evenhand.networks.layers import layer_names, recorded
 from evenhand.networks.model import Model
 from evenhand.own.inputs import as_array, as_groups, of_length
 from evenhand.representation import Layer
-from evenhand.representation.by_group import Comparison, Patients, measure_similarity
+from evenhand.representation.by_group import Comparison, PatientLayers, measure_similarity
 from evenhand.representation.results import GroupSimilarity, Similarity
 
 MOST_LAYERS = 12
@@ -158,7 +158,7 @@ def compare_layers(
     rows = _first_rows(patients, count)
     strata = np.zeros(count, dtype=np.int64) if labels is None else labels
     sides = [[Layer(layer[rows]) for layer in side] for side in features]
-    data = Patients(
+    data = PatientLayers(
         (sides[0], sides[1]),
         strata[rows],
         {name: Groups(column.codes[rows], column.levels) for name, column in columns.items()},

@@ -158,7 +158,7 @@ def search_masks(
         best, {n: space.ask(study.trials[n]) for n in numbers}, fits.score, seed, confirm_seeds
     ) if confirm else [_unconfirmed(best[0], space)]  # fmt: skip
     chosen = best_candidate(candidates, [rows.target], ideal)
-    middle = chosen.median([rows.target], ideal)
+    middle = chosen.median_seed([rows.target], ideal)
     ordered = sorted(candidates, key=lambda candidate: candidate is not chosen)
     return MaskSearch(
         fits.mask_choice(replace(chosen.choice, seed=middle)),

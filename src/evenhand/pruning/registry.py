@@ -16,17 +16,17 @@ E = TypeVar("E", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class NamedEstimator:
-    """A registered estimator of curvature; calling it returns a curvature function.
+    """An estimator of curvature with its name; calling it returns a curvature function.
 
     Attributes
     ----------
     name
         Its name in ``--estimator``.
     make
-        The estimator itself.
+        The registered function, which returns a curvature function.
     any_layer
-        Whether it handles any layer. If not, it is checked on two samples before a pruning begins;
-        ``--search`` chooses only among such estimators.
+        Whether it handles any layer. Estimators that do not are checked on two samples before a
+        pruning begins, and ``--search`` chooses among them.
     """
 
     name: str

@@ -12,7 +12,7 @@ from evenhand.reporting.section import Section
 
 @dataclass(frozen=True)
 class PartAnswer:
-    """A verdict in a box.
+    """The answer to one question, shown in a box.
 
     Attributes
     ----------
@@ -21,9 +21,9 @@ class PartAnswer:
     outcome
         ``better``, ``worse`` or ``unsure``, which decide the colour.
     chip
-        The outcome as it is shown.
+        The outcome as a short text.
     headline, details
-        The verdict as a sentence, and further sentences.
+        The answer as a sentence, and further sentences.
     """
 
     topic: str
@@ -35,7 +35,7 @@ class PartAnswer:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; the first cell of each row names it."""
+    """A table of texts; the first cell of each row is the name of the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -57,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Fold:
-    """A part that is closed at first; a click on its line opens it."""
+    """A part that the page hides until the reader clicks on its line (HTML ``details``)."""
 
     line: str
     part: Part

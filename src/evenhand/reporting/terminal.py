@@ -10,7 +10,7 @@ from unicodedata import category
 import pandas as pd
 
 from evenhand.metrics import find_metric
-from evenhand.reporting.text.numbers import p_value
+from evenhand.reporting.text.numbers import p_value_text
 from evenhand.reporting.verdicts import Verdict
 
 PrintedRow = Mapping[Hashable, Any]
@@ -183,7 +183,7 @@ def _interval(row: PrintedRow) -> str:
 
 
 def _p(value: float) -> str:
-    return "" if pd.isna(value) else p_value(value).removeprefix("= ")
+    return "" if pd.isna(value) else p_value_text(value).removeprefix("= ")
 
 
 def _number(value: float) -> str:

@@ -51,8 +51,8 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class Patients:
-    """One sample of each patient, and two models' layers on these samples.
+class PatientLayers:
+    """The layers of two models on one sample of each patient.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Patients:
     performance: Mapping[str, Mapping[str, float]]
 
 
-def measure_similarity(patients: Patients, settings: Comparison) -> Similarity:
+def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similarity:
     """Return the similarity over all patients and by group, and contrasts of groups and attributes.
 
     All groups of an attribute have batches of equal size: the size of the smallest group that is
@@ -83,20 +83,22 @@ def measure_similarity(patients: Patients, settings: Comparison) -> Similarity:
     rng = np.random.default_rng(settings.seed)
     drawn = batches(everybody, min(settings.batch, len(everybody)), rng)
     whole = cka(*patients.layers, drawn)
-    by_attribute = {name: _attribute(patients, name, settings, rng) for name in patients.groups}
+    by_attribute = {
+        name: _measure_attribute(patients, name, settings, rng) for name in patients.groups
+    }
     contrasts = {
-        name: numbers for name, (_, numbers) in by_attribute.items() if numbers is not None
+        name: contrast for name, (_, contrast) in by_attribute.items() if contrast is not None
     }
     return Similarity(
         patients=len(everybody),
         everybody=_matrix(whole, settings.level),
-        attributes=_adjusted({name: measured for name, (measured, _) in by_attribute.items()}),
+        attributes=_adjusted({name: similarity for name, (similarity, _) in by_attribute.items()}),
         ratios=tuple(_ratios(contrasts, settings)),
     )
 
 
-def _attribute(
-    patients: Patients, name: str, settings: Comparison, rng: np.random.Generator
+def _measure_attribute(
+    patients: PatientLayers, name: str, settings: Comparison, rng: np.random.Generator
 ) -> tuple[AttributeSimilarity, Jackknifed | None]:
     """Return an attribute's similarity, and the best group's similarity minus the worst's."""
     groups, performance = patients.groups[name], patients.performance[name]
@@ -123,7 +125,7 @@ def _attribute(
     if len(ranked) < 2:
         reason = "fewer than two groups that can be ranked by AUC"
         return replace(attribute, undefined=reason), None
-    difference = values[ranked[-1]].less(values[ranked[0]])
+    difference = values[ranked[-1]].minus(values[ranked[0]])
     contrasted = replace(
         attribute,
         best=ranked[-1],
@@ -136,7 +138,7 @@ def _attribute(
 
 def _with_p(
     group: GroupSimilarity,
-    patients: Patients,
+    patients: PatientLayers,
     rows: NDArray[np.intp],
     settings: Comparison,
     rng: np.random.Generator,
@@ -171,7 +173,10 @@ def _ratios(contrasts: Mapping[str, Jackknifed], settings: Comparison) -> Iterat
         rng = np.random.default_rng(settings.seed)
         ratio = size_ratio(contrasts[first], contrasts[second], settings.level, rng)
         if ratio is None:
-            reason = f"the interval of the difference by {second} holds 0"
+            reason = (
+                f"the interval of the difference by {second} contains 0, or that of the ratio is "
+                "unbounded"
+            )
             yield SizeRatio(attribute=first, over=second, undefined=reason)
         else:
             yield SizeRatio(attribute=first, over=second, **vars(ratio))

@@ -49,7 +49,7 @@ class GroupContrast:
     @property
     def difference(self) -> Jackknifed:
         """CKA in the first group minus CKA in the second."""
-        return self.first.less(self.second)
+        return self.first.minus(self.second)
 
 
 def contrast_of(

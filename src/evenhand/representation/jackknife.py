@@ -24,8 +24,8 @@ class Jackknifed:
         The numbers, of any shape.
     influence
         ``(N, *shape)``: the numbers minus their values without the patient, scaled so that the sum
-        of squares over patients is the variance; 0 for a patient who was not used (jackknife; its
-        variance is not too small on average: Efron & Stein, Ann. Stat. 1981).
+        of squares over patients is the variance; 0 for a patient who was not used. On average, this
+        variance (jackknife) is not below the true one: Efron & Stein, Ann. Stat. 1981.
     """
 
     value: Floats
@@ -37,7 +37,7 @@ class Jackknifed:
         error: Floats = np.sqrt(np.square(self.influence).sum(axis=0))
         return error
 
-    def less(self, other: Jackknifed) -> Jackknifed:
+    def minus(self, other: Jackknifed) -> Jackknifed:
         """Return this minus another, on the same patients."""
         return Jackknifed(self.value - other.value, self.influence - other.influence)
 
@@ -59,10 +59,10 @@ class MeanSize:
 def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> MeanSize:
     """Return the mean of |number| with an interval.
 
-    A plain interval of mean |number| would never contain 0, since estimates of 0 are not exactly 0.
-    So each number gets a simultaneous interval (with the quantile of the largest |t|, from normal
-    draws of the patients' influence). The ends are means over these intervals; the low end is 0 if
-    all of them contain 0.
+    If all true numbers are 0, their estimates still differ from 0, so the mean of |estimate| is too
+    large and a plain interval around it excludes 0. Instead, each number gets a simultaneous
+    interval (with the quantile of the largest |t|, from normal draws of the patients' influence).
+    The ends are means over these intervals; the low end is 0 if all of them contain 0.
     """
     flat, error = numbers.value.ravel(), numbers.error.ravel()
     influence = numbers.influence.reshape(len(numbers.influence), -1)
@@ -96,6 +96,7 @@ def ratio_of(numerator: Jackknifed, denominator: Jackknifed, quantile: float) ->
     ``quantile`` is half the width of an interval in standard errors. The result is None if the
     interval is unbounded.
     """
+    # The interval holds the ratios r with a r² − 2 b r + c ≤ 0 (Fieller).
     q2 = quantile**2
     a = denominator.value**2 - q2 * np.square(denominator.influence).sum()
     b = (
@@ -112,7 +113,7 @@ def ratio_of(numerator: Jackknifed, denominator: Jackknifed, quantile: float) ->
 
 
 def absolute_mean(numbers: Jackknifed) -> Jackknifed:
-    """Return the mean of |number|, with the influence of the mean of the signed numbers."""
+    """Return the mean of |number|; its influence is that of Σ s·number / n, s the sign of each."""
     sign = np.sign(numbers.value)
     influence = (sign * numbers.influence).reshape(len(numbers.influence), -1).mean(axis=1)
     return Jackknifed(np.abs(numbers.value).mean(), influence)

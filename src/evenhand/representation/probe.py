@@ -169,7 +169,7 @@ class ProbeResult:
                 f"the probes are of {self.n} and {other.n} rows of {self.patients} and "
                 f"{other.patients} patients; give both the same rows in the same order."
             )
-        difference = mine.less(others)
+        difference = mine.minus(others)
         low, high = map(float, difference.interval(self.level))
         if not mine.error and not others.error:  # both order every pair correctly
             low, high = min(low, self.low - other.high), max(high, self.high - other.low)

@@ -61,27 +61,27 @@ class Candidate:
     trial: int
     choice: Choice
     searched: NDArray[np.float64]  # (k,) targets in the search
-    again: NDArray[np.float64]  # (seeds, k) targets of the fits; NaN if a fit diverged
+    fit_values: NDArray[np.float64]  # (seeds, k) targets of the fits; NaN if a fit diverged
     seeds: tuple[int, ...]  # one for each fit
 
     @property
     def mean(self) -> NDArray[np.float64]:
         """Mean of the targets over the fits, ``(k,)``; NaN if a fit diverged."""
-        mean: NDArray[np.float64] = self.again.mean(axis=0)
+        mean: NDArray[np.float64] = self.fit_values.mean(axis=0)
         return mean
 
     @property
     def diverged(self) -> int:
         """Number of fits that diverged."""
-        return int(np.isnan(self.again).any(axis=1).sum())
+        return int(np.isnan(self.fit_values).any(axis=1).sum())
 
-    def median(self, targets: Sequence[Target], rule: PickRule) -> int:
+    def median_seed(self, targets: Sequence[Target], rule: PickRule) -> int:
         """Return the seed of the median fit, ranked by a rule; for an even number, the worse one.
 
         Fits that diverged are left out.
         """
-        sound = np.flatnonzero(~np.isnan(self.again).any(axis=1))
-        order = ranked(costs(self.again[sound], targets), rule)
+        sound = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
+        order = ranked(costs(self.fit_values[sound], targets), rule)
         # `ranked` leaves out fits that the rule does not allow; they come last.
         order += [place for place in range(len(sound)) if place not in order]
         return self.seeds[int(sound[order[len(order) // 2]])]
@@ -89,11 +89,11 @@ class Candidate:
     def objective(self, k: int, target: Target) -> Objective:
         """Return the values of the k-th target in the search and with fresh seeds."""
         sign = 1.0 if target.maximise else -1.0
-        margin = _half_width(self.again[:, k])
+        margin = _half_width(self.fit_values[:, k])
         optimism = sign * (self.searched[k] - self.mean[k])
         return Objective(
             searched=null_if_nan(self.searched[k]),
-            again=[null_if_nan(value) for value in self.again[:, k]],
+            again=[null_if_nan(value) for value in self.fit_values[:, k]],
             mean=null_if_nan(self.mean[k]),
             mean_low=null_if_nan(self.mean[k] - margin),
             mean_high=null_if_nan(self.mean[k] + margin),
@@ -107,7 +107,7 @@ class Candidate:
         return {
             "study": self.study,
             "trial": self.trial,
-            "seeds": len(self.again),
+            "seeds": len(self.fit_values),
             "objectives": {
                 target.name: asdict(self.objective(k, target)) for k, target in enumerate(targets)
             },
@@ -189,7 +189,7 @@ def best_candidate(
             f"every fit that was to confirm the best trials of {candidates[0].study} diverged. "
             "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
-    means = np.array([np.nanmean(candidate.again, axis=0) for candidate in sound])
+    means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in sound])
     return sound[ranked(costs(means, targets), rule)[0]]
 
 

@@ -22,7 +22,7 @@ class Space(Generic[AnyChoice]):
     Attributes
     ----------
     ask
-        Function that returns the choice of a trial, new or finished.
+        Function that reads the choice of a finished trial, or draws that of a new one.
     size
         Number of choices; infinite if a real number is searched.
     first

@@ -46,16 +46,17 @@ class Rates:
     @property
     def middle(self) -> float:
         """The geometric mean of the lowest and the highest rate."""
+        # Rounding may put the root slightly outside the range.
         return min(max(math.sqrt(self.low * self.high), self.low), self.high)
 
     @property
     def size(self) -> float:
-        """The number of rates: infinite, or 1."""
+        """The number of possible rates: infinite, or 1 if the lowest is also the highest."""
         return math.inf if self.low < self.high else 1
 
 
-def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
-    """Return the space of one bit per unit and a learning rate; it tries ``first`` first."""
+def flat_space(family: Family, rates: Rates, starts: Mapping[str, Choice]) -> Space[Choice]:
+    """Return the space of one bit per unit and a learning rate; trials begin with ``starts``."""
     always = _names(family.always)
 
     def ask(trial: BaseTrial) -> Choice:
@@ -67,18 +68,18 @@ def flat_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Spa
             origin,
             {unit.name: int(unit.name in choice.mask) for unit in family.units} | {"lr": choice.lr},
         )
-        for origin, choice in first.items()
+        for origin, choice in starts.items()
     )
     return Space(ask, 2.0 ** len(family.units) * rates.size, start_params)
 
 
-def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> Space[Choice]:
+def staged_space(family: Family, rates: Rates, starts: Mapping[str, Choice]) -> Space[Choice]:
     """Return a space that draws the first tuned stage, then a bit for each unit from that stage on.
 
     It has the same masks as `flat_space`, and exactly one set of parameters for each mask. The
     first tuned stage must have a tuned unit: if all its units but the last are frozen, the last is
-    tuned without a bit. Stages are numbered from 0 over the depths of the family; if the first
-    tuned stage is the number of stages, no unit is tuned.
+    tuned without a bit. Stages are the depths of the family, numbered from 0 to n − 1; if the
+    number drawn is n, no unit is tuned. Trials begin with ``starts``.
     """
     always = _names(family.always)
     stages = [tuple(units) for _, units in groupby(family.units, key=lambda unit: unit.depth)]
@@ -95,7 +96,7 @@ def staged_space(family: Family, rates: Rates, first: Mapping[str, Choice]) -> S
 
     start_params = tuple(
         (origin, _staged(stages, choice.mask) | {"lr": choice.lr})
-        for origin, choice in first.items()
+        for origin, choice in starts.items()
     )
     return Space(ask, 2.0 ** len(family.units) * rates.size, start_params)
 
@@ -119,28 +120,28 @@ SPACES: Mapping[str, Callable[[Family, Rates, Mapping[str, Choice]], Space[Choic
 
 
 def rate_space(
-    mask: Mask, rates: Rates, first: Mapping[str, Choice] = MappingProxyType({})
+    mask: Mask, rates: Rates, starts: Mapping[str, Choice] = MappingProxyType({})
 ) -> Space[Choice]:
     """Return the space of one mask and a searched learning rate.
 
-    It tries the learning rates of ``first`` first.
+    Trials begin with the learning rates of ``starts``.
     """
-    start_params = tuple((origin, {"lr": choice.lr}) for origin, choice in first.items())
+    start_params = tuple((origin, {"lr": choice.lr}) for origin, choice in starts.items())
     return Space(lambda trial: rates.choice(trial, mask), rates.size, start_params)
 
 
 def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space[Choice]:
-    """Return the space of all pairs of a finished trial's choice, by number, and a fresh seed."""
+    """Return the space that combines each choice, by its trial's number, with each fresh seed."""
 
     def ask(trial: BaseTrial) -> Choice:
         number = trial.suggest_categorical("trial", list(choices))
         seed = trial.suggest_categorical("seed", list(seeds))
         return replace(choices[int(number)], seed=int(seed))
 
-    first = tuple(
+    start_params = tuple(
         (f"trial {number}", {"trial": number, "seed": seed}) for number in choices for seed in seeds
     )
-    return Space(ask, len(first), first)
+    return Space(ask, len(start_params), start_params)
 
 
 def mask_family(backbone: nn.Module, text: str) -> Family:

@@ -178,7 +178,7 @@ class Feed:
                     batch = min(self._settings.batch_size, len(self))
                     self._cache.check(activations, batch)
                     count = len(self._pool.source)
-                    room = self._cache.room(activations, count, beside=len(self._val))
+                    room = self._cache.count_fitting(activations, count, reserved=len(self._val))
                     self._room[cut.depth] = room
                     cut = cut if room else None
             self._cuts[mask] = cut
@@ -266,7 +266,7 @@ class Feed:
         assert self._cache is not None
         for lower in range(depth - 1, EMBEDDING, -1):
             rows = self._cache.find(self._key(name, lower))
-            if rows is not None and self._cache.spares(rows):
+            if rows is not None and self._cache.fits_beside(rows):
                 return upper_part(self._model.backbone, lower), CutActivations(
                     source, rows, self._convolves
                 )

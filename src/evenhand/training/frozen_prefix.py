@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from evenhand.errors import EvenhandError
 from evenhand.files import WriteError, remove_abandoned, replacing
 
 MEGABYTE = 10**6
-STALE = 3600  # seconds after which a half-written file has no writer any more
+STALE = 3600  # seconds after which an unfinished file counts as abandoned
 
 
 @dataclass(eq=False)
@@ -58,7 +59,7 @@ class ActivationCache:
         self._store(name, rows)
 
     def check(self, sample: Tensor, batch_size: int) -> None:
-        """Check that one batch of activations like a sample's, ``(B, …)``, fits into memory.
+        """Check that the activations of a batch fit into memory; ``sample`` holds some, ``(B, …)``.
 
         Raises
         ------
@@ -70,22 +71,22 @@ class ActivationCache:
             raise EvenhandError(
                 f"--prefix-memory {self.memory // MEGABYTE}: one batch of {batch_size} takes "
                 f"{needed / MEGABYTE:.1f} MB of activations. Give at least "
-                f"{-(-needed // MEGABYTE)}, a smaller --batch-size, or 0 to cache no activations."
+                f"{math.ceil(needed / MEGABYTE)}, a smaller --batch-size, or 0 to cache none."
             )
 
-    def room(self, sample: Tensor, count: int, beside: int) -> int:
-        """Return how many arrays of ``count`` rows fit, beside one array of ``beside`` rows.
+    def count_fitting(self, sample: Tensor, count: int, reserved: int) -> int:
+        """Return how many arrays of ``count`` rows fit, if ``reserved`` rows are needed for others.
 
-        The rows are like those of ``sample``.
+        Each row is as large as a row of ``sample``.
         """
-        return max(0, self._size // _row_size(sample) - beside) // count
+        return max(0, self._capacity // _row_size(sample) - reserved) // count
 
-    def spares(self, rows: ActivationRows) -> bool:
-        """Whether an array of equal size fits beside these rows, to be computed from them."""
+    def fits_beside(self, rows: ActivationRows) -> bool:
+        """Return whether these rows and a second array of their size fit together."""
         return 2 * rows.values.nbytes <= self.memory
 
     @property
-    def _size(self) -> int:
+    def _capacity(self) -> int:
         return self.memory
 
     def _store(self, name: str, rows: Tensor) -> ActivationRows:
@@ -152,12 +153,12 @@ class ActivationFiles(ActivationCache):
                 "name another folder with --cache, or cache none with --prefix-memory 0."
             ) from error
 
-    def spares(self, rows: ActivationRows) -> bool:
+    def fits_beside(self, rows: ActivationRows) -> bool:
         """Return True: arrays that do not fit into memory go to the disk."""
         return True
 
     @property
-    def _size(self) -> int:
+    def _capacity(self) -> int:
         return self.disk
 
     def _path(self, name: str) -> Path:
@@ -167,10 +168,11 @@ class ActivationFiles(ActivationCache):
         """Remove the least recently used files until ``size`` more bytes fit."""
         files = sorted(_files(self.folder))
         total = sum(old_size for _, old_size, _ in files)
-        for changed, old_size, path in files:
+        for used, old_size, path in files:
             if total + size <= self.disk:
                 return
-            if path.suffix == ".npy" or changed < time.time() - STALE:
+            is_written = path.suffix != ".npy" and used >= time.time() - STALE  # by another process
+            if not is_written:
                 path.unlink(missing_ok=True)  # a process that has mapped it can still read it
                 total -= old_size
 

@@ -198,7 +198,7 @@ class Best:
     def __init__(self, patience: int) -> None:
         self.patience = patience  # epochs; with 0 training never stops early
         self.score = -math.inf
-        self.since = 0
+        self.epochs_without_better = 0
         self.state: dict[str, Tensor] | None = None
 
     def stop(self, score: float, model: nn.Module) -> bool:
@@ -206,10 +206,14 @@ class Best:
         if not self.patience:
             return False
         if score > self.score:
-            self.score, self.since, self.state = score, 0, deepcopy(model.state_dict())
+            self.score, self.epochs_without_better, self.state = (
+                score,
+                0,
+                deepcopy(model.state_dict()),
+            )
         else:
-            self.since += 1
-        return self.since >= self.patience
+            self.epochs_without_better += 1
+        return self.epochs_without_better >= self.patience
 
     def restore(self, model: nn.Module) -> None:
         """Give the model the weights of the best epoch; without patience, change nothing."""

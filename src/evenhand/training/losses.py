@@ -28,8 +28,8 @@ def class_weight(settings: LoopSettings, labels: NDArray[np.int64], classes: int
     if settings.class_weights != "balanced":
         return None
     counts = np.bincount(labels, minlength=classes)
-    share = len(labels) / (classes * np.maximum(counts, 1))
-    return torch.tensor(np.where(counts > 0, share, 0.0), dtype=torch.float32)
+    weights = len(labels) / (classes * np.maximum(counts, 1))
+    return torch.tensor(np.where(counts > 0, weights, 0.0), dtype=torch.float32)
 
 
 def make_loss(

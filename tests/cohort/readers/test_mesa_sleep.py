@@ -97,7 +97,7 @@ def test_rows_out_of_the_order_of_time_are_refused(root, form, change, row):
     result = refused(root, TEST, change(table))
     assert f"{TEST}, row" in result
     assert f" {row}" in result
-    assert "Put the rows of each person in the order of time" in result
+    assert "Sort the rows of each person by time" in result
 
 
 def stretched(table: pd.DataFrame, step: int) -> pd.DataFrame:
@@ -139,5 +139,5 @@ def test_ids_of_the_demographic_table_are_numbers_and_rows_may_come_twice(root):
     pd.concat([people, people.head(3)]).to_csv(path, index=False, sep=";")
     assert opened(root).table.equals(wanted.table)
     people.assign(mesaid="first").to_csv(path, index=False, sep=";")
-    with pytest.raises(EvenhandError, match=r"demographics\.csv, rows 2, .*is no whole number"):
+    with pytest.raises(EvenhandError, match=r"demographics\.csv, rows 2, .*is not a whole number"):
         opened(root)

@@ -61,7 +61,7 @@ def test_texts_among_numbers_are_in_a_bin_or_refused(path):
 
 
 def test_bins_of_an_attribute_that_is_not_named(path):
-    with pytest.raises(EvenhandError, match="no --attribute to give bins for 'years'"):
+    with pytest.raises(EvenhandError, match="no attribute for --bins: 'years'"):
         opened(path, attribute=("skin",), bins=("years=25",))
 
 

@@ -107,17 +107,17 @@ SIZES = dict.fromkeys([("*", "*"), ("sex", "*"), ("sex", "f")], RowCounts(400, 4
     ("ssl", "text"),
     [
         (judged(0.1, 0.2), "certain for f"),
-        (judged(0.3, 0.4), "not certain. Its change is certain for no group"),
-        (judged(0.5, 0.4), "larger. Its change is certain for no group"),
+        (judged(0.3, 0.4), "not certain. The change within groups is certain for no group"),
+        (judged(0.5, 0.4), "larger. The change within groups is certain for no group"),
     ],
 )
 def test_a_picked_metric_has_a_verdict_of_its_own(ssl, text):
     models = {"frozen1m": (ssl,), "supervised": (judged(0.3, 0.4),)}
     evaluation = Evaluation(1.0, "frozen1m", models, {}, {}, SIZES, picked_keys=(GAP, WOMEN))
     (answer,) = answers(make_claims([evaluation])[0])
-    (row,) = (row for row in answer.rows if row.about.startswith("gap in "))
+    (row,) = (row for row in answer.verdicts if row.about.startswith("gap in "))
     assert text in row.text
-    assert row.text in answer.verdict.details
+    assert row.text in answer.answer.details
     assert row.claim == ("not certain." not in text)
 
 

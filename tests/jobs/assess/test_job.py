@@ -403,7 +403,7 @@ def the_claims(evaluation: Evaluation) -> RecipeClaims:
 
 
 def compared(ssl: ParityNumbers, supervised: ParityNumbers) -> str:
-    return answers(the_claims(evaluation(ssl, supervised)))[0].verdict.chip
+    return answers(the_claims(evaluation(ssl, supervised)))[0].answer.chip
 
 
 def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
@@ -416,7 +416,7 @@ def test_a_verdict_needs_a_difference_whose_interval_is_clear_of_0():
 def test_a_difference_without_an_interval_is_said_to_have_none():
     few = judged(0.8, 0.2, 0.01)
     few.deviation["sex"][1:11] = np.nan  # a tenth of the resamples
-    verdict = answers(the_claims(evaluation(few, judged(0.8, 0.4, 0.0))))[0].verdict
+    verdict = answers(the_claims(evaluation(few, judged(0.8, 0.4, 0.0))))[0].answer
     assert verdict.chip == "not certain"
     assert "the difference has no interval (in more than 5 %" in verdict.headline
     assert "holds 0" not in verdict.headline
@@ -468,25 +468,25 @@ def recipes(shifts: dict[str, float], worst: str | None = "f", **how) -> Evaluat
 )
 def test_levelling_down_is_said_where_it_holds(shifts, worst, levelled):
     (answer,) = answers(the_claims(recipes(shifts, worst)))
-    (row,) = (row for row in answer.rows if row.about.startswith("levelling down"))
+    (row,) = (row for row in answer.verdicts if row.about.startswith("levelling down"))
     assert row.claim == levelled
-    assert row.text in answer.verdict.details
+    assert row.text in answer.answer.details
     assert row.text.startswith("Levelled down: ") == levelled
-    assert (answer.verdict.chip == "levelled down") == levelled
+    assert (answer.answer.chip == "levelled down") == levelled
 
 
 def test_what_another_seed_may_tell_otherwise_is_not_claimed_of_a_recipe():
     steady, unsteady = (recipes({"m": -0.05}, spread=spread) for spread in (0.002, 0.06))
-    assert "certain for m" in answers(the_claims(steady))[0].verdict.details[1]
+    assert "certain for m" in answers(the_claims(steady))[0].answer.details[1]
     assert (
         "The change in AUC is certain for no group"
-        in answers(the_claims(unsteady))[0].verdict.details[1]
+        in answers(the_claims(unsteady))[0].answer.details[1]
     )
 
 
 def test_one_seed_speaks_of_two_models():
     result = recipes({"m": -0.05}, seeds=1)
-    assert any(row.claim for row in answers(the_claims(result))[0].rows)
+    assert any(row.claim for row in answers(the_claims(result))[0].verdicts)
     assert "these two models" in seeds_text(make_claims([result]))
     assert "Other seeds may give other results" in seeds_text(make_claims([result]))
     assert "Each cell has 4 seeds" in seeds_text(make_claims([recipes({})]))
@@ -517,7 +517,9 @@ def test_a_share_of_what_may_be_nothing_has_no_interval(noise, sure):
     reduction = result.reduction("frozen1m", "sex")
     assert reduction.value == pytest.approx(0.5)
     assert (reduction.low is not None) == sure
-    assert ("of that with supervised" in answers(the_claims(result))[0].verdict.headline) == sure
+    assert (
+        "of the value with supervised" in answers(the_claims(result))[0].answer.headline
+    ) == sure
     deviation = result.deviation("supervised", "sex")
     assert deviation.low == pytest.approx(0.4 - noise, abs=0.02) if sure else deviation.low == 0
 

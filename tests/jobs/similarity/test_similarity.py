@@ -17,7 +17,7 @@ from evenhand.jobs.similarity.layers import make_layers
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import groups_of
 from evenhand.networks.model import build_model
-from evenhand.representation.by_group import Patients, measure_similarity
+from evenhand.representation.by_group import PatientLayers, measure_similarity
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings
@@ -126,7 +126,7 @@ def test_mistakes(trained, result, runs, words, message):
     assert not (trained / "mistake").exists()
 
 
-def planted(rng: np.random.Generator, share: float) -> Patients:
+def planted(rng: np.random.Generator, share: float) -> PatientLayers:
     """Two models of three layers; in the minority their last layers share less than elsewhere."""
     n = 300
     minority, sex = np.arange(n) % 3 == 0, rng.integers(2, size=n)
@@ -153,7 +153,7 @@ def planted(rng: np.random.Generator, share: float) -> Patients:
         "group": {"minority": 0.7, "majority": 0.9},
         "sex": {"female": 0.8, "male": 0.81},
     }
-    return Patients(sides, labels, groups, served)
+    return PatientLayers(sides, labels, groups, served)
 
 
 def test_it_finds_in_which_layer_a_group_is_represented_otherwise():
@@ -174,7 +174,7 @@ def test_it_finds_in_which_layer_a_group_is_represented_otherwise():
     assert sex.size.low == 0
     (ratio,) = similarity.ratios
     assert (ratio.attribute, ratio.over) == ("group", "sex")
-    assert "holds 0" in ratio.undefined
+    assert "contains 0" in ratio.undefined
 
 
 def test_a_group_without_an_auc_is_not_ranked():
@@ -209,7 +209,7 @@ def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):
         make_layers(list(activations(model, cohort, names, accelerator).values()), settings)
         for model in (whole, scrambling)
     ]
-    patients = Patients(
+    patients = PatientLayers(
         (sides[0], sides[1]),
         cohort.labels,
         {"group": groups_of(cohort.table["attr_group"].astype("str"))},

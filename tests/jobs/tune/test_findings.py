@@ -61,7 +61,7 @@ def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_eve
     rule = find_rule(None, (AUC,))
     assert best_candidate([diverged, lucky, steady], (AUC,), rule).trial == 2
     assert best_candidate([diverged], (AUC,), rule).trial == 3
-    assert diverged.median((AUC,), rule) == 1
+    assert diverged.median_seed((AUC,), rule) == 1
     assert diverged.facts((AUC,))["objectives"]["auc_worst"]["mean"] is None
     assert candidate(1, 0.9, [0.8]).facts((AUC,))["objectives"]["auc_worst"]["optimism_low"] is None
     with pytest.raises(EvenhandError, match=r"every fit .* of one diverged"):
@@ -93,14 +93,14 @@ def test_no_candidate_that_was_not_chosen_has_a_better_mean(candidates):
     ],
 )
 def test_the_fit_in_the_middle_is_delivered(goal, values, seed):
-    assert candidate(0, 0.9, values).median((goal,), find_rule(None, (goal,))) == seed
+    assert candidate(0, 0.9, values).median_seed((goal,), find_rule(None, (goal,))) == seed
 
 
 def test_of_several_goals_the_rule_says_which_fit_is_in_the_middle():
     goals = (find_target("auc"), AUC)
     fits = candidate(0, [0.9, 0.9], [[0.80, 0.70], [0.85, 0.69], [0.90, 0.50]])
-    assert fits.median(goals, find_rule("budget=6", goals)) == 3  # the first is refused
-    assert fits.median(goals, find_rule("minimax", goals)) in fits.seeds
+    assert fits.median_seed(goals, find_rule("budget=6", goals)) == 3  # the first is refused
+    assert fits.median_seed(goals, find_rule("minimax", goals)) in fits.seeds
 
 
 def test_importance_is_the_mean_difference_of_trials_with_and_without_a_unit():

@@ -30,7 +30,7 @@ DAY = 24 * 3600
 MESA_SLEEP = DataSet(
     title="MESA sleep (sleep/wake benchmark)",
     task="asleep or awake, by polysomnography",
-    modality="series: wrist actigraphy and light, 101 epochs of 30 s around each one",
+    modality="series: wrist actigraphy and light, 101 epochs of 30 s, labelled in the middle",
     licence="NSRR data use agreement",
     access="https://sleepdata.org/datasets/mesa, on request; exported by "
     "https://github.com/qcri/sleep_awake_benchmark with activity and light columns",
@@ -50,8 +50,8 @@ MESA_SLEEP = DataSet(
             },
         ),
     ),
-    caution="Misleads as neighbouring epochs of a night are much alike: the number of persons "
-    "counts, not that of samples.",
+    caution="Misleads because neighbouring epochs of a night are similar: the number of persons "
+    "counts, not the number of samples.",
 )
 
 
@@ -69,12 +69,13 @@ def find_mesa_sleep(root: Path) -> SourceSamples:
     refuse_rows(in_both, paths[1], f"{problem} Keep each person in one of the two.")
     epochs = pd.concat([train, test], ignore_index=True)
     epochs = epochs.sort_values("mesaid", kind="stable", ignore_index=True)
-    people = find_entry(root, DEMOGRAPHICS)
-    person, place = epochs["mesaid"].astype("str"), epochs["place"]
-    table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": place})
-    table["epoch"] = person + "-" + (place + 1).astype("str")
+    demographics = find_entry(root, DEMOGRAPHICS)
+    person, number = epochs["mesaid"].astype("str"), epochs["number"]
+    # A recording has HALF more epochs in front, so the window around epoch k begins at step k.
+    table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": number})
+    table["epoch"] = person + "-" + (number + 1).astype("str")
     columns = [rule.column for rule in MESA_SLEEP.attributes]
-    table = look_up(table, "mesaid", _people(people), people, columns)
+    table = look_up(table, "mesaid", _people(demographics), demographics, columns)
     table = table.astype({"mesaid": "category"})
     nights = _nights(epochs)
     return SourceSamples(
@@ -82,14 +83,14 @@ def find_mesa_sleep(root: Path) -> SourceSamples:
         "epoch",
         "mesaid",
         root,
-        (*paths, people),
+        (*paths, demographics),
         read=lambda rows: _series(rows, nights),
         channels=CHANNELS,
     )
 
 
 def _epochs(path: Path) -> pd.DataFrame:
-    """Read a table of epochs, sorted by person; ``place`` numbers the epochs of a night from 0."""
+    """Read a table of epochs, sorted by person; ``number`` counts the epochs of a night from 0."""
     types = {
         "mesaid": "int32",
         "linetime": "str",
@@ -98,7 +99,7 @@ def _epochs(path: Path) -> pd.DataFrame:
     }
     epochs = read_columns(path, types).sort_values("mesaid", kind="stable")
     seconds = _seconds(epochs.pop("linetime"), path)
-    return epochs.assign(place=_places(epochs["mesaid"], seconds, path))
+    return epochs.assign(number=_epoch_numbers(epochs["mesaid"], seconds, path))
 
 
 def _seconds(linetime: pd.Series, path: Path) -> pd.Series:
@@ -113,7 +114,7 @@ def _seconds(linetime: pd.Series, path: Path) -> pd.Series:
     return seconds
 
 
-def _places(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Series:
+def _epoch_numbers(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Series:
     """Return the number of each row's epoch in its night, from 0; omitted epochs count too.
 
     Times of day restart at midnight, so a time before that of the row above is on the next day.
@@ -125,8 +126,8 @@ def _places(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Series:
     elapsed = step.groupby(person).cumsum()
     bad = same_person & ((step <= 0) | (step % EPOCH != 0) | (elapsed >= DAY))
     problem = (
-        f"'linetime' is no multiple of {EPOCH} s later than in the row above of the same mesaid, "
-        "within a day. Put the rows of each person in the order of time."
+        f"in the rows of one mesaid, 'linetime' must increase by multiples of {EPOCH} s, in total "
+        "by less than a day. Sort the rows of each person by time."
     )
     refuse_rows(bad[bad].sort_index(), path, problem)  # in the order of the file
     median_step = step[same_person].median()
@@ -142,7 +143,7 @@ def _people(path: Path) -> pd.DataFrame:
     table = read_table(path)
     require_columns(table, path, ("mesaid",))
     number = pd.to_numeric(table["mesaid"], errors="coerce")
-    refuse_rows(number.isna() | (number % 1 != 0), path, "'mesaid' is no whole number.")
+    refuse_rows(number.isna() | (number % 1 != 0), path, "'mesaid' is not a whole number.")
     return table.assign(mesaid=number.astype("int64").astype("str"))
 
 
@@ -151,12 +152,12 @@ def _nights(epochs: pd.DataFrame) -> Recordings:
     names, starts = np.unique(epochs["mesaid"].to_numpy(), return_index=True)
     ends = [*starts[1:].tolist(), len(epochs)]
     rows = dict(zip(names.astype(str).tolist(), map(slice, starts.tolist(), ends), strict=True))
-    values, place = epochs[list(CHANNELS)].to_numpy(np.float32), epochs["place"].to_numpy()
+    values, numbers = epochs[list(CHANNELS)].to_numpy(np.float32), epochs["number"].to_numpy()
 
     def load(name: str) -> Values:
-        epochs = place[rows[name]]
-        night = np.full((HALF + epochs[-1] + 1 + HALF, len(CHANNELS)), np.nan, np.float32)
-        night[HALF + epochs] = values[rows[name]]
+        steps = HALF + numbers[rows[name]]
+        night = np.full((steps[-1] + 1 + HALF, len(CHANNELS)), np.nan, np.float32)
+        night[steps] = values[rows[name]]
         return night
 
     return Recordings(tuple(rows), load)

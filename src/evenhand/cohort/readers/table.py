@@ -83,8 +83,8 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
 class TableSamples:
     """Samples of a table: which rows have a sample, and how to read it."""
 
-    there: NDArray[np.bool_]  # rows that have their sample
-    absent: tuple[str, ...]
+    exists: NDArray[np.bool_]  # (rows,), whether the sample of a row exists
+    absent: tuple[str, ...]  # messages about samples that do not
     read: Read
     channels: tuple[str, ...]  # of series; none of images
     fingerprint: str
@@ -108,13 +108,13 @@ def own_cohort(
 
     def find(names: pd.Series) -> TableSamples:
         if settings.series_table:
-            return _measured(names, source, settings)
+            return _in_long_table(names, source, settings)
         return _in_files(names, source, settings, root)
 
-    return settled_cohort(name, table, source, columns, settings, find)
+    return checked_cohort(name, table, source, columns, settings, find)
 
 
-def settled_cohort(
+def checked_cohort(
     name: str,
     table: pd.DataFrame,
     source: Path,
@@ -148,11 +148,11 @@ def settled_cohort(
     refuse_repeated(table, source, file)
     refuse_ids(table[patient], source, "patient")
     codes, classes = _classes(table[label], source, settings.positive)
-    own = _attributes(table, source, names, table[patient], settings, values)
-    table = table.assign(**{name: each.raw for name, each in own.items()})
-    attributes = {name: each.rule for name, each in own.items()}
+    own_attributes = _attributes(table, source, names, table[patient], settings, values)
+    table = table.assign(**{name: own.raw for name, own in own_attributes.items()})
+    attributes = {name: own.rule for name, own in own_attributes.items()}
     samples = find(table[file])
-    table, codes = table[samples.there], codes[samples.there]
+    table, codes = table[samples.exists], codes[samples.exists]
     if settings.static:
         samples = _with_static(samples, table, columns, source, settings.static)
     if samples.rows is not None and samples.ids is not None:
@@ -175,7 +175,7 @@ def settled_cohort(
             slices=settings.slices,
             left_out=samples.absent,
             notes=(
-                *(note for each in own.values() for note in each.notes),
+                *(note for own in own_attributes.values() for note in own.notes),
                 *static_note(settings.static, settings.attribute),
             ),
         ),
@@ -194,8 +194,8 @@ def _with_static(
     assert isinstance(samples.read, Series)
     static = numeric_columns(table, names, columns, source).set_axis(table[columns[0]])
     read, channels = with_static(samples.read, samples.channels, static)
-    mark = static_fingerprint(samples.fingerprint, static)
-    return replace(samples, read=read, channels=channels, fingerprint=mark)
+    digest = static_fingerprint(samples.fingerprint, static)
+    return replace(samples, read=read, channels=channels, fingerprint=digest)
 
 
 def _in_files(
@@ -206,18 +206,18 @@ def _in_files(
     seen = read_status(paths, source, root)
     if settings.patient == names.name:
         _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
-    there, skip = seen.exists, settings.skip_unreadable
-    absent = seen.absent(source, skip=skip)
+    exists = seen.exists
+    absent = seen.absent(source, skip=settings.skip_unreadable)
     tables = [source] if source.is_file() else []
     if settings.series_column is not None:
-        mark = fingerprint(seen.stamps(), tables)
-        read, channels = series_files(seen.files[there], names[there], source)
-        return TableSamples(there, absent, read, channels, mark)
+        digest = fingerprint(seen.stamps(), tables)
+        read, channels = series_files(seen.files[exists], names[exists], source)
+        return TableSamples(exists, absent, read, channels, digest)
     stamps = chain(seen.stamps(), _inside(seen, source, root))
-    mark = fingerprint(stamps, tables) + (f"-{settings.slices}" if settings.slices else "")
-    files = (seen.files[there], names[there], parts[there])
+    digest = fingerprint(stamps, tables) + (f"-{settings.slices}" if settings.slices else "")
+    files = (seen.files[exists], names[exists], parts[exists])
     own = own_pictures(*files, source, settings.slices)
-    return TableSamples(there, absent, own.read, (), mark, own.rows, own.ids)
+    return TableSamples(exists, absent, own.read, (), digest, own.rows, own.ids)
 
 
 def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> None:
@@ -226,7 +226,7 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
     if len(several):
         raise EvenhandError(
             f"{source}, {rows_text(several.index)}: --patient {column} makes each part of a file a "
-            f"patient of its own, and {some(several.unique())} holds several. Name a column of "
+            f"separate patient, but {some(several.unique())} has several parts. Name a column of "
             "patients."
         )
 
@@ -238,15 +238,15 @@ def _inside(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp
         yield from read_status(files_below(folders), source, root).stamps()
 
 
-def _measured(names: pd.Series, source: Path, settings: DataSettings) -> TableSamples:
+def _in_long_table(names: pd.Series, source: Path, settings: DataSettings) -> TableSamples:
     """Find samples that are series in one long table."""
     path = _folder(source) / str(settings.series_table)
     read, channels = long_series(path, names, source, settings)
     # A change of any of these changes the values that are read.
     grid = (names.name, settings.series_step or STEP, read.steps, channels)
     text = json.dumps([fingerprint((), (source, path)), *grid])
-    mark = hashlib.sha256(text.encode()).hexdigest()
-    return TableSamples(np.ones(len(names), np.bool_), (), read, channels, mark)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return TableSamples(np.ones(len(names), np.bool_), (), read, channels, digest)
 
 
 def edited_cohort(
@@ -297,7 +297,11 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
         flags = ("--image-column or --series-column", "--label", "--patient")
         columns = dict(zip(flags, (file, label, patient), strict=True))
         missing = " and ".join(flag for flag, column in columns.items() if column is None)
-        hint = "" if patient else " If each sample is a patient of its own, name the file's."
+        hint = (
+            ""
+            if patient
+            else " If each file is a separate patient, give --patient the column of files."
+        )
         raise EvenhandError(f"a table needs {missing}: name the column that holds it.{hint}")
     return file, label, patient
 
@@ -316,7 +320,7 @@ def _classes(raw: pd.Series, source: Path, positive: str | None) -> tuple[pd.Ser
     refuse_spellings(name, raw, source)
     number = pd.to_numeric(raw, errors="coerce")
     if number.notna().all():
-        problem = f"the label {name!r} is no class: give whole numbers or names."
+        problem = f"the label {name!r} is not a class: give whole numbers or names."
         refuse_rows(number % 1 != 0, source, problem)
         raw = number.astype("int64").astype("str")
     classes = order_classes([str(value) for value in raw.unique()], positive, repr(name))
@@ -334,7 +338,7 @@ def _attributes(
 ) -> dict[str, OwnAttribute]:
     bins = parse_bins(settings.bins)
     for name in bins:
-        pick("--attribute to give bins for", name, dict.fromkeys(names))
+        pick("attribute for --bins:", name, dict.fromkeys(names))
     return {
         name: read_own_attribute(name, table[name], patients, source, bins.get(name), values)
         for name in names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from evenhand.cohort.reopen import data_now, values_now
+from evenhand.cohort.reopen import current_data, merged_values
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.requests import resolve_requests
@@ -146,11 +146,11 @@ def _with_data_settings(settings: AdjustSettings, before: Unadjusted) -> AdjustS
         return settings
     earlier = data_settings(before.run.record)
     update = {
-        "data": data_now(earlier.data, settings.data),
+        "data": current_data(earlier.data, settings.data),
         "bins": settings.bins or earlier.bins,
         "positive": settings.positive or earlier.positive,
     }
-    return settings.model_copy(update=update | values_now(earlier, settings))
+    return settings.model_copy(update=update | merged_values(earlier, settings))
 
 
 def _write_models(run: Run, before: Unadjusted, fitted: dict[str, FittedMethod]) -> None:

@@ -14,7 +14,7 @@ from evenhand.methods.attribute_free import AttributeFree
 from evenhand.metrics import CLAIM, EVERYBODY
 from evenhand.reporting.estimates import Estimate, Estimates, first
 from evenhand.reporting.part import Part, Table
-from evenhand.reporting.text.numbers import p_value, plain
+from evenhand.reporting.text.numbers import p_value_text, plain
 from evenhand.reporting.text.vocabulary import first_upper, shown
 from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import counted
@@ -189,6 +189,6 @@ def _segments_table(
 
 
 def _error(test: SegmentTest) -> tuple[str, str]:
-    p = p_value(test.p_adjusted).removeprefix("= ")
+    p = p_value_text(test.p_adjusted).removeprefix("= ")
     mark = " *" if test.p_adjusted <= CLAIM else ""
     return f"{test.error:+.3f} ± {test.standard_error:.3f}", p + mark

@@ -10,9 +10,9 @@ from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.part import PartAnswer
-from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value
+from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value_text
 from evenhand.reporting.text.vocabulary import in_sentence
-from evenhand.reporting.verdicts import Verdict as Row
+from evenhand.reporting.verdicts import Verdict
 
 OUTCOMES = {  # by the sign of a claim: outcome, chip and first words of the headline
     1: ("better", "fairer", "Yes, fairer"),
@@ -23,23 +23,23 @@ OUTCOMES = {  # by the sign of a claim: outcome, chip and first words of the hea
 
 @dataclass(frozen=True)
 class Judgement:
-    """A topic that is judged for a pair of cells (``AUC by group``), and its verdict."""
+    """A verdict on one topic, such as ``AUC by group``, for a pair of cells."""
 
     topic: str
-    row: Row
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
 class AttributeAnswer:
     """The answer for one attribute, for the page and for ``verdicts.json``."""
 
-    verdict: PartAnswer
+    answer: PartAnswer
     judgements: tuple[Judgement, ...]
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def verdicts(self) -> tuple[Verdict, ...]:
         """The rows of ``verdicts.json``."""
-        return tuple(judgement.row for judgement in self.judgements)
+        return tuple(judgement.verdict for judgement in self.judgements)
 
 
 def answers(claims: RecipeClaims) -> tuple[AttributeAnswer, ...]:
@@ -49,26 +49,23 @@ def answers(claims: RecipeClaims) -> tuple[AttributeAnswer, ...]:
 
 def sentences(all_claims: Sequence[RecipeClaims]) -> list[str]:
     """Return the answer about the chosen cell against supervised, as lines of text."""
-    verdicts = [answer.verdict for answer in answers(all_claims[0])]
+    first = [answer.answer for answer in answers(all_claims[0])]
     return [
-        *(
-            " ".join((f"{verdict.topic}: {verdict.headline}", *verdict.details))
-            for verdict in verdicts
-        ),
+        *(" ".join((f"{answer.topic}: {answer.headline}", *answer.details)) for answer in first),
         seeds_text(all_claims),
     ]
 
 
-def verdict_rows(all_claims: Sequence[RecipeClaims]) -> Iterator[Row]:
+def verdict_rows(all_claims: Sequence[RecipeClaims]) -> Iterator[Verdict]:
     """Yield every verdict of stage 5."""
     for claims in all_claims:
         for judgement in judgements(claims):
-            yield judgement.row
+            yield judgement.verdict
 
 
 def judgements(claims: RecipeClaims) -> Iterator[Judgement]:
     """Yield the judgements of a pair of cells: the AUC of everybody, then each attribute."""
-    yield _judgement(claims, "AUC", "*", [claims.everybody], _cost(claims))
+    yield _judgement(claims, "AUC", "*", [claims.everybody], _auc_text(claims))
     for answer in answers(claims):
         yield from answer.judgements
 
@@ -79,13 +76,13 @@ def seeds_text(all_claims: Sequence[RecipeClaims]) -> str:
     seeds = all_claims[0].evaluation.seeds
     family = (
         f"A difference is claimed where its p-value, corrected by Holm over the {count} "
-        "differences of this stage and doubled (the claims about similarity share the 5 % of the "
-        "page), is at most .05. The intervals are not corrected."
+        "differences of this stage and then doubled, is at most .05: the other half of the 5 % is "
+        "for the claims about similarity. The intervals are not corrected."
     )
     if seeds == 1:
         return (
-            "Each cell has one seed: the claims are about these two models, on other patients. "
-            "Other seeds may give other results; with --seeds 3 or more, the claims are about the "
+            "Each cell has one seed: the claims hold for these two models on new patients. "
+            "Other seeds may give other results; with --seeds 3 or more, the claims hold for the "
             f"two recipes. {family}"
         )
     return (
@@ -103,19 +100,19 @@ def pair_name(claims: RecipeClaims) -> str:
 
 
 def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
-    cost = _cost(claims)
+    overall = _auc_text(claims)
     if not claims.evaluation.allows_claims(claims.cell, claims.against):
         text = (
             "No claim about fairness: the interval of the AUC of one of the two models does not "
             "lie above .5."
         )
-        verdict = PartAnswer(attribute, "unsure", "no claim", text, (cost,))
+        answer = PartAnswer(attribute, "unsure", "no claim", text, (overall,))
         return AttributeAnswer(
-            verdict, (_judgement(claims, "deviation from parity", attribute, [], text),)
+            answer, (_judgement(claims, "deviation from parity", attribute, [], text),)
         )
     claim = claims.deviation[attribute]
     headline = _headline(claims, claim)
-    groups, levelled = _groups(claims, attribute), _levelled(claims, attribute)
+    groups, levelled = _groups_text(claims, attribute), _levelling_text(claims, attribute)
     outcome, chip, _ = OUTCOMES[claim.sign]
     losses = claims.levelled_down(attribute)
     if losses:
@@ -123,15 +120,15 @@ def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
     elif claim.change.value is None:
         chip = "undefined"
     picked = tuple(_picked_judgements(claims, attribute))
-    details = (levelled, *(judgement.row.text for judgement in picked), groups, cost)
-    verdict = PartAnswer(attribute, outcome, chip, headline, details)
+    details = (levelled, *(judgement.verdict.text for judgement in picked), groups, overall)
+    answer = PartAnswer(attribute, outcome, chip, headline, details)
     judged = (
         _judgement(claims, "deviation from parity", attribute, [claim], headline),
         _judgement(claims, "AUC by group", attribute, claims.groups[attribute], groups),
         _judgement(claims, "levelling down", attribute, losses, levelled),
         *picked,
     )
-    return AttributeAnswer(verdict, judged)
+    return AttributeAnswer(answer, judged)
 
 
 def _picked_judgements(claims: RecipeClaims, attribute: str) -> Iterator[Judgement]:
@@ -139,9 +136,8 @@ def _picked_judgements(claims: RecipeClaims, attribute: str) -> Iterator[Judgeme
     by_metric: dict[str, list[RecipeClaim]] = {}
     for claim in claims.picked[attribute]:
         by_metric.setdefault(claim.key.base, []).append(claim)
-    for metric, (gap, *groups) in (
-        (name, _gap_first(judged)) for name, judged in by_metric.items()
-    ):
+    for metric, judged in by_metric.items():
+        gap, *groups = _gap_first(judged)
         name = in_sentence(metric)
         certain = [claim.group for claim in groups if claim.sign]
         outcome = {1: "smaller", 0: "not certain", -1: "larger"}[gap.sign]
@@ -154,7 +150,7 @@ def _picked_judgements(claims: RecipeClaims, attribute: str) -> Iterator[Judgeme
                 f"{c.group} {value_text(c.change.shown, sign=True)}" for c in groups
             )
             certainty = f"certain for {listed(certain)}" if certain else "certain for no group"
-            text = f"{text} Its change is {certainty}: {changes}."
+            text = f"{text} The change within groups is {certainty}: {changes}."
         yield _judgement(claims, f"gap in {name}", attribute, [gap, *groups], text)
 
 
@@ -175,8 +171,9 @@ def _judgement(
     claims: RecipeClaims, topic: str, attribute: str, judged: Sequence[RecipeClaim], text: str
 ) -> Judgement:
     p = [claim.p_adjusted for claim in judged if claim.p_adjusted is not None]
-    about, is_claimed = f"{topic}, {pair_name(claims)}", any(claim.sign for claim in judged)
-    return Judgement(topic, Row(about, attribute, is_claimed, text, min(p, default=None)))
+    about = f"{topic}, {pair_name(claims)}"
+    is_claimed = any(claim.sign for claim in judged)
+    return Judgement(topic, Verdict(about, attribute, is_claimed, text, min(p, default=None)))
 
 
 def _headline(claims: RecipeClaims, claim: RecipeClaim) -> str:
@@ -207,7 +204,7 @@ def _headline(claims: RecipeClaims, claim: RecipeClaim) -> str:
 def _p_text(claim: RecipeClaim) -> str:
     if claim.p_adjusted is None:
         return ""
-    return f", corrected p {p_value(claim.p_adjusted)}"
+    return f", corrected p {p_value_text(claim.p_adjusted)}"
 
 
 def _reduction_text(reduction: Value, against: str) -> str:
@@ -216,10 +213,10 @@ def _reduction_text(reduction: Value, against: str) -> str:
         return ""
     scale = Scale(100.0, 0, f"{NBSP}%", signed=True)
     interval = scale.interval(-reduction.high, -reduction.low)
-    return f"; {scale.text(-reduction.value)} ({interval}) of that with {against}"
+    return f"; {scale.text(-reduction.value)} ({interval}) of the value with {against}"
 
 
-def _cost(claims: RecipeClaims) -> str:
+def _auc_text(claims: RecipeClaims) -> str:
     """Return a sentence about the change in the AUC of everybody."""
     evaluation, claim = claims.evaluation, claims.everybody
     pair = (claims.cell, claims.against)
@@ -232,7 +229,7 @@ def _cost(claims: RecipeClaims) -> str:
     return f"AUC {cell}, {other}: a change of {change}, {certainty}."
 
 
-def _groups(claims: RecipeClaims, attribute: str) -> str:
+def _groups_text(claims: RecipeClaims, attribute: str) -> str:
     """Return a sentence about the groups whose change in AUC is certain."""
     groups = claims.groups[attribute]
     changes = "; ".join(f"{c.group} {value_text(c.change.shown, sign=True)}" for c in groups)
@@ -242,7 +239,7 @@ def _groups(claims: RecipeClaims, attribute: str) -> str:
     return f"The change in AUC is certain for {listed(certain)}; all groups: {changes}."
 
 
-def _levelled(claims: RecipeClaims, attribute: str) -> str:
+def _levelling_text(claims: RecipeClaims, attribute: str) -> str:
     """Return a sentence about levelling down."""
     losses = claims.levelled_down(attribute)
     worst = claims.worst.get(attribute)

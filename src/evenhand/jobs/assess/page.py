@@ -82,7 +82,7 @@ def _answer(assessment: Assessment) -> Part:
     first, *others = assessment.claims
     remarks = _remarks(assessment.claims, assessment.settings, assessment.run.record.notes)
     return Part(
-        tuple(answer.verdict for answer in answers(first)),
+        tuple(answer.answer for answer in answers(first)),
         tuple(remarks),
         folds=tuple(_pair_folds(others)),
     )
@@ -144,11 +144,11 @@ def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[Fold]:
 def _pair_fold(claims: RecipeClaims) -> Fold:
     """Return a fold with the answers for a pair of cells; its line names the claims."""
     shown = [
-        f"{judgement.topic} ({judgement.row.attribute})"
+        f"{judgement.topic} ({judgement.verdict.attribute})"
         for judgement in judgements(claims)
-        if judgement.row.claim
+        if judgement.verdict.claim
     ]
-    verdicts = tuple(answer.verdict for answer in answers(claims))
+    verdicts = tuple(answer.answer for answer in answers(claims))
     result = f"shown: {listed(shown)}" if shown else "no difference is certain"
     return Fold(f"{pair_name(claims)}: {result}", Part(verdicts))
 

@@ -22,7 +22,7 @@ from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
 from evenhand.reporting.similarity_record import AttributeSummary, SeedSummary, SimilarityRecord
 from evenhand.representation import Layer
-from evenhand.representation.by_group import Patients
+from evenhand.representation.by_group import PatientLayers
 from evenhand.representation.results import AttributeSimilarity
 from evenhand.tables.attributes import group_of
 from evenhand.training.activations import activations
@@ -51,7 +51,7 @@ def compare_representations(
         first, second = (cell_name(cell, evaluation.share, seed) for cell in pair)
         models = (load_model(run.folder(first)), load_model(run.folder(second)))
         sides = [compute_layers(model, cohort, settings, options) for model in models]
-        patients = Patients((sides[0], sides[1]), cohort.labels, groups, performance)
+        patients = PatientLayers((sides[0], sides[1]), cohort.labels, groups, performance)
         layers = (layer_names(models[0].backbone), layer_names(models[1].backbone))
         record = similarity_record(
             (first, second), layers, patients, options, split="val", unit=unit

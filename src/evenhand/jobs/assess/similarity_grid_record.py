@@ -21,7 +21,7 @@ class GridInterval(BaseModel, frozen=True):
 
 
 class CellContrast(BaseModel, frozen=True):
-    """The difference in CKA between two groups, for a cell and supervised.
+    """The CKA of a cell's models with supervised models: its difference between two groups.
 
     Attributes
     ----------
@@ -90,7 +90,17 @@ class Ratio(BaseModel, frozen=True):
 
 
 class CorrelationRecord(BaseModel, frozen=True):
-    """Spearman's correlation of sizes with gaps in AUC; attribute ``"*"`` is all attributes."""
+    """Spearman's correlation of sizes with gaps in AUC, over `CellContrast`.
+
+    Attributes
+    ----------
+    attribute
+        The attribute of the contrasts; ``"*"`` for all attributes.
+    points
+        The number of contrasts.
+    correlation, p
+        The correlation and its p-value; None if they are undefined.
+    """
 
     attribute: str
     points: int
@@ -99,7 +109,7 @@ class CorrelationRecord(BaseModel, frozen=True):
 
 
 class Profile(BaseModel, frozen=True):
-    """CKA of a cell with supervised, layer by layer: in two groups, and the difference."""
+    """CKA of a cell's models with supervised models by layer: in two groups, and the difference."""
 
     cell: str
     share: float

@@ -20,7 +20,7 @@ from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.part import Fold, Part, Table
-from evenhand.reporting.text.numbers import PLAIN, p_value, plain
+from evenhand.reporting.text.numbers import PLAIN, p_value_text, plain
 from evenhand.wording import counted
 
 LINES = 6
@@ -52,7 +52,7 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
 
 
 def _attribute_text(contrast: AttributeContrast) -> str:
-    by_chance = f"{plain(contrast.by_chance)} (p {p_value(contrast.p)})"
+    by_chance = f"{plain(contrast.by_chance)} (p {p_value_text(contrast.p)})"
     return (
         f"{contrast.attribute}: size {_interval_text(contrast.size)} between the best and the "
         f"worst served group, {by_chance} between permuted groups; gap in AUC "
@@ -78,8 +78,9 @@ def _correlation_text(record: CorrelationRecord) -> str:
     if record.correlation is None or record.p is None:
         return f"{title}: undefined, as {points} are too few or all equal."
     return (
-        f"{title}: {_interval_text(record.correlation)}, p {p_value(record.p)} ({points}, which "
-        "are not independent: the interval resamples patients and seeds, and p permutes groups)."
+        f"{title}: {_interval_text(record.correlation)}, p {p_value_text(record.p)} ({points}, "
+        "which are not independent: the interval resamples patients and seeds, and p permutes "
+        "groups)."
     )
 
 

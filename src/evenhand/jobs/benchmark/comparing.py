@@ -192,7 +192,7 @@ def compare_entries(
     for name, by_seed in tested.items():
         rates = bool(roles.decision_entries) and name in (ERM, *roles.decision_entries)
         values[name], recombined[name] = measure.entry_values(by_seed, deals, rates=rates)
-    rarer = {key: measure.rarer(key) for key in values[ERM]}
+    rarer = {key: measure.rarer_patients(key) for key in values[ERM]}
     planned, others = _families(values, settings, roles)
     differences = [
         difference
@@ -332,7 +332,7 @@ class Measure:
         levels = attribute_groups.compared(self.excluded.get(key.attribute, ()))
         return [attribute_groups.rows(level) for level in levels]
 
-    def rarer(self, key: Key) -> int:
+    def rarer_patients(self, key: Key) -> int:
         """Return the number of patients of the rarer class, in the smallest group of a number."""
         return min(rarer_patients(self.rows, rows) for rows in self.row_sets(key))
 

@@ -140,7 +140,7 @@ def compare_external(
     differences = compare_recipes(
         family,
         ERM,
-        {key: measure.rarer(key) for key in keys},
+        {key: measure.rarer_patients(key) for key in keys},
         rng,
         recombined=recombined,
         folds=settings.folds,

@@ -17,7 +17,7 @@ from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.part import PartAnswer as Answer
 from evenhand.reporting.section import PART, section
-from evenhand.reporting.text.numbers import p_value, plain
+from evenhand.reporting.text.numbers import p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
 TransferOutcome = Literal["transferred", "reversed", "not shown to transfer"]
@@ -51,7 +51,7 @@ def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
 def _transfer(internal: Difference, external: Difference) -> Transfer:
     outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[external.better]
     about = f"{internal.recipe} on external patients: {number_name(internal.key)}"
-    p = "" if external.p_adjusted is None else f", p {p_value(external.p_adjusted)}"
+    p = "" if external.p_adjusted is None else f", p {p_value_text(external.p_adjusted)}"
     text = (
         f"{outcome.capitalize()}: {change_text(internal)} on internal patients, "
         f"{change_text(external)}{p} on external patients."

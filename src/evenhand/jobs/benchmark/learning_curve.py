@@ -52,7 +52,7 @@ class CurveFit:
         return run.root / "fits" / name / f"fold{self.fold + 1}-seed{self.seed}"
 
     def predictions(self, run: Run) -> Path:
-        """Return the predictions file of validation and test, which exists once it is finished."""
+        """Return the file of validation and test predictions; it exists if the fit is finished."""
         return self.folder(run) / "predictions.parquet"
 
 
@@ -66,7 +66,7 @@ class CurveFitRecord(BaseModel, frozen=True):
     epochs
         The number of epochs, which give about as many steps as `ERM` has.
     patients
-        The remaining training patients of the thinned ones.
+        The number of training patients left, of the patients that the thinning reduces.
     whole
         The number of these patients before the thinning.
     """
@@ -78,7 +78,7 @@ class CurveFitRecord(BaseModel, frozen=True):
 
 
 def curve_fits(settings: BenchmarkSettings, thinnings: Sequence[Thinning]) -> list[CurveFit]:
-    """Return every fit of the learning curves, except those on all patients, which erm has."""
+    """Return the fits of the learning curves; those on all patients are the fits of erm."""
     return [
         fit
         for thinning in thinnings
@@ -99,7 +99,7 @@ def fit_curves(work: Work, fits: Sequence[CurveFit], engine: Engine) -> None:
 
 
 def make_curve_fit(work: Work, fit: CurveFit) -> None:
-    """Train erm on fewer patients, at its learning rate and with about as many steps; score."""
+    """Train erm on fewer patients, with about the steps of all patients, and predict the fold."""
     settings, erm_task = work.settings, work.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
     train_all = erm_task.splits.train
@@ -147,12 +147,14 @@ def _measure_curve(run: Run, settings: BenchmarkSettings, thinning: Thinning) ->
         share: [[fit.predictions(run) for fit in folds] for folds in by_seed]
         for share, by_seed in fits.items()
     }
+    # `fits` has the same seeds and folds for each share.
     files[ALL] = [[fit.erm.predictions(run) for fit in folds] for folds in fits[HALF]]
     tested = {
         share: [[read_tested(file) for file in folds] for folds in by_seed]
         for share, by_seed in files.items()
     }
-    rng = np.random.default_rng([settings.seed, 2])
+    rng = np.random.default_rng([settings.seed, 2])  # the comparison of entries has other draws
+    # A deal assigns the fits of each fold to seeds (`make_deals`).
     measure, deals = Measure.of(tested[ALL][0], settings, rng), make_deals(settings, rng)
     numbers = {share: measure.entry_values(by_seed, deals) for share, by_seed in tested.items()}
     return learning_curve(
@@ -160,7 +162,7 @@ def _measure_curve(run: Run, settings: BenchmarkSettings, thinning: Thinning) ->
         thinning.auc,
         _count_patients(run, fits),
         {share: values for share, (values, _) in numbers.items()},
-        {key: measure.rarer(key) for key in numbers[ALL][0]},
+        {key: measure.rarer_patients(key) for key in numbers[ALL][0]},
         rng,
         recombined={share: dealt for share, (_, dealt) in numbers.items()},
         folds=settings.folds,

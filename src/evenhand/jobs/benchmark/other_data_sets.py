@@ -17,7 +17,7 @@ from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.ranks import MIN_DATA_SETS, RankTest, rank_recipes
 from evenhand.metrics.recipes import is_better
 from evenhand.metrics.rows import EVERYBODY
-from evenhand.reporting.text.numbers import listed, p_value, plain
+from evenhand.reporting.text.numbers import listed, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
 
@@ -139,7 +139,7 @@ def data_sets_verdict(data_sets: DataSets) -> Verdict:
         return Verdict(about, EVERYBODY, claim=False, text=text)
     shown = list(_better_entries(data_sets.test))
     p = data_sets.test.p
-    friedman = "" if p is None else f"Friedman's test of equal ranks: p {p_value(p)}. "
+    friedman = "" if p is None else f"Friedman's test of equal ranks: p {p_value_text(p)}. "
     shown_better = (
         f"Shown to rank better than {ERM}: {listed(shown)}."
         if shown
@@ -156,7 +156,7 @@ def _better_entries(test: RankTest) -> Iterator[str]:
         return
     for name, p in test.p_adjusted.items():
         if p <= CLAIM and _ranks_better(test, name):
-            yield f"{name} (p {p_value(p)})"
+            yield f"{name} (p {p_value_text(p)})"
 
 
 def _ranks_better(test: RankTest, name: str) -> bool:

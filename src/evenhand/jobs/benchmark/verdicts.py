@@ -15,7 +15,7 @@ from evenhand.metrics.recipes import (
     levelled_down,
 )
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
-from evenhand.reporting.text.numbers import Scale, listed, p_value, plain
+from evenhand.reporting.text.numbers import Scale, listed, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
 CHANGE = Scale(signed=True)
@@ -276,4 +276,4 @@ def _is_shown(difference: Difference) -> bool:
 
 
 def _p_text(difference: Difference) -> str:
-    return "" if difference.p_adjusted is None else p_value(difference.p_adjusted)
+    return "" if difference.p_adjusted is None else p_value_text(difference.p_adjusted)

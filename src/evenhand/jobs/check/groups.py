@@ -41,15 +41,17 @@ def attribute_findings(
 ) -> Iterator[Finding]:
     """Judge the number of attributes, and the share of patients whose level is unknown."""
     table = pd.concat([cohort.table for _, cohort in splits.items()])
-    named = f"{len(attributes)}: {', '.join(attributes)}" if attributes else "none"
+    listed = f"{len(attributes)}: {', '.join(attributes)}" if attributes else "none"
     unusable = [name for name in splits.train.attributes if len(known_levels(table, name)) < 2]
     yield Finding(
-        "attributes",
-        "*",
-        f"{named}; without two known levels: {', '.join(unusable)}" if unusable else named,
-        len(attributes),
-        "at least 1 protected attribute",
-        "pass" if attributes else "fail",
+        requirement="attributes",
+        about="*",
+        measured=f"{listed}; without two known levels: {', '.join(unusable)}"
+        if unusable
+        else listed,
+        value=len(attributes),
+        threshold="at least 1 protected attribute",
+        status="pass" if attributes else "fail",
     )
     for attribute in attributes:
         level = group_of(table, attribute, splits.train.levels)
@@ -57,19 +59,19 @@ def attribute_findings(
         missing = int(patients.get(UNKNOWN, 0))
         total = table["patient_id"].nunique()
         named_levels = patients.drop(UNKNOWN, errors="ignore")
-        named = ", ".join(f"{name} {count:,}" for name, count in named_levels.items())
+        sizes = ", ".join(f"{name} {count:,}" for name, count in named_levels.items())
         yield Finding(
-            "unknown",
-            attribute,
-            f"{missing / total:.1%} unknown ({missing:,} of {total:,}); {named}",
-            missing / total,
-            f"at most {settings.unknown[0]:.0%} (fails above {settings.unknown[1]:.0%})",
-            at_most(missing / total, settings.unknown),
+            requirement="unknown",
+            about=attribute,
+            measured=f"{missing / total:.1%} unknown ({missing:,} of {total:,}); {sizes}",
+            value=missing / total,
+            threshold=f"at most {settings.unknown[0]:.0%} (fails above {settings.unknown[1]:.0%})",
+            status=at_most(missing / total, settings.unknown),
         )
 
 
 def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Finding]:
-    """Judge the smallest group of each attribute over all splits, by patients and rarest class."""
+    """Judge each attribute's smallest group in any split: its patients, and its rarest class."""
     for requirement, column, limits, counted in (
         ("patients", "patients", settings.patients, "patients"),
         ("cases", "fewest", settings.cases, "samples of its rarest class"),
@@ -80,13 +82,14 @@ def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Fin
             value = int(least[column])
             short = int((rows[column] < limits[0]).sum())
             yield Finding(
-                requirement,
-                str(attribute),
-                f"{value:,} {counted} in the smallest group ({least['group']}, {least['split']}); "
-                f"{short} of {len(rows)} groups by split below {limits[0]:g}",
-                value,
-                f"at least {limits[0]:g} (fails below {limits[1]:g})",
-                at_least(value, limits),
+                requirement=requirement,
+                about=str(attribute),
+                measured=f"{value:,} {counted} in the smallest group "
+                f"({least['group']}, {least['split']}); "
+                f"{short} of {len(rows)} groups (each split counted) are below {limits[0]:g}",
+                value=value,
+                threshold=f"at least {limits[0]:g} (fails below {limits[1]:g})",
+                status=at_least(value, limits),
             )
 
 

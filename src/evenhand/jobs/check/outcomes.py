@@ -28,7 +28,7 @@ from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.power import factor_for
 from evenhand.metrics.rates import equal_rates_p
 from evenhand.reporting.check_record import Finding
-from evenhand.reporting.text.numbers import p_value
+from evenhand.reporting.text.numbers import p_value_text
 from evenhand.tables.attributes import UNKNOWN, group_of
 
 
@@ -89,7 +89,7 @@ def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSetting
         attribute,
         f"{worst.outcome} in {worst.group} {group_rate:.3f}, in {worst.reference} "
         f"{reference_rate:.3f}: difference {worst.difference}, ratio {worst.ratio}; corrected p "
-        f"{p_value(worst.p)}",
+        f"{p_value_text(worst.p)}",
         group_rate - reference_rate,
         limit,
         "warn" if significant and worst.size(settings) >= 1 else "pass",

@@ -33,9 +33,9 @@ class PretrainingState:
     ----------
     learner
         The trained networks, with teacher and queue where the objective has them.
-    optimizer, rate
-        The optimizer and its learning rate.
-    order, views
+    optimizer, scheduler
+        The optimizer, and the schedule of its learning rate.
+    order_rng, views_rng
         The random generators of the order of samples and of the views.
     best
         The best epoch so far.
@@ -45,23 +45,23 @@ class PretrainingState:
 
     learner: Learner
     optimizer: AdamW
-    rate: LambdaLR
-    order: np.random.Generator
-    views: Generator
+    scheduler: LambdaLR
+    order_rng: np.random.Generator
+    views_rng: Generator
     best: Best
     curve: LossCurve
 
     def save(self, path: Path) -> None:
         """Write the state to a file, whole or not at all."""
-        facts = {
-            "order": self.order.bit_generator.state,
+        numbers = {  # everything but tensors, as JSON
+            "order": self.order_rng.bit_generator.state,
             "curve": asdict(self.curve),
-            "best": [self.best.score, self.best.since],
-            "steps": self.rate.last_epoch,
+            "best": [self.best.score, self.best.epochs_without_better],
+            "steps": self.scheduler.last_epoch,
             "lr": [group["lr"] for group in self.optimizer.param_groups],
         }
         with replacing(path) as part:
-            write_tensors(part, dict(self._tensors()), {"facts": json.dumps(facts)})
+            write_tensors(part, dict(self._tensors()), {"facts": json.dumps(numbers)})
 
     def load(self, path: Path) -> None:
         """Load a state that a pre-training with the same settings saved.
@@ -85,10 +85,10 @@ class PretrainingState:
         yield from _with_prefix("best", self.best.state or {})
         for number, values in self.optimizer.state_dict()["state"].items():
             yield from _with_prefix(f"optimizer.{number}", values)
-        yield "random.views", self.views.get_state()
+        yield "random.views", self.views_rng.get_state()
         yield "random.torch", torch.get_rng_state()
-        if self.views.device.type == "cuda":
-            yield "random.cuda", torch.cuda.get_rng_state(self.views.device)
+        if self.views_rng.device.type == "cuda":
+            yield "random.cuda", torch.cuda.get_rng_state(self.views_rng.device)
 
     def _set(self, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
         self.learner.load_state_dict(_without_prefix("learner", tensors))
@@ -101,16 +101,16 @@ class PretrainingState:
         self.optimizer.load_state_dict(state)
         for weights, moments in self.optimizer.state.items():
             moments.update({name: _in_layout(value, weights) for name, value in moments.items()})
-        self.rate.last_epoch = facts["steps"]
-        self.order.bit_generator.state = facts["order"]
-        self.best.score, self.best.since = facts["best"]
+        self.scheduler.last_epoch = facts["steps"]
+        self.order_rng.bit_generator.state = facts["order"]
+        self.best.score, self.best.epochs_without_better = facts["best"]
         self.best.state = _without_prefix("best", tensors) or None
         for name, values in facts["curve"].items():
             getattr(self.curve, name)[:] = values
-        self.views.set_state(tensors["random.views"])
+        self.views_rng.set_state(tensors["random.views"])
         torch.set_rng_state(tensors["random.torch"])
-        if self.views.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.views.device)
+        if self.views_rng.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.views_rng.device)
 
 
 def _in_layout(values: Tensor, weights: Tensor) -> Tensor:

@@ -98,8 +98,10 @@ def train_encoder(
         model.backbone.requires_grad_(True)
         learner = make_learner(model, settings, len(source)).to(accelerator.device)
         steps = settings.epochs * _steps(source, settings)
-        optimizer, rate = _optimizer(learner, settings, steps)
-        state = PretrainingState(learner, optimizer, rate, order, rng, Best(patience), LossCurve())
+        optimizer, scheduler = _optimizer(learner, settings, steps)
+        state = PretrainingState(
+            learner, optimizer, scheduler, order, rng, Best(patience), LossCurve()
+        )
         learning = _Learning(model, state, accelerator, settings, steps)
         learning.run(source, held_source, int(held_seed), folder, tracker)
         state.best.restore(learner)
@@ -223,7 +225,7 @@ class _Learning:
 
     def _epoch(self, source: BatchSource) -> None:
         self.state.learner.train()
-        order = self.state.order.permutation(len(source))
+        order = self.state.order_rng.permutation(len(source))
         batches = np.array_split(order, _steps(source, self.settings))
         values = [self._step(source.take(positions).inputs) for positions in batches]
         curve = self.state.curve
@@ -232,12 +234,12 @@ class _Learning:
     def _step(self, inputs: Tensor) -> Tensor:
         """Take a training step on a batch, and return its loss."""
         state = self.state
-        loss = self.loss(inputs, state.views)
+        loss = self.loss(inputs, state.views_rng)
         self.accelerator.backward(loss)
         state.optimizer.step()
         state.optimizer.zero_grad()
-        state.rate.step()
-        state.learner.after_step(state.rate.last_epoch / self.steps)
+        state.scheduler.step()
+        state.learner.after_step(state.scheduler.last_epoch / self.steps)
         return loss.detach()
 
     def loss(self, inputs: Tensor, rng: torch.Generator) -> Tensor:
@@ -269,4 +271,4 @@ class _Learning:
 
 
 def _is_over(best: Best) -> bool:
-    return bool(best.patience) and best.since >= best.patience
+    return bool(best.patience) and best.epochs_without_better >= best.patience

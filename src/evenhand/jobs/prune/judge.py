@@ -17,7 +17,7 @@ from evenhand.evaluation.rows import Cut, choose_cut, metric_rows
 from evenhand.jobs.prune.halves import Halves
 from evenhand.metrics import Excluded, Metric, Plan, Target, attribute_groups, find_metric
 from evenhand.networks.model import Model
-from evenhand.reporting.charts.pruning import confirming
+from evenhand.reporting.charts.pruning import confirming_column
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.predict import predict_cohorts
@@ -26,7 +26,7 @@ POINT = 0.01
 """One point of a metric, the unit of the budget."""
 
 VAL = "val"
-CONFIRM = confirming("")
+CONFIRM = confirming_column("")
 """The prefix of numbers of the confirming half of the patients."""
 
 
@@ -57,7 +57,8 @@ class Judge:
         The groups that take no part, by attribute.
     halves
         The halves of the validation patients. The choosing half judges steps; numbers of the
-        confirming half have names that begin with ``confirm:``. None if all patients do both.
+        confirming half have names that begin with ``confirm:``. None if the same patients choose
+        and confirm.
     """
 
     val: Cohort
@@ -108,14 +109,14 @@ class Judge:
         return {group: values.get(f"{self.rank_by}:{group}", math.nan) for group in groups}
 
     def undefined_reason(self, predictions: Predictions, name: str) -> str:
-        """Return the reason why a number that judges steps is undefined."""
+        """Return the reason why a number by which steps are chosen is undefined."""
         rows = predictions if self.halves is None else self.halves.split(predictions)[0]
         table = self._rows(rows, self.cut(rows))
         reasons = table[(table["metric"] == name) & table["undefined"].notna()]["undefined"]
         return "; ".join(dict.fromkeys(map(str, reasons))) or "it is not a number"
 
     def undefined_name(self, values: Mapping[str, Any]) -> str | None:
-        """Return the first number that judges steps and is undefined for a model, or None."""
+        """Return the first undefined number of those by which steps are chosen, or None."""
         budget = () if self.budget is None else (self.budget_metric,)
         names = (self.target.row, *budget)
         return next((name for name in names if math.isnan(values[name])), None)

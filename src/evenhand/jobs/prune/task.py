@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from evenhand.cohort.reopen import DataOverrides, data_now, reopen, values_now
+from evenhand.cohort.reopen import DataOverrides, current_data, merged_values, reopen
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
@@ -104,8 +104,8 @@ class PruneTask:
     def complete_settings(self) -> PruneSettings:
         """The settings, completed by the data settings of the model's run."""
         earlier, settings = data_settings(self.trained.record), self.settings
-        data, bins = data_now(earlier.data, settings.data), settings.bins or earlier.bins
-        update = {"data": data, "bins": bins} | values_now(earlier, settings)
+        data, bins = current_data(earlier.data, settings.data), settings.bins or earlier.bins
+        update = {"data": data, "bins": bins} | merged_values(earlier, settings)
         return settings.model_copy(update=update)
 
     @property

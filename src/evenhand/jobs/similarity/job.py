@@ -20,7 +20,7 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import find_layers, layer_names
 from evenhand.networks.model import Model
 from evenhand.reporting.similarity_record import FILE, SimilarityRecord, mean
-from evenhand.representation.by_group import Patients
+from evenhand.representation.by_group import PatientLayers
 from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.training.activations import activations
@@ -83,7 +83,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     with run.phase("measurement"):
         sides = [make_layers(list(layers.values()), settings) for layers in features]
         groups, performance = groups_in(samples, attributes), _group_auc(predictions, attributes)
-        patients = Patients((sides[0], sides[1]), samples.labels, groups, performance)
+        patients = PatientLayers((sides[0], sides[1]), samples.labels, groups, performance)
         first, second = (f"{run.root.resolve().name}/{name}" for run, name in chosen)
         unit = chosen[0][0].record.unit
         record = similarity_record(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.representation import Layer, rbf_layer
-from evenhand.representation.by_group import Comparison, Patients, measure_similarity
+from evenhand.representation.by_group import Comparison, PatientLayers, measure_similarity
 
 
 def make_layers(
@@ -26,7 +26,7 @@ def make_layers(
 def similarity_record(
     models: tuple[str, str],
     layers: tuple[tuple[str, ...], tuple[str, ...]],
-    patients: Patients,
+    patients: PatientLayers,
     settings: SimilaritySettings,
     *,
     split: str,

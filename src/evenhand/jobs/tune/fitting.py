@@ -115,7 +115,7 @@ def remove_other_fits(run: Run, name: str, choices: Iterable[Choice]) -> None:
 
 
 def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine) -> None:
-    """Score all fits of each model without predictions, and store the delivered fit as the model.
+    """Score the fits of each model, and store the delivered one; skip models with predictions.
 
     Raises
     ------
@@ -138,14 +138,16 @@ def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine
 def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
     """Score every split with each fit, in a worker; only this function scores the test split."""
     task, run = fits.task(), fits.run
-    for seed in sorted(delivery.seeds, key=lambda seed: seed == delivery.seed):  # delivered last
+    for seed in sorted(
+        delivery.seeds, key=lambda seed: seed == delivery.seed
+    ):  # the delivered fit is last
         fit = _saved_fit(fits, delivery, seed)
         predictions = predict_cohorts(
             load_model(fit), task.splits.items(), make_accelerator(task.settings)
         )
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
-    _copy_fit(run, delivery, fit)
+    _copy_fit(run, delivery, fit)  # the last fit
     write_predictions(run.predictions_file(delivery.model), predictions)
 
 

@@ -51,16 +51,16 @@ def delivery_of(job: SearchJob, result: SearchResult) -> Delivery:
         trial=chosen.trial,
         choice=chosen.choice,
         seeds=chosen.seeds,
-        seed=chosen.median(job.task.targets, job.rule),
+        seed=chosen.median_seed(job.task.targets, job.rule),
     )
 
 
 def search_notes(
     job: SearchJob, allowed: AllowedMethods, results: Sequence[SearchResult]
 ) -> list[str]:
-    """Return sentences about the terms of the searches, and about the delivered fits."""
+    """Return sentences about the budgets of the searches, and about the delivered fits."""
     return [
-        _terms_text(job, results),
+        _budget_text(job, results),
         *(
             f"{name} is not part of the search: {reason}"
             for name, reason in allowed.refused.items()
@@ -80,13 +80,13 @@ def method_warnings(run: Run) -> list[str]:
     return [f"{name}: {record.warning}" for name, record in records.items() if record.warning]
 
 
-def _terms_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
+def _budget_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
     settings = job.fits.settings
     contained = [
         result.contender.name for result in results[1:] if result.contender.mask is not None
     ]
     contained_text = (
-        f" {FAIRTUNE} may also choose what {listed(contained)} chose, which "
+        f" {FAIRTUNE} may also choose what {listed(contained)} chose, because "
         f"{_containing_text(job, contained)}."
         if contained
         else ""
@@ -99,8 +99,8 @@ def _terms_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
     )
     return (
         f"Each of {listed([result.contender.name for result in results])} had up to "
-        f"{counted(settings.trials, 'trial')} of its own, of {counted(settings.epochs, 'epoch')} "
-        f"each, at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
+        f"{counted(settings.trials, 'trial')} of {counted(settings.epochs, 'epoch')} each, at "
+        f"learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
         f"{contained_text}"
     )
 
@@ -108,8 +108,8 @@ def _terms_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
 def _containing_text(job: SearchJob, contained: Sequence[str]) -> str:
     """Return a clause about why FairTune's search contains baselines."""
     if job.fits.settings.search == "methods":
-        return "its own search contains"
-    return f"{'is one mask' if len(contained) == 1 else 'are masks'} on the same weights"
+        return f"its search contains {'it' if len(contained) == 1 else 'them'}"
+    return f"{'it is one mask' if len(contained) == 1 else 'they are masks'} on the same weights"
 
 
 def _adopted_choice_text(result: SearchResult) -> str:
@@ -122,15 +122,15 @@ def _adopted_choice_text(result: SearchResult) -> str:
 
 def _median_text(job: SearchJob, result: SearchResult) -> str:
     chosen, targets = result.chosen, job.task.targets
-    seed = chosen.median(targets, job.rule)
+    seed = chosen.median_seed(targets, job.rule)
     values = [
         f"{values[0]:.3f} (seed {other_seed})"
-        for other_seed, values in zip(chosen.seeds, chosen.again, strict=True)
+        for other_seed, values in zip(chosen.seeds, chosen.fit_values, strict=True)
         if other_seed != seed
     ]
-    delivered = chosen.again[chosen.seeds.index(seed), 0]
+    delivered = chosen.fit_values[chosen.seeds.index(seed), 0]
     two = len(chosen.seeds) == 2
-    if two and (chosen.again[0] == chosen.again[1]).all():
+    if two and (chosen.fit_values[0] == chosen.fit_values[1]).all():
         return (
             f"{result.contender.name}: the 2 fits that confirm the choice are equal on validation "
             f"({targets[0].name} {delivered:.3f}); that of seed {seed} is delivered."
@@ -174,7 +174,7 @@ def _study_record(result: SearchResult, job: SearchJob) -> StudyRecord:
         chosen=ChosenRecord(
             study=chosen.study,
             trial=chosen.trial,
-            seed=chosen.median(targets, job.rule),
+            seed=chosen.median_seed(targets, job.rule),
             lr=chosen.choice.lr,
             method=chosen.choice.method,
             method_settings=dict(chosen.choice.method_settings),
@@ -211,7 +211,7 @@ def _add_importance(
 def _fit_record(job: SearchJob, result: SearchResult, seed: int) -> FitRecord:
     """Return the values of one fit of a choice on validation and test patients."""
     chosen: Candidate = result.chosen
-    val = chosen.again[chosen.seeds.index(seed)]
+    val = chosen.fit_values[chosen.seeds.index(seed)]
     name, settings = result.contender.name, job.fits.settings
     path = seed_predictions(job.fits.run, name, seed)
     if not path.exists():  # there is one seed only

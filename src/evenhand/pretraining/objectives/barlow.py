@@ -29,7 +29,7 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) 
     References
     ----------
     Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, ICML 2021,
-    equations 1 and 2. The standard deviation is that of the batch, divided by B.
+    equations 1 and 2. The standard deviation over the batch has the divisor B, not B − 1.
     """
     correlation = _standardised(first.float()).T @ _standardised(second.float()) / len(first)
     diagonal = correlation.diagonal()

@@ -10,7 +10,7 @@ from evenhand.pretraining.registry import SSLObjective, register_ssl
 
 SPAN = 0.3  # mean share of a channel's steps that are hidden, in one span
 CHANNELS = 0.15  # share of the channels that are hidden as a whole
-HIDDEN = 128  # width of the decoder
+DECODER_WIDTH = 128  # width of the decoder
 
 
 def masked_loss(predicted: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
@@ -54,11 +54,12 @@ def draw_hidden(
         Share of the channels that are hidden as a whole.
     """
     count, width, length = samples.shape
+    # Size and begin of a span, and the time of a step, are shares of the length.
     drawn = torch.rand(count, width, 3, generator=rng, device=samples.device)
     size = 2 * span * drawn[:, :, :1]
     begin = (1 - size) * drawn[:, :, 1:2]
-    place = (torch.arange(length, device=samples.device) + 0.5) / length
-    return (drawn[:, :, 2:] < channels) | ((place >= begin) & (place < begin + size))
+    time = (torch.arange(length, device=samples.device) + 0.5) / length
+    return (drawn[:, :, 2:] < channels) | ((time >= begin) & (time < begin + size))
 
 
 @register_ssl("masked", modality="series", views=1)
@@ -69,18 +70,18 @@ class Masked(Learner):
     each step's values from the pooled representation and a learnt embedding of the step; so it
     works with any encoder of series.
 
-    Misleads by its loss: features that restore values well need not distinguish diseases. With few
-    observed values there is little to learn from.
+    Misleads if it is judged by its loss: features that restore values well need not distinguish
+    diseases. With few observed values there is little to learn from.
     """
 
     def __init__(self, objective: SSLObjective, encoder: Encoder) -> None:
         super().__init__(objective, encoder)
         channels, steps = encoder.shape
-        self.context = nn.Linear(encoder.width, HIDDEN)
-        self.position = nn.Parameter(torch.empty(1, steps, HIDDEN))
+        self.context = nn.Linear(encoder.width, DECODER_WIDTH)
+        self.position = nn.Parameter(torch.empty(1, steps, DECODER_WIDTH))
         nn.init.trunc_normal_(self.position, std=0.5)
-        self.mix = nn.Linear(HIDDEN, HIDDEN)
-        self.predict = nn.Linear(HIDDEN, channels)
+        self.mix = nn.Linear(DECODER_WIDTH, DECODER_WIDTH)
+        self.predict = nn.Linear(DECODER_WIDTH, channels)
 
     def draw(self, samples: Tensor, rng: Generator) -> LearnerBatch:
         """Return the encoder's inputs, the series, and which values are hidden."""

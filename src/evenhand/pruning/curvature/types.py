@@ -40,9 +40,9 @@ class Curvature(Protocol):
     ) -> dict[Any, dict[str, Tensor]]:
         """Return h: group → parameter → second derivatives of the group's mean loss.
 
-        They have the parameter's shape: one second derivative for each of its scalars. One pass
-        over the batches serves all groups. The model is put into evaluation mode and not changed
-        otherwise.
+        ``names`` are the parameters' names. The derivatives have the parameter's shape: one second
+        derivative for each of its scalars. One pass over the batches serves all groups. The model
+        is put into evaluation mode and not changed otherwise.
 
         Raises
         ------
@@ -54,7 +54,7 @@ class Curvature(Protocol):
 
 
 class Estimator(Protocol):
-    """Function that returns a `Curvature`; without random draws, it ignores draws and ``rng``."""
+    """Function that returns a `Curvature`; an exact one ignores ``draws`` and ``rng``."""
 
     def __call__(self, draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
         """Return the curvature function of a loss, with ``draws`` draws for each sample."""

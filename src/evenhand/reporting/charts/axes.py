@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evenhand.reporting.charts.forest import Line, Look, axis_over, labelled
+from evenhand.reporting.charts.forest import Line, Look, axis_over, labelled_ticks
 
 COLORS = {"group": "#0072b2", "worst": "#d55e00", "unknown": "#808a9b"}
-"""Colours of marks and intervals by kind of line; everybody has the colour of the axes' text."""
+"""Colours of marks and intervals by kind of line; ``everyone`` has that of the axes' text."""
 MARKS = {"everyone": "D", "worst": "s"}
 """Marks by kind of line; other lines have a circle."""
 
@@ -64,10 +64,10 @@ def _label(rows: Sequence[Line | str], look: Look, axes: Any) -> None:
     """Label rows, values and title, and remove ticks and spines."""
     lines = [row for row in rows if isinstance(row, Line)]
     ends = [end for line in lines for end in _ends(line)]
-    axis = axis_over([*ends, *([] if look.reference is None else [look.reference])],
-                     limits=look.limits)  # fmt: skip
+    reference = [] if look.reference is None else [look.reference]
+    axis = axis_over([*ends, *reference], limits=look.limits)
     axes.set_xlim(axis.low, axis.high)
-    axes.set_xticks(axis.ticks, [text for _, text in labelled(axis, look.scale)])
+    axes.set_xticks(axis.ticks, [text for _, text in labelled_ticks(axis, look.scale)])
     axes.set_yticks(range(len(rows)), [_name(row) for row in rows])
     for row, label in zip(rows, axes.get_yticklabels(), strict=True):
         label.set_fontweight("bold" if isinstance(row, str) else "normal")

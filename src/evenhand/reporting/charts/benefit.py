@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evenhand.metrics import Bootstrap, Scored
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.registry import Floats
-from evenhand.reporting.charts.forest import Axis, axis_over, labelled
+from evenhand.reporting.charts.forest import Axis, axis_over, labelled_ticks
 from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.charts.scatter import Ticks
 from evenhand.reporting.text.numbers import PLAIN, count_text
@@ -88,8 +88,8 @@ def benefit_view(parts: Mapping[str, Scored], positive: str) -> BenefitView:
         pictures=tuple(
             _picture(name, curve, (across, up), positive) for name, curve in curves.items()
         ),
-        x_ticks=labelled(across, PLAIN),
-        y_ticks=tuple((100 - place, text) for place, text in labelled(up, PLAIN)),
+        x_ticks=labelled_ticks(across, PLAIN),
+        y_ticks=tuple((100 - place, text) for place, text in labelled_ticks(up, PLAIN)),
     )
 
 
@@ -127,7 +127,7 @@ def _picture(
         model=_points(threshold, benefit, axes),
         everybody=_points(threshold, everybody, axes),
         bands=tuple(_points(outline[0], outline[1], axes) for outline in outlines),
-        zero=round(100 - axes[1].at(0.0), 2),
+        zero=round(100 - axes[1].position(0.0), 2),
     )
 
 

@@ -29,7 +29,7 @@ class Axis:
     high: float
     ticks: tuple[float, ...]
 
-    def at(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Return the position of a value in percent of the width, from 0 to 100."""
         place = 100 * (value - self.low) / (self.high - self.low)
         return round(min(max(place, 0.0), 100.0), 2)
@@ -38,7 +38,7 @@ class Axis:
 def axis_over(
     values: Iterable[float],
     *,
-    most: int = 5,
+    max_ticks: int = 5,
     limits: tuple[float, float] = (-math.inf, math.inf),
 ) -> Axis:
     """Return an axis that contains all values, with round ticks within limits.
@@ -47,7 +47,7 @@ def axis_over(
     ----------
     values
         The values; those that are not finite are ignored.
-    most
+    max_ticks
         The largest number of ticks.
     limits
         The range of the ticks.
@@ -63,7 +63,7 @@ def axis_over(
         low, high = low - 0.05, high + 0.05
     room = ROOM * (high - low)
     low, high = low - room, high + room
-    step = _round_step((high - low) / most)
+    step = _round_step((high - low) / max_ticks)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     ticks = (round(k * step, 10) for k in range(first, last + 1))
     return Axis(low, high, tuple(tick for tick in ticks if limits[0] <= tick <= limits[1]))
@@ -159,8 +159,8 @@ def forest(lines: Sequence[Line], look: Look) -> Forest:
         says=look.says,
         axis=axis,
         rows=tuple(_row(line, axis, look.scale) for line in lines),
-        ticks=labelled(axis, look.scale) if ends else (),
-        reference=None if look.reference is None else axis.at(look.reference),
+        ticks=labelled_ticks(axis, look.scale) if ends else (),
+        reference=None if look.reference is None else axis.position(look.reference),
         reference_name="" if look.reference is None else look.reference_name,
     )
 
@@ -180,9 +180,9 @@ def _row(line: Line, axis: Axis, scale: Scale) -> ForestRow:
         note=line.note,
         value="" if value is None else scale.text(value),
         interval="" if value is None else scale.interval(low, high),
-        x=None if value is None else axis.at(value),
-        x_low=None if low is None else axis.at(low),
-        x_high=None if high is None else axis.at(high),
+        x=None if value is None else axis.position(value),
+        x_low=None if low is None else axis.position(low),
+        x_high=None if high is None else axis.position(high),
         kind=line.kind,
         tag=line.tag,
         reason=(estimate.undefined or NO_VALUE) if value is None else "",
@@ -190,12 +190,12 @@ def _row(line: Line, axis: Axis, scale: Scale) -> ForestRow:
     )
 
 
-def labelled(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
+def labelled_ticks(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
     """Return position and text of each tick, with as few decimals as needed."""
     values = [scale.factor * tick for tick in axis.ticks]
     digits = next(d for d in range(12) if all(abs(round(v, d) - v) < 1e-8 for v in values))
     return tuple(
-        (axis.at(tick), plain(value, digits))
+        (axis.position(tick), plain(value, digits))
         for tick, value in zip(axis.ticks, values, strict=True)
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evenhand.reporting.charts.forest import axis_over, labelled
+from evenhand.reporting.charts.forest import axis_over, labelled_ticks
 from evenhand.reporting.charts.scatter import Ticks
 from evenhand.reporting.text.numbers import PLAIN
 
@@ -97,9 +97,9 @@ def line_chart(
         marks = tuple(
             Mark(
                 round(x + shift, 2),
-                100 - axis.at(reading.value),
-                None if reading.low is None else 100 - axis.at(reading.low),
-                None if reading.high is None else 100 - axis.at(reading.high),
+                100 - axis.position(reading.value),
+                None if reading.low is None else 100 - axis.position(reading.low),
+                None if reading.high is None else 100 - axis.position(reading.high),
                 _mark_text(name, place, reading),
             )
             for x, place, reading in zip(xs, places, readings_of, strict=True)
@@ -111,7 +111,7 @@ def line_chart(
         frame,
         tuple(lines),
         tuple((x, place.label) for x, place in zip(xs, places, strict=True)),
-        tuple((100 - height, text) for height, text in labelled(axis, PLAIN)),
+        tuple((100 - height, text) for height, text in labelled_ticks(axis, PLAIN)),
     )
 
 

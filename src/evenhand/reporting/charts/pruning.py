@@ -23,7 +23,7 @@ class CurveTrace:
     """A line with its marks, or marks alone; positions in percent, from the top left."""
 
     name: str
-    look: int
+    look: int  # number of the colour and dashes
     points: str
     marks: tuple[tuple[float, float, str], ...]
     hollow: bool = False
@@ -62,21 +62,21 @@ class Chart:
     diagonal: tuple[float, float, float, float] | None = None
 
 
-def confirming(name: str) -> str:
+def confirming_column(name: str) -> str:
     """Return the column with a number on the validation patients that confirm the choice."""
     return f"confirm:{name}"
 
 
 def criterion_chart(curve: pd.DataFrame, record: PruningRecord) -> Chart:
     """Draw the fairness criterion over sparsity, with its target."""
-    name, look = record.criterion, len(record.betas) + 1  # the looks before are those of groups
+    name, look = record.criterion, len(record.betas) + 1  # smaller looks belong to groups
     better = "lower" if record.lower_is_better else "higher"
     target = record.target
     columns = {name: (name, look)}
-    if confirming(name) in curve:
+    if confirming_column(name) in curve:
         columns = {
             name: (f"{name}, the half that chooses", look),
-            confirming(name): (f"{name}, the half that confirms", look + 1),
+            confirming_column(name): (f"{name}, the half that confirms", look + 1),
         }
     says = f"On validation; {better} is better. The diamond is the chosen step."
     return _chart(
@@ -101,9 +101,9 @@ def group_chart(curve: pd.DataFrame, record: PruningRecord, looks: Mapping[str, 
     if budget is not None:
         sign = -1 if record.budget_lower_is_worse else 1
         level = curve[metric].iloc[0] + sign * 0.01 * budget
-    halved = confirming(record.criterion) in curve
-    whom = "the half of the validation patients that chooses" if halved else "validation"
-    says = f"{metric} on {whom}, of everybody and by group."
+    halved = confirming_column(record.criterion) in curve
+    patients = "the half of the validation patients that chooses" if halved else "validation"
+    says = f"{metric} on {patients}, of everybody and by group."
     return _chart(
         curve,
         record,
@@ -123,7 +123,10 @@ def _chart(
     level: float | None,
     level_name: str,
 ) -> Chart:
-    """Draw some columns of the curve over sparsity; a column has a name and a look."""
+    """Draw columns of the curve over sparsity.
+
+    ``columns`` gives the name and the look of each; ``title`` is the title and an explanation.
+    """
     x = axis_over(curve["sparsity"], limits=(0, 1))
     values = [value for column in columns for value in curve[column] if math.isfinite(value)]
     y = axis_over([*values, *([] if level is None else [level])])
@@ -139,10 +142,10 @@ def _chart(
         across="Sparsity",
         up=first,
         traces=tuple(traces),
-        x_ticks=tuple((x.at(tick), PERCENT.text(tick).replace(".0", "")) for tick in x.ticks),
+        x_ticks=tuple((x.position(tick), PERCENT.text(tick).replace(".0", "")) for tick in x.ticks),
         y_ticks=_y_ticks(y),
-        chosen=((x.at(float(chosen["sparsity"])), 100 - y.at(float(chosen[first]))),),
-        level=None if level is None else 100 - y.at(level),
+        chosen=((x.position(float(chosen["sparsity"])), 100 - y.position(float(chosen[first]))),),
+        level=None if level is None else 100 - y.position(level),
         level_name="" if level is None else level_name,
     )
 
@@ -150,13 +153,13 @@ def _chart(
 def _trace(name: str, look: int, points: Points, axes: tuple[Axis, Axis]) -> CurveTrace:
     """Lay out a line with a mark at each point."""
     x, y = axes
-    marks = [(x.at(a), 100 - y.at(b), f"{name}: {plain(b, 4)}") for a, b in points]
+    marks = [(x.position(a), 100 - y.position(b), f"{name}: {plain(b, 4)}") for a, b in points]
     return CurveTrace(name, look, " ".join(f"{a},{b}" for a, b, _ in marks), tuple(marks))
 
 
 def _y_ticks(axis: Axis) -> Ticks:
     digits = 2 if axis.high - axis.low > 0.05 else 3
-    return tuple((100 - axis.at(tick), plain(tick, digits)) for tick in axis.ticks)
+    return tuple((100 - axis.position(tick), plain(tick, digits)) for tick in axis.ticks)
 
 
 def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
@@ -167,7 +170,7 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
     scaled = [(math.asinh(a / unit), math.asinh(b / unit)) for a, b in pairs]
     x, y = axis_over([a for a, _ in scaled] + [0.0]), axis_over([b for _, b in scaled] + [0.0])
     marks = tuple(
-        (x.at(a), 100 - y.at(b), f"{layer.name}: predicted {p:.2g}, measured {m:.2g}")
+        (x.position(a), 100 - y.position(b), f"{layer.name}: predicted {p:.2g}, measured {m:.2g}")
         for (a, b), (p, m), layer in zip(scaled, pairs, layers, strict=True)
     )
     low, high = max(x.low, y.low), min(x.high, y.high)
@@ -179,9 +182,11 @@ def premise_chart(record: PruningRecord, group: str, look: int) -> Chart:
         across="Predicted change of error",
         up="measured change",
         traces=(CurveTrace(group, look, "", marks),),
-        x_ticks=_asinh_ticks(x, unit, down=False),
-        y_ticks=_asinh_ticks(y, unit, down=True),
-        diagonal=(x.at(low), 100 - y.at(low), x.at(high), 100 - y.at(high)) if low < high else None,
+        x_ticks=_asinh_ticks(x, unit, from_top=False),
+        y_ticks=_asinh_ticks(y, unit, from_top=True),
+        diagonal=(x.position(low), 100 - y.position(low), x.position(high), 100 - y.position(high))
+        if low < high
+        else None,
     )
 
 
@@ -204,11 +209,11 @@ def saliency_chart(
     unit = _unit(all_changes)
     x = axis_over(sample["rank"], limits=(0, 1))
     y = axis_over([0.0, *(math.asinh(value / unit) for value in all_changes)])
-    across = [x.at(rank) for rank in sample["rank"]]
+    across = [x.position(rank) for rank in sample["rank"]]
     pruned = sample["pruned"].to_numpy(bool) if "pruned" in sample else np.zeros(len(sample), bool)
     traces = []
     for group, values in changes.items():
-        up = [100 - y.at(math.asinh(value / unit)) for value in values]
+        up = [100 - y.position(math.asinh(value / unit)) for value in values]
         marks = [
             (a, b, f"{group}: {value:.1e}") for a, b, value in zip(across, up, values, strict=True)
         ]
@@ -223,24 +228,32 @@ def saliency_chart(
         across=f"Parameters in the order of {groups[0]}",
         up="predicted change of error",
         traces=tuple(traces),
-        x_ticks=tuple((x.at(tick), PERCENT.text(tick).replace(".0", "")) for tick in x.ticks),
-        y_ticks=_asinh_ticks(y, unit, down=True),
+        x_ticks=tuple((x.position(tick), PERCENT.text(tick).replace(".0", "")) for tick in x.ticks),
+        y_ticks=_asinh_ticks(y, unit, from_top=True),
     )
 
 
 def _unit(values: Sequence[float] | Floats) -> float:
-    """Return the power of ten below which an axis is linear: the lower quartile of the sizes."""
+    """Return the power of ten up to which an axis is linear, near the lower quartile of |value|."""
     sizes = sorted(abs(value) for value in values if value)
     return 10.0 ** math.floor(math.log10(sizes[len(sizes) // 4])) if sizes else 1.0
 
 
-def _asinh_ticks(axis: Axis, unit: float, *, down: bool) -> Ticks:
-    """Return the ticks of an axis of asinh(value / unit): 0 and every second power of ten."""
+def _asinh_ticks(axis: Axis, unit: float, *, from_top: bool) -> Ticks:
+    """Return the ticks of an axis of asinh(value / unit): 0 and every second power of ten.
+
+    Positions on a y axis count from the top: ``from_top``.
+    """
     reach = range(1, 12, 2)
     values = [0.0, *(sign * unit * 10**k for k in reach for sign in (1, -1))]
     places = [(math.asinh(value / unit), value) for value in values]
-    ticks = [(axis.at(place), value) for place, value in places if axis.low <= place <= axis.high]
+    ticks = [
+        (axis.position(place), value) for place, value in places if axis.low <= place <= axis.high
+    ]
     return tuple(
-        (100 - place if down else place, "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-"))
+        (
+            100 - place if from_top else place,
+            "0" if value == 0 else f"{value:.0e}".replace("e-0", "e-"),
+        )
         for place, value in sorted(ticks)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.reporting.charts.forest import Axis, axis_over, labelled
+from evenhand.reporting.charts.forest import Axis, axis_over, labelled_ticks
 from evenhand.reporting.text.numbers import PLAIN, Scale
 
 Ticks = tuple[tuple[float, str], ...]
@@ -63,12 +63,12 @@ def scatter(points: Sequence[Point], frame: Frame) -> Scatter:
         frame=frame,
         series=series,
         dots=tuple(_dot(point, series.index(point.series), (x, y), frame) for point in points),
-        x_ticks=labelled(x, frame.x_scale),
-        y_ticks=tuple((100 - place, text) for place, text in labelled(y, PLAIN)),
+        x_ticks=labelled_ticks(x, frame.x_scale),
+        y_ticks=tuple((100 - place, text) for place, text in labelled_ticks(y, PLAIN)),
     )
 
 
 def _dot(point: Point, look: int, axes: tuple[Axis, Axis], frame: Frame) -> Dot:
     values = f"{frame.x_scale.text(point.x)}, {PLAIN.text(point.y)}"
     text = f"{point.name}, {point.series}: {values}"
-    return Dot(axes[0].at(point.x), 100 - axes[1].at(point.y), look, text)
+    return Dot(axes[0].position(point.x), 100 - axes[1].position(point.y), look, text)

@@ -82,7 +82,7 @@ def _places(
     digits = 2 if axis.high - axis.low > 0.05 else 3
 
     def height(value: float) -> float:
-        return axis.at(value) if target.maximise else round(100 - axis.at(value), 2)
+        return axis.position(value) if target.maximise else round(100 - axis.position(value), 2)
 
     ticks = tuple((height(tick), plain(tick, digits)) for tick in axis.ticks)
     return [height(row[target.name]) for row in done], ticks

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import Estimate, find, first
-from evenhand.reporting.text.numbers import listed, p_value, signed
+from evenhand.reporting.text.numbers import listed, p_value_text, signed
 from evenhand.reporting.text.sentences import (
     amount,
     interval_or_reason,
@@ -230,7 +230,7 @@ def _cells(change: GroupChange) -> tuple[str, ...]:
     value = None if single is None else single.value
     if row.value is None:
         return name, f"{row.patients:,}", "", row.undefined or "undefined", "", ""
-    p = "" if row.p_adjusted is None else p_value(row.p_adjusted).removeprefix("= ")
+    p = "" if row.p_adjusted is None else p_value_text(row.p_adjusted).removeprefix("= ")
     return (
         name,
         f"{row.patients:,}",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from evenhand.reporting.charts.pruning import (
     Chart,
-    confirming,
+    confirming_column,
     criterion_chart,
     group_chart,
     premise_chart,
@@ -147,7 +147,7 @@ def _columns(curve: pd.DataFrame, record: PruningRecord, groups: Sequence[str]) 
     """Return the columns of the table of steps."""
     metric = record.budget_metric
     by_group = [f"{metric}:{group}" for group in groups if f"{metric}:{group}" in curve]
-    confirm = [name for name in (confirming(record.criterion),) if name in curve]
+    confirm = [name for name in (confirming_column(record.criterion),) if name in curve]
     return tuple(dict.fromkeys([record.criterion, *confirm, metric, *by_group]))
 
 

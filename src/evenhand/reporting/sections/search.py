@@ -132,10 +132,13 @@ def _history(records: Sequence[Mapping[Any, Any]], target: Target, chosen: int |
         points=tuple(_point(row, target, (x, y, lr), row["number"] == chosen) for row in records),
         steps=_steps(records, x, y, target),
         y_ticks=tuple(
-            (100 - y.at(tick), plain(tick, 2 if y.high - y.low > 0.05 else 3)) for tick in y.ticks
+            (100 - y.position(tick), plain(tick, 2 if y.high - y.low > 0.05 else 3))
+            for tick in y.ticks
         ),
-        x_ticks=tuple((x.at(tick), plain(tick, 0)) for tick in x.ticks if float(tick).is_integer()),
-        lr_ticks=tuple((lr.at(tick), _power_of_ten(tick)) for tick in lr.ticks),
+        x_ticks=tuple(
+            (x.position(tick), plain(tick, 0)) for tick in x.ticks if float(tick).is_integer()
+        ),
+        lr_ticks=tuple((lr.position(tick), _power_of_ten(tick)) for tick in lr.ticks),
     )
 
 
@@ -173,9 +176,9 @@ def _point(
         lr="" if rate is None else f"{rate:.2g}",
         mask=mask if isinstance(mask, str) else "",
         method=f"{row.get('method', '')} {row.get('method_settings', '')}".strip(),
-        x=x.at(row["number"]),
-        x_lr=None if rate is None else lr.at(math.log10(rate)),
-        y=None if value is None else 100 - y.at(value),
+        x=x.position(row["number"]),
+        x_lr=None if rate is None else lr.position(math.log10(rate)),
+        y=None if value is None else 100 - y.position(value),
         chosen=chosen,
     )
 
@@ -196,7 +199,9 @@ def _steps(
         return ()
     ends = [*jumps[1:], (float(records[-1]["number"]), jumps[-1][1])]
     return tuple(
-        BestStep(x.at(start), x.at(end), 100 - y.at(value), 100 - y.at(after))
+        BestStep(
+            x.position(start), x.position(end), 100 - y.position(value), 100 - y.position(after)
+        )
         for (start, value), (end, after) in zip(jumps, ends, strict=True)
     )
 

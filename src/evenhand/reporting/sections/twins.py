@@ -11,7 +11,7 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.part import Part
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import PLAIN, Scale, whole
+from evenhand.reporting.text.numbers import PLAIN, Scale, out_of_hundred
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import counted
 
@@ -65,7 +65,7 @@ def _line(row: TwinRow) -> Line:
     name = group if row.reference is None else f"{group} less {row.reference}"
     note = counted(row.pairs, "set")
     if row.decided_otherwise is not None:
-        note += f", {whole(row.decided_otherwise)} of 100 with different decisions"
+        note += f", {out_of_hundred(row.decided_otherwise)} of 100 with different decisions"
     models = row.model if row.against is None else f"{row.model} less {row.against}"
     return Line(name, estimate, note=note, section=models)
 

@@ -26,12 +26,12 @@ def plain(value: float, digits: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
-def p_value(p: float) -> str:
+def p_value_text(p: float) -> str:
     """Return a p-value as ``= 0.031``, or as ``< 0.001`` if it is smaller than that.
 
     Examples
     --------
-    >>> p_value(0.0312), p_value(0.0002)
+    >>> p_value_text(0.0312), p_value_text(0.0002)
     ('= 0.031', '< 0.001')
     """
     return f"= {plain(p)}" if p >= SMALLEST_P else f"< {SMALLEST_P}"
@@ -113,12 +113,12 @@ def signed(text: str) -> str:
     return text if is_zero or text.startswith(MINUS) else f"+{text}"
 
 
-def whole(share: float) -> str:
+def out_of_hundred(share: float) -> str:
     """Return a share (0–1) as a count out of a hundred, rounded half up.
 
     Examples
     --------
-    >>> whole(0.605)
+    >>> out_of_hundred(0.605)
     '61'
     """
     return plain(hundredths(share), 0)
@@ -132,7 +132,7 @@ def hundredths(share: float) -> int:
     >>> hundredths(0.605), hundredths(-0.02)
     (61, -2)
     """
-    return math.floor(100 * share + 0.5 + 1e-9)
+    return math.floor(100 * share + 0.5 + 1e-9)  # 100 * 0.605 is 60.49999… in floating point
 
 
 def count_text(count: int, singular: str, plural: str | None = None) -> str:

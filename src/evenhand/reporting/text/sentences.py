@@ -13,10 +13,10 @@ from evenhand.reporting.text.numbers import (
     count_text,
     hundredths,
     listed,
-    p_value,
+    out_of_hundred,
+    p_value_text,
     plain,
     signed,
-    whole,
 )
 from evenhand.reporting.text.vocabulary import (
     first_upper,
@@ -64,18 +64,18 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
     if worst.metric == "auc" and worst.positives is not None:
         return (
             f"Where {in_worst}, the model scores a {positive} case above another case "
-            f"{whole(low)} times in 100 (AUC {plain(low)}); where {in_best}, {whole(high)} times "
-            f"({plain(high)})."
+            f"{out_of_hundred(low)} times in 100 (AUC {plain(low)}); where {in_best}, "
+            f"{out_of_hundred(high)} times ({plain(high)})."
         )
     if worst.metric == "sensitivity":
         return (
-            f"Where {in_worst}, the model finds {whole(low)} of 100 {positive} cases; "
-            f"where {in_best}, {whole(high)}."
+            f"Where {in_worst}, the model finds {out_of_hundred(low)} of 100 {positive} cases; "
+            f"where {in_best}, {out_of_hundred(high)}."
         )
     if worst.metric == "accuracy":
         return (
-            f"Where {in_worst}, the model is right in {whole(low)} of 100 cases; "
-            f"where {in_best}, in {whole(high)}."
+            f"Where {in_worst}, the model is right in {out_of_hundred(low)} of 100 cases; "
+            f"where {in_best}, in {out_of_hundred(high)}."
         )
     measured = term(worst.metric)
     text = measured.scale.text
@@ -196,7 +196,7 @@ def p_text(row: Estimate) -> str:
     >>> p_text(Estimate(base="auc", aggregate="gap", p_adjusted=0.0312))
     'corrected p = 0.031'
     """
-    return "" if row.p_adjusted is None else f"corrected p {p_value(row.p_adjusted)}"
+    return "" if row.p_adjusted is None else f"corrected p {p_value_text(row.p_adjusted)}"
 
 
 def amount_with_unit(value: float, metric: str) -> str:
