@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TESTED = ("export", "lora", "plot", "readers", "structured")  # Ray's workers start too slowly
-TOOLS = ("hypothesis", "pytest")
+TOOLS = ("fairlearn", "hypothesis", "pytest>")
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *(line for name in TESTED for line in extras[name])]
-    lines += [line for line in extras["dev"] if line.startswith(TOOLS) and "xdist" not in line]
+    lines += [line for line in extras["dev"] if line.startswith(TOOLS)]
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     torch = re.search(r"^torch==.*$", pinned, re.MULTILINE)
     assert torch, "constraints.txt pins no torch"

@@ -257,7 +257,7 @@ def test_a_search_on_series_is_stopped_and_continued(tmp_path, monkeypatch):
 @pytest.mark.parametrize("more", [{"workers": 2}, {"engine": "ray", "workers": 2}])
 def test_workers_are_refused_before_any_work(tmp_path, more):
     cohort = Cohort.from_dataset(SERIES, FRAME, **COLUMNS, **VARIABLES)
-    with pytest.raises(EvenhandError, match=r"known to this process alone.*register_reader"):
+    with pytest.raises(EvenhandError, match=r"exists in this process only.*register_reader"):
         evenhand.tune(cohort, attribute="sex", out=tmp_path / "run", trials=2, **more)
     assert not (tmp_path / "run").exists()
 
