@@ -231,6 +231,22 @@ def test_a_folder_of_transformers_has_to_stay_and_hold_every_weight(tuned_vit, s
         build_model(str(tmp_path / "nowhere"), "none", 32, ("a", "b"), seed=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"{"),
+        ("config.json", b'{"model_type": "vitt"}'),
+        ("model.safetensors", b"abc"),
+    ],
+)
+def test_a_damaged_folder_of_transformers_is_refused(name, content, saved_vit, tmp_path):
+    folder = tmp_path / "vit"
+    saved_vit[0].save_pretrained(folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(EvenhandError, match=r"vit: transformers cannot read it"):
+        build_model(str(folder), "pretrained", 32, ("a", "b"), seed=0)
+
+
 @pytest.mark.slow
 def test_a_folder_of_transformers_is_tuned_by_workers_and_assessed(saved_vit, runs):
     vit = ("--backbone", saved_vit[1], "--image-size", 32)

@@ -181,10 +181,12 @@ class _Pooled(nn.Module):
                 f"--backbone {folder} was saved by transformers, which is not installed: "
                 "pip install transformers"
             ) from error
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        from safetensors import SafetensorError
+
         try:
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
             self.network = _load(transformers.AutoModel, folder, weights, config)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise EvenhandError(
                 f"--backbone {folder}: transformers cannot read it ({error}). Save the network "
                 "there with save_pretrained(); weights are read as safetensors only."
