@@ -273,7 +273,7 @@ class TestVolumes:
         self.volume(tmp_path / "v.nii.gz")
         table = table_of(tmp_path, "v.nii.gz#1", "v.nii.gz#2")
         text = problem(table, patient="file")
-        assert "rows 2, 3: --patient file makes each part of a file a patient" in text
+        assert "rows 2, 3: --patient file makes each part of a file a separate patient" in text
 
 
 class Payload:

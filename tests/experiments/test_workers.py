@@ -99,7 +99,7 @@ def test_what_a_killed_driver_left_is_taken_up_by_any_number_of_workers(study, p
     assert set(states(study)) <= set(FINISHED)
 
 
-def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, engine):
+def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, serial_engine):
     file = tmp_path / "study.db"
     with pytest.warns(ExperimentalWarning):
         server = optuna.storages.RDBStorage(
@@ -116,7 +116,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, engine):
             "UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00' WHERE trial_id = ?"
         )
         base.execute(long_ago, (dead._trial_id,))
-    search(study, space, searches.good_units, 4, 0, engine)
+    search(study, space, searches.good_units, 4, 0, serial_engine)
     trials = study.get_trials()
     assert trials[0].state is TrialState.FAIL
     assert trials[1].state is TrialState.RUNNING  # another driver's

@@ -83,7 +83,7 @@ def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
     ("text", "message"),
     [
         ("age=years", "no --map name 'age'"),
-        ("years", "--map 'years': it is written NAME=COLUMN"),
+        ("years", "--map 'years': write it as NAME=COLUMN"),
         ("years=nowhere", "has no column nowhere"),
     ],
 )

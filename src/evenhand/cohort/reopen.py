@@ -63,8 +63,8 @@ def reopen(
     Raises
     ------
     EvenhandError
-        If the run has no splits, its data are absent or have changed, or the data lack an
-        attribute.
+        If the run has no splits, or if the data are absent, lack a sample of the run or lack an
+        attribute. Changed labels and pictures are not noticed.
     """
     splits = root / "splits.csv"
     if not splits.is_file():
