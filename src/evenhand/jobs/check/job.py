@@ -159,8 +159,8 @@ def _image_form(cohort: Cohort, channels: int | None) -> Images | None:
         return ImageForm(IMAGE_SIZE, IMAGE_SIZE, channels or RGB).plain
     if channels is not None:
         raise EvenhandError(
-            f"--channels {channels} is for images; these samples are series, which bring their "
-            "own channels. Leave it out."
+            f"--channels {channels}: the samples are series, which have channels of their own. "
+            "Leave it out."
         )
     return None
 
