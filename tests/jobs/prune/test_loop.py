@@ -119,7 +119,7 @@ def test_batches_hold_so_many_of_each_group_and_come_round(settings):
         (("--budget", "nan"), "--budget: Input should be a finite number"),
         (("--estimator", "fischer"), "Did you mean 'fisher'?"),
         (("--prunable", "embedding"), "no kind of parameter 'embedding'"),
-        (("--prunable", "other"), "has nothing of these kinds"),
+        (("--prunable", "other"), "the model has no parameter of these kinds"),
         (("--structure", "channel", "--prunable", "conv"), "Leave one of the two out"),
         (("--model", "ful"), "no model 'ful'; there are: full. Did you mean 'full'?"),
         (("--unprivileged", "nobody"), "no group of group 'nobody'"),
