@@ -14,6 +14,6 @@ SOURCES = Path(ROOT) / "src" / "evenhand" / "jobs" / "check"
 
 def test_every_requirement_that_a_check_yields_has_a_title():
     text = "".join(file.read_text() for file in SOURCES.glob("*.py"))
-    names = set(re.findall(r'Finding\(\s*"(\w+)"', text))
+    names = set(re.findall(r'Finding\(\s*(?:requirement=)?"(\w+)"', text))
     assert {"note", "attributes"} <= names
     assert names <= set(TITLES)
