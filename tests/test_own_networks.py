@@ -303,5 +303,5 @@ def test_it_is_not_known_without_its_module(tmp_path):
 
 def test_its_units_are_those_that_masks_switch():
     ended = evenhand("units", "plain-cnn", "--import", NAME)
-    assert "parts (every parameter in one of them): 6 units\n  stage1.conv" in ended.out
+    assert "parts (each parameter is in exactly one): 6 units\n  stage1.conv" in ended.out
     assert "fc" not in ended.out  # the head always trains
