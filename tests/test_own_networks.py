@@ -13,6 +13,7 @@ from evenhand.files import read_json
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import build_model
 from evenhand.networks.registry import BACKBONES, register_backbone
+from evenhand.plugins import import_modules
 
 MODULE = '''
 from torch import nn
@@ -262,7 +263,8 @@ def test_a_folder_of_transformers_is_tuned_by_workers_and_assessed(saved_vit, ru
     ended_well("assess", IMAGES, *vit, *words)
 
 
-def test_random_weights_are_those_of_the_seed(module):
+def test_random_weights_are_those_of_the_seed():
+    import_modules([NAME])
     first, same, other = (
         build_model("plain-cnn", "none", 32, ("a", "b"), seed=seed) for seed in (1, 1, 2)
     )

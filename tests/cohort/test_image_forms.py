@@ -289,7 +289,9 @@ def test_series_have_channels_of_their_own(tmp_path):
     for command in ("check", "pretrain"):
         refused = evenhand(command, "series_phantom:patients=40", *words, "--out", tmp_path / "o")
         assert refused.status == 2
-        assert "--channels 1: the samples are series, which have channels of their own" in refused.err
+        assert (
+            "--channels 1: the samples are series, which have channels of their own" in refused.err
+        )
 
 
 def test_arrays_of_many_channels_are_learnt_from(tmp_path: Path):
