@@ -58,6 +58,21 @@ def test_the_function_returns_the_run_of_the_model(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "format", "message"),
+    [
+        ("m.safetensors", "onnx", "Name it m.onnx, or give --format safetensors."),
+        ("m.onnx", "safetensors", "Name it m.safetensors, or give --format onnx."),
+        ("m.md", "onnx", "is the name of the model's card. Name it m.onnx."),
+    ],
+)
+def test_an_ending_of_another_format_is_refused(run, tmp_path, name, format, message):
+    ended = evenhand("export", run, "--format", format, "--out", tmp_path / name)
+    assert ended.status == 2
+    assert message in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--format", "onx"), "Did you mean 'onnx'?"),

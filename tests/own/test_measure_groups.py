@@ -294,6 +294,13 @@ LABELS, SCORES, SEX = np.array([0, 1] * 20), np.array([0.2, 0.7] * 20), ["f", "m
         ({"groups": {"*": SEX}}, "'\\*' stands for all samples"),
         ({"level": 95}, "the level must lie between 0 and 1"),
         ({"names": ("a", "a")}, "two different names"),
+        ({"metrics": ()}, "metrics is empty: name one metric at least"),
+        ({"seed": "a"}, "seed='a': give a whole number"),
+        ({"seed": 1.5}, "seed=1.5: give a whole number"),
+        ({"seed": -1}, "seed=-1: give a whole number"),
+        ({"y_score": SCORES + 0j}, "complex numbers are not taken"),
+        ({"y_score": np.ma.masked_array(SCORES, SCORES > 0.5)}, "masked arrays are not taken"),
+        ({"groups": {"sex": np.ma.masked_array(SEX, LABELS == 1)}}, "masked arrays are not taken"),
     ],
 )
 def test_bad_input_has_one_clear_error(more, text):

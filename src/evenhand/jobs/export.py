@@ -45,8 +45,9 @@ def export(
     Raises
     ------
     EvenhandError
-        If the run is not finished or lacks the model, a file exists already, a library is missing,
-        or the exported model gives other logits than the model. Nothing is written in these cases.
+        If the run is not finished or lacks the model, the file's name ends as another format's, a
+        file exists already, a library is missing, or the exported model gives other logits than the
+        model. Nothing is written in these cases.
     """
     return write_model(run, out, format=format, model=model, overwrite=overwrite)[0]
 
@@ -66,6 +67,7 @@ def write_model(
     """
     write = pick("format", format, FORMATS)
     out = to_path(out, "out")
+    _refuse_ending(out, format)
     opened = finished_run(run)
     name = opened.model_with_weights(model)
     adjustment = read_adjustment(opened.folder(name))
@@ -94,6 +96,19 @@ def write_model(
             deviation = check_answers(network, write(network, part))
         write_text(card, text)  # inside `replacing`: if this fails, the model is not written
     return opened, deviation
+
+
+def _refuse_ending(out: Path, format: str) -> None:
+    """Refuse a file whose name ends as another format's, or as the card's."""
+    ending = out.suffix.removeprefix(".")
+    fitting = out.with_suffix(f".{format}").name
+    if ending == "md":
+        raise EvenhandError(f"--out {out} is the name of the model's card. Name it {fitting}.")
+    if ending in FORMATS and ending != format:
+        raise EvenhandError(
+            f"--out {out} ends in .{ending}, and --format is {format}. Name it {fitting}, or give "
+            f"--format {ending}."
+        )
 
 
 def _has_text(path: Path, text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -110,12 +111,37 @@ def as_numbers(values: Any, what: str) -> NDArray[np.float64]:
         ) from error
 
 
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that is not a whole number from 0.
+
+    Raises
+    ------
+    EvenhandError
+        If it is not.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise EvenhandError(f"seed={seed!r}: give a whole number ≥ 0.")
+
+
 def as_array(values: Any) -> NDArray[Any]:
-    """Return a tensor, Series or sequence as an array; a missing value in a list stays missing."""
+    """Return a tensor, Series or sequence as an array; a missing value in a list stays missing.
+
+    Raises
+    ------
+    EvenhandError
+        If values are masked, or complex numbers.
+    """
+    if np.ma.isMaskedArray(values):
+        raise EvenhandError(
+            "masked arrays are not taken, since their masks would be lost. Leave the masked rows "
+            "out of all arrays, or give .filled(numpy.nan) of a column of groups."
+        )
     if hasattr(values, "detach"):
         tensor = values.detach().cpu()
         return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
     array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise EvenhandError("complex numbers are not taken. Give real numbers, such as .real.")
     if array.dtype.kind == "U" and not isinstance(values, np.ndarray):
         return np.asarray(values, dtype="object")  # numpy would turn NaN beside text into "nan"
     return array

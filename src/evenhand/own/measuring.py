@@ -29,7 +29,7 @@ from evenhand.metrics import (
     measure_part,
     scored,
 )
-from evenhand.own.inputs import as_array, as_groups
+from evenhand.own.inputs import as_array, as_groups, check_seed
 from evenhand.reporting import (
     ModelSamples,
     Report,
@@ -193,9 +193,10 @@ def measure_groups(
     Raises
     ------
     EvenhandError
-        If lengths differ, a score is not a probability, a label is not one of the classes, a metric
-        or aggregate does not exist, groups are measurements or single patients, or indexes show
-        that rows are in different orders.
+        If lengths differ, a score is not a probability, a label is not one of the classes, an array
+        is masked or complex, no metric is named, a metric or aggregate does not exist, the seed is
+        not a whole number from 0, groups are measurements or single patients, or indexes show that
+        rows are in different orders.
 
     Examples
     --------
@@ -212,6 +213,9 @@ def measure_groups(
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
     if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
         raise EvenhandError(f"threshold={threshold!r}: give a number from 0 to 1.")
+    if not _listed(metrics):
+        raise EvenhandError("metrics is empty: name one metric at least, as in metrics=('auc',).")
+    check_seed(seed)
     scores = dict(zip(names, (y_score, against), strict=True))
     models = {
         name: _scored(y_true, model_scores, patients, threshold)

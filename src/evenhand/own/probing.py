@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.own.inputs import as_groups, as_numbers, of_length
+from evenhand.own.inputs import as_groups, as_numbers, check_seed, of_length
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.representation.probe import ProbeResult, probed
 from evenhand.tables.row_order import refuse_other_order
@@ -60,7 +60,8 @@ def probe(
     Raises
     ------
     EvenhandError
-        If lengths differ, features are not finite, or a level has fewer than two patients.
+        If lengths differ, features are not finite, the seed is not a whole number from 0, or a
+        level has fewer than two patients.
 
     Examples
     --------
@@ -77,6 +78,7 @@ def probe(
     table = as_numbers(features, "features")
     if not 0 < level < 1:
         raise EvenhandError(f"level={level!r}: give a coverage between 0 and 1, such as 0.95.")
+    check_seed(seed)
     if table.ndim != 2 or not np.isfinite(table).all():
         raise EvenhandError(
             f"features are {table.shape}; give finite numbers (n, d), one row for each sample."
