@@ -72,7 +72,8 @@ def _answer(outcome: Outcome) -> Part:
     sentences = [
         f"{ERM} is the whole network, trained without a method; every entry is compared with it.",
         f"All differences from {ERM} are corrected together: without any true difference, at most "
-        "one benchmark in twenty claims one. Intervals are corrected, too.",
+        "one benchmark in twenty claims one. Intervals are corrected, too, but not step by step as "
+        "the p-values are: a difference can be shown although its interval contains 0.",
     ]
     if result.seeds == 1:
         sentences.append(FEW_SEEDS)
