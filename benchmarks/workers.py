@@ -50,9 +50,9 @@ def main() -> None:
 
 def start() -> None:
     with open_engine(TWO) as engine:
-        told = [value for _, value in engine.run([Job(name, spent) for name in "ab"])]
-    forked_from = {parent: seconds for _, parent, seconds in told if parent != os.getpid()}
-    seconds = {"workers": [own for own, *_ in told], "forked_from": [*forked_from.values()]}
+        times = [value for _, value in engine.run([Job(name, spent) for name in "ab"])]
+    forked_from = {parent: seconds for _, parent, seconds in times if parent != os.getpid()}
+    seconds = {"workers": [own for own, *_ in times], "forked_from": [*forked_from.values()]}
     total = round(sum(map(sum, seconds.values())), 2)
     result = {"name": "start_of_two_workers_cpu_seconds", "ratio": total, "better": "lower"}
     print(json.dumps({**result, "goal": None, "detail": seconds}))

@@ -1,10 +1,11 @@
-"""Errors that a user can correct, and the look-up of names with helpful errors."""
+"""Errors that a user can correct, and checks of names and seeds that raise them."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from numbers import Integral
 from types import ModuleType
 from typing import TypeVar
 
@@ -50,6 +51,24 @@ def pick(what: str, name: str, choices: Mapping[str, T]) -> T:
     if name in choices:
         return choices[name]
     raise unknown_name(what, name, choices)
+
+
+def check_seed(seed: object) -> None:
+    """Refuse a seed that is not a whole number from 0.
+
+    Raises
+    ------
+    EvenhandError
+        If ``seed`` is of another type, or negative.
+
+    Examples
+    --------
+    >>> check_seed(1.5)
+    Traceback (most recent call last):
+    evenhand.errors.EvenhandError: seed=1.5: give a whole number ≥ 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+        raise EvenhandError(f"seed={seed!r}: give a whole number ≥ 0.")
 
 
 def unknown_name(what: str, name: str, choices: Iterable[str]) -> UnknownNameError:

@@ -313,8 +313,8 @@ def test_a_killed_driver_of_a_ray_goes_on_with_every_finished_trial(words, tmp_p
 
 def children(pid: int) -> list[int]:
     """Return the local workers of a driver; they are forked from a child of it."""
-    nursery = _listed("-P", pid, "-f", "forkserver")
-    return _listed("-P", nursery[0]) if nursery else []
+    servers = _listed("-P", pid, "-f", "forkserver")
+    return _listed("-P", servers[0]) if servers else []
 
 
 def _listed(*words) -> list[int]:

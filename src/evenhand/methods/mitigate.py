@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, check_seed
 from evenhand.methods.arrays import UNKNOWN, Floats, group_names
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
@@ -189,8 +189,7 @@ def mitigate(
     'yes'
     """
     name, kind, checked = post_hoc_from_text(method, **settings)
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise EvenhandError(f"seed={seed!r}: give a whole number ≥ 0.")
+    check_seed(seed)
     arrays = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
     refuse_other_order({**arrays, **group_columns(groups)})
     inputs = np.asarray(features_or_scores)

@@ -230,7 +230,7 @@ def _with_saved_weights(auto: Any, folder: str, config: Any, more: dict[str, boo
     Raises
     ------
     ValueError
-        The folder lacks some of them.
+        If the folder lacks some of the weights.
     """
     with _quiet_transformers():
         network, info = auto.from_pretrained(

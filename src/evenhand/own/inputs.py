@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -111,25 +110,13 @@ def as_numbers(values: Any, what: str) -> NDArray[np.float64]:
         ) from error
 
 
-def check_seed(seed: Any) -> None:
-    """Refuse a seed that is not a whole number from 0.
-
-    Raises
-    ------
-    EvenhandError
-        If it is not.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
-        raise EvenhandError(f"seed={seed!r}: give a whole number ≥ 0.")
-
-
 def as_array(values: Any) -> NDArray[Any]:
     """Return a tensor, Series or sequence as an array; a missing value in a list stays missing.
 
     Raises
     ------
     EvenhandError
-        If values are masked, or complex numbers.
+        If the values are masked or complex.
     """
     if np.ma.isMaskedArray(values):
         raise EvenhandError(

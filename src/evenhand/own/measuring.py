@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, import_extra, pick, some
+from evenhand.errors import EvenhandError, check_seed, import_extra, pick, some
 from evenhand.files import to_path, write_text
 from evenhand.metrics import (
     DETECTABLE,
@@ -29,7 +29,7 @@ from evenhand.metrics import (
     measure_part,
     scored,
 )
-from evenhand.own.inputs import as_array, as_groups, check_seed
+from evenhand.own.inputs import as_array, as_groups
 from evenhand.reporting import (
     ModelSamples,
     Report,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, some
-from evenhand.own.inputs import as_groups, as_numbers, check_seed, of_length
+from evenhand.errors import EvenhandError, check_seed, some
+from evenhand.own.inputs import as_groups, as_numbers, of_length
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.representation.probe import ProbeResult, probed
 from evenhand.tables.row_order import refuse_other_order

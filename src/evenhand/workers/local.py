@@ -41,7 +41,9 @@ class LocalProcesses:
     def __init__(self, workers: int, threads: int, gpus: Sequence[str] = ()) -> None:
         self.workers = workers
         self._threads, self._gpus = threads, gpus
-        start_nursery(threads, (name for name in [*sys.modules] if name.startswith("evenhand.")))
+        start_fork_server(
+            threads, (name for name in [*sys.modules] if name.startswith("evenhand."))
+        )
         self._folder = private_folder()
         self.meeting_point: MeetingPoint = NetworkHost("127.0.0.1")
         if sys.platform != "win32":  # on Windows, gRPC has no Unix sockets
@@ -95,15 +97,15 @@ class LocalProcesses:
         return _Worker(number, log, environment, _context(self._threads))
 
 
-_nursery_threads: list[int] = []
+_fork_server_threads: list[int] = []
 
 
-def start_nursery(threads: int, modules: Iterable[str]) -> None:
-    """Start the process that workers are forked from, on Linux; it imports modules in advance.
+def start_fork_server(threads: int, modules: Iterable[str]) -> None:
+    """Start the server that forks workers, on Linux; it imports modules in advance.
 
-    There is one such process, for one number of threads. Where there is none, or for another number
-    of threads, each worker is a new process and imports by itself. The process only imports: no
-    thread of torch exists in it whose locks a fork would inherit.
+    There is one server, for one number of threads. Without a server, or for another number of
+    threads, each worker is a new process and imports the modules itself. The server only imports:
+    it has no threads of torch whose locks a fork would inherit.
 
     Parameters
     ----------
@@ -112,11 +114,11 @@ def start_nursery(threads: int, modules: Iterable[str]) -> None:
     modules
         The modules that workers need.
     """
-    if sys.platform != "linux" or _nursery_threads:
+    if sys.platform != "linux" or _fork_server_threads:
         return
     from multiprocessing import forkserver
 
-    _nursery_threads.append(threads)
+    _fork_server_threads.append(threads)
     forkserver.set_forkserver_preload(list(modules))
     with _environment({"OMP_NUM_THREADS": str(threads)}):
         forkserver.ensure_running()
@@ -124,7 +126,7 @@ def start_nursery(threads: int, modules: Iterable[str]) -> None:
 
 def _context(threads: int) -> SpawnContext | ForkServerContext:
     """Return the way to start a worker of so many threads."""
-    return get_context("forkserver") if threads in _nursery_threads else _SPAWN
+    return get_context("forkserver") if threads in _fork_server_threads else _SPAWN
 
 
 class _Worker:
@@ -209,7 +211,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 def _serve(pipe: Connection, log: Path, environment: Mapping[str, str]) -> None:
     """Run as a worker; redirect its output to the log, to keep it off the terminal."""
-    os.environ.clear()  # a fork inherits the environment of the nursery
+    os.environ.clear()  # a fork inherits the environment of the fork server
     os.environ.update(environment)
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)

@@ -41,9 +41,9 @@ def open_engine(settings: WorkerSettings) -> Iterator[Engine]:
 def expect_workers(settings: WorkerSettings, module: str) -> None:
     """Start to import a module for local workers, while this process does other work."""
     if settings.engine == "local" and settings.workers > 1:
-        from evenhand.workers.local import start_nursery
+        from evenhand.workers.local import start_fork_server
 
-        start_nursery(_threads(settings), [module])
+        start_fork_server(_threads(settings), [module])
 
 
 def _threads(settings: WorkerSettings) -> int:

@@ -1,7 +1,7 @@
-"""Modules whose output is the same for every sample, as positions are: one copy for each sample.
+"""Gradients by sample of modules whose output does not depend on the sample, such as positions.
 
-Such a module runs once for a batch, so that its layers see no samples. What it gives is repeated
-for each sample; a sample's gradient then follows from the gradient of the sample's own copy.
+Such a module runs once for a batch. Its output is copied for each sample. The gradient of a
+sample's copy then gives the gradient of the module's parameters for this sample.
 """
 
 from __future__ import annotations
@@ -22,42 +22,63 @@ METHODS: Mapping[type[nn.Module], str] = {
     RelPosMlp: "get_bias",
     PositionalEncodingFourier: "forward",
 }
-"""The modules, by exact type, and the method that gives ``(1, …)`` or the same for all samples."""
+"""Module type → name of the method that computes the output. Subclasses are not included.
+
+The output is ``(1, …)``, or ``(rows, …)`` with equal rows."""
 
 Tap = Callable[[Tensor, Callable[[Tensor], None]], Tensor]
-"""From an output and a listener for its gradient to the output that is used."""
+"""Function of an output and of a function that takes the output's gradient; it returns the output
+to use instead."""
 
 
 @dataclass(frozen=True, eq=False)
 class ConstantModule:
-    """A module that reads no samples.
+    """A module whose output does not depend on the sample.
 
     Attributes
     ----------
-    path, module, owner
-        Its name, the module, and the module that calls it, on the samples or on their windows.
+    path
+        The name of the module in the network.
+    module
+        The module itself.
+    owner
+        The module that calls it. Its inputs are the samples, or windows of the samples.
     names
-        The parameters, by their name in the module, whose squared gradients are summed.
+        Names, within the module, of the parameters whose squared gradients are summed.
+    rows
+        The number of rows of the owner's input in its last call, as ``rows["owner"]``.
     """
 
     path: str
     module: nn.Module
     owner: nn.Module
     names: tuple[str, ...]
-    rows: dict[str, int] = field(default_factory=dict)  # of the owner's input, in its last call
+    rows: dict[str, int] = field(default_factory=dict)
 
     @contextmanager
     def tapped(
         self, samples: Callable[[], int], tap: Tap, add: Callable[[str, Tensor], None]
     ) -> Iterator[None]:
-        """Repeat the output for each sample while the block runs.
+        """Copy the output for each sample during the block, and collect gradients by sample.
 
-        ``add`` gets the gradients ``(n, *parameter)`` of each parameter by its name.
+        Parameters
+        ----------
+        samples
+            Returns n, the number of samples of the present batch.
+        tap
+            See `Tap`.
+        add
+            Called with the name of each parameter and its gradients ``(n, *parameter.shape)``.
+
+        Raises
+        ------
+        EvenhandError
+            If the owner's rows cannot be divided evenly among the samples.
         """
         method = METHODS[type(self.module)]
         compute = getattr(self.module, method)
 
-        def repeated(*args: Any) -> Tensor:
+        def copied_output(*args: Any) -> Tensor:
             output: Tensor = compute(*args)
             if not torch.is_grad_enabled():
                 return output
@@ -66,8 +87,8 @@ class ConstantModule:
                 raise EvenhandError(f"the module {self.path} is used on {rows} rows of {n} samples")
 
             def listen(grad: Tensor) -> None:
-                own = grad.reshape(n, rows // n, *grad.shape[1:]).sum(1)
-                for name, grads in self._gradients(compute, args, own).items():
+                by_sample = grad.reshape(n, rows // n, *grad.shape[1:]).sum(1)
+                for name, grads in self._gradients(compute, args, by_sample).items():
                     add(name, grads)
 
             return tap(output[:1].expand(rows, *output.shape[1:]), listen)
@@ -75,7 +96,7 @@ class ConstantModule:
         handle = self.owner.register_forward_pre_hook(
             lambda _, inputs: self.rows.update(owner=len(inputs[0]))
         )
-        setattr(self.module, method, repeated)
+        setattr(self.module, method, copied_output)
         try:
             yield
         finally:
@@ -85,7 +106,7 @@ class ConstantModule:
     def _gradients(
         self, compute: Callable[..., Tensor], args: tuple[Any, ...], grad: Tensor
     ) -> dict[str, Tensor]:
-        """Return each sample's gradient of the parameters, from that of its copy of the output."""
+        """Return the gradients of the parameters by sample, from those of the output's copies."""
         parameters = [self.module.get_parameter(name) for name in self.names]
         with torch.enable_grad():
             for parameter in parameters:
@@ -100,12 +121,14 @@ class ConstantModule:
 
 
 def constant_modules(network: nn.Module, names: Collection[str]) -> dict[str, ConstantModule]:
-    """Return the modules of a network that read no samples and hold some of the parameters."""
+    """Return the constant modules with at least one of the named parameters, by module name."""
     modules = dict(network.named_modules())
     constant = {}
     for path, module in modules.items():
-        held = tuple(name.removeprefix(f"{path}.") for name in names if name.startswith(f"{path}."))
-        if type(module) in METHODS and held:
+        inside = tuple(
+            name.removeprefix(f"{path}.") for name in names if name.startswith(f"{path}.")
+        )
+        if type(module) in METHODS and inside:
             owner = modules[path.rpartition(".")[0]]
-            constant[path] = ConstantModule(path, module, owner, held)
+            constant[path] = ConstantModule(path, module, owner, inside)
     return constant
