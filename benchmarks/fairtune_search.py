@@ -53,10 +53,10 @@ from trial import settings as data_flags
 MARGIN = -0.01  # of the paired difference in the true validation objective
 GOALS = {"speed": 5.0, "head": 0.05, "last-1": 0.20}
 RATES = (1e-4, 3e-3)
-PARTS = {
+TIMED_PARTS = {
     "activations of frozen layers": (ActivationFiles, "make"),
     "forward and backward": (Steps, "take"),
-    "validation": (loop, "scores"),
+    "validation": (loop, "class_probabilities"),
 }
 PHASES = ("search fairtune", "chosen fits")  # the plain way has its network from the search
 
@@ -226,7 +226,7 @@ def fit_seconds(task: Task, name: str) -> float:
 @contextmanager
 def shares_of_time() -> Iterator[Callable[[float], dict[str, float]]]:
     """Time the parts of fits; tell the share of each in so many seconds, and of the rest."""
-    spent = dict.fromkeys(PARTS, 0.0)
+    spent = dict.fromkeys(TIMED_PARTS, 0.0)
 
     def timed(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -239,7 +239,7 @@ def shares_of_time() -> Iterator[Callable[[float], dict[str, float]]]:
         return call
 
     with ExitStack() as stack:
-        for name, (owner, part) in PARTS.items():
+        for name, (owner, part) in TIMED_PARTS.items():
             stack.enter_context(patch.object(owner, part, timed(name, getattr(owner, part))))
         yield lambda seconds: {
             **{name: round(value / seconds, 3) for name, value in spent.items()},

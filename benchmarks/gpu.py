@@ -193,7 +193,7 @@ def channels(bench: Bench) -> None:
     model, settings = build(bench.scale.convolutional, bench.scale), bench.settings()
     mask = full_mask(model.backbone)
     last = images_per_second(bench, deepcopy(model), mask, settings)
-    with patch.object(loop, "_placed", lambda model, device: model.to(device)):
+    with patch.object(loop, "place_model", lambda model, device: model.to(device)):
         first = images_per_second(bench, model, mask, settings)
     detail = {"images_per_second": last, "channels_first": first}
     detail |= {"backbone": bench.scale.convolutional, "batch_size": settings.batch_size}

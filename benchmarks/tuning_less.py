@@ -178,7 +178,8 @@ def choices(rows: pd.DataFrame, case: str) -> pd.DataFrame:
     def best(trials: pd.DataFrame) -> pd.DataFrame:
         return trials.loc[trials.groupby("seed")["value"].idxmax()].set_index("seed")
 
-    return best(own).join(best(own[own["mask"] == LAYERS]), rsuffix=" of full")
+    chosen, full = best(own), best(own[own["mask"] == LAYERS])
+    return chosen.join(full.add_suffix(" of full"))
 
 
 def gain(rows: pd.DataFrame, case: str, number: str) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ _MODEL = (
     *("model.json", "model.safetensors", "mask.safetensors", "predictions.parquet"),
     "adjustment.json",
 )
-_FIT = ("fit.json", "probe.json", "external.parquet", "predictions.parquet")
+_FIT = ("fit.json", "trials.json", "probe.json", "external.parquet", "predictions.parquet")
 _STUDY = ("study.db", "study.db-journal", "study.db-shm", "study.db-wal")
 WRITTEN = (
     *(RECORD, "metrics.json", "verdicts.json", "report.html"),
@@ -73,7 +73,7 @@ WORK = (
     "encoders/*/model.json",
     *("pretraining.safetensors", "encoders/*/pretraining.safetensors"),
     "steps/*/model.json",
-    "fits/*/*/fit.json",
+    *("fits/*/*/fit.json", "fits/*/*/trials.json"),
     "fits/*/*/*/model.json",
 )
 """The files in `WRITTEN` that take long to compute, and from which a later command continues."""

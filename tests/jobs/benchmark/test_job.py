@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -26,6 +27,8 @@ ENTRIES = [
     *("erm", "group-balance", "thresholds", "dfr", "head", "fairtune", "fairtune-both"),
     *("start-ssl-simclr", "prune-beta-0.5-limit-20"),
 ]
+FEW = ("--strategy", "head", "--method", "dfr", "--pruning", "beta=0.5,limit=20")
+FEW_NAMES = ("erm", "head", "dfr", "prune-beta-0.5-limit-20")
 FITS = 6 * 2 * 2  # trained entries, folds, seeds
 
 
@@ -176,12 +179,18 @@ def test_report_refuses_a_plan_that_was_changed_afterwards(run, tmp_path):
     assert "does not match its hash" in outcome.err
 
 
-def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path, monkeypatch):
-    trained = []
+def test_a_killed_run_goes_on_and_repeats_no_finished_trial(cache, run, tmp_path, monkeypatch):
+    trained, out = [], tmp_path / "killed"
+    command = (*RECIPE, *FEW, *training(cache), "--out", out)
     real_train, real_write = fitting.train_model, fitting.write_predictions
 
+    def killed_at_second(*arguments, **more):
+        if trained:
+            raise KeyboardInterrupt
+        return train(*arguments, **more)
+
     def train(task, model, schedule, settings, **more):
-        trained.append((task.settings.method, task.settings.strategy, settings.lr))
+        trained.append((task.settings.strategy, settings.lr))
         return real_train(task, model, schedule, settings, **more)
 
     def killed_at_third(path, predictions):
@@ -189,16 +198,46 @@ def test_a_killed_run_goes_on_and_repeats_no_finished_fit(command, run, tmp_path
             raise KeyboardInterrupt
         real_write(path, predictions)
 
+    monkeypatch.setattr(fitting, "train_model", killed_at_second)
+    assert evenhand(*command).status == 130
+    assert (out / "benchmark.json").exists()
+    assert len(read(out / "fits/erm/fold1-seed0/trials.json")["values"]) == 1
     monkeypatch.setattr(fitting, "train_model", train)
     monkeypatch.setattr(fitting, "write_predictions", killed_at_third)
-    assert evenhand(*command, "--out", tmp_path / "killed").status == 130
-    assert (tmp_path / "killed" / "benchmark.json").exists()
+    assert evenhand(*command).status == 130
     assert len(trained) == 2  # of erm; its last layer was fitted anew, its pruning was under way
     monkeypatch.setattr(fitting, "write_predictions", real_write)
-    assert evenhand(*command, "--out", tmp_path / "killed").status == 0
-    assert len(trained) == 2 * FITS
-    for name in ("models/head/predictions.parquet", "verdicts.json", "metrics.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (run / name).read_bytes()
+    assert evenhand(*command).status == 0
+    assert len(trained) == 2 * len(("erm", "head")) * 2 * 2
+    for name in FEW_NAMES:
+        file = f"models/{name}/predictions.parquet"
+        assert (out / file).read_bytes() == (run / file).read_bytes()
+
+
+def test_only_the_network_of_the_best_trial_is_saved(cache, tmp_path, monkeypatch):
+    """The first, second and third learning rate reach .6, .8 and .7; a fourth diverges."""
+    real_train, real_finish = fitting.train_model, fitting._finish
+    saved, rates, reached = [], [], (0.6, 0.8, 0.7, float("nan"))
+
+    def train(task, model, schedule, settings, **more):
+        rates.append(settings.lr)
+        value = reached[(len(rates) - 1) % 4]
+        return replace(real_train(task, model, schedule, settings, **more), values=(value,))
+
+    def finish(work, task, fit, model):
+        saved.append({path.name for path in fit.folder(work.run).iterdir()} - {"model"})
+        real_finish(work, task, fit, model)
+
+    monkeypatch.setattr(fitting, "train_model", train)
+    monkeypatch.setattr(fitting, "_finish", finish)
+    words = (*changed(RECIPE, "--trials", 4, "--seeds", 1), "--these-models", "--strategy", "head")
+    assert evenhand(*words, *training(cache), "--out", tmp_path / "run").status == 0
+    assert saved == 4 * [{"fit.json", "trial1", "trials.json"}]
+    fit = read(tmp_path / "run/fits/head/fold2-seed0/fit.json")
+    assert (fit["lr"], fit["value"]) == (rates[1], 0.8)
+    assert fit["values"] == [0.6, 0.8, 0.7, None]
+    left = (tmp_path / "run/fits/head/fold2-seed0").iterdir()
+    assert sorted(path.name for path in left) == ["fit.json", "predictions.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -260,10 +299,9 @@ def test_a_method_that_the_data_do_not_allow_is_named_and_may_be_left_out(
 
 def test_workers_and_fewer_entries_give_the_same_predictions(cache, run, tmp_path):
     out = tmp_path / "run"
-    few = ("--strategy", "head", "--method", "dfr", "--pruning", "beta=0.5,limit=20")
-    words = (*RECIPE, *few, *training(cache), "--workers", 2, "--worker-cpus", 1)
+    words = (*RECIPE, *FEW, *training(cache), "--workers", 2, "--worker-cpus", 1)
     assert evenhand(*words, "--out", out).status == 0
-    for name in ("erm", "head", "dfr", "prune-beta-0.5-limit-20"):
+    for name in FEW_NAMES:
         file = f"models/{name}/predictions.parquet"
         assert (out / file).read_bytes() == (run / file).read_bytes()
 

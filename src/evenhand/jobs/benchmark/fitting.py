@@ -19,7 +19,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, save_trained, train_model
+from evenhand.experiments.task import Task, Trained, save_trained, train_model
 from evenhand.files import checked, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust_predictions
 from evenhand.jobs.benchmark.entries import ERM, Entry
@@ -31,7 +31,7 @@ from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.jobs.pretrain.training import train_encoder
-from evenhand.networks.checkpoints import load_model, read_model_record, save_model
+from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
@@ -90,6 +90,19 @@ class EntryFitRecord(BaseModel, frozen=True):
     value: float
     values: tuple[float | None, ...]
     sparsity: float | None = None
+
+
+class TrialsRecord(BaseModel, frozen=True):
+    """The finished trials of an unfinished fit (``trials.json``).
+
+    Attributes
+    ----------
+    values
+        The validation target of each trial, in order; None if training diverged. Only the network
+        of the best is saved.
+    """
+
+    values: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,8 +209,7 @@ def make_fit(work: Work, fit: Fit) -> None:
             f"{fit.name}: training diverged at every learning rate. Give a lower --lr-max."
         )
     model = load_model(_trial_folder(run, fit, best))
-    defined = tuple(value if math.isfinite(value) else None for value in values)
-    record = EntryFitRecord(lr=scored[best][0], value=values[best], values=defined)
+    record = EntryFitRecord(lr=scored[best][0], value=values[best], values=_null_if_nan(values))
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     if fit.entry.name == ERM:
         save_model(erm_folder(run, fit), model)
@@ -322,22 +334,44 @@ def fit_record(run: Run, fit: Fit) -> EntryFitRecord:
 
 
 def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
-    """Return the validation target of a trial; train the trial unless it is saved."""
-    folder = _trial_folder(run, fit, trial.number)
-    if not (folder / "model.json").exists():
-        model, schedule = trial.start()
-        fit_settings = task.fit_settings(trial.lr, fit.seed)
-        tracked_values = {"lr": trial.lr, "seed": fit.seed}
-        name = folder.relative_to(run.root / "fits").as_posix()
-        with tracked(task.settings, run.root, name, tracked_values) as tracker:
-            trained = train_model(
-                task, model, schedule, fit_settings, mitigation=trial.mitigation, tracker=tracker
-            )
-        if not math.isfinite(trained.values[0]):
-            return math.nan
+    """Return the validation target of a trial; train the trial unless it is finished."""
+    values = _finished_trials(run, fit)
+    if trial.number < len(values):
+        return values[trial.number]
+    trained = _train_trial(task, run, fit, trial)
+    values.append(trained.values[0])
+    is_best = _best_trial(values, maximise=task.targets[0].maximise) == trial.number
+    if is_best:
+        folder = _trial_folder(run, fit, trial.number)
         save_trained(task, folder, trained, lr=trial.lr, seed=fit.seed)
-    value = read_model_record(folder).val.get(task.targets[0].name)
-    return math.nan if value is None else value
+    record = TrialsRecord(values=_null_if_nan(values))
+    write_json(_trials_file(run, fit), record.model_dump())
+    if is_best:
+        _remove_networks(run, fit, keep=trial.number)
+    return values[-1]
+
+
+def _train_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> Trained:
+    model, schedule = trial.start()
+    name = _trial_folder(run, fit, trial.number).relative_to(run.root / "fits").as_posix()
+    with tracked(task.settings, run.root, name, {"lr": trial.lr, "seed": fit.seed}) as tracker:
+        return train_model(
+            task,
+            model,
+            schedule,
+            task.fit_settings(trial.lr, fit.seed),
+            mitigation=trial.mitigation,
+            tracker=tracker,
+        )
+
+
+def _finished_trials(run: Run, fit: Fit) -> list[float]:
+    """Return the validation targets of the finished trials, in order; NaN if training diverged."""
+    path = _trials_file(run, fit)
+    if not path.exists():
+        return []
+    record = checked(TrialsRecord, read_object(path), path)
+    return [math.nan if value is None else value for value in record.values]
 
 
 def _best_trial(values: Sequence[float], *, maximise: bool) -> int | None:
@@ -360,11 +394,28 @@ def _features(model: Model, cohort: Cohort, task: Task) -> NDArray[np.float64]:
     return torch.cat(parts).numpy().astype(np.float64)
 
 
+def _null_if_nan(values: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(value if math.isfinite(value) else None for value in values)
+
+
+def _trials_file(run: Run, fit: Fit) -> Path:
+    return fit.folder(run) / "trials.json"
+
+
 def _trial_folder(run: Run, fit: Fit, number: int) -> Path:
     return fit.folder(run) / f"trial{number}"
 
 
+def _remove_networks(run: Run, fit: Fit, keep: int) -> None:
+    """Remove the networks of a fit's trials, all but that of trial ``keep``."""
+    for folder in fit.folder(run).glob("trial[0-9]*"):
+        if folder != _trial_folder(run, fit, keep):
+            shutil.rmtree(folder)
+
+
 def _remove_trials(run: Run, fit: Fit) -> None:
-    for name in ("trial*", "encoder"):
+    """Remove what only an unfinished fit needs."""
+    for name in ("trial[0-9]*", "encoder"):
         for folder in fit.folder(run).glob(name):
             shutil.rmtree(folder)
+    _trials_file(run, fit).unlink(missing_ok=True)
