@@ -15,10 +15,9 @@ from evenhand.metrics.recipes import (
     levelled_down,
 )
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
-from evenhand.reporting.text.numbers import Scale, listed, p_value_text, plain
+from evenhand.reporting.text.numbers import SIGNED, listed, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
-CHANGE = Scale(signed=True)
 FEW_SEEDS = "With one seed, this is about these models and not about the methods that trained them."
 
 ALLOWED = 0.01
@@ -82,11 +81,11 @@ def change_text(difference: Difference) -> str:
     """Return a difference with its corrected interval, as text."""
     if difference.value is None:
         return "undefined"
-    interval = CHANGE.interval(difference.low, difference.high)
+    interval = SIGNED.interval(difference.low, difference.high)
     return (
-        f"{CHANGE.text(difference.value)} ({interval})"
+        f"{SIGNED.text(difference.value)} ({interval})"
         if interval
-        else CHANGE.text(difference.value)
+        else SIGNED.text(difference.value)
     )
 
 

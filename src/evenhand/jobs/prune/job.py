@@ -177,7 +177,7 @@ def _prune(task: PruneTask, run: Run) -> list[CurveRow]:
 
 def _verdict(task: PruneTask, rows: Sequence[CurveRow], best: int) -> str:
     """Return sentences about the end of the pruning and its best step."""
-    name = task.judge.target.row
+    name = task.judge.target.full_name
     first_value, best_value = float(rows[0][name]), float(rows[best][name])
     reason = stop_reason(task, rows)
     if len(rows) == 1:
@@ -288,7 +288,7 @@ def _write_record(
         unprivileged=task.roles.unprivileged,
         betas=dict(task.roles.betas),
         roles=task.roles.explanation,
-        criterion=task.judge.target.row,
+        criterion=task.judge.target.full_name,
         lower_is_better=not task.judge.target.maximise,
         target=task.judge.target.bound,
         budget=settings.budget,

@@ -89,4 +89,4 @@ def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
     rows = [curve_row(0, initial_state(task), task.before, 0.0)]
     for step in pruning_steps(task, initial_state(task), rows, remover(task.settings.structure)):
         rows.append(step.row)
-    return (float(rows[task.judge.best_step(rows)][task.judge.target.row]),)
+    return (float(rows[task.judge.best_step(rows)][task.judge.target.full_name]),)
