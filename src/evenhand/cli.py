@@ -32,7 +32,7 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
 from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import WorkerSettings, expect_workers
 
 app = typer.Typer(
@@ -165,7 +165,7 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
     run = work(settings, out, overwrite=overwrite)
     encoder = read_model_record(run.folder(ENCODER))
-    epochs = counted(encoder.epoch or 0, "epoch")
+    epochs = count_text(encoder.epoch or 0, "epoch")
     typer.echo(f"loss {encoder.loss or 0:.3f} after {epochs}; start from it: --weights {out}")
     if embeddings := embeddings_of(encoder):
         for sentence in embeddings.sentences("The encoder"):

@@ -324,7 +324,7 @@ def _object(value: Any, path: Path, schema: int | None) -> FileObject:
     return value
 
 
-def checked(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
+def parse_record(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
     """Check a JSON object of a file, and return it as a record.
 
     Parameters

@@ -20,15 +20,15 @@ from evenhand.errors import EvenhandError, some
 from evenhand.files import (
     DamagedError,
     FileObject,
-    checked,
     new_folder,
+    parse_record,
     read_object,
     to_path,
     write_json,
     writing,
 )
 from evenhand.launcher import is_main
-from evenhand.locks import locked, refuse_locked
+from evenhand.locks import hold_lock, refuse_locked
 from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
 
 SCHEMA = 2
@@ -104,7 +104,7 @@ class RunFolder:
             If ``run.json`` is damaged, or a later version wrote it.
         """
         path = self.root / RECORD
-        return checked(RunHead, _read_record(path), path, strict=True)
+        return parse_record(RunHead, _read_record(path), path, strict=True)
 
     @property
     def finished(self) -> bool:
@@ -249,7 +249,7 @@ def _locked_folder(root: Path) -> Iterator[_Opened]:
     with ExitStack() as stack:
         with writing(root):
             stack.enter_context(new_folder(root))
-            stack.enter_context(locked(root))
+            stack.enter_context(hold_lock(root))
         try:
             yield opened
         except EvenhandError:

@@ -274,7 +274,7 @@ def cohort_table(
         "patient_id": raw[patient].astype("category"),
         "label": label.astype("int64"),
         **{
-            f"attr_{name}": attribute.of(raw[attribute.column])
+            f"attr_{name}": attribute.levels_of(raw[attribute.column])
             for name, attribute in attributes.items()
         },
     }

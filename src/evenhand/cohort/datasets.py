@@ -17,8 +17,8 @@ import PIL.Image
 
 from evenhand.cohort.cohort import Cohort, Image, Read, UnreadableError
 from evenhand.cohort.images.arrays import with_channels_last
-from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fitted
-from evenhand.cohort.readers.table import TableSamples, checked_cohort
+from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fit_picture
+from evenhand.cohort.readers.table import TableSamples, build_cohort
 from evenhand.cohort.registry import (
     READERS,
     SERIES,
@@ -85,7 +85,7 @@ class DatasetImages:
         """Return an image in `size`; if that is None, unchanged with all of its channels."""
         if self.size is None:
             return np.asarray(as_picture(item, None))
-        return fitted(as_picture(item, ImageForm.of(self.size).channels), self.size)
+        return fit_picture(as_picture(item, ImageForm.of(self.size).channels), self.size)
 
     def resized(self, images: Images | None) -> DatasetImages:
         """Return a reader of the same images as ``(height, width, channels)``."""
@@ -167,7 +167,7 @@ def dataset_cohort(
         return TableSamples(np.ones(len(names), np.bool_), (), read, items.variables, mark)
 
     columns = (SAMPLE, str(settings.label), str(settings.patient))
-    return checked_cohort(READER, table, Path("frame"), columns, settings, find)
+    return build_cohort(READER, table, Path("frame"), columns, settings, find)
 
 
 def _series(source: SeriesItems) -> Series:

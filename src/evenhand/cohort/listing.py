@@ -16,7 +16,7 @@ from evenhand.cohort.registry import READERS, DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import some
 from evenhand.tables.attributes import Attribute
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 def data_set_listing() -> str:
@@ -45,10 +45,10 @@ def verify(data: str) -> str:
     if not cohort.classes_ordered:
         lines.append("it is not obvious which class is the positive one: name it with --positive")
     if left_out := cohort.source.left_out:
-        lines.append(f"left out: {counted(len(left_out), 'sample')}: {some(left_out)}")
+        lines.append(f"left out: {count_text(len(left_out), 'sample')}: {some(left_out)}")
     unused = _unused(Path(path), cohort)
     if unused:
-        lines += ["", f"{counted(len(unused), 'file')} that no sample uses: {some(unused)}"]
+        lines += ["", f"{count_text(len(unused), 'file')} that no sample uses: {some(unused)}"]
     elif cohort.source.notes:
         lines += ["", *cohort.source.notes]
     return "\n".join(lines)
@@ -113,7 +113,7 @@ def _counted(cohort: Cohort) -> list[str]:
     patients = cohort.table["patient_id"].nunique()
     classes = Counter(cohort.classes[label] for label in cohort.labels)
     lines = [
-        f"{counted(len(cohort), 'sample')} of {counted(patients, source.unit)}",
+        f"{count_text(len(cohort), 'sample')} of {count_text(patients, source.unit)}",
         f"label {source.label}",
         "classes: " + ", ".join(f"{name} {classes[name]}" for name in cohort.classes),
     ]

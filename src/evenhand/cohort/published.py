@@ -14,7 +14,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
-from evenhand.cohort.images.volumes import Cut, sliced, volume_slices
+from evenhand.cohort.images.volumes import Cut, expand_slices, volume_slices
 from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
@@ -22,7 +22,7 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import own_split
 from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_parts, distinct
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.own_attributes import impossible_ages
 from evenhand.tables.spelling import refuse_spellings
@@ -221,7 +221,7 @@ def _make_read(
     if samples.read is not None:
         return table, samples.sample, samples.read(table)
     if samples.cut is not None:
-        table = sliced(table, samples.sample, slices)
+        table = expand_slices(table, samples.sample, slices)
         return table, "slice", volume_slices(table, samples.source, samples.cut, samples.remark_on)
     files = image_files(table["file"], table[samples.sample], samples.source, samples.open)
     return table, samples.sample, files
@@ -267,11 +267,12 @@ def _attributes(
         for rule in data_set.attributes
     ]
     rules_of_columns = [
-        distinct(part, column, table[column]) for part, column in data_set.open_attributes.items()
+        attribute_of_values(part, column, table[column])
+        for part, column in data_set.open_attributes.items()
     ]
     rule_of = {rule.name: values.apply_to_levels(rule) for rule in (*rules, *rules_of_columns)}
     for part in {part for attribute in settings.attribute for part in attribute_parts(attribute)}:
         if part in data_set.open_attributes:
-            level = rule_of[part].of(table[data_set.open_attributes[part]]).astype("str")
+            level = rule_of[part].levels_of(table[data_set.open_attributes[part]]).astype("str")
             refuse_spellings(part, level[level != UNKNOWN], source)
     return rule_of

@@ -17,7 +17,7 @@ from evenhand.tables.attributes import attribute_parts, group_of
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 SPLITS = ("train", "val", "test")
 
@@ -103,7 +103,7 @@ def deal_folds(
     patients = cohort.table["patient_id"].nunique()
     if patients < folds:
         raise EvenhandError(
-            f"{cohort.source.path}: {counted(patients, 'patient')} for {folds} folds; each fold "
+            f"{cohort.source.path}: {count_text(patients, 'patient')} for {folds} folds; each fold "
             "needs at least one. Give fewer folds or more patients."
         )
     return _deal(cohort, attributes, [1 / folds] * folds, rng)
@@ -297,7 +297,7 @@ def exclude_patients(cohort: Cohort, sources: Sequence[Path]) -> Cohort:
         in_source = patients.isin(ids)
         if not in_source.any():
             raise EvenhandError(
-                f"{source} names {counted(len(ids), 'patient')} ({some(sorted(ids))}), "
+                f"{source} names {count_text(len(ids), 'patient')} ({some(sorted(ids))}), "
                 f"none of them in {cohort.source.path} (whose patients are "
                 f"{some(sorted(set(patients)))}). Was it made from other data?"
             )
@@ -347,7 +347,7 @@ def _by_name(cohort: Cohort, split: pd.Series, where: str) -> Splits:
     if empty:
         patients = cohort.table["patient_id"].nunique()
         raise EvenhandError(
-            f"{where}: no patient in {' and '.join(empty)} ({counted(patients, 'patient')} in "
+            f"{where}: no patient in {' and '.join(empty)} ({count_text(patients, 'patient')} in "
             "all). Give more patients or other shares, or correct the split column."
         )
     return Splits(**cohorts)

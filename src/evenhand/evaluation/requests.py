@@ -32,7 +32,7 @@ from evenhand.metrics import (
 )
 from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 DEFAULT_AGGREGATES = ("worst", "best", "gap", "difference", "detectable")
 """Aggregates of each metric that are measured by default."""
@@ -147,7 +147,7 @@ def permutations_note(
     if not permutations or smallest <= CLAIM:
         return []
     return [
-        f"{permutations} permutations cannot show any difference: with {counted(tests, 'test')} "
+        f"{permutations} permutations cannot show any difference: with {count_text(tests, 'test')} "
         f"the smallest corrected p is {min(smallest, 1.0):.2g}. Give --permutations "
         f"{math.ceil(tests / CLAIM - 1e-9) - 1} at least, fewer metrics, or 0 to test by resamples."
     ]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics import (
-    UNKNOWN,
     Groups,
     Measured,
     Plan,
@@ -32,7 +31,7 @@ from evenhand.metrics import (
     within,
 )
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 P = ParamSpec("P")
 
@@ -173,11 +172,11 @@ def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, 
         divided, bar, control = attribute.partition("|")
         if bar:
             conditioned = within(
-                divided, _coded(predictions, divided), control, _coded(predictions, control)
+                divided, _groups_of(predictions, divided), control, _groups_of(predictions, control)
             )
             groups |= {name: occurring(divided, column) for name, column in conditioned.items()}
         else:
-            groups[attribute] = _coded(predictions, attribute)
+            groups[attribute] = _groups_of(predictions, attribute)
     return groups
 
 
@@ -323,7 +322,7 @@ def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, P
         differs = first_rows["sample_id"][(first_rows[column] != second_rows[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
-                f"{counted(len(differs), 'sample')} with another {column} in the other model's "
+                f"{count_text(len(differs), 'sample')} with another {column} in the other model's "
                 f"predictions (for example {differs.iloc[0]!r}); compare models on the same data."
             )
     return (
@@ -349,10 +348,5 @@ def split_rows(predictions: Predictions, split: str) -> Predictions:
     return rows
 
 
-def _coded(predictions: Predictions, attribute: str) -> Groups:
-    group = predictions.group(attribute)
-    if not (group == UNKNOWN).any():  # set_categories keeps the order; remove_categories sorts
-        group = group.cat.set_categories(
-            [level for level in group.cat.categories if level != UNKNOWN]
-        )
-    return attribute_groups(attribute, group)
+def _groups_of(predictions: Predictions, attribute: str) -> Groups:
+    return attribute_groups(attribute, predictions.group(attribute)).without_empty_unknown()

@@ -24,8 +24,9 @@ class PairSettings(Settings, title="Predictions"):
 
     pair_column: str | None = Field(
         None,
-        description="column in which twins, such as a picture with and without a sticker, share a "
-        "value; measures the distance of their scores [default: pair_id, if the file has it]",
+        description="column in which the two twins of a pair, such as a picture with and without a "
+        "sticker, share a value; measures the distance of their scores [default: pair_id, if the "
+        "file has it]",
     )
 
 

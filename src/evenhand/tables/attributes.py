@@ -54,7 +54,7 @@ class Attribute:
     to_level: Callable[[pd.Series], pd.Series]
     numeric: bool = False
 
-    def of(self, raw: pd.Series) -> pd.Series:
+    def levels_of(self, raw: pd.Series) -> pd.Series:
         """Return the level of each raw value; values without a level are ``unknown``.
 
         The result is categorical, with the levels in order and then ``unknown``.
@@ -67,20 +67,20 @@ class Attribute:
         return pd.Series(pd.Categorical.from_codes(codes, categories), raw.index)
 
 
-def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
+def attribute_by_value(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
     """Return an attribute from a mapping of raw values to levels.
 
     Examples
     --------
-    >>> sex = mapped("sex", "Sex", {"F": "female", "M": "male"})
-    >>> sex.of(pd.Series(["M", "F", "X"])).tolist()
+    >>> sex = attribute_by_value("sex", "Sex", {"F": "female", "M": "male"})
+    >>> sex.levels_of(pd.Series(["M", "F", "X"])).tolist()
     ['male', 'female', 'unknown']
     """
     levels = tuple(dict.fromkeys(mapping.values()))
     return Attribute(name, column, levels, lambda raw: raw.map(mapping))
 
 
-def named(
+def attribute_by_level(
     name: str, column: str, levels: Mapping[str, tuple[str, ...]], rest: str | None = None
 ) -> Attribute:
     """Return an attribute from a mapping of levels to raw values.
@@ -90,8 +90,8 @@ def named(
 
     Examples
     --------
-    >>> sex = named("sex", "Gender", {"female": ("f", "1"), "male": ("m", "0")})
-    >>> sex.of(pd.Series(["F", "0.0", "-1"])).tolist()
+    >>> sex = attribute_by_level("sex", "Gender", {"female": ("f", "1"), "male": ("m", "0")})
+    >>> sex.levels_of(pd.Series(["F", "0.0", "-1"])).tolist()
     ['female', 'male', 'unknown']
     """
     level_of = {plain_cell(value): level for level, values in levels.items() for value in values}
@@ -106,12 +106,12 @@ def named(
     return Attribute(name, column, tuple(every), to_level)
 
 
-def sex(column: str) -> Attribute:
+def sex_attribute(column: str) -> Attribute:
     """Return the attribute ``sex``, from a column of words or their first letters."""
-    return named("sex", column, {"female": ("female", "f"), "male": ("male", "m")})
+    return attribute_by_level("sex", column, {"female": ("female", "f"), "male": ("male", "m")})
 
 
-def race(name: str, column: str) -> Attribute:
+def race_attribute(name: str, column: str) -> Attribute:
     """Return an attribute of race, from the words that hospitals write.
 
     "White, non-Hispanic" and "WHITE - RUSSIAN" are White. Refused answers are unknown.
@@ -124,22 +124,24 @@ def race(name: str, column: str) -> Attribute:
     return Attribute(name, column, levels, to_level)
 
 
-def white(name: str, column: str) -> Attribute:
-    """Return an attribute with the levels White and non-White, by the rule of ``race``."""
-    by_race = race(name, column)
+def white_attribute(name: str, column: str) -> Attribute:
+    """Return an attribute with the levels White and non-White, by the rule of `race_attribute`."""
+    by_race = race_attribute(name, column)
     level_of = dict.fromkeys(by_race.levels, "non-White") | {"White": "White"}
     return Attribute(
         name, column, ("White", "non-White"), lambda raw: by_race.to_level(raw).map(level_of)
     )
 
 
-def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
+def attribute_of_values(name: str, column: str, raw: pd.Series) -> Attribute:
     """Return an attribute whose levels are the values that occur, ordered by `level_order`.
 
     Blank values and values that mean unknown ("not specified", "refused", "?", "*") are no levels.
     """
     values = sorted({str(value) for value in raw.dropna().unique()}, key=level_order)
-    return mapped(name, column, {value: value for value in values if not means_unknown(value)})
+    return attribute_by_value(
+        name, column, {value: value for value in values if not means_unknown(value)}
+    )
 
 
 def means_unknown(text: str) -> bool:

@@ -32,7 +32,7 @@ _WITH_UNIT = (
 _AT_LEAST = re.compile(r"(>=|≥|>)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+")
 
 
-def binned(
+def attribute_by_bins(
     name: str, column: str, edges: Sequence[float], *, edge_below: bool = False
 ) -> Attribute:
     """Return an attribute whose levels are intervals of a number.
@@ -56,9 +56,9 @@ def binned(
 
     Examples
     --------
-    >>> binned("age", "age", (20, 40, 60, 80)).levels
+    >>> attribute_by_bins("age", "age", (20, 40, 60, 80)).levels
     ('under 20', '20-39', '40-59', '60-79', '80+')
-    >>> binned("age", "age", (60, 75), edge_below=True).levels
+    >>> attribute_by_bins("age", "age", (60, 75), edge_below=True).levels
     ('up to 60', '61-75', 'over 75')
     """
     increasing = all(low < high for low, high in pairwise(edges))
@@ -81,14 +81,14 @@ def binned(
 
 @dataclass(frozen=True)
 class NumericBins:
-    """The bins of a numeric attribute; see `binned`."""
+    """The bins of a numeric attribute; see `attribute_by_bins`."""
 
     edges: tuple[float, ...]
     edge_below: bool = False
 
     def attribute(self, name: str, column: str) -> Attribute:
         """Return the attribute with these bins."""
-        return binned(name, column, self.edges, edge_below=self.edge_below)
+        return attribute_by_bins(name, column, self.edges, edge_below=self.edge_below)
 
 
 def parse_bins(texts: Sequence[str]) -> dict[str, NumericBins]:
@@ -189,7 +189,7 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     EvenhandError
         If there are such rows; the message names the first few.
     """
-    unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
+    unbinned = raw[(rule.levels_of(raw) == UNKNOWN) & raw.notna()].astype("str")
     has_value = ~unbinned.map(means_unknown).astype("bool")
     problem = (
         f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import attribute_parts, mapped
+from evenhand.tables.attributes import attribute_by_value, attribute_parts
 from evenhand.tables.bins import NumericBins
 from evenhand.tables.classes import ask_positive, order_classes, polarity
 from evenhand.tables.own_attributes import read_own_attribute
@@ -42,7 +42,8 @@ class Columns:
     positive
         The positive class of two, if the names of the classes do not show it.
     pair
-        The file's column in which twins have the same value; by default ``pair_id``, if it exists.
+        The file's column in which the two twins of a pair have the same value; by default
+        ``pair_id``, if it exists.
     """
 
     attributes: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class Columns:
 
 
 PAIR = "pair_id"
-"""The column that names twins: equal values for twins, "" for a sample without a twin."""
+"""The column of pair ids: equal for the two twins of a pair, "" for a sample without a twin."""
 
 CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
 """Columns of predictions. More than two classes have ``score_0`` …, attributes ``attr_NAME``."""
@@ -125,7 +126,7 @@ def read_twins(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
     Raises
     ------
     EvenhandError
-        If the table lacks the named column.
+        If the table lacks the named column, or the column holds no pairs (see `refuse_no_pairs`).
     """
     if name is None and PAIR not in raw:
         return pd.DataFrame(index=raw.index)
@@ -134,18 +135,28 @@ def read_twins(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
             f"{path} has no column {name!r}, which --pair-column names; it has: {_names(raw)}."
         )
     column = raw[name or PAIR]
-    shared = column.astype("str").where(column.notna(), "")
-    if name is not None:
-        refuse_no_twins(shared, name, str(path))
-    return pd.DataFrame({PAIR: shared})
+    pairs = column.astype("str").where(column.notna(), "")
+    refuse_no_pairs(pairs, name, str(path))
+    return pd.DataFrame({PAIR: pairs})
 
 
-def refuse_no_twins(shared: pd.Series, name: str, where: str) -> None:
-    """Refuse a column of twins in which no two rows share a value."""
-    if not shared[shared != ""].duplicated().any():
+def refuse_no_pairs(pairs: pd.Series, name: str | None, where: str) -> None:
+    """Refuse a column of pair ids in which more than two rows, or no two rows, share a value.
+
+    ``name`` is the column that the user names; None stands for `PAIR`, which may hold no pair.
+    """
+    sizes = pairs[pairs != ""].value_counts()
+    advice = "Give --pair-column the column in which only the two twins of a pair share a value."
+    if len(sizes) and sizes.iloc[0] > 2:
+        column = f"the column {PAIR!r}" if name is None else f"--pair-column {name}"
+        raise EvenhandError(
+            f"{column}: {sizes.iloc[0]} rows of {where} share the value {sizes.index[0]!r}, but "
+            f"twins are pairs. {advice}"
+        )
+    if name is not None and not (sizes == 2).any():
         raise EvenhandError(
             f"--pair-column {name}: no two rows of {where} share a value there, but twins must. "
-            "Name the column in which they do."
+            f"{advice}"
         )
 
 
@@ -329,13 +340,13 @@ def read_attributes(
         rule = bins.attribute(name, column) if bins else None
         if name in levels_of and (rule is None or rule.levels == tuple(levels_of[name])):
             rule = columns.values.apply_to_levels(
-                mapped(name, column, {level: level for level in levels_of[name]})
+                attribute_by_value(name, column, {level: level for level in levels_of[name]})
             )
-            table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
+            table[f"attr_{name}"], levels[name] = rule.levels_of(raw[column]), rule.levels
             continue
         values = raw[column].astype("str")
         own = read_own_attribute(name, values, patients, path, bins, columns.values)
-        table[f"attr_{name}"], levels[name] = own.rule.of(own.raw), own.rule.levels
+        table[f"attr_{name}"], levels[name] = own.rule.levels_of(own.raw), own.rule.levels
         notes += own.notes
     return Attributes(pd.DataFrame(table, index=raw.index).astype("str"), levels, tuple(notes))
 

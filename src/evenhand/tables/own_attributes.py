@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import Attribute, distinct, means_unknown
+from evenhand.tables.attributes import Attribute, attribute_of_values, means_unknown
 from evenhand.tables.bins import FEW, NumericBins, read_numbers, refuse_measurement, refuse_unbinned
 from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
-from evenhand.wording import counted, flag_text
+from evenhand.wording import count_text, flag_text
 
 LONGEST = 200
 """The largest number of characters of a group's name."""
@@ -102,11 +102,11 @@ def read_own_attribute(
         refuse_unbinned(raw, rule, source)
         return OwnAttribute(rule, raw, tuple(_old_notes(name, raw)))
     refuse_measurement(name, raw, source)
-    levels = distinct(name, str(raw.name), raw).levels
+    levels = attribute_of_values(name, str(raw.name), raw).levels
     # before conflicts: two spellings of a value are no conflict
     refuse_spellings(name, raw[raw.isin(levels)], source)
     raw, differing = settle_conflicts(name, raw, patients, source, values.conflicts.get(name))
-    rule = distinct(name, str(raw.name), raw)
+    rule = attribute_of_values(name, str(raw.name), raw)
     _refuse_dates(rule, raw, source)
     _refuse_long_names(name, raw, source)
     _refuse_unfilled(rule, raw, patients, source)
@@ -159,7 +159,9 @@ def settle_conflicts(
         counts = {} if how == "unknown" else _majority(values[owner.isin(several)], owner)
         return raw.where(~differing, patients.map(counts).astype("str")), ()
     example = f"{several[0]}: {' and '.join(sorted(values[owner == several[0]].unique()))}"
-    several_text = f"{counted(len(several), 'patient')} with several values of {name!r} ({example})"
+    several_text = (
+        f"{count_text(len(several), 'patient')} with several values of {name!r} ({example})"
+    )
     line = flag_text("conflict", f"{name}=majority")
     if _PERSONAL.search(_snake(name)):
         raise EvenhandError(
@@ -263,7 +265,7 @@ def _old_notes(name: str, raw: pd.Series) -> Iterator[str]:
     if old.any():
         yield (
             f"{name!r} is {number[old].min():g} to {number[old].max():g} in "
-            f"{counted(int(old.sum()), 'row')}: taken as 90 and over, as MIMIC writes it."
+            f"{count_text(int(old.sum()), 'row')}: taken as 90 and over, as MIMIC writes it."
         )
 
 

@@ -16,7 +16,7 @@ from pandas.api.types import is_numeric_dtype, is_string_dtype
 from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.errors import EvenhandError, some
-from evenhand.files import DamagedError, checked, parse_object, replacing
+from evenhand.files import DamagedError, parse_object, parse_record, replacing
 from evenhand.run_files import TABLE_MARK
 from evenhand.tables.attributes import UNKNOWN, group_of
 from evenhand.tables.columns import (
@@ -296,7 +296,9 @@ def _read_raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Metadata | N
         try:
             metadata = (pq.read_schema(path.absolute()).metadata or {}).get(TABLE_MARK)
             if metadata is not None:
-                parsed = checked(_Metadata, parse_object(metadata.decode(), path, SCHEMA), path)
+                parsed = parse_record(
+                    _Metadata, parse_object(metadata.decode(), path, SCHEMA), path
+                )
                 return _by_row(pq.read_table(path.absolute()).to_pandas()), parsed
         except (OSError, ValueError) as error:  # pyarrow's errors for a damaged file
             raise DamagedError(path, f"it cannot be read as a table ({error})") from error

@@ -74,7 +74,9 @@ def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> 
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     names = [clean(str(name)) for name in table.columns]
     refuse_doubled(names, path)
-    columns = {name: _cleaned(table[raw]) for name, raw in zip(names, table.columns, strict=True)}
+    columns = {
+        name: _without_blanks(table[raw]) for name, raw in zip(names, table.columns, strict=True)
+    }
     text = pd.DataFrame(columns, table.index).dropna(how="all")
     _refuse_no_rows(text, path)
     return text
@@ -171,8 +173,19 @@ def plain_cell(value: str) -> str:
     return (head if dot and not tail.strip("0") and head else value).casefold()
 
 
-def _cleaned(column: pd.Series) -> pd.Series:
-    """Return a column as clean text, in which blank cells are missing.
+def read_column(column: pd.Series) -> pd.Series:
+    """Return a column of any type as `read_table` returns it: clean text, blank cells missing.
+
+    Examples
+    --------
+    >>> read_column(pd.Series(["m ", "", 1.0], dtype="object")).tolist()
+    ['m', nan, '1']
+    """
+    return _without_blanks(_texts(column))
+
+
+def _without_blanks(column: pd.Series) -> pd.Series:
+    """Return a column of text as clean text, in which blank cells are missing.
 
     Call it for each column: on a whole frame, pandas would convert each cell to an object.
     """

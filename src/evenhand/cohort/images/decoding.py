@@ -242,7 +242,7 @@ class ImageFiles:
         path = self.files[sample_id]
         try:
             with decoding_room(self.max_pixels):
-                return fitted(self._picture(sample_id), self.size)
+                return fit_picture(self._picture(sample_id), self.size)
         except _DAMAGED as error:
             row = self.rows[sample_id]
             where = "" if row == NO_ROW else f" ({self.table}, row {row})"
@@ -276,7 +276,7 @@ class ImageArray:
     def __call__(self, sample_id: str) -> Image:
         """Return one image, ``(H, W, C)``."""
         image: Image = self.images[self.row[sample_id]]
-        return image if self.size is None else fitted(PIL.Image.fromarray(image), self.size)
+        return image if self.size is None else fit_picture(PIL.Image.fromarray(image), self.size)
 
     def resized(self, images: Images | None) -> ImageArray:
         """Return a reader of the same images as ``(height, width, channels)``."""
@@ -302,7 +302,7 @@ def image_files(
     return ImageFiles(dict(files), dict(rows), table, open=open)
 
 
-def fitted(picture: Picture, images: Images | None) -> Image:
+def fit_picture(picture: Picture, images: Images | None) -> Image:
     """Return a picture with the wanted size and channels; its proportions may change.
 
     To three channels, grey is tripled; to one channel, colours become their luminance (ITU-R 601).

@@ -62,7 +62,7 @@ class PlaneChoice:
 WHOLE = PlaneChoice()
 
 
-def windowed(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
+def apply_window(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
     """Return pixels ``(H, W)`` as a picture, through an intensity window (centre and width)."""
     centre, width = window
     return grey_plane(pixels, centre - width / 2, centre + width / 2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey_plane, windowed
+from evenhand.cohort.images.planes import PlaneChoice, Range, apply_window, damage, grey_plane
 from evenhand.errors import EvenhandError, import_extra
 
 Cut = Callable[[Path, float], PIL.Image.Image]
@@ -57,7 +57,7 @@ class VolumeSlices(ImageFiles):
 def volume_slices(
     table: pd.DataFrame, source: Path, cut: Cut, remark_on: Callable[[Path], str]
 ) -> VolumeSlices:
-    """Return the way to read the slices of a table (see ``sliced``), which ``source`` names."""
+    """Return the reader of the slices in a table of ``expand_slices``; ``source`` is its file."""
     ids = table["slice"]
     return VolumeSlices(
         files=dict(zip(ids, table["file"], strict=True)),
@@ -103,7 +103,7 @@ def slice_places(slices: int) -> NDArray[np.float64]:
     return 0.25 + 0.5 * (np.arange(slices) + 0.5) / slices
 
 
-def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
+def expand_slices(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
     """Return a table with a row for each slice, given a table with a row for each volume.
 
     The new columns are ``slice`` (the volume's id and a number: ``ID-1``, ``ID-2`` …) and
@@ -147,7 +147,7 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
             pixels = np.asarray(volume.dataobj, np.float32)
     pixels = np.rot90(pixels.reshape(pixels.shape[:2]))  # the front of the head is above
     if window is not None:
-        return windowed(pixels, window)
+        return apply_window(pixels, window)
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
         raise ValueError("no voxel of the slice is a finite number")
@@ -198,7 +198,7 @@ def open_hdf5(path: Path, name: str, window: Range) -> PIL.Image.Image:
     with damage(KeyError, TypeError, RuntimeError, AttributeError), h5py.File(path, "r") as file:
         array = file[name]
         admit(*_plane(array.shape))
-        return windowed(np.asarray(array[()], np.float32), window)
+        return apply_window(np.asarray(array[()], np.float32), window)
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:

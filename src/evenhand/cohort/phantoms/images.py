@@ -23,15 +23,15 @@ from pydantic import Field, model_validator
 from evenhand.cohort.cohort import Cohort, Image, Source
 from evenhand.cohort.images.decoding import ImageArray
 from evenhand.settings import SEEDS, Settings
-from evenhand.tables.attributes import mapped
+from evenhand.tables.attributes import attribute_by_value
 
 Floats = NDArray[np.float32]
 
 CLASSES = ("benign", "malignant")
 ATTRIBUTES = {
-    "group": mapped("group", "group", {"majority": "majority", "minority": "minority"}),
-    "sex": mapped("sex", "sex", {"female": "female", "male": "male"}),
-    "sticker": mapped("sticker", "sticker", {"False": "no sticker", "True": "sticker"}),
+    "group": attribute_by_value("group", "group", {"majority": "majority", "minority": "minority"}),
+    "sex": attribute_by_value("sex", "sex", {"female": "female", "male": "male"}),
+    "sticker": attribute_by_value("sticker", "sticker", {"False": "no sticker", "True": "sticker"}),
 }
 # Red, green and blue between 0 and 1.
 SKIN = {"majority": (0.86, 0.68, 0.60), "minority": (0.64, 0.49, 0.42)}
@@ -273,7 +273,7 @@ def _table(patients: pd.DataFrame, lesions: _Lesions, images: int) -> pd.DataFra
             "sample_id": rows["patient_id"] + "-" + number,
             "patient_id": rows["patient_id"].astype("category"),
             "label": rows["label"],
-            **{f"attr_{name}": rule.of(rows[name]) for name, rule in ATTRIBUTES.items()},
+            **{f"attr_{name}": rule.levels_of(rows[name]) for name, rule in ATTRIBUTES.items()},
             "truth_label": rows["truth_label"],
             "truth_sticker": lesions.sticker,
             "truth_contrast": lesions.contrast,

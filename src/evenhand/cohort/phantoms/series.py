@@ -82,7 +82,7 @@ def _table(
     table.insert(0, "sample_id", table["patient_id"] + "-" + pd.Series(number + 1).astype(str))
     table = table.rename(columns={name: f"attr_{name}" for name in ATTRIBUTES})
     for name, attribute in ATTRIBUTES.items():
-        table[f"attr_{name}"] = attribute.of(table[f"attr_{name}"])
+        table[f"attr_{name}"] = attribute.levels_of(table[f"attr_{name}"])
     return table
 
 

@@ -14,8 +14,8 @@ from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import named
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_columns, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -51,7 +51,7 @@ GLOBEM = DataSet(
         )
     },
     attributes=(
-        named(
+        attribute_by_level(
             "gender",
             "gender",
             {
@@ -62,8 +62,8 @@ GLOBEM = DataSet(
             },
             rest="other",
         ),
-        binned("age", "age", (22,)),
-        named("disability", "disability", {"yes": ("1", "yes")}, rest="no"),
+        attribute_by_bins("age", "age", (22,)),
+        attribute_by_level("disability", "disability", {"yes": ("1", "yes")}, rest="no"),
     ),
     open_attributes={"race": "race", "platform": "platform"},
     caution="Misleads as the label is a short weekly survey: groups may answer it differently. "

@@ -14,8 +14,8 @@ from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import named
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_columns, read_table
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -37,9 +37,9 @@ MESA_SLEEP = DataSet(
     layout=(TRAIN, TEST, DEMOGRAPHICS),
     labels={"sleep": by_value("gt", {"awake": ("false", "0"), "asleep": ("true", "1")}, ("",))},
     attributes=(
-        named("sex", "nsrr_sex", {"female": ("female",), "male": ("male",)}),
-        binned("age", "nsrr_age", (65,)),
-        named(
+        attribute_by_level("sex", "nsrr_sex", {"female": ("female",), "male": ("male",)}),
+        attribute_by_bins("age", "nsrr_age", (65,)),
+        attribute_by_level(
             "race",
             "nsrr_race",
             {

@@ -15,8 +15,8 @@ from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.hourly import CHANNELS, HOURS, hourly
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import some
-from evenhand.tables.attributes import named, race, sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level, race_attribute, sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, plain_cell, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -61,10 +61,10 @@ MIMIC3_MORTALITY = DataSet(
     ),
     labels={"mortality": by_value("y_true", {"survived": ("0",), "died": ("1",)})},
     attributes=(
-        sex("GENDER"),
-        binned("age", "AGE", (65,)),
-        race("ethnicity", "ETHNICITY"),
-        named("language", "LANGUAGE", {"English": ("ENGL", "ENGLISH")}, rest="other"),
+        sex_attribute("GENDER"),
+        attribute_by_bins("age", "AGE", (65,)),
+        race_attribute("ethnicity", "ETHNICITY"),
+        attribute_by_level("language", "LANGUAGE", {"English": ("ENGL", "ENGLISH")}, rest="other"),
     ),
     open_attributes={"insurance": "INSURANCE", "religion": "RELIGION"},
     caution="Misleads about other hospitals: it is one, whose care and records shape labels and "

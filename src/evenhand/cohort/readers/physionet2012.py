@@ -24,8 +24,8 @@ from evenhand.cohort.series.static import static_fingerprint, static_note, with_
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import fingerprint
-from evenhand.tables.attributes import mapped
-from evenhand.tables.bins import binned, parse_bins
+from evenhand.tables.attributes import attribute_by_value
+from evenhand.tables.bins import attribute_by_bins, parse_bins
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_blank, refuse_repeated, refuse_rows, require_columns
 from evenhand.tables.values import read_values
@@ -45,9 +45,9 @@ UNMEASURED = -1.0  # the files' code for unknown values
 
 DEATH = "In-hospital_death"
 ICU = {"1": "coronary", "2": "cardiac surgery", "3": "medical", "4": "surgical"}
-SEX = mapped("sex", "Gender", {"0": "female", "1": "male"})
-AGE = binned("age", "Age", (65,))
-UNIT = mapped("icu", "ICUType", ICU)
+SEX = attribute_by_value("sex", "Gender", {"0": "female", "1": "male"})
+AGE = attribute_by_bins("age", "Age", (65,))
+UNIT = attribute_by_value("icu", "ICUType", ICU)
 STATIC: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     "age": {"age": ("Age", None)},
     "sex": {"male": ("Gender", "1")},
