@@ -26,7 +26,7 @@ from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store import samples as store
-from evenhand.cohort.store.building import DATA, INDEX, StoreIndex, building
+from evenhand.cohort.store.building import DATA, INDEX, StoreIndex, new_store
 from evenhand.cohort.store.samples import default_cache, store_samples
 from evenhand.errors import EvenhandError
 
@@ -308,8 +308,8 @@ class TestBuilding:
 
     def test_while_another_builds_it_has_a_folder_of_its_own(self, tmp_path, cohort):
         folder = tmp_path / "samples" / "store"
-        with building(folder) as first:
-            with building(folder) as second:
+        with new_store(folder) as first:
+            with new_store(folder) as second:
                 assert first != second
                 (second / "who").write_text("second")
             assert (folder / "who").read_text() == "second"

@@ -52,7 +52,7 @@ def resolve_intersections(
     models: Mapping[str, Predictions],
     split: str,
 ) -> GroupSettingsT:
-    """Return settings whose ``attribute`` has the intersections, too.
+    """Return settings with the intersections in ``attribute``.
 
     Groups of intersections that are too small are added to ``exclude_group``.
     """
@@ -73,7 +73,7 @@ def small_groups(
     models
         The predictions of each model.
     attributes
-        Names of attributes; only intersections (with ``*``, without ``|``) are looked at.
+        Names of attributes; only the groups of intersections (with ``*``, without ``|``) count.
     split
         The split whose rows are counted.
     """

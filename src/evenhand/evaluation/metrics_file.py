@@ -47,13 +47,13 @@ def read_metrics(path: Path) -> list[MetricRow]:
             if absent := [name for name in columns if name not in row]:
                 raise DamagedError(path, f"row {number} lacks {absent[0]!r}")
             values = metrics_schema1.as_schema_2(row) if is_schema_1 else row
-            rows.append(_checked(values, number, path))
+            rows.append(_parse_row(values, number, path))
         return rows
     except DamagedError as error:
         raise DamagedError(path, error.problem, advice) from None
 
 
-def _checked(values: Mapping[str, Any], number: int, path: Path) -> MetricRow:
+def _parse_row(values: Mapping[str, Any], number: int, path: Path) -> MetricRow:
     fields = {name: values[name] for name in COLUMNS if name != "metric" and name in values}
     try:
         # From JSON, because strict validation of Python values accepts only MetricRow objects.

@@ -57,7 +57,7 @@ class Cut:
         How the threshold was chosen, as a phrase for the report.
     attribute
         The attribute whose groups have a threshold each; None with a single threshold.
-    own
+    by_level
         Level → threshold, with ``attribute``. Other levels have ``threshold``.
     origin
         The origin of the threshold; see `Origin`.
@@ -66,15 +66,15 @@ class Cut:
     threshold: float
     how: str
     attribute: str | None = None
-    own: Mapping[str, float] = field(default_factory=dict)
+    by_level: Mapping[str, float] = field(default_factory=dict)
     origin: Origin = "fixed"
 
-    def at(self, predictions: Predictions) -> NDArray[np.float64]:
+    def thresholds(self, predictions: Predictions) -> NDArray[np.float64]:
         """Return the threshold of each row, ``(n,)``."""
         thresholds = np.full(len(predictions), self.threshold)
         if self.attribute is not None:
             group = predictions.group(self.attribute)
-            for level, threshold in self.own.items():
+            for level, threshold in self.by_level.items():
                 thresholds[(group == level).to_numpy()] = threshold
         return thresholds
 
@@ -87,8 +87,8 @@ def choose_cut(
     Parameters
     ----------
     rule
-        The policy; by default, Youden's index. If there are too few validation rows for it
-        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` has the reason.
+        The policy; by default, Youden's index. If it has too few validation rows
+        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` gives the reason.
     by
         The attribute whose groups have a threshold each; None chooses a single threshold.
 
@@ -155,7 +155,7 @@ def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
         predictions.labels,
         predictions.scores,
         patients=predictions.patients[0],
-        threshold=cut.threshold if cut.attribute is None else cut.at(predictions),
+        threshold=cut.threshold if cut.attribute is None else cut.thresholds(predictions),
         classes=predictions.classes,
     )
 
@@ -213,8 +213,7 @@ def measure_model(
     Returns
     -------
     Measured
-        The rows, still without p-values: `evenhand.metrics.judge` tests all parts of a page
-        together.
+        The rows without p-values: `evenhand.metrics.judge` tests all parts of a page together.
 
     Raises
     ------
@@ -277,7 +276,7 @@ def measure_pair(
 
 
 def _judged(part: Callable[P, Measured]) -> Callable[P, pd.DataFrame]:
-    """Return a function that measures one part and tests it alone, as a page of its own."""
+    """Return a function that measures one part and tests it alone, as a separate page."""
 
     def rows(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
         return as_table(judge([part(*args, **kwargs)]))
@@ -308,7 +307,7 @@ def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, P
     """
     if first.classes != second.classes:
         raise EvenhandError(
-            f"the models tell other classes apart: {', '.join(first.classes)}; and "
+            f"the models have different classes: {', '.join(first.classes)}; and "
             f"{', '.join(second.classes)}. Compare models of the same task."
         )
     by_sample = second.table.set_index("sample_id")

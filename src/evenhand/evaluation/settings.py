@@ -78,8 +78,8 @@ class ChoiceSettings(Settings, title="Measurement"):
     )
     numbers: Literal["equal", "proportional"] | None = Field(
         None,
-        description="the share of each group to be flagged, regardless of errors: the same for all "
-        "groups, or in proportion to its cases; picks the metric",
+        description="the share of each group to be flagged, regardless of errors: equal for all "
+        "groups, or proportional to their cases; picks the metric",
     )
     reference: tuple[str, ...] = Field(
         (),
@@ -88,7 +88,7 @@ class ChoiceSettings(Settings, title="Measurement"):
     threshold: str | None = Field(
         None,
         description="0.3, youden, f1, sensitivity=0.9 or specificity=0.9, chosen on validation "
-        "rows [default: youden, or 0.5 where these hold fewer than 10 positives or negatives]",
+        "rows [default: youden, or 0.5 if these hold fewer than 10 positives or negatives]",
     )
 
     @model_validator(mode="after")

@@ -21,9 +21,9 @@ _RACES = (
     ("Asian", re.compile("asian")),
     ("Hispanic", re.compile("(?<!non-)(?<!not )(hispanic|latino)")),
 )
-# Texts that mean unknown in hospitals and surveys. "*" stands for values that are withheld because
-# they concern few people; in Evenhand's own tables it stands for everybody.
-_UNTOLD = re.compile(
+# Texts that mean unknown in hospitals and surveys; "*" is a value that is withheld because few
+# people have it.
+_UNKNOWN_TEXTS = re.compile(
     r"unknown|refused|declined|unable to (obtain|answer|determine)|unobtainable|prefer not"
     r"|not (specified|stated|reported|recorded|available|known|disclosed)|^[?*]+$|^missing$"
     r"|^#(ref!|div/0!|value!|name\?|num!|null!)$"  # of a spreadsheet's formula that failed
@@ -60,7 +60,7 @@ class Attribute:
         The result is categorical, with the levels in order and then ``unknown``.
         """
         which, values = pd.factorize(raw, use_na_sentinel=False)
-        level = self.to_level(pd.Series(values))  # each distinct value once
+        level = self.to_level(pd.Series(values))  # each distinct value is converted once
         index = pd.Index(self.levels).get_indexer(pd.Index(level))
         codes = np.where(index < 0, len(self.levels), index)[which]
         categories = pd.Index([*self.levels, UNKNOWN], dtype="str")
@@ -152,7 +152,7 @@ def means_unknown(text: str) -> bool:
     >>> means_unknown("Not specified"), means_unknown("*"), means_unknown("60+")
     (True, True, False)
     """
-    return _UNTOLD.search(text.casefold()) is not None
+    return _UNKNOWN_TEXTS.search(text.casefold()) is not None
 
 
 def attribute_parts(attribute: str) -> tuple[str, ...]:
@@ -219,7 +219,8 @@ def group_of(
         If there is no such attribute.
     """
     parts = attribute_parts(attribute)
-    names = ["*".join(combination) for combination in product(*_levels_of(parts, levels))]
+    levels_of_parts = [pick("attribute", part, levels) for part in parts]
+    names = ["*".join(combination) for combination in product(*levels_of_parts)]
     group = table[f"attr_{parts[0]}"].astype("str")
     for part in parts[1:]:
         group = group + "*" + table[f"attr_{part}"].astype("str")
@@ -236,9 +237,3 @@ def _race(text: str) -> str | None:
         return None
     words = text.casefold()
     return next((level for level, pattern in _RACES if pattern.search(words)), "Other")
-
-
-def _levels_of(
-    parts: tuple[str, ...], levels: Mapping[str, tuple[str, ...]]
-) -> list[tuple[str, ...]]:
-    return [pick("attribute", part, levels) for part in parts]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.attributes import attribute_by_value, attribute_parts
 from evenhand.tables.bins import NumericBins
-from evenhand.tables.classes import ask_positive, order_classes, polarity
+from evenhand.tables.classes import order_classes, polarity, unclear_positive
 from evenhand.tables.own_attributes import read_own_attribute
 from evenhand.tables.spelling import refuse_spellings
-from evenhand.tables.table_checks import refuse_ids, refuse_rows
+from evenhand.tables.table_checks import refuse_ids, refuse_rows, require_columns
 from evenhand.tables.values import ValueRules
 
 
@@ -114,13 +114,11 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
     EvenhandError
         If the table lacks a column that ``--map`` names.
     """
-    absent = [column for column in renamed.values() if column not in table]
-    if absent:
-        raise EvenhandError(f"{path} has no column {some(absent)}; it has: {_names(table)}.")
+    require_columns(table, path, renamed.values())
     return table.assign(**{name: table[column] for name, column in renamed.items()})
 
 
-def read_twins(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
+def read_pairs(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
     """Return the column `PAIR` of a table, or no column if the table has no twins.
 
     Raises
@@ -132,7 +130,8 @@ def read_twins(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
         return pd.DataFrame(index=raw.index)
     if name is not None and name not in raw:
         raise EvenhandError(
-            f"{path} has no column {name!r}, which --pair-column names; it has: {_names(raw)}."
+            f"{path} has no column {name!r}, which --pair-column names; it has: "
+            f"{_column_names(raw)}."
         )
     column = raw[name or PAIR]
     pairs = column.astype("str").where(column.notna(), "")
@@ -168,15 +167,15 @@ def read_required_columns(
     Raises
     ------
     EvenhandError
-        If a column is absent, a cell is blank or not a number, an id identifies nobody, the scores
-        called logits are probabilities, or the positive class is unknown.
+        If a column is absent, a cell is blank or not a number, an id identifies nobody, scores are
+        probabilities although ``--logits`` is given, or the positive class is unknown.
     """
-    scores = _scores_in(raw)
+    scores = _score_names(raw)
     needed = ("sample_id", "patient_id", "label", *scores)
     absent = [name for name in needed if name not in raw]
     if absent:
         raise EvenhandError(
-            f"{path} has no column {', '.join(map(repr, absent))}; it has: {_names(raw)}. "
+            f"{path} has no column {', '.join(map(repr, absent))}; it has: {_column_names(raw)}. "
             f"Name the right column with --map {absent[0]}=COLUMN (if each sample is a patient of "
             "its own: --map patient_id=sample_id)."
         )
@@ -195,8 +194,8 @@ def read_required_columns(
     return table, classes
 
 
-def _scores_in(raw: pd.DataFrame) -> list[str]:
-    """Return the names of the score columns, whether they exist or are still required.
+def _score_names(raw: pd.DataFrame) -> list[str]:
+    """Return the names of the score columns that the table must have.
 
     A column ``score`` means two classes, regardless of other columns. A single ``score_N`` is
     ambiguous: the user must map it to a name.
@@ -224,20 +223,20 @@ def _labels(
     coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
     fractional = bool((numbers % 1 > 0).any())
     if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or fractional:
-        return _whole(text, path), class_numbers(n_classes)
+        return _whole_numbers(text, path), class_numbers(n_classes)
     refuse_rows(text.isna(), path, "the label is missing.")
     refuse_spellings("label", text, path)
     if len(values) == 1 and columns.positive is None:
         number = polarity(values[0])
         if number is None:
-            return _whole(text, path), class_numbers(n_classes)
+            return _whole_numbers(text, path), class_numbers(n_classes)
         return pd.Series(number, text.index, dtype=np.int64), class_numbers(n_classes)
     if len(values) == 1:
         positive = (text == columns.positive).astype(np.int64)
         return positive, class_numbers(n_classes)
     classes = order_classes(values, columns.positive, f"the label of {path}")
     if not classes.ordered:
-        raise ask_positive(classes.names, str(path))
+        raise unclear_positive(classes.names, str(path))
     return (text == classes.names[1]).astype(np.int64), classes.names
 
 
@@ -248,7 +247,7 @@ def _numbers(text: pd.Series) -> pd.Series:
     return pd.Series(numbers[which], text.index, name=text.name)
 
 
-def _whole(text: pd.Series, path: Path) -> pd.Series:
+def _whole_numbers(text: pd.Series, path: Path) -> pd.Series:
     numbers = _numbers(text).to_numpy()
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     problem = (
@@ -361,10 +360,10 @@ def _column_of(name: str, raw: pd.DataFrame, path: Path) -> str:
     if column is None:
         raise EvenhandError(
             f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "
-            f"{_names(raw)}. Name the right column with --map {name}=COLUMN."
+            f"{_column_names(raw)}. Name the right column with --map {name}=COLUMN."
         )
     return column
 
 
-def _names(table: pd.DataFrame) -> str:
+def _column_names(table: pd.DataFrame) -> str:
     return ", ".join(map(str, table.columns))

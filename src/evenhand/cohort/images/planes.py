@@ -86,7 +86,7 @@ def in_8_bits(pixels: NDArray[np.generic], low: float, high: float) -> NDArray[n
 
 
 @contextmanager
-def damage(*kinds: type[Exception]) -> Iterator[None]:
+def as_value_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turn a library's errors for a damaged file (``kinds``) into ValueError."""
     damaged: tuple[type[Exception], ...] = (zlib.error, *kinds)
     try:

@@ -65,7 +65,7 @@ def find_chexpert(root: Path) -> SourceSamples:
     table["PATIENT"] = table["image"].str.extract(r"(patient\d+)/", expand=False)
     problem = "'Path' is not of the form …/train/patient00001/study1/view1_frontal.jpg."
     refuse_rows(table["PATIENT"].isna(), path, problem)
-    table["file"] = _files(table, root)
+    table["file"] = _image_paths(table, root)
     if not demographics.exists():
         return SourceSamples(table, "image", "PATIENT", path, (path,))
     people = read_table(demographics)
@@ -73,7 +73,7 @@ def find_chexpert(root: Path) -> SourceSamples:
     return SourceSamples(table, "image", "PATIENT", path, (path, demographics))
 
 
-def _files(table: pd.DataFrame, root: Path) -> pd.Series:
+def _image_paths(table: pd.DataFrame, root: Path) -> pd.Series:
     """Return the path of each image: as in the table, or in the batch folder of its patient."""
     if (root / "train").is_dir():
         return f"{root}/" + table["image"]

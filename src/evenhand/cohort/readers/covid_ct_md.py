@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from evenhand.cohort.images.dicom import cut_dicom_series, localizers_left_out
+from evenhand.cohort.images.dicom import cut_dicom_series, localizer_remark
 from evenhand.cohort.images.volumes import LUNG
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import folders_by_name
@@ -60,6 +60,6 @@ def find_covid_ct_md(root: Path) -> SourceSamples:
         path,
         (path,),
         cut=cut,
-        remark_on=localizers_left_out,
+        remark_on=localizer_remark,
         unlisted=unlisted,
     )

@@ -121,7 +121,7 @@ def _read_tree(root: Path) -> _Tree:
             f"{root} has no folder of images: give the folder that holds one folder per class, "
             f"with files that end in {', '.join(IMAGES)}."
         )
-    rows = [(path, *_class_and_split(folders)) for path, folders in _by_class(images, root)]
+    rows = [(path, *_class_and_split(folders)) for path, folders in _order_folders(images, root)]
     table = pd.DataFrame(rows, columns=["file", "class", "split"], dtype="str")
     _refuse_parts(set(table["class"]), root)
     outside = table["file"][table["split"].isna()]
@@ -149,7 +149,7 @@ def split_of(folder: str) -> str | None:
     return SPLITS.get(name)
 
 
-def _by_class(
+def _order_folders(
     images: dict[str, tuple[str, ...]], root: Path
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each image with its folders: the split (if any), the class, and further folders.

@@ -69,14 +69,16 @@ def find_mimic_cxr(root: Path) -> SourceSamples:
     table["file"] = (
         f"{root}/files/p" + patient.str[:2] + "/p" + patient + "/s" + table["study_id"] + "/"
     ) + (table["dicom_id"] + ".jpg")
-    table, patients = _joined(table, root, PATIENTS)
-    table, admissions = _joined(table, root, ADMISSIONS)
+    table, patients = _with_columns_of(table, root, PATIENTS)
+    table, admissions = _with_columns_of(table, root, ADMISSIONS)
     return SourceSamples(
         table, "dicom_id", "subject_id", path, (path, findings, *patients, *admissions)
     )
 
 
-def _joined(table: pd.DataFrame, root: Path, entry: LayoutEntry) -> tuple[pd.DataFrame, list[Path]]:
+def _with_columns_of(
+    table: pd.DataFrame, root: Path, entry: LayoutEntry
+) -> tuple[pd.DataFrame, list[Path]]:
     """Return the images with columns of MIMIC-IV, if its table exists."""
     path = find_optional(root, entry)
     if path is None:

@@ -55,13 +55,13 @@ def find_papila(root: Path) -> SourceSamples:
     """Find fundus photographs; both eyes of a patient stay together."""
     clinical = root / "ClinicalData"
     paths = {eye: find_entry(root, TABLES[eye]) for eye in EYES}
-    table = stack_tables({path.name: _eye(path, eye) for eye, path in paths.items()})
+    table = stack_tables({path.name: _read_eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
     table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
     return SourceSamples(table, "image", "ID", clinical, tuple(paths.values()), unlisted=unlisted)
 
 
-def _eye(path: Path, eye: str) -> pd.DataFrame:
+def _read_eye(path: Path, eye: str) -> pd.DataFrame:
     """Read the table of one eye; in the spreadsheets, the header takes several rows."""
     table = read_table(path)
     is_patient = table.iloc[:, 0].str.match(r"#\d+$").fillna(False).astype(bool)

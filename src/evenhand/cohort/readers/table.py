@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
-from evenhand.cohort.images.own_files import own_pictures, without_parts
+from evenhand.cohort.images.own_files import own_pictures, split_parts
 from evenhand.cohort.layouts import FileStatus, files_below, read_status
 from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
@@ -27,7 +27,7 @@ from evenhand.cohort.series.static import (
     with_static,
 )
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.splits import own_split
+from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import Stamp, fingerprint
 from evenhand.tables.attributes import attribute_parts
@@ -155,7 +155,7 @@ def build_cohort(
     notes = [note for own in own_attributes.values() for note in own.notes]
     return Cohort(
         table=cohort_table(table, sample, patient, codes, attributes).assign(
-            **own_split(table, patient, source)
+            **split_column(table, patient, source)
         ),
         read=samples.read,
         attributes=attributes,
@@ -223,7 +223,7 @@ def _in_files(
     names: pd.Series, source: Path, settings: DataSettings, root: Path | None
 ) -> TableSamples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
-    paths, parts = without_parts(names, _folder(source))
+    paths, parts = split_parts(names, _folder(source))
     seen = read_status(paths, source, root)
     if settings.patient == names.name:
         _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
@@ -234,7 +234,7 @@ def _in_files(
         digest = fingerprint(seen.stamps(), tables)
         read, channels = series_files(seen.files[exists], names[exists], source)
         return TableSamples(exists, absent, read, channels, digest)
-    stamps = chain(seen.stamps(), _inside(seen, source, root))
+    stamps = chain(seen.stamps(), _stamps_of_slices(seen, source, root))
     digest = fingerprint(stamps, tables) + (f"-{settings.slices}" if settings.slices else "")
     files = (seen.files[exists], names[exists], parts[exists])
     own = own_pictures(*files, source, settings.slices)
@@ -252,7 +252,7 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
         )
 
 
-def _inside(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
+def _stamps_of_slices(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
     """Yield the stamp of each file in the folders of slices."""
     folders = seen.files[seen.folder]
     if len(folders):

@@ -104,7 +104,7 @@ class _Index(BaseModel):
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Path]:
+def new_store(folder: Path) -> Iterator[Path]:
     """Yield a folder that is renamed to ``folder`` when the block succeeds.
 
     If a build was killed, or stopped by Ctrl-C, it is that build's folder. Any other exception
@@ -128,7 +128,7 @@ def building(folder: Path) -> Iterator[Path]:
             raise
 
 
-def build(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> StoreIndex:
+def decode_samples(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> StoreIndex:
     """Decode all samples into the folder ``part``, and return the index.
 
     Chunks that an earlier build has finished are kept. A chunk is finished when it is on disk and
@@ -140,14 +140,14 @@ def build(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> 
         (part / JOURNAL).open("a", encoding="utf-8") as journal,
     ):
         data.truncate(built.nbytes)
-        for chunk in _decoded(names, len(built), decode, data):
+        for chunk in _decode_chunks(names, len(built), decode, data):
             journal.write(json.dumps(vars(chunk)) + "\n")
-            _to_disk(journal)
+            _sync(journal)
             built.add(chunk)
     return built
 
 
-def retry_build(folder: Path, decode: Callable[[str], Sample]) -> StoreIndex:
+def decode_again(folder: Path, decode: Callable[[str], Sample]) -> StoreIndex:
     """Decode again the samples that could not be decoded, and return the index of the store.
 
     The cause may have gone although the file is the same: no permission, too many open files, a
@@ -161,14 +161,14 @@ def retry_build(folder: Path, decode: Callable[[str], Sample]) -> StoreIndex:
         built = StoreIndex.of(folder)  # another process may have been first
         data.seek(built.nbytes)  # overwrite the rest of a try that was killed
         before = len(built.stored)
-        for chunk in _decoded(list(built.unreadable), 0, decode, data):
+        for chunk in _decode_chunks(list(built.unreadable), 0, decode, data):
             built.add(chunk)
         if len(built.stored) > before:
             built.write(folder)
     return built
 
 
-def _decoded(
+def _decode_chunks(
     names: Sequence[str], start: int, decode: Callable[[str], Sample], data: IO[bytes]
 ) -> Iterator[StoreIndex]:
     """Decode names from the index ``start``; yield each chunk when it is on disk.
@@ -182,15 +182,15 @@ def _decoded(
         advance(start)
         for first in range(start, len(names), CHUNK):
             chunk = names[first : first + CHUNK]
-            written = _write(
+            written = _write_samples(
                 chunk, pool.map(lambda name: _decode_sample(decode, name), chunk), data
             )
-            _to_disk(data)
+            _sync(data)
             yield written
             advance(len(chunk))
 
 
-def _write(
+def _write_samples(
     names: Sequence[str], samples: Iterator[tuple[Sample | UnreadableError, str]], data: IO[bytes]
 ) -> StoreIndex:
     """Write samples one after the other: an image is one row, a series a row for each step."""
@@ -279,6 +279,6 @@ def _clear_abandoned(folder: Path) -> None:
                 Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _to_disk(file: IO[bytes] | IO[str]) -> None:
+def _sync(file: IO[bytes] | IO[str]) -> None:
     file.flush()
     os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Sample, Stored, UnreadableError
 from evenhand.cohort.series.recordings import Series
-from evenhand.cohort.store.building import DATA, StoreIndex, build, building, retry_build
+from evenhand.cohort.store.building import DATA, StoreIndex, decode_again, decode_samples, new_store
 from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import WriteError, remove_abandoned
 from evenhand.networks.inputs import ImageForm, Images
@@ -136,10 +136,10 @@ def store_samples(
     try:
         if folder.exists():
             remove_abandoned(folder)
-            built = retry_build(folder, source)
+            built = decode_again(folder, source)
         else:
-            with building(folder) as part:
-                build(names, source, part).write(part)
+            with new_store(folder) as part:
+                decode_samples(names, source, part).write(part)
             built = StoreIndex.of(folder)  # another process may have built it
     except (OSError, WriteError) as error:
         reason = error.reason if isinstance(error, WriteError) else error

@@ -165,7 +165,7 @@ def _with_inferred_groups(
 
 def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
     """Return predictions with new scores ``(n,)`` or ``(n, C)``, rounded to float32."""
-    return predictions.rescored(np.asarray(scores, np.float32).astype(np.float64))
+    return predictions.with_scores(np.asarray(scores, np.float32).astype(np.float64))
 
 
 def attribute_table(predictions: Predictions, attributes: tuple[str, ...]) -> pd.DataFrame:

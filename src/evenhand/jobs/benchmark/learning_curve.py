@@ -103,7 +103,7 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
     settings, erm_task = work.settings, work.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
     train_all = erm_task.splits.train
-    thinned = fit.thinning.thinned(train_all, fit.share, settings.attribute, rng)
+    thinned = fit.thinning.thin(train_all, fit.share, settings.attribute, rng)
     task = task_from_splits(erm_task.settings, replace(erm_task.splits, train=thinned))
     lr, size = fit_record(work.run, fit.erm).lr, settings.batch_size
     factor = steps_in_epoch(len(train_all), size) / steps_in_epoch(len(thinned), size)
