@@ -19,7 +19,7 @@ from evenhand.metrics.plan import Plan
 from evenhand.metrics.power import BOOTSTRAP_ERROR, LEVEL, POWER
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow, join_notes
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 ALL_CLAIMS = "80 % power, two-sided 5 % for all claims"
 TEST_FIELDS = (
@@ -145,7 +145,7 @@ def _judge_by_resamples(claims: Sequence[tuple[Measured, Claim]], weight: float)
                 row,
                 p=finite_or_none(results.p[indices[0]]) if len(indices) == 1 else None,
                 p_adjusted=finite_or_none(claim.combine(adjusted_p[indices])),
-                p_method=f"step-down max-t over {counted(len(adjusted_p), 'difference')}",
+                p_method=f"step-down max-t over {count_text(len(adjusted_p), 'difference')}",
             )
             _put_detectable(part, claim, results)
 

@@ -12,7 +12,8 @@ import pandas as pd
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
 from evenhand.reporting.pruning_record import LayerRecord, PruningRecord
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, count_text, plain, plain_or_undefined
+from evenhand.reporting.text.numbers import PERCENT, PLAIN, plain, plain_or_undefined
+from evenhand.wording import count_text
 
 Points = Sequence[tuple[float, float]]
 
