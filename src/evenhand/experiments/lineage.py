@@ -10,7 +10,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Source
 from evenhand.cohort.registry import READERS
-from evenhand.cohort.splits import Splits, read_listing, read_split_table
+from evenhand.cohort.splits import Splits, read_listing, read_split_table, write_splits
 from evenhand.errors import EvenhandError, some
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, open_run
@@ -60,11 +60,12 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
             )
 
 
-def write_earlier_patients(run: Run, *weights: str) -> None:
-    """Write to a run the patients that its starting weights were trained on.
+def write_patients(run: Run, splits: Splits, *weights: str) -> None:
+    """Write the splits of a run, and the patients that its starting weights were trained on.
 
-    Later jobs need this list after the earlier runs have been deleted.
+    Later jobs need the second list (`SEEN`) after the earlier runs have been deleted.
     """
+    write_splits(run.root / "splits.csv", splits)
     roots = [root for root in map(_run_of_weights, weights) if root is not None]
     if roots:
         tables = [

@@ -38,12 +38,17 @@ def fresh_task_cache() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Fits(Generic[S]):
-    """The settings, data fingerprint and run of some fits, as they are sent to workers."""
+class FitContext(Generic[S]):
+    """What workers need to prepare the task of a run's fits: it is sent to them with each fit."""
 
     settings: S
     fingerprint: str  # of the task
     run: Run
+
+    @classmethod
+    def of(cls, settings: S, task: Task, run: Run) -> FitContext[S]:
+        """Return the context of a run; its path is absolute, as workers may run elsewhere."""
+        return cls(settings, task.fingerprint, Run(run.root.resolve()))
 
     def task(self) -> Task:
         """Return the task, prepared in this process.

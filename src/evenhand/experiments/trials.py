@@ -85,7 +85,7 @@ def search(
     """
     for origin, params in space.first[:trials]:
         study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
-    trial_of = {space.ask(trial): trial for trial in originals(study)}
+    trial_of = {space.suggest(trial): trial for trial in originals(study)}
     adopted = sum(ADOPTED in trial.user_attrs for trial in trial_of.values())
     with (
         bar(label_of(study), trials) as advance,
@@ -125,7 +125,7 @@ class _Driver(Generic[AnyChoice]):
         """Yield trials to train until enough are running."""
         while len(self.finished) + len(self.running) < self.goal:
             trial = self._next_trial()
-            choice = self.space.ask(trial)
+            choice = self.space.suggest(trial)
             if earlier := self.finished.get(choice):
                 _repeat(self.study, trial, earlier)
                 continue

@@ -16,13 +16,12 @@ from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
 from evenhand.experiments.runs import Run, begin_run, open_run
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
-from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
@@ -30,8 +29,7 @@ from evenhand.training.settings import LoopSettings
 from evenhand.wording import counted
 
 
-@with_keywords(CompareSettings, "inputs")
-@run_scope()
+@as_job(CompareSettings, "inputs")
 def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare models in pairs, on the samples that all models scored.
 

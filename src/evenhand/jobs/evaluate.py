@@ -257,7 +257,7 @@ def _spreads(settings: Settings) -> tuple[str, ...]:
     names = settings.target if isinstance(settings, TargetSettings) else ()
     if isinstance(settings, PruneSettings):
         names = (settings.target,)
-    return tuple(target.row for target in map(find_target, names) if target.is_spread)
+    return tuple(target.row_metric for target in map(find_target, names) if target.is_spread)
 
 
 def _cautions(settings: Settings) -> list[str]:

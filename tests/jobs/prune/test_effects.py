@@ -216,7 +216,7 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
 def test_a_search_tries_no_estimator_that_the_layers_may_be_refused_by(estimator, tried):
     prune_settings = PruneSettings(run="run", attribute=("group",), estimator=estimator)
     trial = FixedTrial({"beta": 0.3, "share": 10.0, "estimator": estimator})
-    pruning_space(prune_settings).ask(trial)
+    pruning_space(prune_settings).suggest(trial)
     assert trial.distributions["estimator"].choices == tried
 
 

@@ -18,9 +18,8 @@ from evenhand.jobs.adjust.fitting import FittedMethod, Unadjusted, check_methods
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.audit.job import notes_of
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.runs import run_scope
 from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.predictions import write_predictions
 
@@ -28,8 +27,7 @@ BEFORE = "unadjusted"
 """The name of the model before any adjustment."""
 
 
-@with_keywords(AdjustSettings, "input")
-@run_scope()
+@as_job(AdjustSettings, "input")
 def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Adjust a trained model by one or several methods, without training it again.
 

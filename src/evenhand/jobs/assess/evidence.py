@@ -14,7 +14,7 @@ from evenhand.metrics.rows import Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import counted
@@ -43,7 +43,7 @@ def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
     points = list(_size_points(evaluation))
     others = len(evaluation.judged) - len(cells)
     line = f"Every cell less supervised: {counted(len(evaluation.judged) - 1, 'row')}"
-    folded = (Fold(line, Part(tables=(_cell_table(evaluation),))),) if others else ()
+    folded = (HiddenPart(line, Part(tables=(_cell_table(evaluation),))),) if others else ()
     sources = "patients and seeds" if evaluation.seeds > 1 else "patients"
     return Part(
         sentences=(
@@ -61,7 +61,7 @@ def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
             _group_table(evaluation),
             *(() if folded else (_cell_table(evaluation),)),
         ),
-        folds=folded,
+        hidden=folded,
     )
 
 

@@ -12,7 +12,7 @@ from evenhand.jobs.assess.grid import Cell, grid_cells, with_share
 from evenhand.jobs.assess.labels import share_text
 from evenhand.jobs.assess.settings import LABELLED, AssessSettings
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.text.numbers import plain
 from evenhand.wording import counted
 
@@ -59,8 +59,8 @@ def overview_part(
     all_cells = _table(
         "Every cell, the best on validation first", [("", row) for row in ranked], target
     )
-    fold = Fold(f"Every cell: {counted(len(rows), 'row')}", Part(tables=(all_cells,)))
-    return Part(sentences=sentences, tables=(table,), folds=(fold,))
+    fold = HiddenPart(f"Every cell: {counted(len(rows), 'row')}", Part(tables=(all_cells,)))
+    return Part(sentences=sentences, tables=(table,), hidden=(fold,))
 
 
 def _rows(evaluations: Sequence[Evaluation], settings: AssessSettings) -> Iterator[_Row]:

@@ -27,7 +27,7 @@ from evenhand.metrics.rows import EVERYBODY
 from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.section import PART, include_page, section, sections_of
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
@@ -84,7 +84,7 @@ def _answer(assessment: Assessment) -> Part:
     return Part(
         tuple(answer.answer for answer in answers(first)),
         tuple(remarks),
-        folds=tuple(_pair_folds(others)),
+        hidden=tuple(_pair_folds(others)),
     )
 
 
@@ -131,17 +131,17 @@ def _labels(assessment: Assessment) -> Part | None:
     return label_part(assessment.evaluations, assessment.claims)
 
 
-def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[Fold]:
+def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[HiddenPart]:
     """Yield a fold for each pair; many pairs without claims are in one fold together."""
     unclear = [claims for claims in all_claims if not any(claim.sign for claim in claims.family)]
     together = unclear if len(unclear) > FOLDED else []
     yield from (_pair_fold(claims) for claims in all_claims if claims not in together)
     if together:
         line = f"{counted(len(together), 'other pair')}: no difference is certain"
-        yield Fold(line, Part(folds=tuple(map(_pair_fold, together))))
+        yield HiddenPart(line, Part(hidden=tuple(map(_pair_fold, together))))
 
 
-def _pair_fold(claims: RecipeClaims) -> Fold:
+def _pair_fold(claims: RecipeClaims) -> HiddenPart:
     """Return a fold with the answers for a pair of cells; its line names the claims."""
     shown = [
         f"{judgement.topic} ({judgement.verdict.attribute})"
@@ -150,7 +150,7 @@ def _pair_fold(claims: RecipeClaims) -> Fold:
     ]
     verdicts = tuple(answer.answer for answer in answers(claims))
     result = f"shown: {listed(shown)}" if shown else "no difference is certain"
-    return Fold(f"{pair_name(claims)}: {result}", Part(verdicts))
+    return HiddenPart(f"{pair_name(claims)}: {result}", Part(verdicts))
 
 
 def _remarks(
@@ -233,8 +233,8 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     table = Table(title, columns, tuple(rows))
     if len(rows) <= LARGE:
         return Part(sentences=tuple(sentences), tables=(table,))
-    fold = Fold(f"Every encoder: {counted(len(rows), 'row')}", Part(tables=(table,)))
-    return Part(sentences=tuple(sentences), folds=(fold,))
+    fold = HiddenPart(f"Every encoder: {counted(len(rows), 'row')}", Part(tables=(table,)))
+    return Part(sentences=tuple(sentences), hidden=(fold,))
 
 
 def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSettings) -> Part:
@@ -262,7 +262,7 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             compute_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
         tables=() if large else shown,
-        folds=(Fold(f"Every cell: {counted(len(shown), 'table')}", Part(tables=shown)),)
+        hidden=(HiddenPart(f"Every cell: {counted(len(shown), 'table')}", Part(tables=shown)),)
         if large
         else (),
     )

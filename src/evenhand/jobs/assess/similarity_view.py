@@ -19,7 +19,7 @@ from evenhand.jobs.assess.similarity_grid_record import (
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.text.numbers import PLAIN, p_value_text, plain
 from evenhand.wording import counted
 
@@ -47,7 +47,9 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
         ),
         scatters=(_scatter(grid.cells),) if grid.cells else (),
         charts=tuple(_charts(grid, evaluation)),
-        folds=(Fold(f"Every cell: {len(grid.cells)} rows", Part(tables=(_table(grid.cells),))),),
+        hidden=(
+            HiddenPart(f"Every cell: {len(grid.cells)} rows", Part(tables=(_table(grid.cells),))),
+        ),
     )
 
 

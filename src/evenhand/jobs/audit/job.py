@@ -13,8 +13,7 @@ from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import fingerprint
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.keywords import with_keywords
-from evenhand.runs import run_scope
+from evenhand.jobs.keywords import as_job
 from evenhand.tables.predictions import Predictions, write_predictions
 
 SEPARATE_SAMPLES = (
@@ -25,8 +24,7 @@ SEPARATE_SAMPLES = (
 """The note on a report of several models."""
 
 
-@with_keywords(AuditSettings, "inputs")
-@run_scope()
+@as_job(AuditSettings, "inputs")
 def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Audit the predictions of one or several models, side by side.
 

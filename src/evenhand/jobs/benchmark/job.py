@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
+from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.lineage import paths_read, refuse_leak
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task import Task, seconds_per_fit
+from evenhand.experiments.task import Task, require_attribute
 from evenhand.files import write_text
 from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_other_entries
 from evenhand.jobs.benchmark.analysis import analyse, analyse_external
@@ -50,13 +51,12 @@ from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import make_statements
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
 from evenhand.reporting.sections.learning_curve import curve_verdicts
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.verdicts import write_verdicts
-from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
 from evenhand.training.inputs import check_fits
@@ -65,15 +65,10 @@ from evenhand.wording import counted
 from evenhand.workers import open_engine
 
 
-@with_keywords(BenchmarkSettings, "data")
-@run_scope()
+@as_job(BenchmarkSettings, "data")
 @fresh_folds()
 def benchmark(
-    settings: BenchmarkSettings,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    notify: Callable[[str], None] = lambda text: None,
+    settings: BenchmarkSettings, out: Path, *, overwrite: bool = False, notify: Notify = ignore_text
 ) -> Run:
     """Compare methods, strategies and starting weights with erm on equal terms.
 
@@ -97,10 +92,7 @@ def benchmark(
         If the data, the settings or the entries cannot be used. Nothing is written to ``out``.
     """
     settings = settle_precision(settings)
-    if not settings.attribute:
-        raise EvenhandError(
-            "no attribute is given, and fairness compares groups. Name one with --attribute."
-        )
+    require_attribute(settings)
     addition = None
     if settings.add:
         addition = find_addition(settings, out)
@@ -332,8 +324,8 @@ def _forecast(
     seconds = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
     trained = [fit for fit in fits if not fit.entry.is_derived]
     count = len(trained) * settings.trials + len(points)
-    minutes = max(1, round(count * seconds / settings.workers / 60))
-    parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    minutes = longest_minutes(count * seconds, settings.workers)
+    parallel = parallel_text(settings.workers)
     entries = len({fit.entry for fit in trained})
     longer = ", and jtt a fifth more" if any(fit.entry.method == "jtt" for fit in trained) else ""
     curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""

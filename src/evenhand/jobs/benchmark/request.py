@@ -140,7 +140,7 @@ def curves_part(outcome: Outcome) -> Part | None:
     return Part(
         sentences=(introduction, *(sentence for part in parts for sentence in part.sentences)),
         charts=tuple(chart for part in parts for chart in part.charts),
-        folds=tuple(fold for part in parts for fold in part.folds),
+        hidden=tuple(hidden for part in parts for hidden in part.hidden),
     )
 
 

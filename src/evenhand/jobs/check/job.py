@@ -35,7 +35,7 @@ from evenhand.jobs.check.material import (
 )
 from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, request_findings
 from evenhand.jobs.check.settings import CheckSettings
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.networks.inputs import RGB, ImageForm, Images
 from evenhand.reporting.check_record import (
     FILE,
@@ -45,7 +45,6 @@ from evenhand.reporting.check_record import (
     GroupCount,
     Status,
 )
-from evenhand.runs import run_scope
 
 IMAGE_SIZE = 64
 """Side of the images that are compared to find duplicates, in pixels."""
@@ -95,8 +94,7 @@ class Requirements:
         )
 
 
-@with_keywords(CheckSettings, "data")
-@run_scope()
+@as_job(CheckSettings, "data")
 def check(settings: CheckSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Measure the requirements of a data set; write ``check.json`` and a page.
 

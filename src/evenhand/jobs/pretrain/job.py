@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.cohort.prepare import prepare_splits
-from evenhand.cohort.splits import write_splits
-from evenhand.experiments.lineage import paths_read, refuse_leak, write_earlier_patients
+from evenhand.experiments.lineage import paths_read, refuse_leak, write_patients
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.state import STATE
 from evenhand.jobs.pretrain.training import (
@@ -24,7 +23,6 @@ from evenhand.jobs.pretrain.training import (
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
-from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import input_notes, model_inputs
 from evenhand.training.precision import settle_precision
@@ -35,8 +33,7 @@ ENCODER = "encoder"
 """The name of the model in the run."""
 
 
-@with_keywords(PretrainSettings, "data")
-@run_scope()
+@as_job(PretrainSettings, "data")
 def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Pre-train a backbone on views of each training sample.
 
@@ -83,8 +80,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
             *_patience_note(settings),
         ],
     )
-    write_splits(run.root / "splits.csv", splits)
-    write_earlier_patients(run, settings.weights)
+    write_patients(run, splits, settings.weights)
     with run.phase("training"):
         loop = LoopSettings(
             device=settings.device, precision=settings.precision, track=settings.track

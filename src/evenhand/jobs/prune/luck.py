@@ -72,7 +72,7 @@ def _halves_luck(
     sign = -1.0 if not judge.target.maximise else 1.0
     chosen, confirmed = (_patients(part) for part in after)
     return Luck(
-        metric=judge.target.row,
+        metric=judge.target.row_metric,
         lower_is_better=not judge.target.maximise,
         how="halves",
         step=step,
@@ -132,7 +132,9 @@ def _repeated_halves_luck(judge: Judge, steps: Sequence[Predictions], step: int)
     numbers = {
         name: np.array([values[name] for values in values_by_step]) for name in values_by_step[0]
     }
-    target = numbers[judge.target.row]  # (S, 1 + 2 H): all patients, choosing, confirming halves
+    target = numbers[
+        judge.target.row_metric
+    ]  # (S, 1 + 2 H): all patients, choosing, confirming halves
     differences = []
     for half in range(1, 1 + HALVES):
         on_half = [
@@ -146,7 +148,7 @@ def _repeated_halves_luck(judge: Judge, steps: Sequence[Predictions], step: int)
     pair = steps[step], steps[0]
     value, gain = _spans(judge, pair, (judge.cut(pair[0]), judge.cut(pair[1])))
     return Luck(
-        metric=judge.target.row,
+        metric=judge.target.row_metric,
         lower_is_better=not judge.target.maximise,
         how="repeated halves",
         step=step,
@@ -194,8 +196,8 @@ def _half_values(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     parts = divide_samples(
         rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups)
     )
-    overall = {judge.target.row: None} if judge.target.is_overall else {}
-    values: dict[str, list[float]] = {judge.target.row: [], metric: []}
+    overall = {judge.target.row_metric: None} if judge.target.is_overall else {}
+    values: dict[str, list[float]] = {judge.target.row_metric: [], metric: []}
     everyone = np.ones((1, len(rows.members)), dtype=np.bool_)
     for weights in np.concatenate([everyone, masks, ~masks]).astype(np.uint8):
         # One half at a time: in one call, a gap would have the sign of the gap in all patients.
@@ -241,7 +243,7 @@ def _span(judge: Judge, rows: pd.DataFrame) -> Span:
     is_target = (
         (rows["attribute"] == attribute)
         & (rows["group"] == EVERYBODY)
-        & (rows["metric"] == judge.target.row)
+        & (rows["metric"] == judge.target.row_metric)
     )
     row = rows[is_target].iloc[0]
     value, low, high = (float(row[name]) for name in ("value", "low", "high"))

@@ -11,7 +11,7 @@ from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.pages import write_page
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
@@ -21,7 +21,6 @@ from evenhand.networks.layers import find_layers, layer_names
 from evenhand.networks.model import Model
 from evenhand.reporting.similarity_record import FILE, SimilarityRecord, mean
 from evenhand.representation.by_group import PatientLayers
-from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
@@ -29,8 +28,7 @@ from evenhand.training.settings import LoopSettings
 from evenhand.wording import counted
 
 
-@with_keywords(SimilaritySettings, "runs")
-@run_scope()
+@as_job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare the layers of two models for each group, and report on it.
 
