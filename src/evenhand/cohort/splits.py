@@ -88,7 +88,7 @@ def draw_patients(
     return cohort.select(_deal(cohort, attributes, (share, 1 - share), rng) == 0)
 
 
-def deal_folds(
+def assign_folds(
     cohort: Cohort, folds: int, attributes: Sequence[str], rng: np.random.Generator
 ) -> NDArray[np.intp]:
     """Return the fold ``(n,)`` of each sample, 0 … folds − 1, equal for all samples of a patient.

@@ -89,9 +89,7 @@ class Task:
         """Return a copy of the untrained model for a seed; by default, that of the settings."""
         settings, classes = self.settings, self.splits.train.classes
         seed = settings.seed if seed is None else seed
-        if (
-            seed not in self._built
-        ):  # reading or drawing weights is several times slower than a copy
+        if seed not in self._built:  # reading or drawing weights is slower than copying them
             self._built.clear()
             self._built[seed] = build_model(
                 settings.backbone, settings.weights, self.inputs, classes, seed, settings.head

@@ -60,14 +60,34 @@ class FitContext(Generic[S]):
             was given.
         """
         task = cached_task(self.settings)
-        if task.fingerprint != self.fingerprint:
-            raise EvenhandError(
-                f"on {gethostname()}, {self.settings.data} holds other data than where the command "
-                "was given. Put the data into a folder that all nodes share."
-            )
-        if not (self.run.root / "run.json").is_file():
-            raise EvenhandError(
-                f"on {gethostname()}, the run directory {self.run.root} does not exist. Give --out "
-                "a folder that all nodes share."
-            )
+        check_node(self.settings.data, self.run, same_data=task.fingerprint == self.fingerprint)
         return task
+
+
+def check_node(data: str, run: Run, *, same_data: bool) -> None:
+    """Refuse to work on a node that lacks the data or the run directory of the command.
+
+    Parameters
+    ----------
+    data
+        The data as the user named them.
+    run
+        The run of the command.
+    same_data
+        Whether the data on this node have the fingerprint that the command recorded.
+
+    Raises
+    ------
+    EvenhandError
+        If the data differ, or the run directory does not exist.
+    """
+    if not same_data:
+        raise EvenhandError(
+            f"on {gethostname()}, {data} holds other data than where the command was given. Put "
+            "the data into a folder that all nodes share."
+        )
+    if not (run.root / "run.json").is_file():
+        raise EvenhandError(
+            f"on {gethostname()}, the run directory {run.root} does not exist. Give --out a folder "
+            "that all nodes share."
+        )

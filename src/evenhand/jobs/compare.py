@@ -15,13 +15,14 @@ from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
 from evenhand.experiments.runs import Run, begin_run, open_run
+from evenhand.files import write_json
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import as_job
-from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
+from evenhand.reporting.probe_record import FILE
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
@@ -132,7 +133,7 @@ def _write_probe(
         split=settings.split,
         seed=settings.seed,
     )
-    write_probe(run, probes)
+    write_json(run.root / FILE, probes.model_dump())
 
 
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:

@@ -32,7 +32,6 @@ from evenhand.experiments.settings import TargetSettings
 from evenhand.files import checked, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
-from evenhand.jobs.probe_file import read_probe
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
     Measured,
@@ -50,10 +49,12 @@ from evenhand.reporting import (
     Search,
     UnitShare,
     detectable_differences,
+    probe_record,
     render,
     verdicts_of,
 )
 from evenhand.reporting.estimates import find
+from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import SearchRecord
 from evenhand.reporting.text.numbers import listed
@@ -223,7 +224,7 @@ def report_of(
         judged={name: adjustment.judged for name, adjustment in adjustments.items()},
         spreads=_spreads(record.settings),
         promises=promise_verdicts(adjustments),
-        probe=read_probe(run),
+        probe=_probe(run),
         twins=twin_record(requests, pairs_of(run.record, requests, chosen), settings),
     )
     if not adjustments:
@@ -314,6 +315,11 @@ def _search(run: Run) -> Search | None:
     numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
     return Search(trials.rename(columns=current_target), targets, record.studies)
+
+
+def _probe(run: Run) -> ProbeRecord | None:
+    path = run.root / probe_record.FILE
+    return checked(ProbeRecord, read_object(path), path) if path.exists() else None
 
 
 def pruning_of(run: Run) -> Pruning | None:

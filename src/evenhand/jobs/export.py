@@ -11,8 +11,8 @@ from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import remove_abandoned, replacing, to_path, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
 from evenhand.jobs.adjust.rule import rule_of
+from evenhand.jobs.card import card_text
 from evenhand.jobs.keywords import StrPath
-from evenhand.jobs.report import card_text
 from evenhand.networks.adjusted import AdjustedModel, write_adjusted_onnx
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import FORMATS, check_answers, to_onnx

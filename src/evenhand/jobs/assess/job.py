@@ -19,7 +19,7 @@ from evenhand.jobs.assess.fitting import fit_grid
 from evenhand.jobs.assess.grid import cell_name, check_encoders, grid_cells
 from evenhand.jobs.assess.judging import evaluate_grid
 from evenhand.jobs.assess.labels import check_shares
-from evenhand.jobs.assess.pages import write_assessment
+from evenhand.jobs.assess.page import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import compare_representations
 from evenhand.jobs.assess.similarity_grid import grid_similarity

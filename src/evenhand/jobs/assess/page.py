@@ -5,30 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.answers import answers, judgements, pair_name, seeds_text
-from evenhand.jobs.assess.claims import RecipeClaims
+from evenhand.jobs.assess.answers import answers, judgements, pair_name, seeds_text, verdict_rows
+from evenhand.jobs.assess.claims import RecipeClaims, make_claims
 from evenhand.jobs.assess.compute import compute_sentence, compute_table
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence_part, value_text
 from evenhand.jobs.assess.grid import cell_name
 from evenhand.jobs.assess.labels import label_part
 from evenhand.jobs.assess.overview import LARGE, overview_part
+from evenhand.jobs.assess.records import write_metric_rows
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity_grid_record import read_grid
 from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import encoder_starts
 from evenhand.jobs.assess.values import Value
 from evenhand.jobs.pretrain.curve import embeddings_of
+from evenhand.jobs.report import read_check, read_similarity, write_page_and_verdicts
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
 from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.section import PART, include_page, section, sections_of
+from evenhand.reporting.sections.requirements import requirement_verdicts
+from evenhand.reporting.sections.similarity import similarity_verdicts
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted
@@ -56,6 +61,20 @@ class Assessment:
     def settings(self) -> AssessSettings:
         """The settings of the run."""
         return self.run.record.settings_as(AssessSettings)
+
+
+def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
+    """Write the numbers, the verdicts and the page of an assessment."""
+    requirements, similarity = read_check(run), read_similarity(run)
+    all_claims = make_claims(evaluations)
+    write_metric_rows(run, evaluations, all_claims)
+    page = assessment_page(Assessment(run, all_claims, evaluations, requirements, similarity))
+    verdicts = (
+        requirement_verdicts(requirements),
+        verdict_rows(all_claims),
+        similarity_verdicts(similarity),
+    )
+    write_page_and_verdicts(run, page, chain.from_iterable(verdicts))
 
 
 def assessment_page(assessment: Assessment) -> str:

@@ -22,7 +22,7 @@ from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_ot
 from evenhand.jobs.benchmark.analysis import analyse, analyse_external
 from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, list_entries
 from evenhand.jobs.benchmark.external import external_cohort
-from evenhand.jobs.benchmark.fitting import Fit, Work, fit_entries, list_fits
+from evenhand.jobs.benchmark.fitting import BenchmarkContext, Fit, fit_entries, list_fits
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
 from evenhand.jobs.benchmark.generalization_page import transfers_of
 from evenhand.jobs.benchmark.learning_curve import (
@@ -115,11 +115,14 @@ def benchmark(
             _add_entries(run, addition, entries, folds)
         for text in refused:
             notify(text)
-        fits, work = list(list_fits(entries, settings)), Work.of(settings, folds, run)
+        fits, context = (
+            list(list_fits(entries, settings)),
+            BenchmarkContext.of(settings, folds, run),
+        )
         points = curve_fits(settings, thinnings)
         notify(_forecast(run, settings, fits, points))
-        fit_entries(work, fits, engine)
-        fit_curves(work, points, engine)
+        fit_entries(context, fits, engine)
+        fit_curves(context, points, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
     run.finish()

@@ -19,7 +19,6 @@ from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import write_json
-from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.check.findings import ORDER, overall
 from evenhand.jobs.check.groups import attribute_findings, group_counts, size_findings
 from evenhand.jobs.check.learning import learning_findings
@@ -36,6 +35,7 @@ from evenhand.jobs.check.material import (
 from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, request_findings
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.keywords import as_job
+from evenhand.jobs.report import write_page
 from evenhand.networks.inputs import RGB, ImageForm, Images
 from evenhand.reporting.check_record import (
     FILE,

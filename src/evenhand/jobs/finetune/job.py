@@ -11,15 +11,16 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, prepare_task, save_and_score, train_model
 from evenhand.experiments.training_run import begin_training_run
+from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import as_job
-from evenhand.jobs.probe_file import write_probe
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.checkpoints import load_model
+from evenhand.reporting.probe_record import FILE
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.precision import settle_precision
@@ -93,7 +94,8 @@ def _write_probe(task: Task, run: Run, name: str) -> None:
     models = {name: load_model(run.folder(name)), START: task.model()}
     layers = {key: read_layers(model, cohort, accelerator) for key, model in models.items()}
     attributes, pairs = task.settings.attribute, [(name, START)]
-    write_probe(run, probe_record(layers, samples, attributes, pairs, split="test", seed=seed))
+    probes = probe_record(layers, samples, attributes, pairs, split="test", seed=seed)
+    write_json(run.root / FILE, probes.model_dump())
 
 
 def model_name(strategy: str, method: str = "erm") -> str:
