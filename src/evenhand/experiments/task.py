@@ -48,7 +48,7 @@ from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The data, model inputs, targets and mitigation of a training, prepared once for all fits."""
+    """The data, model inputs, targets and mitigation of a job, prepared once for all its fits."""
 
     settings: TrainingSettings
     splits: Splits
@@ -219,11 +219,10 @@ def _activation_cache(settings: TrainingSettings) -> ActivationCache | None:
 
 
 def _check_memory(task: Task) -> None:
-    """Refuse a cache that is too small for one batch of the largest activations (depth 1)."""
+    """Refuse a cache of activations that cannot hold one batch of the largest ones, at depth 1."""
     if task.activations is not None:
-        model, fit_settings = task.model(), task.fit_settings(lr=1.0)
-        accelerator = make_accelerator(task.settings)
-        model = model.to(accelerator.device)
+        accelerator, fit_settings = make_accelerator(task.settings), task.fit_settings(lr=1.0)
+        model = task.model().to(accelerator.device)
         lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
         set_trainable(model, lowest)
         Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
@@ -338,7 +337,7 @@ def _wrong_rows(
 ) -> NDArray[np.bool_]:
     """Train a copy for a few epochs (`FIRST_EPOCHS`); return ``(n,)`` which rows it gets wrong."""
     short = max(1, round(FIRST_EPOCHS * settings.epochs))
-    first = fit(
+    trained = fit(
         deepcopy(model),
         task.splits,
         schedule,
@@ -348,10 +347,8 @@ def _wrong_rows(
     )
     accelerator = make_accelerator(settings)
     source = BatchSource(task.splits.train, accelerator.device)
-    predicted = class_probabilities(first.to(accelerator.device), source, accelerator).argmax(
-        axis=1
-    )
-    wrong: NDArray[np.bool_] = predicted != task.splits.train.labels
+    scores = class_probabilities(trained.to(accelerator.device), source, accelerator)
+    wrong: NDArray[np.bool_] = scores.argmax(axis=1) != task.splits.train.labels
     return wrong
 
 
