@@ -32,8 +32,7 @@ class TargetSettings(Settings, title="Target"):
         description=f"validation score: {TARGETS}; repeatable; the first decides early stopping",
     )
     pessimistic: bool = Field(
-        False,
-        description="judge by the worse end of the target's 95 % interval over patients",
+        False, description="judge by the worse end of the target's 95 % interval over patients"
     )
     exclude_group: tuple[str, ...] = Field(
         (), description='group that the target and gaps leave out: "age=under 20"; repeatable'

@@ -33,14 +33,7 @@ from evenhand.files import checked, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import (
-    Measured,
-    MetricRow,
-    Progress,
-    compared_levels,
-    find_target,
-    judge,
-)
+from evenhand.metrics import Measured, MetricRow, Progress, compared_levels, find_target, judge
 from evenhand.progress import bar
 from evenhand.reporting import (
     ModelSamples,

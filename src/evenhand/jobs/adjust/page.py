@@ -138,11 +138,7 @@ def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
 
 
 def _thresholds_table(
-    name: str,
-    by: str,
-    aim: Aim,
-    groups: Mapping[str, GroupThreshold],
-    cuts: Mapping[str, float],
+    name: str, by: str, aim: Aim, groups: Mapping[str, GroupThreshold], cuts: Mapping[str, float]
 ) -> Table:
     rows = tuple(
         (

@@ -28,8 +28,7 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
     """The grid of cells, and the training recipe that all cells share."""
 
     backbone: str = Field(
-        "conv1d",
-        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
+        "conv1d", description=f"for series {SERIES_NAMES}; timm's name of a network for images"
     )
     weights: str = Field(
         "none",

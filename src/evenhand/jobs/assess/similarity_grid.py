@@ -160,18 +160,9 @@ class _Layers:
     """Computes the layers of models on a cohort, and keeps those of the last supervised model."""
 
     def __init__(
-        self,
-        run: Run,
-        cohort: Cohort,
-        settings: AssessSettings,
-        options: SimilaritySettings,
+        self, run: Run, cohort: Cohort, settings: AssessSettings, options: SimilaritySettings
     ) -> None:
-        self._run, self._cohort, self._settings, self.options = (
-            run,
-            cohort,
-            settings,
-            options,
-        )
+        self._run, self._cohort, self._settings, self.options = (run, cohort, settings, options)
         self._supervised: dict[str, list[Layer]] = {}
         self.labels: NDArray[np.int64] = cohort.labels
         self.names: tuple[str, ...] = ()

@@ -18,13 +18,7 @@ from evenhand.jobs.benchmark.verdicts import (
     Statement,
     change_text,
 )
-from evenhand.metrics.recipes import (
-    RATES,
-    Difference,
-    is_auc_of_group,
-    is_better,
-    levelled_down,
-)
+from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import Estimate
@@ -36,11 +30,7 @@ from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import counted
 
-OTHER_SECTIONS = (
-    generalization_page.external_part,
-    request.request_part,
-    probe_page.probe_part,
-)
+OTHER_SECTIONS = (generalization_page.external_part, request.request_part, probe_page.probe_part)
 """Sections of this page that other modules register when they are imported."""
 
 

@@ -73,8 +73,7 @@ def _request(result: Result, key: Key, reference: Key, target_gap: float) -> Dat
     def gap(group_factor: float, reference_factor: float) -> float:
         return detectable_gap(
             math.hypot(
-                group_error / math.sqrt(group_factor),
-                reference_error / math.sqrt(reference_factor),
+                group_error / math.sqrt(group_factor), reference_error / math.sqrt(reference_factor)
             )
         )
 

@@ -7,13 +7,7 @@ from typing import Literal, NamedTuple
 
 from evenhand.jobs.benchmark.comparing import DECISIONS, Result
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.metrics.recipes import (
-    RATES,
-    Difference,
-    is_auc_of_group,
-    is_better,
-    levelled_down,
-)
+from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.text.numbers import Scale, listed, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict

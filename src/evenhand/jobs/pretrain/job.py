@@ -14,12 +14,7 @@ from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.keywords import as_job
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.state import STATE
-from evenhand.jobs.pretrain.training import (
-    make_learner,
-    patience_of,
-    remove_state,
-    train_encoder,
-)
+from evenhand.jobs.pretrain.training import make_learner, patience_of, remove_state, train_encoder
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
@@ -74,11 +69,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     run.note(
         source=SourceRecord.of(source),
-        notes=[
-            *source.notes,
-            *input_notes(inputs, settings.weights),
-            *_patience_note(settings),
-        ],
+        notes=[*source.notes, *input_notes(inputs, settings.weights), *_patience_note(settings)],
     )
     write_patients(run, splits, settings.weights)
     with run.phase("training"):

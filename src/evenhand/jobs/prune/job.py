@@ -19,13 +19,7 @@ from evenhand.experiments.study_storage import storage_errors
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import Notify, as_job, ignore_text
-from evenhand.jobs.prune.loop import (
-    CurveRow,
-    curve_row,
-    initial_state,
-    pruning_steps,
-    stop_reason,
-)
+from evenhand.jobs.prune.loop import CurveRow, curve_row, initial_state, pruning_steps, stop_reason
 from evenhand.jobs.prune.luck import measure_luck
 from evenhand.jobs.prune.premise import check_premise, first_saliency, saliency_table
 from evenhand.jobs.prune.search import choose_by_search

@@ -49,11 +49,7 @@ def choose_by_search(task: PruneTask, run: Run) -> PruneTask:
     beta, share, estimator = choice
     run.note(
         search=PruningChoice(
-            trial=best.number,
-            value=best.values[0],
-            beta=beta,
-            share=share,
-            estimator=estimator,
+            trial=best.number, value=best.values[0], beta=beta, share=share, estimator=estimator
         )
     )
     return task.with_choice(*choice)

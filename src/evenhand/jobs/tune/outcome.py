@@ -13,11 +13,7 @@ from evenhand.experiments.runs import Run
 from evenhand.files import write_json
 from evenhand.jobs.tune.contenders import FAIRTUNE, AllowedMethods
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
-from evenhand.jobs.tune.importance import (
-    factor_importance,
-    method_importance,
-    unit_importance,
-)
+from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
 from evenhand.jobs.tune.searching import SearchJob, SearchResult
 from evenhand.metrics import Plan, Target, excluded_groups
 from evenhand.networks.checkpoints import read_model_record
