@@ -10,7 +10,7 @@ from evenhand.evaluation.rows import choose_cut
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import remove_abandoned, replacing, to_path, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
-from evenhand.jobs.adjust.rule import rule_of
+from evenhand.jobs.adjust.rule import group_rule
 from evenhand.jobs.card import card_text
 from evenhand.jobs.keywords import StrPath
 from evenhand.networks.adjusted import AdjustedModel, write_adjusted_onnx
@@ -124,5 +124,5 @@ def _write_adjusted(run: Run, name: str, adjustment: Adjustment, path: Path) -> 
     if len(predictions.classes) > 2:
         return check_answers(network, to_onnx(network, path))
     cut = run.record.cuts.get(name) or choose_cut(predictions)
-    rule = rule_of(adjustment, cut, predictions)
+    rule = group_rule(adjustment, cut, predictions)
     return write_adjusted_onnx(AdjustedModel(network, rule), path)

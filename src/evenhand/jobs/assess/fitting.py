@@ -44,7 +44,7 @@ def _timed(run: Run, results: Iterator[T]) -> Iterator[T]:
 
 
 class _Order:
-    """The jobs in the order in which they can begin; encoders come first, as they take longest."""
+    """The order of the jobs: encoders begin first, as they take longest; cells wait for theirs."""
 
     def __init__(self, context: FitContext[AssessSettings], cells: Sequence[Cell]) -> None:
         settings = context.settings

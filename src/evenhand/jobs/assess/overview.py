@@ -51,8 +51,8 @@ def overview_part(
         f"{counted(evaluations[0].seeds, 'seed')} of each. Of {counted(judged, 'difference')} "
         f"between the best cells, {shown or 'none'} "
         f"{'is' if shown == 1 else 'are'} certain (corrected). Best means the best {target} on "
-        "validation patients, mean over seeds; the other numbers are on test patients, who took no "
-        "part in the choice. The best value of many is too good on validation.",
+        "validation patients, mean over seeds. The best of many values looks better on validation "
+        "than it is; the other numbers are on test patients, who took no part in the choice.",
     )
     table = _table("Best of each kind", _best_of_kinds(rows), target)
     ranked = sorted(rows, key=lambda row: -row.validation_value)

@@ -38,13 +38,13 @@ from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
 from evenhand.wording import counted
 
-FOLDED = 6  # if more pairs have no claims, they are folded into one line
-FEWEST = 30  # if a group has fewer test patients of the rarer class, a remark says so
+MOST_UNCLEAR = 6  # pairs without claims; if there are more, one line hides them all
+FEWEST = 30  # test patients of the rarer class; a remark names groups with fewer
 
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """The content of the page: the run, and the results of stages 5, 1 and 4."""
+    """The content of the page: the run, its claims, and the results of stages 5, 1 and 4."""
 
     run: Run
     claims: Sequence[RecipeClaims]
@@ -153,7 +153,7 @@ def _labels(assessment: Assessment) -> Part | None:
 def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[HiddenPart]:
     """Yield a fold for each pair; many pairs without claims are in one fold together."""
     unclear = [claims for claims in all_claims if not any(claim.sign for claim in claims.family)]
-    together = unclear if len(unclear) > FOLDED else []
+    together = unclear if len(unclear) > MOST_UNCLEAR else []
     yield from (_pair_fold(claims) for claims in all_claims if claims not in together)
     if together:
         line = f"{counted(len(together), 'other pair')}: no difference is certain"
@@ -179,11 +179,10 @@ def _remarks(
     yield seeds_text(all_claims)
     yield (
         f"{evaluation.chosen} represents {_represented(evaluation)}, as it has the best "
-        f"{settings.target[0]} on validation patients of all cells; "
-        "the test patients took no part in that choice. Deviation from "
-        "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
-        "false negative, false omission and false positive rate) of each group to the reference "
-        f"group, at {_thresholds(settings)}."
+        f"{settings.target[0]} of all cells on validation patients; test patients took no part in "
+        "that choice. Deviation from parity is the mean of |1 − ratio| over six ratios (share "
+        "flagged, error, false discovery, false negative, false omission and false positive rate) "
+        f"of each group to the reference group, at {_thresholds(settings)}."
     )
     for attribute in evaluation.attributes:
         small = [
@@ -239,9 +238,9 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ]
     if patience := settings.pretrain_patience:
         sentences.append(
-            "A tenth of them was held out: pre-training ends after "
-            f"{counted(patience, 'epoch')} without a lower loss on them, and the weights of the "
-            "epoch with the lowest loss are kept."
+            "A tenth of the training patients was held out. Pre-training ends after "
+            f"{counted(patience, 'epoch')} without a lower loss on them, and the encoder has the "
+            "weights of the epoch with the lowest loss."
         )
     title = "Loss on held-out training patients" if patience else "Loss"
     columns = (

@@ -54,8 +54,8 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
     )
     encoder: tuple[str, ...] = Field(
         (),
-        description="encoder that is assessed without pre-training it here: a run, a file of "
-        "weights, or pretrained (timm's); NAME=PATH names it; repeatable",
+        description="external encoder, which is not pre-trained here: a run, a file of weights, or "
+        "pretrained (timm's); NAME=PATH names it; repeatable",
     )
     pretrain_epochs: int = Field(60, gt=0, description="passes of pre-training, at most")
     pretrain_patience: int = Field(

@@ -33,13 +33,13 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
     cells = len({(contrast.cell, contrast.share) for contrast in grid.cells})
     return Part(
         sentences=(
-            "Every cell is compared with supervised of the same labels and seed "
-            f"({counted(cells, 'pair')}): how much does their CKA differ between the group that "
-            "they serve best and the group that they serve worst? Size is the mean of |difference "
-            f"of CKA| over pairs of layers. All cells rest on the same {basis}; intervals are over "
-            f"these. Groups permuted within a label ({grid.permutations} times) show the size by "
-            "chance. These results describe the grid: p-values are not corrected, and no verdict "
-            "rests on them.",
+            "Every cell is compared with supervised with the same labels and seed "
+            f"({counted(cells, 'pair')}): their CKA in the group that both serve best, and in the "
+            "group that both serve worst. Size is the mean of |difference of CKA| between the two "
+            f"groups, over pairs of layers. All cells have the same {basis}; intervals are over "
+            f"these. Permuting the groups within each label ({grid.permutations} times) gives the "
+            "size by chance. These results describe the grid: p-values are not corrected, and no "
+            "verdict rests on them.",
             *map(_attribute_text, grid.attributes),
             *map(_ratio_text, grid.ratios),
             *map(_correlation_text, grid.correlations),
