@@ -26,7 +26,7 @@ from scipy.stats import binomtest, norm
 
 from evenhand.evaluation.intersections import small_groups
 from evenhand.evaluation.requests import DEFAULT_AGGREGATES, DEFAULT_FAIRNESS, without_intervals
-from evenhand.evaluation.rows import Cut, groups_in, measure_model, measure_pair
+from evenhand.evaluation.rows import DecisionThreshold, groups_in, measure_model, measure_pair
 from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
 from evenhand.metrics.contrasts import adjust_together
 from evenhand.metrics.groups import excluded_groups
@@ -41,7 +41,7 @@ PLAN = Plan(across=(*DEFAULT_AGGREGATES, *DEFAULT_FAIRNESS))
 SPOKEN = Plan(("auc", "sensitivity", "specificity"), ("worst", "gap", "difference", "detectable"))
 """The part of it that verdicts look at: they come out the same."""
 
-CUT = Cut(0.5, "0.5")
+CUT = DecisionThreshold(0.5, "0.5")
 CLASSES = ("0", "1")
 PATIENTS = 600
 DEPTH = 3  # of intersections

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -342,3 +343,21 @@ def test_pandas_columns_in_another_order_are_refused():
     adjusted = mitigate(score, label, group, "recalibrate")
     with pytest.raises(EvenhandError, match="another order"):
         adjusted.scores(pd.Series(score), shuffled)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_tensors_of_any_floating_type(dtype):
+    score, features, label, group = world(400, 0)
+    scores = torch.tensor(score, dtype=dtype, requires_grad=True)
+    table = torch.tensor(features, dtype=dtype)
+    as_arrays = scores.detach().double().numpy(), table.double().numpy()
+    for method, inputs, expected in zip(
+        ("thresholds", "dfr"), (scores, table), as_arrays, strict=True
+    ):
+        result = mitigate(inputs, torch.tensor(label), group, method)
+        reference = mitigate(expected, label, group, method)
+        np.testing.assert_allclose(
+            result.scores(inputs, group), reference.scores(expected, group), atol=1e-5
+        )
+    inferred = mitigate(scores, label, group, "thresholds:at_test=inferred", features=table)
+    assert inferred.decisions(scores, features=table).shape == (400,)

@@ -433,3 +433,53 @@ def test_a_restored_cdann_can_be_saved_before_its_first_step():
 def test_a_method_calls_itself_by_its_own_name(make, name):
     with pytest.raises(EvenhandError, match=f"{name} needs training rows in every group"):
         make(by="label*attribute").sampler([0, 1, 1], ["a", "a", "b"])
+
+
+READS_GROUPS = {
+    "cdann": Cdann,
+    "coral": Coral,
+    "domain-independent": DomainIndependent,
+    "group-balance": lambda: GroupBalance("weights"),
+    "group-dro": GroupDRO,
+    "minimax": Minimax,
+    "soft-eodds": SoftEodds,
+}
+
+
+@pytest.mark.parametrize("name", READS_GROUPS)
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [
+        (np.array(["a", "a", "b", "b"]), "groups: ndarray <U1"),
+        (np.array([0, 0, 1, 1]), "groups: ndarray int64"),
+        (["a", "a", "b", "b"], "groups: list"),
+        (None, "groups: NoneType"),
+        (torch.tensor([0.0, 0, 1, 1]), "groups: Tensor torch.float32"),
+        (torch.tensor([0, 1]), r"groups: shape \(2,\) for 4 labels"),
+        (torch.tensor([0, 0, 1, 2]), "groups: a code is 2, but there are 2 levels"),
+    ],
+)
+def test_groups_of_a_batch_that_are_no_codes_are_refused(name, groups, text):
+    method = READS_GROUPS[name]()
+    labels = torch.tensor([0, 1, 0, 1])
+    method.sampler([0, 1] * 4, [*"aaaabbbb"])
+    logits = torch.randn(4, method.head_outputs(2), requires_grad=True)
+    with pytest.raises(
+        EvenhandError, match=rf"{text}.*; give a tensor \(B,\) of codes.*level_codes"
+    ):
+        method.loss(logits, torch.randn(4, 3), labels, groups)
+    method.loss(logits, torch.randn(4, 3), labels, torch.tensor([0, 0, 1, -1], dtype=torch.int16))
+
+
+def test_labels_that_are_no_tensor_are_refused():
+    with pytest.raises(EvenhandError, match="labels: ndarray; give a tensor"):
+        TrainingMethod().loss(torch.randn(2, 2), None, np.array([0, 1]), None)
+
+
+def test_domain_independent_says_how_many_outputs_its_head_needs():
+    method = DomainIndependent()
+    method.sampler([0, 1] * 4, [*"aaaabbbb"])
+    codes = torch.tensor([0, 1])
+    for work in (method.scored, lambda logits: method.loss(logits, None, codes, codes)):
+        with pytest.raises(EvenhandError, match=r"shape \(2, 2\); give 2 × 2 columns"):
+            work(torch.randn(2, 2))

@@ -349,3 +349,17 @@ def test_groups_that_are_a_list_of_numpy_text_or_of_tensors():
         group_saliency(module, [(inputs, LABELS, texts)], unprivileged="x", betas={"m": 0.4})
     codes = [torch.tensor(level == "f") for level in SEX]
     group_saliency(module, [(inputs, LABELS, codes)], unprivileged=True, betas={False: 0.4})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("estimator", ["ggn-mc", "ggn", "fisher", "hutchinson"])
+def test_a_compiled_network_has_the_saliency_of_the_original(estimator):
+    module, inputs = once(), torch.randn(12, 4)
+    settings = {**ROLES, "estimator": estimator, "draws": 2}
+    expected = group_saliency(module, [(inputs, LABELS, SEX)], **settings)
+    compiled = torch.compile(module, backend="eager")
+    compiled(inputs)
+    saliency = group_saliency(compiled, [(inputs, LABELS, SEX)], **settings)
+    assert list(saliency) == [f"_orig_mod.{name}" for name in expected]
+    for name, values in expected.items():
+        torch.testing.assert_close(saliency[f"_orig_mod.{name}"], values)

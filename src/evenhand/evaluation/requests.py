@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import Cut, choose_cut, groups_in, split_rows
+from evenhand.evaluation.rows import DecisionThreshold, choose_cut, groups_in, split_rows
 from evenhand.evaluation.settings import ChoiceSettings, MeasureSettings
 from evenhand.metrics import (
     CLAIM,
@@ -50,7 +50,7 @@ class Request:
 
     predictions: Predictions
     attributes: tuple[str, ...]
-    cut: Cut
+    cut: DecisionThreshold
     plan: Plan
 
 
@@ -72,7 +72,7 @@ def resolve_requests(
     models: Mapping[str, Predictions],
     attributes: Sequence[str],
     settings: MeasureSettings,
-    cuts: Mapping[str, Cut],
+    cuts: Mapping[str, DecisionThreshold],
 ) -> dict[str, Request]:
     """Return the request of each model, after checks that it can be measured.
 
@@ -191,7 +191,9 @@ def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, binary: bo
     )
 
 
-def _choose_cut(predictions: Predictions, settings: MeasureSettings, from_run: Cut | None) -> Cut:
+def _choose_cut(
+    predictions: Predictions, settings: MeasureSettings, from_run: DecisionThreshold | None
+) -> DecisionThreshold:
     rule = policy(settings.threshold) if settings.threshold else None
     if from_run and rule is None and settings.threshold_by is None:
         return from_run

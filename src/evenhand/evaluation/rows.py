@@ -47,7 +47,7 @@ Origin = Literal["classes", "validation", "default", "fixed", "run"]
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class DecisionThreshold:
     """A decision threshold, and how it was chosen.
 
     Attributes
@@ -82,7 +82,7 @@ class Cut:
 
 def choose_cut(
     predictions: Predictions, rule: Policy | None = None, *, by: str | None = None
-) -> Cut:
+) -> DecisionThreshold:
     """Choose the decision threshold on the validation rows.
 
     Parameters
@@ -104,10 +104,10 @@ def choose_cut(
                 f"thresholds are for two classes; there are {len(predictions.classes)}, and the "
                 "class with the highest score is decided. Leave the threshold out."
             )
-        return Cut(0.5, "the class with the highest score", origin="classes")
+        return DecisionThreshold(0.5, "the class with the highest score", origin="classes")
     rows = predictions.of_split("val")
     if not len(rows) and rule is None and by is None:
-        return Cut(0.5, "0.5, as there are no validation rows", origin="default")
+        return DecisionThreshold(0.5, "0.5, as there are no validation rows", origin="default")
     rule = rule or policy("youden")
     if by is not None and not rule.needs_rows:
         raise EvenhandError(
@@ -120,19 +120,19 @@ def choose_cut(
             "none; give such rows, or a fixed threshold such as 0.5."
         )
     if not rule.needs_rows:
-        return Cut(rule.on(rows.labels, rows.scores), rule.says)
+        return DecisionThreshold(rule.on(rows.labels, rows.scores), rule.says)
     return _fit_cut(rule, rows) if by is None else _fit_cut_by_group(rule, rows, by)
 
 
-def _fit_cut(rule: Policy, rows: Predictions) -> Cut:
+def _fit_cut(rule: Policy, rows: Predictions) -> DecisionThreshold:
     threshold, lacks = rule.on(rows.labels, rows.scores), rule.lacks(rows.labels)
     if lacks:
         how = f"0.5 and not {rule.says}, as the validation rows hold {lacks}"
-        return Cut(threshold, how, origin="default")
-    return Cut(threshold, f"{rule.says}, on the validation rows", origin="validation")
+        return DecisionThreshold(threshold, how, origin="default")
+    return DecisionThreshold(threshold, f"{rule.says}, on the validation rows", origin="validation")
 
 
-def _fit_cut_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
+def _fit_cut_by_group(rule: Policy, rows: Predictions, by: str) -> DecisionThreshold:
     (groups,) = groups_in(rows, [by]).values()
     overall, by_level = by_group(rule, rows.labels, rows.scores, groups)
     shared = _fit_cut(rule, rows)
@@ -147,10 +147,10 @@ def _fit_cut_by_group(rule: Policy, rows: Predictions, by: str) -> Cut:
     if too_small:
         listed = "; ".join(f"{level}: {lacks}" for level, lacks in too_small.items())
         how += f"; groups too small for their own ({listed}) have that of all rows ({shared.how})"
-    return Cut(overall, how, by, by_level, origin="validation")
+    return DecisionThreshold(overall, how, by, by_level, origin="validation")
 
 
-def scored_rows(predictions: Predictions, cut: Cut) -> Scored:
+def scored_rows(predictions: Predictions, cut: DecisionThreshold) -> Scored:
     """Return the arrays of predictions that `evenhand.metrics.measure` takes."""
     return scored(
         predictions.labels,
@@ -189,7 +189,7 @@ def measure_model(
     seed: int,
     plan: Plan | None = None,
     split: str = "test",
-    cut: Cut | None = None,
+    cut: DecisionThreshold | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure one model on one split.
@@ -242,7 +242,7 @@ def measure_pair(
     seed: int,
     plan: Plan | None = None,
     split: str = "test",
-    cuts: tuple[Cut, Cut] | None = None,
+    cuts: tuple[DecisionThreshold, DecisionThreshold] | None = None,
     progress: Progress | None = None,
 ) -> Measured:
     """Measure the first model minus the second, on the samples that both have scored.

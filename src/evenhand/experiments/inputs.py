@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.rows import Cut
+from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.evaluation.settings import ReadSettings
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, open_run
@@ -38,7 +38,7 @@ class Inputs:
     """
 
     files: dict[str, Path]
-    cuts: dict[str, Cut]
+    cuts: dict[str, DecisionThreshold]
     source: SourceRecord
     job: str | None = None
 
@@ -62,7 +62,7 @@ def find_inputs(paths: Sequence[Path], models: Sequence[str] = (ALL,)) -> Inputs
         If there is no such run or model, or two models have the same name.
     """
     files: dict[str, Path] = {}
-    cuts: dict[str, Cut] = {}
+    cuts: dict[str, DecisionThreshold] = {}
     for path in paths:
         more_files, more_cuts = _files_and_cuts(path, models, several=len(paths) > 1)
         for name in more_files.keys() & files.keys():
@@ -123,7 +123,7 @@ def read_inputs(
 
 def _files_and_cuts(
     path: Path, names: Sequence[str], *, several: bool
-) -> tuple[dict[str, Path], dict[str, Cut]]:
+) -> tuple[dict[str, Path], dict[str, DecisionThreshold]]:
     if not path.is_dir():
         return {path.stem: path}, {}
     run = open_run(path)

@@ -19,7 +19,7 @@ from pydantic_core import to_jsonable_python
 from evenhand.cohort.cohort import Source, Stored
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import Cut
+from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.evaluation.settings import InputSettings
 from evenhand.experiments.earlier_records import current_content
 from evenhand.experiments.job_settings import settings_class
@@ -153,7 +153,7 @@ class RunRecord(CommonRecord, Generic[S]):
     parent: Parent | None = None
     notes: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] | None = None
-    cuts: dict[str, Cut] = Field(default_factory=dict)
+    cuts: dict[str, DecisionThreshold] = Field(default_factory=dict)
     answer: tuple[str, ...] = ()
     matched: MatchedRecord | None = None
     labelled: bool = True

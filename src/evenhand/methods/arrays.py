@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from evenhand.errors import EvenhandError, some
+from evenhand.tables.arrays import as_array
 from evenhand.wording import counted
 
 Floats = NDArray[np.float64]
@@ -129,7 +130,7 @@ def check_features(features: ArrayLike, width: int | None = None) -> NDArray[Any
     EvenhandError
         If the shape is wrong, there is no column, or a value is not a finite number.
     """
-    table = np.asarray(features)
+    table = as_array(features)
     fits = table.dtype.kind in "iufb" and table.ndim == 2
     if not fits or table.shape[1] != (width or table.shape[1]):
         columns = "D" if width is None else str(width)
@@ -153,7 +154,7 @@ def check_scores(scores: ArrayLike, count: int | None = None) -> NDArray[np.floa
     EvenhandError
         If the shape is wrong, a value is missing, or a value is outside 0 … 1 (a logit).
     """
-    values = np.asarray(scores)
+    values = as_array(scores)
     if values.shape != (values.shape[:1] if count is None else (count,)):
         rows = "" if count is None else f" for {counted(count, 'row')}"
         raise EvenhandError(
@@ -208,7 +209,7 @@ def require_labels(rows: Rows, method: str, least: int = 1) -> None:
 
 
 def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
-    label = np.asarray(labels)
+    label = as_array(labels)
     whole = label.ndim == 1 and len(label) > 0 and label.dtype.kind in "iub"
     if not whole or label.min() < 0 or label.max() >= classes:
         raise EvenhandError(
@@ -245,7 +246,7 @@ def group_names(groups: ArrayLike) -> NDArray[np.str_]:
 
 def _as_given(values: ArrayLike) -> NDArray[Any]:
     """Return an array; lists become objects, as numpy turns None beside strings into text."""
-    return values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
+    return as_array(values if hasattr(values, "dtype") else np.asarray(values, dtype=object))
 
 
 def _name(value: Any) -> str:

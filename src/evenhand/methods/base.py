@@ -20,6 +20,7 @@ from evenhand.methods.arrays import NotNegative as NotNegative
 from evenhand.methods.arrays import Positive as Positive
 from evenhand.methods.arrays import Rows, check_rows, group_names
 from evenhand.methods.ranges import SettingRange
+from evenhand.tables.arrays import as_array
 
 By = Literal["attribute", "label*attribute"]
 """Definition of a group: all rows of one level, or the rows of one label within one level."""
@@ -124,7 +125,7 @@ class TrainingMethod:
         EvenhandError
             If the arrays do not fit, or if the method cannot work with these groups.
         """
-        count = classes or int(np.max(np.asarray(labels))) + 1
+        count = classes or int(np.max(as_array(labels))) + 1
         rows = check_rows(labels, groups, patients, classes=count)
         codes = torch.from_numpy(level_codes(rows.groups, rows.levels))
         cells = GroupCells(rows.levels, count, self.by, torch.zeros(0))
@@ -166,6 +167,10 @@ class TrainingMethod:
         return self._cross_entropy(logits, labels, "mean")
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+        if not isinstance(labels, Tensor):
+            raise EvenhandError(
+                f"labels: {type(labels).__name__}; give a tensor (B,) of classes from 0."
+            )
         weight = None if self.class_weight is None else self.class_weight.to(logits.device)
         return functional.cross_entropy(
             logits, labels, weight, reduction=reduction, label_smoothing=self.label_smoothing
@@ -214,6 +219,38 @@ class TrainingMethod:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+
+    def check_codes(self, groups: Tensor, labels: Tensor) -> Tensor:
+        """Return the codes of a batch's levels ``(B,)``, as 64-bit integers.
+
+        Codes above the highest level are found on a CPU only: elsewhere, the check would wait for
+        the device.
+
+        Raises
+        ------
+        EvenhandError
+            If ``groups`` is no tensor of whole numbers, differs in length from ``labels``, or has
+            codes that no level has.
+        """
+        allowed = (
+            "give a tensor (B,) of codes of the levels, -1 for unknown: "
+            "torch.from_numpy(level_codes(groups, method.known_cells().levels))"
+        )
+        if not isinstance(groups, Tensor) or groups.is_floating_point():
+            kind = getattr(groups, "dtype", "")
+            raise EvenhandError(f"groups: {type(groups).__name__} {kind}; {allowed}.")
+        if groups.shape != labels.shape:
+            raise EvenhandError(
+                f"groups: shape {tuple(groups.shape)} for {len(labels)} labels; {allowed}."
+            )
+        on_cpu = groups.device.type == "cpu" and len(groups) > 0
+        highest = int(groups.max()) if on_cpu else UNKNOWN_CODE
+        if self.cells is not None and highest >= len(self.cells.levels):
+            raise EvenhandError(
+                f"groups: a code is {highest}, but there are {len(self.cells.levels)} levels, from "
+                f"0; {allowed}."
+            )
+        return groups.long()
 
     def known_cells(self) -> GroupCells:
         """Return the groups of the training rows.

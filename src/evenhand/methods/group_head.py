@@ -73,7 +73,7 @@ def fit_group_head(
     """
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    table, names = np.asarray(features, np.float64), group_names(groups)
+    table, names = check_features(features).astype(np.float64), group_names(groups)
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(names != UNKNOWN))[:MOST]
     table, names = table[drawn], names[drawn]
     levels = np.unique(names)

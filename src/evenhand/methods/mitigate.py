@@ -14,6 +14,7 @@ from evenhand.errors import EvenhandError, check_seed
 from evenhand.methods.arrays import UNKNOWN, Floats, group_names
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
+from evenhand.tables.arrays import as_array
 from evenhand.tables.row_order import group_columns, refuse_other_order
 
 GroupsLike = ArrayLike | pd.Series | pd.DataFrame | Mapping[str, ArrayLike]
@@ -99,7 +100,7 @@ class Adjusted:
 
     def _by(self, inputs: ArrayLike, groups: GroupsLike | None, features: ArrayLike | None) -> Any:
         """Return the second argument of the fit: groups, features, or None."""
-        count = len(np.atleast_1d(np.asarray(inputs)))
+        count = len(np.atleast_1d(as_array(inputs)))
         if self.attribute == "no":
             return None
         if self.attribute == "inferred":
@@ -107,7 +108,7 @@ class Adjusted:
                 raise EvenhandError(
                     f"{self.method} infers the group of each row; give features=, as in its fit."
                 )
-            return _with_length(np.asarray(features), count, "features")
+            return _with_length(as_array(features), count, "features")
         if groups is None:
             raise EvenhandError(
                 f"{self.method} needs the group of each row to score it; give groups=, or choose a "
@@ -192,14 +193,14 @@ def mitigate(
     check_seed(seed)
     arrays = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
     refuse_other_order({**arrays, **group_columns(groups)})
-    inputs = np.asarray(features_or_scores)
-    _refuse_several_classes(name, kind, np.asarray(y_true))
+    inputs, labels = as_array(features_or_scores), np.atleast_1d(as_array(y_true))
+    _refuse_several_classes(name, kind, labels)
     if inputs.ndim != (2 if kind.takes == "features" else 1):
         kind_text = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
         raise EvenhandError(f"{name} takes {kind_text}; the array has the shape {inputs.shape}.")
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
-    table = _with_length(_table(groups), np.atleast_1d(np.asarray(y_true)).shape[0], "groups")
-    fit: PostHocFit = kind.fit(inputs, y_true, _groups_for(table, kind), **computed, **checked)
+    table = _with_length(_table(groups), len(labels), "groups")
+    fit: PostHocFit = kind.fit(inputs, labels, _groups_for(table, kind), **computed, **checked)
     return Adjusted(name, fit, kind, tuple(table))
 
 

@@ -25,10 +25,11 @@ from evenhand.networks.calling import (
 )
 from evenhand.networks.layers import layer_names, recorded
 from evenhand.networks.model import Model
-from evenhand.own.inputs import as_array, as_groups, of_length
+from evenhand.own.inputs import as_groups, of_length
 from evenhand.representation import Layer
 from evenhand.representation.by_group import Comparison, PatientLayers, measure_similarity
 from evenhand.representation.results import GroupSimilarity, Similarity
+from evenhand.tables.arrays import as_array
 
 MOST_LAYERS = 12
 """The largest number of layers that are compared by default."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError
 from evenhand.metrics.groups import UNKNOWN, Groups, groups_of
 from evenhand.metrics.rows import EVERYBODY
+from evenhand.tables.arrays import as_array
 
 
 def as_groups(groups: Any, count: int) -> dict[str, Groups]:
@@ -108,27 +109,3 @@ def as_numbers(values: Any, what: str) -> NDArray[np.float64]:
             f"{what}: {type(values).__name__} holds no numbers ({error}); give an array, a tensor "
             "or a list of numbers."
         ) from error
-
-
-def as_array(values: Any) -> NDArray[Any]:
-    """Return a tensor, Series or sequence as an array; a missing value in a list stays missing.
-
-    Raises
-    ------
-    EvenhandError
-        If the values are masked or complex.
-    """
-    if np.ma.isMaskedArray(values):
-        raise EvenhandError(
-            "masked arrays are not taken, since their masks would be lost. Leave the masked rows "
-            "out of all arrays, or give .filled(numpy.nan) of a column of groups."
-        )
-    if hasattr(values, "detach"):
-        tensor = values.detach().cpu()
-        return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
-    array = np.asarray(values)
-    if array.dtype.kind == "c":
-        raise EvenhandError("complex numbers are not taken. Give real numbers, such as .real.")
-    if array.dtype.kind == "U" and not isinstance(values, np.ndarray):
-        return np.asarray(values, dtype="object")  # numpy would turn NaN beside text into "nan"
-    return array

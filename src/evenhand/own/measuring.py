@@ -29,7 +29,7 @@ from evenhand.metrics import (
     measure_part,
     scored,
 )
-from evenhand.own.inputs import as_array, as_groups
+from evenhand.own.inputs import as_groups
 from evenhand.reporting import (
     ModelSamples,
     Report,
@@ -43,6 +43,7 @@ from evenhand.reporting.estimates import find, first
 from evenhand.reporting.sections.groups import everyone_line, group_lines, group_look
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import shown
+from evenhand.tables.arrays import as_array
 from evenhand.tables.bins import FEW
 from evenhand.tables.row_order import group_columns, refuse_other_order
 

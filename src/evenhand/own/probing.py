@@ -131,6 +131,7 @@ def _refuse_few(levels: list[str], codes: NDArray[np.intp], owners: NDArray[np.i
     few = [f"{name!r} ({count})" for name, count in counts.items() if count < 2]
     if few:
         raise EvenhandError(
-            f"the level {', '.join(few)} has fewer than two patients, but a probe scores other "
-            "patients than those it is trained on. Leave the rows of this level out."
+            f"{len(few)} of {len(levels)} levels have fewer than two patients: {some(few)}; a "
+            "probe scores other patients than those it is trained on. Leave their rows out; if the "
+            "attribute is a number, bin it first, such as with pandas.cut."
         )

@@ -67,8 +67,10 @@ class Scoring:
         seed = torch.Generator(device).manual_seed(self.seed + step)
         estimator = find_estimator(self.estimator)
         stream = sort_by_group(batches, self.groups, device)
-        stream = self._checked(module, stream, names, any_layer=estimator.any_layer)
-        h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
+        # The estimators' hooks make torch.compile fail or warn; a compiled network runs uncompiled.
+        with torch.compiler.set_stance("force_eager"):
+            stream = self._checked(module, stream, names, any_layer=estimator.any_layer)
+            h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
         theta = {name: module.get_parameter(name).detach() for name in names}
         with torch.no_grad():
             _refuse_infinite(h)

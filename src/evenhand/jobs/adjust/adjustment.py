@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import Cut
+from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.experiments.runs import Run
 from evenhand.files import checked, read_object, write_json
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentTest
@@ -94,18 +94,24 @@ class Adjustment(BaseModel):
         """The name of the attribute that holds the inferred groups."""
         return f"{self.by[0].replace('*', ' and ')} inferred"
 
-    def cut(self) -> Cut | None:
+    def cut(self) -> DecisionThreshold | None:
         """Return the decision thresholds; None if the method does not choose them."""
         fit = self.fit
         if isinstance(fit, Thresholds):
             cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
-            return Cut(fit.pooled, self._rule_text(fit), self.by[0], cuts, origin="validation")
+            return DecisionThreshold(
+                fit.pooled, self._rule_text(fit), self.by[0], cuts, origin="validation"
+            )
         if isinstance(fit, AttributeFree):
             text = self._rule_text(fit)
             if fit.rule == "merged":
-                return Cut(0.5, f"0.5 after {text}, merged into one", origin="validation")
+                return DecisionThreshold(
+                    0.5, f"0.5 after {text}, merged into one", origin="validation"
+                )
             cuts = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
-            return Cut(min(cuts.values()), text, self.inferred, cuts, origin="validation")
+            return DecisionThreshold(
+                min(cuts.values()), text, self.inferred, cuts, origin="validation"
+            )
         return None
 
     def _rule_text(self, fit: Thresholds | AttributeFree) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import Cut
+from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.adjustment import (
     Adjustment,
@@ -108,7 +108,7 @@ class FittedMethod:
 
     predictions: Predictions
     adjustment: Adjustment
-    cut: Cut | None
+    cut: DecisionThreshold | None
     model: Model | None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.rows import Cut
+from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.jobs.adjust.adjustment import Adjustment
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated
 from evenhand.methods.afterwards.recalibrate import Recalibrated
@@ -24,7 +24,9 @@ MAX_COMBINATIONS = 100_000
 """The largest number of combinations of levels in a table."""
 
 
-def group_rule(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> GroupRule:
+def group_rule(
+    adjustment: Adjustment, cut: DecisionThreshold, predictions: Predictions
+) -> GroupRule:
     """Return the adjustment of scores and the threshold of each group.
 
     Parameters
@@ -66,7 +68,9 @@ def group_rule(adjustment: Adjustment, cut: Cut, predictions: Predictions) -> Gr
     )
 
 
-def _combinations(fit: Multicalibrated, cut: Cut, predictions: Predictions, by: str) -> GroupRule:
+def _combinations(
+    fit: Multicalibrated, cut: DecisionThreshold, predictions: Predictions, by: str
+) -> GroupRule:
     """Return the shift of the log-odds for each combination of levels, unknown among them."""
     names = dict.fromkeys(part for name in fit.attributes for part in attribute_parts(name))
     levels = [(*predictions.levels[name], UNKNOWN) for name in names]

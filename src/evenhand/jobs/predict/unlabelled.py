@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.evaluation.rows import Cut, groups_in
+from evenhand.evaluation.rows import DecisionThreshold, groups_in
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, write_text
 from evenhand.reporting.page import section_page
@@ -21,7 +21,7 @@ from evenhand.tables.predictions import Predictions, write_predictions
 COLUMNS = ("attribute", "group", "n", "patients", "flagged")
 
 
-def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run:
+def write_scores(run: Run, name: str, predictions: Predictions, cut: DecisionThreshold) -> Run:
     """Write scores without labels, ``groups.csv`` and a page, and finish the run.
 
     ``predictions.parquet`` has the usual columns except ``label``. ``groups.csv`` counts samples
@@ -36,7 +36,9 @@ def write_scores(run: Run, name: str, predictions: Predictions, cut: Cut) -> Run
     return run
 
 
-def flagged_counts(predictions: Predictions, attributes: Sequence[str], cut: Cut) -> pd.DataFrame:
+def flagged_counts(
+    predictions: Predictions, attributes: Sequence[str], cut: DecisionThreshold
+) -> pd.DataFrame:
     """Count samples, patients and flagged samples, of everybody and of each group."""
     rows = predictions.table.assign(flagged=np.nan)
     if len(predictions.classes) == 2:

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.evaluation.rows import Cut, choose_cut, metric_rows
+from evenhand.evaluation.rows import DecisionThreshold, choose_cut, metric_rows
 from evenhand.jobs.prune.halves import Halves
 from evenhand.metrics import Excluded, Metric, Plan, Target, attribute_groups, find_metric
 from evenhand.networks.model import Model
@@ -74,10 +74,10 @@ class Judge:
         """Return a model's predictions of the validation rows."""
         return predict_cohorts(model, [(VAL, self.val)], accelerator)
 
-    def cut(self, predictions: Predictions) -> Cut:
+    def cut(self, predictions: Predictions) -> DecisionThreshold:
         """Return the decision threshold of scores of validation rows."""
         if self.target.cut == "argmax":
-            return Cut(0.5, "the class with the higher score", origin="classes")
+            return DecisionThreshold(0.5, "the class with the higher score", origin="classes")
         return choose_cut(predictions)
 
     def values(self, predictions: Predictions) -> dict[str, float]:
@@ -138,7 +138,7 @@ class Judge:
                 best = k
         return best
 
-    def _rows(self, predictions: Predictions, cut: Cut) -> pd.DataFrame:
+    def _rows(self, predictions: Predictions, cut: DecisionThreshold) -> pd.DataFrame:
         metrics = dict.fromkeys(("auc", "accuracy", self.rank_by, self.budget_metric))
         if isinstance(self.target.metric, Metric):
             metrics[self.target.metric.name] = None

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.evaluation.rows import Cut, groups_in, metric_rows, paired_rows, scored_rows
+from evenhand.evaluation.rows import (
+    DecisionThreshold,
+    groups_in,
+    metric_rows,
+    paired_rows,
+    scored_rows,
+)
 from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.judge import VAL, Judge, target_aggregates
 from evenhand.metrics import EVERYBODY, Bootstrap, Plan, compared_levels
@@ -87,7 +93,9 @@ def _halves_luck(
 
 
 def _spans(
-    judge: Judge, pair: tuple[Predictions, Predictions], cuts: tuple[Cut, Cut]
+    judge: Judge,
+    pair: tuple[Predictions, Predictions],
+    cuts: tuple[DecisionThreshold, DecisionThreshold],
 ) -> tuple[Span, Span]:
     """Return the target of the first model, and its difference from that of the second."""
     plan, attributes = _plan(judge), [judge.attribute]

@@ -88,7 +88,7 @@ class Thresholds:
         The decisions on these scores do not change, even if another machine computes a score with
         a different rounding error. No sensitivity falls, so every bound still holds.
         """
-        rising = np.unique(np.asarray(scores, dtype=np.float64))
+        rising = np.unique(check_scores(scores))
         groups = {
             level: replace(chosen, threshold=halfway_down(chosen.threshold, rising))
             for level, chosen in self.groups.items()

@@ -86,6 +86,7 @@ class Cdann(TrainingMethod):
             return plain
         if features is None:
             raise EvenhandError("cdann needs the features that the head takes; pass them to loss.")
+        groups = self.check_codes(groups, labels)
         has_group = groups >= 0
         if not has_group.any():
             return plain

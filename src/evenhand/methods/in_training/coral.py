@@ -60,7 +60,8 @@ class Coral(TrainingMethod):
             return plain
         if features is None:
             raise EvenhandError("coral needs the features that the head takes; pass them to loss.")
-        return plain + self.strength * conditional_coral(features, labels, groups)
+        codes = self.check_codes(groups, labels)
+        return plain + self.strength * conditional_coral(features, labels, codes)
 
 
 def conditional_coral(features: Tensor, labels: Tensor, groups: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
 from evenhand.methods.base import TrainingMethod
 
@@ -53,21 +54,30 @@ class DomainIndependent(TrainingMethod):
 
     def scored(self, outputs: Tensor) -> Tensor:
         """Return logits ``(B, C)``: the mean over heads of ``(B, K·C)``, plus the mean priors."""
-        cells = self.known_cells()
-        heads = outputs.view(len(outputs), len(cells.levels), cells.classes)
-        return heads.mean(dim=1) + self.prior_shift().to(outputs)
+        return self._heads(outputs).mean(dim=1) + self.prior_shift().to(outputs)
 
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
         """Return the mean cross-entropy; each row is scored by the head of its group."""
+        heads = self._heads(logits) + self.priors.to(logits)
+        codes = self.check_codes(groups, labels)
+        index = codes.clamp(min=0)[:, None, None].expand(-1, 1, heads.shape[2])
+        group_logits = heads.gather(1, index)[:, 0]
+        has_group = (codes >= 0)[:, None]
+        return self.plain_loss(group_logits.where(has_group, heads.mean(dim=1)), labels)
+
+    def _heads(self, outputs: Tensor) -> Tensor:
+        """Return the logits of each group's head ``(B, K, C)``."""
         cells = self.known_cells()
-        heads = logits.view(len(logits), len(cells.levels), cells.classes) + self.priors.to(logits)
-        group_logits = heads.gather(
-            1, groups.clamp(min=0)[:, None, None].expand(-1, 1, cells.classes)
-        )
-        has_group = (groups >= 0)[:, None]
-        return self.plain_loss(group_logits[:, 0].where(has_group, heads.mean(dim=1)), labels)
+        levels, classes = len(cells.levels), cells.classes
+        if outputs.ndim != 2 or outputs.shape[1] != levels * classes:
+            raise EvenhandError(
+                f"domain-independent got logits of shape {tuple(outputs.shape)}; give {levels} × "
+                f"{classes} columns, the classes of each group side by side. "
+                f"head_outputs({classes}) returns the number of outputs that the head needs."
+            )
+        return outputs.view(len(outputs), levels, classes)
 
 
 METHOD = DomainIndependent

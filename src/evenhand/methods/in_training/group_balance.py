@@ -127,7 +127,7 @@ class GroupBalance(TrainingMethod):
         cells = self.known_cells()
         sizes = cells.sizes.to(logits.device, logits.dtype)
         weights = sizes.sum() / (len(cells) * sizes)
-        numbers = cells.numbers(labels, groups)
+        numbers = cells.numbers(labels, self.check_codes(groups, labels))
         row_weights = weights[numbers.clamp(min=0)].where(numbers >= 0, 1.0)
         return (row_weights * self.row_losses(logits, labels)).mean()
 

@@ -94,7 +94,7 @@ class SoftEodds(TrainingMethod):
     def penalty(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
         """Update the running means by a batch, and return the penalty on their differences."""
         scores = logits.softmax(dim=1)[:, 1]
-        numbers = self.known_cells().numbers(labels, groups)
+        numbers = self.known_cells().numbers(labels, self.check_codes(groups, labels))
         means, sizes = group_means(scores, numbers, len(self.means))
         present = sizes > 0
         keep = self.memory * self.observed.to(means)

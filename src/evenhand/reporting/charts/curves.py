@@ -199,7 +199,7 @@ def calibration(rows: Scored) -> Iterator[tuple[float, float, int]]:
 
 def flagged(rows: Scored) -> tuple[Floats, Floats]:
     """Return the numbers of positives and negatives at or above each score, highest score first."""
-    order = np.argsort(-rows.scores, kind="stable")
+    order = np.argsort(-rows.scores)
     score, positive = rows.scores[order], rows.labels[order] == 1
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
     return np.cumsum(positive)[last].astype(float), np.cumsum(~positive)[last].astype(float)

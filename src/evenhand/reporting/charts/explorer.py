@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics import Groups, Scored
+from evenhand.metrics.registry import Floats
 from evenhand.reporting.text.numbers import PERCENT, POINTS
 from evenhand.reporting.text.vocabulary import shown
 
@@ -107,12 +108,18 @@ def explorer(
     decided = 0.5 if rows.threshold is None else rows.threshold
     thresholds = np.unique([*(k / STEPS for k in range(STEPS + 1)), decided])
     start = int(np.searchsorted(thresholds, decided))
+    everyone = _counts("everyone", rows.labels, rows.scores, thresholds, compared=False)
     tables = []
     for name, levels in groups.items():
         drawn, in_gap = _largest(levels), set(compared[name])
-        parts = [("everyone", rows, False)]
-        parts += [(shown(level), rows.take(levels.rows(level)), level in in_gap) for level in drawn]
-        counts = tuple(_counts(*part, thresholds) for part in parts)
+        by_level = (
+            _counts(
+                shown(level), rows.labels[members], rows.scores[members], thresholds,
+                compared=level in in_gap,
+            )
+            for level, members in ((level, levels.rows(level)) for level in drawn)
+        )  # fmt: skip
+        counts = (everyone, *by_level)
         few = LARGEST.format(len(levels.levels), DRAWN) if len(drawn) < len(levels.levels) else ""
         tables.append(ExplorerTable(shown(name), counts, explorer_cells(counts, start), few))
     return Explorer(tuple(thresholds.tolist()), start, tuple(tables))
@@ -144,17 +151,19 @@ def explorer_cells(
 
 
 def _counts(
-    name: str, rows: Scored, compared: bool, thresholds: NDArray[np.float64]
+    name: str, labels: NDArray[np.intp], scores: Floats, thresholds: Floats, *, compared: bool
 ) -> DecisionCounts:
     """Count the flagged positives and negatives of a group at each threshold."""
 
     def flagged(label: int) -> tuple[int, ...]:
-        scores = np.sort(rows.scores[rows.labels == label])
-        at_or_above = len(scores) - np.searchsorted(scores, thresholds, side="left")
+        rising = np.sort(scores[labels == label])
+        at_or_above = len(rising) - np.searchsorted(rising, thresholds, side="left")
         return tuple(at_or_above.tolist())
 
-    positives = int(rows.labels.sum())
-    return DecisionCounts(name, positives, len(rows) - positives, flagged(1), flagged(0), compared)
+    positives = int(labels.sum())
+    return DecisionCounts(
+        name, positives, len(labels) - positives, flagged(1), flagged(0), compared
+    )
 
 
 def _share(count: int, whole: int) -> float:
