@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
-from evenhand.experiments.runs import Run, begin_run, open_run
+from evenhand.experiments.runs import Run, open_run
 from evenhand.files import write_json
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import as_job
@@ -65,8 +64,9 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     trained = _read_models(inputs) if settings.probe else {}
     resolved = resolve_intersections(settings, attributes, matched.models, settings.split)
     attributes = resolved.attribute
-    start = partial(begin_run, out, "compare", overwrite=overwrite)
-    run, requests = begin_audit(start, resolved, inputs, matched.models)
+    run, requests = begin_audit(
+        "compare", resolved, out, inputs, matched.models, overwrite=overwrite
+    )
     counts = matched.unmatched["model"].value_counts()
     run.note(
         pairs=list(combinations(_new_first(models, inputs), 2)),
@@ -139,8 +139,7 @@ def _write_probe(
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
     """Return the names of the models, each before its references.
 
-    This is the user's order. A pruning run lists its models by age, the oldest first; this order
-    is reversed, as on the page of the pruning.
+    The order is the user's. A pruning run lists the oldest model first, so its order is reversed.
     """
     names = list(models)
     return names[::-1] if inputs.job == "prune" else names

@@ -66,9 +66,9 @@ class _Units(BaseModel):
     units: list[UnitShare]
 
 
-FITTED = (
-    "The threshold{} was chosen on the rows that are reported, so rates look better than they "
-    "would on new patients."
+FITTED_THRESHOLD = (
+    "The threshold{} was chosen on the reported rows, so rates look better than they would on "
+    "new patients."
 )
 """The note about a threshold that was chosen on the reported rows; ``{}`` is " of MODELS"."""
 
@@ -151,7 +151,7 @@ def measure_run(run: Run, requests: Mapping[str, Request], chosen: str | None) -
 def pairs_of(
     record: RunRecord[Settings], models: Iterable[str], chosen: str | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return the compared pairs: those of the record, else the chosen model with each other one."""
+    """Return the pairs of the record, else the chosen model with each other model."""
     if record.pairs is not None:
         return record.pairs
     return tuple((chosen, name) for name in models if chosen and name != chosen)
@@ -236,7 +236,7 @@ def _fitted_threshold_notes(rules: Mapping[tuple[Origin, str], str], split: str)
     if split != "val":
         return []
     return [
-        FITTED.format(of_models)
+        FITTED_THRESHOLD.format(of_models)
         for (origin, _), of_models in rules.items()
         if origin == "validation"
     ]

@@ -45,9 +45,9 @@ def export(
     Raises
     ------
     EvenhandError
-        If the run is not finished or lacks the model, the file's name ends as another format's, a
-        file exists already, a library is missing, or the exported model gives other logits than the
-        model. Nothing is written in these cases.
+        If the run is not finished or lacks the model, the file name has the ending of another
+        format, a file exists already, a library is missing, or the exported model gives other
+        logits than the model. Nothing is written in these cases.
     """
     return write_model(run, out, format=format, model=model, overwrite=overwrite)[0]
 
@@ -83,7 +83,7 @@ def write_model(
     existing = [str(path) for path in (out, card) if path.exists()]
     if existing and not (overwrite or is_unfinished):
         raise EvenhandError(
-            f"{' and '.join(existing)}: there already; give --overwrite to replace, or another "
+            f"already there: {' and '.join(existing)}. Give --overwrite to replace, or another "
             f"name to --out (its card is called {card.name})."
         )
     if out.is_dir():
@@ -99,7 +99,7 @@ def write_model(
 
 
 def _refuse_ending(out: Path, format: str) -> None:
-    """Refuse a file whose name ends as another format's, or as the card's."""
+    """Refuse a file name with the ending of another format, or of the card."""
     ending = out.suffix.removeprefix(".")
     fitting = out.with_suffix(f".{format}").name
     if ending == "md":

@@ -171,7 +171,7 @@ def _by_name(
     rest = arguments[len(first) :]
     if len(rest) == 1:
         values[last] = rest[0]
-    elif rest and _is_several(kind.model_fields[last].annotation):
+    elif rest and _takes_several(kind.model_fields[last].annotation):
         values[last] = tuple(rest)
     elif rest:
         raise EvenhandError(
@@ -183,7 +183,7 @@ def _by_name(
     return values | keywords
 
 
-def _is_several(kind: Any) -> bool:
+def _takes_several(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 

@@ -108,7 +108,7 @@ def _check_card_file(card: Path) -> None:
     """Refuse to write a card over anything but an earlier card."""
     if card.exists() and not is_card(card):
         raise EvenhandError(
-            f"--card {card}: there already, and it is no model card of Evenhand. Name another file."
+            f"--card {card}: the file exists, and is no model card of Evenhand. Name another file."
         )
 
 

@@ -93,7 +93,7 @@ class SampleCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Roles:
-    """The entries with other comparisons than the rest.
+    """The entries that are compared in another way than most.
 
     Attributes
     ----------
@@ -130,10 +130,10 @@ class Result:
     selection
         The result of choosing on validation; None if there is one candidate.
     roles
-        The entries with other comparisons.
+        The entries that are compared in another way.
     exploratory
-        Entries and numbers whose differences the plan does not test. They are corrected as a family
-        of their own, and no claim rests on them.
+        The differences that the plan does not test, by entry and number. They are corrected as a
+        family of their own, and no claim rests on them.
     """
 
     values: Mapping[str, RecipeValues]
@@ -149,6 +149,10 @@ class Result:
     def of_recipe(self, name: str) -> list[Difference]:
         """Return the differences of one entry."""
         return [difference for difference in self.differences if difference.recipe == name]
+
+    def by_key(self, name: str) -> dict[Key, Difference]:
+        """Return the differences of one entry, by the key of their number."""
+        return {difference.key: difference for difference in self.of_recipe(name)}
 
     def is_planned(self, difference: Difference) -> bool:
         """Return whether the plan tests a difference; only then a claim may rest on it."""
@@ -182,7 +186,7 @@ def compare_entries(
     settings
         The settings of the benchmark.
     roles
-        The entries with other comparisons; by default there are none.
+        The entries that are compared in another way; by default there are none.
     """
     roles = roles or Roles()
     rng = np.random.default_rng(settings.seed)
@@ -266,8 +270,8 @@ class Measure:
         The groups of each attribute, and the excluded ones.
     patients
         Resamples of the patients.
-    once
-        The data alone, without resamples.
+    data_only
+        One replicate, the data themselves.
     overall
         The metrics of everybody.
     """
@@ -277,7 +281,7 @@ class Measure:
     groups: Groupings
     excluded: Excluded
     patients: Resamples
-    once: Resamples
+    data_only: Resamples
     overall: tuple[str, ...]
 
     @classmethod
@@ -288,14 +292,14 @@ class Measure:
         model = join_folds(folds)
         groups = groups_in(model.predictions, settings.attribute)
         count = len(model.rows.members)
-        patients, once = resample(count, Bootstrap(), rng), resample(count, None, rng)
+        patients, data_only = resample(count, Bootstrap(), rng), resample(count, None, rng)
         overall = list(OVERALL)
         if model.rows.binary:
             prevalence = float(np.clip(model.rows.labels.mean(), 0.01, 0.99))
             overall.append(f"net_benefit_at[{prevalence:.2f}]")  # the same threshold for all
         excluded = excluded_groups(settings.exclude_group, groups)
         order = _order(folds)
-        return cls(model.rows, order, groups, excluded, patients, once, tuple(overall))
+        return cls(model.rows, order, groups, excluded, patients, data_only, tuple(overall))
 
     def model_values(
         self, models: Iterable[Sequence[TestedModel]], resamples: Resamples, *, rates: bool = False
@@ -321,7 +325,7 @@ class Measure:
         reassigned = (
             folds for assignment in assignments for folds in _reassigned_fits(by_seed, assignment)
         )
-        points = self.model_values(reassigned, self.once, rates=rates)
+        points = self.model_values(reassigned, self.data_only, rates=rates)
         return values, {
             key: numbers.reshape(len(assignments), -1) for key, numbers in points.items()
         }

@@ -121,7 +121,7 @@ def compare_external(
     for name, by_seed in tested.items():
         models = [[fold] for folds in by_seed for fold in folds]
         resampled = measure.model_values(models, measure.patients)
-        points = measure.model_values(models, measure.once)
+        points = measure.model_values(models, measure.data_only)
         shape = (settings.seeds, settings.folds)
         values[name] = {
             key: numbers.reshape(*shape, -1).mean(axis=1) for key, numbers in resampled.items()

@@ -133,7 +133,7 @@ def list_fits(entries: Sequence[Entry], settings: BenchmarkSettings) -> Iterator
 
 
 def fit_entries(context: BenchmarkContext, fits: Sequence[Fit], engine: Engine) -> None:
-    """Make the fits that are not finished, in workers.
+    """Run the fits that are not finished, in workers.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def fit_entries(context: BenchmarkContext, fits: Sequence[Fit], engine: Engine) 
         If a worker dies, or a fit diverges at every learning rate.
     """
     todo = [fit for fit in fits if not fit.predictions(context.run).exists()]
-    jobs = [Job(part[0].name, make_fits, (context, part)) for part in _join_derived(todo)]
+    jobs = [Job(group[0].name, run_fits, (context, group)) for group in _group_by_network(todo)]
     with context.run.phase("training"), bar("benchmark", len(fits)) as advance:
         advance(len(fits) - len(todo))
         for job, _ in complete_jobs(engine, jobs):
@@ -150,29 +150,29 @@ def fit_entries(context: BenchmarkContext, fits: Sequence[Fit], engine: Engine) 
         _remove_trials(context.run, fit)
 
 
-def _join_derived(fits: Sequence[Fit]) -> list[tuple[Fit, ...]]:
-    """Return parts of the fits, each for one worker: entries that need `ERM` are in its part."""
-    parts: list[tuple[Fit, ...]] = []
+def _group_by_network(fits: Sequence[Fit]) -> list[tuple[Fit, ...]]:
+    """Return the fits in groups, each for one worker: `ERM`, and the fits that need its network."""
+    groups: list[tuple[Fit, ...]] = []
     for fit in fits:
-        previous = parts[-1][0] if parts else None
+        previous = groups[-1][0] if groups else None
         follows = previous is not None and (previous.fold, previous.seed) == (fit.fold, fit.seed)
         if follows and fit.entry.is_derived:
-            parts[-1] = (*parts[-1], fit)
+            groups[-1] = (*groups[-1], fit)
         else:
-            parts.append((fit,))
-    return parts
+            groups.append((fit,))
+    return groups
 
 
-def make_fits(context: BenchmarkContext, fits: Sequence[Fit]) -> None:
-    """Make fits of one fold and seed, in their order."""
+def run_fits(context: BenchmarkContext, fits: Sequence[Fit]) -> None:
+    """Run fits of one fold and seed, in their order."""
     for fit in fits:
         if fit.entry.is_derived:
-            make_derived(context, fit)
+            run_derived_fit(context, fit)
         else:
-            make_fit(context, fit)
+            run_fit(context, fit)
 
 
-def make_fit(context: BenchmarkContext, fit: Fit) -> None:
+def run_fit(context: BenchmarkContext, fit: Fit) -> None:
     """Train every trial of a fit, and score the test patients with the best model only."""
     task, run = context.task(fit), context.run
     encoder = _pretrain_encoder(context, task, fit) if fit.entry.objective else None
@@ -197,7 +197,7 @@ def make_fit(context: BenchmarkContext, fit: Fit) -> None:
     _remove_trials(run, fit)  # last: once predictions exist, the fit is finished
 
 
-def make_derived(context: BenchmarkContext, fit: Fit) -> None:
+def run_derived_fit(context: BenchmarkContext, fit: Fit) -> None:
     """Prune or adjust the network of `ERM` of the same fold and seed, and score."""
     task, run = context.task(fit), context.run
     model = load_model(erm_folder(run, fit))

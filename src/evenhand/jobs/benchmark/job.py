@@ -169,7 +169,7 @@ def _open_run(
     *,
     overwrite: bool,
 ) -> Run:
-    """Open the run: a new one, an unfinished one, or one to which entries are added."""
+    """Open a new run, an unfinished run, or a run to which entries are added."""
     if addition is None:
         return begin_benchmark(settings, folds, out, overwrite=overwrite)
     run = begin_benchmark(addition.before, folds, out, goes_on=True)
@@ -188,7 +188,7 @@ def _add_entries(run: Run, addition: Addition, entries: Sequence[Entry], folds: 
 def _allowed_entries(
     settings: BenchmarkSettings, folds: Folds, entries: Sequence[Entry]
 ) -> tuple[tuple[Entry, ...], list[str]]:
-    """Return the entries that the data allow in every fold, and a text about each other one.
+    """Return the entries that the data allow in every fold, and a text about each refused one.
 
     Raises
     ------

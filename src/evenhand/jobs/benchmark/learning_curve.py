@@ -89,16 +89,16 @@ def curve_fits(settings: BenchmarkSettings, thinnings: Sequence[Thinning]) -> li
 
 
 def fit_curves(context: BenchmarkContext, fits: Sequence[CurveFit], engine: Engine) -> None:
-    """Make the fits that are not finished, in workers, after those of erm."""
+    """Run the fits that are not finished, in workers, after those of erm."""
     todo = [fit for fit in fits if not fit.predictions(context.run).exists()]
-    jobs = [Job(fit.name, make_curve_fit, (context, fit)) for fit in todo]
+    jobs = [Job(fit.name, run_curve_fit, (context, fit)) for fit in todo]
     with context.run.phase("training"), bar("learning curve", len(fits)) as advance:
         advance(len(fits) - len(todo))
         for job, _ in complete_jobs(engine, jobs):
             advance(text=job.name)
 
 
-def make_curve_fit(context: BenchmarkContext, fit: CurveFit) -> None:
+def run_curve_fit(context: BenchmarkContext, fit: CurveFit) -> None:
     """Train erm on fewer patients, with about the steps of all patients, and predict the fold."""
     settings, erm_task = context.settings, context.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])

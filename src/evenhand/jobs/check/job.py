@@ -53,11 +53,11 @@ MEANING: dict[Status, str] = {
     "pass": "Every requirement is met.",
     "warn": "You may train; read results with the warnings in mind. The exit status is 0.",
     "fail": (
-        "You may train, but what fails keeps results from being trusted until it is mended. The "
+        "You may train, but results cannot be trusted until the failed requirements are met. The "
         "exit status is 1, so that a script can stop here."
     ),
 }
-"""What the worst outcome means for the user."""
+"""The meaning of the worst outcome for the user."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -179,6 +179,6 @@ def _overlap_notes(cohort: Cohort, trained: Run) -> list[str]:
         return []
     return [
         f"{shared} of {len(patients)} patients have an id that also occurs in the model's training "
-        "or validation data; if they are the same people, these numbers are too good. "
+        "or validation data. If they are the same people, these numbers look better than they are. "
         "--exclude-patients leaves them out."
     ]

@@ -96,6 +96,6 @@ def _patience_note(settings: PretrainSettings) -> Iterator[str]:
     """Yield a note if patience has no effect for the objective."""
     if settings.patience and not patience_of(settings):
         yield (
-            f"{settings.ssl} trains for all {settings.epochs} epochs and holds no patients out: "
-            "its target moves, so that a lower loss is no sign of a better encoder."
+            f"{settings.ssl} trains for all {settings.epochs} epochs and holds no patients out, as "
+            "its target moves: a lower loss does not mean a better encoder."
         )

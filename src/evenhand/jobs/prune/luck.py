@@ -88,7 +88,7 @@ def _halves_luck(
         confirmed=values[1],
         gain=gains[0],
         confirmed_gain=gains[1],
-        luck=span_difference(_times(gains[0], sign), _times(gains[1], sign)),
+        luck=span_difference(_multiply(gains[0], sign), _multiply(gains[1], sign)),
     )
 
 
@@ -140,9 +140,8 @@ def _repeated_halves_luck(judge: Judge, steps: Sequence[Predictions], step: int)
     numbers = {
         name: np.array([values[name] for values in values_by_step]) for name in values_by_step[0]
     }
-    target = numbers[
-        judge.target.row_metric
-    ]  # (S, 1 + 2 H): all patients, choosing, confirming halves
+    # (S, 1 + 2 H): on all patients, on choosing halves, on confirming halves
+    target = numbers[judge.target.row_metric]
     differences = []
     for half in range(1, 1 + HALVES):
         on_half = [
@@ -163,9 +162,9 @@ def _repeated_halves_luck(judge: Judge, steps: Sequence[Predictions], step: int)
         choosing=_patients(steps[step]),
         confirming=0,
         chosen=value,
-        confirmed=_shifted(value, value_shift),
+        confirmed=_shift(value, value_shift),
         gain=gain,
-        confirmed_gain=_shifted(gain, gain_shift),
+        confirmed_gain=_shift(gain, gain_shift),
         luck=(gain_shift if not judge.target.maximise else -gain_shift, None, None),
     )
 
@@ -258,7 +257,7 @@ def _span(judge: Judge, rows: pd.DataFrame) -> Span:
     return (value, None, None) if math.isnan(low) or math.isnan(high) else (value, low, high)
 
 
-def _times(span: Span, sign: float) -> Span:
+def _multiply(span: Span, sign: float) -> Span:
     value, low, high = span
     if low is None or high is None:
         return sign * value, None, None
@@ -266,7 +265,7 @@ def _times(span: Span, sign: float) -> Span:
     return sign * value, first, last
 
 
-def _shifted(span: Span, shift: float) -> Span:
+def _shift(span: Span, shift: float) -> Span:
     value, low, high = span
     return (
         value + shift,

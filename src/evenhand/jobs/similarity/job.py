@@ -54,7 +54,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     attributes = settings.attribute or chosen[0][0].record.attributes
     groups_in(predictions[0], attributes)  # refuses unknown attributes
     models = [load_model(run.folder(name)) for run, name in chosen]
-    layer_pairs = _layers(models, settings)
+    layer_pairs = _compared_layers(models, settings)
     # several samples of a patient are similar in any model, and would raise the similarity
     samples = draw_one_per_patient(predictions[0], settings.patients, settings.seed)
     if len(samples) < settings.minimum:
@@ -117,8 +117,8 @@ def _chosen_models(settings: SimilaritySettings) -> list[tuple[Run, str]]:
     """Return the two runs, each with the name of its model."""
     if len(settings.model) not in (0, 2):
         raise EvenhandError(
-            f"--model is given {len(settings.model)} time(s): give one for each of the two runs, "
-            "or none."
+            f"--model is given {len(settings.model)} time(s). Give it twice, once for each run, or "
+            "leave it out."
         )
     pairs = []
     for index, path in enumerate(settings.runs):
@@ -156,7 +156,7 @@ def _read_predictions(
     return shared_rows(first, second)
 
 
-def _layers(
+def _compared_layers(
     models: list[Model], settings: SimilaritySettings
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the layers of each model that are compared.

@@ -142,16 +142,14 @@ def deliver_all(
 def _deliver(context: FitContext[TuneSettings], delivery: Delivery) -> None:
     """Score every split with each fit, in a worker; only this function scores the test split."""
     task, run = context.task(), context.run
-    for seed in sorted(
-        delivery.seeds, key=lambda seed: seed == delivery.seed
-    ):  # the delivered fit is last
+    accelerator = make_accelerator(task.settings)
+    delivered_last = sorted(delivery.seeds, key=lambda seed: seed == delivery.seed)
+    for seed in delivered_last:
         fit = _saved_fit(context, delivery, seed)
-        predictions = predict_cohorts(
-            load_model(fit), task.splits.items(), make_accelerator(task.settings)
-        )
+        predictions = predict_cohorts(load_model(fit), task.splits.items(), accelerator)
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
-    _copy_fit(run, delivery, fit)  # the last fit
+    _copy_fit(run, delivery, fit)
     write_predictions(run.predictions_file(delivery.model), predictions)
 
 

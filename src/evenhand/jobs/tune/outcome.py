@@ -191,9 +191,7 @@ def _add_importance(
     study: StudyRecord, result: SearchResult, targets: Sequence[Target]
 ) -> StudyRecord:
     """Return the record with the importance of methods and factors."""
-    done = [
-        original for original in originals(result.study) if original.state is TrialState.COMPLETE
-    ]
+    done = [trial for trial in originals(result.study) if trial.state is TrialState.COMPLETE]
     choices = [result.contender.space.suggest(trial) for trial in done]
     values = np.array([trial.values for trial in done])
     return study.model_copy(
