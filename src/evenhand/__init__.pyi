@@ -20,7 +20,7 @@ from .experiments.settings import FinetuneSettings as FinetuneSettings
 from .jobs.adjust.job import adjust as adjust
 from .jobs.adjust.settings import AdjustSettings as AdjustSettings
 from .jobs.assess.job import assess as assess
-from .jobs.assess.pages import report as report
+from .jobs.report import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings
 from .jobs.audit.job import audit as audit
 from .jobs.benchmark.job import benchmark as benchmark
