@@ -17,7 +17,7 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
 from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 SIGNED = Scale(signed=True)
 MOST_PLOTTED = 12  # cells in a plot; if there are more, only the best cell of each arm is in it
@@ -171,7 +171,7 @@ def _correlations_text(points: list[Point]) -> str:
     groups = len({point.name for point in points})
     if groups < FEWEST_GROUPS:
         return (
-            f"{counted(groups, 'group')}: too few to correlate their size with the distance of "
+            f"{count_text(groups, 'group')}: too few to correlate their size with the distance of "
             f"their AUC from everybody's (at least {FEWEST_GROUPS} are needed)."
         )
     correlations = []

@@ -32,7 +32,7 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
 from evenhand.training.precision import settle_precision
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
@@ -126,11 +126,11 @@ def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
     pretraining = encoders * seconds * 2 * settings.pretrain_epochs / settings.epochs
     minutes = longest_minutes(pretraining + cells * seconds, settings.workers)
     encoders_text = (
-        f"{counted(encoders, 'encoder')} of at most "
-        f"{counted(settings.pretrain_epochs, 'epoch')} and "
+        f"{count_text(encoders, 'encoder')} of at most "
+        f"{count_text(settings.pretrain_epochs, 'epoch')} and "
     )
     return (
-        f"{encoders_text if encoders else ''}{counted(cells, 'fit')} of at most "
+        f"{encoders_text if encoders else ''}{count_text(cells, 'fit')} of at most "
         f"{settings.epochs}{parallel_text(settings.workers)}. At most about {minutes} min; early "
         "stops and frozen layers make it less."
     )

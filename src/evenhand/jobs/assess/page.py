@@ -36,7 +36,7 @@ from evenhand.reporting.sections.requirements import requirement_verdicts
 from evenhand.reporting.sections.similarity import similarity_verdicts
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 MOST_UNCLEAR = 6  # pairs without claims; if there are more, one line hides them all
 FEWEST = 30  # test patients of the rarer class; a remark names groups with fewer
@@ -156,7 +156,7 @@ def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[HiddenPart]:
     together = unclear if len(unclear) > MOST_UNCLEAR else []
     yield from (_pair_fold(claims) for claims in all_claims if claims not in together)
     if together:
-        line = f"{counted(len(together), 'other pair')}: no difference is certain"
+        line = f"{count_text(len(together), 'other pair')}: no difference is certain"
         yield HiddenPart(line, Part(hidden=tuple(map(_pair_fold, together))))
 
 
@@ -210,7 +210,7 @@ def _represented(evaluation: Evaluation) -> str:
     if not evaluation.best:
         return "pre-training" if evaluation.external else "self-supervision"
     others = [cell for cell in evaluation.best.values() if cell != evaluation.chosen]
-    return f"all starts ({listed(others)} for the {counted(len(others), 'other one')})"
+    return f"all starts ({listed(others)} for the {count_text(len(others), 'other one')})"
 
 
 def _pretraining(run: Run, settings: AssessSettings) -> Part:
@@ -239,8 +239,8 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     if patience := settings.pretrain_patience:
         sentences.append(
             "A tenth of the training patients was held out. Pre-training ends after "
-            f"{counted(patience, 'epoch')} without a lower loss on them, and the encoder has the "
-            "weights of the epoch with the lowest loss."
+            f"{count_text(patience, 'epoch')} without a lower loss on them, and the encoder has "
+            "the weights of the epoch with the lowest loss."
         )
     title = "Loss on held-out training patients" if patience else "Loss"
     columns = (
@@ -251,7 +251,7 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     table = Table(title, columns, tuple(rows))
     if len(rows) <= LARGE:
         return Part(sentences=tuple(sentences), tables=(table,))
-    fold = HiddenPart(f"Every encoder: {counted(len(rows), 'row')}", Part(tables=(table,)))
+    fold = HiddenPart(f"Every encoder: {count_text(len(rows), 'row')}", Part(tables=(table,)))
     return Part(sentences=tuple(sentences), hidden=(fold,))
 
 
@@ -280,7 +280,7 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             compute_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
         tables=() if large else shown,
-        hidden=(HiddenPart(f"Every cell: {counted(len(shown), 'table')}", Part(tables=shown)),)
+        hidden=(HiddenPart(f"Every cell: {count_text(len(shown), 'table')}", Part(tables=shown)),)
         if large
         else (),
     )
