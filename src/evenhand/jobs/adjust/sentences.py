@@ -53,7 +53,8 @@ def _broken_sentence(
         f"Where {by} is {level}, no threshold can guarantee a sensitivity of {value:g} with "
         f"{confidence:.0%} confidence: this needs at least "
         f"{count_text(group.needed or 0, 'positive patient')}, and validation has "
-        f"{group.positives}. The threshold of this group is the highest that detects all its positive patients."
+        f"{group.positives}. The threshold of this group is the highest that detects all its "
+        "positive patients."
     )
 
 

@@ -37,11 +37,11 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
         sentences=(
             "Every cell is compared with supervised with the same labels and seed "
             f"({count_text(cells, 'pair')}): their CKA in the group that both serve best, and in "
-            "the group that both serve worst. Size is the mean of |difference of CKA| between the two "
-            f"groups, over pairs of layers. All cells have the same {basis}; intervals are over "
-            f"these. Permuting the groups within each label ({grid.permutations} times) gives the "
-            "size by chance. These results describe the grid: p-values are not corrected, and no "
-            "verdict rests on them.",
+            "the group that both serve worst. Size is the mean of |difference of CKA| between the "
+            f"two groups, over pairs of layers. All cells have the same {basis}; intervals are "
+            f"over these. Permuting the groups within each label ({grid.permutations} times) gives "
+            "the size by chance. These results describe the grid: p-values are not corrected, and "
+            "no verdict rests on them.",
             *map(_attribute_text, grid.attributes),
             *map(_ratio_text, grid.ratios),
             *map(_correlation_text, grid.correlations),

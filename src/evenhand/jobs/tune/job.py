@@ -133,5 +133,6 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
     return (
         f"{count_text(fits, 'fit')} at most: {count_text(len(competing), 'search', 'searches')} of "
         f"{count_text(settings.trials, 'trial')}{confirmation}, "
-        f"{count_text(settings.epochs, 'epoch')} each{parallel_text(settings.workers)}. At most about {minutes} min; {several}{shorter}."
+        f"{count_text(settings.epochs, 'epoch')} each{parallel_text(settings.workers)}. At most "
+        f"about {minutes} min; {several}{shorter}."
     )
