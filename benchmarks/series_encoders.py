@@ -29,7 +29,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
-from evenhand.cohort.splits import Splits, deal_folds, fold_splits
+from evenhand.cohort.splits import Splits, assign_folds, fold_splits
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import task_from_splits, train_model
 from evenhand.masks.strategies import find_strategy
@@ -118,7 +118,7 @@ def settings_of(arguments: argparse.Namespace, recipe: Recipe) -> FinetuneSettin
 
 def splits_of(cohort: Cohort, fold: int) -> Splits:
     """Return the splits of a fold, which are the same for every recipe and seed."""
-    place = deal_folds(cohort, FOLDS, ATTRIBUTES, np.random.default_rng(0))
+    place = assign_folds(cohort, FOLDS, ATTRIBUTES, np.random.default_rng(0))
     rng = np.random.default_rng([0, fold])
     return fold_splits(cohort, place == fold, VAL_SHARE, ATTRIBUTES, rng)
 
