@@ -85,5 +85,5 @@ adjusted = evenhand.adjust(plain, attribute="group", method="dfr", out="runs/adj
 adjusted
 
 # %% [markdown]
-# [Results](../results/mitigation_phantoms.md) show over eight seeds which method repairs which fault.
-# If a group's images contain less information, no method helps.
+# [Results](../results/mitigation_phantoms.md) over eight seeds show which method repairs which
+# fault. If a group's images contain less information, no method helps.
