@@ -141,7 +141,7 @@ def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
 
     labels, scores, groups, patients = noisy()
     target = find_target(name)
-    cut = youden(labels, scores) if target.cut == "youden" else 0.5
+    cut = youden(labels, scores) if target.decision_rule == "youden" else 0.5
     rows = scored(labels, scores, patients=patients, threshold=cut)
     across = ("worst", "gap", "min_ratio", "equalized_odds_difference", "eopp1_sum")
     metrics = tuple(metric.name for metric in target.metrics)
