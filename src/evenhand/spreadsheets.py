@@ -1,4 +1,4 @@
-"""Write CSV files whose text no spreadsheet takes for a formula."""
+"""Write CSV files in which no spreadsheet reads a text as a formula."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from evenhand.files import write_text
 
-# The beginning of a formula; text that already has quotes before it gets one more.
+# The beginning of a formula; a text with quotes before it gets one more quote.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED = re.compile(r"'+[=+\-@\t\r]")
 

@@ -287,7 +287,7 @@ BAD_ARRAYS = {
     "several": ("a.npz", lambda p: np.savez(p, a=PLANE, b=PLANE), "2 arrays (a, b), and a sample"),
     "none": ("a.npz", lambda p: np.savez(p), "an npz file without any array"),
     "unknown": ("a.npz#c", lambda p: np.savez(p, a=PLANE), "it has no array 'c'; it has a"),
-    "part": ("a.npy#c", lambda p: np.save(p, PLANE), "it is one array, of which #c names no part"),
+    "part": ("a.npy#c", lambda p: np.save(p, PLANE), "it is one array and has no part #c"),
     "shape": ("a.npy", lambda p: np.save(p, np.zeros((2, 3, 4, 5))), "the shape (2, 3, 4, 5)"),
     "empty": ("a.npy", lambda p: np.save(p, np.zeros((0, 3))), "the shape (0, 3)"),
     "text": ("a.npy", lambda p: np.save(p, np.array([["x"]])), "not real numbers"),
