@@ -31,7 +31,7 @@ def quote_formula(cell: object) -> object:
 
     Examples
     --------
-    >>> quote_formula("=1+1"), quoted("60+"), quoted(-1.5)
+    >>> quote_formula("=1+1"), quote_formula("60+"), quote_formula(-1.5)
     ("'=1+1", '60+', -1.5)
     """
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
