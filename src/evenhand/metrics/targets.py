@@ -85,8 +85,8 @@ class Target:
     pessimistic: bool = False
 
     @property
-    def row(self) -> str:
-        """Its name in ``metrics.json``: ``auc``, ``auc_worst``, ``eopp1_sum``."""
+    def row_metric(self) -> str:
+        """The ``metric`` of its row in ``metrics.json``: ``auc``, ``auc_worst``, ``eopp1_sum``."""
         if self.aggregate in (None, OVERALL):
             return self.metric.name
         return f"{self.metric.name}_{self.aggregate}"
@@ -95,7 +95,7 @@ class Target:
     def name(self) -> str:
         """Its name on the command line, without the bound: ``accuracy_worst_argmax:age``."""
         cut = ARGMAX if self.cut == "argmax" else ""
-        return f"{self.row}{cut}" + (f":{self.attribute}" if self.attribute else "")
+        return f"{self.row_metric}{cut}" + (f":{self.attribute}" if self.attribute else "")
 
     @property
     def label(self) -> str:

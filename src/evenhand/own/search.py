@@ -155,7 +155,7 @@ def search_masks(
         )
     numbers = _to_confirm(best, space, baseline_choices, confirm)
     candidates = studies.confirm(
-        best, {n: space.ask(study.trials[n]) for n in numbers}, fits.score, seed, confirm_seeds
+        best, {n: space.suggest(study.trials[n]) for n in numbers}, fits.score, seed, confirm_seeds
     ) if confirm else [_unconfirmed(best[0], space)]  # fmt: skip
     chosen = best_candidate(candidates, [rows.target], ideal)
     middle = chosen.median_seed([rows.target], ideal)
@@ -343,13 +343,13 @@ def _to_confirm(
     """Return the numbers of trials to confirm: the best of each mask, and the baselines."""
     best_of_mask: dict[frozenset[str], int] = {}
     for trial in best:
-        best_of_mask.setdefault(space.ask(trial).mask, trial.number)
+        best_of_mask.setdefault(space.suggest(trial).mask, trial.number)
     from_baselines = [trial.number for trial in best if trial.user_attrs.get("origin") in baselines]
     return list(dict.fromkeys([*[*best_of_mask.values()][:confirm], *from_baselines]))
 
 
 def _unconfirmed(trial: FrozenTrial, space: Space[Choice]) -> Candidate:
-    choice, values = space.ask(trial), np.array(trial.values)
+    choice, values = space.suggest(trial), np.array(trial.values)
     return Candidate(NAME, trial.number, choice, values, values[None], (choice.seed,))
 
 

@@ -52,14 +52,14 @@ class Part:
     scatters: tuple[Scatter, ...] = ()
     charts: tuple[LineChart, ...] = ()
     tables: tuple[Table, ...] = ()
-    folds: tuple[Fold, ...] = ()
+    hidden: tuple[HiddenPart, ...] = ()
 
 
 @dataclass(frozen=True)
-class Fold:
-    """A part that the page hides until the reader clicks on its line (HTML ``details``)."""
+class HiddenPart:
+    """A part that the page hides until the reader clicks on its summary (HTML ``details``)."""
 
-    line: str
+    summary: str
     part: Part
 
 

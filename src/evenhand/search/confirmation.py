@@ -128,7 +128,7 @@ def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) ->
     count
         The largest number of choices.
     """
-    choices = {trial.number: space.ask(trial) for trial in best}
+    choices = {trial.number: space.suggest(trial) for trial in best}
     first_of_kind: dict[tuple[Mask, str], int] = {}
     for number, choice in choices.items():
         first_of_kind.setdefault((choice.mask, choice.method), number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -52,17 +53,14 @@ def label_part(evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeCla
     attributes = evaluations[0].attributes
     charts = [_chart(evaluations, "AUC", Evaluation.auc_over_seeds)]
     for name in attributes:
-
-        def deviation(evaluation: Evaluation, cell: str, name: str = name) -> Value:
-            return evaluation.deviation_over_seeds(cell, name)
-
+        deviation = partial(Evaluation.deviation_over_seeds, attribute=name)
         charts.append(_chart(evaluations, f"Deviation from parity, {name}", deviation))
     seeds = evaluations[0].seeds
     return Part(
         sentences=(
-            "Each arm is shown by the cell that validation chose at that share. Intervals are over "
-            f"{'patients and seeds' if seeds > 1 else 'patients, for one model each'}. The claims "
-            "at each share are corrected together with all other claims of this page.",
+            "Each arm is represented by the cell that validation chose at that share. Intervals "
+            f"are over {'patients and seeds' if seeds > 1 else 'patients, for one model each'}. "
+            "Claims at each share are corrected together with all other claims of this page.",
         ),
         charts=tuple(charts),
         tables=(_share_table(evaluations, attributes), _claims_table(all_claims, attributes)),
@@ -91,9 +89,9 @@ def _share_table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -
         for arm, cell in evaluation.arms.items():
             values = [evaluation.auc_over_seeds(cell)]
             values += [evaluation.deviation_over_seeds(cell, name) for name in attributes]
-            named = arm if arm == cell else f"{arm} ({cell})"
+            name = arm if arm == cell else f"{arm} ({cell})"
             texts = map(value_text, values)
-            rows.append((f"{share_text(evaluation.share)}, {named}", *texts))
+            rows.append((f"{share_text(evaluation.share)}, {name}", *texts))
     columns = ("Labels, arm", "AUC", *(f"Deviation, {name}" for name in attributes))
     return Table("By share of labels", columns, tuple(rows))
 

@@ -19,7 +19,7 @@ from evenhand.jobs.assess.similarity_grid_record import (
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.text.numbers import PLAIN, p_value_text, plain
 from evenhand.wording import count_text
 
@@ -35,13 +35,13 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
     cells = len({(contrast.cell, contrast.share) for contrast in grid.cells})
     return Part(
         sentences=(
-            "Every cell is compared with supervised of the same labels and seed "
-            f"({count_text(cells, 'pair')}): how much does their CKA differ between the group that "
-            "they serve best and the group that they serve worst? Size is the mean of |difference "
-            f"of CKA| over pairs of layers. All cells rest on the same {basis}; intervals are over "
-            f"these. Groups permuted within a label ({grid.permutations} times) show the size by "
-            "chance. These results describe the grid: p-values are not corrected, and no verdict "
-            "rests on them.",
+            "Every cell is compared with supervised with the same labels and seed "
+            f"({count_text(cells, 'pair')}): their CKA in the group that both serve best, and in "
+            "the group that both serve worst. Size is the mean of |difference of CKA| between the "
+            f"two groups, over pairs of layers. All cells have the same {basis}; intervals are "
+            f"over these. Permuting the groups within each label ({grid.permutations} times) gives "
+            "the size by chance. These results describe the grid: p-values are not corrected, and "
+            "no verdict rests on them.",
             *map(_attribute_text, grid.attributes),
             *map(_ratio_text, grid.ratios),
             *map(_correlation_text, grid.correlations),
@@ -49,7 +49,9 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
         ),
         scatters=(_scatter(grid.cells),) if grid.cells else (),
         charts=tuple(_charts(grid, evaluation)),
-        folds=(Fold(f"Every cell: {len(grid.cells)} rows", Part(tables=(_table(grid.cells),))),),
+        hidden=(
+            HiddenPart(f"Every cell: {len(grid.cells)} rows", Part(tables=(_table(grid.cells),))),
+        ),
     )
 
 

@@ -23,7 +23,7 @@ from evenhand.reporting.verdicts import Verdict
 TransferOutcome = Literal["transferred", "reversed", "not shown to transfer"]
 TRANSFERRED: TransferOutcome = "transferred"
 REVERSED: TransferOutcome = "reversed"
-OPEN: TransferOutcome = "not shown to transfer"
+NOT_SHOWN: TransferOutcome = "not shown to transfer"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Transfer:
 
 
 def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
-    """Return the test on external patients of each difference shown on internal patients."""
+    """Return the test, on external patients, of each difference shown on internal patients."""
     shown = {
         (difference.recipe, difference.key): difference
         for difference in result.planned
@@ -49,7 +49,7 @@ def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
 
 
 def _transfer(internal: Difference, external: Difference) -> Transfer:
-    outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[external.better]
+    outcome = {True: TRANSFERRED, False: REVERSED, None: NOT_SHOWN}[external.better]
     about = f"{internal.recipe} on external patients: {number_name(internal.key)}"
     p = "" if external.p_adjusted is None else f", p {p_value_text(external.p_adjusted)}"
     text = (

@@ -9,7 +9,7 @@ from evenhand.metrics.parity import percentile_interval
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.text.numbers import Scale, plain
 from evenhand.reporting.verdicts import Verdict
 
@@ -28,8 +28,8 @@ def curve_part(curve: LearningCurve, served_worst: Mapping[str, str]) -> Part:
         training patients are reduced.
     """
     sentences = [verdict.text for verdict in curve_verdicts(curve, served_worst)]
-    table = Fold(f"Every number of the curve: {curve.name}", Part(tables=(_table(curve),)))
-    return Part(sentences=tuple(sentences), charts=tuple(_charts(curve)), folds=(table,))
+    table = HiddenPart(f"Every number of the curve: {curve.name}", Part(tables=(_table(curve),)))
+    return Part(sentences=tuple(sentences), charts=tuple(_charts(curve)), hidden=(table,))
 
 
 def curve_verdicts(curve: LearningCurve, served_worst: Mapping[str, str]) -> list[Verdict]:
