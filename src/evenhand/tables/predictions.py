@@ -193,6 +193,7 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
     if metadata:
         _check_numbers(raw, path)
     table, classes = read_required_columns(raw, path, columns)
+    _check_splits(table, path)
     if metadata:
         _check_metadata(metadata, raw, len(classes), path)
         classes = tuple(metadata.classes)
