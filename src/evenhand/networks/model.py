@@ -55,22 +55,22 @@ class Model(nn.Module):
             shape = (1, -1) + (1,) * (len(spec.inputs.shape) - 1)
             self.register_buffer(name, by_channel.view(shape), persistent=False)
 
-    def scaled(self, inputs: Tensor) -> Tensor:
+    def scale(self, inputs: Tensor) -> Tensor:
         """Return series standardised by channel, with NaN for missing values; images unchanged."""
         if isinstance(self.spec.inputs, ImageInputs):
             return inputs
         scale = self.std.where(self.std > 0, torch.inf)  # constant channels become 0
         return ((inputs - self.mean) / scale).clamp(-CLIP, CLIP)
 
-    def readable(self, scaled: Tensor) -> Tensor:
-        """Return the backbone's input for a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
+    def backbone_inputs(self, scaled: Tensor) -> Tensor:
+        """Return the backbone's inputs for a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
         if isinstance(self.spec.inputs, ImageInputs):
             return (scaled - self.mean) / self.std
         return hold_last(scaled)
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return pooled representations ``(B, D)`` of a batch."""
-        out: Tensor = self.backbone(self.readable(self.scaled(inputs)))
+        out: Tensor = self.backbone(self.backbone_inputs(self.scale(inputs)))
         return out
 
     def forward(self, inputs: Tensor, upper: nn.Module | None = None) -> Tensor:
@@ -130,8 +130,8 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
         network = create_backbone(backbone, weights, inputs)
-        about = inputs if isinstance(inputs, SeriesInputs) else _images(network, inputs)
-        spec = ModelSpec(backbone=backbone, inputs=about, classes=tuple(classes), head=head)
+        described = inputs if isinstance(inputs, SeriesInputs) else _images(network, inputs)
+        spec = ModelSpec(backbone=backbone, inputs=described, classes=tuple(classes), head=head)
         return Model(spec, network)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError, some
-from evenhand.networks.layers import Pool, recorded
+from evenhand.networks.layers import Pool, record_activations
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.training.predict import BATCH, channels_last, unit
@@ -51,7 +51,7 @@ def activations(
     with (
         torch.inference_mode(),
         accelerator.autocast(),
-        recorded(model, [name for name in layers if name != HEAD_INPUT], pool) as outputs,
+        record_activations(model, [name for name in layers if name != HEAD_INPUT], pool) as outputs,
         bar("reading layers", len(source)) as advance,
     ):
         for start in range(0, len(source), BATCH):

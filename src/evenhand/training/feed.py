@@ -21,7 +21,7 @@ from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
 from evenhand.masks.truncate import Truncation, activations_at, cut_at, first_depth, upper_part
 from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
-from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
+from evenhand.networks.augment import DRAWS, Augment, DrawnNumbers, find_augmentation, none
 from evenhand.networks.model import Model
 from evenhand.training.frozen_prefix import ActivationCache, ActivationRows
 from evenhand.training.predict import channels_last, unit
@@ -44,7 +44,7 @@ class AugmentedView:
     def take(self, positions: NDArray[np.intp]) -> Batch:
         """Return the samples at some positions, augmented."""
         batch = self.source.take(positions)
-        drawn = Drawn(self.draws[torch.from_numpy(positions).to(self.draws.device)])
+        drawn = DrawnNumbers(self.draws[torch.from_numpy(positions).to(self.draws.device)])
         return replace(batch, inputs=self.augment(unit(batch.inputs), drawn))
 
 
@@ -169,7 +169,7 @@ class Feed:
             backbone = self._model.eval().backbone
             with self._accelerator.autocast():
                 sample = unit(self._val.take(np.arange(min(2, len(self._val)))).inputs)
-                sample = self._model.readable(self._model.scaled(sample))
+                sample = self._model.backbone_inputs(self._model.scale(sample))
                 cut = cut_at(backbone, first_depth(backbone, mask), sample)
                 if cut is not None:
                     # The first cut is the highest, so one computation serves all cuts.
@@ -256,7 +256,7 @@ class Feed:
             for first in range(0, len(samples), size):
                 inputs = computed.take(np.arange(first, min(first + size, len(samples)))).inputs
                 if lower is None:
-                    inputs = self._model.readable(self._model.scaled(unit(inputs)))
+                    inputs = self._model.backbone_inputs(self._model.scale(unit(inputs)))
                 yield activations_at(network, backbone, cut.depth, inputs)
 
     def _lower(
