@@ -34,7 +34,7 @@ from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.splits import Splits, split_patients
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.cohort.store.samples import store_samples
-from evenhand.masks.masks import Mask, constant_schedule, full_mask, set_trainable
+from evenhand.masks.masks import Mask, constant, full_mask, set_trainable
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.augment import upright
 from evenhand.networks.model import Model, build_model
@@ -184,7 +184,7 @@ def images_per_second(bench: Bench, model: Model, mask: Mask, settings: FitSetti
         ends.append(time.perf_counter())
         return 0.0
 
-    fit(model, bench.splits, constant_schedule(mask), settings, on_epoch=on_epoch)
+    fit(model, bench.splits, constant(mask), settings, on_epoch=on_epoch)
     return len(bench.splits.train) / statistics.median(np.diff(ends))
 
 
@@ -247,7 +247,7 @@ def search(bench: Bench, cache: ActivationCache | None) -> list[dict[str, float]
             return result[-1]
 
         settings = bench.settings(lr=trial.suggest_float("lr", 1e-5, 1e-3, log=True))
-        fit(model, bench.splits, constant_schedule(mask), settings, on_epoch=on_epoch, cache=cache)
+        fit(model, bench.splits, constant(mask), settings, on_epoch=on_epoch, cache=cache)
         return result[-1]
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 from evenhand.cohort.cohort import Cohort
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.experiments.task import Task, prepare_task, train_model
-from evenhand.masks.masks import Mask, constant_schedule, find_units
+from evenhand.masks.masks import Mask, constant, find_units
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.augment import AUGMENTATIONS
 from evenhand.networks.model import Model
@@ -117,7 +117,7 @@ def compare(task: Task, name: str, strategy: str, repeats: int) -> dict[str, obj
 
 def ours(task: Task, mask: Mask) -> float:
     start = time.perf_counter()
-    train_model(task, task.model(), constant_schedule(mask), task.fit_settings(LR))
+    train_model(task, task.model(), constant(mask), task.fit_settings(LR))
     return time.perf_counter() - start
 
 

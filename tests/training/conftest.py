@@ -10,7 +10,7 @@ import pytest
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.splits import Splits, split_patients
 from evenhand.cohort.store.samples import store_samples
-from evenhand.masks.masks import Schedule, constant_schedule, full_mask
+from evenhand.masks.masks import Schedule, constant, full_mask
 from evenhand.networks.model import Model, build_model
 from evenhand.training.loop import fit
 from evenhand.training.settings import FitSettings
@@ -49,7 +49,7 @@ def train(splits) -> Train:
     ) -> Model:
         model = small_model(backbone)
         settings = FitSettings(**{**SETTINGS.model_dump(), **changes})
-        schedule = schedule or constant_schedule(full_mask(model.backbone))
+        schedule = schedule or constant(full_mask(model.backbone))
         return fit(model, splits, schedule, settings, on_epoch=on_epoch, cache=cache)
 
     return run

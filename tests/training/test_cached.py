@@ -12,7 +12,7 @@ from tests.training.conftest import SETTINGS, small_model
 from torch import nn
 
 from evenhand.errors import EvenhandError
-from evenhand.masks.masks import constant_schedule
+from evenhand.masks.masks import constant
 from evenhand.masks.strategies import find_strategy
 from evenhand.training.frozen_prefix import ActivationCache, ActivationFiles, ActivationRows
 from evenhand.training.loop import fit
@@ -107,7 +107,7 @@ def test_cached_training_is_training_with_the_same_views(train, either, backbone
 
 
 def test_frozen_layers_run_once_for_each_view_and_never_again(train, either, splits):
-    schedule = constant_schedule(frozenset({"blocks.3"}))
+    schedule = constant(frozenset({"blocks.3"}))
     n, val = len(splits.train), len(splits.val)
     result = [
         blocks_run(train, schedule=schedule, cache=either, epochs=4, views=2) for _ in range(2)
@@ -121,9 +121,9 @@ def test_frozen_layers_run_once_for_each_view_and_never_again(train, either, spl
 
 @pytest.mark.parametrize("higher", [3, 4])
 def test_a_lower_cut_feeds_a_higher_one(train, either, splits, higher):
-    train(schedule=constant_schedule(frozenset({"blocks.2"})), cache=either, epochs=1)
+    train(schedule=constant(frozenset({"blocks.2"})), cache=either, epochs=1)
     mask = frozenset({f"blocks.{higher}"})
-    counts = blocks_run(train, schedule=constant_schedule(mask), cache=either, epochs=1)
+    counts = blocks_run(train, schedule=constant(mask), cache=either, epochs=1)
     n = len(splits.train) + len(splits.val)
     assert max(counts[:2]) <= 6
     assert min(counts[2:higher]) >= n
@@ -139,13 +139,13 @@ def test_a_lower_cut_feeds_a_higher_one(train, either, splits, higher):
         ({"augment": "free"}, 2),
         ({"views": 1, "seed": 1}, 1),
         ({"batch_size": 8}, 3),
-        ({"schedule": constant_schedule(frozenset({"blocks.5.attn"}))}, 0),
-        ({"schedule": constant_schedule(frozenset({"blocks.4"}))}, 3),
+        ({"schedule": constant(frozenset({"blocks.5.attn"}))}, 0),
+        ({"schedule": constant(frozenset({"blocks.4"}))}, 3),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else str(value),
 )
 def test_what_is_shared_and_what_is_not(train, cache, change, new):
-    common = {"schedule": constant_schedule(frozenset({"blocks.5"})), "cache": cache}
+    common = {"schedule": constant(frozenset({"blocks.5"})), "cache": cache}
     train(**common)
     before = files(cache)
     assert len(before) == 3  # two views and the validation rows
@@ -154,7 +154,7 @@ def test_what_is_shared_and_what_is_not(train, cache, change, new):
 
 
 def test_other_weights_below_the_cut_are_other_activations(train, cache, monkeypatch):
-    train(schedule=constant_schedule(frozenset({"blocks.5"})), cache=cache)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
     before = files(cache)
 
     def other(name):
@@ -163,25 +163,25 @@ def test_other_weights_below_the_cut_are_other_activations(train, cache, monkeyp
         return model
 
     monkeypatch.setattr("tests.training.conftest.small_model", other)
-    train(schedule=constant_schedule(frozenset({"blocks.5"})), cache=cache)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
     assert files(cache) == before
     monkeypatch.setattr(
         "tests.training.conftest.small_model", lambda name: small_model(name, seed=1)
     )
-    train(schedule=constant_schedule(frozenset({"blocks.5"})), cache=cache)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
     assert len(files(cache) - before) == 3
 
 
 def test_samples_that_are_decoded_otherwise_have_other_activations(train, cache, monkeypatch):
-    train(schedule=constant_schedule(frozenset({"blocks.5"})), cache=cache)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
     before = files(cache)
     monkeypatch.setattr("evenhand.training.feed.FORMAT", 0)
-    train(schedule=constant_schedule(frozenset({"blocks.5"})), cache=cache)
+    train(schedule=constant(frozenset({"blocks.5"})), cache=cache)
     assert len(files(cache) - before) == 3
 
 
 def test_without_augmentation_one_view_serves_all_epochs(train, cache):
-    train(schedule=constant_schedule(frozenset()), cache=cache, augment="none", epochs=3)
+    train(schedule=constant(frozenset()), cache=cache, augment="none", epochs=3)
     assert len(files(cache)) == 2
 
 
@@ -193,7 +193,7 @@ def test_one_view_in_every_epoch(train):
 def test_a_budget_too_small_for_one_batch(train, tmp_path):
     small = ActivationFiles(1000, tmp_path, GENEROUS)
     with pytest.raises(EvenhandError, match=r"--prefix-memory 0: one batch of 16 takes 0\.0 MB"):
-        train(schedule=constant_schedule(frozenset({"blocks.5"})), cache=small)
+        train(schedule=constant(frozenset({"blocks.5"})), cache=small)
 
 
 def array(cache, name, value, rows=10):
@@ -230,7 +230,7 @@ def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
 ):
     """Of two views and the validation rows, one view and no more fits; each is held in turn."""
     cache = ActivationFiles(GENEROUS, tmp_path, GENEROUS)
-    schedule = constant_schedule(frozenset({"blocks.5"}))
+    schedule = constant(frozenset({"blocks.5"}))
     expected = train(schedule=schedule, cache=cache)
     largest = max(path.stat().st_size for path in tmp_path.iterdir())
     cache, find, taken = ActivationFiles(largest, tmp_path, GENEROUS), ActivationFiles.find, []
@@ -250,7 +250,7 @@ def test_a_fit_stays_within_its_memory_and_lets_go_of_what_it_has_read(
 def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monkeypatch):
     """Of four views, one or two find room; the rest are computed in every step."""
     common = {"epochs": 4, "views": 4}
-    deeper = {"schedule": constant_schedule(frozenset({"blocks.5"})), **common}
+    deeper = {"schedule": constant(frozenset({"blocks.5"})), **common}
     expected = train(**deeper)
     row = ActivationCache(GENEROUS)
     train(cache=row, **deeper)
@@ -260,7 +260,7 @@ def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monke
     monkeypatch.setattr(
         ActivationCache, "_make_room", lambda *arguments: result.append(make_room(*arguments))
     )
-    train(schedule=constant_schedule(frozenset({"blocks.2"})), cache=cache, **common)
+    train(schedule=constant(frozenset({"blocks.2"})), cache=cache, **common)
     assert close(train(cache=cache, **deeper), expected)
     assert len(result) >= 2 * (1 + int(views))
     assert all(result)
@@ -298,7 +298,7 @@ def test_what_a_killed_writer_left_makes_room(tmp_path):
 
 
 def test_activations_that_others_removed_are_made_again(train, cache, monkeypatch):
-    schedule = constant_schedule(frozenset({"blocks.5"}))
+    schedule = constant(frozenset({"blocks.5"}))
     expected = train(schedule=schedule)
     make, removed = cache.make, []
 
@@ -314,7 +314,7 @@ def test_activations_that_others_removed_are_made_again(train, cache, monkeypatc
 
 
 def test_more_than_the_disk_may_hold_is_not_kept(train, tmp_path, splits):
-    schedule = constant_schedule(frozenset({"blocks.5"}))
+    schedule = constant(frozenset({"blocks.5"}))
     large = ActivationFiles(GENEROUS, tmp_path / "kept", GENEROUS)
     expected = train(schedule=schedule, cache=large)
     needed = sum(sorted(path.stat().st_size for path in large.folder.iterdir())[:2])
@@ -324,7 +324,7 @@ def test_more_than_the_disk_may_hold_is_not_kept(train, tmp_path, splits):
 
 
 def test_views_that_find_no_room_are_computed_and_not_written(train, tmp_path, monkeypatch):
-    common = {"schedule": constant_schedule(frozenset({"blocks.5"})), "epochs": 4}
+    common = {"schedule": constant(frozenset({"blocks.5"})), "epochs": 4}
     generous = ActivationFiles(GENEROUS, tmp_path / "generous", GENEROUS)
     expected = train(cache=generous, **common)
     val, view = sorted({path.stat().st_size for path in generous.folder.iterdir()})
@@ -345,7 +345,7 @@ def test_half_precision_survives_the_disk(tmp_path):
 
 
 def test_half_precision_trains_alike(train, cache):
-    schedule = constant_schedule(frozenset({"blocks.4"}))
+    schedule = constant(frozenset({"blocks.4"}))
     exact = train(schedule=schedule)
     uncached = train(schedule=schedule, precision="bf16")
     cached = train(schedule=schedule, precision="bf16", cache=cache)
@@ -364,7 +364,7 @@ def test_parts_of_one_pool_share_what_frozen_layers_make_of_it(splits, cache):
         model.backbone.blocks[0].register_forward_hook(
             lambda block, inputs, out: ran.append(len(out))
         )
-        schedule = constant_schedule(frozenset())
+        schedule = constant(frozenset())
         return fit(model, part, schedule, settings, on_epoch=lambda epoch: 0.0, cache=cache)
 
     rows = [

@@ -13,7 +13,7 @@ from tests.training.conftest import small_model
 
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
-from evenhand.masks.masks import Schedule, constant_schedule, full_mask
+from evenhand.masks.masks import Schedule, constant, full_mask
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.training.loop import DivergedError, _batches
 from evenhand.training.losses import make_loss
@@ -263,7 +263,7 @@ def test_weight_decay_spares_vectors(train):
     matrix = "backbone.blocks.0.mlp.fc1.weight"
     assert decayed.get_parameter(matrix).norm() < free.get_parameter(matrix).norm()
 
-    schedule = constant_schedule(full_mask(free.backbone))
+    schedule = constant(full_mask(free.backbone))
     groups = _optimizer(free, schedule, FitSettings(weight_decay=0.3)).param_groups
     assert {p.ndim > 1 for p in groups[0]["params"]} == {True}
     assert {p.ndim > 1 for p in groups[1]["params"]} == {False}

@@ -7,7 +7,7 @@ import torch
 
 from evenhand.masks.masks import (
     Schedule,
-    constant_schedule,
+    constant,
     find_units,
     full_mask,
     set_trainable,
@@ -31,7 +31,7 @@ def fresh(backbone):
 
 @pytest.mark.parametrize(("backbone", "mask"), MASKS)
 def test_only_what_is_in_the_mask_changes(train, backbone, mask):
-    after = train(backbone, constant_schedule(frozenset(mask)))
+    after = train(backbone, constant(frozenset(mask)))
     before = fresh(backbone)
     units = find_units(after.backbone, frozenset(mask))
     inside = {id(p) for unit in units for p in unit.parameters}
@@ -49,7 +49,7 @@ def test_only_what_is_in_the_mask_changes(train, backbone, mask):
 
 @pytest.mark.parametrize(("backbone", "mask"), [entry for entry in MASKS if "resnet" in entry[0]])
 def test_statistics_move_only_where_the_whole_norm_is_tuned(train, backbone, mask):
-    after = train(backbone, constant_schedule(frozenset(mask)))
+    after = train(backbone, constant(frozenset(mask)))
     before = dict(fresh(backbone).backbone.named_buffers())
     tuned = {id(p) for unit in find_units(after.backbone, frozenset(mask)) for p in unit.parameters}
     norms = [name for name, m in after.backbone.named_modules() if hasattr(m, "running_mean")]
@@ -87,7 +87,7 @@ def test_a_schedule_may_change_the_mask(train):
         return 0.0
 
     after = train(schedule=Schedule(stages.__getitem__), on_epoch=on_epoch)
-    first = train(schedule=constant_schedule(stages[0]))
+    first = train(schedule=constant(stages[0]))
     before = fresh("test_vit")
     assert seen == [0, 1]
     for block, moves in ((3, False), (4, True), (5, True)):

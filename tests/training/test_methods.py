@@ -13,7 +13,7 @@ from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.splits import Splits, split_patients
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
-from evenhand.masks.masks import constant_schedule, full_mask
+from evenhand.masks.masks import constant, full_mask
 from evenhand.methods.base import TrainingMethod
 from evenhand.methods.in_training.domain_independent import DomainIndependent
 from evenhand.methods.in_training.swad import Swad
@@ -45,7 +45,7 @@ def trained(
     return fit(
         model,
         splits,
-        constant_schedule(full_mask(model.backbone)),
+        constant(full_mask(model.backbone)),
         SETTINGS,
         on_epoch=lambda epoch: text.append(epoch) or 0.0,
         method=method,
@@ -122,7 +122,7 @@ def test_methods_with_groups_need_them(splits):
         fit(
             model,
             splits,
-            constant_schedule(full_mask(model.backbone)),
+            constant(full_mask(model.backbone)),
             SETTINGS,
             on_epoch=lambda epoch: 0.0,
             method=training_method("group-dro"),

@@ -34,7 +34,7 @@ class Schedule:
         return frozenset().union(*map(self.masks, range(epochs)))
 
 
-def constant_schedule(mask: Mask) -> Schedule:
+def constant(mask: Mask) -> Schedule:
     """Return the schedule with the same mask in every epoch."""
     return Schedule(lambda epoch: mask)
 

@@ -131,9 +131,9 @@ def register_strategy(
 
 def _make_constant(rule: MaskRule) -> MakeStrategy:
     def make(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
-        from evenhand.masks.masks import constant_schedule
+        from evenhand.masks.masks import constant
 
-        return model, constant_schedule(rule(model, argument))
+        return model, constant(rule(model, argument))
 
     return make
 

@@ -12,7 +12,7 @@ from evenhand.masks.lora import add_lora
 from evenhand.masks.masks import (
     Mask,
     Schedule,
-    constant_schedule,
+    constant,
     find_units,
     full_mask,
     listed_units,
@@ -55,7 +55,7 @@ def find_strategy(name: str) -> Strategy:
     units = listed_units(name)
     if not units:
         raise EvenhandError(f"strategy {name!r} names no unit; head tunes nothing but the head.")
-    return lambda model, seed: (model, constant_schedule(_checked_units(model, units)))
+    return lambda model, seed: (model, constant(_checked_units(model, units)))
 
 
 def strategy_mask(name: str, model: Model) -> Mask | None:
@@ -93,7 +93,7 @@ def _scratch(model: Model, _: str, seed: int) -> tuple[Model, Schedule]:
 
     Misleads as a baseline for a small cohort: a large network learns little from random weights.
     """
-    return random_model(model.spec, seed), constant_schedule(full_mask(model.backbone))
+    return random_model(model.spec, seed), constant(full_mask(model.backbone))
 
 
 @register_strategy("full", gives="mask")
@@ -156,7 +156,7 @@ def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
     blocks = [int(block) for block in argument.split(",") if block]
     adapted = add_lora(model, blocks, seed)
     mask = frozenset(unit.name for unit in parts(adapted.backbone) if unit.kind == "lora")
-    return adapted, constant_schedule(mask)
+    return adapted, constant(mask)
 
 
 @register_strategy("attention", gives="mask")

@@ -78,7 +78,7 @@ def find_augmentation(name: str, inputs: Inputs | Images) -> Augment:
 def crop_images(
     images: Tensor, generator: RandomSource, *, turns: bool, smallest: float = SMALLEST_CROP
 ) -> Tensor:
-    """Mirror each image with probability ½, crop a random part and, with ``turns``, turn by quarters.
+    """Mirror half of the images, crop a random part and, with ``turns``, turn by quarters.
 
     The part has the proportions of the image; its side is at least ``smallest`` of the image's.
     Images that are not square are turned by halves. Each image is resampled once, by an affine map.

@@ -145,9 +145,9 @@ def cut_channels(
     # During the removal, each weight holds its own flat index: what is left says where it was.
     for name, parameter in model.named_parameters():
         parameter.data = torch.arange(parameter.numel(), dtype=torch.double).view(shapes[name])
-    for channels, indices in zip(sets, _choose_least(sets, shapes, count), strict=True):
-        if indices:
-            channels.remove(indices)
+    for channels, removed in zip(sets, _choose_least(sets, shapes, count), strict=True):
+        if removed:
+            channels.remove(removed)
     count_heads(model)
     origin = {}
     for name, parameter in model.named_parameters():

@@ -43,7 +43,7 @@ def activations(
     accelerator
         Device and precision.
     pool
-        How the outputs of a layer become one row per sample; see `recorded`.
+        How the outputs of a layer become one row per sample; see `record_activations`.
     """
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)
@@ -58,9 +58,9 @@ def activations(
             positions = np.arange(start, min(start + BATCH, len(source)))
             inputs = channels_last(unit(source.take(positions).inputs))
             outputs[HEAD_INPUT] = model.features(inputs)
-            if silent := [name for name in layers if name not in outputs]:
+            if unused := [name for name in layers if name not in outputs]:
                 raise EvenhandError(
-                    f"the layers {some(silent)} of {model.spec.backbone} did not run on a batch, "
+                    f"the layers {some(unused)} of {model.spec.backbone} did not run on a batch, "
                     "so they have no representations. Name other layers with --layer."
                 )
             for name in layers:

@@ -18,7 +18,7 @@ from evenhand.experiments.settings import GroupingSettings
 from evenhand.experiments.task import Task
 from evenhand.jobs.benchmark.entries import BOTH, Entry
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
-from evenhand.masks.masks import Schedule, constant_schedule
+from evenhand.masks.masks import Schedule, constant
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.registry import methods
 from evenhand.networks.model import Model, build_model
@@ -165,7 +165,7 @@ def _mitigation(task: Task, choice: Choice) -> Mitigation:
 
 
 def _start(task: Task, choice: Choice, seed: int) -> Callable[[], tuple[Model, Schedule]]:
-    return lambda: (task.model(seed), constant_schedule(choice.mask))
+    return lambda: (task.model(seed), constant(choice.mask))
 
 
 def _model(task: Task, seed: int, encoder: Path | None) -> Model:

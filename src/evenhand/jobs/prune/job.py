@@ -40,7 +40,7 @@ from evenhand.jobs.prune.states import (
     write_curve,
 )
 from evenhand.jobs.prune.task import PruneTask, make_prune_task
-from evenhand.masks.masks import constant_schedule, full_mask
+from evenhand.masks.masks import constant, full_mask
 from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
@@ -228,7 +228,7 @@ def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
         }
     )
     model = deepcopy(state.model)
-    schedule = constant_schedule(full_mask(model.backbone))
+    schedule = constant(full_mask(model.backbone))
     tracked_values = {"lr": settings.lr, "seed": settings.seed}
     with (
         tracked(settings, run.root, FINETUNED, tracked_values) as tracker,

@@ -10,7 +10,7 @@ from evenhand.experiments.mitigation import build_mitigation
 from evenhand.experiments.task import Task
 from evenhand.jobs.finetune.job import model_name
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.masks.masks import Mask, Schedule, constant_schedule
+from evenhand.masks.masks import Mask, Schedule, constant
 from evenhand.masks.strategies import find_strategy, strategy_mask
 from evenhand.methods.registry import methods
 from evenhand.networks.model import Model
@@ -161,7 +161,7 @@ def make_untrained(
     """Return the untrained model and the schedule of a choice of the contender ``name``."""
     model = task.model(choice.seed)
     if name == FAIRTUNE and settings.search != "methods":
-        return model, constant_schedule(choice.mask)
+        return model, constant(choice.mask)
     strategies = {model_name(strategy): strategy for strategy in settings.baseline}
     return find_strategy(strategies.get(name, settings.strategy))(model, choice.seed)
 

@@ -186,7 +186,7 @@ def check_segments(
     residual = label - check_scores(scores, len(label))
     codes = _codes(patients, len(label))
     large_enough = {
-        name: mask for name, mask in segments.items() if _patients(codes, mask) >= LEAST
+        name: mask for name, mask in segments.items() if _count_patients(codes, mask) >= LEAST
     }
     if not large_enough:
         return ()
@@ -214,7 +214,7 @@ def _codes(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:
     return np.unique(np.asarray(patients), return_inverse=True)[1]
 
 
-def _patients(codes: NDArray[np.intp], mask: Masks) -> int:
+def _count_patients(codes: NDArray[np.intp], mask: Masks) -> int:
     return len(np.unique(codes[mask]))
 
 
