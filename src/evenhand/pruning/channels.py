@@ -200,7 +200,7 @@ def _count_removed(slices: Slices, shapes: Mapping[str, Sequence[int]]) -> int:
 def _channel_sets(model: nn.Module, scores: NamedTensors, trace: Trace) -> list[ChannelSet]:
     """Return one set for each group of layers that must have the same number of channels."""
     modules = list(model.modules())
-    layers = [part for part in modules if isinstance(part, _LAYERS) or not _has_children(part)]
+    layers = [part for part in modules if isinstance(part, _LAYERS) or not list(part.children())]
     inner = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
     outside_layers = [p for p in model.parameters() if id(p) not in inner]  # class tokens …
     graph = torch_pruning().DependencyGraph()
@@ -290,10 +290,6 @@ def _is_grouped(module: nn.Module) -> bool:
     The channels of such a group could only be removed together.
     """
     return isinstance(module, nn.modules.conv._ConvNd) and 1 < module.groups < module.in_channels
-
-
-def _has_children(module: nn.Module) -> bool:
-    return any(True for _ in module.children())
 
 
 def _overlap(name: str, part: str) -> bool:

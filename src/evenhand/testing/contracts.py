@@ -277,9 +277,6 @@ class ObjectiveContract:
         rows = torch.cat([COUNT * view + order for view, order in enumerate(orders)])
         return tuple(part[rows] for part in batch)
 
-    def _orders(self, order: torch.Tensor) -> list[torch.Tensor]:
-        return [order] * self.objective.views
-
     def _train(self, steps: int = 40) -> Learner:
         """Return the learner after some steps on one batch."""
         learner = self.learner()
@@ -323,7 +320,8 @@ class ObjectiveContract:
         """Samples in another order give the same loss."""
         learner = self.learner()
         batch, drawn = self.batch(learner), torch.Generator().manual_seed(1)
-        other = self._reorder(batch, *self._orders(torch.randperm(COUNT, generator=drawn)))
+        order = torch.randperm(COUNT, generator=drawn)
+        other = self._reorder(batch, *[order] * self.objective.views)
         assert torch.allclose(learner(*batch), learner(*other), rtol=1e-4)
 
     def test_views_that_change_places_change_nothing(self) -> None:
