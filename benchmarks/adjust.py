@@ -1,9 +1,9 @@
-"""What methods for a trained model cost on stored rows.
+"""Measure the CPU time of methods for a trained model on stored rows.
 
 ``dfr_rows``, ``thresholds_rows``, ``recalibrate_rows`` and ``multicalibrate_rows`` fit a method to
-stored rows of two groups and score them, with arrays of the size of ``--rows`` × ``--width``
-(features of a ResNet-18 have 512): CPU seconds of this process against 10; run it with
-``OMP_NUM_THREADS=1``. DFR includes the layers of the cross-fit.
+stored rows of two groups and score them, with arrays of ``--rows`` × ``--width`` (512, as the
+features of a ResNet-18). The limit is 10 CPU seconds of this process; set ``OMP_NUM_THREADS=1``.
+DFR includes the layers of the cross-fit.
 """
 
 from __future__ import annotations

@@ -300,15 +300,15 @@ def read_object(path: Path, schema: int | None = None) -> FileObject:
     EvenhandError
         If a later version of Evenhand wrote the file.
     """
-    return _object(read_json(path), path, schema)
+    return _checked_object(read_json(path), path, schema)
 
 
 def parse_object(text: str, path: Path, schema: int | None = None) -> FileObject:
     """Return the JSON object in a text from a file; see `read_object`."""
-    return _object(_parse_json(text, path), path, schema)
+    return _checked_object(_parse_json(text, path), path, schema)
 
 
-def _object(value: Any, path: Path, schema: int | None) -> FileObject:
+def _checked_object(value: Any, path: Path, schema: int | None) -> FileObject:
     if not isinstance(value, FileObject):
         raise DamagedError(path, f"it holds {_kind(value)} where an object belongs")
     if schema is None:
@@ -324,7 +324,7 @@ def _object(value: Any, path: Path, schema: int | None) -> FileObject:
     return value
 
 
-def checked(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
+def parse_record(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
     """Check a JSON object of a file, and return it as a record.
 
     Parameters

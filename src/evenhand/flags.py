@@ -137,7 +137,7 @@ def with_flags(
             arguments.pop("config"),
             arguments.pop("overwrite"),
         )
-        function(gather(settings, config, arguments, positional), out, overwrite)
+        function(gather_settings(settings, config, arguments, positional), out, overwrite)
 
     # typer reads the flags from this attribute; mypy does not know it
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -294,7 +294,7 @@ def _metavar(kind: Any) -> str | None:
     return " ".join(str(_metavar(part)) for part in parts)
 
 
-def gather(
+def gather_settings(
     settings: type[SettingsType],
     config: Path | None,
     arguments: Mapping[str, Any],

@@ -48,7 +48,7 @@ class Holder:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Lock an existing folder during the block, so that no other process works in it.
 
     The operating system locks the file ``.lock`` (``flock``; on NFS also between machines), and

@@ -21,7 +21,7 @@ from evenhand.cohort.images.arrays import open_npz
 from evenhand.cohort.images.bounds import decoding_room
 from evenhand.cohort.images.dicom import cut_dicom_series, open_dicom
 from evenhand.cohort.images.planes import grey_plane
-from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, slice_places
+from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, slice_positions
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
@@ -65,7 +65,7 @@ def test_a_volume_whose_axes_are_not_three_is_refused(tmp_path):
 
 @pytest.mark.parametrize("slices", [1, 2, 5, 32])
 def test_slices_lie_evenly_in_the_middle_half(slices):
-    result = slice_places(slices)
+    result = slice_positions(slices)
     assert len(set(result)) == slices
     assert result.min() > 0.25
     assert result.max() < 0.75

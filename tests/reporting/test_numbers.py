@@ -4,16 +4,9 @@ import pytest
 
 from evenhand.metrics import FAIRNESS, METRICS
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import (
-    PERCENT,
-    count_text,
-    duration,
-    listed,
-    out_of_hundred,
-    plain,
-    signed,
-)
+from evenhand.reporting.text.numbers import PERCENT, duration, listed, out_of_hundred, plain, signed
 from evenhand.reporting.text.vocabulary import TERMS, shown, term
+from evenhand.wording import count_text
 
 
 @pytest.mark.parametrize(

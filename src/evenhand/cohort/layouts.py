@@ -38,7 +38,7 @@ def check_layout(root: Path, data_set: DataSet) -> None:
         raise EvenhandError(f"{root} is {what} the folder of {data_set.title}.")
     if not root.is_dir():
         raise EvenhandError(f"there is no folder {root}.")
-    absent = missing(root, data_set)
+    absent = missing_entries(root, data_set)
     if absent:
         for _ in walk(root, root):  # finds links that lead outside
             pass
@@ -65,7 +65,7 @@ def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the da
         )
 
 
-def missing(root: Path, data_set: DataSet) -> list[LayoutEntry]:
+def missing_entries(root: Path, data_set: DataSet) -> list[LayoutEntry]:
     """Return the required entries of a layout that a folder lacks."""
     return [entry for entry in data_set.layout if entry.required and not locate(root, entry)]
 
@@ -396,6 +396,6 @@ def _hint(root: Path, data_set: DataSet, absent: Sequence[LayoutEntry]) -> str:
         return packed
     near = [*sorted(path for path in root.iterdir() if path.is_dir()), root.absolute().parent]
     for folder in near:
-        if len(missing(folder, data_set)) < len(absent):
+        if len(missing_entries(folder, data_set)) < len(absent):
             return f" Did you mean {folder}?"
     return ""

@@ -97,7 +97,7 @@ class Thinning:
         )
         return in_group
 
-    def thinned(
+    def thin(
         self, cohort: Cohort, share: float, attributes: Sequence[str], rng: np.random.Generator
     ) -> Cohort:
         """Return a cohort with a share of the patients that are reduced, and all others.

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics import (
-    UNKNOWN,
     Groups,
     Measured,
     Plan,
@@ -32,7 +31,7 @@ from evenhand.metrics import (
     within,
 )
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 P = ParamSpec("P")
 
@@ -58,7 +57,7 @@ class DecisionThreshold:
         How the threshold was chosen, as a phrase for the report.
     attribute
         The attribute whose groups have a threshold each; None with a single threshold.
-    own
+    by_level
         Level → threshold, with ``attribute``. Other levels have ``threshold``.
     origin
         The origin of the threshold; see `Origin`.
@@ -67,15 +66,15 @@ class DecisionThreshold:
     threshold: float
     how: str
     attribute: str | None = None
-    own: Mapping[str, float] = field(default_factory=dict)
+    by_level: Mapping[str, float] = field(default_factory=dict)
     origin: Origin = "fixed"
 
-    def at(self, predictions: Predictions) -> NDArray[np.float64]:
+    def thresholds(self, predictions: Predictions) -> NDArray[np.float64]:
         """Return the threshold of each row, ``(n,)``."""
         thresholds = np.full(len(predictions), self.threshold)
         if self.attribute is not None:
             group = predictions.group(self.attribute)
-            for level, threshold in self.own.items():
+            for level, threshold in self.by_level.items():
                 thresholds[(group == level).to_numpy()] = threshold
         return thresholds
 
@@ -88,8 +87,8 @@ def choose_cut(
     Parameters
     ----------
     rule
-        The policy; by default, Youden's index. If there are too few validation rows for it
-        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` has the reason.
+        The policy; by default, Youden's index. If it has too few validation rows
+        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` gives the reason.
     by
         The attribute whose groups have a threshold each; None chooses a single threshold.
 
@@ -156,7 +155,7 @@ def scored_rows(predictions: Predictions, cut: DecisionThreshold) -> Scored:
         predictions.labels,
         predictions.scores,
         patients=predictions.patients[0],
-        threshold=cut.threshold if cut.attribute is None else cut.at(predictions),
+        threshold=cut.threshold if cut.attribute is None else cut.thresholds(predictions),
         classes=predictions.classes,
     )
 
@@ -173,11 +172,11 @@ def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, 
         divided, bar, control = attribute.partition("|")
         if bar:
             conditioned = within(
-                divided, _coded(predictions, divided), control, _coded(predictions, control)
+                divided, _groups_of(predictions, divided), control, _groups_of(predictions, control)
             )
             groups |= {name: occurring(divided, column) for name, column in conditioned.items()}
         else:
-            groups[attribute] = _coded(predictions, attribute)
+            groups[attribute] = _groups_of(predictions, attribute)
     return groups
 
 
@@ -214,8 +213,7 @@ def measure_model(
     Returns
     -------
     Measured
-        The rows, still without p-values: `evenhand.metrics.judge` tests all parts of a page
-        together.
+        The rows without p-values: `evenhand.metrics.judge` tests all parts of a page together.
 
     Raises
     ------
@@ -278,7 +276,7 @@ def measure_pair(
 
 
 def _judged(part: Callable[P, Measured]) -> Callable[P, pd.DataFrame]:
-    """Return a function that measures one part and tests it alone, as a page of its own."""
+    """Return a function that measures one part and tests it alone, as a separate page."""
 
     def rows(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
         return as_table(judge([part(*args, **kwargs)]))
@@ -309,7 +307,7 @@ def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, P
     """
     if first.classes != second.classes:
         raise EvenhandError(
-            f"the models tell other classes apart: {', '.join(first.classes)}; and "
+            f"the models have different classes: {', '.join(first.classes)}; and "
             f"{', '.join(second.classes)}. Compare models of the same task."
         )
     by_sample = second.table.set_index("sample_id")
@@ -323,7 +321,7 @@ def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, P
         differs = first_rows["sample_id"][(first_rows[column] != second_rows[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
-                f"{counted(len(differs), 'sample')} with another {column} in the other model's "
+                f"{count_text(len(differs), 'sample')} with another {column} in the other model's "
                 f"predictions (for example {differs.iloc[0]!r}); compare models on the same data."
             )
     return (
@@ -349,10 +347,5 @@ def split_rows(predictions: Predictions, split: str) -> Predictions:
     return rows
 
 
-def _coded(predictions: Predictions, attribute: str) -> Groups:
-    group = predictions.group(attribute)
-    if not (group == UNKNOWN).any():  # set_categories keeps the order; remove_categories sorts
-        group = group.cat.set_categories(
-            [level for level in group.cat.categories if level != UNKNOWN]
-        )
-    return attribute_groups(attribute, group)
+def _groups_of(predictions: Predictions, attribute: str) -> Groups:
+    return attribute_groups(attribute, predictions.group(attribute)).without_empty_unknown()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from evenhand.earlier_names import current_settings
 from evenhand.errors import UnknownNameError
 from evenhand.experiments.job_settings import settings_class
-from evenhand.files import FileObject, checked
+from evenhand.files import FileObject, parse_record
 from evenhand.runs import SCHEMA
 from evenhand.training.settings import LoopSettings
 
@@ -59,7 +59,7 @@ def current_content(content: FileObject, path: Path) -> FileObject:
         return content
     values = dict(content)
     if values.get("job") == "prune":
-        values = _pruning(checked(_Pruning, content, path), values)
+        values = _pruning(parse_record(_Pruning, content, path), values)
     elif isinstance(values.get("settings"), Mapping):
         values["settings"] = _settings_of_job(str(values.get("job")), values["settings"])
     if isinstance(values.get("cuts"), Mapping):

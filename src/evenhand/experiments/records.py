@@ -23,7 +23,7 @@ from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.evaluation.settings import InputSettings
 from evenhand.experiments.earlier_records import current_content
 from evenhand.experiments.job_settings import settings_class
-from evenhand.files import checked, first_problem, read_object
+from evenhand.files import first_problem, parse_record, read_object
 from evenhand.plugins import RECORDED
 from evenhand.runs import SCHEMA, CommonRecord
 from evenhand.settings import Settings
@@ -223,7 +223,7 @@ def read_record(path: Path) -> RunRecord[Settings]:
         If the file is absent or damaged, or a later version wrote it.
     """
     content = current_content(read_object(path, SCHEMA), path)
-    return checked(RunRecord[Settings], content, path, strict=True)
+    return parse_record(RunRecord[Settings], content, path, strict=True)
 
 
 def data_settings(record: RunRecord[Settings]) -> DataSettings:

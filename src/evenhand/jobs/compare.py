@@ -27,7 +27,7 @@ from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 @with_keywords(CompareSettings, "inputs")
@@ -151,7 +151,7 @@ def _matched_text(matched: MatchedModels) -> str:
     counts = matched.unmatched["model"].value_counts(sort=False)
     unmatched = ", ".join(f"{count} of {name}" for name, count in counts.items())
     return (
-        f"Compared on the {counted(matched.samples, 'sample')} of "
-        f"{counted(matched.patients, 'patient')} that all models have scored; not matched: "
+        f"Compared on the {count_text(matched.samples, 'sample')} of "
+        f"{count_text(matched.patients, 'patient')} that all models have scored; not matched: "
         f"{unmatched or 'none'}."
     )

@@ -29,7 +29,7 @@ from evenhand.evaluation.twins import twin_record
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
-from evenhand.files import checked, read_object, write_json, write_text
+from evenhand.files import parse_record, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.jobs.probe_file import read_probe
@@ -308,8 +308,8 @@ def _search(run: Run) -> Search | None:
     if not path.exists():
         return None
     content = read_object(path)
-    columns = [target.name for target in checked(SearchRecord, content, path).objectives]
-    record = checked(SearchRecord, current_record(content), path)
+    columns = [target.name for target in parse_record(SearchRecord, content, path).objectives]
+    record = parse_record(SearchRecord, current_record(content), path)
     targets = [find_target(target.name, pessimistic=target.bound) for target in record.objectives]
     numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
@@ -321,7 +321,7 @@ def pruning_of(run: Run) -> Pruning | None:
     path = run.root / "pruning.json"
     if not path.exists():
         return None
-    record = checked(PruningRecord, read_object(path), path)
+    record = parse_record(PruningRecord, read_object(path), path)
     saliency = run.root / "saliency.csv"
     sample = pd.read_csv(saliency) if saliency.exists() else None
     return Pruning(pd.read_csv(run.root / "curve.csv"), record, sample)
@@ -332,4 +332,4 @@ def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     path = run.folder(model) / "model.json"
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()
-    return tuple(checked(_Units, read_object(path), path).units)
+    return tuple(parse_record(_Units, read_object(path), path).units)

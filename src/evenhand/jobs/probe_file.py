@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evenhand.experiments.runs import Run
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.reporting.probe_record import ProbeRecord
 
 FILE = "probe.json"
@@ -17,4 +17,4 @@ def write_probe(run: Run, record: ProbeRecord) -> None:
 def read_probe(run: Run) -> ProbeRecord | None:
     """Return the record in ``probe.json`` of a run; None if the run has no such file."""
     path = run.root / FILE
-    return checked(ProbeRecord, read_object(path), path) if path.exists() else None
+    return parse_record(ProbeRecord, read_object(path), path) if path.exists() else None

@@ -7,7 +7,7 @@ from torch import nn
 
 from evenhand.masks.units import Family, families, find_family, parts
 from evenhand.networks.backbones import create_by_name
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 def unit_listing(backbone: str, family: str | None = None) -> str:
@@ -36,7 +36,7 @@ def unit_listing(backbone: str, family: str | None = None) -> str:
 
 def _family_text(family: Family, network: nn.Module) -> str:
     total = sum(parameter.numel() for parameter in network.parameters())
-    lines = [f"{family.name}: {counted(len(family.units), 'unit')}"]
+    lines = [f"{family.name}: {count_text(len(family.units), 'unit')}"]
     for unit in family.units:
         share = 100 * unit.size / total
         lines.append(f"  {unit.name:<32} depth {unit.depth:<3} {unit.size:>12,}  {share:5.1f} %")

@@ -19,7 +19,7 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
@@ -89,7 +89,7 @@ class GroupValues:
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
         """Return why a number across some groups is undefined, in words, or None."""
         if len(levels) < 2:
-            return f"{counted(len(levels), 'group')} to compare; two are needed"
+            return f"{count_text(len(levels), 'group')} to compare; two are needed"
         reasons = [
             f"group {level!r}: {reason}"
             for level in levels

@@ -22,7 +22,7 @@ from evenhand.metrics.families import (
 )
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.resample import Bootstrap, Resamples
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 MIN_DEFINED = 0.5
 """Share of the replicates that must be defined for an interval."""
@@ -92,7 +92,7 @@ class Interval:
         """Return the interval, marked as approximate if it rests on too few patients."""
         if self.low is None or patients >= self.few:
             return self
-        return replace(self, approximate=counted(patients, "patient"))
+        return replace(self, approximate=count_text(patients, "patient"))
 
 
 NONE = Interval(None, None, None, 0)

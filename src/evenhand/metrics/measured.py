@@ -18,7 +18,7 @@ from evenhand.metrics.plan import Plan
 from evenhand.metrics.power import BOOTSTRAP_ERROR, LEVEL, POWER
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow, joined
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 ALL_CLAIMS = "80 % power, two-sided 5 % for all claims"
 TEST_FIELDS = (
@@ -144,7 +144,7 @@ def _judge_by_resamples(claims: Sequence[tuple[Measured, Claim]], weight: float)
                 row,
                 p=_number(results.p[indices[0]]) if len(indices) == 1 else None,
                 p_adjusted=_number(claim.combine(adjusted_p[indices])),
-                p_method=f"step-down max-t over {counted(len(adjusted_p), 'difference')}",
+                p_method=f"step-down max-t over {count_text(len(adjusted_p), 'difference')}",
             )
             _put_detectable(part, claim, results)
 

@@ -16,7 +16,7 @@ from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.rows import EVERYBODY, Key, full_name, joined
 from evenhand.metrics.scored import Scored
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 Composition = Literal[
     "one", "difference", "spread", "spreads", "lowest", "highest", "other", "point"
@@ -202,7 +202,7 @@ def divide_samples(
     places = {level: groups.rows(level) for level in groups.levels}
     parts = {level: rows.take(members) for level, members in places.items()}
     small = {
-        level: f"{counted(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
+        level: f"{count_text(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
         for level, part in parts.items()
         if len(part) < minimum
     }

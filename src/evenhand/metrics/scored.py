@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 Places = Sequence[NDArray[np.intp]]
 """The positions of the rows of each of G groups, an array for each group."""
@@ -259,7 +259,7 @@ def _refuse(wrong: NDArray[np.bool_], values: NDArray[Any], name: str, problem: 
     """Raise an error that names the first wrong row of values ``(n,)`` or ``(n, C)``, if any."""
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        count = f" ({counted(int(wrong.sum()), name)} in all)" if wrong.sum() > 1 else ""
+        count = f" ({count_text(int(wrong.sum()), name)} in all)" if wrong.sum() > 1 else ""
         raise EvenhandError(f"{name} {values[first]} at position {first} {problem}{count}.")
 
 

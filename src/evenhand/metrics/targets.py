@@ -23,7 +23,7 @@ from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored, scored
 from evenhand.metrics.table import unbounded_interval
 from evenhand.metrics.thresholds import youden
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 BOUND = Bootstrap(replicates=500)
 """The bootstrap of the 95 % interval whose worse end a pessimistic target takes."""
@@ -270,7 +270,7 @@ class Target:
         problems: list[Problem] = []
         for parts in self._parts(rows, groups, excluded or {}):
             if len(parts.compared) < 2:
-                count = counted(len(parts.compared), "group")
+                count = count_text(len(parts.compared), "group")
                 text = f"attribute {parts.attribute!r}: {count} left; two are needed"
                 problems.append(Problem(text))
             compared = [parts.rows[level] for level in parts.compared]
@@ -367,8 +367,8 @@ def _with_label_requirements(metric: Metric) -> Metric:
 
 def _problem(attribute: str, level: str, rows: Scored, reason: str) -> Problem:
     """Return the problem of a group, with its counts and the flag that leaves it out."""
-    counts = counted(len(rows), "sample")
+    counts = count_text(len(rows), "sample")
     if rows.binary:
-        counts += f", {counted(int(np.count_nonzero(rows.labels)), 'positive')}"
+        counts += f", {count_text(int(np.count_nonzero(rows.labels)), 'positive')}"
     flag = f'--exclude-group "{attribute}={level}"'
     return Problem(f"group {level!r} of {attribute!r} ({counts}): {reason}", flag)

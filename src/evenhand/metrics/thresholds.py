@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from evenhand.errors import EvenhandError
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 DEFAULT = 0.5
 
@@ -63,7 +63,7 @@ class Policy:
         positives, negatives = int(positive.sum()), int((~positive).sum())
         if positives >= self.positives and negatives >= self.negatives:
             return None
-        present = f"{counted(positives, 'positive')} and {counted(negatives, 'negative')}"
+        present = f"{count_text(positives, 'positive')} and {count_text(negatives, 'negative')}"
         needed = [
             f"{number} {kind}"
             for number, kind in ((self.positives, "positives"), (self.negatives, "negatives"))

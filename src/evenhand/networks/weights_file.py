@@ -69,10 +69,16 @@ def weights_file(weights: str) -> Path:
     Raises
     ------
     EvenhandError
-        If there is no such file, its kind is unknown, or the run is not finished or has no model.
+        If there is no such file, its kind is unknown, the run is not finished or has no model, or
+        transformers saved the folder.
     """
     path = Path(weights)
     if path.is_dir():
+        if (path / "config.json").is_file():
+            raise EvenhandError(
+                f"--weights {weights} is a folder that transformers saved, not a run. Give it as "
+                f"--backbone {weights}, and --weights pretrained to start from its weights."
+            )
         run = open_folder(path)
         if not run.finished:
             raise EvenhandError(

@@ -29,7 +29,7 @@ from evenhand.metrics import (
     measure_part,
     scored,
 )
-from evenhand.own.inputs import as_groups
+from evenhand.own.inputs import as_groups, group_array
 from evenhand.reporting import (
     ModelSamples,
     Report,
@@ -162,7 +162,8 @@ def measure_groups(
         ``(n,)`` probabilities of class 1, or ``(n, C)`` probabilities of each class.
     groups
         The groups of all rows: a Series, a mapping of names to arrays, or a data frame with a
-        column for each attribute. Missing values become ``"unknown"``, which is not compared.
+        column for each attribute. Values that are missing, masked, blank, or mean unknown ("not
+        reported") become ``"unknown"``, which is not compared.
     patients
         ``(n,)`` patients; by default each row is a patient. Resampling keeps a patient's rows
         together.
@@ -194,10 +195,10 @@ def measure_groups(
     Raises
     ------
     EvenhandError
-        If lengths differ, a score is not a probability, a label is not one of the classes, an array
-        is masked or complex, no metric is named, a metric or aggregate does not exist, the seed is
-        not a whole number from 0, groups are measurements or single patients, or indexes show that
-        rows are in different orders.
+        If lengths differ, a score is not a probability, a label is not one of the classes, labels,
+        scores or patients are masked or complex, no metric is named, a metric or aggregate does not
+        exist, the seed is not a whole number from 0, groups are measurements or single patients, or
+        indexes show that rows are in different orders.
 
     Examples
     --------
@@ -295,7 +296,7 @@ def _with_detectable(aggregates: Sequence[str]) -> tuple[str, ...]:
 def _refuse_measurements(columns: Mapping[str, Any]) -> None:
     """Refuse columns of numbers with more than `FEW` values, which are measurements, not groups."""
     for name, column in columns.items():
-        values = as_array(column)
+        values = group_array(column)
         if values.dtype.kind not in "iuf":
             continue
         count = len(np.unique(values[np.isfinite(values)]))

@@ -22,7 +22,7 @@ from evenhand.representation.results import (
     Similarity,
     SizeRatio,
 )
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _ratios(contrasts: Mapping[str, Jackknifed], settings: Comparison) -> Iterat
 def _undefined_reason(level: str, count: int, settings: Comparison) -> str:
     if level == UNKNOWN:
         return "unknown is not compared"
-    return f"{counted(count, 'patient')}; {settings.minimum} are needed for a claim"
+    return f"{count_text(count, 'patient')}; {settings.minimum} are needed for a claim"
 
 
 def _layer_matrix(numbers: Jackknifed, level: float) -> LayerMatrix:

@@ -26,7 +26,7 @@ from evenhand.cohort.images.decoding import (
     open_pages,
     open_picture,
 )
-from evenhand.cohort.images.dicom import open_dicom, open_dicom_series, shown_how
+from evenhand.cohort.images.dicom import open_dicom, open_dicom_series, window_remark
 from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range
 from evenhand.cohort.images.volumes import open_nifti
 from evenhand.networks.inputs import RGB, ImageForm, Images
@@ -57,7 +57,7 @@ class Decoding:
     value_range: Range | None = None
 
     @property
-    def chosen(self) -> dict[str, object]:
+    def given(self) -> dict[str, object]:
         """Name → value of the settings that are not None."""
         values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
@@ -93,7 +93,7 @@ class Kind:
     remark: Callable[[Path, Decoding], str] = lambda path, how: ""
 
 
-def _always(path: Path, part: PlaneChoice) -> bool:
+def _every_file(path: Path, part: PlaneChoice) -> bool:
     return True
 
 
@@ -114,7 +114,7 @@ def _open_dicom(path: Path, part: PlaneChoice, size: Images | None, how: Decodin
 
 
 def _dicom_remark(path: Path, how: Decoding) -> str:
-    return "" if how.window is not None else shown_how(path)
+    return "" if how.window is not None else window_remark(path)
 
 
 def _open_series(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
@@ -167,21 +167,21 @@ KINDS = (
         "a folder of DICOM slices",
         lambda path, start: path.is_dir(),
         _open_series,
-        {"window": _always},
+        {"window": _every_file},
         volume=True,
     ),
     Kind(
         "a DICOM file",
         lambda path, start: start[128:132] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom"),
         _open_dicom,
-        {"window": _always, "page": _always},
+        {"window": _every_file, "page": _every_file},
         remark=_dicom_remark,
     ),
     Kind(
         "a NIfTI volume",
         lambda path, start: start[344:348] == b"n+1\0" or path.name.lower().endswith(_NIFTI),
         _open_nifti,
-        {"window": _always},
+        {"window": _every_file},
         volume=True,
         remark=_nifti_remark,
     ),
@@ -201,7 +201,7 @@ KINDS = (
         "a picture",
         lambda path, start: True,
         _open_plain,
-        {"page": _always, "bit_depth": lambda path, part: any_deep([str(path)])},
+        {"page": _every_file, "bit_depth": lambda path, part: any_deep([str(path)])},
     ),
 )
 """All kinds, in the order in which they are tried; the last one is read by Pillow."""
@@ -242,10 +242,10 @@ class MixedFiles(ImageFiles):
         path = Path(self.files[sample_id])
         return file_kind(path).remark(path, self.how)
 
-    def heeds(self, setting: str) -> bool:
+    def uses(self, setting: str) -> bool:
         """Return whether a setting of `Decoding` applies to any file."""
         return any(
-            _heeds(Path(path), self.parts.get(sample_id, WHOLE), setting)
+            _uses(Path(path), self.parts.get(sample_id, WHOLE), setting)
             for sample_id, path in self.files.items()
         )
 
@@ -254,7 +254,7 @@ class MixedFiles(ImageFiles):
         return file_kind(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
 
 
-def _heeds(path: Path, part: PlaneChoice, setting: str) -> bool:
+def _uses(path: Path, part: PlaneChoice, setting: str) -> bool:
     """Return whether a setting applies to a file; False for damaged files, refused later."""
     try:
         takes = file_kind(path).takes.get(setting)

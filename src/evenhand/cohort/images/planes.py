@@ -62,7 +62,7 @@ class PlaneChoice:
 WHOLE = PlaneChoice()
 
 
-def windowed(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
+def apply_window(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
     """Return pixels ``(H, W)`` as a picture, through an intensity window (centre and width)."""
     centre, width = window
     return grey_plane(pixels, centre - width / 2, centre + width / 2)
@@ -86,7 +86,7 @@ def in_8_bits(pixels: NDArray[np.generic], low: float, high: float) -> NDArray[n
 
 
 @contextmanager
-def damage(*kinds: type[Exception]) -> Iterator[None]:
+def as_value_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turn a library's errors for a damaged file (``kinds``) into ValueError."""
     damaged: tuple[type[Exception], ...] = (zlib.error, *kinds)
     try:

@@ -14,7 +14,7 @@ from scipy.special import expit
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.experiments.runs import Run
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentTest
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
@@ -171,7 +171,7 @@ def _with_inferred_groups(
 
 def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
     """Return predictions with new scores ``(n,)`` or ``(n, C)``, rounded to float32."""
-    return predictions.rescored(np.asarray(scores, np.float32).astype(np.float64))
+    return predictions.with_scores(np.asarray(scores, np.float32).astype(np.float64))
 
 
 def attribute_table(predictions: Predictions, attributes: tuple[str, ...]) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def read_adjustment(folder: Path) -> Adjustment | None:
         If the file is damaged or was written by a later version.
     """
     path = folder / FILE
-    return checked(Adjustment, read_object(path, SCHEMA), path) if path.exists() else None
+    return parse_record(Adjustment, read_object(path, SCHEMA), path) if path.exists() else None
 
 
 def judged_metrics(adjustments: Mapping[str, Adjustment]) -> dict[str, tuple[str, ...]]:

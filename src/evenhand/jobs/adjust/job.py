@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from evenhand.cohort.reopen import current_data, merged_values
+from evenhand.cohort.reopen import current_data, merge_values
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.requests import resolve_requests
@@ -150,7 +150,7 @@ def _with_data_settings(settings: AdjustSettings, before: Unadjusted) -> AdjustS
         "bins": settings.bins or earlier.bins,
         "positive": settings.positive or earlier.positive,
     }
-    return settings.model_copy(update=update | merged_values(earlier, settings))
+    return settings.model_copy(update=update | merge_values(earlier, settings))
 
 
 def _write_models(run: Run, before: Unadjusted, fitted: dict[str, FittedMethod]) -> None:

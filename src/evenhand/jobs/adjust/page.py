@@ -17,7 +17,7 @@ from evenhand.reporting.part import Part, Table
 from evenhand.reporting.text.numbers import p_value_text, plain
 from evenhand.reporting.text.vocabulary import first_upper, shown
 from evenhand.reporting.verdicts import Verdict
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 EODDS = "equalized_odds_difference"
 NEEDED = {"yes": "yes", "inferred": "no, inferred", "no": "no"}
@@ -71,8 +71,8 @@ def _methods_table(adjustments: Mapping[str, Adjustment]) -> Table:
             name,
             adjustment.text,
             " and ".join(map(shown, adjustment.by)),
-            f"{counted(adjustment.rows, 'validation row')}, "
-            f"{counted(adjustment.patients, 'patient')}",
+            f"{count_text(adjustment.rows, 'validation row')}, "
+            f"{count_text(adjustment.patients, 'patient')}",
             NEEDED[adjustment.attribute],
         )
         for name, adjustment in adjustments.items()
@@ -170,7 +170,7 @@ def _promise(group: GroupThreshold) -> str:
         return "nothing: this aim has no bound"
     if group.promised:
         return f"at least {plain(group.bound)}"
-    return f"nothing: it takes {counted(group.needed or 0, 'positive patient')}"
+    return f"nothing: it takes {count_text(group.needed or 0, 'positive patient')}"
 
 
 def _segments_table(

@@ -9,7 +9,7 @@ from evenhand.methods.afterwards.dfr import LastLayer
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import GroupThreshold, Thresholds
 from evenhand.methods.attribute_free import AttributeFree
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 def sentences_of(fit: object, by: str) -> tuple[str, ...]:
@@ -49,8 +49,8 @@ def _broken(level: str, by: str, group: GroupThreshold, value: float, confidence
     return (
         f"Where {by} is {level}, no threshold can guarantee a sensitivity of {value:g} with "
         f"{confidence:.0%} confidence: this needs at least "
-        f"{counted(group.needed or 0, 'positive patient')}, and validation has {group.positives}. "
-        "The threshold of this group is the highest that detects all of these."
+        f"{count_text(group.needed or 0, 'positive patient')}, and validation has "
+        f"{group.positives}. The threshold of this group is the highest that detects all of these."
     )
 
 

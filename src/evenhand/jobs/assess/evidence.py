@@ -17,7 +17,7 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
 from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 SIGNED = Scale(signed=True)
 DRAWN = 12  # cells in a plot, at most; if there are more, the best cell of each arm is drawn
@@ -42,7 +42,7 @@ def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
         )
     points = list(_size_points(evaluation))
     others = len(evaluation.judged) - len(cells)
-    line = f"Every cell less supervised: {counted(len(evaluation.judged) - 1, 'row')}"
+    line = f"Every cell less supervised: {count_text(len(evaluation.judged) - 1, 'row')}"
     folded = (Fold(line, Part(tables=(_cell_table(evaluation),))),) if others else ()
     sources = "patients and seeds" if evaluation.seeds > 1 else "patients"
     return Part(
@@ -168,7 +168,7 @@ def _correlations_text(points: list[Point]) -> str:
     groups = len({point.name for point in points})
     if groups < CORRELATED:
         return (
-            f"{counted(groups, 'group')}: too few to correlate their size with the distance of "
+            f"{count_text(groups, 'group')}: too few to correlate their size with the distance of "
             f"their AUC from everybody's (at least {CORRELATED} are needed)."
         )
     correlations = []

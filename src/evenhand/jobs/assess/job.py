@@ -33,7 +33,7 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
 from evenhand.runs import run_scope
 from evenhand.training.precision import settle_precision
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
@@ -136,11 +136,11 @@ def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
     minutes = max(1, round((pretraining + cells * seconds) / settings.workers / 60))
     parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
     encoders_text = (
-        f"{counted(encoders, 'encoder')} of at most "
-        f"{counted(settings.pretrain_epochs, 'epoch')} and "
+        f"{count_text(encoders, 'encoder')} of at most "
+        f"{count_text(settings.pretrain_epochs, 'epoch')} and "
     )
     return (
-        f"{encoders_text if encoders else ''}{counted(cells, 'fit')} of at most "
+        f"{encoders_text if encoders else ''}{count_text(cells, 'fit')} of at most "
         f"{settings.epochs}{parallel}. At most about {minutes} min; early stops and frozen layers "
         "make it less."
     )

@@ -14,7 +14,7 @@ from evenhand.jobs.assess.settings import LABELLED, AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import plain
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 LARGE = 12
 """The number of cells and shares of labels above which a grid has an overview."""
@@ -47,9 +47,9 @@ def overview_part(
     judged = sum(len(claims.family) for claims in all_claims)
     target = settings.target[0]
     sentences = (
-        f"{counted(fits, 'fit')}: {counted(len(rows), 'cell')}, "
-        f"{counted(evaluations[0].seeds, 'seed')} of each. Of {counted(judged, 'difference')} "
-        f"between the best cells, {shown or 'none'} "
+        f"{count_text(fits, 'fit')}: {count_text(len(rows), 'cell')}, "
+        f"{count_text(evaluations[0].seeds, 'seed')} of each. Of "
+        f"{count_text(judged, 'difference')} between the best cells, {shown or 'none'} "
         f"{'is' if shown == 1 else 'are'} certain (corrected). Best means the best {target} on "
         "validation patients, mean over seeds; the other numbers are on test patients, who took no "
         "part in the choice. The best value of many is too good on validation.",
@@ -59,7 +59,7 @@ def overview_part(
     all_cells = _table(
         "Every cell, the best on validation first", [("", row) for row in ranked], target
     )
-    fold = Fold(f"Every cell: {counted(len(rows), 'row')}", Part(tables=(all_cells,)))
+    fold = Fold(f"Every cell: {count_text(len(rows), 'row')}", Part(tables=(all_cells,)))
     return Part(sentences=sentences, tables=(table,), folds=(fold,))
 
 

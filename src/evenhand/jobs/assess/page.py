@@ -31,7 +31,7 @@ from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.section import PART, include_page, section, sections_of
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 FOLDED = 6  # if more pairs have no claims, they are folded into one line
 FEWEST = 30  # if a group has fewer test patients of the rarer class, a remark says so
@@ -137,7 +137,7 @@ def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[Fold]:
     together = unclear if len(unclear) > FOLDED else []
     yield from (_pair_fold(claims) for claims in all_claims if claims not in together)
     if together:
-        line = f"{counted(len(together), 'other pair')}: no difference is certain"
+        line = f"{count_text(len(together), 'other pair')}: no difference is certain"
         yield Fold(line, Part(folds=tuple(map(_pair_fold, together))))
 
 
@@ -192,7 +192,7 @@ def _represented(evaluation: Evaluation) -> str:
     if not evaluation.best:
         return "pre-training" if evaluation.external else "self-supervision"
     others = [cell for cell in evaluation.best.values() if cell != evaluation.chosen]
-    return f"all starts ({listed(others)} for the {counted(len(others), 'other one')})"
+    return f"all starts ({listed(others)} for the {count_text(len(others), 'other one')})"
 
 
 def _pretraining(run: Run, settings: AssessSettings) -> Part:
@@ -221,7 +221,7 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     if patience := settings.pretrain_patience:
         sentences.append(
             "A tenth of them was held out: pre-training ends after "
-            f"{counted(patience, 'epoch')} without a lower loss on them, and the weights of the "
+            f"{count_text(patience, 'epoch')} without a lower loss on them, and the weights of the "
             "epoch with the lowest loss are kept."
         )
     title = "Loss on held-out training patients" if patience else "Loss"
@@ -233,7 +233,7 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     table = Table(title, columns, tuple(rows))
     if len(rows) <= LARGE:
         return Part(sentences=tuple(sentences), tables=(table,))
-    fold = Fold(f"Every encoder: {counted(len(rows), 'row')}", Part(tables=(table,)))
+    fold = Fold(f"Every encoder: {count_text(len(rows), 'row')}", Part(tables=(table,)))
     return Part(sentences=tuple(sentences), folds=(fold,))
 
 
@@ -262,7 +262,7 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             compute_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
         tables=() if large else shown,
-        folds=(Fold(f"Every cell: {counted(len(shown), 'table')}", Part(tables=shown)),)
+        folds=(Fold(f"Every cell: {count_text(len(shown), 'table')}", Part(tables=shown)),)
         if large
         else (),
     )

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.runs import Run, finished_run
-from evenhand.files import checked, read_object, to_path, write_text
+from evenhand.files import parse_record, read_object, to_path, write_text
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import StrPath
 from evenhand.jobs.predict.unlabelled import write_unlabelled_page
 from evenhand.jobs.report import is_card, write_card
-from evenhand.locks import locked
+from evenhand.locks import hold_lock
 from evenhand.reporting import check_record, similarity_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.sections.requirements import requirement_verdicts, requirements_page
@@ -84,13 +84,13 @@ def _write(run: Run, page: str, verdicts: Iterable[Verdict]) -> None:
 def read_check(run: Run) -> CheckRecord:
     """Return the content of ``check.json``; a damaged file raises `DamagedError`."""
     path = run.root / check_record.FILE
-    return checked(CheckRecord, read_object(path, check_record.SCHEMA), path)
+    return parse_record(CheckRecord, read_object(path, check_record.SCHEMA), path)
 
 
 def read_similarity(run: Run) -> SimilarityRecord:
     """Return the content of ``similarity.json``; a damaged file raises `DamagedError`."""
     path = run.root / similarity_record.FILE
-    return checked(SimilarityRecord, read_object(path, similarity_record.SCHEMA), path)
+    return parse_record(SimilarityRecord, read_object(path, similarity_record.SCHEMA), path)
 
 
 PAGES: Mapping[str, Callable[[Run], None]] = {
@@ -120,7 +120,7 @@ def report(run: StrPath, *, card: StrPath | None = None, model: str | None = Non
         If the run is not finished, or has no report or no such card.
     """
     opened = finished_run(run)
-    with locked(opened.root):
+    with hold_lock(opened.root):
         return _report(opened, None if card is None else to_path(card, "card"), model)
 
 

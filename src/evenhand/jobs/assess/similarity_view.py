@@ -21,7 +21,7 @@ from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading
 from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
 from evenhand.reporting.part import Fold, Part, Table
 from evenhand.reporting.text.numbers import PLAIN, p_value_text, plain
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 LINES = 6
 """The largest number of cells in a chart of differences."""
@@ -29,12 +29,14 @@ LINES = 6
 
 def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
     """Return the section about differences in CKA between groups, and their relation to AUC."""
-    basis = f"{counted(grid.patients, f'validation {unit}')} and {counted(grid.seeds, 'seed')}"
+    basis = (
+        f"{count_text(grid.patients, f'validation {unit}')} and {count_text(grid.seeds, 'seed')}"
+    )
     cells = len({(contrast.cell, contrast.share) for contrast in grid.cells})
     return Part(
         sentences=(
             "Every cell is compared with supervised of the same labels and seed "
-            f"({counted(cells, 'pair')}): how much does their CKA differ between the group that "
+            f"({count_text(cells, 'pair')}): how much does their CKA differ between the group that "
             "they serve best and the group that they serve worst? Size is the mean of |difference "
             f"of CKA| over pairs of layers. All cells rest on the same {basis}; intervals are over "
             f"these. Groups permuted within a label ({grid.permutations} times) show the size by "
@@ -74,7 +76,7 @@ def _correlation_text(record: CorrelationRecord) -> str:
         else f"{record.attribute}, over cells"
     )
     title = f"Rank correlation of size with gap in AUC, {scope}"
-    points = counted(record.points, "point")
+    points = count_text(record.points, "point")
     if record.correlation is None or record.p is None:
         return f"{title}: undefined, as {points} are too few or all equal."
     return (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.prepare import stored_cohort
+from evenhand.cohort.prepare import store_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.settings import PredictSettings
@@ -75,7 +75,7 @@ def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Co
             f"{', '.join(data.cohort.attributes) or 'none'}. Name its column with --map."
         )
     rng = np.random.default_rng(settings.seed)
-    return stored_cohort(data.cohort, reading, settings.images, rng)
+    return store_cohort(data.cohort, reading, settings.images, rng)
 
 
 def _read_settings(settings: BenchmarkSettings) -> PredictSettings:

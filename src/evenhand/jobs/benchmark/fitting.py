@@ -20,7 +20,7 @@ from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, save_trained, train_model
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust_predictions
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
@@ -318,7 +318,7 @@ def _scored_cohorts(task: Task) -> list[tuple[str, Cohort]]:
 def fit_record(run: Run, fit: Fit) -> EntryFitRecord:
     """Return the record of a finished fit."""
     path = fit.folder(run) / "fit.json"
-    return checked(EntryFitRecord, read_object(path), path)
+    return parse_record(EntryFitRecord, read_object(path), path)
 
 
 def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:

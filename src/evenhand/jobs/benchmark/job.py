@@ -61,7 +61,7 @@ from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
 from evenhand.training.inputs import check_fits
 from evenhand.training.precision import settle_precision
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
@@ -336,12 +336,12 @@ def _forecast(
     parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
     entries = len({fit.entry for fit in trained})
     longer = ", and jtt a fifth more" if any(fit.entry.method == "jtt" for fit in trained) else ""
-    curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""
+    curves = f", and {count_text(len(points), 'fit')} of learning curves" if points else ""
     return (
-        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{parallel}, of "
-        f"{counted(entries, 'trained entry', 'trained entries')} in "
-        f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
-        f"{counted(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
+        f"{count_text(count, 'fit')} of at most {count_text(settings.epochs, 'epoch')}{parallel}, "
+        f"of {count_text(entries, 'trained entry', 'trained entries')} in "
+        f"{count_text(settings.folds, 'fold')} with {count_text(settings.seeds, 'seed')} and "
+        f"{count_text(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
         f"stops and frozen layers make it less{longer}."
         f"{_not_counted_text(fits)}"
     )

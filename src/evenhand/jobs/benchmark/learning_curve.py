@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from evenhand.cohort.thinning import SHARES, Thinning
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import task_from_splits, train_model
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.jobs.benchmark.analysis import read_tested
 from evenhand.jobs.benchmark.comparing import Measure, make_deals
 from evenhand.jobs.benchmark.entries import ERM, Entry, file_name
@@ -103,7 +103,7 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
     settings, erm_task = work.settings, work.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
     train_all = erm_task.splits.train
-    thinned = fit.thinning.thinned(train_all, fit.share, settings.attribute, rng)
+    thinned = fit.thinning.thin(train_all, fit.share, settings.attribute, rng)
     task = task_from_splits(erm_task.settings, replace(erm_task.splits, train=thinned))
     lr, size = fit_record(work.run, fit.erm).lr, settings.batch_size
     factor = steps_in_epoch(len(train_all), size) / steps_in_epoch(len(thinned), size)
@@ -189,4 +189,4 @@ def _count_patients(run: Run, fits: Mapping[float, list[list[CurveFit]]]) -> dic
 def _records(run: Run, by_seed: Sequence[Sequence[CurveFit]]) -> Iterator[CurveFitRecord]:
     for fit in (fit for folds in by_seed for fit in folds):
         path = fit.folder(run) / "fit.json"
-        yield checked(CurveFitRecord, read_object(path), path)
+        yield parse_record(CurveFitRecord, read_object(path), path)

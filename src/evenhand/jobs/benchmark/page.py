@@ -34,7 +34,7 @@ from evenhand.reporting.part import PartAnswer as Answer
 from evenhand.reporting.section import PART, section, sections_of
 from evenhand.reporting.text.numbers import listed, plain
 from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 OTHER_SECTIONS = (
     generalization_page.external_part,
@@ -51,10 +51,11 @@ def benchmark_page(outcome: Outcome) -> str:
     size = result.sizes[next(iter(result.sizes))]
     lede = (
         f"{source.path}: {source.label}. {size.samples:,} samples of "
-        f"{counted(size.patients, source.unit)}, each tested once, in "
-        f"{counted(outcome.record.plan.folds, 'fold')}, with {counted(result.seeds, 'seed')}. All "
-        "entries have the same patients, trials, learning rates, epochs and seeds. They have the "
-        "same starting weights, except for entries that change them."
+        f"{count_text(size.patients, source.unit)}, each tested once, in "
+        f"{count_text(outcome.record.plan.folds, 'fold')}, with "
+        f"{count_text(result.seeds, 'seed')}. All entries have the same patients, trials, learning "
+        "rates, epochs and seeds. They have the same starting weights, except for "
+        "entries that change them."
     )
     title = f"evenhand benchmark: {run.root.resolve().name}"
     return section_page(title, lede, sections_of("benchmark", outcome), run.record)
@@ -288,8 +289,8 @@ def _terms(outcome: Outcome) -> Part:
     ]
     sentence = (
         f"{ERM} tunes the whole network from {settings.weights}, without a method. "
-        f"Every trained entry has {counted(settings.trials, 'trial')} between learning rates "
-        f"{settings.lr_min:g} and {settings.lr_max:g}, {counted(settings.epochs, 'epoch')} at "
+        f"Every trained entry has {count_text(settings.trials, 'trial')} between learning rates "
+        f"{settings.lr_min:g} and {settings.lr_max:g}, {count_text(settings.epochs, 'epoch')} at "
         f"most, and is chosen by {settings.target[0]} on the same validation patients."
     )
     table = Table("What differs", ("Entry", f"How it differs from {ERM}"), tuple(rows))

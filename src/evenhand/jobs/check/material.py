@@ -16,7 +16,7 @@ from evenhand.cohort.store.samples import SampleStore
 from evenhand.jobs.check.findings import at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.reporting.check_record import Finding, Status
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 NAMED = 3
 """The largest number of unreadable files that a finding names."""
@@ -28,7 +28,7 @@ def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) ->
     """Judge the number of modalities: the channels of series; images count as one."""
     count = len(cohort.channels) or 1
     channels = (
-        counted(count, "channel") if cohort.channels else "one modality, whatever its colours"
+        count_text(count, "channel") if cohort.channels else "one modality, whatever its colours"
     )
     return Finding(
         "modalities",

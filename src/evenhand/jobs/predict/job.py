@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.prepare import stored_cohort
+from evenhand.cohort.prepare import store_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
 from evenhand.cohort.splits import read_split_table
@@ -83,7 +83,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     data = open_new_data(settings, model.spec.classes, label_named=label_named)
     _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
-    cohort = stored_cohort(data.cohort, settings, model.spec.images, rng)
+    cohort = store_cohort(data.cohort, settings, model.spec.images, rng)
     check_fits(cohort, model)
     adjustment = read_adjustment(trained.folder(name))
     cut = choose_cut(read_predictions(trained.predictions_file(name)))

@@ -57,7 +57,7 @@ from evenhand.training.loop import Epoch, OnEpoch, fit
 from evenhand.training.predict import predict_cohorts, unit
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Tracked, epoch_numbers, tracked
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
 """The names of the models of the run."""
@@ -182,7 +182,7 @@ def _verdict(task: PruneTask, rows: Sequence[CurveRow], best: int) -> str:
     reason = stop_reason(task, rows)
     if len(rows) == 1:
         return f"Nothing was pruned: {reason} by the untouched model ({name} {first_value:.4f})."
-    ending = f"It ended after {counted(len(rows) - 1, 'step')}, as {reason}."
+    ending = f"It ended after {count_text(len(rows) - 1, 'step')}, as {reason}."
     if best == 0:
         return (
             f"{ending} No step within the budget is better than the untouched model ({name} "

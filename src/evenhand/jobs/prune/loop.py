@@ -20,7 +20,7 @@ from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
 from evenhand.pruning.masks import count_kept, keep_all
 from evenhand.pruning.saliency import saliency
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 CurveRow = dict[str, Any]
 """A row of ``curve.csv``: a step's number, sparsity, weights left, validation values, seconds."""
@@ -136,7 +136,7 @@ def stop_reason(task: PruneTask, rows: Sequence[CurveRow]) -> str | None:
     if len(rows) > 1 and last["left"] == rows[-2]["left"]:
         return "no further channel or head can be removed"
     if not judge.within_budget(last, rows[0]):
-        return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
+        return f"the budget of {count_text(task.settings.budget or 0, 'point')} was spent"
     if judge.target.is_reached(float(last[judge.target.row])):
         return f"the target {judge.target.name}={judge.target.bound:g} was met"
     if not pruning_pace(task).count(last["left"], _total(task)):

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from evenhand.cohort.reopen import DataOverrides, current_data, merged_values, reopen
+from evenhand.cohort.reopen import DataOverrides, current_data, merge_values, reopen
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
@@ -105,7 +105,7 @@ class PruneTask:
         """The settings, completed by the data settings of the model's run."""
         earlier, settings = data_settings(self.trained.record), self.settings
         data, bins = current_data(earlier.data, settings.data), settings.bins or earlier.bins
-        update = {"data": data, "bins": bins} | merged_values(earlier, settings)
+        update = {"data": data, "bins": bins} | merge_values(earlier, settings)
         return settings.model_copy(update=update)
 
     @property

@@ -26,7 +26,7 @@ from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 @with_keywords(SimilaritySettings, "runs")
@@ -61,7 +61,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     samples = draw_one_per_patient(predictions[0], settings.patients, settings.seed)
     if len(samples) < settings.minimum:
         raise EvenhandError(
-            f"the split {settings.split!r} has {counted(len(samples), 'patient')}, fewer than "
+            f"the split {settings.split!r} has {count_text(len(samples), 'patient')}, fewer than "
             f"--minimum {settings.minimum}. Choose a larger split, or a lower --minimum."
         )
     source, data, cache = chosen[0][0], settings.data, settings.cache
@@ -151,7 +151,7 @@ def _read_predictions(
     if unshared:
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
-            f"{counted(len(unshared), 'sample')} of the split {settings.split!r} are in one of "
+            f"{count_text(len(unshared), 'sample')} of the split {settings.split!r} are in one of "
             f"them only ({some(unshared)}). Train both on the same data, with the same --split and "
             "--seed."
         )

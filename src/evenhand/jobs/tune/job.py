@@ -28,7 +28,7 @@ from evenhand.metrics import find_rule
 from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
 from evenhand.training.precision import settle_precision
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
@@ -129,7 +129,7 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
         int(min(settings.trials, contender.space.size)) + confirming for contender in competing
     )
     minutes = fits * seconds_per_fit(task) / settings.workers / 60
-    confirmation = f" and {counted(confirming, 'fit')} to confirm each" if confirming else ""
+    confirmation = f" and {count_text(confirming, 'fit')} to confirm each" if confirming else ""
     parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
     several, shorter = "", "frozen layers make it less"
     if len(task.targets) > 1:
@@ -137,7 +137,8 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
     elif settings.stopping == "halving":
         shorter = "pruned trials and frozen layers make it less"
     return (
-        f"{counted(fits, 'fit')} at most: {counted(len(competing), 'search', 'searches')} of "
-        f"{counted(settings.trials, 'trial')}{confirmation}, {counted(settings.epochs, 'epoch')} "
-        f"each{parallel}. At most about {max(1, round(minutes))} min; {several}{shorter}."
+        f"{count_text(fits, 'fit')} at most: {count_text(len(competing), 'search', 'searches')} of "
+        f"{count_text(settings.trials, 'trial')}{confirmation}, "
+        f"{count_text(settings.epochs, 'epoch')} each{parallel}. "
+        f"At most about {max(1, round(minutes))} min; {several}{shorter}."
     )

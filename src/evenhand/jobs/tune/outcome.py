@@ -35,7 +35,7 @@ from evenhand.search.confirmation import Candidate, null_if_nan
 from evenhand.search.study import ADOPTED, originals
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import read_predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 TRAINED = ("complete", "pruned")
 """The states of trials that trained a model."""
@@ -92,15 +92,15 @@ def _budget_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
         else ""
     )
     confirmation = (
-        f", and at most {counted(settings.confirm * settings.confirm_seeds, 'fit')} to confirm its "
-        "best trials"
+        f", and at most {count_text(settings.confirm * settings.confirm_seeds, 'fit')} to confirm "
+        "its best trials"
         if settings.confirm
         else ""
     )
     return (
         f"Each of {listed([result.contender.name for result in results])} had up to "
-        f"{counted(settings.trials, 'trial')} of {counted(settings.epochs, 'epoch')} each, at "
-        f"learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
+        f"{count_text(settings.trials, 'trial')} of {count_text(settings.epochs, 'epoch')} each, "
+        f"at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
         f"{contained_text}"
     )
 

@@ -18,7 +18,7 @@ from evenhand.errors import EvenhandError, pick
 from evenhand.methods.arrays import Floats, Rows, Share, check_rows, check_scores, group_names
 from evenhand.methods.group_head import GroupHead
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 Aim = Literal["equal-sensitivity", "minimum-sensitivity", "net-benefit"]
 AtTest = Literal["known", "inferred", "merged"]
@@ -177,8 +177,8 @@ def choose_thresholds(
         member = rows.groups == level
         if not rows.labels[member].any():
             raise EvenhandError(
-                f"group {level!r} has {counted(int(member.sum()), 'row')} and no positive one, so "
-                "no threshold can be chosen for it. Merge it with another group or leave it out."
+                f"group {level!r} has {count_text(int(member.sum()), 'row')} and no positive one, "
+                "so no threshold can be chosen for it. Merge it with another group or leave it out."
             )
         chosen[level] = _choose(score[member], rows.take(member), aim, value, tail)
     pooled = _choose(score, rows, aim, value, 1 - confidence).threshold

@@ -15,7 +15,8 @@ from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.forest import Axis, axis_over, labelled_ticks
 from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.charts.scatter import Ticks
-from evenhand.reporting.text.numbers import PLAIN, count_text
+from evenhand.reporting.text.numbers import PLAIN
+from evenhand.wording import count_text
 
 THRESHOLDS = (0.01, *(round(number / 50, 2) for number in range(1, 26)))
 """Probabilities of .01 to .5, the usual range of thresholds for treatment."""

@@ -11,8 +11,8 @@ from evenhand.metrics import UNKNOWN, Groups, Scored
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
 from evenhand.reporting.charts.polyline import polyline
-from evenhand.reporting.text.numbers import count_text
 from evenhand.reporting.text.vocabulary import shown
+from evenhand.wording import count_text
 
 DRAWN = 8
 """Largest number of groups that are drawn, as readers cannot distinguish more line styles."""

@@ -13,7 +13,8 @@ from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.forest import Axis, axis_over
 from evenhand.reporting.charts.scatter import Ticks
 from evenhand.reporting.pruning_record import LayerRecord, PruningRecord
-from evenhand.reporting.text.numbers import PERCENT, count_text, plain
+from evenhand.reporting.text.numbers import PERCENT, plain
+from evenhand.wording import count_text
 
 Points = Sequence[tuple[float, float]]
 

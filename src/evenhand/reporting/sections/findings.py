@@ -18,7 +18,7 @@ from evenhand.reporting.search_record import (
 )
 from evenhand.reporting.text.numbers import PLAIN, listed, plain
 from evenhand.reporting.text.vocabulary import shown
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 SIGNED = replace(PLAIN, signed=True)
 FACTORS = {"mask": "mask", "method": "method", "rate": "learning rate"}
@@ -180,7 +180,7 @@ def _importance(
         Line(
             row.name,
             _estimate(row.difference, row.low, row.high),
-            note=f"{counted(row.trials_with, 'trial')} with, {row.trials_without} without",
+            note=f"{count_text(row.trials_with, 'trial')} with, {row.trials_without} without",
         )
         for row in target_rows
     ]
@@ -215,7 +215,7 @@ def _factors(study: StudyRecord, target: Target) -> str | None:
     rows = [row for row in study.factors or () if row.objective == target.name]
     if not rows:
         return None
-    explained, trials = rows[0].explained, counted(rows[0].trials, "trial")
+    explained, trials = rows[0].explained, count_text(rows[0].trials, "trial")
     if explained <= 0:
         return (
             f"{target.label}: the importance of mask, method and learning rate is not known, as "

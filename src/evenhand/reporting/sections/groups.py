@@ -12,10 +12,11 @@ from evenhand.reporting.charts.forest import Forest, Line, Look, forest
 from evenhand.reporting.estimates import NO_VALUE, Estimate, Estimates, find, first, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import POINTS, Scale, count_text
+from evenhand.reporting.text.numbers import POINTS, Scale
 from evenhand.reporting.text.sentences import p_text, reading
 from evenhand.reporting.text.vocabulary import CountedCases, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
+from evenhand.wording import count_text
 
 DRAWN = 20
 """Largest number of groups in a picture; if there are more, it shows the worst groups."""

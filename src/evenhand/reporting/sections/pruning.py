@@ -20,8 +20,9 @@ from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRe
 from evenhand.reporting.report import Pruning, Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.luck import luck_sentences
-from evenhand.reporting.text.numbers import PERCENT, count_text, listed, plain
+from evenhand.reporting.text.numbers import PERCENT, listed, plain
 from evenhand.reporting.text.vocabulary import MODELS
+from evenhand.wording import count_text
 
 QUANTILE = 1.645
 """The 95 % quantile of the normal distribution."""

@@ -10,10 +10,11 @@ from evenhand.experiments.records import RunRecord, data_settings
 from evenhand.reporting.check_record import CheckRecord, Finding, GroupCount
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
-from evenhand.reporting.text.numbers import count_text, listed
+from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
+from evenhand.wording import count_text
 
 TITLES = {
     "attributes": "Protected attributes",

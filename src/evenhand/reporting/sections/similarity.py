@@ -15,7 +15,7 @@ from evenhand.reporting.similarity_record import (
     SimilarityRecord,
     mean,
 )
-from evenhand.reporting.text.numbers import count_text, plain, signed
+from evenhand.reporting.text.numbers import plain, signed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
 from evenhand.representation.jackknife import MeanSize
@@ -25,6 +25,7 @@ from evenhand.representation.results import (
     SizeRatio,
 )
 from evenhand.settings import Settings
+from evenhand.wording import count_text
 
 STRONGEST = 0.6
 """The size of a difference from which on a cell has the full colour."""

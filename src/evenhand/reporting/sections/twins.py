@@ -13,7 +13,7 @@ from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import PLAIN, Scale, out_of_hundred
 from evenhand.reporting.text.vocabulary import shown
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 CHANGE = Scale(signed=True)
 SAYS = "Mean distance of the scores of two twins; 0: the difference between twins moves no score."
@@ -29,8 +29,8 @@ def twins_view(report: Report) -> Part | None:
         return Part(sentences=tuple(report.twins.notes))
     everybody = next(row for row in rows if row.attribute == EVERYBODY)
     sentences = (
-        f"{counted(everybody.pairs, 'set')} of twins (samples with the same value in the column of "
-        f"pairs) from {counted(everybody.patients, report.patient)}. Intervals are by "
+        f"{count_text(everybody.pairs, 'pair')} of twins (samples with the same value in the "
+        f"column of pairs) from {count_text(everybody.patients, report.patient)}. Intervals are by "
         f"{report.patient}; they are not corrected, and no verdict rests on them.",
         *report.twins.notes,
     )
@@ -63,7 +63,7 @@ def _line(row: TwinRow) -> Line:
     )
     group = "everybody" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {row.group}"
     name = group if row.reference is None else f"{group} less {row.reference}"
-    note = counted(row.pairs, "set")
+    note = count_text(row.pairs, "set")
     if row.decided_otherwise is not None:
         note += f", {out_of_hundred(row.decided_otherwise)} of 100 with different decisions"
     models = row.model if row.against is None else f"{row.model} less {row.against}"

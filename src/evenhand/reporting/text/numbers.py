@@ -135,18 +135,6 @@ def hundredths(share: float) -> int:
     return math.floor(100 * share + 0.5 + 1e-9)  # 100 * 0.605 is 60.49999… in floating point
 
 
-def count_text(count: int, singular: str, plural: str | None = None) -> str:
-    """Return a count with its noun.
-
-    Examples
-    --------
-    >>> count_text(1, "patient"), count_text(1204, "patient")
-    ('1 patient', '1,204 patients')
-    """
-    noun = singular if count == 1 else plural or f"{singular}s"
-    return f"{count:,} {noun}"
-
-
 def listed(items: list[str] | tuple[str, ...], last: str = "and") -> str:
     """Return items as a phrase.
 

@@ -10,7 +10,6 @@ from evenhand.metrics.intervals import FEW, FEW_DRAWN
 from evenhand.reporting.estimates import NO_VALUE, Estimate, find
 from evenhand.reporting.text.numbers import (
     NBSP,
-    count_text,
     hundredths,
     listed,
     out_of_hundred,
@@ -27,6 +26,7 @@ from evenhand.reporting.text.vocabulary import (
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes
+from evenhand.wording import count_text
 
 LEVEL = 0.95
 """The level of intervals whose row has none."""
