@@ -8,7 +8,7 @@ Each seed has new phantoms and new initial weights; a method is compared with pl
 of the same seed.
 
     python benchmarks/methods.py --out FOLDER            # one JSON line for each fit; resumable
-    python benchmarks/methods.py --out FOLDER --table    # the table of docs/guides/mitigation.md
+    python benchmarks/methods.py --out FOLDER --table    # of docs/results/mitigation_phantoms.md
     python benchmarks/methods.py --out FOLDER --first 100 --methods coral:strength=30   # choosing
 
 "Levelled down" is the rule of the report: plain training's worst group on validation is not shown

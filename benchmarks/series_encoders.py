@@ -209,7 +209,7 @@ def table(out: Path, names: list[str]) -> str:
     """Return the means over folds with 95 % intervals, as a table."""
     drawn: dict[str, dict[str, NDArray[np.float64]]] = {}
     lines = [
-        "| recipe | AUC | AUPRC | challenge score | AUC less the first |",
+        "| recipe | AUC | AUPRC | challenge score | AUC minus the first |",
         "|---|---|---|---|---|",
     ]
     for name in names:

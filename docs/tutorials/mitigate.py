@@ -85,5 +85,5 @@ adjusted = evenhand.adjust(plain, attribute="group", method="dfr", out="runs/adj
 adjusted
 
 # %% [markdown]
-# The [guide](../guides/mitigation.md#on-image-phantoms) shows over eight seeds which method repairs
-# which fault. If a group's images contain less information, no method helps.
+# [Results](../results/mitigation_phantoms.md) over eight seeds show which method repairs which
+# fault. If a group's images contain less information, no method helps.
