@@ -81,13 +81,13 @@ def assessment_page(assessment: Assessment) -> str:
     """Return the report of an assessment as HTML."""
     main, record = assessment.main, assessment.run.record
     source = record.source or SourceRecord(reader="", path="")
-    lede = (
+    introduction = (
         f"{source.path}: {source.label}. {main.sizes[EVERYBODY, EVERYBODY].n:,} test samples, "
         f"scored once by each model; intervals (95 %) are over {source.unit}s"
         f"{', those of differences between cells also over seeds' if main.seeds > 1 else ''}."
     )
     title = f"evenhand assess: {assessment.run.root.resolve().name}"
-    return section_page(title, lede, sections_of("assess", assessment), record)
+    return section_page(title, introduction, sections_of("assess", assessment), record)
 
 
 def _question(assessment: Assessment) -> str:
