@@ -23,7 +23,7 @@ import psutil
 
 from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_storage
-from evenhand.experiments.task_cache import Fits, cached_task
+from evenhand.experiments.task_cache import FitContext, cached_task
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import allowed_methods, contenders
 from evenhand.jobs.tune.fitting import score_choice
@@ -108,7 +108,7 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
     )
     with run_scope():
         run = begin_run(folder / str(workers), "tune", settings, fingerprint=task.fingerprint)
-    score = partial(score_choice, Fits(settings, task.fingerprint, run), "full")
+    score = partial(score_choice, FitContext(settings, task.fingerprint, run), "full")
     start = time.perf_counter()
     with open_engine(WorkerSettings(workers=workers, worker_cpus=1)) as engine:
         search(study, full.space, score, TRIALS, 0, engine)

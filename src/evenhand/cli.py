@@ -130,9 +130,9 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     gap. Where a flag takes two numbers, the first is the limit of a warning, the second of a
     failure. If any requirement fails, the exit status is 1.
     """
-    from evenhand.jobs.assess.pages import read_check
     from evenhand.jobs.check.job import check as work
     from evenhand.jobs.check.job import findings_text, measure_data
+    from evenhand.jobs.report import read_check
 
     if out:
         record = read_check(work(settings, out, overwrite=overwrite))
@@ -257,7 +257,7 @@ def adjust(settings: AdjustSettings, out: Path, overwrite: bool) -> None:
 @job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
     """Compare the layers of two models, for each group."""
-    from evenhand.jobs.assess.pages import read_similarity
+    from evenhand.jobs.report import read_similarity
     from evenhand.jobs.similarity.job import similarity as work
     from evenhand.jobs.similarity.job import similarity_text
 
@@ -334,8 +334,8 @@ def report(
     imports: Imports = None,
 ) -> None:
     """Recompute the numbers and the report of a finished run."""
-    from evenhand.jobs.assess.pages import PAGES
-    from evenhand.jobs.assess.pages import report as work
+    from evenhand.jobs.report import PAGES
+    from evenhand.jobs.report import report as work
 
     opened = work(run, card=card, model=model)
     if opened.head.job in PAGES or not opened.record.labelled:

@@ -15,7 +15,7 @@ from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.evaluation.settings import AuditSettings, PredictSettings
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.flags import gather_settings
-from evenhand.jobs.keywords import make_settings, with_keywords
+from evenhand.jobs.keywords import as_job, make_settings
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.tune.settings import TuneSettings
 
@@ -47,7 +47,7 @@ def table(tmp_path):
 def job(kind, *positional):
     """A job that returns what it is called with."""
 
-    @with_keywords(kind, *positional)
+    @as_job(kind, *positional)
     def work(settings, out, *, overwrite=False):
         return settings, out, overwrite
 

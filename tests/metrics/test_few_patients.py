@@ -21,7 +21,7 @@ from scipy.stats import norm
 
 from evenhand.metrics import Bootstrap, Plan, find_metric, groups_of, measure, scored
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.families import beside, metric_family
+from evenhand.metrics.families import join_families, metric_family
 from evenhand.metrics.intervals import (
     combined_interval,
     difference_interval,
@@ -147,7 +147,7 @@ def intervals(groups, other, true, apart, resamples, bootstrap):
         if np.isnan(alone.values[0, 0]):
             return
         yield "one", true[g], alone.fewest, group_interval(alone, *how)
-        paired = beside(alone, other.take([g]), paired=True)
+        paired = join_families(alone, other.take([g]), paired=True)
         less = alone.values[0] - paired.values[1]
         ends = difference_interval(less, paired, *how)
         yield "paired", apart[g], paired.fewest, ends

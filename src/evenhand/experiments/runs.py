@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class Run(RunFolder):
     """A run: a job's record, models, predictions and metrics in the directory ``root``.
 
-    A function that takes the path of a run also takes the `Run`. In a notebook, a run shows its
-    models with their main numbers.
+    A function that takes the path of a run also takes a `Run`. A notebook shows the run's models
+    with their main numbers.
 
     Attributes
     ----------

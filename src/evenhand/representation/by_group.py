@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.files import finite_or_none
 from evenhand.metrics import UNKNOWN, Groups, holm
 from evenhand.representation.cka import batches, cka
 from evenhand.representation.jackknife import Jackknifed, mean_size, size_ratio
@@ -109,7 +110,9 @@ def _measure_attribute(
     measured = []
     for level in groups.levels:
         count = len(rows[level])
-        group = GroupSimilarity(group=level, patients=count, auc=_finite(performance.get(level)))
+        group = GroupSimilarity(
+            group=level, patients=count, auc=finite_or_none(performance.get(level))
+        )
         if level in values:
             group = replace(group, **vars(_matrix(values[level], settings.level)))
             if len(large) > 1:
@@ -194,8 +197,4 @@ def _matrix(numbers: Jackknifed, level: float) -> LayerMatrix:
 
 
 def _cells(values: NDArray[np.float64]) -> Matrix:
-    return tuple(tuple(_finite(float(value)) for value in row) for row in values)
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else value
+    return tuple(tuple(finite_or_none(float(value)) for value in row) for row in values)

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
+from evenhand.files import finite_or_none
 from evenhand.masks.masks import Mask
 from evenhand.metrics import Target, costs, ranked
 from evenhand.metrics.pareto import PickRule
@@ -92,14 +93,14 @@ class Candidate:
         margin = _half_width(self.fit_values[:, k])
         optimism = sign * (self.searched[k] - self.mean[k])
         return Objective(
-            searched=null_if_nan(self.searched[k]),
-            again=[null_if_nan(value) for value in self.fit_values[:, k]],
-            mean=null_if_nan(self.mean[k]),
-            mean_low=null_if_nan(self.mean[k] - margin),
-            mean_high=null_if_nan(self.mean[k] + margin),
-            optimism=null_if_nan(optimism),
-            optimism_low=null_if_nan(optimism - margin),
-            optimism_high=null_if_nan(optimism + margin),
+            searched=finite_or_none(self.searched[k]),
+            again=[finite_or_none(value) for value in self.fit_values[:, k]],
+            mean=finite_or_none(self.mean[k]),
+            mean_low=finite_or_none(self.mean[k] - margin),
+            mean_high=finite_or_none(self.mean[k] + margin),
+            optimism=finite_or_none(optimism),
+            optimism_low=finite_or_none(optimism - margin),
+            optimism_high=finite_or_none(optimism + margin),
         )
 
     def facts(self, targets: Sequence[Target]) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) ->
     count
         The largest number of choices.
     """
-    choices = {trial.number: space.ask(trial) for trial in best}
+    choices = {trial.number: space.suggest(trial) for trial in best}
     first_of_kind: dict[tuple[Mask, str], int] = {}
     for number, choice in choices.items():
         first_of_kind.setdefault((choice.mask, choice.method), number)
@@ -191,11 +192,6 @@ def best_candidate(
         )
     means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in sound])
     return sound[ranked(costs(means, targets), rule)[0]]
-
-
-def null_if_nan(value: float) -> float | None:
-    """Return a number as a JSON value: null for NaN."""
-    return None if np.isnan(value) else float(value)
 
 
 def _half_width(values: NDArray[np.float64]) -> float:

@@ -135,16 +135,16 @@ def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
 
     from evenhand.jobs.tune.trials import study_table
 
-    def ask(trial):
+    def suggest(trial):
         return Choice(frozenset(), trial.suggest_float("lr", 1e-4, 1e-2), 0)
 
     study = optuna.create_study(study_name="run/one")
     for draw, state in ((True, "COMPLETE"), (True, "FAIL"), (False, "FAIL")):
         trial = study.ask()
         if draw:
-            ask(trial)
+            suggest(trial)
         study.tell(trial, 0.7 if state == "COMPLETE" else None, state=TrialState[state])
-    table = study_table(study, Space(ask, np.inf), (AUC,))
+    table = study_table(study, Space(suggest, np.inf), (AUC,))
     assert table["state"].tolist() == ["complete", "fail", "fail"]
     assert table["pareto"].tolist() == [True, False, False]
     assert table["lr"].notna().tolist() == [True, True, False]

@@ -24,7 +24,9 @@ MAX_COMBINATIONS = 100_000
 """The largest number of combinations of levels in a table."""
 
 
-def rule_of(adjustment: Adjustment, cut: DecisionThreshold, predictions: Predictions) -> GroupRule:
+def group_rule(
+    adjustment: Adjustment, cut: DecisionThreshold, predictions: Predictions
+) -> GroupRule:
     """Return the adjustment of scores and the threshold of each group.
 
     Parameters

@@ -12,7 +12,7 @@ from evenhand.files import parse_record, read_object, write_json
 FILE = "similarity_grid.json"
 
 
-class GridInterval(BaseModel, frozen=True):
+class GridInterval(BaseModel, frozen=True, from_attributes=True):
     """A number with its interval over patients and seeds."""
 
     value: float

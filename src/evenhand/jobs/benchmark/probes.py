@@ -21,13 +21,11 @@ from evenhand.jobs.probing import LEVEL, PATIENTS, probed_levels
 from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
-from evenhand.reporting.probe_record import ProbeRow
+from evenhand.reporting.probe_record import FILE, ProbeRow
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.training.device import make_accelerator
-
-FILE = "probe.json"
 
 Folders = Sequence[Sequence[Path]]
 """The folders of the fits of an entry, by fold and seed."""

@@ -63,7 +63,7 @@ def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
 
 
 def _first_files(left_out: Sequence[str]) -> str:
-    """Return a text with the first unreadable files, and the flag with which jobs skip them."""
+    """Return the first unreadable files, and the flag with which jobs skip them, as text."""
     if not left_out:
         return ""
     more = f"; … and {len(left_out) - NAMED:,} more" if len(left_out) > NAMED else ""

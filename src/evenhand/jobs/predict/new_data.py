@@ -1,4 +1,4 @@
-"""New data for a finished model: columns may have other names, classes or labels may be missing."""
+"""New data for a trained model: columns may have other names; classes or labels may be absent."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def open_new_data(
 
 @dataclass
 class _Table:
-    """Edits the user's table while it is read, and keeps what the edit has learned about it."""
+    """Edits the user's table while it is read; ``unlabelled`` and ``pairs`` are set by the edit."""
 
     renamed: Mapping[str, str]
     settings: PredictSettings

@@ -73,9 +73,11 @@ def write_unlabelled_page(run: Run) -> None:
     )
     part = Part(sentences=record.notes, tables=(table,))
     path = record.source.path if record.source else ""
-    lede = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
+    introduction = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
     section = part_section("groups", "Scores without labels", part)
-    page = section_page(f"evenhand predict: {run.root.resolve().name}", lede, (section,), record)
+    page = section_page(
+        f"evenhand predict: {run.root.resolve().name}", introduction, (section,), record
+    )
     write_text(run.root / "report.html", page)
 
 

@@ -84,7 +84,7 @@ def pruning_steps(
             predictions = task.judge.predict(state.model, task.accelerator)
             values = task.judge.values(predictions)
             done.append(curve_row(number, state, values, time.perf_counter() - began))
-            name = task.judge.target.row
+            name = task.judge.target.row_metric
             advance(text=f"sparsity {state.sparsity:.0%}, {name} {values[name]:.4f}")
             yield Step(state, done[-1], predictions)
 
@@ -138,7 +138,7 @@ def stop_reason(task: PruneTask, rows: Sequence[CurveRow]) -> str | None:
         return "no further channel or head can be removed"
     if not judge.within_budget(last, rows[0]):
         return f"the budget of {count_text(task.settings.budget or 0, 'point')} was spent"
-    if judge.target.is_reached(float(last[judge.target.row])):
+    if judge.target.is_reached(float(last[judge.target.row_metric])):
         return f"the target {judge.target.name}={judge.target.bound:g} was met"
     if not pruning_pace(task).count(last["left"], _total(task)):
         return f"the sparsity limit of {task.settings.limit:g} % was reached"

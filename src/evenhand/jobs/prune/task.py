@@ -272,10 +272,7 @@ def _compared_groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str
 
 
 def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
-    flags = {
-        judge.target.row: "--target",
-        judge.budget_metric: "--budget-metric",
-    }
+    flags = {judge.target.row_metric: "--target", judge.budget_metric: "--budget-metric"}
     for name, flag in flags.items():
         if np.isnan(before.get(name, math.nan)):
             reason = judge.undefined_reason(untouched, name)
