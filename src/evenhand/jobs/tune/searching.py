@@ -44,7 +44,7 @@ from evenhand.workers import Engine
 
 @dataclass(frozen=True, eq=False)
 class SearchJob:
-    """The data, storage and workers that all searches of a run share."""
+    """What all searches of a run share: data, context of the fits, rule, storage and workers."""
 
     task: Task
     context: FitContext[TuneSettings]
