@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import socket
@@ -253,6 +254,17 @@ def write_rows_json(
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
     start = encoder.encode({**entries, "rows": []})
     write_text(path, start[:-2] + "\n" + ",\n".join(map(encoder.encode, rows)) + "\n]}\n")
+
+
+def finite_or_none(value: Any) -> float | None:
+    """Return a number for JSON: None where it is absent or not finite.
+
+    Examples
+    --------
+    >>> finite_or_none(0.5), finite_or_none(None), finite_or_none(float("nan"))
+    (0.5, None, None)
+    """
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def read_json(path: Path) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Literal, ParamSpec
+from typing import Annotated, Literal, ParamSpec
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics import (
@@ -22,12 +23,12 @@ from evenhand.metrics import (
     Scored,
     as_table,
     attribute_groups,
-    by_group,
     judge,
     measure_part,
     occurring,
     policy,
     scored,
+    thresholds_by_group,
     within,
 )
 from evenhand.tables.predictions import Predictions
@@ -66,7 +67,8 @@ class DecisionThreshold:
     threshold: float
     how: str
     attribute: str | None = None
-    by_level: Mapping[str, float] = field(default_factory=dict)
+    # run.json has this entry under the name "own"
+    by_level: Annotated[Mapping[str, float], Field(alias="own")] = field(default_factory=dict)
     origin: Origin = "fixed"
 
     def thresholds(self, predictions: Predictions) -> NDArray[np.float64]:
@@ -110,7 +112,7 @@ def choose_cut(
     rule = rule or policy("youden")
     if by is not None and not rule.needs_rows:
         raise EvenhandError(
-            f"a threshold {rule.says} is the same for every group of {by}; choose one on "
+            f"a threshold {rule.phrase} is the same for every group of {by}; choose one on "
             "validation rows, such as youden, or leave the groups out."
         )
     if not len(rows) and rule.needs_rows:
@@ -119,30 +121,32 @@ def choose_cut(
             "none; give such rows, or a fixed threshold such as 0.5."
         )
     if not rule.needs_rows:
-        return DecisionThreshold(rule.on(rows.labels, rows.scores), rule.says)
+        return DecisionThreshold(rule.threshold_on(rows.labels, rows.scores), rule.phrase)
     return _fit_cut(rule, rows) if by is None else _fit_cut_by_group(rule, rows, by)
 
 
 def _fit_cut(rule: Policy, rows: Predictions) -> DecisionThreshold:
-    threshold, lacks = rule.on(rows.labels, rows.scores), rule.lacks(rows.labels)
+    threshold, lacks = rule.threshold_on(rows.labels, rows.scores), rule.why_too_few(rows.labels)
     if lacks:
-        how = f"0.5 and not {rule.says}, as the validation rows hold {lacks}"
+        how = f"0.5 and not {rule.phrase}, as the validation rows hold {lacks}"
         return DecisionThreshold(threshold, how, origin="default")
-    return DecisionThreshold(threshold, f"{rule.says}, on the validation rows", origin="validation")
+    return DecisionThreshold(
+        threshold, f"{rule.phrase}, on the validation rows", origin="validation"
+    )
 
 
 def _fit_cut_by_group(rule: Policy, rows: Predictions, by: str) -> DecisionThreshold:
     (groups,) = groups_in(rows, [by]).values()
-    overall, by_level = by_group(rule, rows.labels, rows.scores, groups)
+    overall, by_level = thresholds_by_group(rule, rows.labels, rows.scores, groups)
     shared = _fit_cut(rule, rows)
     too_small = {
-        level: rule.lacks(rows.labels[groups.rows(level)])
+        level: rule.why_too_few(rows.labels[groups.rows(level)])
         for level in groups.levels
         if level not in by_level
     }
     if not by_level:
         return replace(shared, how=f"{shared.how}; no group of {by} is large enough for its own")
-    how = f"{rule.says}, on the validation rows, for each group of {by}"
+    how = f"{rule.phrase}, on the validation rows, for each group of {by}"
     if too_small:
         listed = "; ".join(f"{level}: {lacks}" for level, lacks in too_small.items())
         how += f"; groups too small for their own ({listed}) have that of all rows ({shared.how})"

@@ -121,11 +121,11 @@ def _pooled(groups: Sequence[Scored]) -> tuple[Scored, NDArray[np.intp]]:
     """Return the samples of all groups together, and the group ``(P,)`` of each patient."""
     members = np.concatenate([rows.members for rows in groups])
     order = np.argsort(members)
-    place = np.empty(len(members), dtype=np.intp)
-    place[order] = np.arange(len(members))
+    number_of = np.empty(len(members), dtype=np.intp)
+    number_of[order] = np.arange(len(members))
     ends = np.cumsum([len(rows.members) for rows in groups])
     patients = [
-        place[end - len(rows.members) + rows.patients]
+        number_of[end - len(rows.members) + rows.patients]
         for end, rows in zip(ends, groups, strict=True)
     ]
     cuts = [rows.thresholds for rows in groups if rows.thresholds is not None]

@@ -34,7 +34,7 @@ OVERALL = "overall"
 ARGMAX = "_argmax"
 """The end of a target's name if its decisions are argmax."""
 
-TargetCut = Literal["youden", "argmax"]
+DecisionRule = Literal["youden", "argmax"]
 
 
 class Problem(NamedTuple):
@@ -62,7 +62,7 @@ class Target:
         The value at which the target is reached; None to optimise without a bound.
     attribute
         The attribute whose groups count; None takes the worst value over all attributes.
-    cut
+    decision_rule
         The decision rule for two classes: ``"youden"``, Youden's threshold of the rows that the
         target is computed on; or ``"argmax"``, the class with the higher score, as in the
         FairTune paper (Dutt et al., ICLR 2024). More classes are always decided by argmax.
@@ -81,7 +81,7 @@ class Target:
     aggregate: str | None = OVERALL
     bound: float | None = None
     attribute: str | None = None
-    cut: TargetCut = "youden"
+    decision_rule: DecisionRule = "youden"
     pessimistic: bool = False
 
     @property
@@ -94,7 +94,7 @@ class Target:
     @property
     def name(self) -> str:
         """Its name on the command line, without the bound: ``accuracy_worst_argmax:age``."""
-        cut = ARGMAX if self.cut == "argmax" else ""
+        cut = ARGMAX if self.decision_rule == "argmax" else ""
         return f"{self.row_metric}{cut}" + (f":{self.attribute}" if self.attribute else "")
 
     @property
@@ -148,12 +148,13 @@ class Target:
     def caution(self) -> str | None:
         """A warning about its values, or None."""
         decided = any(metric.needs == "decision" for metric in self.metrics)
-        if self.cut == "argmax" or not decided:
+        if self.decision_rule == "argmax" or not decided:
             return None
         return (
             f"Target {self.name}: for two classes Youden's threshold is fitted on the same "
             "rows, so its value looks better than on new patients. "
-            f"{replace(self, cut='argmax').name} uses the class with the higher score instead."
+            f"{replace(self, decision_rule='argmax').name} uses the class with the higher score "
+            "instead."
         )
 
     def value(
@@ -297,7 +298,7 @@ class Target:
         score = np.asarray(scores, dtype=np.float64)
         if score.ndim == 2 and score.shape[1] == 2:
             score = score[:, 1]
-        fitted = score.ndim == 1 and self.cut == "youden"
+        fitted = score.ndim == 1 and self.decision_rule == "youden"
         threshold = youden(labels, score) if fitted else 0.5
         owners = None if patients is None else np.asarray(patients)
         return scored(labels, score, patients=owners, threshold=threshold)

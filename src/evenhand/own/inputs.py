@@ -53,7 +53,7 @@ def _groups_of(column: Any, count: int, name: str) -> Groups:
     if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype) and len(column) == count:
         values = pd.Series(column)
         categories = read_column(pd.Series(values.cat.categories))
-        raw = pd.Series([*categories, None], dtype="str").take(values.cat.codes)
+        raw = pd.Series([*categories, None], dtype="str").take(values.cat.codes.to_numpy())
         levels = dict.fromkeys(text for text in categories.dropna() if not means_unknown(text))
         rule = attribute_by_value(name, name, {level: level for level in levels})
     else:

@@ -11,7 +11,7 @@ from evenhand.reporting.section import Section
 
 
 @dataclass(frozen=True)
-class PartAnswer:
+class AnswerBox:
     """The answer to one question, shown in a box.
 
     Attributes
@@ -46,7 +46,7 @@ class Table:
 class Part:
     """The content of a section, from top to bottom."""
 
-    answers: tuple[PartAnswer, ...] = ()
+    answers: tuple[AnswerBox, ...] = ()
     sentences: tuple[str, ...] = ()
     plots: tuple[Forest, ...] = ()
     scatters: tuple[Scatter, ...] = ()

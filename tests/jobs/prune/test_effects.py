@@ -117,7 +117,7 @@ def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
     page = html.unescape((pruned[0].root / "report.html").read_text())
     assert "Models side by side" in page
     assert "Decision rule: Youden's index, on the validation rows. " in page
-    assert "The pruned and fine-tuned model decides at" in page
+    assert "Decision threshold of the pruned and fine-tuned model:" in page
 
 
 def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):

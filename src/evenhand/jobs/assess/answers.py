@@ -9,7 +9,7 @@ from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.part import PartAnswer
+from evenhand.reporting.part import AnswerBox
 from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value_text
 from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict
@@ -33,7 +33,7 @@ class Judgement:
 class AttributeAnswer:
     """The answer for one attribute, for the page and for ``verdicts.json``."""
 
-    answer: PartAnswer
+    answer: AnswerBox
     judgements: tuple[Judgement, ...]
 
     @property
@@ -105,7 +105,7 @@ def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
             "No claim about fairness: the interval of the AUC of one of the two models does not "
             "lie above .5."
         )
-        answer = PartAnswer(attribute, "unsure", "no claim", text, (overall,))
+        answer = AnswerBox(attribute, "unsure", "no claim", text, (overall,))
         return AttributeAnswer(
             answer, (_judgement(claims, "deviation from parity", attribute, [], text),)
         )
@@ -120,7 +120,7 @@ def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
         chip = "undefined"
     picked = tuple(_picked_judgements(claims, attribute))
     details = (levelled, *(judgement.verdict.text for judgement in picked), groups, overall)
-    answer = PartAnswer(attribute, outcome, chip, headline, details)
+    answer = AnswerBox(attribute, outcome, chip, headline, details)
     judged = (
         _judgement(claims, "deviation from parity", attribute, [claim], headline),
         _judgement(claims, "AUC by group", attribute, claims.groups[attribute], groups),

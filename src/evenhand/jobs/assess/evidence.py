@@ -11,15 +11,15 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.metrics.rows import Key
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
-from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.scatter import Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
+from evenhand.reporting.text.numbers import PERCENT, PLAIN, SIGNED, listed, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import count_text
 
-SIGNED = Scale(signed=True)
 MOST_PLOTTED = 12  # cells in a plot; if there are more, only the best cell of each arm is in it
 FEWEST_GROUPS = 5  # for a correlation
 
@@ -110,15 +110,15 @@ def _metric_tables(evaluation: Evaluation) -> Iterator[Table]:
 def _plot(
     evaluation: Evaluation, title: str, attribute: str, values: Mapping[str, Value]
 ) -> Forest:
-    lines = [
-        Line(
+    entries = [
+        ForestEntry(
             cell,
             _estimate(evaluation, attribute, value),
             kind="everyone" if cell == SUPERVISED else "group",
         )
         for cell, value in values.items()
     ]
-    return forest(lines, Look(title, "Mean over seeds, interval over patients."))
+    return forest(entries, ForestFrame(title, "Mean over seeds, interval over patients."))
 
 
 def _estimate(evaluation: Evaluation, attribute: str, value: Value) -> Estimate:
@@ -157,14 +157,13 @@ def _size_points(evaluation: Evaluation) -> Iterator[Point]:
 
 
 def _size_plot(points: list[Point]) -> Scatter:
-    frame = Frame(
+    frame = PlotFrame(
         title="Deviation by size of the group",
-        says="By chance alone, smaller groups deviate more; the table has the intervals.",
-        across="share of the test samples, %",
-        up="distance of the group's AUC from everybody's",
-        x_scale=PERCENT,
+        caption="By chance alone, smaller groups deviate more; the table has the intervals.",
+        x_label="share of the test samples, %",
+        y_label="distance of the group's AUC from everybody's",
     )
-    return scatter(points, frame)
+    return scatter(points, frame, PERCENT)
 
 
 def _correlations_text(points: list[Point]) -> str:

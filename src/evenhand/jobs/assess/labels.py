@@ -16,7 +16,8 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
 from evenhand.reporting.part import Part, Table
 
 FEWEST_LABELLED = 2
@@ -71,16 +72,16 @@ def _chart(
     evaluations: Sequence[Evaluation], title: str, value: Callable[[Evaluation, str], Value]
 ) -> LineChart:
     rising = evaluations[::-1]
-    series: dict[str, list[Reading]] = {arm: [] for arm in evaluations[0].arms}
+    series: dict[str, list[LineValue]] = {arm: [] for arm in evaluations[0].arms}
     for evaluation in rising:
         for arm, cell in evaluation.arms.items():
             number = value(evaluation, cell)
-            series[arm].append(Reading(number.value, number.low, number.high))
-    places = [
-        Place(math.log(evaluation.share), share_text(evaluation.share)) for evaluation in rising
+            series[arm].append(LineValue(number.value, number.low, number.high))
+    ticks = [
+        XTick(math.log(evaluation.share), share_text(evaluation.share)) for evaluation in rising
     ]
-    frame = LineFrame(title, "", "share of the training patients with labels", title)
-    return line_chart(dict(series), places, frame)
+    frame = PlotFrame(title, "", "share of the training patients with labels", title)
+    return line_chart(dict(series), ticks, frame)
 
 
 def _share_table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -> Table:

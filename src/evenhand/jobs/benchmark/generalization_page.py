@@ -14,8 +14,7 @@ from evenhand.jobs.benchmark.verdicts import change_text, number_name
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.reporting.part import Part, Table
-from evenhand.reporting.part import PartAnswer as Answer
+from evenhand.reporting.part import AnswerBox, Part, Table
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.text.numbers import p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
@@ -92,11 +91,11 @@ def external_part(outcome: Outcome) -> Part | None:
     return Part(answers=answers, sentences=(sentence,), tables=(table,))
 
 
-def _answer_chip(transfer: Transfer) -> Answer:
+def _answer_chip(transfer: Transfer) -> AnswerBox:
     outcome, verdict = transfer.outcome, transfer.verdict
-    look = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
+    answer = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
     attribute = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
-    return Answer(f"{verdict.about}{attribute}", look, outcome, verdict.text, ())
+    return AnswerBox(f"{verdict.about}{attribute}", answer, outcome, verdict.text, ())
 
 
 def _column(key: Key) -> str:
@@ -117,7 +116,9 @@ def data_sets_part(outcome: Outcome) -> Part | None:
         return None
     verdict = data_sets_verdict(data_sets)
     chip = "shown" if verdict.claim else "not shown"
-    answer = Answer(verdict.about, "better" if verdict.claim else "unsure", chip, verdict.text, ())
+    answer = AnswerBox(
+        verdict.about, "better" if verdict.claim else "unsure", chip, verdict.text, ()
+    )
     rows = [
         (name, plain(data_sets.test.ranks[name]), *(plain(value) for value in values))
         for name, values in data_sets.values.items()

@@ -12,7 +12,6 @@ from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.record import BenchmarkRecord
 from evenhand.jobs.benchmark.verdicts import (
     ALLOWED,
-    CHANGE,
     EXPLORATORY,
     FEW_SEEDS,
     Statement,
@@ -20,13 +19,12 @@ from evenhand.jobs.benchmark.verdicts import (
 )
 from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import Part, Table
-from evenhand.reporting.part import PartAnswer as Answer
+from evenhand.reporting.part import AnswerBox, Part, Table
 from evenhand.reporting.section import PART, section, sections_of
-from evenhand.reporting.text.numbers import listed, plain
+from evenhand.reporting.text.numbers import SIGNED, listed, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import count_text
 
@@ -39,7 +37,7 @@ def benchmark_page(outcome: Outcome) -> str:
     run, result = outcome.run, outcome.result
     source = run.record.source or SourceRecord(reader="", path="")
     size = result.sizes[next(iter(result.sizes))]
-    lede = (
+    introduction = (
         f"{source.path}: {source.label}. {size.samples:,} samples of "
         f"{count_text(size.patients, source.unit)}, each tested once, in "
         f"{count_text(outcome.record.plan.folds, 'fold')}, with "
@@ -48,7 +46,7 @@ def benchmark_page(outcome: Outcome) -> str:
         "entries that change them."
     )
     title = f"evenhand benchmark: {run.root.resolve().name}"
-    return section_page(title, lede, sections_of("benchmark", outcome), run.record)
+    return section_page(title, introduction, sections_of("benchmark", outcome), run.record)
 
 
 @section("benchmark", "answer", "Which of these helps?", place=10, template=PART)
@@ -144,7 +142,7 @@ def number_title(key: Key) -> str:
     return label if key.attribute == EVERYBODY else f"{label}, {key.attribute}"
 
 
-def _answer_chip(statement: Statement, *, is_primary: bool = False) -> Answer:
+def _answer_chip(statement: Statement, *, is_primary: bool = False) -> AnswerBox:
     verdict = statement.verdict
     outcome, chip = ("better", "shown") if verdict.claim else ("unsure", "not shown")
     if statement.kind == "levelling":
@@ -157,7 +155,7 @@ def _answer_chip(statement: Statement, *, is_primary: bool = False) -> Answer:
     if statement.kind == "number" and statement.key is not None and not statement.exploratory:
         topic = f"{number_title(statement.key)}, against {ERM}"
         details = ("This is the primary number of the plan.",) if is_primary else ()
-    return Answer(topic, outcome, chip, verdict.text, details)
+    return AnswerBox(topic, outcome, chip, verdict.text, details)
 
 
 @section("benchmark", "decisions", "Entries that change only decisions", place=40, template=PART)
@@ -201,11 +199,11 @@ def _plot(result: Result, key: Key) -> Forest:
     caption = (
         f"Change from {ERM}, mean over seeds, with its corrected interval; {side} 0 is better."
     )
-    look = Look(number_title(key), caption, CHANGE, reference=0.0, reference_name=ERM)
-    return forest([_line(result, difference) for difference in differences], look)
+    frame = ForestFrame(number_title(key), caption, SIGNED, reference=0.0, reference_name=ERM)
+    return forest([_entry(result, difference) for difference in differences], frame)
 
 
-def _line(result: Result, difference: Difference) -> Line:
+def _entry(result: Result, difference: Difference) -> ForestEntry:
     n, patients, positives = result.sizes[difference.key]
     estimate = Estimate(
         base=difference.key.base,
@@ -220,7 +218,7 @@ def _line(result: Result, difference: Difference) -> Line:
     )
     tag = {True: "better", False: "worse", None: ""}[difference.better]
     suffix = "" if result.is_planned(difference) else f", {EXPLORATORY}"
-    return Line(f"{difference.recipe}{suffix}", estimate, tag=tag)
+    return ForestEntry(f"{difference.recipe}{suffix}", estimate, tag=tag)
 
 
 @section("benchmark", "groups", "Gain and loss of each group", place=30, template=PART)

@@ -9,10 +9,9 @@ from evenhand.jobs.benchmark.comparing import DECISIONS, Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
-from evenhand.reporting.text.numbers import Scale, listed, p_value_text, plain
+from evenhand.reporting.text.numbers import SIGNED, listed, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
-CHANGE = Scale(signed=True)
 FEW_SEEDS = "With one seed, this is about these models and not about the methods that trained them."
 
 ALLOWED = 0.01
@@ -76,8 +75,8 @@ def change_text(difference: Difference) -> str:
     """Return a difference with its corrected interval, as text."""
     if difference.value is None:
         return "undefined"
-    interval = CHANGE.interval(difference.low, difference.high)
-    return CHANGE.text(difference.value) + (f" ({interval})" if interval else "")
+    interval = SIGNED.interval(difference.low, difference.high)
+    return SIGNED.text(difference.value) + (f" ({interval})" if interval else "")
 
 
 def _number_statements(result: Result, key: Key) -> Iterator[Statement]:

@@ -44,13 +44,13 @@ def flagged_counts(
     if len(predictions.classes) == 2:
         rows = rows.assign(flagged=predictions.scores >= cut.thresholds(predictions))
 
-    def counted(part: pd.DataFrame) -> tuple[int, int, object]:
+    def count(part: pd.DataFrame) -> tuple[int, int, object]:
         return len(part), part["patient_id"].nunique(), part["flagged"].sum(min_count=1)
 
-    counts = [("*", "*", *counted(rows))]
+    counts = [("*", "*", *count(rows))]
     for attribute, groups in groups_in(predictions, attributes).items():
         for level in groups.levels:
-            counts.append((attribute, level, *counted(rows.iloc[groups.rows(level)])))
+            counts.append((attribute, level, *count(rows.iloc[groups.rows(level)])))
     return pd.DataFrame(counts, columns=list(COLUMNS)).astype({"flagged": "Int64"})
 
 
@@ -73,9 +73,11 @@ def write_unlabelled_page(run: Run) -> None:
     )
     part = Part(sentences=record.notes, tables=(table,))
     path = record.source.path if record.source else ""
-    lede = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
+    introduction = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
     section = part_section("groups", "Scores without labels", part)
-    page = section_page(f"evenhand predict: {run.root.resolve().name}", lede, (section,), record)
+    page = section_page(
+        f"evenhand predict: {run.root.resolve().name}", introduction, (section,), record
+    )
     write_text(run.root / "report.html", page)
 
 

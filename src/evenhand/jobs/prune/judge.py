@@ -76,7 +76,7 @@ class Judge:
 
     def cut(self, predictions: Predictions) -> DecisionThreshold:
         """Return the decision threshold of scores of validation rows."""
-        if self.target.cut == "argmax":
+        if self.target.decision_rule == "argmax":
             return DecisionThreshold(0.5, "the class with the higher score", origin="classes")
         return choose_cut(predictions)
 

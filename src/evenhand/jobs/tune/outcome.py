@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.experiments.runs import Run
-from evenhand.files import write_json
+from evenhand.files import finite_or_none, write_json
 from evenhand.jobs.tune.contenders import FAIRTUNE, AllowedMethods
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
@@ -27,7 +27,7 @@ from evenhand.reporting.search_record import (
     TargetRecord,
 )
 from evenhand.reporting.text.numbers import listed
-from evenhand.search.confirmation import Candidate, null_if_nan
+from evenhand.search.confirmation import Candidate
 from evenhand.search.study import ADOPTED, originals
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import read_predictions
@@ -224,11 +224,11 @@ def _fit_record(job: SearchJob, result: SearchResult, seed: int) -> FitRecord:
     names = [target.name for target in targets]
     return FitRecord(
         seed=seed,
-        val=dict(zip(names, map(null_if_nan, val), strict=True)),
-        test=dict(zip(names, map(null_if_nan, test), strict=True)),
+        val=dict(zip(names, map(finite_or_none, val), strict=True)),
+        test=dict(zip(names, map(finite_or_none, test), strict=True)),
         auc=tuple(
             GroupValue(
-                attribute=row["attribute"], group=row["group"], value=null_if_nan(row["value"])
+                attribute=row["attribute"], group=row["group"], value=finite_or_none(row["value"])
             )
             for row in table.to_dict("records")
         ),

@@ -10,7 +10,7 @@ from evenhand.metrics import EVERYBODY, UNKNOWN
 from evenhand.reporting.estimates import Estimate, find
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
-from evenhand.reporting.section import section
+from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.wording import count_text
@@ -18,7 +18,13 @@ from evenhand.wording import count_text
 COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
 
 
-@section("report", "intersections", "Which intersections are too small to compare?", place=35)
+@section(
+    "report",
+    "intersections",
+    "Which intersections are too small to compare?",
+    place=35,
+    template=PART,
+)
 def intersections_view(report: Report) -> Part | None:
     """Return the intersections, and every group that is too small; None without intersections."""
     settings = report.record.settings if report.record else None
