@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evenhand.methods.afterwards.dfr import cross_fitted
+from evenhand.methods.afterwards.dfr import cross_fit
 from evenhand.methods.mitigate import mitigate
 
 SECONDS = 10.0
@@ -47,7 +47,7 @@ def main() -> None:
         return work
 
     works: dict[str, Callable[[], object]] = {
-        "dfr": lambda: cross_fitted(features, label, group, patients=patients)[0].apply(features),
+        "dfr": lambda: cross_fit(features, label, group, patients=patients)[0].apply(features),
         **{name: adjust(name) for name in ("thresholds", "recalibrate", "multicalibrate")},
     }
     for name, work in works.items():

@@ -25,10 +25,10 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.masks.truncate import cut_at
 from evenhand.masks.units import all_units, families, parts
 from evenhand.networks.model import Model
-from evenhand.pruning.channels import refuse_solid
+from evenhand.pruning.channels import refuse_unprunable
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import count_kept
 from evenhand.pruning.remove import remove_weights
-from evenhand.pruning.state import PruningState
 
 SIZE = 64
 NETWORKS = (
@@ -156,7 +156,7 @@ def weights(model: Model) -> str:
 
 def channels(model: Model) -> str:
     """Remove channels, and check that a new model of these widths takes the remaining weights."""
-    refuse_solid(model)
+    refuse_unprunable(model)
     return "yes"
 
 

@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print.
 
-Everything heavy is imported inside the commands: help has to answer at once.
+Heavy modules are imported inside the commands, so that help is printed at once.
 """
 
 from __future__ import annotations

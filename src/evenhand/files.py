@@ -184,12 +184,12 @@ def is_abandoned(temporary: Path) -> bool:
     is_ours = named["host"] in (None, host_name())
     if is_ours and sys.platform != "win32":  # on Windows, os.kill() would end the process
         process = int(named["process"])
-        if process == os.getpid():  # ours, unless an earlier process had the same number
+        if process == os.getpid():  # this one, or an earlier process with the same number
             return temporary.name not in _written_now
         return not is_running(process)
     try:
         return time.time() - temporary.stat().st_mtime > ABANDONED
-    except FileNotFoundError:  # its writer has just finished
+    except FileNotFoundError:  # its process has just finished it
         return False
 
 

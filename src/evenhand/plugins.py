@@ -106,7 +106,7 @@ def _import_error(name: str, error: BaseException) -> EvenhandError:
 
 
 def require_imports(run: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a run whose plug-ins are not imported; a file must not decide which code runs.
+    """Refuse a run whose plug-ins are not imported: a file must not decide which code runs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""List the files that jobs write into a run directory, and remove these and no others."""
+"""List the files that jobs write into a run directory, and remove only these."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ WORK = (
     "fits/*/*/fit.json",
     "fits/*/*/*/model.json",
 )
-"""The files in `WRITTEN` that take long to compute, and from which a later command continues."""
+"""The files in `WRITTEN` that take long to compute; a later command continues from them."""
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def start_run(
 ) -> RunFolder:
     """Open a run directory for a job: a new one, or that of the same job that was killed.
 
-    Call it in a `run_scope`; until the scope ends, no other process can work in the directory.
+    Call it in a `run_scope`. Until the scope ends, no other process can work in the directory.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def start_run(
 
 @dataclass
 class _Opened:
-    """An opened directory: ``is_new`` if this process started its run instead of continuing it."""
+    """An opened directory; ``is_new`` if this process started its run."""
 
     is_new: bool = False
 
@@ -343,7 +343,7 @@ def _check_same(
 
 
 def _refuse_inputs_inside(root: Path, reads: Iterable[Path]) -> None:
-    """Refuse a run directory that contains an input, because replacing the run would remove it."""
+    """Refuse a run directory that holds an input, because replacing the run would remove it."""
     for path in reads:
         is_data = path != Path() and path.exists()  # phantoms have no path
         if is_data and path.resolve().is_relative_to(root.resolve()):

@@ -1,4 +1,4 @@
-"""Write CSV files whose text no spreadsheet takes for a formula."""
+"""Write CSV files in which no spreadsheet reads a text as a formula."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from evenhand.files import write_text
 
-# The beginning of a formula; text that already has quotes before it gets one more.
+# The beginning of a formula; a text with quotes before it gets one more quote.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED = re.compile(r"'+[=+\-@\t\r]")
 
@@ -31,7 +31,7 @@ def quote_formula(cell: object) -> object:
 
     Examples
     --------
-    >>> quote_formula("=1+1"), quoted("60+"), quoted(-1.5)
+    >>> quote_formula("=1+1"), quote_formula("60+"), quote_formula(-1.5)
     ("'=1+1", '60+', -1.5)
     """
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

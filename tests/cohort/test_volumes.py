@@ -364,7 +364,7 @@ def test_slices_of_two_volumes_in_one_folder_are_refused(tmp_path, odd, text):
 )
 def test_two_slices_of_one_place_are_refused(tmp_path, headers):
     folder = series(tmp_path, [*headers, headers[2]])
-    with pytest.raises(ValueError, match=r"IM2\.dcm and IM4\.dcm lie at the same place"):
+    with pytest.raises(ValueError, match=r"IM2\.dcm and IM4\.dcm have the same position"):
         cut_dicom_series(folder, 0.5, SOFT_TISSUE)
 
 

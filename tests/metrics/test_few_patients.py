@@ -6,7 +6,7 @@ noise, and its score is the probability of the label given z, so that every trut
 or a sum over z. A second model has .3 less separation s, and noise that is alike to the first's.
 
 Run this file with ``python FILE 150 table.csv auto 20 40 80 160`` (cohorts of each design, output,
-method of the bootstrap, patients in a group) for the figures of ``docs/guides/measurement.md``.
+method of the bootstrap, patients in a group) for the figures of ``docs/results/coverage.md``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Read(Protocol):
         """
 
     def resized(self, images: Images | None) -> Read:
-        """Return a reader of the same samples that gives all of them one shape.
+        """Return a reader of the same samples in one shape.
 
         Images become ``(height, width, channels)``; by default ``(224, 224, 3)``.
 
@@ -133,7 +133,7 @@ class Cohort:
     table
         A row for each sample: ``sample_id`` (unique text), ``patient_id`` (categorical, in sorted
         order), ``label`` (int64, 0 … C-1), a categorical ``attr_<name>`` for each attribute (see
-        ``Attribute.of``), and optionally ``split`` (the source's own) and ``truth_…`` (of
+        ``Attribute.levels_of``), and optionally ``split`` (the source's own) and ``truth_…`` (of
         phantoms).
     read
         Reads one sample by its id.
@@ -205,7 +205,7 @@ class Cohort:
         variables
             The names of the V columns of a series. If it is empty, the items are images.
         version
-            Text that changes when the items change. By default, all items are read to detect
+            Text that changes when the items change. By default, all items are read, to detect
             changes.
 
         Raises

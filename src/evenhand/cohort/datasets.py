@@ -82,7 +82,7 @@ class DatasetImages:
             raise UnreadableError(f"item {sample_id} of the dataset: {error}") from error
 
     def _as_image(self, item: Any) -> Image:
-        """Return an image in `size`; if that is None, unchanged with all of its channels."""
+        """Return an image in `size`; without a size, it is unchanged, with all channels."""
         if self.size is None:
             return np.asarray(as_picture(item, None))
         return fit_picture(as_picture(item, ImageForm.of(self.size).channels), self.size)
@@ -283,7 +283,7 @@ def _refuse_random_items(read: DatasetImages | SeriesItems) -> None:
 
 
 def _fingerprint(read: DatasetImages | SeriesItems, items: Items) -> str:
-    """Return a hash of the caller's version; without a version, of every item."""
+    """Return a hash of the user's version, or of every item if there is no version."""
     digest = hashlib.sha256(f"{len(read.dataset)}\n{items.version}".encode())
     if items.version is None:
         for name in read.ids:
@@ -296,7 +296,7 @@ _handed_over: dict[str, Cohort] = {}
 
 
 def hand_over(cohort: Cohort) -> str:
-    """Keep a cohort in this process, and return the DATA with which jobs find it.
+    """Store a cohort in this process, and return the DATA with which jobs find it.
 
     Examples
     --------
@@ -313,13 +313,13 @@ def hand_over(cohort: Cohort) -> str:
 
 
 def _read_handed_over(path: str, settings: DataSettings) -> Cohort:
-    """Return the cohort that `hand_over` has kept."""
+    """Return a cohort of `hand_over`."""
     columns = ("label", "patient", "image_column", *SERIES, "bins", "slices")
     refuse_settings(READER, settings, (*columns, *ClassSettings.model_fields))
     if path not in _handed_over:
         raise EvenhandError(
-            f"dataset:{path} was made by Cohort.from_dataset in another process, and is not known "
-            "here. Give the cohort itself; for workers and commands, register a reader that makes "
-            "it (evenhand.register_reader) in a module, and name the module with --import."
+            f"dataset:{path} was made by Cohort.from_dataset in another process, so it does not "
+            "exist in this one. Give the cohort itself. For workers and commands, register a "
+            "reader that makes it (evenhand.register_reader) in a module of --import."
         )
     return _handed_over[path]

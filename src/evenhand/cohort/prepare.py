@@ -39,7 +39,7 @@ def prepare_splits(
 def prepare_cohort(
     settings: DataSettings, images: Images | None, rng: np.random.Generator
 ) -> Cohort:
-    """Open a cohort, store its samples and exclude patients; for the rest see `prepare_splits`."""
+    """Open a cohort, store its samples and exclude patients; see `prepare_splits`."""
     return store_cohort(open_cohort(settings), settings, images, rng)
 
 

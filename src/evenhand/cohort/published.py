@@ -1,7 +1,7 @@
 """Readers of published data sets: turn the samples that a reader finds into a cohort.
 
 A reader describes its data set (a ``DataSet``) and finds its samples (a function from the root
-folder to ``SourceSamples``). This module does everything else, which is the same for all.
+folder to ``SourceSamples``). The other steps are the same for all readers, and are in this module.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
 def _with_blank_columns(
     table: pd.DataFrame, data_set: DataSet, root: Path, attributes: Iterable[str]
 ) -> pd.DataFrame:
-    """Return a table with blank columns in place of those of absent optional files.
+    """Return a table with blank columns for those of absent optional files.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def _existing_rows(
     """Return the rows whose files exist, the stamps of the files, and sentences on absent ones."""
     if "file" not in table.columns:
         return table, (), ()
-    # As objects, because each access to Arrow's text creates it again, which is slow.
+    # As objects, because each access to a text of Arrow creates a new one, which is slow.
     table = table.assign(file=table["file"].astype(object))
     status = read_status(table["file"], samples.source, root)
     absent = status.absent(samples.source, skip=skip)

@@ -31,8 +31,8 @@ class Splits:
     train, val, test
         The cohorts.
     pool
-        All training samples, if `train` is a part of them and other fits train on other parts:
-        activations of frozen layers are then computed once for all fits.
+        All training samples, if `train` is a part of them and other fits train on other parts.
+        Activations of frozen layers are then computed once for all fits.
     """
 
     train: Cohort
@@ -233,7 +233,7 @@ def read_listing(path: Path) -> pd.DataFrame:
 
 
 def split_column(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
-    """Return the column ``split`` of a table, to add it to a cohort's table; {} without one.
+    """Return the column ``split`` of a table for a cohort's table; {} without such a column.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def split_column(table: pd.DataFrame, patient: str, source: Path) -> dict[str, p
 
 
 def check_split_names(split: pd.Series, path: Path) -> None:
-    """Refuse rows whose split is not train, val or test; the index is that of ``read_table``."""
+    """Refuse rows whose split is not train, val or test; the index is the row in the file."""
     problem = f"the split must be one of {', '.join(SPLITS)}."
     refuse_rows(~split.isin(SPLITS), path, problem)
 
@@ -356,7 +356,7 @@ def _splits_of(cohort: Cohort, split: pd.Series, where: str) -> Splits:
 def _assign_parts(
     cohort: Cohort, attributes: Sequence[str], fractions: Sequence[float], rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return the part ``(n,)`` of each sample, 0 … len(fractions) − 1, equal within a patient."""
+    """Return the part ``(n,)`` of each sample, 0 … len(fractions) − 1; a patient has one part."""
     strata = _strata(cohort, attributes)
     shuffled = strata.iloc[rng.permutation(len(strata))]
     names = list(strata.columns)
@@ -372,7 +372,7 @@ def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
     """Return the highest label and the first level of each patient, sorted by patient id."""
     names = sorted({part for attribute in attributes for part in attribute_parts(attribute)})
     rules = {"label": "max", **{f"attr_{name}": "min" for name in names}}
-    # As text, so that the order in which levels are declared has no influence either.
+    # As text, so that the declared order of levels has no influence either.
     table = cohort.table.astype({f"attr_{name}": "str" for name in names})
     return table.groupby("patient_id", sort=True).agg(rules)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Literal, ParamSpec
+from typing import Annotated, Literal, ParamSpec
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics import (
@@ -66,7 +67,8 @@ class DecisionThreshold:
     threshold: float
     how: str
     attribute: str | None = None
-    by_level: Mapping[str, float] = field(default_factory=dict)
+    # run.json has this entry under the name "own"
+    by_level: Annotated[Mapping[str, float], Field(alias="own")] = field(default_factory=dict)
     origin: Origin = "fixed"
 
     def thresholds(self, predictions: Predictions) -> NDArray[np.float64]:

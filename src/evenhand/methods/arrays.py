@@ -1,4 +1,4 @@
-"""Checks of the arrays that methods take: labels, scores, groups, patients."""
+"""Check the arrays that methods take: labels, scores, groups, patients."""
 
 from __future__ import annotations
 

@@ -179,8 +179,8 @@ def _check_forward(network: nn.Module, name: str, form: ImageForm) -> None:
     """Refuse a size on which the network fails; unusual sizes are tried with a blank image."""
     channels, usual, _ = network.pretrained_cfg["input_size"]  # type: ignore[index]
     side = form.height
-    plain = side == form.width and form.channels == channels
-    if plain and (side == usual or (side > usual and side % 32 == 0)):
+    is_plain = side == form.width and form.channels == channels
+    if is_plain and (side == usual or (side > usual and side % 32 == 0)):
         return
     training = network.training
     try:

@@ -19,11 +19,11 @@ from evenhand.networks.calling import (
     as_it_was,
     call,
     count_rows,
+    move_to_device,
     output_of,
-    placed,
     require_network,
 )
-from evenhand.networks.layers import layer_names, recorded
+from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.model import Model
 from evenhand.own.inputs import as_groups, of_length
 from evenhand.representation import Layer
@@ -217,8 +217,11 @@ def _activations(
             labels.extend(_labels(item[1]))
         for module, layers, features in zip(modules, names, parts, strict=True):
             device = next(module.parameters()).device
-            with torch.no_grad(), recorded(module, layers, pool, count_rows(inputs)) as outputs:
-                output_of(module, placed(inputs, device), forward)
+            with (
+                torch.no_grad(),
+                record_activations(module, layers, pool, count_rows(inputs)) as outputs,
+            ):
+                output_of(module, move_to_device(inputs, device), forward)
             for index, name in enumerate(layers):
                 if name not in outputs:
                     raise EvenhandError(

@@ -58,7 +58,7 @@ class Candidate:
     Without confirmation, its only fit is the trial itself.
     """
 
-    study: str  # the contender whose search the trial is from
+    study: str  # the contender whose search has the trial
     trial: int
     choice: Choice
     searched: NDArray[np.float64]  # (k,) targets in the search
@@ -77,15 +77,15 @@ class Candidate:
         return int(np.isnan(self.fit_values).any(axis=1).sum())
 
     def median_seed(self, targets: Sequence[Target], rule: PickRule) -> int:
-        """Return the seed of the median fit, ranked by a rule; for an even number, the worse one.
+        """Return the seed of the median fit, ranked by a rule; of two middle fits, the worse one.
 
         Fits that diverged are left out.
         """
-        sound = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
-        order = ranked(costs(self.fit_values[sound], targets), rule)
+        finite = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
+        order = ranked(costs(self.fit_values[finite], targets), rule)
         # `ranked` leaves out fits that the rule does not allow; they come last.
-        order += [place for place in range(len(sound)) if place not in order]
-        return self.seeds[int(sound[order[len(order) // 2]])]
+        order += [k for k in range(len(finite)) if k not in order]
+        return self.seeds[int(finite[order[len(order) // 2]])]
 
     def objective(self, k: int, target: Target) -> Objective:
         """Return the values of the k-th target in the search and with fresh seeds."""
@@ -115,7 +115,9 @@ class Candidate:
         }
 
 
-def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) -> dict[int, Choice]:
+def choices_to_confirm(
+    best: Sequence[FrozenTrial], space: Space[Choice], count: int
+) -> dict[int, Choice]:
     """Return the choices to train again, by trial.
 
     The best trial of each mask and method comes first, then all other trials in their order.
@@ -172,9 +174,9 @@ def confirmed_candidates(
 def best_candidate(
     candidates: Sequence[Candidate], targets: Sequence[Target], rule: PickRule
 ) -> Candidate:
-    """Return the candidate with the best mean over fits, ranked by a rule; of equals the first.
+    """Return the candidate with the best mean over fits, ranked by a rule; the first of equals.
 
-    Only candidates with the fewest diverged fits are ranked.
+    Only the candidates with the fewest diverged fits are ranked.
 
     Raises
     ------
@@ -182,16 +184,16 @@ def best_candidate(
         If all fits of all candidates diverged.
     """
     fewest = min(candidate.diverged for candidate in candidates)
-    sound = [
+    ranked_candidates = [
         candidate for candidate in candidates if candidate.diverged == fewest < len(candidate.seeds)
     ]
-    if not sound:
+    if not ranked_candidates:
         raise EvenhandError(
             f"every fit that was to confirm the best trials of {candidates[0].study} diverged. "
             "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
-    means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in sound])
-    return sound[ranked(costs(means, targets), rule)[0]]
+    means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in ranked_candidates])
+    return ranked_candidates[ranked(costs(means, targets), rule)[0]]
 
 
 def _half_width(values: NDArray[np.float64]) -> float:

@@ -329,4 +329,4 @@ def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, 
 
     again = evenhand(*words, *new, "--add", "--out", out)
     assert again.status == 2
-    assert "every entry of this command is in" in again.err
+    assert "has every entry of this command already" in again.err

@@ -25,8 +25,7 @@ Picture = PIL.Image.Image | Image
 """A picture, or an array ``(H, W, C)`` of uint8 with any number of channels."""
 
 Open = Callable[[Path, Images | None], Picture]
-"""Opens a file as a picture that is not smaller than a size (None: the original size); raises
-ValueError if it cannot."""
+"""Opens a file as a picture of at least a size (None: the original size), or raises ValueError."""
 
 MODES = {1: "L", 3: "RGB"}
 """Number of channels → Pillow's name of the mode."""
@@ -305,7 +304,8 @@ def image_files(
 def fit_picture(picture: Picture, images: Images | None) -> Image:
     """Return a picture with the wanted size and channels; its proportions may change.
 
-    To three channels, grey is tripled; to one channel, colours become their luminance (ITU-R 601).
+    For three channels, grey is tripled. For one channel, colours become their luminance (ITU-R
+    601).
     Resizing uses Pillow's bicubic filter with antialiasing.
 
     Parameters

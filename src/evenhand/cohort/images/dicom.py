@@ -314,7 +314,7 @@ def _refuse_same_place(places: Mapping[Path, str]) -> None:
         other = first.setdefault(place, path.name)
         if other != path.name:
             raise ValueError(
-                f"{other} and {path.name} lie at the same place ({place}), so the folder holds "
+                f"{other} and {path.name} have the same position ({place}), so the folder holds "
                 "more than one volume (echoes, time points?) or a slice twice. Keep one volume in "
                 "each folder"
             )

@@ -43,8 +43,8 @@ class PlaneChoice:
             return None
         if not self.name.isdecimal() or not 1 <= int(self.name) <= count:
             raise ValueError(
-                f"it has {count} {what}{'s' * (count != 1)}, and #{self.name} is asked for; give a "
-                f"number from 1 to {count} after #"
+                f"it has {count} {what}{'s' * (count != 1)}, and the table names #{self.name}; "
+                f"give a number from 1 to {count} after #"
             )
         return int(self.name) - 1
 
@@ -56,7 +56,7 @@ class PlaneChoice:
     def refuse(self, what: str) -> None:
         """Refuse a choice in a file that holds one picture; ``what`` describes the file."""
         if self.name:
-            raise ValueError(f"it is {what}, of which #{self.name} names no part; leave that out")
+            raise ValueError(f"it is {what} and has no part #{self.name}; leave the part out")
 
 
 WHOLE = PlaneChoice()

@@ -24,8 +24,7 @@ from evenhand.cohort.images.planes import (
 from evenhand.errors import EvenhandError, import_extra
 
 Cut = Callable[[Path, float], PIL.Image.Image]
-"""Reads the slice of a volume at a position from 0 (bottom) to 1 (top); raises ValueError if it
-cannot."""
+"""Reads the slice of a volume at a position from 0 (bottom) to 1 (top), or raises ValueError."""
 
 _HELD = 4  # memory that decoding needs, in units of a slice's pixels at four bytes each
 LUNG = (-600.0, 1500.0)
@@ -103,7 +102,7 @@ def slice_positions(slices: int) -> NDArray[np.float64]:
 
     Examples
     --------
-    >>> slice_positions(1).tolist(), slice_places(2).tolist()
+    >>> slice_positions(1).tolist(), slice_positions(2).tolist()
     ([0.5], [0.375, 0.625])
     """
     return 0.25 + 0.5 * (np.arange(slices) + 0.5) / slices

@@ -112,14 +112,14 @@ class _Lesions:
 
     skin: Floats  # (n, 3)
     contrast: Floats  # (n,) how much darker than skin
-    ragged: Floats  # (n,) how far the border strays, as a share of the radius
+    ragged: Floats  # (n,) deviation of the border from a circle, as a share of the radius
     radius: Floats  # (n,) as a share of half the side
     phase: Floats  # (n, 3) of the border's three waves
     sticker: NDArray[np.bool_]  # (n,)
 
 
 def make_phantoms(settings: PhantomSettings) -> Cohort:
-    """Return the cohort of phantoms that the settings describe; equal settings, equal cohorts.
+    """Return the cohort of phantoms that the settings describe; equal settings give equal cohorts.
 
     The table also has ``truth_label`` (the label before noise), ``truth_sticker`` (whether the
     sticker is in the picture) and ``truth_contrast``. With twins, ``pair`` is the same for the two

@@ -56,7 +56,7 @@ FOLDERS = DataSet(
 
 @register_reader("folders", FOLDERS)
 def read_folders(path: str, settings: DataSettings) -> Cohort:
-    """Read a tree with a folder for each class; without ``--patient``, each image is a patient."""
+    """Read a tree with a folder for each class; by default, each image is a patient."""
     refuse_settings("folders", settings, ("label", "image_column", *SERIES, "slices"))
     root = Path(path)
     check_layout(root, FOLDERS)
@@ -98,8 +98,8 @@ def _metadata_in(root: Path) -> Path:
     )
     if others and others != [root / METADATA]:
         raise EvenhandError(
-            f"{root} has {' and '.join(path.name for path in others)}, but the table of patients "
-            f"and attributes must be {METADATA} alone. Keep one table with this name, and move "
+            f"{root} has {' and '.join(path.name for path in others)}, but the only table of "
+            f"patients and attributes must be {METADATA}. Keep one table with this name, and move "
             "others out."
         )
     return root / METADATA

@@ -71,7 +71,7 @@ def find_mesa_sleep(root: Path) -> SourceSamples:
     epochs = epochs.sort_values("mesaid", kind="stable", ignore_index=True)
     demographics = find_entry(root, DEMOGRAPHICS)
     person, number = epochs["mesaid"].astype("str"), epochs["number"]
-    # A recording has HALF more epochs in front, so the window around epoch k begins at step k.
+    # HALF blank epochs precede each recording, so the window around epoch k begins at step k.
     table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": number})
     table["epoch"] = person + "-" + (number + 1).astype("str")
     columns = [rule.column for rule in MESA_SLEEP.attributes]

@@ -80,16 +80,8 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     The value of a channel in an hour is the mean of its measurements in this hour. Stays without
     any measurement are left out and recorded.
     """
-    unused = (
-        "patient",
-        "image_column",
-        "positive",
-        "conflict",
-        "series_column",
-        *LONG_TABLE,
-        "slices",
-    )
-    refuse_settings("physionet2012", settings, unused)
+    columns = ("patient", "image_column", "series_column", *LONG_TABLE)
+    refuse_settings("physionet2012", settings, (*columns, "positive", "conflict", "slices"))
     pick("label of physionet2012", settings.label or "death", {"death": None})
     bins = parse_bins(settings.bins)
     for name in bins:
@@ -107,10 +99,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     age = bins["age"].attribute("age", "Age") if "age" in bins else AGE
     values = read_values(settings)
     values.check_names(("sex", "age", "icu"))
-    attributes = {
-        name: values.apply_to_levels(rule)
-        for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
-    }
+    attributes = {rule.name: values.apply_to_levels(rule) for rule in (SEX, age, UNIT)}
     files = dict(zip(table["RecordID"], table["file"], strict=True))
     series: Series = whole_recordings(tuple(files), partial(_read_stay, files), HOURS)
     channels, mark = CHANNELS, fingerprint(table["stamp"], outcomes)

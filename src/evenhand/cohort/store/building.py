@@ -107,9 +107,9 @@ class _Index(BaseModel):
 def new_store(folder: Path) -> Iterator[Path]:
     """Yield a folder that is renamed to ``folder`` when the block succeeds.
 
-    If a build was killed, or stopped by Ctrl-C, it is that build's folder. Any other exception
-    removes the folder. If another process works in it, this process gets its own folder; the first
-    one to succeed is renamed.
+    After a kill or Ctrl-C, the next call yields the same folder again. Any other exception removes
+    the folder. If another process works in it, this process gets a folder of its own; the folder
+    that is complete first is renamed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(folder)
@@ -150,16 +150,16 @@ def decode_samples(names: Sequence[str], decode: Callable[[str], Sample], part: 
 def decode_again(folder: Path, decode: Callable[[str], Sample]) -> StoreIndex:
     """Decode again the samples that could not be decoded, and return the index of the store.
 
-    The cause may have gone although the file is the same: no permission, too many open files, a
-    decoder that was not installed. New samples are appended, so that processes that have the store
-    open see no change; they enter the index when they are on disk.
+    The cause may be gone although the file is the same: no permission, too many open files, a
+    decoder that was not installed. New samples are appended, so that other processes can go on
+    reading the store. The index lists them when they are on disk.
     """
     built = StoreIndex.of(folder)
     if not built.unreadable or not os.access(folder / DATA, os.W_OK):  # another user's store
         return built
     with _lock(folder), (folder / DATA).open("r+b") as data:
         built = StoreIndex.of(folder)  # another process may have been first
-        data.seek(built.nbytes)  # overwrite the rest of a try that was killed
+        data.seek(built.nbytes)  # what a killed process wrote after this is overwritten
         before = len(built.stored)
         for chunk in _decode_chunks(list(built.unreadable), 0, decode, data):
             built.add(chunk)
@@ -220,7 +220,7 @@ def _decode_sample(
 
 
 def _read_journal(part: Path) -> StoreIndex:
-    """Return the finished chunks by the journal in a folder, without a half-written last line."""
+    """Return the finished chunks that the journal of a folder lists; repair its last line."""
     built, whole = StoreIndex(), ""
     journal, data = part / JOURNAL, part / DATA
     for line in journal.read_text(encoding="utf-8").splitlines(True) if journal.exists() else ():

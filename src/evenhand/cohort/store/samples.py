@@ -73,7 +73,7 @@ class SampleStore:
         KeyError
             If the store lacks a sample.
         """
-        # Arrow's hash table of ids is small and freed at once; that of pandas would stay in memory.
+        # Arrow's hash table of ids is small and freed at once; pandas would keep its own.
         wanted, stored = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.index))
         rows = pc.index_in(wanted, stored)
         if rows.null_count:
@@ -107,8 +107,8 @@ def store_samples(
     """Return the same cohort with samples that are read from a store.
 
     The store holds the whole source, so all subsets share it. It is built under another name and
-    renamed when it is complete. The next call continues a build that was killed. If two processes
-    build at once, both use the store that is complete first.
+    renamed when it is complete; after a kill, the next call continues. If two processes build at
+    once, both use the store that is complete first.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from evenhand.jobs.adjust.adjustment import (
 )
 from evenhand.jobs.adjust.sentences import fit_sentences, promise_sentences
 from evenhand.jobs.adjust.settings import AdjustSettings
-from evenhand.methods.afterwards.dfr import LastLayer, cross_fitted
+from evenhand.methods.afterwards.dfr import LastLayer, cross_fit
 from evenhand.methods.afterwards.multicalibrate import (
     Multicalibrated,
     SegmentTest,
@@ -272,7 +272,7 @@ def _refit_last_layer(
     from evenhand.jobs.adjust.features import last_layer_arrays, set_last_layer
 
     val, network, predictions = before.split("val"), before.network, before.predictions
-    layer, scores_of_val = cross_fitted(
+    layer, scores_of_val = cross_fit(
         network.features[val],
         predictions.labels[val],
         before.groups[val],

@@ -85,8 +85,8 @@ def assess(
         similarity = compare_representations(task, settings, run, evaluations[0])
         write_json(run.root / similarity_record.FILE, similarity.as_json())
         write_grid(run, grid_similarity(task, settings, run, evaluations))
-    first = evaluations[0]
-    chosen = cell_name(first.chosen, first.share, settings.seed)
+    main = evaluations[0]  # of the largest share of labels
+    chosen = cell_name(main.chosen, main.share, settings.seed)
     run.note(chosen=chosen)
     write_assessment(run, evaluations)
     run.finish(chosen=chosen)  # last: a finished run is complete

@@ -35,7 +35,7 @@ class _Row:
 def overview_part(
     evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeClaims], settings: AssessSettings
 ) -> Part | None:
-    """Return the overview: the best cell of each kind, and a folded table of all cells.
+    """Return the overview: the best cell of each kind, and a hidden table of all cells.
 
     None if the grid is small.
     """
@@ -59,8 +59,8 @@ def overview_part(
     all_cells = _table(
         "Every cell, the best on validation first", [("", row) for row in ranked], target
     )
-    fold = HiddenPart(f"Every cell: {count_text(len(rows), 'row')}", Part(tables=(all_cells,)))
-    return Part(sentences=sentences, tables=(table,), hidden=(fold,))
+    hidden = HiddenPart(f"Every cell: {count_text(len(rows), 'row')}", Part(tables=(all_cells,)))
+    return Part(sentences=sentences, tables=(table,), hidden=(hidden,))
 
 
 def _rows(evaluations: Sequence[Evaluation], settings: AssessSettings) -> Iterator[_Row]:

@@ -97,13 +97,13 @@ def _question(assessment: Assessment) -> str:
 
 @section("assess", "answer", _question, place=10, template=PART)
 def _answer(assessment: Assessment) -> Part:
-    """Answer for the chosen cell against supervised; fold the answers for the other pairs."""
+    """Answer for the chosen cell against supervised; hide the answers for the other pairs."""
     first, *others = assessment.claims
     remarks = _remarks(assessment.claims, assessment.settings, assessment.run.record.notes)
     return Part(
         tuple(answer.answer for answer in answers(first)),
         tuple(remarks),
-        hidden=tuple(_pair_folds(others)),
+        hidden=tuple(_hidden_pairs(others)),
     )
 
 
@@ -150,18 +150,18 @@ def _labels(assessment: Assessment) -> Part | None:
     return label_part(assessment.evaluations, assessment.claims)
 
 
-def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[HiddenPart]:
-    """Yield a fold for each pair; many pairs without claims are in one fold together."""
+def _hidden_pairs(all_claims: Sequence[RecipeClaims]) -> Iterator[HiddenPart]:
+    """Yield a hidden part for each pair; many pairs without claims are together in one."""
     unclear = [claims for claims in all_claims if not any(claim.sign for claim in claims.family)]
     together = unclear if len(unclear) > MOST_UNCLEAR else []
-    yield from (_pair_fold(claims) for claims in all_claims if claims not in together)
+    yield from (_hidden_pair(claims) for claims in all_claims if claims not in together)
     if together:
         line = f"{count_text(len(together), 'other pair')}: no difference is certain"
-        yield HiddenPart(line, Part(hidden=tuple(map(_pair_fold, together))))
+        yield HiddenPart(line, Part(hidden=tuple(map(_hidden_pair, together))))
 
 
-def _pair_fold(claims: RecipeClaims) -> HiddenPart:
-    """Return a fold with the answers for a pair of cells; its line names the claims."""
+def _hidden_pair(claims: RecipeClaims) -> HiddenPart:
+    """Return a hidden part with the answers for a pair of cells; its summary names the claims."""
     shown = [
         f"{judgement.topic} ({judgement.verdict.attribute})"
         for judgement in judgements(claims)
@@ -251,8 +251,8 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     table = Table(title, columns, tuple(rows))
     if len(rows) <= LARGE:
         return Part(sentences=tuple(sentences), tables=(table,))
-    fold = HiddenPart(f"Every encoder: {count_text(len(rows), 'row')}", Part(tables=(table,)))
-    return Part(sentences=tuple(sentences), hidden=(fold,))
+    encoders = HiddenPart(f"Every encoder: {count_text(len(rows), 'row')}", Part(tables=(table,)))
+    return Part(sentences=tuple(sentences), hidden=(encoders,))
 
 
 def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSettings) -> Part:

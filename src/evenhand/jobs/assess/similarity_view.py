@@ -1,4 +1,4 @@
-"""Stage 4 for the whole grid in the report: sentences, charts by layer, and a folded table."""
+"""Stage 4 for the whole grid in the report: sentences, charts by layer, and a hidden table."""
 
 from __future__ import annotations
 

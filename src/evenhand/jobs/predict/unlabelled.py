@@ -44,13 +44,13 @@ def flagged_counts(
     if len(predictions.classes) == 2:
         rows = rows.assign(flagged=predictions.scores >= cut.thresholds(predictions))
 
-    def counted(part: pd.DataFrame) -> tuple[int, int, object]:
+    def count(part: pd.DataFrame) -> tuple[int, int, object]:
         return len(part), part["patient_id"].nunique(), part["flagged"].sum(min_count=1)
 
-    counts = [("*", "*", *counted(rows))]
+    counts = [("*", "*", *count(rows))]
     for attribute, groups in groups_in(predictions, attributes).items():
         for level in groups.levels:
-            counts.append((attribute, level, *counted(rows.iloc[groups.rows(level)])))
+            counts.append((attribute, level, *count(rows.iloc[groups.rows(level)])))
     return pd.DataFrame(counts, columns=list(COLUMNS)).astype({"flagged": "Int64"})
 
 

@@ -38,9 +38,9 @@ from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.pruning.cost import measure_cost
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
 from evenhand.pruning.remove import remover
-from evenhand.pruning.state import PruningState
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.spreadsheets import write_csv

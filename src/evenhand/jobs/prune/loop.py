@@ -16,10 +16,9 @@ from evenhand.progress import bar
 from evenhand.pruning.curvature import find_estimator
 from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
-from evenhand.pruning.loop import Pace, prune_steps
+from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
 from evenhand.pruning.masks import count_kept, keep_all
 from evenhand.pruning.saliency import saliency
-from evenhand.pruning.state import PruningState, Remove
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import count_text
 

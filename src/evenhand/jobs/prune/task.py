@@ -36,7 +36,7 @@ from evenhand.metrics import (
 )
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
-from evenhand.pruning.channels import refuse_solid
+from evenhand.pruning.channels import refuse_unprunable
 from evenhand.pruning.curvature import check_squares, find_estimator
 from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
@@ -139,7 +139,7 @@ def make_prune_task(settings: PruneSettings) -> PruneTask:
     model = load_model(trained.folder(name))
     prunable_parameters(model, settings.structure, settings.prunable)
     if settings.structure == "channel":
-        refuse_solid(model)
+        refuse_unprunable(model)
     splits = _open_splits(settings, trained, model)
     accelerator = make_accelerator(LoopSettings(device=settings.device))
     attribute = settings.attribute[0]

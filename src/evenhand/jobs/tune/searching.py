@@ -22,7 +22,12 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import SearchStart, TunedBaseline
 from evenhand.jobs.tune.trials import ranked_trials, study_table
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates, to_confirm
+from evenhand.search.confirmation import (
+    Candidate,
+    best_candidate,
+    choices_to_confirm,
+    confirmed_candidates,
+)
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, repeat_space
 from evenhand.search.study import (
@@ -39,7 +44,7 @@ from evenhand.workers import Engine
 
 @dataclass(frozen=True, eq=False)
 class SearchJob:
-    """The data, storage and workers that all searches of a run share."""
+    """What all searches of a run share: data, context of the fits, rule, storage and workers."""
 
     task: Task
     context: FitContext[TuneSettings]
@@ -137,7 +142,7 @@ def _confirm(
 ) -> tuple[list[Candidate], list[pd.DataFrame]]:
     """Train the best trials again with fresh seeds; return candidates, and a table of the fits."""
     targets, settings = job.task.targets, job.context.settings
-    choices = to_confirm(best, space, settings.confirm)
+    choices = choices_to_confirm(best, space, settings.confirm)
     if not choices:
         return [], []
     seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm_seeds)

@@ -60,7 +60,7 @@ class Thresholds:
     Attributes
     ----------
     aim, value
-        The aim, and the sensitivity or probability that it names.
+        The aim, and its sensitivity or probability.
     groups
         The threshold of each group, by its name.
     pooled
@@ -295,7 +295,7 @@ def promised_threshold(best: Floats, value: float, tail: float) -> GroupThreshol
 
 
 def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> GroupThreshold:
-    """Choose the score with the largest TP/n − FP/n · value/(1 − value); in a tie, the highest."""
+    """Choose the score with the largest TP/n − FP/n · value/(1 − value), the highest of equals."""
     order = np.argsort(-score, kind="stable")
     falling, positive = score[order], labels[order] == 1
     is_last_of_score = np.append(falling[1:] != falling[:-1], True)
@@ -304,9 +304,9 @@ def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> Gro
     if benefit.max() <= 0:  # flagging no row is at least as good
         above = float(np.nextafter(falling[0], math.inf))
         return GroupThreshold(above, int(positive.sum()), 0.0)
-    place = int(np.argmax(benefit))
+    best = int(np.argmax(benefit))
     return GroupThreshold(
-        float(falling[is_last_of_score][place]), int(positive.sum()), float(benefit[place])
+        float(falling[is_last_of_score][best]), int(positive.sum()), float(benefit[best])
     )
 
 
