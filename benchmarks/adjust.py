@@ -1,9 +1,9 @@
-"""What methods for a trained model cost on stored rows.
+"""Measure the CPU time of methods for a trained model on stored rows.
 
 ``dfr_rows``, ``thresholds_rows``, ``recalibrate_rows`` and ``multicalibrate_rows`` fit a method to
-stored rows of two groups and score them, with arrays of the size of ``--rows`` × ``--width``
-(features of a ResNet-18 have 512): CPU seconds of this process against 10; run it with
-``OMP_NUM_THREADS=1``. DFR includes the layers of the cross-fit.
+stored rows of two groups and score them, with arrays of ``--rows`` × ``--width`` (512, as the
+features of a ResNet-18). The limit is 10 CPU seconds of this process; set ``OMP_NUM_THREADS=1``.
+DFR includes the layers of the cross-fit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evenhand.methods.afterwards.dfr import cross_fitted
+from evenhand.methods.afterwards.dfr import cross_fit
 from evenhand.methods.mitigate import mitigate
 
 SECONDS = 10.0
@@ -47,7 +47,7 @@ def main() -> None:
         return work
 
     works: dict[str, Callable[[], object]] = {
-        "dfr": lambda: cross_fitted(features, label, group, patients=patients)[0].apply(features),
+        "dfr": lambda: cross_fit(features, label, group, patients=patients)[0].apply(features),
         **{name: adjust(name) for name in ("thresholds", "recalibrate", "multicalibrate")},
     }
     for name, work in works.items():

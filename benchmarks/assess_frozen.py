@@ -1,8 +1,8 @@
-"""What kept activations save in an assessment's cells with a frozen encoder.
+"""Measure what cached activations save in cells of an assessment with a frozen encoder.
 
-Three shares of labels and two seeds of `frozen3` on series phantoms, one thread, encoders made
-before. Printed is a line with the CPU seconds of the six fits, where the encoder reads every sample
-in every epoch and where it reads each once:
+Three shares of labels and two seeds of `frozen3` on series phantoms, one thread, encoders trained
+before. Prints a line with the CPU seconds of the six fits without the cache (the encoder reads
+every sample in every epoch) and with it (the encoder reads each sample once):
 
     python benchmarks/assess_frozen.py
 """

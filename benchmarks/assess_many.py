@@ -1,10 +1,10 @@
-"""An assessment of 204 fits, killed in the middle and begun again by the same command.
+"""Kill an assessment of 204 fits in the middle, and continue it by the same command.
 
 Four objectives × four strategies × three shares of labels × four seeds on series phantoms, and
 supervised: 204 fits and 16 encoders, two workers of one thread each. When half of the fits are
-kept, all processes of the command are killed; the command is given again. Printed is a line with
-wall-clock and CPU minutes of both attempts, how many fits were done twice or lost (0 and 0), and
-the size of the page:
+finished, all processes of the command are killed, and the same command runs again. Prints a line
+with wall-clock and CPU minutes of both attempts, the number of fits that were repeated or lost (0
+and 0), and the size of the page:
 
     python benchmarks/assess_many.py --out runs/many
 """
@@ -63,7 +63,7 @@ def command_of(arguments: argparse.Namespace, run: Path) -> list[str]:
 
 
 def attempt(command: list[str], log: Path, run: Path, stop_at: int | None = None) -> float:
-    """Run the command, until so many fits are kept where that is given; return its CPU seconds."""
+    """Run the command, up to a number of finished fits if one is given; return its CPU seconds."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -82,7 +82,7 @@ def attempt(command: list[str], log: Path, run: Path, stop_at: int | None = None
 
 
 def times_written(run: Path) -> dict[str, int]:
-    """Return when the predictions of each fit that is kept were written."""
+    """Return when the predictions of each finished fit were written."""
     files = run.glob("models/*/predictions.parquet")
     return {file.parent.name: file.stat().st_mtime_ns for file in files}
 

@@ -1,13 +1,13 @@
-"""How often a page of `assess` claims anything where nothing is to be claimed.
+"""Count how often a page of `assess` claims a difference if there is none.
 
 All cells are the same recipe: their models differ by chance alone, in scores and in layers, and no
-attribute has to do with anything. 400 test and 200 validation patients, a third of them with the
-disease, two attributes (half and half; 30 and 70 %). A page claims something where stage 5 does (a
-change in AUC, of everybody or of a group, or in deviation from parity) or stage 4 (a group is seen
-otherwise by the two models). With several arms, each has two cells, of which validation picks one;
-every arm is held against supervised, and the best of them against the others. Printed is a line
-with the counts for pages of one seed and of three, and the exact 95 % interval of their share;
-pages that are there are not made again:
+attribute has an effect. There are 400 test and 200 validation patients, a third of them with the
+disease, and two attributes (half and half; 30 and 70 %). A page claims something if stage 5 does (a
+change in AUC, of all patients or of a group, or in deviation from parity) or stage 4 (the two
+models represent a group differently). With several arms, each has two cells, and validation
+chooses one of them; every arm is compared with supervised, and the best of them with the others.
+Prints a line with the counts for pages of one seed and of three, and the exact 95 % interval of
+their share. Finished pages are not repeated:
 
     python benchmarks/assess_null.py --pages 200 --seeds 1 3 --arms 3 --out null.jsonl
 """
@@ -79,7 +79,7 @@ def claims_of_page(arms: int, seeds: int, page: int) -> dict[str, Any]:
 
 
 def patients(rng: np.random.Generator) -> pd.DataFrame:
-    """Return validation and test patients, with what every model's score has in common."""
+    """Return validation and test patients, with the part that is common to every model's score."""
     n = TEST + VAL
     names = [f"p{k}" for k in range(n)]
     table = pd.DataFrame({"sample_id": names, "patient_id": names})
@@ -124,7 +124,7 @@ def normal(rng: np.random.Generator) -> Any:
 
 
 def alike(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list[Verdict]:
-    """Return the verdicts of stage 4 on layers that have nothing to do with any group."""
+    """Return the verdicts of stage 4 on layers that are unrelated to all groups."""
     val = table[table["split"] == "val"]
     groups = {name: groups_of(val[f"attr_{name}"]) for name in LEVELS}
     served = {name: dict(zip(levels, (0.8, 0.75), strict=True)) for name, levels in LEVELS.items()}
@@ -141,7 +141,7 @@ def alike(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> list[Ver
 
 
 def layer(signal: Any, rng: np.random.Generator) -> Layer:
-    """Return one layer: part of the signal, mixed at random, with noise of its own."""
+    """Return one layer: part of the signal, mixed at random, with independent noise."""
     mixed = signal @ rng.normal(size=(WIDTH, WIDTH)) / WIDTH**0.5
     return Layer(np.maximum(mixed + rng.normal(size=mixed.shape), 0))
 

@@ -1,13 +1,13 @@
-"""How often simulated benchmarks name a winner: where none is, and where one should be.
+"""Count how often simulated benchmarks claim a winner, without and with a true one.
 
-``same FOLDER``: one recipe under several names; the fits differ in what their seeds draw.
+``same FOLDER``: one recipe under several names; the fits differ by their seeds only.
 ``permuted FOLDER``: recipes that differ, with an attribute that was shuffled (gap claims only).
-``tilt FOLDER``: a label that goes with a group, and balancing by label × group against erm.
+``tilt FOLDER``: label and group are correlated; balancing by label × group against erm.
 ``summary FOLDER`` prints one line for each of them.
 
-Each simulated benchmark trains linear models in 5 outer folds with 2 seeds, and goes through the
-statistics of `evenhand benchmark`. It is one line in a file of the folder; what is there is not
-done again.
+Each simulated benchmark trains linear models in 5 outer folds with 2 seeds, and uses the statistics
+of `evenhand benchmark`. It is one line in a file of the folder; finished benchmarks are not
+repeated.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class World:
 
     @classmethod
     def draw(cls, kind: str, rng: np.random.Generator) -> World:
-        """Draw patients; with a tilt, more of group b are positive."""
+        """Draw patients; with a tilt, more patients of group b are positive."""
         count, tilt = PATIENTS[kind], TILT if kind == "tilt" else 0.0
         group = (rng.random(count) < 0.4).astype(np.int64)
         labels = (rng.random(count) < 0.4 + tilt * (group - 0.4)).astype(np.int64)
@@ -67,7 +67,7 @@ def fit_fold(
     recipe: str,
     rng: np.random.Generator,
 ) -> TestedModel:
-    """Train on a resample of the training patients (what a seed draws), and test."""
+    """Train on a resample of the training patients (drawn by the seed), and test."""
     drawn = rng.choice(train, len(train))
     weights = np.ones(len(drawn))
     if recipe == "balance":
@@ -140,7 +140,7 @@ def line_of(kind: str, seed: int) -> dict[str, object]:
 
 
 def run(kind: str, folder: Path) -> None:
-    """Simulate what is missing of the benchmarks."""
+    """Simulate the missing benchmarks."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{kind}.jsonl"
     finished = len(path.read_text().splitlines()) if path.exists() else 0
@@ -150,7 +150,7 @@ def run(kind: str, folder: Path) -> None:
 
 
 def summary(folder: Path) -> None:
-    """Print the counts, and what they should be."""
+    """Print the counts and their goals."""
     goals = {
         "same": ("winner", 18 / DRAWS, "at most"),
         "permuted": ("gap_winner", 18 / DRAWS, "at most"),

@@ -1,9 +1,10 @@
-"""What a benchmark costs beyond its fits: 50 entries × 5 folds × 2 seeds of stored predictions.
+"""Measure the cost of a benchmark beyond its fits: 50 entries × 5 folds × 2 seeds.
 
-``python benchmarks/benchmark_overhead.py [PATIENTS]`` makes predictions of so many patients (1,000
-by default) with two attributes, and prints one JSON object for the analysis of all entries, in CPU
-seconds; the goal is 60. ``fits`` in place of a number runs a small benchmark through the command
-and prints the share of its CPU seconds that is not spent in training and scoring; the goal is .05.
+``python benchmarks/benchmark_overhead.py [PATIENTS]`` makes predictions of this number of patients
+(1,000 by default) with two attributes, and prints one JSON object with the CPU seconds of the
+analysis of all entries; the goal is 60. ``fits`` in place of a number runs a small benchmark by the
+command, and prints the share of its CPU seconds that is not spent in training and scoring; the goal
+is .05.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ENTRIES, FOLDS, SEEDS = 50, 5, 2
 
 
 def predictions(patients: int, seed: int) -> list[Predictions]:
-    """Return made-up predictions of each fold, validation and test."""
+    """Return synthetic predictions of each fold, validation and test."""
     rng = np.random.default_rng(seed)
     world = np.random.default_rng(0)
     label = world.integers(0, 2, patients)
@@ -80,7 +81,7 @@ def analysis(patients: int) -> None:
 
 
 def overhead() -> None:
-    """Run a small benchmark, and print the share of its time that is not the fits' own."""
+    """Run a small benchmark, and print the share of its time that is not spent in fits."""
     own = [0.0]
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
-"""Linear CKA of two models' layers, beside the matrix products alone that it cannot do without.
+"""Compare linear CKA of two models' layers with the matrix products that it needs.
 
 Three layers of 1,536, 3,072 and 4,608 features a model, 3,670 rows at once: every pair of layers
-(nine of them) with every patient's influence, against the six products of features with
-themselves. Then the same rows in batches of 512, and a permutation test of a tenth of them.
+(nine of them) with the influence of every patient, against the six products of features with
+themselves. Then the same rows in batches of 512, and a permutation test of a tenth of the rows.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def models() -> tuple[list[Layer], list[Layer]]:
-    """Draw two models' layers that share some of what they see."""
+    """Draw layers of two models that share part of their signal."""
     rng = np.random.default_rng(0)
     shared = rng.standard_normal((ROWS, 64), np.float32)
 
@@ -61,7 +61,7 @@ def models() -> tuple[list[Layer], list[Layer]]:
 
 
 def products(first: list[Layer], second: list[Layer]) -> None:
-    """Make the six products of features with themselves, and nothing else."""
+    """Compute only the six products of features with themselves."""
     for layer in (*first, *second):
         layer.features @ layer.features.T
 

@@ -1,10 +1,10 @@
-"""Training on the CPU: layouts and precisions against channels first in fp32.
+"""Compare layouts and precisions of training on the CPU with channels first in fp32.
 
-Whole steps (`step`): forward, loss, backward and AdamW on one random batch. Whole fits (`fit`):
-what a fit of the job does, with its reading, augmentation and validation. Both count the
-processor's seconds of this process, in pairs that take turns, so that other work on the machine
-matters less; give `OMP_NUM_THREADS=1`. `seeds` trains the same recipe with several seeds in each
-precision, and tells by how much the targets differ.
+`step` measures forward, loss, backward and AdamW on one random batch. `fit` measures a fit of the
+job, with reading, augmentation and validation. Both count CPU seconds of this process in
+alternating pairs, so that other work on the machine matters less; set `OMP_NUM_THREADS=1`. `seeds`
+trains the same recipe with several seeds in each precision, and prints the differences of the
+targets.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def step_seconds(name: str, repeats: int) -> dict[str, list[float]]:
 def step_of(
     name: str, last: bool, precision: str, images: torch.Tensor, labels: torch.Tensor
 ) -> Callable[[], None]:
-    """Return a whole step of training on a batch."""
+    """Return a function that makes a training step on a batch."""
     model = build_model(name, "none", NETWORKS[name], ("a", "b"), seed=0)
     model = (place_model(model, torch.device("cpu")) if last else model).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, fused=True)
@@ -114,7 +114,7 @@ def fit_seconds(task: Task, repeats: int) -> dict[str, list[float]]:
 
 
 def fit_of(task: Task, last: bool, precision: str) -> Callable[[], None]:
-    """Return a whole fit of everything."""
+    """Return a function that makes a fit with everything tuned."""
     settings = task.fit_settings(LR).model_copy(update={"precision": precision})
 
     def fit() -> None:
@@ -134,7 +134,7 @@ def layout(last: bool) -> Iterator[None]:
 
 
 def in_turn(works: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Return the processor's seconds of each work, round by round; the first round warms up."""
+    """Return the CPU seconds of each function, round by round; the first round warms up."""
     rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(repeats + 1)]
     return {name: [taken[name] for taken in rounds[1:]] for name in works}
 
@@ -160,7 +160,7 @@ def show_ratios(task: str, network: str, taken: dict[str, list[float]]) -> None:
 
 
 def show_seeds(settings: TrainingSettings, count: int) -> None:
-    """Train with each seed in both precisions, and print the targets on validation."""
+    """Train with each seed in both precisions, and print the targets on validation patients."""
     values: dict[str, list[tuple[float, ...]]] = {"fp32": [], "bf16": []}
     for seed in range(count):
         for precision, own in values.items():

@@ -1,7 +1,7 @@
-"""How often the demo works: `evenhand demo` on other seeds.
+"""Run `evenhand demo` on other seeds, and count how often it works.
 
 Each seed draws new phantoms for pre-training and tuning, new initial weights and new searches. The
-demo works where the equalised odds difference on test patients is smaller by .03 or more under
+demo works if the equalised odds difference on test patients is smaller by .03 or more under
 FairTune than under full fine-tuning, and no group's AUC is lower by more than .02.
 
     python benchmarks/demo.py --out FOLDER --first 1 --seeds 20    # a line a seed; resumable
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def read(lines: Path) -> list[dict[str, Any]]:
-    """Return the finished seeds; a last line that a kill cut short is left out."""
+    """Return the finished seeds, without a last line that a kill cut short."""
     text = lines.read_text("utf-8") if lines.exists() else ""
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 

@@ -1,16 +1,16 @@
-"""FairPrune on HAM10000: where it helps, where it does not, and against what.
+"""Compare FairPrune on HAM10000 with magnitude pruning and Optimal Brain Damage.
 
-For each seed and label a ResNet-18 is trained from random weights. For each attribute the curvature
-of both groups is then computed once, and every β and pruned share reuses it: the network is pruned
-in one shot, and as controls by magnitude and by Optimal Brain Damage on all data. Iterated
-pruning at β = .33 removes weights step by step, and channels where that is asked for. Thresholds
-come from validation rows, and so does the choice among the cells; every cell is shown on the test
-rows, too, but none is chosen by them.
+For each seed and label, a ResNet-18 is trained from random weights. For each attribute, the
+curvature of both groups is computed once and used for every β and pruned share: the network is
+pruned in one step, and as controls by magnitude and by Optimal Brain Damage on all data. Iterated
+pruning at β = .33 removes weights, or on request channels, step by step. Thresholds and the choice
+among prunings come from validation rows; every pruning is also shown on the test rows, but none is
+chosen by them.
 
-Whatever is done lies in ``--out`` and is not done again: the same command goes on after a kill, and
-several at once share the work by ``--label``, ``--attribute``, ``--kind`` and ``--seeds``.
-``--table`` prints what is there as tables for people, with paired intervals for the cells that
-validation chooses, and writes every cell to ``cells.csv``.
+Results are in ``--out`` and are not repeated: after a kill, the same command continues, and several
+processes share the work by ``--label``, ``--attribute``, ``--kind`` and ``--seeds``. ``--table``
+prints the results as tables, with paired intervals for the prunings that validation chooses, and
+writes every pruning to ``cells.csv``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.metrics import Plan
 from evenhand.networks.model import Model
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.remove import remove_weights, remover
 from evenhand.pruning.saliency import error_change, saliency
-from evenhand.pruning.state import PruningState
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training.predict import predict_cohorts
 
@@ -124,7 +124,7 @@ def task_of(arguments: argparse.Namespace, run: Path, attribute: str, kind: str)
 
 @dataclass(frozen=True)
 class ParityNumbers:
-    """What is pruned, and where the predictions of each outcome go."""
+    """The model to prune, and the place of the predictions of each outcome."""
 
     task: PruneTask
     root: Path
@@ -132,7 +132,7 @@ class ParityNumbers:
     shares: tuple[int, ...]
 
     def cell(self, model: Model, **about: Any) -> Cell:
-        """Return what one model is worth on validation and test, without intervals."""
+        """Return the numbers of one model on validation and test, without intervals."""
         task, attribute = self.task, self.task.settings.attribute[0]
         splits = [(name, part) for name, part in task.splits.items() if name != "train"]
         predictions = predict_cohorts(model, splits, task.accelerator)
@@ -151,7 +151,7 @@ class ParityNumbers:
 
 
 def one_shot(judged: ParityNumbers) -> Iterator[Cell]:
-    """Prune once at each β and share, and by the controls; one curvature serves them all."""
+    """Prune in one step at each β and share, and by the controls, with one curvature."""
     task = judged.task
     state = initial_state(task)
     h = step_curvature(task, task.model, tuple(state.mask), 1)
@@ -179,7 +179,7 @@ def pruned(
 
 
 def iterated(judged: ParityNumbers) -> Iterator[Cell]:
-    """Prune a tenth of what is left, again and again, with fresh curvature each time."""
+    """Prune a tenth of the remaining parameters at a time, with new curvature in each step."""
     task = judged.task
     first, settings = initial_state(task), task.settings
     row = {"step": 0, "left": first.left, "sparsity": 0.0, **task.before}
@@ -194,7 +194,7 @@ KINDS = {"one-shot": one_shot, "iterated": iterated, "channels": iterated}
 
 
 def value_of(rows: pd.DataFrame, name: str) -> pd.Series:
-    """Return the row of a number: of everybody, or across the groups of the attribute."""
+    """Return the row of a number: over all patients, or across the groups of the attribute."""
     return rows[(rows["metric"] == name) & (rows["group"] == "*")].iloc[0]
 
 
@@ -211,7 +211,7 @@ def table(out: Path) -> str:
 
 
 def read_cells(out: Path) -> pd.DataFrame:
-    """Return all cells; ``file`` is where a cell's predictions lie below ``out``."""
+    """Return all prunings; ``file`` is the path of a pruning's predictions below ``out``."""
     cells = []
     for file in sorted(out.glob("cells/*/cells.json")):
         name = f"cells/{file.parent.name}"
@@ -220,7 +220,7 @@ def read_cells(out: Path) -> pd.DataFrame:
 
 
 def chosen(out: Path, part: pd.DataFrame) -> str:
-    """Return, by seed and method, what the cell that validation chooses changes on test."""
+    """Return the test changes of the pruning that validation chooses, by seed and method."""
     lines = [heading("seed", "method", "chosen: β, share", *SHOWN)]
     for seed, own in part.groupby("seed"):
         before = own[own["method"] == "before"].iloc[0]
@@ -240,7 +240,7 @@ def chosen(out: Path, part: pd.DataFrame) -> str:
 
 
 def pick_cell(cells: pd.DataFrame, before: pd.Series) -> pd.Series | None:
-    """Return the cell of least AUC gap on validation within the budget; None for the untouched."""
+    """Return the pruning with the least AUC gap on validation within the budget, or None."""
     allowed = cells[cells["val.auc"] >= before["val.auc"] - BUDGET]
     better = allowed[allowed["val.auc_gap"] < before["val.auc_gap"]]
     return None if better.empty else better.loc[better["val.auc_gap"].idxmin()]
@@ -259,7 +259,7 @@ def interval(rows: pd.DataFrame, name: str, form: str = ".3f") -> str:
 
 
 def grid(part: pd.DataFrame) -> str:
-    """Return every cell's mean over seeds on test, but for channels: their shares vary by seed."""
+    """Return each pruning's mean over seeds on test, except channels, whose shares vary by seed."""
     lines = [heading("method", "β", "share", *SHOWN)]
     same = part[part["method"] != "iterated, channels"]
     order = same.groupby(["method", "beta", "share"], sort=False, dropna=False)

@@ -1,16 +1,16 @@
-"""FairTune and its baselines on HAM10000, for age and for sex: five patient folds, pooled.
+"""Compare FairTune with its baselines on HAM10000, for age and for sex, in five pooled folds.
 
-The network is first trained on the seven diagnoses of 30 % of the lesions (HAM10000 knows lesions
-for patients). The others are dealt out into folds, stratified by label, age and sex; each fold is
-the test set once, the next one validation, the other three training. Every strategy is trained on
-each fold and seed at each learning rate, and the rate is picked by the worst group's AUC of
-validation, as FairTune picks mask and rate. Every fit is a run directory; what is finished is
-never done again, so that the command may be killed and given again.
+The network is first trained on the seven diagnoses of 30 % of the lesions (HAM10000 identifies
+lesions, not patients). The others are divided into folds, stratified by label, age and sex; each
+fold is the test set once, the next one is for validation, the other three for training. Every
+strategy is trained on each fold and seed at each learning rate. The rate is chosen by the worst
+group's AUC on validation, as FairTune chooses mask and rate. Every fit is a run directory; after a
+kill, the same command continues and repeats no finished fit.
 
 To pool models whose scores have different scales, a test score becomes its quantile among the
 validation scores of the same model; so does the threshold (Youden's, of validation). Intervals
 resample lesions, each with its rows of all seeds. The last lines are JSON, one per attribute; the
-table goes to ``OUT/table.md``.
+table is written to ``OUT/table.md``.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def common(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def fold_tables(arguments: argparse.Namespace, pretrained: Path) -> list[Path]:
-    """Write one table per fold, with the split of each image; they are always the same."""
+    """Write one table per fold, with the split of each image; the folds are always the same."""
     table = pd.read_csv(arguments.data / "HAM10000_metadata.csv", dtype={"age": "str"})
     seen = pd.read_csv(pretrained / "splits.csv", dtype="str")["patient_id"]
     table = table[~table["lesion_id"].isin(seen)]
@@ -179,7 +179,7 @@ def of_fold(arguments: argparse.Namespace, fold: Fold) -> dict[str, object]:
 
 
 def jobs_of(arguments: argparse.Namespace, fold: Fold) -> Iterator[tuple[Path, Job]]:
-    """Yield the folder and the work of each run of a fold."""
+    """Yield the folder and the function of each run of a fold."""
     for attribute in ATTRIBUTES:
         search = TuneSettings(
             target=(f"auc_worst:{attribute}",),
@@ -207,7 +207,7 @@ def root_of(arguments: argparse.Namespace, fold: Fold, strategy: str, lr: float)
 
 
 def named(strategy: str, fold: Fold) -> str:
-    """Return the strategy as it is written; each fold and seed draws a random mask of its own."""
+    """Return the name of a strategy with its seed; each fold and seed draws its own random mask."""
     return f"random:{100 * fold.number + fold.seed}" if strategy == "random" else strategy
 
 
@@ -224,7 +224,7 @@ def finished(root: Path) -> bool:
 
 
 def done(arguments: argparse.Namespace, fold: Fold, strategy: str) -> bool:
-    """Whether all runs of a strategy on a fold are finished."""
+    """Return whether all runs of a strategy on a fold are finished."""
     if strategy == FAIRTUNE:
         return all(finished(fold.root(arguments.out) / f"{FAIRTUNE}-{name}") for name in ATTRIBUTES)
     return all(finished(root_of(arguments, fold, strategy, lr)) for lr in RATES)
@@ -247,7 +247,7 @@ def chosen(arguments: argparse.Namespace, fold: Fold, strategy: str, attribute: 
 
 
 def quantiles(scores: NDArray[np.float64], val: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return where scores lie among the validation scores of the same model, 0 … 1."""
+    """Return the quantiles of scores among the validation scores of the same model, 0 … 1."""
     return np.interp(scores, np.sort(val), np.linspace(0, 1, len(val)))
 
 

@@ -1,17 +1,16 @@
-"""Wall time of a search for a fair mask: `evenhand tune`'s way, against the plain way.
+"""Compare the wall time of a search for a fair mask by `evenhand tune` with the plain way.
 
 The plain way is that of the field's public code: a flat space of bits, every trial trained to its
 end, each JPEG decoded in every epoch, forward and backward through every layer, and the objective
 as the mean over validation batches. Ours is the job itself: staged space, known masks first,
-successive halving, samples from the store, activations of frozen layers kept. Both have the same
+successive halving, samples from the store, cached activations of frozen layers. Both have the same
 pre-trained network, cohort, epochs, number of trials and range of learning rates. The store is
-built beforehand and its time is in the detail; activations are computed within our time.
+built beforehand, and its time is in the detail; activations are computed within our time.
 
-Then what each way found is judged alike: the objective of its best trial's network on all
-validation rows at once, nothing kept. The test split is never read. Where our time goes is in the
-detail of each pair, by parts of a fit. One line tells the shares of a
-head-only and a last-block trial in the time of a full one, once activations are kept; one tells
-the peak of memory against the budget.
+Both choices are then evaluated alike: the objective of the best trial's network on all validation
+rows at once, without a cache. The test split is never read. The detail of each pair has our time by
+parts of a fit. One line has the time of a head-only and a last-block trial relative to a full one,
+with cached activations; one has the peak of memory against the budget.
 """
 
 from __future__ import annotations
@@ -197,7 +196,7 @@ def report(pairs: list[dict[str, Any]], detail: dict[str, Any]) -> None:
 
 
 def shares(base: TuneSettings) -> None:
-    """Time trials of three strategies in turn; the first of each computes what is kept."""
+    """Time trials of three strategies in turn; the first of each fills the cache."""
     with tempfile.TemporaryDirectory() as folder:
         task = prepare_task(base.model_copy(update={"cache": Path(folder)}))
         assert task.activations is not None
@@ -225,7 +224,7 @@ def fit_seconds(task: Task, name: str) -> float:
 
 @contextmanager
 def shares_of_time() -> Iterator[Callable[[float], dict[str, float]]]:
-    """Time the parts of fits; tell the share of each in so many seconds, and of the rest."""
+    """Time the parts of fits; yield a function from total seconds to the share of each part."""
     spent = dict.fromkeys(TIMED_PARTS, 0.0)
 
     def timed(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -249,7 +248,7 @@ def shares_of_time() -> Iterator[Callable[[float], dict[str, float]]]:
 
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], float]]:
-    """Sample the process's own memory (what is mapped from files apart); tell its peak growth."""
+    """Sample the process's own memory, without mapped files; yield a function of its growth."""
     begin, peak, done = anonymous(), [0.0], threading.Event()
 
     def sample() -> None:
@@ -266,7 +265,7 @@ def peak_memory() -> Iterator[Callable[[], float]]:
 
 
 def anonymous() -> float:
-    """Return megabytes of memory that no file is behind (Linux)."""
+    """Return the megabytes of memory that belong to no file (Linux)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon"):
             return int(line.split()[1]) * 1024 / 1e6

@@ -1,10 +1,10 @@
-"""What of Evenhand works with which family of timm's networks, as a table.
+"""Try the parts of Evenhand on a network of each timm family, and print a table.
 
-A small network of each family is made without weights, at 64 pixels where it can be, and each part
-is tried on four noise images: the cut into units, masks of attention and MLP, LoRA, keeping what a
-frozen beginning gives (truncation), saliency by group (ggn-mc, which is checked against autograd),
-one step of weight pruning, and channels. Results go into a file of JSON lines as they come, so that
-a run that was stopped continues; ``--table`` prints the table of what is in it.
+A small network of each family is built without weights, at 64 pixels if possible, and each part is
+tried on four noise images: the division into units, masks of attention and MLP, LoRA, caching of
+the first layers (truncation), saliency by group (ggn-mc, compared with autograd), one step of
+weight pruning, and channels. Each result is written to a file of JSON lines at once, so that a
+stopped run continues; ``--table`` prints the table of this file.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.masks.truncate import cut_at
 from evenhand.masks.units import all_units, families, parts
 from evenhand.networks.model import Model
-from evenhand.pruning.channels import refuse_solid
+from evenhand.pruning.channels import refuse_unprunable
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import count_kept
 from evenhand.pruning.remove import remove_weights
-from evenhand.pruning.state import PruningState
 
 SIZE = 64
 NETWORKS = (
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def tried(name: str) -> dict[str, str]:
-    """Return for each column what works, or why not."""
+    """Return for each column what works, or the reason why it does not."""
     try:
         model = model_of(name)
     except EvenhandError as error:
@@ -99,7 +99,7 @@ def tried(name: str) -> dict[str, str]:
 
 
 def model_of(name: str) -> Model:
-    """Return the model at 64 pixels, or at the size that its network was made for."""
+    """Return the model at 64 pixels, or at the size that its network needs."""
     for size in (SIZE, 56, 224, 256, 240):
         try:
             return build_model(name, "none", size, ("a", "b"), 0).eval()
@@ -155,8 +155,8 @@ def weights(model: Model) -> str:
 
 
 def channels(model: Model) -> str:
-    """Take channels out, and check that a model of that build takes what is left."""
-    refuse_solid(model)
+    """Remove channels, and check that a new model of these widths takes the remaining weights."""
+    refuse_unprunable(model)
     return "yes"
 
 

@@ -1,10 +1,11 @@
-"""What one CUDA device makes of training: images per second, model-FLOP utilisation, memory.
+"""Measure training on one CUDA device: images per second, model-FLOP utilisation, memory.
 
-Prints JSON lines: the card's bf16 matrix rate; the loop's own ``fit`` of a ViT-B/16 at 224 px in
-bf16, full and with half of its units, compiled and not; what the channels' place in memory is worth
-to a convolutional network; the input pipeline alone; seconds per trial, with kept activations and
-without. Utilisation is the FLOPs that a step really does (counted by torch, by half a mask fewer)
-over the matrix rate measured here. ``--device cpu --quick`` tries the script on a small network.
+Prints JSON lines: the card's bf16 matrix rate; ``fit`` of a ViT-B/16 at 224 px in bf16, full and
+with half of its units, compiled and not; the effect of the memory layout of channels on a
+convolutional network; the input pipeline alone; seconds per trial, with and without cached
+activations. Utilisation is the rate of FLOPs of a step (counted by torch, fewer with half a mask)
+divided by the matrix rate measured here. ``--device cpu --quick`` tries the script on a small
+network.
 
 Imports beside Evenhand: torch, timm, numpy, pandas, pyarrow, scikit-learn, accelerate, pydantic,
 PyYAML, safetensors; optuna for the trials alone, rich to show bars on a terminal.
@@ -50,7 +51,7 @@ MASKS = {"full": "full", "half": "random:0"}
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is."""
+    """The sizes of all measurements."""
 
     backbone: str
     convolutional: str
@@ -68,7 +69,7 @@ QUICK = Scale("test_vit", "test_resnet", 32, 60, 16, 256, 2, 2)
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What every measurement works with."""
+    """The network, data and settings of all measurements."""
 
     scale: Scale
     device: torch.device
@@ -76,11 +77,11 @@ class Bench:
     network: Model
 
     def model(self) -> Model:
-        """Return the network with random weights, the same every time."""
+        """Return the network with random weights, always the same."""
         return deepcopy(self.network)
 
     def settings(self, **changes: object) -> FitSettings:
-        """Return how it is trained, with changes."""
+        """Return the settings of training, with changes."""
         common = {"epochs": self.scale.epochs, "batch_size": self.scale.batch_size}
         return FitSettings(device=self.device.type, precision="bf16", **{**common, **changes})
 
@@ -130,7 +131,7 @@ def wait(device: torch.device) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Return the median time of some work, after three runs to warm up."""
+    """Return the median time of a function, after three runs to warm up."""
     times = []
     for _ in range(repeats + 3):
         wait(device)
@@ -148,7 +149,7 @@ def matrix_rate(size: int, device: torch.device) -> float:
 
 
 def flops_per_image(bench: Bench, mask: Mask, batch: int = 4) -> float:
-    """Count what one step does, forward and backward."""
+    """Count the FLOPs of one step per image, forward and backward."""
     model = bench.model().to(bench.device)
     set_trainable(model, mask)
     side = bench.scale.image_size
@@ -158,7 +159,7 @@ def flops_per_image(bench: Bench, mask: Mask, batch: int = 4) -> float:
 
 
 def training(bench: Bench, name: str, compiled: bool, rate: float) -> None:
-    """Time the epochs of a fit but the first, which warms up and compiles."""
+    """Time the epochs of a fit, except the first, which warms up and compiles."""
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     model = bench.model()
@@ -176,7 +177,7 @@ def training(bench: Bench, name: str, compiled: bool, rate: float) -> None:
 
 
 def images_per_second(bench: Bench, model: Model, mask: Mask, settings: FitSettings) -> float:
-    """Return what a fit trains on in a second; it pays for validation, which does not count."""
+    """Return the training images per second of a fit, whose time includes validation."""
     ends = []
 
     def on_epoch(epoch: Epoch) -> float:
@@ -189,7 +190,7 @@ def images_per_second(bench: Bench, model: Model, mask: Mask, settings: FitSetti
 
 
 def channels(bench: Bench) -> None:
-    """Fine-tune a convolutional network with channels last, as a fit does, and as it comes."""
+    """Fine-tune a convolutional network with channels last, as a fit does, and with them first."""
     model, settings = build(bench.scale.convolutional, bench.scale), bench.settings()
     mask = full_mask(model.backbone)
     last = images_per_second(bench, deepcopy(model), mask, settings)
@@ -201,7 +202,7 @@ def channels(bench: Bench) -> None:
 
 
 def pipeline(bench: Bench) -> None:
-    """Time batches from the store, augmented, with nothing to train on them."""
+    """Time augmented batches from the store, without training."""
     source = BatchSource(bench.splits.train, bench.device)
     generator = torch.Generator(bench.device).manual_seed(0)
     rng, size = np.random.default_rng(0), min(bench.scale.batch_size, len(source))
@@ -215,7 +216,7 @@ def pipeline(bench: Bench) -> None:
 
 
 def trials(bench: Bench) -> None:
-    """Run a small search over where tuning begins, with kept activations and without."""
+    """Run a small search over the first trainable block, with and without cached activations."""
     if importlib.util.find_spec("optuna") is None:
         report_claim("seconds_per_trial", None, None, {"left_out": "optuna is not installed"})
         return
@@ -229,7 +230,7 @@ def trials(bench: Bench) -> None:
 
 
 def search(bench: Bench, cache: ActivationCache | None) -> list[dict[str, float]]:
-    """Return where tuning began in each trial, and its seconds; the same trials each time."""
+    """Return the first trainable block and the seconds of each trial, always of the same trials."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,10 +1,10 @@
-"""The comparison on HAM10000 with an ImageNet network: `evenhand benchmark`, kept fit by fit.
+"""Compare methods on HAM10000 with an ImageNet network by `evenhand benchmark`, saving each fit.
 
-``run`` gives one command of `evenhand benchmark` (its plan is hashed before the first fit). It
-writes the scores of every finished fit (an entry in a fold with a seed) of validation and test
-lesions to ``benchmarks/results/ham10000_comparison/``. A run that is killed goes on with the
-same command; one whose folder is gone goes on from those files. ``time`` measures one trial of each
-entry in one fold and says how long all will take; ``collect`` writes the files of finished fits.
+``run`` starts one command of `evenhand benchmark` (its plan is hashed before the first fit). It
+writes the scores of every finished fit (an entry in a fold with a seed) on validation and test
+lesions to ``benchmarks/results/ham10000_comparison/``. After a kill, the same command continues the
+run, from these files if its folder is gone. ``time`` measures one trial of each entry in one fold,
+and prints how long all will take; ``collect`` writes the files of finished fits.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ENTRIES = {
 
 
 def settings_of(arguments: argparse.Namespace) -> BenchmarkSettings:
-    """Return the one recipe of all entries."""
+    """Return the settings, which are the same for all entries."""
     return BenchmarkSettings(
         data=f"ham10000:{arguments.data}",
         label="malignant",
@@ -79,7 +79,7 @@ def settings_of(arguments: argparse.Namespace) -> BenchmarkSettings:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Give the command, and keep every finished fit."""
+    """Run the benchmark, and save every finished fit."""
     settings = settings_of(arguments)
     entries = stored(settings)
     restore(settings, arguments.out, entries)
@@ -133,7 +133,7 @@ def _keep(run: Run, fit: Fit) -> None:
 
 
 def restore(settings: BenchmarkSettings, out: Path, entries: Sequence[Entry]) -> None:
-    """Begin the run with the fits that an earlier run has kept, and write its plan down."""
+    """Begin the run with the fits that an earlier run has saved, and write its plan."""
     with run_scope(), fresh_folds():
         folds = prepared_folds(settings)
         plan = make_plan(settings, list_entries(settings), folds.fingerprint)
@@ -184,12 +184,12 @@ def places(settings: BenchmarkSettings) -> Iterator[tuple[int, int]]:
 
 
 def table_path(fit: Fit) -> Path:
-    """Return where the scores of a fit are kept."""
+    """Return the path of the scores of a fit."""
     return RESULTS / f"fold{fit.fold + 1}-seed{fit.seed}" / f"{fit.entry.name}.csv"
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Time one trial of each entry in one fold, and say how long everything will take."""
+    """Time one trial of each entry in one fold, and print how long everything will take."""
     settings = settings_of(arguments)
     alone = settings.model_copy(update={"trials": 1})
     start = time.perf_counter()
@@ -231,7 +231,7 @@ def one_trial(task: Task, settings: BenchmarkSettings, entry: Entry) -> Trained:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """Return what the command line takes."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job", choices=("run", "time", "collect"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data/ham10000"))
@@ -247,7 +247,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command of the arguments."""
     args = arguments().parse_args()
     if args.job == "run":
         run(args)

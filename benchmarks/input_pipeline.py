@@ -1,9 +1,9 @@
-"""Images per second into the training loop: from the sample store, against decoding every epoch.
+"""Compare images per second from the sample store with decoding in every epoch.
 
 The plain way is a ``DataLoader`` over a data set that decodes each JPEG with Pillow, at the
-smallest scale that will do, and resizes it; with no worker or with two, whichever is faster. Ours
-is a ``BatchSource`` over the store that was built beforehand; building it once is in the detail.
-Both give shuffled uint8 batches on the CPU, and read files that the system holds in memory.
+smallest sufficient scale, and resizes it; with no worker or with two, whichever is faster. Ours is
+a ``BatchSource`` over the store that was built beforehand; the time to build it is in the detail.
+Both give shuffled uint8 batches on the CPU, from files in the system's file cache.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GOAL = 20.0
 
 
 class Decoding(Dataset[Tensor]):
-    """Decodes a file each time that it is asked for it."""
+    """A data set that decodes a file each time it is read."""
 
     def __init__(self, cohort: Cohort, size: int) -> None:
         self.read = cohort.read.resized(size)

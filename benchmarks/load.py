@@ -1,8 +1,8 @@
-"""Load: an audit of very many groups, and of very many rows; CPU seconds and memory of each.
+"""Measure CPU seconds and memory of audits of very many groups and of very many rows.
 
-Each audit runs in a process of its own, as users call it, on made-up predictions with one row per
-patient and two classes. CPU seconds count all that a command does, imports included; modules are
-compiled before, as after any first command.
+Each audit runs in a process of its own, as users call it, on synthetic predictions with one row per
+patient and two classes. CPU seconds include imports; modules are compiled before, as after any
+first command.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def write_predictions(path: Path, rows: int, groups: int, attributes: int) -> Path:
-    """Write predictions whose attributes have so many groups of about the same size."""
+    """Write predictions whose attributes have this number of groups of about the same size."""
     rng = np.random.default_rng(0)
     names = np.arange(rows).astype(str)
     label = rng.integers(0, 2, rows)

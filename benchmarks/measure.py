@@ -1,9 +1,9 @@
-"""Group metrics with bootstrap intervals: seconds, memory, and how fairlearn does beside it.
+"""Measure seconds and memory of group metrics with bootstrap intervals, and of fairlearn's.
 
-Ours resamples patients and gives AUC and ten rates for everybody and each group, with worst, best,
-gap and signed differences. fairlearn's ``MetricFrame`` resamples rows, and is asked for the AUC
-and four rates only; it is timed on a few resamples, and the time for 1,000 is worked out from
-them, as it grows by the same amount with each.
+Ours resamples patients and gives AUC and ten rates for all patients and each group, with worst,
+best, gap and signed differences. fairlearn's ``MetricFrame`` resamples rows, and computes only the
+AUC and four rates; it is timed on a few resamples, and the time for 1,000 is extrapolated, since it
+grows by the same amount with each.
 """
 
 from __future__ import annotations

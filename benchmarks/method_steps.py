@@ -1,9 +1,9 @@
-"""What a step of each training method costs, as a multiple of plain training's (ERM).
+"""Measure the cost of a step of each training method relative to plain training (ERM).
 
-A step is forward, loss, backward and the optimiser's, with the method's work after it: ResNet-18,
-64 × 64 pixels, 32 samples, everything trainable, one thread. In each round every method makes
-steps, and ERM makes as many right after; their CPU times are compared. A method whose step fits an
-adversary has no goal.
+A step is forward, loss, backward and the optimiser's step, with the method's work after it:
+ResNet-18, 64 × 64 pixels, 32 samples, everything trainable, one thread. In each round, every method
+makes steps, and ERM makes as many immediately after; their CPU times are compared. A method whose
+step fits an adversary has no goal.
 
     python benchmarks/method_steps.py --rounds 8
 """
@@ -29,7 +29,7 @@ LEVELS = ("a", "b")
 
 
 class Network(nn.Module):
-    """ResNet-18, whose features are what the head takes."""
+    """ResNet-18 that also returns the inputs of its head."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()

@@ -1,14 +1,14 @@
-"""Each method against each planted wrong: image phantoms, a small network, a loop of one's own.
+"""Train each method with each planted fault: image phantoms, a small network, a loop of its own.
 
-Three wrongs are planted in the training patients: a label that goes with the group (``tilt``),
-lesions of the minority that stand out less (``harder``), and wrong labels in the minority
-(``labels``). ``permuted`` is ``tilt`` again, with the groups that methods read dealt at random.
-Test patients have true labels and no tilt. Decisions are at Youden's threshold on validation
-patients. For each seed there are new phantoms and new initial weights; a method is
-compared with plain training (ERM) of the same seed.
+Three faults are planted in the training patients: label and group are correlated (``tilt``),
+lesions of the minority have less contrast (``harder``), and labels in the minority are wrong
+(``labels``). ``permuted`` is ``tilt`` with the groups that methods read permuted at random. Test
+patients have true labels and no tilt. Decisions are at Youden's threshold on validation patients.
+Each seed has new phantoms and new initial weights; a method is compared with plain training (ERM)
+of the same seed.
 
     python benchmarks/methods.py --out FOLDER            # one JSON line for each fit; resumable
-    python benchmarks/methods.py --out FOLDER --table    # the table of docs/guides/mitigation.md
+    python benchmarks/methods.py --out FOLDER --table    # of docs/results/mitigation_phantoms.md
     python benchmarks/methods.py --out FOLDER --first 100 --methods coral:strength=30   # choosing
 
 "Levelled down" is the rule of the report: plain training's worst group on validation is not shown
@@ -74,7 +74,7 @@ class Part:
 
 
 class Network(nn.Module):
-    """Three convolutions, whose mean over the picture are the 32 features, and a linear head."""
+    """Three convolutions, whose means over the image are the 32 features, and a linear head."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Network(nn.Module):
         self.head = nn.Linear(32, outputs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return outputs of the head, and the features that it takes."""
+        """Return outputs of the head, and its inputs."""
         features = self.encoder(images)
         return self.head(features), features
 
@@ -116,7 +116,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def read(lines: Path) -> list[dict[str, Any]]:
-    """Return the finished fits; a last line that a kill cut short is left out."""
+    """Return the finished fits, without a last line that a kill cut short."""
     text = lines.read_text("utf-8") if lines.exists() else ""
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
@@ -162,7 +162,7 @@ def split(world: str, seed: int) -> dict[str, Part]:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained network, and what it scores."""
+    """A trained network and its scores."""
 
     network: Network
     scores: Mapping[str, NDArray[np.float64]]  # by split
@@ -274,7 +274,7 @@ def refit(plain: Fitted, parts: Mapping[str, Part], seed: int) -> Fitted:
 
 
 def judged(parts: Mapping[str, Part], fitted: Fitted, plain: Fitted) -> dict[str, Any]:
-    """Return what a fit is worth on test rows, beside plain training."""
+    """Return the numbers of a fit on test rows, compared with plain training."""
     val, test = parts["val"], parts["test"]
     low, high, thresholds = roc_curve(val.labels, fitted.scores["val"])
     threshold = thresholds[np.argmax(high - low)]
@@ -315,7 +315,7 @@ def levelled_down(val: Part, test: Part, new: Mapping[str, Any], plain: Mapping[
 
 
 def table(fits: Sequence[Mapping[str, Any]], first: int, seeds: int) -> str:
-    """Return the table, a row for each wrong and method."""
+    """Return the table, a row for each fault and method."""
     frame = pd.DataFrame(fits)
     frame = frame[frame["seed"].between(first, first + seeds - 1)]
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
@@ -326,7 +326,7 @@ def table(fits: Sequence[Mapping[str, Any]], first: int, seeds: int) -> str:
 
 
 def table_row(world: str, name: str, pair: pd.DataFrame) -> str:
-    """Return a row of the table from fits beside plain training, seed by seed."""
+    """Return a row of the table from fits and plain training, paired by seed."""
     worst = [pair[[f"auc_{level}_{side}" for level in LEVELS]].min(axis=1) for side in ("x", "y")]
     cells = [
         *(world, name, str(len(pair)), interval(pair["eodds_y"]), interval(pair["eodds_x"])),

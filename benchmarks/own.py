@@ -1,8 +1,9 @@
-"""Engines on one's own network: time and lines, beside the job's path and libraries by hand.
+"""Measure time and lines of engines on one's own network, against jobs and libraries by hand.
 
-``saliency``: `group_saliency` over what ``evenhand prune`` computes for its first step on the same
-batches: the check against autograd, curvature and saliency.
-``search``: `search_masks` with a plain loop over Optuna by hand with that loop, per training.
+``saliency``: `group_saliency`, relative to what ``evenhand prune`` computes for its first step on
+the same batches: the check against autograd, curvature and saliency.
+``search``: `search_masks` with a plain loop, relative to Optuna by hand with that loop, per
+training.
 Both are medians of CPU time over interleaved pairs in one process. ``lines`` counts lines.
 """
 
@@ -255,7 +256,7 @@ def count_lines(repeats: int) -> None:
 
 
 def lines(function: Callable[..., Any]) -> int:
-    """Count the lines of a function's body, blank ones and the def left out."""
+    """Count the lines of a function's body, without blank lines and the def."""
     return sum(bool(line.strip()) for line in inspect.getsource(function).splitlines()[1:])
 
 

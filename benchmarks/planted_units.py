@@ -1,19 +1,18 @@
-"""FairPrune where its premise is planted: half of the hidden units serve the privileged group.
+"""Test FairPrune on networks in which half of the hidden units serve the privileged group.
 
-A small network is trained on vectors. Half of its hidden units read features that tell the label
-of the privileged group. What these features are for the unprivileged group is the plant:
+A small network is trained on vectors. Half of its hidden units read features that show the label
+of the privileged group; these units are planted. For the unprivileged group, the same features
 
-- silent: they are 0, so that the units do nothing for it;
-- quiet: they mislead it, at 0.3 of their size;
-- loud: they mislead it at full size;
-- none: they tell every label, and the gap comes from noise in all features (negative control).
+- silent: are 0, so the units have no effect;
+- quiet: mislead, at 0.3 of their size;
+- loud: mislead at full size;
+- none: show every label, and the gap comes from noise in all features (negative control).
 
-As many weights as the planted units have are pruned: by FairPrune's saliency, by the same with the
-first-order term of the loss, by Optimal Brain Damage on the unprivileged group and on everybody, by
-magnitude and at random. Printed are changes of AUC on 4,000 test vectors, pruned less unpruned, as
-means over seeds with 95 % intervals (Student); which share of what was pruned is planted; and what
-the second-order term says that the planted units are worth to the unprivileged group, over what
-they are worth to the privileged one:
+As many weights are pruned as the planted units have: by FairPrune's saliency, by the same with the
+first-order term of the loss, by Optimal Brain Damage on the unprivileged group and on all samples,
+by magnitude and at random. Prints changes of AUC on 4,000 test vectors, pruned minus unpruned, as
+means over seeds with 95 % intervals (Student); the share of planted units among the pruned ones;
+and the ratio of the second-order terms of the planted units, unprivileged over privileged group:
 
     python benchmarks/planted_units.py --seeds 20
 """
@@ -32,10 +31,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from evenhand.pruning.curvature import GroupBatch, find_estimator
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import WeightMask, apply_mask, count_kept, freeze_zeros
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
-from evenhand.pruning.state import PruningState
 
 PLANTS = ("silent", "quiet", "loud", "none")
 PRIVILEGED, UNPRIVILEGED = "privileged", "unprivileged"
@@ -112,7 +111,7 @@ def vectors(rng: np.random.Generator, plant: str, group: str, n: int) -> Group:
 
 
 def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, WeightMask]:
-    """Return a trained network, and the mask of the weights that its two halves have."""
+    """Return a trained network, and the mask of the weights of its two halves."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         # Without a bias it cannot tell small features from large ones, and so not the groups.
@@ -136,7 +135,7 @@ def trained(train: Mapping[str, Group], seed: int) -> tuple[nn.Module, WeightMas
 
 
 def planted(network: nn.Module) -> WeightMask:
-    """Return the weights into and out of the units that read the own features."""
+    """Return the weights into and out of the planted units."""
     first = torch.zeros(network.get_parameter("0.weight").shape, dtype=torch.bool)
     first[UNITS:, SHARED:] = True
     second = torch.zeros(network.get_parameter("2.weight").shape, dtype=torch.bool)
@@ -145,7 +144,7 @@ def planted(network: nn.Module) -> WeightMask:
 
 
 def share_planted(network: nn.Module, before: WeightMask, after: WeightMask) -> float:
-    """Return which share of what was pruned belongs to the planted units."""
+    """Return the share of planted units among the pruned weights."""
     gone = {name: before[name] & ~after[name] for name in before}
     ours = sum(int((gone[name] & values).sum()) for name, values in planted(network).items())
     return ours / count_kept(gone)
@@ -160,7 +159,7 @@ def curvature(network: nn.Module, train: Mapping[str, Group]) -> dict[str, dict[
 
 
 def cost(network: nn.Module, h: Scores) -> float:
-    """Return what the second-order term says that the planted units are worth, Σ h θ² / 2."""
+    """Return the second-order term of the planted units, Σ h θ² / 2."""
     whole = error_change({name: network.get_parameter(name).detach() for name in NAMES}, h)
     return sum(float(whole[name][values].sum()) for name, values in planted(network).items())
 
@@ -168,7 +167,7 @@ def cost(network: nn.Module, h: Scores) -> float:
 def ways(
     network: nn.Module, train: Mapping[str, Group], h: Mapping[str, Scores], seed: int
 ) -> dict[str, Scores]:
-    """Return what each way of pruning ranks weights by; the smallest go."""
+    """Return the ranking of weights of each way of pruning; the smallest are pruned."""
     theta = {name: network.get_parameter(name).detach() for name in NAMES}
     slope = {group: first_order(network, *values) for group, values in train.items()}
     sizes = {group: n / sum(TRAIN.values()) for group, n in TRAIN.items()}

@@ -1,8 +1,8 @@
-"""Two views of each series, and a whole step of pre-training: batch operations against numpy.
+"""Compare the views of series and a step of pre-training by batch with numpy by sample.
 
-The plain way draws each view of each sample by itself, with the same operations in numpy, and
+The plain way draws each view of each sample separately, with the same operations in numpy, and
 copies the whole data set when it is shuffled for an epoch. Both ways train the same encoder with
-the same loss; its cost is the same for both, and so bounds what a whole step can gain.
+the same loss; its cost is the same for both, and limits the gain of a whole step.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def our_epoch(data: Series, work: Callable[[Tensor], None]) -> None:
-    """Gather each batch out of the data, and draw both views of it at once."""
+    """Gather each batch from the data, and draw both of its views at once."""
     rng = torch.Generator().manual_seed(SEED)
     for positions in np.array_split(np.random.default_rng(SEED).permutation(COUNT), steps()):
         batch = torch.from_numpy(data[positions]).movedim(2, 1)
@@ -75,7 +75,7 @@ def our_epoch(data: Series, work: Callable[[Tensor], None]) -> None:
 
 
 def plain_epoch(data: Series, rng: np.random.Generator, work: Callable[[Tensor], None]) -> None:
-    """Copy the data in a new order, and draw each view of each sample by itself."""
+    """Copy the data in a new order, and draw each view of each sample separately."""
     shuffled = data[rng.permutation(COUNT)].copy()
     for start in range(0, COUNT, BATCH):
         batch = shuffled[start : start + BATCH].transpose(0, 2, 1)

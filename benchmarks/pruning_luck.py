@@ -1,10 +1,10 @@
-"""How lucky the best of several steps looks where all steps are alike, and what is confirmed.
+"""Measure the luck of choosing the best of several equal steps, with and without confirmation.
 
-Ten models whose scores differ by chance alone stand for the steps of a pruning. The step of
-least gap is chosen on some patients, as `evenhand prune` does; its true change is 0. With
-``--growth`` the steps serve the group with the lower AUC better and better. Printed are the mean
-errors of the chosen value and change, and of the confirmed ones, with their standard errors, how
-often the intervals hold 0, and the announced gap less that on as many test patients:
+Ten models whose scores differ by chance alone represent the steps of a pruning. The step with the
+smallest gap is chosen on some patients, as `evenhand prune` does; its true change is 0. With
+``--growth``, each step serves the group with the lower AUC better than the step before. Prints the
+mean errors of the chosen value and change, and of the confirmed ones, with their standard errors;
+how often the intervals contain 0; and the announced gap minus that on as many test patients:
 
     python benchmarks/pruning_luck.py --runs 400 --patients 200 --how halves
     python benchmarks/pruning_luck.py --runs 200 --patients 60 --how repeated
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def simulate(runs: int, patients: int, how: str, seed: int, growth: float = 0.0) -> pd.DataFrame:
-    """Return errors of the chosen and confirmed value and change, and what intervals hold."""
+    """Return errors of the chosen and confirmed numbers, and whether intervals contain 0."""
     rngs = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(runs))
     return pd.DataFrame([one_curve(rng, patients, how, growth) for rng in rngs])
 
@@ -111,7 +111,7 @@ def one_curve(
 def errors(
     usual: dict[str, float], chosen: float, confirmed: float, change: float, again: float
 ) -> dict[str, float]:
-    """Return how far values are from those of a step that nobody chose, and changes from 0."""
+    """Return errors of values, relative to a step without choice, and of changes, relative to 0."""
     return {
         "chosen_value_error": chosen - usual["auc_gap"],
         "confirmed_value_error": confirmed - usual.get("confirm:auc_gap", usual["auc_gap"]),

@@ -1,11 +1,10 @@
-"""What readers cost, on files that are made for it: metadata of 400,000 images, windows of MESA.
+"""Measure the cost of readers on synthetic files: 400,000 images, windows of MESA.
 
-``read_400k_images`` opens a CheXpert of 400,000 (empty) images: seconds against 10, and the peak
-memory of the process, Python and pandas included, against 1 GiB. ``mesa_bytes_per_window`` opens
-two million windows: what the cohort holds beyond the raw signals, against 40 bytes each.
-``store_after_kill`` decodes JPEGs of phantoms, is killed half-way and goes on: the time that it
-then takes, against the time of a whole build. Each runs in a process of its own, so that its
-memory is its own.
+``read_400k_images`` opens a CheXpert of 400,000 (empty) images: seconds, limit 10, and the peak
+memory of the process, Python and pandas included, limit 1 GiB. ``mesa_bytes_per_window`` opens two
+million windows: bytes of the cohort beyond the raw signals, limit 40 each. ``store_after_kill``
+decodes JPEGs of phantoms, is killed half-way and continues: the time of the second part, relative
+to a whole build. Each runs in a process of its own, so that memory is measured separately.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ def claim(name: str, ratio: float, detail: dict[str, object]) -> dict[str, objec
 
 
 def buffers(ids: pd.Series | pd.Index) -> set[int]:
-    """Return where in memory the text of ids lies."""
+    """Return the addresses of the text of ids in memory."""
     chunks = ids.array.__arrow_array__().chunks
     return {part.address for chunk in chunks for part in chunk.buffers() if part is not None}
 

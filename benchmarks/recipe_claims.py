@@ -1,10 +1,10 @@
-"""How often one recipe against itself, with other seeds, is claimed to differ.
+"""Count how often a recipe is claimed to differ from itself with other seeds.
 
 ``fits DATA FOLDER EPOCHS CACHE`` trains the supervised cell of an assessment of PhysioNet 2012 with
-40 seeds, one after the other, and keeps their predictions; what is there is not trained again.
-``draws DATA FOLDER`` takes random draws of those that there are, half against half, and counts how
-many of their assessments claim any difference; then how many see a loss that is planted in the AUC
-of one group of one half.
+40 seeds, one after the other, and saves their predictions; finished fits are not repeated. ``draws
+DATA FOLDER`` takes random draws of the saved fits, half against half, and counts how many of their
+assessments claim any difference; then how many detect a loss that is planted in the AUC of one
+group of one half.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def settings_for(data: Path, **more: object) -> AssessSettings:
 
 
 def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
-    """Train what is missing of the 40 fits."""
+    """Train the missing ones of the 40 fits."""
     torch.set_num_threads(1)
     settings = settings_for(data, epochs=epochs, cache=cache)
     task, run = cached_task(settings), Run(folder)
@@ -53,7 +53,7 @@ def fit(data: Path, folder: Path, epochs: int, cache: Path) -> None:
 
 
 def judged_fits(data: Path, folder: Path) -> list[JudgedModel]:
-    """Judge every stored fit."""
+    """Evaluate every saved fit."""
     settings, run = settings_for(data), Run(folder)
     paths = [run.predictions_file(Cell(SUPERVISED, 1.0, seed).name) for seed in range(FITS)]
     return [judge_model(read_predictions(path), settings, 0) for path in paths if path.exists()]
@@ -62,7 +62,7 @@ def judged_fits(data: Path, folder: Path) -> list[JudgedModel]:
 def draw(
     tested: Sequence[JudgedModel], draws: int, seeds: int, planted: float = 0.0
 ) -> list[Evaluation]:
-    """Hold random halves of the fits against each other; one half may be made worse for a group."""
+    """Compare random halves of the fits; one half may be made worse for a group."""
     rng = np.random.default_rng(0)
     result = []
     for _ in range(draws):
@@ -78,7 +78,7 @@ def draw(
 
 
 def null(tested: Sequence[JudgedModel]) -> dict[str, object]:
-    """Count the claims where there is nothing to claim."""
+    """Count the claims without a true difference."""
     drawn = draw(tested, DRAWS, SEEDS)
     claims = [make_claims([item])[0] for item in drawn]
     return {
@@ -96,7 +96,7 @@ def null(tested: Sequence[JudgedModel]) -> dict[str, object]:
 
 
 def power(tested: Sequence[JudgedModel], seeds: int, planted: float) -> dict[str, object]:
-    """Count how often a loss in the AUC of one group is seen, and called levelling down."""
+    """Count how often a loss in the AUC of one group is detected, and called levelling down."""
     claims = [make_claims([item])[0] for item in draw(tested, DRAWS, seeds, planted)]
     seen = [any(c.sign < 0 and c.group == HURT[1] for c in claim.family) for claim in claims]
     levelled = [bool(claim.levelled_down(HURT[0])) for claim in claims]
@@ -114,7 +114,7 @@ def _worse(judged: ParityNumbers, planted: float) -> ParityNumbers:
 
 
 def _by_patients_alone(evaluation: Evaluation) -> bool:
-    """Whether percentiles over patients, seeds aside, are off 0 for some group's AUC."""
+    """Return whether percentiles over patients, without seeds, exclude 0 for some group's AUC."""
     first, other = (evaluation.judged[name].by_group for name in ("again", SUPERVISED))
     ends = (Value.of(first[key] - other[key]) for key in first)
     return any(v.low is not None and v.high is not None and v.low * v.high > 0 for v in ends)

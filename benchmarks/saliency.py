@@ -1,9 +1,9 @@
-"""Curvature of two groups, against one plain training pass of the same batch: time and memory.
+"""Compare the curvature of two groups with a training pass of the same batch: time and memory.
 
-The batch holds both groups, half and half, and every weight of a convolution or linear layer gets
-its second derivative by group. The plain way is one forward and backward pass in training mode.
-Ratios of CPU time are medians of paired runs; memory is the rise of the resident set above what
-it was before, each way in a process of its own.
+Half of the batch is of each group, and every weight of a convolution or linear layer gets its
+second derivative by group. The plain way is one forward and backward pass in training mode. Ratios
+of CPU time are medians of paired runs; memory is the increase of the resident set, each way in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def measured(flags: list[str]) -> float:
 
 
 def memory(name: str, batch: int, way: str, classes: int) -> int:
-    """Return the peak of bytes above those of the process with its model and batch (Linux)."""
+    """Return the peak of bytes beyond those of the process with its model and batch (Linux)."""
     plain, ours = both(name, batch, "fisher" if way == "plain" else way, classes)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")

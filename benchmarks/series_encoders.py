@@ -1,9 +1,9 @@
-"""Encoders of series on PhysioNet 2012: AUC, AUPRC and the challenge's score in five folds.
+"""Compare encoders of series on PhysioNet 2012: AUC, AUPRC and challenge score in five folds.
 
-Patients are dealt into folds that are stratified by death, sex and age, and a fifth of the others
-is kept for validation, which says when to stop and where to cut. Each recipe is trained once in
-each fold. A line is printed for each fit, and what is in ``--out`` is not done again: the same
-command goes on after a kill. ``--table`` prints the means over the folds, with intervals over the
+Patients are divided into folds, stratified by death, sex and age; a fifth of the training patients
+is for validation, which chooses the epoch and the threshold. Each recipe is trained once in each
+fold. A line is printed for each fit; after a kill, the same command continues with the fits that
+are missing in ``--out``. ``--table`` prints the means over the folds, with intervals over the
 patients of each fold (resampled, paired between recipes), and the difference from the first recipe.
 
     python benchmarks/series_encoders.py data/physionet2012 --out runs/encoders
@@ -29,7 +29,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import prepare_cohort
-from evenhand.cohort.splits import Splits, deal_folds, fold_splits
+from evenhand.cohort.splits import Splits, assign_folds, fold_splits
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import task_from_splits, train_model
 from evenhand.masks.strategies import find_strategy
@@ -47,7 +47,7 @@ ASSESS = {  # the recipe of `evenhand assess`
 
 @dataclass(frozen=True)
 class Recipe:
-    """An encoder, what it reads beside the series, and how it is trained."""
+    """An encoder, its inputs besides the series, and its training settings."""
 
     backbone: str
     static: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def file_of(out: Path, name: str, fold: int, seed: int) -> Path:
-    """Return where the predictions of a fit lie."""
+    """Return the path of the predictions of a fit."""
     return out / f"{name.replace(', ', '-').replace(' ', '_')}-fold{fold}-seed{seed}.parquet"
 
 
@@ -117,14 +117,14 @@ def settings_of(arguments: argparse.Namespace, recipe: Recipe) -> FinetuneSettin
 
 
 def splits_of(cohort: Cohort, fold: int) -> Splits:
-    """Return the splits of a fold, the same for every recipe and seed."""
-    place = deal_folds(cohort, FOLDS, ATTRIBUTES, np.random.default_rng(0))
+    """Return the splits of a fold, which are the same for every recipe and seed."""
+    place = assign_folds(cohort, FOLDS, ATTRIBUTES, np.random.default_rng(0))
     rng = np.random.default_rng([0, fold])
     return fold_splits(cohort, place == fold, VAL_SHARE, ATTRIBUTES, rng)
 
 
 def fit(arguments: argparse.Namespace, name: str, fold: int, file: Path) -> dict[str, Any]:
-    """Train a recipe in a fold, keep its predictions, and return what they are worth."""
+    """Train a recipe in a fold, save its predictions, and return their numbers."""
     recipe = RECIPES[name]
     settings = settings_of(arguments, recipe)
     cohort = prepare_cohort(settings, None, np.random.default_rng(0))
@@ -152,7 +152,7 @@ def fit_encoder(settings: FinetuneSettings, splits: Splits, seed: int) -> Predic
 
 
 def fit_trees(settings: FinetuneSettings, splits: Splits, seed: int) -> Predictions:
-    """Boosted trees on mean, extremes, spread, first and last value and count of each channel."""
+    """Fit boosted trees on mean, extremes, spread, first, last value and count of each channel."""
     trees = HistGradientBoostingClassifier(
         max_iter=200, learning_rate=0.04, l2_regularization=5, max_leaf_nodes=10,
         min_samples_leaf=30, max_features=0.2, random_state=seed,
@@ -206,10 +206,10 @@ def challenge_score(
 
 
 def table(out: Path, names: list[str]) -> str:
-    """Return the means over folds with 95 % intervals, as a table for people."""
+    """Return the means over folds with 95 % intervals, as a table."""
     drawn: dict[str, dict[str, NDArray[np.float64]]] = {}
     lines = [
-        "| recipe | AUC | AUPRC | challenge score | AUC less the first |",
+        "| recipe | AUC | AUPRC | challenge score | AUC minus the first |",
         "|---|---|---|---|---|",
     ]
     for name in names:
@@ -225,7 +225,7 @@ def table(out: Path, names: list[str]) -> str:
 
 
 def resampled(folds: list[Predictions]) -> dict[str, NDArray[np.float64]]:
-    """Return the means over folds, of the patients as they are and then resampled in each fold."""
+    """Return the means over folds, of all patients first and then of resampled patients."""
     values = {key: np.zeros(RESAMPLES + 1) for key in (*METRICS, "challenge")}
     for fold, predictions in enumerate(folds):
         labels, score = rows(predictions, "test")

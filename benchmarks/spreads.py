@@ -1,7 +1,7 @@
-"""Claims and intervals of one model's largest difference between groups less another's.
+"""Count claims and covering intervals of one model's largest group difference minus another's.
 
-Cohorts of 600 patients, scored by two models. A tilt moves a model's scores by group; models with
-the same tilt have the same true spread.
+Cohorts of 600 patients are scored by two models. A tilt moves a model's scores by group; models
+with the same tilt have the same true spread.
 
     python benchmarks/spreads.py --cohorts 100    # a JSON line for each world and number
 

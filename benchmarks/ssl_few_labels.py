@@ -1,18 +1,18 @@
-"""A positive and a negative control of "pre-training without labels narrows the gap".
+"""Test "pre-training without labels narrows the gap" with a positive and a negative control.
 
-A series of the majority shows its class by a level, which a few labels teach. What shows that of
-the minority, and that of the majority beside the level, is the plant:
+A series of the majority shows its class by a level, which a few labels teach. The plant shows the
+class in the minority, and also in the majority:
 
-- relation: by whether two noisy channels move together or against each other. Untrained features
-  hardly see it, and every view of a patient keeps it, so that pre-training teaches it;
-- swing: by how fast a channel swings (negative control: untrained features tell that already).
+- relation: whether two noisy channels move together or against each other. Untrained features
+  hardly show it, and every view of a patient keeps it, so pre-training learns it;
+- swing: how fast a channel swings (negative control: untrained features already show it).
 
 Each seed draws 400 training patients, of whom a tenth has labels (8 of 80 of the minority), and
 2,000 test patients. SimCLR pre-trains the encoder for series on all 400 without labels. Four models
-learn from the 40 labels: supervised (everything, from the weights that pre-training began with),
-pre-trained (everything, from the encoder), and a linear head on either encoder, which stands still
-(`frozen` and `frozen untrained`). Printed are each group's AUC and how the gap (majority less
-minority) differs from supervised's, with 95 % intervals over seeds (Student):
+learn from the 40 labels: supervised (everything, from the weights that pre-training starts from),
+pre-trained (everything, from the encoder), and a linear head on each of the two encoders, which are
+frozen (`frozen` and `frozen untrained`). Prints each group's AUC and the difference of the gap
+(majority minus minority) from supervised's, with 95 % intervals over seeds (Student):
 
     python benchmarks/ssl_few_labels.py --seeds 10      # 3 minutes of CPU time
 """
@@ -99,7 +99,7 @@ def one_seed(plant: str, seed: int) -> dict[str, float]:
 
 
 def draw(plant: str, sizes: dict[str, int], rng: np.random.Generator) -> Patients:
-    """Return series ``(n, C, T)``, labels, and who is of the minority."""
+    """Return series ``(n, C, T)``, labels, and whether each patient is of the minority."""
     minority = np.repeat([False, True], [sizes["majority"], sizes["minority"]])
     n = len(minority)
     label = rng.integers(2, size=n)
@@ -110,7 +110,7 @@ def draw(plant: str, sizes: dict[str, int], rng: np.random.Generator) -> Patient
 
 
 def relations(label: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.float64]]:
-    """Return two pairs of channels; how the first pair moves is the class."""
+    """Return two pairs of channels; the relation of the first pair is the class."""
     channels = []
     for together in (label, rng.integers(2, size=len(label))):
         first, other = rng.standard_normal((2, len(label), STEPS))
@@ -120,7 +120,7 @@ def relations(label: NDArray[np.int64], rng: np.random.Generator) -> list[NDArra
 
 
 def swings(label: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.float64]]:
-    """Return a channel that swings; how fast is the class."""
+    """Return a channel that swings; its frequency is the class."""
     turns = np.arange(STEPS) / np.take(PERIODS, label)[:, None] + rng.random((len(label), 1))
     swing = SWING * np.sin(2 * np.pi * turns)
     return [swing + NOISE * rng.standard_normal((len(label), STEPS))]
@@ -144,7 +144,7 @@ def pretrain(encoder: Conv1dEncoder, series: Tensor, seed: int) -> Conv1dEncoder
 def tuned(
     encoder: Conv1dEncoder, head: nn.Linear, few: Patients, series: Tensor
 ) -> NDArray[np.float64]:
-    """Tune everything on the labelled patients; return the scores of others."""
+    """Tune everything on the labelled patients; return the scores of the test patients."""
     network = nn.Sequential(encoder, head).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.01)
     inputs, labels = hold_last(few[0]), torch.tensor(few[1])
@@ -172,7 +172,7 @@ def headed(
 
 
 def gap_change(rows: pd.DataFrame, plant: str, way: str) -> NDArray[np.float64]:
-    """Return the gap of a way to train less that of supervised, for each seed."""
+    """Return the gap of a way to train minus that of supervised, for each seed."""
     own = rows[rows["plant"] == plant]
     gaps = [own[f"{name} majority"] - own[f"{name} minority"] for name in (way, WAYS[0])]
     change: NDArray[np.float64] = (gaps[0] - gaps[1]).to_numpy(float)

@@ -1,10 +1,10 @@
-"""What a linear probe tells from the encoder of each SSL objective, and from the untrained one.
+"""Compare a linear probe on the encoder of each SSL objective with one on the untrained encoder.
 
-Series: the class is whether two noisy channels swing together or against each other. Images: the
-class is whether stripes lie or stand; their period, phase, colour and contrast say nothing. Each
-seed draws 400 samples to pre-train on, whose labels the probe gets afterwards, and 500 to test it
-on. Printed is the AUC of the probe on the encoder and on the weights that pre-training began with,
-with 95 % intervals of the difference over seeds (Student):
+Series: the class is whether two noisy channels move together or against each other. Images: the
+class is whether stripes are horizontal or vertical; period, phase, colour and contrast are
+independent of it. Each seed draws 400 samples for pre-training, whose labels the probe gets
+afterwards, and 500 test samples. Prints the AUC of the probe on the encoder and on the weights that
+pre-training starts from, with 95 % intervals of the difference over seeds (Student):
 
     python benchmarks/ssl_probes.py --seeds 3 --kind series
 """
@@ -104,7 +104,7 @@ def one_fit(name: str, kind: str, seed: int) -> dict[str, object]:
 
 
 def series(count: int, rng: np.random.Generator) -> Labelled:
-    """Return series ``(n, 4, T)``: two pairs of swings; how the first pair moves is the class."""
+    """Return series ``(n, 4, T)`` of two pairs; the relation of the first pair is the class."""
     labels = rng.integers(2, size=count)
     channels = []
     for together in (labels, rng.integers(2, size=count)):

@@ -1,8 +1,8 @@
-"""What a step of each SSL objective costs beside the passes of its networks, views drawn before.
+"""Measure the cost of a step of each SSL objective beside the passes of its networks.
 
-The passes are those of encoder, heads and teacher, forward and, where they are trained, backward.
-A step adds the loss, its gradient, AdamW, the teacher's move and the queue. Both run in turns in
-one process with one thread, and are measured by CPU time.
+The passes are those of encoder, heads and teacher, forward and, if they are trained, backward;
+views are drawn before. A step adds the loss, its gradient, AdamW, the update of the teacher and the
+queue. Both run alternately in one process with one thread, and are measured by CPU time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def networks(name: str) -> tuple[str, ...]:
-    """Return the networks that an objective is measured on."""
+    """Return the networks on which an objective is measured."""
     modality = SSL_OBJECTIVES[name].modality
     images = ("vit_tiny_patch16_224",) if name == "mae" else ("resnet18",)
     return (() if modality == "images" else ("conv1d",)) + (() if modality == "series" else images)
@@ -94,12 +94,12 @@ def learner_on(name: str, network: str) -> tuple[Learner, LearnerBatch]:
 
 
 def passes(learner: Learner, batch: LearnerBatch) -> None:
-    """Run the networks of a step forward and backward, with next to no loss."""
+    """Run the networks of a step forward and backward, with a trivial loss."""
     outputs(learner, batch).square().mean().backward()
 
 
 def outputs(learner: Learner, batch: LearnerBatch) -> Tensor:
-    """Return what the networks of a step make of a batch; a teacher runs beside them."""
+    """Return the outputs of the networks of a step, with the teacher's, for a batch."""
     inputs, *others = batch
     if learner.objective.name == "mae":
         seen = others[0][:, : learner.visible_count]  # type: ignore[index]
@@ -119,13 +119,13 @@ def outputs(learner: Learner, batch: LearnerBatch) -> Tensor:
 
 
 def calls_a_second(work: Callable[[], None]) -> int:
-    """Return how many calls take about a second of CPU time."""
+    """Return the number of calls that take about a second of CPU time."""
     work()
     return max(2, round(1 / max(seconds(work, 1), 1e-3)))
 
 
 def seconds(work: Callable[[], None], count: int) -> float:
-    """Return the CPU time of so many calls."""
+    """Return the CPU time of this number of calls."""
     start = time.process_time()
     for _ in range(count):
         work()

@@ -1,16 +1,16 @@
-"""What stopping trials early costs: the true target of what FairTune chooses, with and without.
+"""Compare the true target of FairTune's choice with and without early stopping of trials.
 
-A small network is trained, once, on few phantoms and for few epochs, so that what is there at once
-(its features under a new head) falls behind what takes longer (full fine-tuning). Then, for each
-seed, it is tuned on phantoms whose minority's lesions stand out less and whose stickers tell a part
-of the majority's labels: FairTune, `full` and `head`, once with `--stopping halving` and once with
-`--stopping none`. Each of the three choices (FairTune's of either search, and `full`'s of the
-first) is trained three times with seeds that no search has seen, and scored on 2,000 other phantoms
-of the same kind. The true target is the mean of these three of the worse-served group's AUC.
+A small network is trained once, on few phantoms and for few epochs, so that a new head learns
+faster than full fine-tuning but ends lower. For each seed, it is then tuned on phantoms whose
+minority has lesions of less contrast, and whose stickers show part of the majority's labels:
+FairTune, `full` and `head`, once with `--stopping halving` and once with `--stopping none`. Each of
+the three choices (FairTune's of both searches, and `full`'s of the first) is trained with three
+fresh seeds and scored on 2,000 other phantoms of the same kind. The true target is the mean of the
+AUC of the worse served group over the three.
 
-Every seed is a file of its own in the folder of all runs: the command may be killed and given
-again. The lines tell the lower end of the 95 % interval (Student's, over the seeds) of two paired
-differences: with stopping less without, and FairTune with stopping less `full`.
+Every seed has a file of its own in the folder of all runs; after a kill, the same command
+continues. The lines have the lower end of the 95 % interval (Student's, over the seeds) of two
+paired differences: with stopping minus without, and FairTune with stopping minus `full`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def finished(root: Path) -> bool:
 
 
 def pretrain(out: Path) -> Path:
-    """Train the network where there is no bias, and return its run."""
+    """Train the network on unbiased phantoms, and return its run."""
     root = out / "pretrained"
     if not finished(root):
         settings = FinetuneSettings(
@@ -123,7 +123,7 @@ def search_settings(
 
 
 def judge(arguments: argparse.Namespace, pretrained: Path, seed: int) -> dict[str, Any]:
-    """Search both ways with one seed, and return the true target of each choice."""
+    """Search with and without stopping with one seed, and return the true target of each choice."""
     runs = {}
     for stopping in ("halving", "none"):
         root = arguments.out / f"seed{seed}-{stopping}"
@@ -153,14 +153,14 @@ def trials_of(run: Run) -> pd.DataFrame:
 
 
 def epochs_of(run: Run) -> int:
-    """Return the epochs that the three searches trained, those of confirmation left out."""
+    """Return the epochs that the three searches trained, without those of confirmation."""
     trials = trials_of(run)
     own = trials["study"].isin([FAIRTUNE, "full", "head"]) & (trials["adopted"] == "")
     return int(trials.loc[own & trials["state"].isin(["complete", "pruned"]), "epochs"].sum())
 
 
 def chosen_of(run: Run, name: str) -> Choices:
-    """Return what a search of a run chose."""
+    """Return the choice of a search of a run."""
     (study,) = [
         item for item in read_json(run.root / "search.json")["studies"] if item["name"] == name
     ]

@@ -1,11 +1,12 @@
-"""Seconds per trial of a search over masks: our way, against the way of the field's public code.
+"""Compare the seconds per trial of a search over masks with the plain way.
 
-The plain way decodes every JPEG in every epoch, with as little of it as the size needs, has
-gradients computed for every layer though the optimizer holds the mask's alone, scores each
-training batch, and scores validation by batch. Ours is the job's own path: samples from the store,
-no gradients where nothing may change, and each epoch's objective from all validation rows at once.
-Both have the same network, random weights, data, augmentation, optimizer and number of epochs, and
-each makes its network anew; building the store, once for a whole search, is in the detail.
+The plain way, that of the field's public code, decodes every JPEG in every epoch at the smallest
+sufficient scale, computes gradients for every layer although the optimizer has those of the mask
+only, scores each training batch, and scores validation by batch. Ours is the job's own path:
+samples from the store, no gradients for frozen parts, and each epoch's objective from all
+validation rows at once. Both have the same network, random weights, data, augmentation, optimizer
+and number of epochs, and build the network in each trial; the time to build the store, once for a
+whole search, is in the detail.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ GOALS = {"half_mask": 1.5, "head_only": 2.5}
 
 
 class Labelled(Decoding):
-    """Decodes a file each time, and knows its label and group."""
+    """A data set that decodes a file each time, with its label and group."""
 
     def __init__(self, cohort: Cohort, size: int, attribute: str) -> None:
         super().__init__(cohort, size)

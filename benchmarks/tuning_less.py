@@ -1,20 +1,20 @@
-"""FairTune where its premise is planted: a small minority that a large network overfits.
+"""Test FairTune where its premise holds: a small minority that a large network overfits.
 
-A network of three hidden layers is trained on many vectors of both groups, and then tuned on few:
-the minority's sign of the label is the one it has learnt, the majority's is new in part. So tuning
-serves the majority, and has nothing to give to the minority but its noise. Three cases:
+A network of three hidden layers is trained on many vectors of both groups, and then tuned on few.
+The minority's sign of the label stays the one already learnt; the majority's is new in part. So
+tuning serves the majority, and can only fit noise in the minority. Three cases:
 
 - few: 16 of 200 training patients are of the minority;
 - many: 100 of 200 are (negative control: the minority has no fewer patients to overfit);
-- untrained: as few, but from random weights (negative control: no sign carries over, so that tuning
-  less serves nobody).
+- untrained: 16 of 200, but from random weights (negative control: no sign is known before, so that
+  tuning less helps nobody).
 
 Each of the eight masks of the three layers is tuned at two learning rates (the head always is), and
-the choice of a search that tries them all is the mask and rate with the highest `min_auc` (AUC of
-the worse-served group) on 1,000 validation vectors; `full`, everything tuned, has the same two
-rates. Printed are the gap in AUC (majority less minority) on training, validation and 4,000 test
-vectors against the number of parameters that are tuned, from the head alone upwards at the first
-rate, and the choice less `full`, on test; means over seeds with 95 % intervals (Student):
+a search that tries them all chooses the mask and rate with the highest `min_auc` (AUC of the
+worse served group) on 1,000 validation vectors; `full`, everything tuned, has the same two rates.
+Prints the gap in AUC (majority minus minority) on training, validation and 4,000 test vectors
+against the number of tuned parameters, from the head alone upwards at the first rate, and the
+choice minus `full`, on test; means over seeds with 95 % intervals (Student):
 
     python benchmarks/tuning_less.py --seeds 12 --figure gaps.svg      # 3 minutes of CPU time
 """
@@ -104,7 +104,7 @@ def masks() -> Iterator[tuple[str, ...]]:
 
 
 def vectors(rng: np.random.Generator, majority: int, minority: int, new: float = 0.35) -> Vectors:
-    """Return features, labels and who is of the minority; `new` is the majority's new sign."""
+    """Return features, labels and the minority's rows; `new` is the majority's new sign."""
     rare = np.arange(majority + minority) >= majority
     labels = rng.integers(0, 2, len(rare))
     side = (2 * labels - 1)[:, None]
@@ -127,7 +127,7 @@ def untrained() -> nn.Sequential:
 def fit(
     network: nn.Sequential, data: Vectors, mask: tuple[str, ...], rate: float, steps: int
 ) -> int:
-    """Tune the layers of a mask and the head; return how many parameters these have."""
+    """Tune the layers of a mask and the head; return their number of parameters."""
     network.requires_grad_(False)
     for name in (*mask, str(len(network) - 1)):
         network.get_submodule(name).requires_grad_(True)
@@ -159,14 +159,14 @@ def gaps(rows: pd.DataFrame, case: str) -> pd.DataFrame:
 
 
 def growth(rows: pd.DataFrame, case: str, number: str) -> NDArray[np.float64]:
-    """Return a number with everything tuned less that with the head alone, for each seed."""
+    """Return a number with everything tuned minus that with the head alone, for each seed."""
     own = gaps(rows, case).pivot(index="seed", columns="parameters", values=number)
     change: NDArray[np.float64] = (own.iloc[:, -1] - own.iloc[:, 0]).to_numpy(float)
     return change
 
 
 def choices(rows: pd.DataFrame, case: str) -> pd.DataFrame:
-    """Return what is chosen, of all masks and of `full` alone, and its test AUCs, by seed."""
+    """Return the choice among all masks and among `full` alone, and its test AUCs, by seed."""
     own = rows[rows["case"] == case]
     worst = own[[f"validation {MAJORITY}", f"validation {MINORITY}"]].min(axis=1)
     own = own.assign(
@@ -183,7 +183,7 @@ def choices(rows: pd.DataFrame, case: str) -> pd.DataFrame:
 
 
 def gain(rows: pd.DataFrame, case: str, number: str) -> NDArray[np.float64]:
-    """Return a number of the choice less that of `full`, on test, for each seed."""
+    """Return a number of the choice minus that of `full`, on test, for each seed."""
     own = choices(rows, case)
     less: NDArray[np.float64] = (own[number] - own[f"{number} of full"]).to_numpy(float)
     return less

@@ -1,4 +1,4 @@
-"""How often pages claim differences that are not there, find those that are, and at what cost.
+"""Count how often pages claim false differences and find true ones, and measure the cost.
 
     python benchmarks/verdicts.py null       # audits of groups that do not differ
     python benchmarks/verdicts.py crossed    # the same with all intersections of three attributes
@@ -6,7 +6,7 @@
     python benchmarks/verdicts.py twice      # the same recipe twice: levelling down?
     python benchmarks/verdicts.py time       # CPU time with and without verdicts
 
-Each audit is made as `evenhand audit` makes it, from predictions to what its page says in words.
+Each audit is that of `evenhand audit`, from predictions to the sentences of its page.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class World:
 
 
 def cohort(world: World, rng: np.random.Generator, patients: int = PATIENTS) -> pd.DataFrame:
-    """Draw patients, rows, labels and levels, and the signal that a model could see."""
+    """Draw patients, rows, labels and levels, and the signal that a model can see."""
     of_patient = pd.DataFrame(
         {f"attr_a{k}": rng.integers(n, size=patients) for k, n in enumerate(world.levels)}
     )
@@ -87,14 +87,14 @@ def cohort(world: World, rng: np.random.Generator, patients: int = PATIENTS) -> 
 
 
 def noise(rows: pd.DataFrame, alike: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw noise of variance 1 that rows of a patient share in part."""
+    """Draw noise of variance 1 that rows of a patient partly share."""
     codes = rows["patient_id"].astype("category").cat.codes.to_numpy()
     shared = rng.normal(size=codes.max() + 1)[codes]
     return alike**0.5 * shared + (1 - alike) ** 0.5 * rng.normal(size=len(rows))
 
 
 def predictions(rows: pd.DataFrame, logit: NDArray[np.float64]) -> Predictions:
-    """Return predictions in the contract's layout."""
+    """Return predictions in the layout of the contract."""
     names = [name for name in rows if name.startswith("attr_")]
     table = rows.drop(columns="signal").assign(score=norm.cdf(logit))
     levels = {}
@@ -106,7 +106,7 @@ def predictions(rows: pd.DataFrame, logit: NDArray[np.float64]) -> Predictions:
 
 
 def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tuple[str, ...]]:
-    """Measure one model on new patients; return its attributes, too."""
+    """Measure one model on new patients; return it with its attributes."""
     rng = np.random.default_rng(seed)
     rows = cohort(world, rng)
     inputs = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
@@ -115,7 +115,7 @@ def one_part(world: World, seed: int, plan: Plan = SPOKEN) -> tuple[Measured, tu
 
 
 def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
-    """Measure one model with all intersections; groups that are too small take no part."""
+    """Measure one model with all intersections, without groups that are too small."""
     rng = np.random.default_rng(seed)
     rows = cohort(world, rng)
     inputs = predictions(rows, rows["signal"] + noise(rows, world.alike, rng))
@@ -126,12 +126,12 @@ def crossed_part(world: World, seed: int) -> tuple[Measured, tuple[str, ...]]:
 
 
 def page_of(part: Measured, names: tuple[str, ...]) -> Report:
-    """Return what the page of an audit is made of."""
+    """Return the content of the page of an audit."""
     return Report("", judge([part]), names)
 
 
 def two_models(world: World, seed: int, share: float = 0.5) -> Report:
-    """Compare two models of one recipe: the same signal, noise that they share in part."""
+    """Compare two models of one recipe, with the same signal and partly shared noise."""
     rng = np.random.default_rng(seed)
     rows = pd.concat(
         [cohort(world, rng), cohort(world, rng, PATIENTS // 2).assign(split="val")],
@@ -196,7 +196,7 @@ def _claims(verdicts: Sequence[Verdict]) -> bool:
 
 
 def power(n: int) -> None:
-    """Count the audits that find the gap of the first attribute, and what Holm's would find."""
+    """Count the audits that find the gap of the first attribute, also with Holm's correction."""
     for prevalence in (0.3, 0.5):
         world = World(prevalence=prevalence, auc=0.9, other=0.8)
         result, by_holm = np.array([_found(*one_part(world, seed)) for seed in range(n)]).sum(
@@ -216,7 +216,7 @@ def _found(part: Measured, names: tuple[str, ...]) -> tuple[bool, bool]:
 
 
 def twice(n: int) -> None:
-    """Count the comparisons of a recipe with itself that say levelled down, or anything."""
+    """Count the comparisons of a recipe with itself that claim levelling down, or anything."""
     for share in (0.5, 0.9):
         counts = np.zeros(3, dtype=int)
         for seed in range(n):
@@ -234,7 +234,7 @@ def twice(n: int) -> None:
 
 
 def timed(n: int) -> None:
-    """Compare the CPU time of audits with and without verdicts, in turns."""
+    """Compare the CPU time of audits with and without verdicts, alternately."""
     ratios = np.array(list(_ratios(n)))
     middle, low, high = np.quantile(ratios, (0.5, 0.25, 0.75))
     print(f"CPU time with verdicts over without, {n} pairs: median {middle:.3f} "

@@ -1,11 +1,11 @@
-"""A search with two workers against one, each with one CPU thread; and what workers cost to start.
+"""Compare a search by two workers with one by one worker, and measure the start of workers.
 
 `start` prints the CPU seconds until two workers have imported what a fit needs, with the process
-that they are forked from; the rest is by the clock, for idle machines. Both searches draw their own
-trials, and pruning is off, so that both train the same number of epochs: every unit of the network
-is tuned in each trial, and only the learning rate is searched. The time that the two processes take
-to start and to open the data counts, but what they are forked from starts as the command does,
-before the data are prepared.
+that they are forked from; the rest is wall time, for idle machines. Both searches draw their own
+trials, and no trial is stopped early, so that both train the same number of epochs: every unit of
+the network is tuned in each trial, and only the learning rate is searched. The time that the two
+processes take to start and to open the data counts. The process that they are forked from starts
+with the command, before the data are prepared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import psutil
 
 from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_storage
-from evenhand.experiments.task_cache import Fits, cached_task
+from evenhand.experiments.task_cache import FitContext, cached_task
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import allowed_methods, contenders
 from evenhand.jobs.tune.fitting import score_choice
@@ -59,7 +59,7 @@ def start() -> None:
 
 
 def spent() -> tuple[float, int, float]:
-    """Return CPU seconds of this worker with its imports, its parent and that one's seconds."""
+    """Return CPU seconds of this worker with its imports, its parent's id and CPU seconds."""
     importlib.import_module(MODULE)
     times = psutil.Process(os.getppid()).cpu_times()
     return round(time.process_time(), 2), os.getppid(), round(times.user + times.system, 2)
@@ -108,7 +108,7 @@ def timed(settings: TuneSettings, folder: Path, workers: int) -> float:
     )
     with run_scope():
         run = begin_run(folder / str(workers), "tune", settings, fingerprint=task.fingerprint)
-    score = partial(score_choice, Fits(settings, task.fingerprint, run), "full")
+    score = partial(score_choice, FitContext(settings, task.fingerprint, run), "full")
     start = time.perf_counter()
     with open_engine(WorkerSettings(workers=workers, worker_cpus=1)) as engine:
         search(study, full.space, score, TRIALS, 0, engine)

@@ -295,7 +295,7 @@ class Bench:
         text = self.log.read_text()
         if self.job == "export":
             files = (self.out / "model.safetensors", self.out / "model.md")
-            return "there already" in text and all(file.is_file() for file in files)
+            return "already there" in text and all(file.is_file() for file in files)
         is_run = (self.out / "run.json").exists()
         status = read_json(self.out / "run.json")["status"] if is_run else None
         return status == "finished" and "holds a finished run" in text

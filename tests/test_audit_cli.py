@@ -342,7 +342,7 @@ def test_files_of_another_kind(tmp_path, name):
 def test_no_attribute_at_all(path, tmp_path):
     ended = evenhand("audit", path, *MAP, "--out", tmp_path / "out")
     assert ended.status == 2
-    assert "name the attributes to look at, as in --attribute sex" in ended.err
+    assert "Name the attributes to audit, as in --attribute sex" in ended.err
 
 
 def test_an_attribute_with_one_level_and_a_group_without_positives(tmp_path):

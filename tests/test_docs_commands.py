@@ -58,13 +58,13 @@ def commands() -> list[Command]:
 @pytest.fixture
 def only_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a command check its settings and stop; modules of ``--import`` need not be there."""
-    gather = flags.gather
+    gather = flags.gather_settings
 
     def stop(*parts: Any) -> None:
         gather(*parts)
         raise Accepted
 
-    monkeypatch.setattr(flags, "gather", stop)
+    monkeypatch.setattr(flags, "gather_settings", stop)
     monkeypatch.setattr(flags, "import_modules", lambda modules: None)
 
 

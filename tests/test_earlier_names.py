@@ -38,13 +38,15 @@ def test_a_pruning_had_an_objective_and_a_target(old, target):
 
 
 def test_a_flag_of_either_name_beats_a_file_of_the_other(tmp_path):
-    from evenhand.flags import gather
+    from evenhand.flags import gather_settings
 
     for in_file, flag in (("objective", "target"), ("target", "objective")):
         config = tmp_path / "settings.yaml"
         config.write_text(f"{in_file}: [min_auc]\ndata: d\n", encoding="utf-8")
-        assert gather(TuneSettings, config, {}, ("data",)).target == ("auc_worst",)
-        assert gather(TuneSettings, config, {flag: ["max_loss"]}, ()).target == ("log_loss_worst",)
+        assert gather_settings(TuneSettings, config, {}, ("data",)).target == ("auc_worst",)
+        assert gather_settings(TuneSettings, config, {flag: ["max_loss"]}, ()).target == (
+            "log_loss_worst",
+        )
 
 
 def test_a_study_of_an_earlier_version_is_the_same_study():

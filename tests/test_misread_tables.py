@@ -249,7 +249,7 @@ def test_a_pipe_is_no_image(pictures, tmp_path):
     ended = checked(pictures, tmp_path, frame)
     assert ended.status == 2
     assert "row 5: " in ended.err
-    assert "no file but a pipe" in ended.err
+    assert "a pipe, a socket or a device" in ended.err
 
 
 def test_folders_in_two_spellings(tmp_path):

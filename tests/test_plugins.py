@@ -147,7 +147,7 @@ def test_installed_plugins_are_found_by_their_entry_points(tmp_path, monkeypatch
     )
     monkeypatch.syspath_prepend(tmp_path)
     entry = EntryPoint("mine", "installed_plugin:register", plugins.PLUGINS)
-    monkeypatch.setattr(plugins, "_installed", lambda: (entry,))
+    monkeypatch.setattr(plugins, "_entry_points", lambda: (entry,))
     monkeypatch.setattr(plugins, "_loaded", [])
     assert SSL_OBJECTIVES.find("zero").widths == (4,)
     SSL_OBJECTIVES.remove("zero")
@@ -155,7 +155,7 @@ def test_installed_plugins_are_found_by_their_entry_points(tmp_path, monkeypatch
 
 def test_a_plugin_that_fails_is_named(monkeypatch):
     entry = EntryPoint("broken", "no_such_plugin:register", plugins.PLUGINS)
-    monkeypatch.setattr(plugins, "_installed", lambda: (entry,))
+    monkeypatch.setattr(plugins, "_entry_points", lambda: (entry,))
     monkeypatch.setattr(plugins, "_loaded", [])
     with pytest.raises(EvenhandError, match="the plug-in broken = no_such_plugin:register"):
         SSL_OBJECTIVES.find("nothing")

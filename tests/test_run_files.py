@@ -15,7 +15,7 @@ import pytest
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, host_name, write_json
-from evenhand.locks import HOLDER, LOCK, locked, refuse_locked
+from evenhand.locks import HOLDER, LOCK, hold_lock, refuse_locked
 from evenhand.run_files import WRITERS, WRITTEN, Contents
 from evenhand.runs import RunFolder, run_scope, start_run
 
@@ -194,7 +194,7 @@ def test_a_process_that_only_looks_refuses_nobody(tmp_path):
     held, released = threading.Event(), threading.Event()
 
     def look() -> None:
-        with locked(tmp_path):
+        with hold_lock(tmp_path):
             held.set()
             released.wait(0.2)  # far longer than a look, far shorter than the patience
 
@@ -203,7 +203,7 @@ def test_a_process_that_only_looks_refuses_nobody(tmp_path):
     held.wait()
     refuse_locked(tmp_path)
     thread.join()
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         assert (tmp_path / LOCK).exists()
 
 
@@ -231,10 +231,10 @@ def test_where_the_system_has_no_locks_the_file_is_the_lock(tmp_path, monkeypatc
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with locked(tmp_path), pytest.raises(EvenhandError, match=f"process {os.getpid()}"):
+    with hold_lock(tmp_path), pytest.raises(EvenhandError, match=f"process {os.getpid()}"):
         refuse_locked(tmp_path)
     assert names(tmp_path) == set()
-    with locked(tmp_path):
+    with hold_lock(tmp_path):
         pass
 
 

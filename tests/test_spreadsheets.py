@@ -15,16 +15,16 @@ from tests.conftest import ROOT
 
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.splits import exclude_patients, read_splits, split_patients, write_splits
-from evenhand.spreadsheets import quoted, unquoted, write_csv
+from evenhand.spreadsheets import quote_formula, unquote_formulas, write_csv
 
 cells = st.text(st.sampled_from("=+-@\t\r'a1 ,\"\n"), max_size=6)
 
 
 @given(st.lists(cells, min_size=1))
 def test_every_text_comes_back_and_none_starts_a_formula(texts):
-    written = [quoted(text) for text in texts]
+    written = [quote_formula(text) for text in texts]
     assert not any(text[:1] in {*"=+-@\t\r"} for text in written if text)
-    assert unquoted(pd.Series(written, dtype=object)).tolist() == texts
+    assert unquote_formulas(pd.Series(written, dtype=object)).tolist() == texts
 
 
 def test_numbers_stay_numbers(tmp_path):

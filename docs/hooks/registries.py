@@ -23,8 +23,8 @@ BETTER = {
 }
 METRICS = """# Metrics
 
-`evenhand audit --list-metrics` prints the same list. How intervals and tests are made, and when a
-number is undefined, is in the guide on [measuring](../guides/measurement.md).
+`evenhand audit --list-metrics` prints the same list. The guide on
+[measuring](../guides/measurement.md) explains intervals, tests and undefined numbers.
 """
 KINDS = {
     "group": (
@@ -40,8 +40,8 @@ KINDS = {
 }
 METHODS = """# Methods
 
-`evenhand methods` prints the same list. What each repairs and does not repair, with figures, is in
-the guide on [mitigation methods](../guides/mitigation.md).
+`evenhand methods` prints the same list. The guide on
+[mitigation methods](../guides/mitigation.md) says what each repairs and does not repair.
 """
 STAGES = {
     "training": ("In training", "`--method NAME:SETTING=VALUE,…` of `finetune` and `tune`."),

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Audit any model's predictions
 #
-# You have scores, labels and attributes in a table; the model may be anybody's. Here the table is
-# made up, so that we know the truth: in women of 60 and over the scores carry less information
-# than in others, and the site makes no difference.
+# You need a table of scores, labels and attributes; the model itself is not needed. This table is
+# synthetic, so the truth is known: in women of 60 and over the scores carry less information than
+# in other patients, and the site makes no difference.
 
 # %%
 import numpy as np
@@ -31,7 +31,7 @@ table.head()
 # ## One command
 #
 # In a shell this is `evenhand audit predictions.csv --attribute sex --attribute age --bins age=60
-# …`. In Python, flags are keywords. `sex*age` asks for the combinations, too.
+# …`. In Python, flags are keywords. `sex*age` adds the combinations of both.
 
 # %%
 import evenhand
@@ -42,9 +42,9 @@ run = evenhand.audit(
 run
 
 # %% [markdown]
-# ## What holds, and what does not
+# ## What is shown, and what is not
 #
-# The report, `runs/audit/report.html`, begins with its verdicts. They are in a file, too, so that
+# The report, `runs/audit/report.html`, begins with its verdicts. They are also in a file, so that
 # a pipeline can stop on them. All of them are corrected together: with no true difference, at
 # most 5 % of reports claim one.
 
@@ -63,8 +63,8 @@ numbers = run.metrics.query("metric == 'auc' and attribute == 'sex*age'")
 numbers[["group", "value", "low", "high", "patients", "positives"]].round(3)
 
 # %% [markdown]
-# Patients are what is resampled, not images: two images of one patient are no two patients. An
-# interval that counted images would be too narrow.
+# Intervals resample patients, not images, since two images of one patient are similar. Intervals
+# that resample images would be too narrow.
 #
 # ## From arrays, without files
 
@@ -81,9 +81,10 @@ axes = measured.plot("auc")
 # %% [markdown]
 # ## What next
 #
-# - A gap that is not shown is not absent: read how large one would have shown. Too few patients
-#   of some group and outcome are the usual reason; `evenhand check` says how many would do.
-# - Which number matters depends on what a flag means for a patient: `--decision assistive` or
-#   `punitive` picks the error rate. [Metrics](../reference/metrics.md) says when each one
-#   misleads.
-# - Two models on the same patients: [`evenhand compare`](../guides/measurement.md).
+# - A gap that is not shown may still exist: the page says how large a gap would have been
+#   detected. Usually a group has too few patients with an outcome; `evenhand check` says how many
+#   are needed.
+# - Which error matters depends on what a positive decision means for a patient: `--decision
+#   assistive` or `punitive` chooses the error rate. [Metrics](../reference/metrics.md) says when
+#   each metric misleads.
+# - To compare two models on the same patients, use [`evenhand compare`](../guides/measurement.md).

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # A method that repairs, and one that levels down
 #
-# A label goes with a group: in training most lesions of the minority are malignant, and few of
-# the majority's. A network that learns this misses the majority's cancers wherever it does not
-# hold, as in the test patients here. The images are phantoms, so that we know the fault, and that
-# it can be repaired.
+# Label and group are correlated: in the training data most lesions of the minority are malignant,
+# but few of the majority's. A network that learns this misses cancers of the majority where the
+# correlation is absent, as in the test patients here. The images are phantoms, so the fault is
+# known, and it can be repaired.
 
 # %%
 import json
@@ -22,7 +22,7 @@ FIT = {
     "image_size": 32,
     "epochs": 4,
     "lr": 3e-3,
-    "target": "equalized_odds_difference",  # the epoch that is kept is chosen by it
+    "target": "equalized_odds_difference",  # chooses the epoch whose weights are kept
 }
 
 
@@ -41,14 +41,13 @@ plain = evenhand.finetune(DATA, **FIT, out="runs/plain")
 show(plain).query("attribute in ['*', 'group']")
 
 # %% [markdown]
-# Within each group the AUC is high, and yet the equalised odds difference is large: at one
-# threshold for all, the network finds nearly all cases of the minority, and few of the
-# majority's.
+# Within each group the AUC is high, but the equalised odds difference is large: at one threshold
+# for all patients, the network finds nearly all cases of the minority, but few of the majority's.
 #
 # ## A method that repairs
 #
-# `minimax` lowers the highest risk of a group; by label and attribute, so that the malignant
-# lesions of the majority, which are rare in training, are a group.
+# `minimax` lowers the highest risk of a group. With `by=label*attribute`, the malignant lesions of
+# the majority, which are rare in training, are a group of their own.
 
 # %%
 minimax = evenhand.finetune(DATA, **FIT, method="minimax:by=label*attribute", out="runs/minimax")
@@ -61,8 +60,8 @@ verdicts(compared)
 # %% [markdown]
 # ## A method that levels down
 #
-# `soft-eodds` penalises differences of the groups' mean scores. With a strong penalty the gap
-# closes, too; look at what it cost each group.
+# `soft-eodds` penalises differences of the groups' mean scores. A strong penalty also closes the
+# gap, but the verdicts show the loss of each group.
 
 # %%
 soft = evenhand.finetune(DATA, **FIT, method="soft-eodds:strength=5", out="runs/soft")
@@ -73,19 +72,18 @@ compared = evenhand.compare(soft, plain, attribute="group", out="runs/soft_plain
 verdicts(compared)
 
 # %% [markdown]
-# A gap that closed is not yet a repair. The report names every group that is shown to lose, and
-# calls it levelled down where the group that was served worst does not gain.
+# A closed gap alone is no repair. The report names every group that is shown to lose, and says
+# "levelled down" if the group served worst is not shown to gain.
 #
 # ## After training
 #
-# `evenhand adjust` repairs a trained model, or its predictions, without training it again. Here a
-# new last layer is fitted on validation rows that are balanced by label and group.
+# `evenhand adjust` adjusts a trained model, or its predictions, without training the network
+# again. Here it fits a new last layer on validation rows that are balanced by label and group.
 
 # %%
 adjusted = evenhand.adjust(plain, attribute="group", method="dfr", out="runs/adjusted")
 adjusted
 
 # %% [markdown]
-# Which method repairs which fault, over eight seeds, is in the
-# [guide](../guides/mitigation.md#in-training). Where a group's images hold less information, none
-# does.
+# [Results](../results/mitigation_phantoms.md) over eight seeds show which method repairs which
+# fault. If a group's images contain less information, no method helps.

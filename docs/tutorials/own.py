@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Your own network and loop
 #
-# The engines behind the commands are functions of modules, arrays and callables. Here is a small
-# network in plain PyTorch, its data, and its loop. The data are vectors: in group `b` the disease
-# shows less well.
+# The engines behind the commands are functions of modules, arrays and callables. This is a small
+# network in plain PyTorch, with its data and its loop. The data are vectors; in group `b` they
+# contain less information about the disease.
 
 # %%
 import numpy as np
@@ -58,9 +58,9 @@ table
 # %% [markdown]
 # ## Which layers should be trained?
 #
-# `units_of` cuts any network into units. `search_masks` asks your loop to train with some of
-# them, and judges by a target across groups. `train` yields validation scores after each epoch,
-# so that bad trials stop early.
+# `units_of` divides any network into units. `search_masks` calls your loop with some of them, and
+# compares the results by a target across groups. `train` yields validation scores after each
+# epoch, so that bad trials stop early.
 
 # %%
 units = evenhand.units_of(make())
@@ -69,7 +69,7 @@ print([unit.name for unit in units])
 
 def train(choice):
     network = make()
-    evenhand.tune_only(network, choice.units)  # the rest stands still
+    evenhand.tune_only(network, choice.units)  # freezes all other units
     tuned = [p for p in network.parameters() if p.requires_grad]
     for _ in range(3):
         fit_one_epoch(network.train(), tuned, choice.lr)
@@ -82,10 +82,10 @@ search = evenhand.search_masks(
 search
 
 # %% [markdown]
-# The same patients chose the mask and are measured here, so its value is too good: test on
-# others.
+# The same patients chose the mask and measure it, so the value is too optimistic: test the network
+# on other patients.
 #
-# ## Prune what the better-served group alone needs
+# ## Prune what only the better served group needs
 
 # %%
 batches = [(x[i : i + 100], y[i : i + 100], group[i : i + 100]) for i in range(0, len(x), 100)]
@@ -106,10 +106,10 @@ print(f"{zeros} weights are 0; worst group's AUC {worst_auc(network):.3f} before
 print(f"{worst_auc(pruned.module):.3f} after")
 
 # %% [markdown]
-# ## Do the two networks see the groups alike?
+# ## Do the two networks represent the groups similarly?
 
 # %%
 evenhand.compare_layers(network, pruned.module, batches, group)
 
 # %% [markdown]
-# More engines, and what each takes: [your own network, data and loop](../guides/own.md).
+# The guide on [your own network, data and loop](../guides/own.md) lists all engines.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Prune and export
 #
-# A model that has to be small should not become small at the expense of one group. FairPrune
-# ranks what can go by second derivatives of the loss, of each group apart.
+# A small model should not be small at the expense of one group. FairPrune ranks parameters by the
+# second derivatives of the loss, separately for each group.
 
 # %%
 import pandas as pd
@@ -25,9 +25,9 @@ run
 # ## Prune, within a budget
 #
 # The group served worst on validation patients is the unprivileged one. `beta=0` removes what
-# that group needs least; a larger `beta` prefers what the others need, too. Whole channels go, so
-# that the file gets smaller; after each step the rest is fine-tuned. It stops where more than
-# three points of AUC are lost.
+# this group needs least; with a larger `beta`, what the other groups need is removed first. Whole
+# channels are removed, so the file gets smaller, and after each step the network is fine-tuned.
+# The pruning stops when more than three points of AUC are lost.
 
 # %%
 pruned = evenhand.prune(
@@ -46,21 +46,20 @@ pruned = evenhand.prune(
 pruned
 
 # %% [markdown]
-# Each step on validation patients: the share that is gone, the parameters that are left, and the
-# AUC.
+# Each step on validation patients: the share removed, the parameters left, and the AUC.
 
 # %%
 curve = pd.read_csv("runs/pruned/curve.csv")
 curve[["step", "sparsity", "left", "auc", "auc:majority", "auc:minority"]].round(3)
 
 # %% [markdown]
-# If the gap closes here, look at whose AUC moved: a gap that closes because the better group lost
-# is levelling down, and the report says so.
+# If the gap closes, see which group's AUC changed: if only the better served group lost, this is
+# levelling down, and the report says so.
 #
 # ## Export
 #
-# The file maps images to logits; beside it lies the model's card, with the numbers by group.
-# `export` runs the file once, and refuses to keep it if its logits are not the model's.
+# The file maps images to logits. A model card beside it has the numbers by group. `export` runs the
+# file once, and deletes it if its logits differ from the model's.
 
 # %%
 evenhand.export(pruned, format="onnx", out="model.onnx")
@@ -75,6 +74,6 @@ print([(tensor.name, tensor.shape) for tensor in session.get_inputs()])
 print(Path("model.md").read_text()[:900], "…")
 
 # %% [markdown]
-# On real data pruning was not shown to make a model fairer
-# ([results](../results/fairprune_ham10000.md)). Where its premise is planted it does: [what it
-# can and cannot do](../guides/pruning.md).
+# On real data, pruning was not shown to make a model fairer
+# ([results](../results/fairprune_ham10000.md)). On data in which its premise holds by construction,
+# it does; the [guide](../guides/pruning.md) says what it can and cannot do.

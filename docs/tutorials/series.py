@@ -2,10 +2,10 @@
 # # Self-supervision on series
 #
 # Does pre-training without labels make a model of vital signs fairer? `assess` answers in five
-# stages and one report: the data's requirements, pre-training, fine-tuning in several ways
-# against supervised training, fairness by group, and how alike the models represent each group.
+# stages and one report: requirements of the data, pre-training, fine-tuning in several ways and
+# supervised training, similarity of the models by group, and fairness by group.
 #
-# The data are phantoms: series of a few vital signs in which the disease shows less well in the
+# The data are phantoms: series of a few vital signs, which show the disease less clearly in the
 # minority.
 
 # %%
@@ -30,8 +30,8 @@ run
 print("\n".join(run.record.answer))
 
 # %% [markdown]
-# One seed speaks of these two models alone. For a claim about the two *ways to train*, give
-# `seeds=3` or more: then the interval covers patients and seeds.
+# With one seed, the answer holds for these two models only. For a claim about the two *ways to
+# train*, give `seeds=3` or more; the intervals then cover patients and seeds.
 #
 # ## Each cell by group
 
@@ -40,6 +40,6 @@ rows = run.metrics.query("split == 'test' and metric == 'auc' and against.isna()
 rows[["model", "group", "value", "low", "high", "patients"]].round(3)
 
 # %% [markdown]
-# On PhysioNet 2012 neither a gain nor a loss was shown ([the
-# guide](../guides/self_supervision.md#on-physionet-2012)). Where pre-training should help by
-# construction, with few labels, it does.
+# On PhysioNet 2012 neither a gain nor a loss was shown
+# ([results](../results/self_supervision_physionet2012.md)). On data in which pre-training should
+# help by construction, with few labels, it does.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # FairTune on your images
 #
-# You have image files and a table that says what each one shows, of whom. Here both are phantoms:
-# made-up skin lesions, of which the minority's stand out less.
+# You need image files and a table with the diagnosis and the patient of each. Here both are
+# phantoms: synthetic skin lesions, with less contrast in the minority.
 
 # %%
 import json
@@ -33,10 +33,10 @@ table.to_csv("cases.csv", index=False)
 table.head()
 
 # %% [markdown]
-# ## Can these patients show a difference at all?
+# ## Are these patients enough to show a difference?
 #
-# `evenhand check cases.csv …` looks for groups and outcomes that suffice, leaks between splits,
-# and power.
+# `evenhand check cases.csv …` counts groups and outcomes, and checks for leaks between splits, and
+# for power.
 
 # %%
 COLUMNS = {
@@ -52,8 +52,8 @@ requirements[["requirement", "measured", "status"]].style.hide(axis="index")
 # %% [markdown]
 # ## The search
 #
-# It starts from a network that you have; here from one that learnt from other phantoms, where the
-# group says nothing of the label. For your own data, `weights="pretrained"` takes timm's.
+# The search starts from a trained network. This one was trained on other phantoms, in which group
+# and label are independent. For your own data, `weights="pretrained"` takes timm's weights.
 
 # %%
 NETWORK = {"backbone": "test_vit", "image_size": 32}
@@ -68,8 +68,8 @@ start = evenhand.finetune(
 )
 
 # %% [markdown]
-# Each trial tunes other parts of the network, at another learning rate, and is judged by its
-# fairness on validation patients. Four trials of three epochs are few: take 30 of 10.
+# Each trial tunes other parts of the network, at another learning rate; its value is the fairness
+# on validation patients. Four trials of three epochs are few: take 30 trials of 10 epochs.
 
 # %%
 run = evenhand.tune(
@@ -90,7 +90,7 @@ run = evenhand.tune(
 run
 
 # %% [markdown]
-# ## What it found
+# ## The trials
 
 # %%
 trials = pd.read_csv("runs/tuned/trials.csv")
@@ -100,15 +100,15 @@ trials[["number", "origin", "state", "auc_worst", "lr", "mask"]].round(4)
 print("\n".join(run.record.notes))
 
 # %% [markdown]
-# ## On test patients, whom nothing was chosen on
+# ## On test patients, who were not used for any choice
 
 # %%
 rows = run.metrics.query("split == 'test' and metric in ['auc', 'auc_worst']")
 rows[["model", "against", "group", "value", "low", "high", "p_adjusted"]].round(3)
 
 # %% [markdown]
-# There are few test patients, and the intervals say how little they can show. `evenhand demo`
-# plants a fault that tuning can undo, and has enough patients to show it.
+# With few test patients the intervals are wide. `evenhand demo` has a planted fault that tuning
+# can repair, and enough patients to show the repair.
 #
 # ## The model on new patients
 #

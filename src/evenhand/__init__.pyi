@@ -20,7 +20,6 @@ from .experiments.settings import FinetuneSettings as FinetuneSettings
 from .jobs.adjust.job import adjust as adjust
 from .jobs.adjust.settings import AdjustSettings as AdjustSettings
 from .jobs.assess.job import assess as assess
-from .jobs.assess.pages import report as report
 from .jobs.assess.settings import AssessSettings as AssessSettings
 from .jobs.audit.job import audit as audit
 from .jobs.benchmark.job import benchmark as benchmark
@@ -36,6 +35,7 @@ from .jobs.pretrain.job import pretrain as pretrain
 from .jobs.pretrain.settings import PretrainSettings as PretrainSettings
 from .jobs.prune.job import prune as prune
 from .jobs.prune.settings import PruneSettings as PruneSettings
+from .jobs.report import report as report
 from .jobs.similarity.job import similarity as similarity
 from .jobs.similarity.settings import SimilaritySettings as SimilaritySettings
 from .jobs.tune.job import tune as tune

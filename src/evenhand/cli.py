@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print.
 
-Everything heavy is imported inside the commands: help has to answer at once.
+Heavy modules are imported inside the commands, so that help is printed at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
 from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import WorkerSettings, expect_workers
 
 app = typer.Typer(
@@ -61,24 +61,24 @@ def main() -> None:
         check_environment()
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except EvenhandError as error:
-        _refuse(str(error))
+        _exit_with(str(error))
     except OSError as error:
         if error.errno not in MACHINE_FAULTS:
             raise
-        _refuse(f"{error.filename or 'a file'}: {error.strerror}.")
+        _exit_with(f"{error.filename or 'a file'}: {error.strerror}.")
     except MemoryError as error:
-        _refuse(
+        _exit_with(
             f"there is not enough memory: {error}. Give a smaller --image-size, fewer samples "
             "(--patient-share), or use a machine with more memory."
         )
     except typer.TyperException as error:
-        _refuse(error.format_message())
+        _exit_with(error.format_message())
     except typer.Abort:
         raise SystemExit(130) from None  # the user pressed Ctrl-C
     raise SystemExit(status)
 
 
-def _refuse(text: str) -> NoReturn:
+def _exit_with(text: str) -> NoReturn:
     print(f"evenhand: {text}", file=sys.stderr)
     raise SystemExit(2) from None
 
@@ -130,9 +130,9 @@ def check(settings: CheckSettings, out: Path | None = None, overwrite: bool = Fa
     gap. Where a flag takes two numbers, the first is the limit of a warning, the second of a
     failure. If any requirement fails, the exit status is 1.
     """
-    from evenhand.jobs.assess.pages import read_check
     from evenhand.jobs.check.job import check as work
     from evenhand.jobs.check.job import findings_text, measure_data
+    from evenhand.jobs.report import read_check
 
     if out:
         record = read_check(work(settings, out, overwrite=overwrite))
@@ -149,7 +149,7 @@ def finetune(settings: FinetuneSettings, out: Path, overwrite: bool) -> None:
     """Fine-tune a model by one strategy; report on each group."""
     from evenhand.jobs.finetune.job import finetune as work
 
-    _show(work(settings, out, overwrite=overwrite))
+    _print_run(work(settings, out, overwrite=overwrite))
 
 
 @job(PretrainSettings, "data")
@@ -165,7 +165,7 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
 
     run = work(settings, out, overwrite=overwrite)
     encoder = read_model_record(run.folder(ENCODER))
-    epochs = counted(encoder.epoch or 0, "epoch")
+    epochs = count_text(encoder.epoch or 0, "epoch")
     typer.echo(f"loss {encoder.loss or 0:.3f} after {epochs}; start from it: --weights {out}")
     if embeddings := embeddings_of(encoder):
         for sentence in embeddings.sentences("The encoder"):
@@ -181,7 +181,7 @@ def tune(settings: TuneSettings, out: Path, overwrite: bool) -> None:
     """
     from evenhand.jobs.tune.job import tune as work
 
-    _show(work(settings, out, overwrite=overwrite, notify=typer.echo))
+    _print_run(work(settings, out, overwrite=overwrite, notify=typer.echo))
 
 
 @job(PruneSettings, "run")
@@ -193,7 +193,7 @@ def prune(settings: PruneSettings, out: Path, overwrite: bool) -> None:
     """
     from evenhand.jobs.prune.job import prune as work
 
-    _show(work(settings, out, overwrite=overwrite, notify=typer.echo))
+    _print_run(work(settings, out, overwrite=overwrite, notify=typer.echo))
 
 
 @job(PredictSettings, "run", "data")
@@ -209,7 +209,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
 
     run = work(settings, out, overwrite=overwrite)
     if run.record.labelled:
-        _show(run)
+        _print_run(run)
     else:
         typer.echo("\n".join(printed_counts(run)))
         typer.echo(f"\nreport: {out / 'report.html'}")
@@ -226,7 +226,7 @@ def audit(settings: AuditSettings, out: Path, overwrite: bool) -> None:
     """
     from evenhand.jobs.audit.job import audit as work
 
-    _show(work(settings, out, overwrite=overwrite))
+    _print_run(work(settings, out, overwrite=overwrite))
 
 
 @job(CompareSettings, "inputs", listings=(LIST_METRICS,))
@@ -237,7 +237,7 @@ def compare(settings: CompareSettings, out: Path, overwrite: bool) -> None:
     """
     from evenhand.jobs.compare import compare as work
 
-    _show(work(settings, out, overwrite=overwrite))
+    _print_run(work(settings, out, overwrite=overwrite))
 
 
 @job(AdjustSettings, "input", listings=(LIST_METRICS,))
@@ -251,13 +251,13 @@ def adjust(settings: AdjustSettings, out: Path, overwrite: bool) -> None:
     """
     from evenhand.jobs.adjust.job import adjust as work
 
-    _show(work(settings, out, overwrite=overwrite))
+    _print_run(work(settings, out, overwrite=overwrite))
 
 
 @job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, overwrite: bool) -> None:
     """Compare the layers of two models, for each group."""
-    from evenhand.jobs.assess.pages import read_similarity
+    from evenhand.jobs.report import read_similarity
     from evenhand.jobs.similarity.job import similarity as work
     from evenhand.jobs.similarity.job import similarity_text
 
@@ -321,7 +321,7 @@ def demo(
     """
     from evenhand.jobs.demo import demo as work
 
-    _show(work(out, overwrite=overwrite, notify=typer.echo))
+    _print_run(work(out, overwrite=overwrite, notify=typer.echo))
 
 
 @command()
@@ -334,14 +334,14 @@ def report(
     imports: Imports = None,
 ) -> None:
     """Recompute the numbers and the report of a finished run."""
-    from evenhand.jobs.assess.pages import PAGES
-    from evenhand.jobs.assess.pages import report as work
+    from evenhand.jobs.report import PAGES
+    from evenhand.jobs.report import report as work
 
     opened = work(run, card=card, model=model)
     if opened.head.job in PAGES or not opened.record.labelled:
         typer.echo(f"report: {run / 'report.html'}")
     else:
-        _show(opened)
+        _print_run(opened)
     if card:
         typer.echo(f"card: {card}")
 
@@ -372,7 +372,7 @@ command()(methods)
 app.add_typer(datasets, name="datasets", invoke_without_command=True)
 
 
-def _show(run: Any) -> None:
+def _print_run(run: Any) -> None:
     """Print a finished run's main numbers, verdicts and notes, and the path of its report.
 
     If a launcher started several processes, only the main one prints.

@@ -26,11 +26,11 @@ TARGETS: Mapping[str, str] = {
     "max_loss": "log_loss_worst",
     "eodd_difference": "equalized_odds_difference",
 }
-"""Alias of a target → its name today."""
+"""Earlier name of a target → its name today."""
 
 
 def current_target(text: str) -> str:
-    """Return a target with its name of today in place of an alias.
+    """Return a target with today's name in place of an earlier one.
 
     Examples
     --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import socket
@@ -183,12 +184,12 @@ def is_abandoned(temporary: Path) -> bool:
     is_ours = named["host"] in (None, host_name())
     if is_ours and sys.platform != "win32":  # on Windows, os.kill() would end the process
         process = int(named["process"])
-        if process == os.getpid():  # ours, unless an earlier process had the same number
+        if process == os.getpid():  # this one, or an earlier process with the same number
             return temporary.name not in _written_now
         return not is_running(process)
     try:
         return time.time() - temporary.stat().st_mtime > ABANDONED
-    except FileNotFoundError:  # its writer has just finished
+    except FileNotFoundError:  # its process has just finished it
         return False
 
 
@@ -255,6 +256,17 @@ def write_rows_json(
     write_text(path, start[:-2] + "\n" + ",\n".join(map(encoder.encode, rows)) + "\n]}\n")
 
 
+def finite_or_none(value: Any) -> float | None:
+    """Return a number for JSON: None where it is absent or not finite.
+
+    Examples
+    --------
+    >>> finite_or_none(0.5), finite_or_none(None), finite_or_none(float("nan"))
+    (0.5, None, None)
+    """
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
 def read_json(path: Path) -> Any:
     """Return the JSON value in a file that Evenhand wrote.
 
@@ -300,15 +312,15 @@ def read_object(path: Path, schema: int | None = None) -> FileObject:
     EvenhandError
         If a later version of Evenhand wrote the file.
     """
-    return _object(read_json(path), path, schema)
+    return _checked_object(read_json(path), path, schema)
 
 
 def parse_object(text: str, path: Path, schema: int | None = None) -> FileObject:
     """Return the JSON object in a text from a file; see `read_object`."""
-    return _object(_parse_json(text, path), path, schema)
+    return _checked_object(_parse_json(text, path), path, schema)
 
 
-def _object(value: Any, path: Path, schema: int | None) -> FileObject:
+def _checked_object(value: Any, path: Path, schema: int | None) -> FileObject:
     if not isinstance(value, FileObject):
         raise DamagedError(path, f"it holds {_kind(value)} where an object belongs")
     if schema is None:
@@ -324,7 +336,7 @@ def _object(value: Any, path: Path, schema: int | None) -> FileObject:
     return value
 
 
-def checked(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
+def parse_record(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
     """Check a JSON object of a file, and return it as a record.
 
     Parameters

@@ -137,7 +137,7 @@ def with_flags(
             arguments.pop("config"),
             arguments.pop("overwrite"),
         )
-        function(gather(settings, config, arguments, positional), out, overwrite)
+        function(gather_settings(settings, config, arguments, positional), out, overwrite)
 
     # typer reads the flags from this attribute; mypy does not know it
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -199,7 +199,7 @@ def _common_flags(function: Job) -> tuple[inspect.Parameter, ...]:
 def _setting_parameters(
     settings: type[Settings], positional: tuple[str, ...]
 ) -> list[inspect.Parameter]:
-    """Return one parameter per setting, with the default None, which means "not given"."""
+    """Return one parameter per setting; its default None means that the flag is not given."""
     fields = settings.model_fields
     arguments = [_argument(name, fields[name]) for name in positional]
     headings = _headings(settings)
@@ -294,7 +294,7 @@ def _metavar(kind: Any) -> str | None:
     return " ".join(str(_metavar(part)) for part in parts)
 
 
-def gather(
+def gather_settings(
     settings: type[SettingsType],
     config: Path | None,
     arguments: Mapping[str, Any],
@@ -341,9 +341,9 @@ _INTEGER = "tag:yaml.org,2002:int"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses repeated names, where the standard loader uses the last value.
+    """A safe loader that refuses repeated names; the standard loader uses the last value.
 
-    It reads whole numbers as YAML 1.2 does: 010 is ten and 1:30 is text, not 8 and 90.
+    It reads whole numbers as YAML 1.2 does: 010 is ten (not 8), and 1:30 is text (not 90).
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

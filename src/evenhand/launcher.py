@@ -10,7 +10,7 @@ from evenhand.errors import EvenhandError
 def is_main() -> bool:
     """Return whether this process writes and prints for all processes of the job.
 
-    RANK is read only if WORLD_SIZE is above 1, because without a launcher RANK means nothing.
+    RANK is read only if WORLD_SIZE is above 1; without a launcher, RANK has no meaning.
     """
     return _number("WORLD_SIZE", 1) == 1 or _number("RANK", 0) == 0
 

@@ -1,4 +1,4 @@
-"""Lock folders: only one process works in a folder at a time, and others see which."""
+"""Lock folders, so that one process works in a folder at a time, and others see its name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evenhand.files import write_text, writing
 
 LOCK, SOFT, HOLDER = ".lock", ".lock.soft", ".lock.json"
 LOCK_FILES = (LOCK, SOFT, HOLDER)
-_PATIENCE = 1.0  # seconds; `refuse_locked` of another process holds a lock for less
+_PATIENCE = 1.0  # seconds; `refuse_locked` in another process holds a lock for less
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -48,12 +48,12 @@ class Holder:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Lock an existing folder during the block, so that no other process works in it.
 
     The operating system locks the file ``.lock`` (``flock``; on NFS also between machines), and
-    releases it when the process ends for any reason. On a file system without locks, the existence
-    of a file is the lock. If its process died on this machine, the lock is ignored. If it died on
+    releases it when the process ends for any reason. On a file system without locks, an existing
+    file is the lock. If its process died on this machine, the lock is ignored. If it died on
     another machine, the user must remove the file; the message names it.
 
     Raises

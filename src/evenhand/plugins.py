@@ -35,7 +35,7 @@ _loaded: list[str] = []
 
 
 @cache
-def _installed() -> tuple[EntryPoint, ...]:
+def _entry_points() -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=PLUGINS))
 
 
@@ -47,7 +47,7 @@ def load_plugins() -> None:
     EvenhandError
         If a plug-in cannot be imported.
     """
-    for plugin in _installed():
+    for plugin in _entry_points():
         if plugin.value in _loaded:
             continue
         _loaded.append(plugin.value)
@@ -84,7 +84,7 @@ def import_modules(names: Iterable[str]) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not f"{name}.".startswith(f"{error.name}."):
-                raise _cannot_import(name, error) from error
+                raise _import_error(name, error) from error
             raise EvenhandError(
                 f"--import {name}: there is no module {error.name!r} in {folder} or among the "
                 "installed packages. Run the command in the folder of the module, or add that "
@@ -93,10 +93,10 @@ def import_modules(names: Iterable[str]) -> None:
         except EvenhandError:
             raise
         except (Exception, SystemExit) as error:
-            raise _cannot_import(name, error) from error
+            raise _import_error(name, error) from error
 
 
-def _cannot_import(name: str, error: BaseException) -> EvenhandError:
+def _import_error(name: str, error: BaseException) -> EvenhandError:
     """Return the error for a user's module whose import failed, with file and line."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return EvenhandError(
@@ -106,7 +106,7 @@ def _cannot_import(name: str, error: BaseException) -> EvenhandError:
 
 
 def require_imports(run: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a run whose plug-ins are not imported; a file must not decide which code runs.
+    """Refuse a run whose plug-ins are not imported: a file must not decide which code runs.
 
     Raises
     ------

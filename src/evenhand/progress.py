@@ -69,6 +69,6 @@ def _shared() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
         console=Console(stderr=True),
-        speed_estimate_period=3600,  # seconds; two trials, which may take minutes, give the speed
+        speed_estimate_period=3600,  # seconds; long enough for two trials of many minutes
         transient=True,
     )

@@ -114,7 +114,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return {name: entry.title for name, entry in self._listed().items()}
 
     def cautions(self) -> dict[str, str]:
-        """Return name → the paragraph on when the entry misleads ("" without one), as `titles`."""
+        """Return name → the paragraph on when the entry misleads, or ""; see `titles`."""
         return {name: entry.caution for name, entry in self._listed().items()}
 
     def usages(self) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def _text_arguments(call: ast.Call) -> list[str]:
 
 
 def name_in_errors(function: F, kind: str) -> F:
-    """Return a user's function wrapped so that its errors name it; Evenhand's own are unchanged.
+    """Return a user's function whose errors name it; Evenhand's functions are unchanged.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""List the files that jobs write into a run directory, and remove these and no others."""
+"""List the files that jobs write into a run directory, and remove only these."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ WORK = (
     *("fits/*/*/fit.json", "fits/*/*/trials.json"),
     "fits/*/*/*/model.json",
 )
-"""The files in `WRITTEN` that take long to compute, and from which a later command continues."""
+"""The files in `WRITTEN` that take long to compute; a later command continues from them."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Contents:
     def of(cls, root: Path) -> Contents:
         """Read the content of a folder; if it does not exist, the content is empty."""
         kinds: dict[str, list[PurePath]] = {"file": [], "part": [], "folder": [], "strange": []}
-        for path, kind in _walk(root):
+        for path, kind in _classify_paths(root):
             kinds[kind].append(path)
         return cls(*(tuple(kinds[kind]) for kind in ("file", "part", "folder", "strange")))
 
@@ -146,7 +146,7 @@ def remove_temporary(root: Path) -> None:
                 (root / path).unlink()
 
 
-def _walk(root: Path) -> Iterator[tuple[PurePath, str]]:
+def _classify_paths(root: Path) -> Iterator[tuple[PurePath, str]]:
     """Yield each path below a folder with its kind; strange folders are not entered."""
     job = _job_of(root)
     of_other_jobs = {name for name, jobs in WRITERS.items() if job is not None and job not in jobs}

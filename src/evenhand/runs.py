@@ -20,15 +20,15 @@ from evenhand.errors import EvenhandError, some
 from evenhand.files import (
     DamagedError,
     FileObject,
-    checked,
     new_folder,
+    parse_record,
     read_object,
     to_path,
     write_json,
     writing,
 )
 from evenhand.launcher import is_main
-from evenhand.locks import locked, refuse_locked
+from evenhand.locks import hold_lock, refuse_locked
 from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
 
 SCHEMA = 2
@@ -104,7 +104,7 @@ class RunFolder:
             If ``run.json`` is damaged, or a later version wrote it.
         """
         path = self.root / RECORD
-        return checked(RunHead, _read_record(path), path, strict=True)
+        return parse_record(RunHead, _read_record(path), path, strict=True)
 
     @property
     def finished(self) -> bool:
@@ -117,7 +117,7 @@ class RunFolder:
         If a launcher started several processes, only the main one writes.
         """
         if is_main():
-            write_record(self.root, changed(self.head, entries))
+            write_record(self.root, update_record(self.head, entries))
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -141,7 +141,7 @@ class RunFolder:
         self.note(status="finished", chosen=chosen)
 
 
-def changed(record: R, entries: Mapping[str, Any]) -> R:
+def update_record(record: R, entries: Mapping[str, Any]) -> R:
     """Return a record with new values of some entries, after a check of their types."""
     values = {name: value for name, value in record if name in record.model_fields_set}
     return type(record).model_validate({**values, **entries})
@@ -180,7 +180,7 @@ def start_run(
 ) -> RunFolder:
     """Open a run directory for a job: a new one, or that of the same job that was killed.
 
-    Call it in a `run_scope`; until the scope ends, no other process can work in the directory.
+    Call it in a `run_scope`. Until the scope ends, no other process can work in the directory.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def start_run(
         _check_same(run, job, settings, fingerprint, goes_on=goes_on)
         remove_temporary(root)
         return run
-    _empty(root)
+    _clear_folder(root)
     head = RunHead(
         schema_version=SCHEMA,
         job=job,
@@ -237,7 +237,7 @@ def start_run(
 
 @dataclass
 class _Opened:
-    """An opened directory: ``is_new`` if this process started its run instead of continuing it."""
+    """An opened directory; ``is_new`` if this process started its run."""
 
     is_new: bool = False
 
@@ -249,7 +249,7 @@ def _locked_folder(root: Path) -> Iterator[_Opened]:
     with ExitStack() as stack:
         with writing(root):
             stack.enter_context(new_folder(root))
-            stack.enter_context(locked(root))
+            stack.enter_context(hold_lock(root))
         try:
             yield opened
         except EvenhandError:
@@ -259,7 +259,7 @@ def _locked_folder(root: Path) -> Iterator[_Opened]:
             raise
 
 
-def _empty(root: Path) -> None:
+def _clear_folder(root: Path) -> None:
     """Remove an earlier run from a folder; refuse a folder that holds anything else."""
     if (root / RECORD).exists():
         try:
@@ -343,7 +343,7 @@ def _check_same(
 
 
 def _refuse_inputs_inside(root: Path, reads: Iterable[Path]) -> None:
-    """Refuse a run directory that contains an input, because replacing the run would remove it."""
+    """Refuse a run directory that holds an input, because replacing the run would remove it."""
     for path in reads:
         is_data = path != Path() and path.exists()  # phantoms have no path
         if is_data and path.resolve().is_relative_to(root.resolve()):

@@ -78,7 +78,7 @@ def _plain(value: Any, kind: Any) -> Any:
 def problems(
     error: ValidationError, settings: type[Settings], display_name: Callable[[str], str] = str
 ) -> Iterator[str]:
-    """Yield a message for each wrong setting, whose name ``display_name`` writes."""
+    """Yield a message for each wrong setting; ``display_name`` writes the name of a setting."""
     for problem in error.errors():
         text = problem["msg"].removeprefix("Value error, ")
         if not problem["loc"]:  # a conflict of several settings, which the text names

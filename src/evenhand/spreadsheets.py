@@ -1,4 +1,4 @@
-"""Write CSV files whose text no spreadsheet takes for a formula."""
+"""Write CSV files in which no spreadsheet reads a text as a formula."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from evenhand.files import write_text
 
-# The beginning of a formula; text that already has quotes before it gets one more.
+# The beginning of a formula; a text with quotes before it gets one more quote.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _QUOTED = re.compile(r"'+[=+\-@\t\r]")
 
@@ -19,30 +19,30 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
     Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets a quote before
     it. A spreadsheet then shows it as text and computes nothing
-    (https://owasp.org/www-community/attacks/CSV_Injection). `unquoted` removes the quote.
+    (https://owasp.org/www-community/attacks/CSV_Injection). `unquote_formulas` removes the quote.
     """
-    safe = table.apply(lambda column: column.map(quoted))
-    safe.columns = pd.Index([quoted(name) for name in table.columns])
+    safe = table.apply(lambda column: column.map(quote_formula))
+    safe.columns = pd.Index([quote_formula(name) for name in table.columns])
     write_text(path, safe.to_csv(index=False, lineterminator="\n"))
 
 
-def quoted(cell: object) -> object:
+def quote_formula(cell: object) -> object:
     """Return a cell with a quote if it is text that looks like a formula; numbers are unchanged.
 
     Examples
     --------
-    >>> quoted("=1+1"), quoted("60+"), quoted(-1.5)
+    >>> quote_formula("=1+1"), quote_formula("60+"), quote_formula(-1.5)
     ("'=1+1", '60+', -1.5)
     """
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
-def unquoted(column: pd.Series) -> pd.Series:
+def unquote_formulas(column: pd.Series) -> pd.Series:
     """Return a column of text without the quotes of `write_csv`.
 
     Examples
     --------
-    >>> unquoted(pd.Series(["'=1+1", "''-1", "'tis", "60+"])).tolist()
+    >>> unquote_formulas(pd.Series(["'=1+1", "''-1", "'tis", "60+"])).tolist()
     ['=1+1', "'-1", "'tis", '60+']
     """
     return column.map(

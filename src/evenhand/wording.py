@@ -5,17 +5,15 @@ from __future__ import annotations
 import shlex
 
 
-def counted(number: float, thing: str, things: str = "") -> str:
-    """Return a number with its noun, in the singular for 1.
-
-    ``things`` is the plural; by default, ``thing`` with an s.
+def count_text(number: float, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the singular for 1; by default, the plural has an s.
 
     Examples
     --------
-    >>> counted(1, "epoch"), counted(2, "epoch"), counted(0.5, "point"), counted(1200, "image")
-    ('1 epoch', '2 epochs', '0.5 points', '1200 images')
+    >>> count_text(1, "epoch"), count_text(0.5, "point"), count_text(1204, "image")
+    ('1 epoch', '0.5 points', '1,204 images')
     """
-    return f"{number:.10g} {thing if number == 1 else things or f'{thing}s'}"
+    return f"{number:,.12g} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def flag_text(name: str, value: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evenhand.cohort.images.decoding import open_picture
-from evenhand.cohort.images.dicom import cut_dicom_series, localizers_left_out
+from evenhand.cohort.images.dicom import cut_dicom_series, localizer_remark
 from evenhand.cohort.images.volumes import cut_nifti
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
@@ -55,7 +55,7 @@ def test_a_scout_among_slices(cases):
     ]
     means = [slice_.mean() for slice_ in result]
     assert means == sorted(means)
-    assert "scout.dcm" in localizers_left_out(folder)
+    assert "scout.dcm" in localizer_remark(folder)
 
 
 def test_training_and_testing_are_splits(cases):

@@ -16,7 +16,7 @@ from tests.cohort.test_own_files import FLAGS, PLANE, RNG, problem, read, table_
 from tests.command import PHANTOMS, evenhand, training
 from tests.data.table import make_table
 
-from evenhand.cohort.images.decoding import fitted
+from evenhand.cohort.images.decoding import fit_picture
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
@@ -87,7 +87,9 @@ class TestReading:
         assert three.source.stored.shape == (16, 16, 3)
         first = phantoms.table["sample_id"].iloc[0]
         picture = PIL.Image.fromarray(phantoms.read(first))
-        assert np.array_equal(item.read(first), fitted(picture.convert("L"), ImageForm(16, 16, 1)))
+        assert np.array_equal(
+            item.read(first), fit_picture(picture.convert("L"), ImageForm(16, 16, 1))
+        )
 
     def test_a_grey_picture_is_not_tripled(self, tmp_path):
         table = table_of(tmp_path)

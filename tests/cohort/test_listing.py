@@ -11,7 +11,7 @@ from tests.data.ham10000 import make_ham10000
 
 from evenhand.cohort import registry
 from evenhand.cohort.datasets import READER as HANDED_OVER
-from evenhand.cohort.listing import _labels
+from evenhand.cohort.listing import _label_text
 from evenhand.cohort.registry import DataSet
 
 
@@ -67,7 +67,7 @@ def test_the_guide_has_the_table_of_the_registry():
     head = "| reader | data set | task | samples | labels | attributes | `patient_id` is a |"
     rows = [
         f"| `{name}:` | {about.title} | {about.task} | {about.modality} | "
-        f"{_labels(about)} | {attributes_of(about)} | {about.unit} |"
+        f"{_label_text(about)} | {attributes_of(about)} | {about.unit} |"
         for name, about in sorted((name, values.about) for name, values in registry.READERS.items())
         if name != HANDED_OVER  # registered once some test has handed a cohort over
     ]

@@ -218,7 +218,7 @@ class TestDicom:
             copyfile(tmp_path / "a.dcm", tmp_path / name)
         second = read(write_table(tmp_path, copied), page=2)["0.dcm"]
         assert np.array_equal(second, content["a.dcm#2"])
-        assert "it has 2 frames, and #3 is asked for" in problem(table_of(tmp_path, "a.dcm#3"))
+        assert "it has 2 frames, and the table names #3" in problem(table_of(tmp_path, "a.dcm#3"))
 
     def test_one_without_pixels_is_refused(self, tmp_path):
         copyfile(str(get_testdata_file("rtplan.dcm", download=False)), tmp_path / "a.dcm")
@@ -260,7 +260,7 @@ class TestVolumes:
         self.volume(tmp_path / "v.nii.gz")
         text = problem(table_of(tmp_path, "v.nii.gz#9"))
         assert "v.nii.gz (" in text
-        assert "row 2) cannot be read: it has 8 slices, and #9 is asked for" in text
+        assert "row 2) cannot be read: it has 8 slices, and the table names #9" in text
 
     def test_slices_without_a_volume_are_refused(self, tmp_path):
         assert "none of the files is a NIfTI" in problem(table_of(tmp_path), slices=2)
@@ -287,7 +287,7 @@ BAD_ARRAYS = {
     "several": ("a.npz", lambda p: np.savez(p, a=PLANE, b=PLANE), "2 arrays (a, b), and a sample"),
     "none": ("a.npz", lambda p: np.savez(p), "an npz file without any array"),
     "unknown": ("a.npz#c", lambda p: np.savez(p, a=PLANE), "it has no array 'c'; it has a"),
-    "part": ("a.npy#c", lambda p: np.save(p, PLANE), "it is one array, of which #c names no part"),
+    "part": ("a.npy#c", lambda p: np.save(p, PLANE), "it is one array and has no part #c"),
     "shape": ("a.npy", lambda p: np.save(p, np.zeros((2, 3, 4, 5))), "the shape (2, 3, 4, 5)"),
     "empty": ("a.npy", lambda p: np.save(p, np.zeros((0, 3))), "the shape (0, 3)"),
     "text": ("a.npy", lambda p: np.save(p, np.array([["x"]])), "not real numbers"),

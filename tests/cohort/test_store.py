@@ -26,7 +26,7 @@ from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store import samples as store
-from evenhand.cohort.store.building import DATA, INDEX, Built, building
+from evenhand.cohort.store.building import DATA, INDEX, StoreIndex, new_store
 from evenhand.cohort.store.samples import default_cache, store_samples
 from evenhand.errors import EvenhandError
 
@@ -280,7 +280,7 @@ class TestBuilding:
         decoded.clear()
         result = store_samples(cohort, SIZE, cache).read
         assert np.array_equal(result.samples, wanted.read.samples)
-        assert result.row.equals(wanted.read.row)
+        assert result.index.equals(wanted.read.index)
         assert set(decoded) == set(cohort.table["sample_id"]) - set(finished)
         assert len(listed(cache)) == 1
 
@@ -308,8 +308,8 @@ class TestBuilding:
 
     def test_while_another_builds_it_has_a_folder_of_its_own(self, tmp_path, cohort):
         folder = tmp_path / "samples" / "store"
-        with building(folder) as first:
-            with building(folder) as second:
+        with new_store(folder) as first:
+            with new_store(folder) as second:
                 assert first != second
                 (second / "who").write_text("second")
             assert (folder / "who").read_text() == "second"
@@ -398,9 +398,9 @@ def test_the_default_cache_is_used(monkeypatch, tmp_path, phantoms):
 
 
 def test_the_index_of_a_store_keeps_every_field(tmp_path):
-    built = Built(
+    built = StoreIndex(
         {"a": 1}, {"b": "it is cut off"}, {"a": "a localizer was left out"}, (4,), "uint8"
     )
     (tmp_path / DATA).write_bytes(bytes(4))
     built.write(tmp_path)
-    assert Built.of(tmp_path) == built
+    assert StoreIndex.of(tmp_path) == built

@@ -26,7 +26,7 @@ def test_only_the_named_patients_become_fewer_and_smaller_shares_are_nested(seed
     mine = patients_of(COHORT.select(thinning.rows(COHORT)))
     before = patients_of(COHORT)
     for share in reversed(SHARES):
-        part = thinning.thinned(COHORT, share, ("group",), np.random.default_rng(seed))
+        part = thinning.thin(COHORT, share, ("group",), np.random.default_rng(seed))
         patients = patients_of(part)
         assert patients < before
         assert patients - mine == patients_of(COHORT) - mine
@@ -36,14 +36,14 @@ def test_only_the_named_patients_become_fewer_and_smaller_shares_are_nested(seed
 
 
 def test_every_label_of_every_group_keeps_its_share():
-    part = Thinning().thinned(COHORT, 0.5, ("group",), np.random.default_rng(0))
+    part = Thinning().thin(COHORT, 0.5, ("group",), np.random.default_rng(0))
     sizes = [cohort.table.groupby(["attr_group", "label"], observed=True)["patient_id"].nunique()
              for cohort in (COHORT, part)]  # fmt: skip
     assert (sizes[1] - sizes[0] / 2).abs().max() <= 0.5
 
 
 def test_all_patients_are_the_cohort_itself():
-    assert Thinning().thinned(COHORT, 1, (), np.random.default_rng(0)) is COHORT
+    assert Thinning().thin(COHORT, 1, (), np.random.default_rng(0)) is COHORT
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,6 @@ def test_a_group_of_an_intersection_is_named_by_its_levels():
 
 
 def test_of_every_label_of_a_group_one_patient_stays():
-    part = Thinning().thinned(COHORT, 0.001, ("group",), np.random.default_rng(0))
+    part = Thinning().thin(COHORT, 0.001, ("group",), np.random.default_rng(0))
     cells = part.table.groupby(["attr_group", "label"], observed=True)["patient_id"].nunique()
     assert cells.tolist() == [1, 1, 1, 1]

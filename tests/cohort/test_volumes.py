@@ -21,7 +21,7 @@ from evenhand.cohort.images.arrays import open_npz
 from evenhand.cohort.images.bounds import decoding_room
 from evenhand.cohort.images.dicom import cut_dicom_series, open_dicom
 from evenhand.cohort.images.planes import grey_plane
-from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, slice_places
+from evenhand.cohort.images.volumes import SOFT_TISSUE, cut_nifti, slice_positions
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
@@ -65,7 +65,7 @@ def test_a_volume_whose_axes_are_not_three_is_refused(tmp_path):
 
 @pytest.mark.parametrize("slices", [1, 2, 5, 32])
 def test_slices_lie_evenly_in_the_middle_half(slices):
-    result = slice_places(slices)
+    result = slice_positions(slices)
     assert len(set(result)) == slices
     assert result.min() > 0.25
     assert result.max() < 0.75
@@ -364,7 +364,7 @@ def test_slices_of_two_volumes_in_one_folder_are_refused(tmp_path, odd, text):
 )
 def test_two_slices_of_one_place_are_refused(tmp_path, headers):
     folder = series(tmp_path, [*headers, headers[2]])
-    with pytest.raises(ValueError, match=r"IM2\.dcm and IM4\.dcm lie at the same place"):
+    with pytest.raises(ValueError, match=r"IM2\.dcm and IM4\.dcm have the same position"):
         cut_dicom_series(folder, 0.5, SOFT_TISSUE)
 
 

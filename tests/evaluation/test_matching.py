@@ -28,5 +28,5 @@ def test_classes_that_nobody_names_are_numbers():
 @pytest.mark.parametrize("other", [("malignant", "benign"), ("0", "1", "2")])
 def test_other_classes_cannot_be_compared(other):
     models = {"one": predictions(1), "other": replace(predictions(2), classes=other)}
-    with pytest.raises(EvenhandError, match=f"other classes apart: .* {', '.join(other)}"):
+    with pytest.raises(EvenhandError, match=f"different classes: .* {', '.join(other)}"):
         match_samples(models, "test")

@@ -126,10 +126,10 @@ def test_a_threshold_for_each_group():
     cut = choose_cut(inputs, policy("youden"), by="sex")
     val = inputs.of_split("val").table
     women = val[val["attr_sex"] == "f"]
-    assert cut.own["f"] == youden(women["label"], women["score"])
+    assert cut.by_level["f"] == youden(women["label"], women["score"])
     rows = metric_rows(inputs, ["sex"], model="full", seed=0, plan=PLAN, cut=cut)
-    assert only_row(rows, group="f", metric="sensitivity")["threshold"] == cut.own["f"]
-    assert only_row(rows, group="m", metric="sensitivity")["threshold"] == cut.own["m"]
+    assert only_row(rows, group="f", metric="sensitivity")["threshold"] == cut.by_level["f"]
+    assert only_row(rows, group="m", metric="sensitivity")["threshold"] == cut.by_level["m"]
     assert np.isnan(only_row(rows, attribute="*", metric="sensitivity")["threshold"])
     assert "for each group of sex" in cut.how
 
@@ -189,7 +189,7 @@ def test_a_group_with_few_validation_rows_says_whose_threshold_it_takes():
     women = inputs.table["attr_sex"] == "f"
     scarce = few(inputs, lambda table, val: val & (~women | (table.index % 12 == 0)))
     cut = choose_cut(scarce, policy("youden"), by="sex")
-    assert set(cut.own) == {"m", "unknown"}
+    assert set(cut.by_level) == {"m", "unknown"}
     assert "have that of all rows" in cut.how
     assert "f: " in cut.how
     assert cut.threshold == youden(*(scarce.of_split("val").table[c] for c in ("label", "score")))

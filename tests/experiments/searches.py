@@ -15,20 +15,20 @@ UNITS = ("a", "b", "c", "d")
 
 
 def space() -> Space:
-    def ask(trial):
+    def suggest(trial):
         bits = {unit: trial.suggest_int(unit, 0, 1) for unit in UNITS}
         mask = frozenset(unit for unit, bit in bits.items() if bit)
         return Choice(mask, trial.suggest_float("lr", 1e-4, 1e-2), 0)
 
-    return Space(ask, float("inf"), ())
+    return Space(suggest, float("inf"), ())
 
 
 def small_space() -> Space:
-    def ask(trial):
+    def suggest(trial):
         bits = {unit: trial.suggest_int(unit, 0, 1) for unit in UNITS[:2]}
         return Choice(frozenset(unit for unit, bit in bits.items() if bit), 1.0, 0)
 
-    return Space(ask, 4, (("full", {"a": 1, "b": 1}), ("head", {"a": 0, "b": 0})))
+    return Space(suggest, 4, (("full", {"a": 1, "b": 1}), ("head", {"a": 0, "b": 0})))
 
 
 def good_units(choice, report):

@@ -103,7 +103,7 @@ def test_optunas_own_proxy_is_refused(storage):
         host, port = access.target.split(":")
         with pytest.warns(optuna.exceptions.ExperimentalWarning):
             proxy = GrpcStorageProxy(host=host, port=int(port))
-        with pytest.raises(grpc.RpcError, match="served to its own workers alone"):
+        with pytest.raises(grpc.RpcError, match="served to its own workers only"):
             proxy.get_all_studies()
         proxy.close()
 

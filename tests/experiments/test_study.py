@@ -108,7 +108,7 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path):
 
 def test_the_seconds_of_a_trial_leave_out_how_long_its_search_stood_still(tmp_path):
     study, space = study_of(tmp_path, "maximize"), space_of(3)
-    space.ask(study.ask())
+    space.suggest(study.ask())
     with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as base, base:
         base.execute("UPDATE trials SET datetime_start = '2020-01-01 00:00:00'")
     search(study, space, Trained(), trials=1, seed=0, engine=Inline())

@@ -11,7 +11,7 @@ import torch
 from evenhand import EvenhandError, FinetuneSettings
 from evenhand.experiments import task as training
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task_cache import Fits, cached_task, fresh_task_cache
+from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
 from evenhand.runs import run_scope
 
 
@@ -70,8 +70,8 @@ def test_a_node_without_the_data_or_the_run_directory_is_refused(settings, tmp_p
     with fresh_task_cache(), run_scope():
         own = cached_task(settings).fingerprint
         run = begin_run(tmp_path / "run", "finetune", settings, fingerprint=own)
-        assert Fits(settings, own, run).task() is cached_task(settings)
+        assert FitContext(settings, own, run).task() is cached_task(settings)
         with pytest.raises(EvenhandError, match="holds other data than where the command was"):
-            Fits(settings, "another", run).task()
+            FitContext(settings, "another", run).task()
         with pytest.raises(EvenhandError, match=r"absent.*Give --out a folder that all nodes"):
-            Fits(settings, own, Run(tmp_path / "absent")).task()
+            FitContext(settings, own, Run(tmp_path / "absent")).task()

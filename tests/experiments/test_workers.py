@@ -56,7 +56,7 @@ def test_known_choices_come_first_and_no_choice_twice(study, parallel_engine):
     space = searches.small_space()
     search(study, space, searches.good_units, 30, 0, parallel_engine)
     trained = [t for t in study.get_trials() if "repeats" not in t.user_attrs]
-    assert len(trained) == len({space.ask(trial) for trial in trained}) == space.size
+    assert len(trained) == len({space.suggest(trial) for trial in trained}) == space.size
     assert [t.user_attrs["origin"] for t in study.get_trials()[:2]] == ["full", "head"]
 
 
@@ -93,7 +93,7 @@ def test_a_search_whose_workers_all_die_gives_up(study, parallel_engine):
 def test_what_a_killed_driver_left_is_taken_up_by_any_number_of_workers(study, parallel_engine):
     space = searches.space()
     for _ in range(3):
-        space.ask(study.ask())
+        space.suggest(study.ask())
     search(study, space, searches.good_units, 6, 0, parallel_engine)
     assert len(states(study)) == 6
     assert set(states(study)) <= set(FINISHED)
@@ -109,7 +109,7 @@ def test_a_server_s_trials_without_heartbeat_come_back_once(tmp_path, serial_eng
     space = searches.space()
     dead, alive = storages.begin_trial(study), storages.begin_trial(study)
     for trial in (dead, alive):
-        space.ask(trial)
+        space.suggest(trial)
         server.record_heartbeat(trial._trial_id)
     with contextlib.closing(sqlite3.connect(file)) as base, base:
         long_ago = (

@@ -14,8 +14,8 @@ from evenhand.cli import app
 from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.evaluation.settings import AuditSettings, PredictSettings
 from evenhand.experiments.settings import FinetuneSettings
-from evenhand.flags import gather
-from evenhand.jobs.keywords import make_settings, with_keywords
+from evenhand.flags import gather_settings
+from evenhand.jobs.keywords import as_job, make_settings
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.tune.settings import TuneSettings
 
@@ -47,7 +47,7 @@ def table(tmp_path):
 def job(kind, *positional):
     """A job that returns what it is called with."""
 
-    @with_keywords(kind, *positional)
+    @as_job(kind, *positional)
     def work(settings, out, *, overwrite=False):
         return settings, out, overwrite
 
@@ -176,7 +176,7 @@ def test_an_audit_with_keywords_is_a_run(table, tmp_path):
 def test_one_value_stands_for_several_in_a_file_too(tmp_path):
     config = tmp_path / "settings.yaml"
     config.write_text("attribute: sex\ntarget: auc_worst\nlabel: 7\nsplit: [0.5, 0.2, 0.3]\n")
-    settings = gather(TuneSettings, config, {"data": "cases.csv"}, ("data",))
+    settings = gather_settings(TuneSettings, config, {"data": "cases.csv"}, ("data",))
     assert (settings.attribute, settings.target, settings.label) == (("sex",), ("auc_worst",), "7")
     assert settings.split == (0.5, 0.2, 0.3)
 

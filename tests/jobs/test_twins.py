@@ -103,7 +103,11 @@ def test_the_interval_covers_the_true_distance():
 
 @pytest.mark.parametrize(
     ("column", "message"),
-    [("twin", "has no column 'twin'"), ("sample_id", "no two rows of .* share a value there")],
+    [
+        ("twin", "has no column 'twin'"),
+        ("sample_id", "no two rows of .* share a value there"),
+        ("attr_skin", "--pair-column attr_skin: 600 rows of .* share the value 'light'"),
+    ],
 )
 def test_a_column_without_twins_is_refused_before_anything_is_written(tmp_path, column, message):
     predictions().to_csv(tmp_path / "mine.csv", index=False)
@@ -112,6 +116,14 @@ def test_a_column_without_twins_is_refused_before_anything_is_written(tmp_path, 
     assert ended.status == 2
     assert re.search(message, ended.err)
     assert not (tmp_path / "a").exists()
+
+
+def test_a_column_pair_id_of_more_than_pairs_is_refused(tmp_path):
+    predictions().rename(columns={"attr_skin": "pair_id"}).to_csv(tmp_path / "mine.csv")
+    ended = evenhand("audit", tmp_path / "mine.csv", "--out", tmp_path / "a")
+    assert ended.status == 2
+    assert "the column 'pair_id': 600 rows of" in ended.err
+    assert "but twins are pairs. Give --pair-column" in ended.err
 
 
 @pytest.fixture(scope="module")

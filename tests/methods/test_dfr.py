@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evenhand.errors import EvenhandError
-from evenhand.methods.afterwards.dfr import balanced_rows, cross_fitted, refit_last_layer
+from evenhand.methods.afterwards.dfr import balanced_rows, cross_fit, refit_last_layer
 from evenhand.methods.arrays import check_rows
 
 
@@ -104,5 +104,5 @@ def test_rows_are_scored_by_layers_of_their_own_features():
     rng = np.random.default_rng(5)
     label = rng.integers(2, size=600)
     features = rng.normal(np.column_stack([4.0 * label, 0 * label]), 1.0)
-    _, scores = cross_fitted(features, label, rng.choice(["a", "b"], 600), strengths=(1.0,))
+    _, scores = cross_fit(features, label, rng.choice(["a", "b"], 600), strengths=(1.0,))
     assert ((scores[:, 1] > 0.5) == label).mean() > 0.95

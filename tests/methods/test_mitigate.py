@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 import evenhand
 from evenhand.errors import EvenhandError
-from evenhand.methods.afterwards.dfr import cross_fitted, refit_last_layer
+from evenhand.methods.afterwards.dfr import cross_fit, refit_last_layer
 from evenhand.methods.afterwards.thresholds import choose_thresholds
 from evenhand.methods.attribute_free import choose_without_attribute
 from evenhand.methods.group_head import fit_group_head
@@ -196,7 +196,7 @@ def test_cross_fitted_scores_come_from_other_patients():
     patients = np.arange(600) // 2
     label = label[patients * 2]  # both rows of a patient share label and features
     features = rng.normal(size=(600, 100))[patients * 2]
-    layer, scores = cross_fitted(
+    layer, scores = cross_fit(
         features, label, group, patients=patients, strengths=(1.0,), subsets=5
     )
     assert roc_auc_score(label, layer.scores(features)[:, 1]) > 0.7
@@ -223,7 +223,7 @@ def test_too_few_patients_to_cross_fit_are_refused():
     label = np.array([0, 1] * 10 + [0] * 20 + [1, 1])
     group = np.array(["a"] * 20 + ["b"] * 22)
     with pytest.raises(EvenhandError, match="a group has fewer than two rows of a class"):
-        cross_fitted(rng.normal(size=(42, 3)), label, group)
+        cross_fit(rng.normal(size=(42, 3)), label, group)
 
 
 def test_whole_numbers_as_floats_are_the_same_groups():

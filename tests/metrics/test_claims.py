@@ -177,7 +177,7 @@ def test_all_pairs_at_once_are_tested_as_one_by_one():
 def one_by_one(pairs, level) -> JointTest:
     """Test differences as `adjust_together` does, each by itself."""
     p, adjusted = np.full((2, len(pairs)), np.nan)
-    exact = [place for place, pair in enumerate(pairs) if pair.exact(0)]
+    exact = [place for place, pair in enumerate(pairs) if pair.is_exact(0)]
     observed, statistics = {}, {}
     for place, pair in enumerate(pairs):
         first, second = pair.sides

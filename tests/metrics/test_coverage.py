@@ -22,7 +22,7 @@ from scipy.stats import norm
 
 from evenhand.metrics import scored
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.families import as_drawn
+from evenhand.metrics.families import family_of_draws
 from evenhand.metrics.intervals import extreme_interval, resampled_interval, spread_interval
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
@@ -66,7 +66,7 @@ def values(rows, groups, resamples):
 
 
 def of_groups(values):
-    return as_drawn(tuple(map(str, range(len(values)))), values)
+    return family_of_draws(tuple(map(str, range(len(values)))), values)
 
 
 def simulate(separation, cohorts, rng, size=PATIENTS):

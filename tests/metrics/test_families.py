@@ -24,7 +24,7 @@ def test_a_share_is_on_the_logit_scale_with_as_many_patients_as_the_rarer_kind()
     drawn = np.random.default_rng(0).normal(0.9, 0.02, size=(1, 400))
     family = family_of("auc", np.concatenate([[[0.9]], drawn], axis=1), [1] * 12 + [0] * 30)
     error = student.isf(0.025, 11) * drawn.std(ddof=1) / (0.9 * 0.1)
-    below, above = family.reach(0.025)
+    below, above = family.margins(0.025)
     assert 0.9 - below[0] == pytest.approx(expit(logit(0.9) - error))
     assert 0.9 + above[0] == pytest.approx(expit(logit(0.9) + error))
     assert family.fewest == 12
@@ -49,7 +49,9 @@ def test_a_coefficient_is_not_moved_by_resamples_that_are_far_out():
     wild = np.where(np.arange(999) % 50 == 0, 40.0, drawn)
     labels = [1] * 50 + [0] * 50
     plain, far = (
-        family_of("calibration_slope", np.concatenate([[[1.0]], d], axis=1), labels).reach(0.025)[0]
+        family_of("calibration_slope", np.concatenate([[[1.0]], d], axis=1), labels).margins(0.025)[
+            0
+        ]
         for d in (drawn, wild)
     )
     assert far[0] == pytest.approx(plain[0], rel=0.05)

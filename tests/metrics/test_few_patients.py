@@ -6,7 +6,7 @@ noise, and its score is the probability of the label given z, so that every trut
 or a sum over z. A second model has .3 less separation s, and noise that is alike to the first's.
 
 Run this file with ``python FILE 150 table.csv auto 20 40 80 160`` (cohorts of each design, output,
-method of the bootstrap, patients in a group) for the figures of ``docs/guides/measurement.md``.
+method of the bootstrap, patients in a group) for the figures of ``docs/results/coverage.md``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.stats import norm
 
 from evenhand.metrics import Bootstrap, Plan, find_metric, groups_of, measure, scored
 from evenhand.metrics.estimate import estimate
-from evenhand.metrics.families import beside, metric_family
+from evenhand.metrics.families import join_families, metric_family
 from evenhand.metrics.intervals import (
     combined_interval,
     difference_interval,
@@ -147,7 +147,7 @@ def intervals(groups, other, true, apart, resamples, bootstrap):
         if np.isnan(alone.values[0, 0]):
             return
         yield "one", true[g], alone.fewest, group_interval(alone, *how)
-        paired = beside(alone, other.take([g]), paired=True)
+        paired = join_families(alone, other.take([g]), paired=True)
         less = alone.values[0] - paired.values[1]
         ends = difference_interval(less, paired, *how)
         yield "paired", apart[g], paired.fewest, ends

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from evenhand.metrics import Bootstrap, Plan, families, groups_of, measure, scored
-from evenhand.metrics.families import as_drawn
+from evenhand.metrics.families import family_of_draws
 from evenhand.metrics.intervals import (
     CONSTANT,
     NEARLY_CONSTANT,
@@ -283,7 +283,7 @@ def test_simultaneous_intervals_cover_tied_and_separated_groups(apart):
     spread_hits = plain_hits = lowest_hits = 0
     for _ in range(400):
         values = simulated(truth, 0.5, rng)
-        numbers = as_drawn(tuple("abcde"), values)
+        numbers = family_of_draws(tuple("abcde"), values)
         ours = spread_interval([numbers], resamples, bootstrap)
         plain = resampled_interval(values.max(axis=0) - values.min(axis=0), resamples, bootstrap)
         lowest = extreme_interval(numbers, "lowest", resamples, bootstrap)
@@ -322,7 +322,7 @@ def test_the_order_of_groups_does_not_matter_to_a_gap():
     values = simulated(np.linspace(0, 9, 4), 0.5, rng)
     resamples = resample(2, Bootstrap(400), rng)
     first, other = (
-        spread_interval([as_drawn(tuple("abcd"), values[order])], resamples, Bootstrap(400))
+        spread_interval([family_of_draws(tuple("abcd"), values[order])], resamples, Bootstrap(400))
         for order in ([0, 1, 2, 3], [3, 2, 1, 0])
     )
     assert first.low > 5  # far from 0, whichever group comes first
@@ -334,10 +334,14 @@ def test_a_gap_is_the_same_however_many_pairs_are_worked_on_at_a_time(pairs, mon
     rng = np.random.default_rng(4)
     common = rng.normal(size=(1, 401))  # the groups share patients: their values are correlated
     values = simulated(np.linspace(0, 1, 9), 0.5, rng) + common * np.linspace(0, 1, 9)[:, None]
-    how = [as_drawn(tuple("abcdefghi"), values)], resample(2, Bootstrap(400), rng), Bootstrap(400)
+    how = (
+        [family_of_draws(tuple("abcdefghi"), values)],
+        resample(2, Bootstrap(400), rng),
+        Bootstrap(400),
+    )
     whole = spread_interval(*how)
     monkeypatch.setattr(families, "PAIRS", pairs)
-    by_blocks = spread_interval([as_drawn(tuple("abcdefghi"), values)], *how[1:])
+    by_blocks = spread_interval([family_of_draws(tuple("abcdefghi"), values)], *how[1:])
     assert (by_blocks.low, by_blocks.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
 
 
@@ -390,7 +394,7 @@ def test_what_nearly_no_resample_changes_is_not_certain():
     values = np.zeros((2, 1001))
     values[:, 1:11] = 0.1
     bootstrap, resamples = Bootstrap(), as_resamples(np.ones((1001, 1), dtype=np.uint8), 1000)
-    both = as_drawn(("a", "b"), values)
+    both = family_of_draws(("a", "b"), values)
     lowest = extreme_interval(both, "lowest", resamples, bootstrap)
     assert lowest.low is not None
     assert lowest.high is not None
@@ -403,7 +407,7 @@ def test_a_fixed_share_beside_others_gets_its_part_of_the_error_rate():
     """Bonferroni's: the resamples give no |t| of a share that never changes."""
     values = np.ones((3, 1001))
     fixed = replace(
-        as_drawn(("a", "b", "c"), values),
+        family_of_draws(("a", "b", "c"), values),
         scale="share",
         fixed=np.ones(3, dtype=bool),
         trials=np.full(3, 20),

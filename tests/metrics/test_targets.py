@@ -141,14 +141,14 @@ def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
 
     labels, scores, groups, patients = noisy()
     target = find_target(name)
-    cut = youden(labels, scores) if target.cut == "youden" else 0.5
+    cut = youden(labels, scores) if target.decision_rule == "youden" else 0.5
     rows = scored(labels, scores, patients=patients, threshold=cut)
     across = ("worst", "gap", "min_ratio", "equalized_odds_difference", "eopp1_sum")
     metrics = tuple(metric.name for metric in target.metrics)
     plan = Plan(metrics=metrics, across=across, bootstrap=BOUND)
     result = measure(rows, groups, plan, rng=np.random.default_rng(0))
     attribute = "*" if target.is_overall else "x"
-    request = (result["metric"] == target.row) & (result["attribute"] == attribute)
+    request = (result["metric"] == target.row_metric) & (result["attribute"] == attribute)
     (row,) = result[request & (result["group"] == "*")].to_dict("records")
     end = row["low"] if target.direction == "maximize" else row["high"]
     bound = target.pessimistic_value(labels, scores, groups, patients=patients)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_curve
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import by_group, groups_of, policy, youden
+from evenhand.metrics import groups_of, policy, thresholds_by_group, youden
 
 rows = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 20).map(lambda k: k / 20)), min_size=4, max_size=60
@@ -68,7 +68,7 @@ def many(times):
 def test_a_group_with_too_few_rows_takes_the_threshold_of_all():
     labels, scores = many(24)
     groups = groups_of(["a"] * 20 + ["b"] * 18 + ["c"] * 10)
-    of_all, own = by_group(policy("youden"), labels, scores, groups)
+    of_all, own = thresholds_by_group(policy("youden"), labels, scores, groups)
     assert own == {"a": youden(labels[:20], scores[:20])}  # b has 9 positives
     assert of_all == youden(labels, scores)
 
@@ -85,17 +85,17 @@ def test_a_threshold_is_chosen_on_enough_rows_only(name, positives, negatives):
             labels = np.repeat([1, 0], [n_pos, n_neg])
             scores = 0.8 + 0.1 * rng.random(len(labels))
             lacks = n_pos < positives or n_neg < negatives
-            assert (rule.lacks(labels) is not None) == lacks
-            assert (rule.on(labels, scores) == 0.5) == lacks
+            assert (rule.why_too_few(labels) is not None) == lacks
+            assert (rule.threshold_on(labels, scores) == 0.5) == lacks
             assert lacking or not lacks
 
 
 def test_three_validation_rows_choose_nothing():
-    assert policy("youden").on([0, 0, 1], [0.1, 0.2, 0.97]) == 0.5
-    assert policy("youden").lacks([0, 0, 1]) == (
+    assert policy("youden").threshold_on([0, 0, 1], [0.1, 0.2, 0.97]) == 0.5
+    assert policy("youden").why_too_few([0, 0, 1]) == (
         "1 positive and 2 negatives, and 10 of each are needed"
     )
-    assert policy("0.3").on([], []) == 0.3
+    assert policy("0.3").threshold_on([], []) == 0.3
 
 
 @pytest.mark.parametrize("text", ["yuden", "1.5", "sensitivity=2", "sensitivity", "recall=0.9", ""])

@@ -10,7 +10,7 @@ from evenhand.networks.augment import (
     AUGMENTATIONS,
     JITTER,
     SMALLEST_CROP,
-    Drawn,
+    DrawnNumbers,
     crop_images,
     free,
     jitter,
@@ -109,13 +109,13 @@ def test_brightness_stays_in_its_range():
 def test_colours_move_away_from_black_the_mean_or_grey(images, drawn, about):
     """The largest number moves them by the whole of the jitter, the middle one not at all."""
     images = 0.45 + 0.1 * images  # so that nothing is clamped
-    out = jitter(images, Drawn(torch.tensor([drawn]).repeat(len(images), 1)))
+    out = jitter(images, DrawnNumbers(torch.tensor([drawn]).repeat(len(images), 1)))
     still = about(images)
     torch.testing.assert_close(out - still, (1 + JITTER) * (images - still))
 
 
 def test_a_number_is_used_once():
-    drawn = Drawn(torch.arange(16).view(2, 8))
+    drawn = DrawnNumbers(torch.arange(16).view(2, 8))
     assert drawn.take(5).tolist() == [[0, 1, 2, 3, 4], [8, 9, 10, 11, 12]]
     assert drawn.take(3).tolist() == [[5, 6, 7], [13, 14, 15]]
 

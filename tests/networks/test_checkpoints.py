@@ -143,6 +143,12 @@ def test_an_unfinished_run(run):
         build_model("test_vit", str(run.root), 32, CLASSES, seed=0)
 
 
+def test_a_folder_of_transformers_is_a_backbone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(EvenhandError, match="transformers saved, not a run"):
+        build_model("test_vit", str(tmp_path), 32, CLASSES, seed=0)
+
+
 def test_weights_of_another_backbone(tmp_path, vit):
     file = tmp_path / "vit.safetensors"
     save_file(vit.backbone.state_dict(), file)

@@ -18,7 +18,7 @@ from evenhand.networks.encoders.gru import FadingInput, Recurrence
 from evenhand.networks.encoders.observations import hold_last, steps_since_seen
 from evenhand.networks.export import check_answers, to_onnx
 from evenhand.networks.inputs import SeriesInputs
-from evenhand.networks.layers import layer_names, recorded
+from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.registry import SERIES_ENCODERS
 from evenhand.pruning.curvature.check import check_squares
 from evenhand.pruning.eligible import prunable
@@ -161,9 +161,9 @@ def test_onnx_says_the_same(name, tmp_path):
 def test_the_layers_can_be_read(name):
     model = model_of(name).eval()
     names = layer_names(model.backbone)
-    with recorded(model, names, "auto") as flat:
+    with record_activations(model, names, "auto") as flat:
         model.features(series_with_gaps())
-    with recorded(model, names, "mean") as mean:
+    with record_activations(model, names, "mean") as mean:
         model.features(series_with_gaps())
     assert len(names) >= 3
     assert all(len(rows) == 6 and rows.ndim == 2 for rows in flat.values())

@@ -12,7 +12,7 @@ from tests.own.test_units import assert_same, state
 from torch import nn
 
 from evenhand import EvenhandError, compare_layers, probe
-from evenhand.networks.layers import recorded
+from evenhand.networks.layers import record_activations
 
 N = 60
 SEX = pd.Series(["f", "m"] * (N // 2), name="sex")
@@ -82,12 +82,15 @@ class TimeFirst(nn.Module):
 def test_what_is_averaged_is_places_and_never_samples():
     inputs = torch.randn(5, 7, 3)
     module = TimeFirst()
-    with recorded(module, ["block"], "mean", 5) as now, torch.no_grad():
+    with record_activations(module, ["block"], "mean", 5) as now, torch.no_grad():
         module(inputs)
     torch.testing.assert_close(now["block"], module.block(inputs).mean(1).detach())
     own = NETWORKS["ECG transformer"]
     module = own.make().eval()
-    with recorded(module, ["patches", "encoder.layers.0"], "mean", 4) as now, torch.no_grad():
+    with (
+        record_activations(module, ["patches", "encoder.layers.0"], "mean", 4) as now,
+        torch.no_grad(),
+    ):
         module(own.inputs(4))
     assert [tuple(item.shape) for item in now.values()] == [(4, 16), (4, 16)]
 

@@ -290,7 +290,6 @@ LABELS, SCORES, SEX = np.array([0, 1] * 20), np.array([0.2, 0.7] * 20), ["f", "m
         ({"aggregates": ("wurst",)}, "Did you mean 'worst'"),
         ({"threshold": 50}, "threshold=50: give a number from 0 to 1"),
         ({"threshold": "youden"}, "threshold='youden': give a number from 0 to 1"),
-        ({"groups": ["*", "m"] * 20}, "'\\*' stands for all samples"),
         ({"groups": {"*": SEX}}, "'\\*' stands for all samples"),
         ({"level": 95}, "the level must lie between 0 and 1"),
         ({"names": ("a", "a")}, "two different names"),
@@ -300,7 +299,7 @@ LABELS, SCORES, SEX = np.array([0, 1] * 20), np.array([0.2, 0.7] * 20), ["f", "m
         ({"seed": -1}, "seed=-1: give a whole number"),
         ({"y_score": SCORES + 0j}, "complex numbers are not taken"),
         ({"y_score": np.ma.masked_array(SCORES, SCORES > 0.5)}, "masked arrays are not taken"),
-        ({"groups": {"sex": np.ma.masked_array(SEX, LABELS == 1)}}, "masked arrays are not taken"),
+        ({"patients": np.ma.masked_array(LABELS, LABELS == 1)}, "masked arrays are not taken"),
     ],
 )
 def test_bad_input_has_one_clear_error(more, text):
@@ -316,6 +315,42 @@ def test_a_missing_value_in_a_list_of_groups_is_unknown():
     counts = table.frame.query("attribute == 'sex' and metric == 'auc'").set_index("group")["n"]
     assert counts["unknown"] == 2
     assert set(counts.index) == {"f", "m", "unknown"}
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        ["", "not reported", "m ", *SEX[3:]],
+        np.ma.masked_array(["f", "f", *SEX[2:]], [True, True, *[False] * 38]),
+        pd.Categorical(["?", " ", "m\u00a0", *SEX[3:]], ["m\u00a0", "?", "m", " ", "f"]),
+        pd.Series([None, "NA", *SEX[2:]], dtype="string"),
+    ],
+    ids=["list", "masked", "categorical", "nullable"],
+)
+def test_groups_are_read_as_audit_reads_those_of_a_table(groups, tmp_path):
+    table = measure_groups(LABELS, SCORES, {"sex": groups}, replicates=19)
+    counts = table.frame.query("attribute == 'sex' and metric == 'auc'").set_index("group")["n"]
+    raw = pd.Series(groups).astype("object")
+    columns = {"sample_id": range(40), "patient_id": range(40), "label": LABELS, "score": SCORES}
+    pd.DataFrame({**columns, "sex": raw}).to_csv(tmp_path / "p.csv", index=False)
+    run = evenhand.audit(tmp_path / "p.csv", attribute="sex", out=tmp_path / "run", replicates=19)
+    audited = run.metrics.query("attribute == 'sex' and metric == 'auc'").set_index("group")["n"]
+    assert counts["unknown"] == 2
+    assert counts.to_dict() == audited.to_dict()
+
+
+def test_groups_are_in_the_order_of_tables():
+    groups = ["site 10", "site 2", "9", "10"] * 10
+    table = measure_groups(LABELS, SCORES, {"site": groups}, replicates=19)
+    shown = table.frame.query("attribute == 'site' and metric == 'auc'")["group"]
+    assert shown.tolist() == ["9", "10", "site 2", "site 10"]
+
+
+def test_whole_numbers_are_the_same_groups_with_missing_ones():
+    groups = np.ma.masked_array([0, 1] * 20, [True] + [False] * 39)
+    table = measure_groups(LABELS, SCORES, {"site": groups}, replicates=19)
+    shown = table.frame.query("attribute == 'site' and metric == 'auc'")["group"]
+    assert shown.tolist() == ["0", "1", "unknown"]
 
 
 def test_a_missing_patient_in_a_list_is_refused():

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand import EvenhandError, build_model, group_saliency, prune_module
 from evenhand.networks.calling import logits_of
 from evenhand.networks.registry import BACKBONES, register_backbone
-from evenhand.pruning.channels import refuse_solid
+from evenhand.pruning.channels import refuse_unprunable
 
 
 @pytest.fixture(params=NETWORKS)
@@ -218,6 +218,6 @@ def test_attention_with_separate_projections_keeps_its_width_in_a_model():
     register_backbone("small-twins", twins, head="head")
     try:
         model = build_model("small-twins", "none", 32, ["no", "yes"], 0)
-        refuse_solid(model)
+        refuse_unprunable(model)
     finally:
         BACKBONES.remove("small-twins")

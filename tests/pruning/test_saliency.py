@@ -14,6 +14,7 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import GroupBatch, find_estimator
 from evenhand.pruning.eligible import parameter_kind, prunable
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import (
     count_kept,
     freeze_zeros,
@@ -24,7 +25,6 @@ from evenhand.pruning.masks import (
 )
 from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
-from evenhand.pruning.state import PruningState
 
 EVERY_KIND = ("conv", "linear", "head", "bias", "norm", "other")
 

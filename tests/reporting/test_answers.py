@@ -55,7 +55,7 @@ def test_nobody_can_tell_where_nothing_does() -> None:
     answer = group_answer(estimates, "m", "sex", "sick")
     assert answer
     assert answer.outcome == "cannot tell"
-    assert [dots.counted for dots in answer.dots] == ["21 of 30", "27 of 30"]
+    assert [dots.cases for dots in answer.dots] == ["21 of 30", "27 of 30"]
 
 
 def test_a_group_that_a_model_serves_worse_is_named() -> None:

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from evenhand.metrics import groups_of, scored
 from evenhand.reporting.charts.benefit import THRESHOLDS, benefit_view, stretches
-from evenhand.reporting.charts.curves import calibration, flagged, recall, roc, score_views
+from evenhand.reporting.charts.curves import calibration, count_flagged, recall, roc, score_views
 from evenhand.reporting.charts.polyline import UNSEEN, polyline
 
 SAMPLES = st.lists(
@@ -21,9 +21,9 @@ def test_areas_below_the_curves_are_the_metrics(samples: list[tuple[int, int]]) 
     labels = np.array([label for label, _ in samples])
     scores = np.array([score / 20 for _, score in samples])
     rows = scored(labels, scores)
-    fpr, tpr = roc(*flagged(rows))
+    fpr, tpr = roc(*count_flagged(rows))
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    sensitivity, precision = recall(*flagged(rows))
+    sensitivity, precision = recall(*count_flagged(rows))
     steps = np.diff(sensitivity) * precision[1:]
     assert steps.sum() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
 

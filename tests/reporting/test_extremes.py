@@ -66,13 +66,13 @@ def test_apart_is_judged_by_the_corrected_p_value(
     gap = replace(gap, p_adjusted=p, approximate=approximate)
     result = extremes([*groups(a=0.7, b=0.9), gap], "auc")
     assert result
-    assert result.apart is apart
+    assert result.differs is apart
 
 
 def test_without_a_gap_nothing_is_apart() -> None:
     result = extremes(groups(a=0.7, b=0.9), "auc")
     assert result
-    assert not result.apart
+    assert not result.differs
 
 
 def test_unknown_in_any_part_of_an_intersection() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evenhand.reporting.charts.forest import Line, Look, axis_over, forest
+from evenhand.reporting.charts.forest import ForestEntry, ForestFrame, forest
+from evenhand.reporting.charts.linear_axis import axis_over
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.numbers import PERCENT, Scale
 
@@ -27,21 +28,26 @@ def test_axis_holds_every_value_and_few_round_ticks(values: list[float]) -> None
 
 
 def test_labels_stay_within_what_the_metric_can_be() -> None:
-    plot = forest([Line("a", replace(ROW, value=1.0, low=1.0, high=1.0))], Look("t", limits=(0, 1)))
+    plot = forest(
+        [ForestEntry("a", replace(ROW, value=1.0, low=1.0, high=1.0))],
+        ForestFrame("t", limits=(0, 1)),
+    )
     assert [text for _, text in plot.ticks] == ["0.950", "0.975", "1.000"]
 
 
 def test_labels_have_just_enough_decimals() -> None:
-    plot = forest([Line("a", replace(ROW, low=0.61, high=0.84))], Look("t"))
+    plot = forest([ForestEntry("a", replace(ROW, low=0.61, high=0.84))], ForestFrame("t"))
     assert [text for _, text in plot.ticks] == ["0.6", "0.7", "0.8"]
-    plot = forest([Line("a", replace(ROW, low=0.66, high=0.72))], Look("t"))
+    plot = forest([ForestEntry("a", replace(ROW, low=0.66, high=0.72))], ForestFrame("t"))
     assert [text for _, text in plot.ticks] == ["0.66", "0.68", "0.70", "0.72"]
-    plot = forest([Line("a", replace(ROW, low=0.61, high=0.84))], Look("t", scale=PERCENT))
+    plot = forest(
+        [ForestEntry("a", replace(ROW, low=0.61, high=0.84))], ForestFrame("t", scale=PERCENT)
+    )
     assert [text for _, text in plot.ticks] == ["60", "70", "80"]
 
 
 def test_places_are_in_proportion() -> None:
-    (row,) = forest([Line("a", ROW)], Look("t")).rows
+    (row,) = forest([ForestEntry("a", ROW)], ForestFrame("t")).rows
     assert row.x is not None and row.x_low is not None and row.x_high is not None  # noqa: PT018
     assert (row.x - row.x_low) / (row.x_high - row.x_low) == pytest.approx(2 / 3, abs=1e-3)
     assert (row.value, row.interval) == ("0.700", "0.600 to 0.750")
@@ -49,17 +55,20 @@ def test_places_are_in_proportion() -> None:
 
 def test_undefined_rows_have_no_place_and_do_not_stretch_the_axis() -> None:
     gone = replace(ROW, value=None, low=0.0, high=0.0, undefined="no positives among 4 samples")
-    plot = forest([Line("a", ROW), Line("b", gone)], Look("t"))
-    assert plot.axis == forest([Line("a", ROW)], Look("t")).axis
+    plot = forest([ForestEntry("a", ROW), ForestEntry("b", gone)], ForestFrame("t"))
+    assert plot.axis == forest([ForestEntry("a", ROW)], ForestFrame("t")).axis
     assert (plot.rows[1].x, plot.rows[1].value, plot.rows[1].interval) == (None, "", "")
     assert plot.rows[1].reason == "no positives among 4 samples"
 
 
 def test_the_reference_is_on_the_axis() -> None:
-    plot = forest([Line("a", ROW)], Look("t", reference=0.0, reference_name="none"))
+    plot = forest([ForestEntry("a", ROW)], ForestFrame("t", reference=0.0, reference_name="none"))
     assert plot.axis.low < 0
     assert plot.reference == plot.axis.position(0.0)
-    assert forest([Line("a", ROW)], Look("t", reference_name="none")).reference_name == ""
+    assert (
+        forest([ForestEntry("a", ROW)], ForestFrame("t", reference_name="none")).reference_name
+        == ""
+    )
 
 
 def test_differences_have_signs() -> None:

@@ -4,16 +4,9 @@ import pytest
 
 from evenhand.metrics import FAIRNESS, METRICS
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import (
-    PERCENT,
-    count_text,
-    duration,
-    listed,
-    out_of_hundred,
-    plain,
-    signed,
-)
+from evenhand.reporting.text.numbers import PERCENT, duration, listed, out_of_hundred, plain, signed
 from evenhand.reporting.text.vocabulary import TERMS, shown, term
+from evenhand.wording import count_text
 
 
 @pytest.mark.parametrize(
@@ -47,9 +40,9 @@ def test_as_people_read_it(text: str, expected: str) -> None:
 
 
 def test_numbers_across_groups_by_their_parts() -> None:
-    assert not Estimate(base="demographic_parity_difference").of_group
-    assert not Estimate(base="auc", aggregate="gap").of_group
-    assert Estimate(base="auc").of_group
+    assert not Estimate(base="demographic_parity_difference").is_of_group
+    assert not Estimate(base="auc", aggregate="gap").is_of_group
+    assert Estimate(base="auc").is_of_group
     assert term("auc", "gap").better == "lower"
     assert term("auc", "difference").better == "higher"
     assert term("error_rate").better == "lower"
@@ -59,7 +52,7 @@ def test_numbers_across_groups_by_their_parts() -> None:
 def test_every_registered_metric_has_words() -> None:
     for name in (*METRICS, *FAIRNESS):
         assert term(name).label
-        assert term(name).says.format(positive="malignant")
+        assert term(name).meaning.format(positive="malignant")
     assert set(TERMS) <= set(METRICS)
     assert term("log_loss", "worst").better == "lower"
 

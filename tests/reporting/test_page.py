@@ -93,8 +93,8 @@ def test_files_that_are_compared_keep_their_names(tuned: Report) -> None:
 def test_thresholds_are_told_with_their_rule(tuned: Report) -> None:
     text = Outline(render(tuned)).text
     assert (
-        "Youden's threshold, chosen on validation rows. FairTune decides at 0.4. "
-        "Head only decides at 0.4." in text
+        "Youden's threshold, chosen on validation rows. Decision threshold of FairTune: 0.4. "
+        "Decision threshold of head only: 0.4." in text
     )
 
 

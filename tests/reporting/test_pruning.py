@@ -72,33 +72,33 @@ def pruning(**changes: Any) -> Pruning:
 def test_the_chosen_step_is_marked_at_its_place():
     view = pruning_view(pruning())
     assert [chosen for chosen, _ in view.steps] == [False, True, False]
-    for chart in view.way:
+    for chart in view.step_charts:
         (place,) = chart.chosen
         assert place == chart.traces[0].marks[1][:2]
     assert view.steps[2][1] == ("2", "20.0\xa0%", "undefined", "0.7000", "0.6000", "undefined")
 
 
 def test_the_budget_is_a_level_one_point_below_the_start():
-    chart = pruning_view(pruning()).way[1]
+    chart = pruning_view(pruning()).step_charts[1]
     start, inside = (y for _, y, _ in chart.traces[0].marks[:2])
-    assert chart.level is not None
-    assert start < inside < chart.level  # places grow downwards
-    assert pruning_view(pruning(budget=None)).way[1].level is None
+    assert chart.reference is not None
+    assert start < inside < chart.reference  # places grow downwards
+    assert pruning_view(pruning(budget=None)).step_charts[1].reference is None
 
 
 def test_the_half_that_confirms_is_drawn_beside_the_half_that_chooses():
     alone = pruning_view(pruning())
-    assert [trace.name for trace in alone.way[0].traces] == ["auc_gap"]
+    assert [trace.name for trace in alone.step_charts[0].traces] == ["auc_gap"]
     halved = pruning()
     halved.curve["confirm:auc_gap"] = [0.11, 0.13, 0.15]
     view = pruning_view(halved)
-    first, second = view.way[0].traces
+    first, second = view.step_charts[0].traces
     assert (first.name, second.name) == (
         "auc_gap, the half that chooses",
         "auc_gap, the half that confirms",
     )
-    assert first.look != second.look
-    assert view.way[0].chosen == (first.marks[1][:2],)
+    assert first.style != second.style
+    assert view.step_charts[0].chosen == (first.marks[1][:2],)
     assert view.steps[1][1][2:4] == ("0.1000", "0.1300")
 
 
@@ -156,7 +156,7 @@ def test_each_number_of_a_layer_stands_by_group_and_by_whether_it_went():
     (zero,) = [place for place, text in chart.y_ticks if text == "0"]
     nothing, below = marks["young"].marks
     assert nothing[1] == zero < below[1]
-    assert "3 of 100 parameters; 25.0" in chart.says
+    assert "3 of 100 parameters; 25.0" in chart.caption
     (narrow,) = pruning_view(replace(pruning(), saliency=sample)).saliency  # channels
     assert [trace.name for trace in narrow.traces] == ["old", "young"]
     assert pruning_view(pruning()).saliency == ()  # an older run
@@ -167,20 +167,20 @@ def test_points_lie_on_the_side_of_their_sign():
     (zero,) = [place for place, text in charts[0].y_ticks if text == "0"]
     grows, shrinks = charts[0].traces[0].marks
     assert grows[1] < zero < shrinks[1]  # up is more error
-    assert "Rank correlation 0.50 over 2 layers" in charts[0].says
-    assert "undefined" in charts[1].says
+    assert "Rank correlation 0.50 over 2 layers" in charts[0].caption
+    assert "undefined" in charts[1].caption
 
 
 def test_each_group_has_one_look_and_it_is_nobody_elses():
     view = pruning_view(pruning())
-    fairness, accuracy = view.way
-    looks = {trace.name: trace.look for trace in accuracy.traces}
-    assert list(looks) == ["everybody", "young", "old"]
-    assert len({*looks.values()}) == 3
-    assert {chart.title: chart.traces[0].look for chart in view.premise} == {
-        group: looks[group] for group in ("old", "young")
+    fairness, accuracy = view.step_charts
+    styles = {trace.name: trace.style for trace in accuracy.traces}
+    assert list(styles) == ["everybody", "young", "old"]
+    assert len({*styles.values()}) == 3
+    assert {chart.title: chart.traces[0].style for chart in view.premise} == {
+        group: styles[group] for group in ("old", "young")
     }
-    assert fairness.traces[0].look == looks["everybody"]
+    assert fairness.traces[0].style == styles["everybody"]
 
 
 def premise(layers: int, **correlation: float | None) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def test_a_rank_correlation_that_chance_gives_is_no_guide():
     above, below = limit + 0.02, limit - 0.02
 
     def says(old: float | None, young: float | None, layers: int = 20) -> str:
-        return pruning_view(pruning(premise=premise(layers, young=young, old=old))).premise_says
+        return pruning_view(pruning(premise=premise(layers, young=young, old=old))).premise_caption
 
     weak = f"for old ({below:.2f}) is not above 0.38, which chance alone exceeds in 1 of 20"
     assert weak in says(below, above)
@@ -209,6 +209,6 @@ def test_a_rank_correlation_that_chance_gives_is_no_guide():
 
 def test_zeros_are_said_to_save_no_time():
     view = pruning_view(pruning())
-    assert "but not the model faster" in view.cost_says
+    assert "but not the model faster" in view.cost_caption
     assert view.costs[1][1:] == ("1,000", "10.0\xa0%", "4.00 MB", "3.00 MB", "2.0 ms")
-    assert "Whole channels are removed" in pruning_view(pruning(structure="channel")).cost_says
+    assert "Whole channels are removed" in pruning_view(pruning(structure="channel")).cost_caption

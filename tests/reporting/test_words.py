@@ -9,19 +9,19 @@ from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
     chance_sentence,
-    detectable_sentence,
+    detectable_gap_sentence,
+    detectable_group_sentences,
+    explain_pictures,
     gap_sentence,
     groups_sentence,
     has_interval_above_0,
-    lede,
+    introduction,
     models_sentence,
     overall_cost_sentence,
     p_text,
     paired_chip,
     paired_sentence,
-    reading,
     strategy_sentence,
-    usual_sentences,
     where,
 )
 from evenhand.reporting.text.worst_best import Extremes
@@ -221,7 +221,7 @@ def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
 
 
 def test_detectable_gap() -> None:
-    assert detectable_sentence("age", "sensitivity", 0.09) == (
+    assert detectable_gap_sentence("age", "sensitivity", 0.09) == (
         "A test set of this size usually cannot show a gap in Sensitivity by age that is smaller "
         "than 9.0 points."
     )
@@ -229,17 +229,17 @@ def test_detectable_gap() -> None:
 
 def test_whom_the_numbers_are_about() -> None:
     everyone = replace(OLD, attribute="*", group="*", n=1800, patients=1, positives=390)
-    assert lede([OLD, everyone], "test", "lesion", "malignant") == (
+    assert introduction([OLD, everyone], "test", "lesion", "malignant") == (
         "Measured on 1,800 samples from 1 lesion of the test split, 390 of the samples malignant."
     )
     many = replace(everyone, positives=None)
-    assert lede([many], "all", "stay", "") == "Measured on 1,800 samples from 1 stay."
-    assert lede([], "all", "stay", "") == "This report has no numbers."
+    assert introduction([many], "all", "stay", "") == "Measured on 1,800 samples from 1 stay."
+    assert introduction([], "all", "stay", "") == "This report has no numbers."
 
 
 def test_reading_names_the_level_of_the_intervals() -> None:
-    assert "90\N{NO-BREAK SPACE}% interval" in reading([replace(OLD, level=0.9)])
-    assert "interval" not in reading([replace(OLD, low=None, high=None)])
+    assert "90\N{NO-BREAK SPACE}% interval" in explain_pictures([replace(OLD, level=0.9)])
+    assert "interval" not in explain_pictures([replace(OLD, low=None, high=None)])
 
 
 def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case() -> None:
@@ -305,7 +305,7 @@ def test_what_would_usually_show_is_not_said_of_models_that_never_differ(
 ) -> None:
     same_worst = replace(PAIRED, value=0.0, p_adjusted=1.0)
     reach = replace(same_worst, aggregate="detectable", value=detectable)
-    assert bool(usual_sentences([same_worst, reach], [same_worst])) == is_given
+    assert bool(detectable_group_sentences([same_worst, reach], [same_worst])) == is_given
 
 
 @pytest.mark.parametrize(

@@ -11,31 +11,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenhand.errors import EvenhandError, UnknownNameError
-from evenhand.tables.attributes import UNKNOWN, distinct, group_of, mapped, named, race, sex, white
-from evenhand.tables.bins import binned, is_measurement, parse_bins, refuse_unbinned
+from evenhand.tables.attributes import (
+    UNKNOWN,
+    attribute_by_level,
+    attribute_by_value,
+    attribute_of_values,
+    group_of,
+    race_attribute,
+    sex_attribute,
+    white_attribute,
+)
+from evenhand.tables.bins import attribute_by_bins, is_measurement, parse_bins, refuse_unbinned
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 edge_lists = st.lists(finite, min_size=1, max_size=6, unique=True).map(sorted)
 
 
 def test_mapped_names_levels_once_and_the_rest_unknown():
-    rule = mapped("sex", "gender", {"F": "female", "W": "female", "M": "male"})
+    rule = attribute_by_value("sex", "gender", {"F": "female", "W": "female", "M": "male"})
     assert rule.levels == ("female", "male")
     raw = pd.Series(["W", "F", "M", "x", None], dtype="str")
-    assert rule.of(raw).tolist() == ["female", "female", "male", UNKNOWN, UNKNOWN]
+    assert rule.levels_of(raw).tolist() == ["female", "female", "male", UNKNOWN, UNKNOWN]
 
 
 def test_a_rule_cannot_give_a_level_that_it_does_not_declare():
-    rule = mapped("sex", "sex", {"F": "female"})
+    rule = attribute_by_value("sex", "sex", {"F": "female"})
     sly = type(rule)("sex", "sex", ("male",), rule.to_level)
-    assert sly.of(pd.Series(["F"])).tolist() == [UNKNOWN]
+    assert sly.levels_of(pd.Series(["F"])).tolist() == [UNKNOWN]
 
 
 def test_distinct_sorts_and_leaves_out_blanks_and_every_unknown():
     raw = pd.Series(["b", None, "a", "Unknown", "UNKNOWN", "b"], dtype="str")
-    rule = distinct("skin", "skin", raw)
+    rule = attribute_of_values("skin", "skin", raw)
     assert rule.levels == ("a", "b")
-    assert rule.of(raw).tolist() == ["b", UNKNOWN, "a", UNKNOWN, UNKNOWN, "b"]
+    assert rule.levels_of(raw).tolist() == ["b", UNKNOWN, "a", UNKNOWN, UNKNOWN, "b"]
 
 
 @pytest.mark.parametrize(
@@ -48,14 +57,18 @@ def test_distinct_sorts_and_leaves_out_blanks_and_every_unknown():
 def test_what_was_not_learnt_is_no_level(text):
     raw = pd.Series(["CATHOLIC", text, "NOT RELIGIOUS", "+", "Hindu?"], dtype="str")
     expected = ["+", "CATHOLIC", "Hindu?", "NOT RELIGIOUS"]
-    assert distinct("religion", "religion", raw).levels == tuple(expected)
-    rule = named("language", "language", {"Catholic": ("catholic",)}, rest="other")
+    assert attribute_of_values("religion", "religion", raw).levels == tuple(expected)
+    rule = attribute_by_level("language", "language", {"Catholic": ("catholic",)}, rest="other")
     levels = ["Catholic", UNKNOWN, "other", "other", "other"]
-    assert rule.of(raw).tolist() == levels
+    assert rule.levels_of(raw).tolist() == levels
 
 
 def test_distinct_sorts_numbers_as_numbers():
-    assert distinct("scale", "scale", pd.Series(["10", "9", "1"])).levels == ("1", "9", "10")
+    assert attribute_of_values("scale", "scale", pd.Series(["10", "9", "1"])).levels == (
+        "1",
+        "9",
+        "10",
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,12 +82,12 @@ def test_distinct_sorts_numbers_as_numbers():
     ],
 )
 def test_bins_are_named_as_people_say_them(edges, levels):
-    assert binned("x", "x", edges).levels == levels
+    assert attribute_by_bins("x", "x", edges).levels == levels
 
 
 def test_bins_by_hand():
     raw = pd.Series(["59.9", "60", "0", "", "abc", None, "1e3", "-4"], dtype="str")
-    levels = binned("age", "age", (60,)).of(raw).tolist()
+    levels = attribute_by_bins("age", "age", (60,)).levels_of(raw).tolist()
     low, high = "under 60", "60+"
     assert levels == [low, high, low, UNKNOWN, UNKNOWN, UNKNOWN, high, low]
 
@@ -82,16 +95,16 @@ def test_bins_by_hand():
 @pytest.mark.parametrize("text", ["90+", "90 +", ">89", "> 89", ">=90", "≥90", "≥ 90.0"])
 @pytest.mark.parametrize(("edges", "level"), [((60,), "60+"), ((89,), "89+"), ((90.5,), UNKNOWN)])
 def test_the_oldest_of_all_are_in_the_last_bin_if_that_is_certain(text, edges, level):
-    assert binned("age", "age", edges).of(pd.Series([text])).tolist() == [level]
+    assert attribute_by_bins("age", "age", edges).levels_of(pd.Series([text])).tolist() == [level]
 
 
 def test_a_number_above_89_is_above_89():
-    rule = binned("age", "age", (89,), edge_below=True)
-    assert rule.of(pd.Series(["89", ">89"])).tolist() == ["up to 89", "over 89"]
+    rule = attribute_by_bins("age", "age", (89,), edge_below=True)
+    assert rule.levels_of(pd.Series(["89", ">89"])).tolist() == ["up to 89", "over 89"]
 
 
 def test_rows_that_are_in_no_bin_are_refused():
-    rule = binned("age", "age", (60, 95))
+    rule = attribute_by_bins("age", "age", (60, 95))
     raw = pd.Series(["61", "old", None, "unknown", "?", "90+", "95+"], range(2, 9), dtype="str")
     with pytest.raises(EvenhandError, match=r"t.csv, rows 3, 7: .* none of .* 95\+: old, 90\+\."):
         refuse_unbinned(raw, rule, Path("t.csv"))
@@ -99,8 +112,8 @@ def test_rows_that_are_in_no_bin_are_refused():
 
 @given(edge_lists, st.lists(finite, min_size=1))
 def test_bins_cover_every_number_once_and_in_order(edges, numbers):
-    rule = binned("x", "x", edges)
-    levels = rule.of(pd.Series(sorted(numbers))).tolist()
+    rule = attribute_by_bins("x", "x", edges)
+    levels = rule.levels_of(pd.Series(sorted(numbers))).tolist()
     assert set(levels) <= set(rule.levels)
     place = [rule.levels.index(level) for level in levels]
     assert place == [sum(number >= edge for edge in edges) for number in sorted(numbers)]
@@ -108,14 +121,14 @@ def test_bins_cover_every_number_once_and_in_order(edges, numbers):
 
 @given(edge_lists)
 def test_bins_have_different_names(edges):
-    levels = binned("x", "x", edges).levels
+    levels = attribute_by_bins("x", "x", edges).levels
     assert len(set(levels)) == len(levels)
 
 
 @pytest.mark.parametrize("edges", [(), (60, 40), (60, 60), (math.nan,), (math.inf,)])
 def test_edges_must_increase(edges):
     with pytest.raises(EvenhandError, match="finite, increasing"):
-        binned("age", "age", edges)
+        attribute_by_bins("age", "age", edges)
 
 
 @pytest.mark.parametrize("text", ["age", "age=", "age=old", "age=20;40"])
@@ -189,8 +202,8 @@ def test_an_edge_goes_where_the_sign_says():
     raw = pd.Series(["60", "60.5", "61", "59"])
     above = parse_bins(["age=60"])["age"].attribute("age", "age")
     below = parse_bins(["age<=60"])["age"].attribute("age", "age")
-    assert above.of(raw).tolist() == ["60+", "60+", "60+", "under 60"]
-    assert below.of(raw).tolist() == ["up to 60", "over 60", "over 60", "up to 60"]
+    assert above.levels_of(raw).tolist() == ["60+", "60+", "60+", "under 60"]
+    assert below.levels_of(raw).tolist() == ["up to 60", "over 60", "over 60", "up to 60"]
 
 
 @pytest.mark.parametrize(
@@ -202,16 +215,16 @@ def test_an_edge_goes_where_the_sign_says():
     ],
 )
 def test_bins_that_hold_their_upper_edge_are_named_so(edges, levels):
-    assert binned("x", "x", edges, edge_below=True).levels == levels
+    assert attribute_by_bins("x", "x", edges, edge_below=True).levels == levels
 
 
 def test_named_levels_do_not_care_for_case_or_a_point_and_zero():
-    rule = sex("Gender")
+    rule = sex_attribute("Gender")
     raw = pd.Series(["F", "female", " M", "Male", "unknown", "", None], dtype="str")
     wanted = ["female", "female", UNKNOWN, "male", UNKNOWN, UNKNOWN, UNKNOWN]
-    assert rule.of(raw).tolist() == wanted
-    codes = named("sex", "Gender", {"female": ("1",), "male": ("0",)})
-    assert codes.of(pd.Series(["1.0", "0", "-1", "2"])).tolist() == [
+    assert rule.levels_of(raw).tolist() == wanted
+    codes = attribute_by_level("sex", "Gender", {"female": ("1",), "male": ("0",)})
+    assert codes.levels_of(pd.Series(["1.0", "0", "-1", "2"])).tolist() == [
         "female",
         "male",
         UNKNOWN,
@@ -238,6 +251,6 @@ def test_named_levels_do_not_care_for_case_or_a_point_and_zero():
 )
 def test_race_in_the_words_of_hospitals(text, level):
     raw = pd.Series([text], dtype="str")
-    assert race("race", "x").of(raw).tolist() == [level]
+    assert race_attribute("race", "x").levels_of(raw).tolist() == [level]
     two = {"White": "White", UNKNOWN: UNKNOWN}.get(level, "non-White")
-    assert white("race", "x").of(raw).tolist() == [two]
+    assert white_attribute("race", "x").levels_of(raw).tolist() == [two]

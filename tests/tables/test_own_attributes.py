@@ -27,7 +27,7 @@ def read(name, values, patients=None, bins=None, **settings):
 
 
 def levels(own):
-    return own.rule.of(own.raw).tolist()
+    return own.rule.levels_of(own.raw).tolist()
 
 
 @pytest.mark.parametrize("name", ["age", "Age", "patientAge", "age_years", "AGE (years)"])

@@ -9,7 +9,7 @@ from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
-from evenhand.networks.layers import find_layers, layer_names, recorded
+from evenhand.networks.layers import find_layers, layer_names, record_activations
 from evenhand.networks.model import Model, build_model
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
@@ -95,7 +95,7 @@ def test_nothing_is_left_on_the_model(images):
 def test_of_a_layer_that_returns_a_tuple_the_first_is_read():
     recurrent = torch.nn.GRU(3, 4, batch_first=True)
     inputs = torch.rand(2, 5, 3)
-    with torch.no_grad(), recorded(torch.nn.Sequential(recurrent), ["0"], "flat") as rows:
+    with torch.no_grad(), record_activations(torch.nn.Sequential(recurrent), ["0"], "flat") as rows:
         expected = recurrent(inputs)[0]
     assert torch.equal(rows["0"], expected.flatten(1))
 

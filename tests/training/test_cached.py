@@ -207,7 +207,7 @@ def test_memory_is_bounded_and_the_rest_is_read_from_disk(tmp_path):
     for value in (0, 1, 2, 3, 2, 0):
         result = cache.find(str(value)).take(np.array([3, 3, 9]))
         assert torch.equal(result, torch.full((3, 25), float(value)))
-    assert list(cache._cached) == ["2", "0"]
+    assert list(cache._recent) == ["2", "0"]
     array(cache, "large", 7, rows=30)
     large = cache.find("large")
     assert isinstance(large.values, np.memmap)
@@ -254,7 +254,7 @@ def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monke
     expected = train(**deeper)
     row = ActivationCache(GENEROUS)
     train(cache=row, **deeper)
-    size = next(tensor[0].nbytes for tensor in row._cached.values())
+    size = next(tensor[0].nbytes for tensor in row._recent.values())
     budget = int(size * (len(splits.val) + views * len(splits.train)))
     cache, make_room, result = ActivationCache(budget), ActivationCache._make_room, []
     monkeypatch.setattr(
@@ -264,7 +264,7 @@ def test_in_memory_alone_no_more_is_kept_than_may_be(train, splits, views, monke
     assert close(train(cache=cache, **deeper), expected)
     assert len(result) >= 2 * (1 + int(views))
     assert all(result)
-    assert len(cache._cached) >= 1 + int(views)
+    assert len(cache._recent) >= 1 + int(views)
     counts = blocks_run(train, cache=cache, **deeper)
     assert counts[0] <= (4 - int(views)) * len(splits.train) + 6
 

@@ -41,7 +41,7 @@ def test_kept_activations_change_nothing(train, strategy, epochs):
     uncached, first, again = (
         scores(train, cache=memory, **common) for memory in (None, cache, cache)
     )
-    assert all(tensor.is_cuda for tensor in cache._cached.values())
+    assert all(tensor.is_cuda for tensor in cache._recent.values())
     assert np.allclose(first, uncached, atol=1e-4)
     assert np.allclose(again, uncached, atol=1e-4)
 

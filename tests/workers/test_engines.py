@@ -123,6 +123,28 @@ if __name__ == "__main__":
     assert not {*importers} & {*drivers, *workers}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is a server that forks workers")
+def test_the_server_of_workers_ends_with_a_driver_that_ends_early(tmp_path):
+    (tmp_path / "slow.py").write_text(f"""
+import os, time
+from pathlib import Path
+Path({str(tmp_path / "pid")!r}).write_text(str(os.getpid()))
+time.sleep(300)
+""")
+    script = tmp_path / "driver.py"
+    script.write_text(f"""
+from pathlib import Path
+from evenhand.workers import WorkerSettings, expect_workers
+if __name__ == "__main__":
+    expect_workers(WorkerSettings(workers=2), "slow")
+    while not (Path({str(tmp_path)!r}) / "pid").exists():
+        pass
+""")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    subprocess.run([sys.executable, str(script)], env=environment, check=True, timeout=240)
+    wait_for(lambda: not alive(int((tmp_path / "pid").read_text())))
+
+
 @pytest.mark.parametrize("end", ["break", "kill"])
 def test_local_workers_end_with_their_driver(tmp_path, end):
     trace = tmp_path / "pid"

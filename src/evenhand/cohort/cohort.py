@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.networks.inputs import Images
 from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_parts, group_of
-from evenhand.tables.classes import ask_positive
+from evenhand.tables.classes import unclear_positive
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
@@ -38,7 +38,7 @@ class Read(Protocol):
         """
 
     def resized(self, images: Images | None) -> Read:
-        """Return a reader of the same samples that gives all of them one shape.
+        """Return a reader of the same samples in one shape.
 
         Images become ``(height, width, channels)``; by default ``(224, 224, 3)``.
 
@@ -133,7 +133,7 @@ class Cohort:
     table
         A row for each sample: ``sample_id`` (unique text), ``patient_id`` (categorical, in sorted
         order), ``label`` (int64, 0 … C-1), a categorical ``attr_<name>`` for each attribute (see
-        ``Attribute.of``), and optionally ``split`` (the source's own) and ``truth_…`` (of
+        ``Attribute.levels_of``), and optionally ``split`` (the source's own) and ``truth_…`` (of
         phantoms).
     read
         Reads one sample by its id.
@@ -205,7 +205,7 @@ class Cohort:
         variables
             The names of the V columns of a series. If it is empty, the items are images.
         version
-            Text that changes when the items change. By default, all items are read to detect
+            Text that changes when the items change. By default, all items are read, to detect
             changes.
 
         Raises
@@ -274,7 +274,7 @@ def cohort_table(
         "patient_id": raw[patient].astype("category"),
         "label": label.astype("int64"),
         **{
-            f"attr_{name}": attribute.of(raw[attribute.column])
+            f"attr_{name}": attribute.levels_of(raw[attribute.column])
             for name, attribute in attributes.items()
         },
     }
@@ -335,7 +335,7 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
             else f"{cohort.source.path}: no sample is left{without}."
         )
     if not cohort.classes_ordered:
-        raise ask_positive(cohort.classes, cohort.source.path)
+        raise unclear_positive(cohort.classes, cohort.source.path)
     for name in sorted({part for attribute in attributes for part in attribute_parts(attribute)}):
         pick("attribute", name, cohort.attributes)
         levels = known_levels(cohort.table, name)

@@ -17,8 +17,8 @@ import PIL.Image
 
 from evenhand.cohort.cohort import Cohort, Image, Read, UnreadableError
 from evenhand.cohort.images.arrays import with_channels_last
-from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fitted
-from evenhand.cohort.readers.table import TableSamples, checked_cohort
+from evenhand.cohort.images.decoding import IMAGE_SIZE, MODES, Picture, fit_picture
+from evenhand.cohort.readers.table import TableSamples, build_cohort
 from evenhand.cohort.registry import (
     READERS,
     SERIES,
@@ -77,15 +77,15 @@ class DatasetImages:
         try:
             with self.lock:
                 item = self.image(self.dataset[int(sample_id)])
-            return self._fitted(item)
+            return self._as_image(item)
         except (EvenhandError, OSError, ValueError) as error:
             raise UnreadableError(f"item {sample_id} of the dataset: {error}") from error
 
-    def _fitted(self, item: Any) -> Image:
-        """Return an image in `size`; if that is None, unchanged with all of its channels."""
+    def _as_image(self, item: Any) -> Image:
+        """Return an image in `size`; without a size, it is unchanged, with all channels."""
         if self.size is None:
             return np.asarray(as_picture(item, None))
-        return fitted(as_picture(item, ImageForm.of(self.size).channels), self.size)
+        return fit_picture(as_picture(item, ImageForm.of(self.size).channels), self.size)
 
     def resized(self, images: Images | None) -> DatasetImages:
         """Return a reader of the same images as ``(height, width, channels)``."""
@@ -159,7 +159,7 @@ def dataset_cohort(
         source = DatasetImages(dataset, items.image or _image_column(dataset) or first_image)
     _refuse_random_items(source)
     mark = _fingerprint(source, items)
-    read: Read = source if isinstance(source, DatasetImages) else _series(source)
+    read: Read = source if isinstance(source, DatasetImages) else _whole_series(source)
     table = frame.reset_index(drop=True).astype("str")
     table = table.assign(**{SAMPLE: list(map(str, range(len(table))))})
 
@@ -167,10 +167,10 @@ def dataset_cohort(
         return TableSamples(np.ones(len(names), np.bool_), (), read, items.variables, mark)
 
     columns = (SAMPLE, str(settings.label), str(settings.patient))
-    return checked_cohort(READER, table, Path("frame"), columns, settings, find)
+    return build_cohort(READER, table, Path("frame"), columns, settings, find)
 
 
-def _series(source: SeriesItems) -> Series:
+def _whole_series(source: SeriesItems) -> Series:
     steps = source.steps()
     return whole_recordings(source.ids, partial(source.load, steps), steps)
 
@@ -251,7 +251,7 @@ def as_picture(image: Any, channels: int | None = RGB) -> Picture:
         ends = (array.shape[0], array.shape[-1]) if array.ndim == 3 else (RGB,)
         channels = RGB if RGB in ends else min(ends)
     try:
-        rows = _bytes(with_channels_last(array, channels))
+        rows = _as_uint8(with_channels_last(array, channels))
     except ValueError as error:
         raise EvenhandError(f"{array.shape} is no image: {error}.") from None
     if rows.shape[2] not in MODES:
@@ -259,7 +259,7 @@ def as_picture(image: Any, channels: int | None = RGB) -> Picture:
     return PIL.Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows).convert("RGB")
 
 
-def _bytes(array: np.ndarray[Any, Any]) -> Image:
+def _as_uint8(array: np.ndarray[Any, Any]) -> Image:
     """Return an array as uint8."""
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
@@ -283,7 +283,7 @@ def _refuse_random_items(read: DatasetImages | SeriesItems) -> None:
 
 
 def _fingerprint(read: DatasetImages | SeriesItems, items: Items) -> str:
-    """Return a hash of the caller's version; without a version, of every item."""
+    """Return a hash of the user's version, or of every item if there is no version."""
     digest = hashlib.sha256(f"{len(read.dataset)}\n{items.version}".encode())
     if items.version is None:
         for name in read.ids:
@@ -296,7 +296,7 @@ _handed_over: dict[str, Cohort] = {}
 
 
 def hand_over(cohort: Cohort) -> str:
-    """Keep a cohort in this process, and return the DATA with which jobs find it.
+    """Store a cohort in this process, and return the DATA with which jobs find it.
 
     Examples
     --------
@@ -305,21 +305,21 @@ def hand_over(cohort: Cohort) -> str:
     'dataset'
     """
     if READER not in READERS:
-        register_reader(READER, ABOUT)(_take)
+        register_reader(READER, ABOUT)(_read_handed_over)
     rows = pd.util.hash_pandas_object(cohort.table, index=False).to_numpy().tobytes()
     key = hashlib.sha256(cohort.source.fingerprint.encode() + rows).hexdigest()[:16]
     _handed_over[key] = cohort
     return f"{READER}:{key}"
 
 
-def _take(path: str, settings: DataSettings) -> Cohort:
-    """Return the cohort that `hand_over` has kept."""
+def _read_handed_over(path: str, settings: DataSettings) -> Cohort:
+    """Return a cohort of `hand_over`."""
     columns = ("label", "patient", "image_column", *SERIES, "bins", "slices")
     refuse_settings(READER, settings, (*columns, *ClassSettings.model_fields))
     if path not in _handed_over:
         raise EvenhandError(
-            f"dataset:{path} was made by Cohort.from_dataset in another process, and is not known "
-            "here. Give the cohort itself; for workers and commands, register a reader that makes "
-            "it (evenhand.register_reader) in a module, and name the module with --import."
+            f"dataset:{path} was made by Cohort.from_dataset in another process, so it does not "
+            "exist in this one. Give the cohort itself. For workers and commands, register a "
+            "reader that makes it (evenhand.register_reader) in a module of --import."
         )
     return _handed_over[path]

@@ -73,27 +73,27 @@ def find_duplicates(cohort: Cohort, near: float = NEAR, seed: int = 0) -> pd.Dat
 
 def _sketches(cohort: Cohort) -> tuple[Floats, NDArray[np.void]]:
     """Return a sketch (unit vector) per sample ``(n, d)``, and a digest of its numbers ``(n,)``."""
-    sketch = _series(cohort) if cohort.channels else _images
+    sketch = _series_sketcher(cohort) if cohort.channels else _sketch_images
     ids = cohort.table["sample_id"]
-    width = sketch(_read(cohort, ids[:1])).shape[1]
+    width = sketch(_read_samples(cohort, ids[:1])).shape[1]
     # Allocated once: samples may be millions, and only their sketches stay in memory.
     sketches, digests = np.empty((len(ids), width), np.float32), []
     with bar("looking for duplicates", len(ids)) as advance:
         for start in range(0, len(ids), _CHUNK):
-            samples = _read(cohort, ids[start : start + _CHUNK])
+            samples = _read_samples(cohort, ids[start : start + _CHUNK])
             digests += [
                 hashlib.blake2b(sample.tobytes(), digest_size=16).digest() for sample in samples
             ]
-            sketches[start : start + len(samples)] = _unit(sketch(samples))
+            sketches[start : start + len(samples)] = _to_unit_length(sketch(samples))
             advance(len(samples))
     return sketches, np.array(digests, dtype="V16")
 
 
-def _read(cohort: Cohort, ids: pd.Series) -> NDArray[Any]:
+def _read_samples(cohort: Cohort, ids: pd.Series) -> NDArray[Any]:
     return np.stack([cohort.read(sample_id) for sample_id in ids])
 
 
-def _images(samples: NDArray[Any]) -> Floats:
+def _sketch_images(samples: NDArray[Any]) -> Floats:
     """Return differences of neighbouring cells, across and down, of images ``(n, H, W, 3)``."""
     grey = samples.mean(axis=3, dtype=np.float32)
     edges = [np.linspace(0, size, SIDE + 1).astype(int)[:-1] for size in grey.shape[1:]]
@@ -102,14 +102,14 @@ def _images(samples: NDArray[Any]) -> Floats:
     return np.concatenate([part.reshape(len(samples), -1) for part in (across, down)], axis=1)
 
 
-def _series(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
+def _series_sketcher(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
     """Return the function that sketches series ``(n, T, C)`` by standardised values and masks.
 
     A random projection reduces a sketch to at most `WIDEST` numbers and nearly keeps correlations.
     """
     rng = np.random.default_rng(0)
     ids = cohort.table["sample_id"]
-    subset = _read(cohort, ids.iloc[np.sort(rng.permutation(len(ids))[:SCALED_BY])])
+    subset = _read_samples(cohort, ids.iloc[np.sort(rng.permutation(len(ids))[:SCALED_BY])])
     flat = subset.reshape(-1, subset.shape[2]).astype(np.float64)
     is_observed = ~np.isnan(flat)
     count = np.maximum(is_observed.sum(axis=0), 1)
@@ -129,7 +129,7 @@ def _series(cohort: Cohort) -> Callable[[NDArray[Any]], Floats]:
     return sketch
 
 
-def _unit(rows: Floats) -> Floats:
+def _to_unit_length(rows: Floats) -> Floats:
     """Return rows minus their mean, scaled to length 1; a constant row becomes 0.
 
     Constant samples are therefore near no other sample; equal ones are found by their digests.

@@ -32,7 +32,7 @@ CHEST_FINDINGS = (
 )
 
 NO_REPORT = "no report"
-"""Value that readers of chest X-rays write for studies without labels."""
+"""The value for studies without labels in the tables of chest X-rays."""
 
 Classify = Callable[[pd.DataFrame, Path], tuple[pd.Series, tuple[str, ...]]]
 """Returns each row's class (missing if the row is left out) and the classes, given a table and its
@@ -120,11 +120,10 @@ def each_value(column: str) -> Label:
 def chest_labels() -> dict[str, Label]:
     """Return the labels of chest X-ray reports: columns of 1, 0, -1 (uncertain), blank (not named).
 
-    Class 1 of ``no-finding`` is healthy, as in published work; class 1 of ``any-finding`` is not
-    healthy. For each finding, ``NAME:zeros`` counts uncertain values as absent, ``NAME:ones``
-    counts them as present, and ``NAME:ignore`` leaves them out (Irvin et al. 2019, arXiv
-    1901.07031). A finding that the report does not name is absent; an image without a report is
-    left out.
+    Class 1 of ``no-finding`` means healthy, as in published work; class 1 of ``any-finding`` means
+    sick. For each finding, ``NAME:zeros`` counts uncertain values as absent, ``NAME:ones`` counts
+    them as present, and ``NAME:ignore`` leaves them out (Irvin et al. 2019, arXiv 1901.07031). A
+    finding that the report does not name is absent. An image without a report is left out.
 
     Examples
     --------

@@ -29,18 +29,18 @@ def check_layout(root: Path, data_set: DataSet) -> None:
     Raises
     ------
     EvenhandError
-        If the path is not a folder; if an entry is missing (the message names it, the content of
-        the folder, and where the entry may lie); or if an entry is a link that leads outside the
-        folder.
+        If the path is not a folder, an entry is missing, or an entry is a link that leads outside
+        the folder. For a missing entry, the message names the content of the folder, and where the
+        entry may lie.
     """
     if root.is_file():
         what = "an archive: unpack it, and give" if root.name.endswith(ARCHIVES) else "a file: give"
         raise EvenhandError(f"{root} is {what} the folder of {data_set.title}.")
     if not root.is_dir():
         raise EvenhandError(f"there is no folder {root}.")
-    absent = missing(root, data_set)
+    absent = missing_entries(root, data_set)
     if absent:
-        for _ in walk(root, root):  # finds links that lead outside
+        for _ in walk(root, root):  # refuses links that lead outside
             pass
         listed = "; ".join(f"{entry} ({entry.what})" for entry in absent)
         content = some(sorted(path.name for path in root.iterdir())) or "nothing"
@@ -65,7 +65,7 @@ def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the da
         )
 
 
-def missing(root: Path, data_set: DataSet) -> list[LayoutEntry]:
+def missing_entries(root: Path, data_set: DataSet) -> list[LayoutEntry]:
     """Return the required entries of a layout that a folder lacks."""
     return [entry for entry in data_set.layout if entry.required and not locate(root, entry)]
 
@@ -116,7 +116,7 @@ def files_by_name(
     suffixes: tuple[str, ...],
     key: Callable[[str], str] = str,
 ) -> tuple[pd.Series, tuple[str, ...]]:
-    """Return the path of each name's file below some folders, and files without a name.
+    """Return the path of each name's file below some folders, and the files that no name means.
 
     Parameters
     ----------
@@ -163,9 +163,9 @@ def folders_by_name(
 
 
 def walk(folder: Path, root: Path) -> Iterator[str]:
-    """Yield every file below a folder, in order, as text, because 400,000 `Path` objects are slow.
+    """Yield every file below a folder, in order; refuse links to folders outside ``root``.
 
-    Links to folders that lead outside ``root`` are refused.
+    Files are yielded as text, because 400,000 `Path` objects are slow.
     """
     for parent, folders, files in os.walk(folder):
         folders.sort()
@@ -246,13 +246,13 @@ def read_status(files: pd.Series, table: Path, root: Path | None) -> FileStatus:
     table
         The table.
     root
-        The folder that links must not leave; None if files may lie anywhere.
+        The folder outside which no link may lead; None if files may lie anywhere.
 
     Raises
     ------
     EvenhandError
-        If a link leaves ``root``, or a path leads to neither a file nor a folder. The message names
-        the first such paths and their rows.
+        If a link leads outside ``root``, or a path is neither a file nor a folder. The message
+        names the first such paths and their rows.
     """
     files = files.copy()
     size, changed = np.full(len(files), -1, np.int64), np.zeros(len(files), np.int64)
@@ -282,7 +282,7 @@ def read_status(files: pd.Series, table: Path, root: Path | None) -> FileStatus:
     if special:
         rows = files.iloc[special]
         raise EvenhandError(
-            f"{table}, {rows_text(rows.index)}: no file but a pipe, a socket or a device: "
+            f"{table}, {rows_text(rows.index)}: a pipe, a socket or a device instead of a file: "
             f"{some(rows)}. Remove it from the data."
         )
     if suspects and root is not None:
@@ -361,7 +361,8 @@ def unpack_hint(root: Path | None) -> str:
 def entry_paths(root: Path, entry: LayoutEntry) -> Iterator[Path]:
     """Yield every file or folder that matches an entry, in order; ignore archives."""
     for name in entry.names:
-        yield from sorted(path for path in root.glob(name) if not _is_archive(path))
+        paths = root.glob(name)
+        yield from sorted(path for path in paths if not path.name.lower().endswith(ARCHIVES))
 
 
 def _unnamed(paths: Mapping[str, str], names: pd.Series) -> tuple[str, ...]:
@@ -386,16 +387,12 @@ def _parent(path: str) -> str:
     return path[: max(path.rfind(os.sep), path.rfind("/"))]
 
 
-def _is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
-
-
 def _hint(root: Path, data_set: DataSet, absent: Sequence[LayoutEntry]) -> str:
     """Return a hint on where missing entries may lie: in an archive, a subfolder or the parent."""
     if packed := unpack_hint(root):
         return packed
     near = [*sorted(path for path in root.iterdir() if path.is_dir()), root.absolute().parent]
     for folder in near:
-        if len(missing(folder, data_set)) < len(absent):
+        if len(missing_entries(folder, data_set)) < len(absent):
             return f" Did you mean {folder}?"
     return ""

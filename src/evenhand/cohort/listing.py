@@ -16,12 +16,12 @@ from evenhand.cohort.registry import READERS, DataSet, Reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import some
 from evenhand.tables.attributes import Attribute
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 def data_set_listing() -> str:
     """Return a description of each reader: task, labels, layout, licence, access and more."""
-    return "\n\n".join(_described(reader) for _, reader in sorted(READERS.items()))
+    return "\n\n".join(_description(reader) for _, reader in sorted(READERS.items()))
 
 
 def verify(data: str) -> str:
@@ -41,14 +41,14 @@ def verify(data: str) -> str:
         paths = [place.relative_to(path) for place in entry_paths(Path(path), entry)]
         status = f"found: {some(paths)}" if paths else f"not there: {entry}"
         lines.append(f"  {status} ({entry.what})")
-    lines += ["", *_counted(cohort)]
+    lines += ["", *_count_lines(cohort)]
     if not cohort.classes_ordered:
         lines.append("it is not obvious which class is the positive one: name it with --positive")
     if left_out := cohort.source.left_out:
-        lines.append(f"left out: {counted(len(left_out), 'sample')}: {some(left_out)}")
-    unused = _unused(Path(path), cohort)
+        lines.append(f"left out: {count_text(len(left_out), 'sample')}: {some(left_out)}")
+    unused = _unused_files(Path(path), cohort)
     if unused:
-        lines += ["", f"{counted(len(unused), 'file')} that no sample uses: {some(unused)}"]
+        lines += ["", f"{count_text(len(unused), 'file')} that no sample uses: {some(unused)}"]
     elif cohort.source.notes:
         lines += ["", *cohort.source.notes]
     return "\n".join(lines)
@@ -56,12 +56,12 @@ def verify(data: str) -> str:
 
 def data_set_facts(about: DataSet) -> dict[str, str]:
     """Return heading → text of the description of a data set; a text may have several lines."""
-    attributes = [*map(_attribute, about.attributes), *about.open_attributes]
+    attributes = [*map(_attribute_text, about.attributes), *about.open_attributes]
     facts = {
         "task": about.task,
         "modality": about.modality,
         "patients": {"patient": ""}.get(about.unit, f"unknown: each {about.unit} counts as one"),
-        "labels": _labels(about),
+        "labels": _label_text(about),
         "attributes": ", ".join(attributes),
         "layout": "\n".join(
             f"{entry}: {entry.what}{'' if entry.required else ' (optional)'}"
@@ -75,7 +75,7 @@ def data_set_facts(about: DataSet) -> dict[str, str]:
     return {name: text for name, text in facts.items() if text}
 
 
-def _described(reader: Reader) -> str:
+def _description(reader: Reader) -> str:
     about = reader.about
     indented = "\n" + " " * 15
     lines = [
@@ -85,7 +85,7 @@ def _described(reader: Reader) -> str:
     return "\n".join([f"{reader.name}:PATH  {about.title}", *lines])
 
 
-def _labels(about: DataSet) -> str:
+def _label_text(about: DataSet) -> str:
     """List the label conventions; findings with the same policies form one item."""
     policies: dict[str, tuple[str, ...]] = {}
     for name in about.labels:
@@ -103,17 +103,17 @@ def _labels(about: DataSet) -> str:
     return "; ".join(filter(None, [without_policy, *items])) or about.yours.get("labels", "given")
 
 
-def _attribute(rule: Attribute) -> str:
+def _attribute_text(rule: Attribute) -> str:
     return f"{rule.name} ({', '.join(rule.levels)}{'; --bins' if rule.numeric else ''})"
 
 
-def _counted(cohort: Cohort) -> list[str]:
+def _count_lines(cohort: Cohort) -> list[str]:
     """Return the numbers of samples, patients, classes and groups."""
     source = cohort.source
     patients = cohort.table["patient_id"].nunique()
     classes = Counter(cohort.classes[label] for label in cohort.labels)
     lines = [
-        f"{counted(len(cohort), 'sample')} of {counted(patients, source.unit)}",
+        f"{count_text(len(cohort), 'sample')} of {count_text(patients, source.unit)}",
         f"label {source.label}",
         "classes: " + ", ".join(f"{name} {classes[name]}" for name in cohort.classes),
     ]
@@ -127,7 +127,7 @@ def _counted(cohort: Cohort) -> list[str]:
     return lines
 
 
-def _unused(root: Path, cohort: Cohort) -> list[str]:
+def _unused_files(root: Path, cohort: Cohort) -> list[str]:
     """Return the files that look like samples but are in no table."""
     if not (root.is_dir() and isinstance(cohort.read, ImageFiles)):
         return []

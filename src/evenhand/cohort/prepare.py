@@ -39,11 +39,11 @@ def prepare_splits(
 def prepare_cohort(
     settings: DataSettings, images: Images | None, rng: np.random.Generator
 ) -> Cohort:
-    """Open a cohort, store its samples and exclude patients; for the rest see `prepare_splits`."""
-    return stored_cohort(open_cohort(settings), settings, images, rng)
+    """Open a cohort, store its samples and exclude patients; see `prepare_splits`."""
+    return store_cohort(open_cohort(settings), settings, images, rng)
 
 
-def stored_cohort(
+def store_cohort(
     cohort: Cohort, settings: DataSettings, images: Images | None, rng: np.random.Generator
 ) -> Cohort:
     """Store the samples of an open cohort, and exclude patients; see `prepare_splits`."""

@@ -1,7 +1,7 @@
 """Readers of published data sets: turn the samples that a reader finds into a cohort.
 
 A reader describes its data set (a ``DataSet``) and finds its samples (a function from the root
-folder to ``SourceSamples``). This module does everything else, which is the same for all.
+folder to ``SourceSamples``). The other steps are the same for all readers, and are in this module.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
-from evenhand.cohort.images.volumes import Cut, sliced, volume_slices
+from evenhand.cohort.images.volumes import Cut, expand_slices, volume_slices
 from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.splits import own_split
+from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_parts, distinct
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.own_attributes import impossible_ages
 from evenhand.tables.spelling import refuse_spellings
@@ -98,7 +98,7 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
             pick(f"label of {name}", convention, data_set.labels)
             check_layout(root, data_set)
             samples = find(root)
-            table = _completed(samples.table, data_set, root, settings.attribute)
+            table = _with_blank_columns(samples.table, data_set, root, settings.attribute)
             return _cohort(name, data_set, replace(samples, table=table), root, settings)
 
         open_cohort.__module__ = find.__module__
@@ -108,10 +108,10 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
     return register
 
 
-def _completed(
+def _with_blank_columns(
     table: pd.DataFrame, data_set: DataSet, root: Path, attributes: Iterable[str]
 ) -> pd.DataFrame:
-    """Return a table with blank columns in place of those of absent optional files.
+    """Return a table with blank columns for those of absent optional files.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _cohort(
 ) -> Cohort:
     refuse_outside(samples.tables, root)
     convention = settings.label or next(iter(data_set.labels))
-    table, classes, meaning = _classified(samples, data_set, data_set.labels[convention])
+    table, classes, meaning = _with_classes(samples, data_set, data_set.labels[convention])
     table, stamps, absent = _existing_rows(samples, table, root, skip=settings.skip_unreadable)
     table, notes = _without_impossible_ages(data_set, table, samples.source)
     attributes = _attributes(name, data_set, table, samples.source, settings)
@@ -147,7 +147,7 @@ def _cohort(
     files = fingerprint(stamps, samples.tables)
     return Cohort(
         table=cohort_table(table, sample, samples.patient, table["class"], attributes).assign(
-            **own_split(table, samples.patient, samples.source)
+            **split_column(table, samples.patient, samples.source)
         ),
         read=read,
         attributes=attributes,
@@ -167,7 +167,7 @@ def _cohort(
     )
 
 
-def _classified(
+def _with_classes(
     samples: SourceSamples, data_set: DataSet, label: Label
 ) -> tuple[pd.DataFrame, tuple[str, ...], str]:
     """Return the rows with a class and its number as ``class``, the classes and the meaning."""
@@ -194,7 +194,7 @@ def _existing_rows(
     """Return the rows whose files exist, the stamps of the files, and sentences on absent ones."""
     if "file" not in table.columns:
         return table, (), ()
-    # As objects, because each access to Arrow's text creates it again, which is slow.
+    # As objects, because each access to a text of Arrow creates a new one, which is slow.
     table = table.assign(file=table["file"].astype(object))
     status = read_status(table["file"], samples.source, root)
     absent = status.absent(samples.source, skip=skip)
@@ -221,7 +221,7 @@ def _make_read(
     if samples.read is not None:
         return table, samples.sample, samples.read(table)
     if samples.cut is not None:
-        table = sliced(table, samples.sample, slices)
+        table = expand_slices(table, samples.sample, slices)
         return table, "slice", volume_slices(table, samples.source, samples.cut, samples.remark_on)
     files = image_files(table["file"], table[samples.sample], samples.source, samples.open)
     return table, samples.sample, files
@@ -267,11 +267,12 @@ def _attributes(
         for rule in data_set.attributes
     ]
     rules_of_columns = [
-        distinct(part, column, table[column]) for part, column in data_set.open_attributes.items()
+        attribute_of_values(part, column, table[column])
+        for part, column in data_set.open_attributes.items()
     ]
     rule_of = {rule.name: values.apply_to_levels(rule) for rule in (*rules, *rules_of_columns)}
     for part in {part for attribute in settings.attribute for part in attribute_parts(attribute)}:
         if part in data_set.open_attributes:
-            level = rule_of[part].of(table[data_set.open_attributes[part]]).astype("str")
+            level = rule_of[part].levels_of(table[data_set.open_attributes[part]]).astype("str")
             refuse_spellings(part, level[level != UNKNOWN], source)
     return rule_of

@@ -142,6 +142,6 @@ def refuse_settings(name: str, settings: DataSettings, unused: tuple[str, ...]) 
     flags = [f"--{field.replace('_', '-')}" for field in unused if getattr(settings, field)]
     if flags:
         raise EvenhandError(
-            f"{' and '.join(flags)} cannot be given with {name}: data, which define it themselves "
+            f"{' and '.join(flags)} cannot be given with {name}: these data define it themselves "
             "or do not use it. Leave it out."
         )

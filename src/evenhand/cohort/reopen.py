@@ -78,7 +78,7 @@ def reopen(
             "attribute": tuple(dict.fromkeys([*earlier.attribute, *overrides.attribute])),
             "bins": tuple(overrides.bins) or earlier.bins,
         }
-        | merged_values(earlier, overrides.values)
+        | merge_values(earlier, overrides.values)
     )
     cohort = open_cohort(settings)
     stored = store_samples(
@@ -87,7 +87,7 @@ def reopen(
     return read_splits(splits, stored)
 
 
-def merged_values(earlier: ValueSettings, current: ValueSettings) -> dict[str, tuple[str, ...]]:
+def merge_values(earlier: ValueSettings, current: ValueSettings) -> dict[str, tuple[str, ...]]:
     """Return the earlier rules for values, followed by the current ones."""
     return {
         name: (*getattr(earlier, name), *getattr(current, name))

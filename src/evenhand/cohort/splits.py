@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError, some
-from evenhand.spreadsheets import unquoted, write_csv
+from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.attributes import attribute_parts, group_of
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 SPLITS = ("train", "val", "test")
 
@@ -31,8 +31,8 @@ class Splits:
     train, val, test
         The cohorts.
     pool
-        All training samples, if `train` is a part of them and other fits train on other parts:
-        activations of frozen layers are then computed once for all fits.
+        All training samples, if `train` is a part of them and other fits train on other parts.
+        Activations of frozen layers are then computed once for all fits.
     """
 
     train: Cohort
@@ -75,20 +75,20 @@ def split_patients(
         splits.
     """
     if "split" in cohort.table.columns:
-        return _by_name(cohort, cohort.table["split"], cohort.source.path)
-    index_of_split = _deal(cohort, attributes, fractions, rng)
+        return _splits_of(cohort, cohort.table["split"], cohort.source.path)
+    index_of_split = _assign_parts(cohort, attributes, fractions, rng)
     names = pd.Series(np.array(SPLITS)[index_of_split], index=cohort.table.index)
-    return _by_name(cohort, names, cohort.source.path)
+    return _splits_of(cohort, names, cohort.source.path)
 
 
 def draw_patients(
     cohort: Cohort, share: float, attributes: Sequence[str], rng: np.random.Generator
 ) -> Cohort:
     """Return a random share of a cohort's patients, stratified as in `split_patients`."""
-    return cohort.select(_deal(cohort, attributes, (share, 1 - share), rng) == 0)
+    return cohort.select(_assign_parts(cohort, attributes, (share, 1 - share), rng) == 0)
 
 
-def deal_folds(
+def assign_folds(
     cohort: Cohort, folds: int, attributes: Sequence[str], rng: np.random.Generator
 ) -> NDArray[np.intp]:
     """Return the fold ``(n,)`` of each sample, 0 … folds − 1, equal for all samples of a patient.
@@ -103,10 +103,10 @@ def deal_folds(
     patients = cohort.table["patient_id"].nunique()
     if patients < folds:
         raise EvenhandError(
-            f"{cohort.source.path}: {counted(patients, 'patient')} for {folds} folds; each fold "
+            f"{cohort.source.path}: {count_text(patients, 'patient')} for {folds} folds; each fold "
             "needs at least one. Give fewer folds or more patients."
         )
-    return _deal(cohort, attributes, [1 / folds] * folds, rng)
+    return _assign_parts(cohort, attributes, [1 / folds] * folds, rng)
 
 
 def fold_splits(
@@ -138,9 +138,9 @@ def fold_splits(
     """
     index_of_split = np.full(len(cohort), SPLITS.index("test"))
     others = cohort.select(~test)
-    index_of_split[~test] = _deal(others, attributes, (1 - val_share, val_share), rng)
+    index_of_split[~test] = _assign_parts(others, attributes, (1 - val_share, val_share), rng)
     names = pd.Series(np.array(SPLITS)[index_of_split], index=cohort.table.index)
-    return _by_name(cohort, names, cohort.source.path)
+    return _splits_of(cohort, names, cohort.source.path)
 
 
 def share_of_patients(
@@ -217,7 +217,7 @@ def read_splits(path: Path, cohort: Cohort) -> Splits:
     split_of = table.drop_duplicates("sample_id").set_index("sample_id")["split"]
     check_patients_apart(table["patient_id"], table["split"], str(path))
     chosen = cohort.select(cohort.table["sample_id"].isin(split_of.index))
-    return _by_name(chosen, chosen.table["sample_id"].map(split_of), str(path))
+    return _splits_of(chosen, chosen.table["sample_id"].map(split_of), str(path))
 
 
 def read_listing(path: Path) -> pd.DataFrame:
@@ -229,11 +229,11 @@ def read_listing(path: Path) -> pd.DataFrame:
         If the file is not a table.
     """
     table = read_table(path, ids=("sample_id", "patient_id"))
-    return table.apply(unquoted) if path.suffix.lower() == ".csv" else table
+    return table.apply(unquote_formulas) if path.suffix.lower() == ".csv" else table
 
 
-def own_split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
-    """Return the column ``split`` of a table, to add it to a cohort's table; {} without one.
+def split_column(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.Series]:
+    """Return the column ``split`` of a table for a cohort's table; {} without such a column.
 
     Raises
     ------
@@ -248,7 +248,7 @@ def own_split(table: pd.DataFrame, patient: str, source: Path) -> dict[str, pd.S
 
 
 def check_split_names(split: pd.Series, path: Path) -> None:
-    """Refuse rows whose split is not train, val or test; the index is that of ``read_table``."""
+    """Refuse rows whose split is not train, val or test; the index is the row in the file."""
     problem = f"the split must be one of {', '.join(SPLITS)}."
     refuse_rows(~split.isin(SPLITS), path, problem)
 
@@ -297,7 +297,7 @@ def exclude_patients(cohort: Cohort, sources: Sequence[Path]) -> Cohort:
         in_source = patients.isin(ids)
         if not in_source.any():
             raise EvenhandError(
-                f"{source} names {counted(len(ids), 'patient')} ({some(sorted(ids))}), "
+                f"{source} names {count_text(len(ids), 'patient')} ({some(sorted(ids))}), "
                 f"none of them in {cohort.source.path} (whose patients are "
                 f"{some(sorted(set(patients)))}). Was it made from other data?"
             )
@@ -340,23 +340,23 @@ def _patient_table(run: Path) -> Path:
     )
 
 
-def _by_name(cohort: Cohort, split: pd.Series, where: str) -> Splits:
+def _splits_of(cohort: Cohort, split: pd.Series, where: str) -> Splits:
     check_patients_apart(cohort.table["patient_id"], split, where)
     cohorts: Mapping[str, Cohort] = {name: cohort.select(split == name) for name in SPLITS}
     empty = [name for name, part in cohorts.items() if not len(part)]
     if empty:
         patients = cohort.table["patient_id"].nunique()
         raise EvenhandError(
-            f"{where}: no patient in {' and '.join(empty)} ({counted(patients, 'patient')} in "
+            f"{where}: no patient in {' and '.join(empty)} ({count_text(patients, 'patient')} in "
             "all). Give more patients or other shares, or correct the split column."
         )
     return Splits(**cohorts)
 
 
-def _deal(
+def _assign_parts(
     cohort: Cohort, attributes: Sequence[str], fractions: Sequence[float], rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return the part ``(n,)`` of each sample, 0 … len(fractions) − 1, equal within a patient."""
+    """Return the part ``(n,)`` of each sample, 0 … len(fractions) − 1; a patient has one part."""
     strata = _strata(cohort, attributes)
     shuffled = strata.iloc[rng.permutation(len(strata))]
     names = list(strata.columns)
@@ -372,7 +372,7 @@ def _strata(cohort: Cohort, attributes: Sequence[str]) -> pd.DataFrame:
     """Return the highest label and the first level of each patient, sorted by patient id."""
     names = sorted({part for attribute in attributes for part in attribute_parts(attribute)})
     rules = {"label": "max", **{f"attr_{name}": "min" for name in names}}
-    # As text, so that the order in which levels are declared has no influence either.
+    # As text, so that the declared order of levels has no influence either.
     table = cohort.table.astype({f"attr_{name}": "str" for name in names})
     return table.groupby("patient_id", sort=True).agg(rules)
 

@@ -97,10 +97,10 @@ class Thinning:
         )
         return in_group
 
-    def thinned(
+    def thin(
         self, cohort: Cohort, share: float, attributes: Sequence[str], rng: np.random.Generator
     ) -> Cohort:
-        """Return a cohort with a share of the patients that are reduced, and all others.
+        """Return a cohort with a share of the group's patients, and all patients of other groups.
 
         With one seed, smaller shares are parts of larger ones. The share is the same for each label
         in each group of the attributes, and at least one patient of each stays.

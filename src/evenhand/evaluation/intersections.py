@@ -12,7 +12,7 @@ from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics.groups import UNKNOWN
 from evenhand.tables.attributes import with_intersections
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 FEWEST_PATIENTS = 20
 FEWEST_OF_CLASS = 10
@@ -34,12 +34,12 @@ def why_too_small(patients: int, samples: int, positives: int | None) -> str | N
     ('19 patients; it takes 20', '5 negatives; it takes 10', None)
     """
     if patients < FEWEST_PATIENTS:
-        return f"{counted(patients, 'patient')}; it takes {FEWEST_PATIENTS}"
+        return f"{count_text(patients, 'patient')}; it takes {FEWEST_PATIENTS}"
     if positives is None:
         return None
     for count, name in ((positives, "positive"), (samples - positives, "negative")):
         if count < FEWEST_OF_CLASS:
-            return f"{counted(count, name)}; it takes {FEWEST_OF_CLASS}"
+            return f"{count_text(count, name)}; it takes {FEWEST_OF_CLASS}"
     return None
 
 
@@ -52,7 +52,7 @@ def resolve_intersections(
     models: Mapping[str, Predictions],
     split: str,
 ) -> GroupSettingsT:
-    """Return settings whose ``attribute`` has the intersections, too.
+    """Return settings with the intersections in ``attribute``.
 
     Groups of intersections that are too small are added to ``exclude_group``.
     """
@@ -73,7 +73,7 @@ def small_groups(
     models
         The predictions of each model.
     attributes
-        Names of attributes; only intersections (with ``*``, without ``|``) are looked at.
+        Names of attributes; only the groups of intersections (with ``*``, without ``|``) count.
     split
         The split whose rows are counted.
     """

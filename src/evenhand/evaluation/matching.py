@@ -19,8 +19,8 @@ class MatchedModels:
     Attributes
     ----------
     models
-        Model → predictions. In the reported split they have only the shared samples; other splits,
-        which thresholds are chosen on, keep all samples.
+        Model → predictions. The reported split has only the shared samples; other splits, on which
+        thresholds are chosen, have all samples.
     samples, patients
         The number of shared samples and of their patients.
     unmatched
@@ -42,13 +42,13 @@ def match_samples(models: Mapping[str, Predictions], split: str) -> MatchedModel
     Raises
     ------
     EvenhandError
-        If no sample is shared by all models, the models distinguish different classes, or a shared
-        sample has two labels, patients or groups.
+        If no sample is shared by all models, the classes differ, or a shared sample has two labels,
+        patients or groups.
     """
     classes = {
         len(predictions.classes): predictions.classes
         for predictions in models.values()
-        if predictions.named
+        if predictions.has_class_names
     }
     samples = {
         name: set(split_rows(predictions, split).table["sample_id"])
@@ -87,7 +87,7 @@ def _named_classes(
 ) -> tuple[str, ...]:
     """Return the names of the classes; if they are only numbered, those of another model."""
     names = predictions.classes
-    return names if predictions.named else classes.get(len(names), names)
+    return names if predictions.has_class_names else classes.get(len(names), names)
 
 
 def _restrict(table: pd.DataFrame, shared: set[str], split: str) -> pd.DataFrame:
@@ -101,7 +101,11 @@ def _unmatched(
 ) -> pd.DataFrame:
     table = models[name].of_split(split).table
     rows = table.loc[~table["sample_id"].isin(shared), ["sample_id", "patient_id"]]
-    others = {other: _splits(predictions) for other, predictions in models.items() if other != name}
+    others = {
+        other: _split_of_samples(predictions)
+        for other, predictions in models.items()
+        if other != name
+    }
     why = [_why_unmatched(sample, others, split) for sample in rows["sample_id"]]
     return rows.assign(model=name, why=why)[["model", "sample_id", "patient_id", "why"]]
 
@@ -114,7 +118,7 @@ def _why_unmatched(sample: str, others: Mapping[str, Mapping[str, str]], split: 
     )
 
 
-def _splits(predictions: Predictions) -> dict[str, str]:
+def _split_of_samples(predictions: Predictions) -> dict[str, str]:
     """Return sample id → split."""
     table = predictions.table
     splits = table["split"] if "split" in table else ["test"] * len(table)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from evenhand.evaluation import metrics_schema1
-from evenhand.files import DamagedError, checked, read_object, write_rows_json
+from evenhand.files import DamagedError, parse_record, read_object, write_rows_json
 from evenhand.metrics import COLUMNS, MetricRow, as_records
 
 SCHEMA = 2
@@ -39,7 +39,7 @@ def read_metrics(path: Path) -> list[MetricRow]:
     """
     advice = f"`evenhand report {path.parent}` writes it again."
     try:
-        file = checked(_Metrics, read_object(path, SCHEMA), path)
+        file = parse_record(_Metrics, read_object(path, SCHEMA), path)
         is_schema_1 = file.schema_version == 1
         columns = metrics_schema1.COLUMNS if is_schema_1 else COLUMNS
         rows = []
@@ -47,13 +47,13 @@ def read_metrics(path: Path) -> list[MetricRow]:
             if absent := [name for name in columns if name not in row]:
                 raise DamagedError(path, f"row {number} lacks {absent[0]!r}")
             values = metrics_schema1.as_schema_2(row) if is_schema_1 else row
-            rows.append(_checked(values, number, path))
+            rows.append(_parse_row(values, number, path))
         return rows
     except DamagedError as error:
         raise DamagedError(path, error.problem, advice) from None
 
 
-def _checked(values: Mapping[str, Any], number: int, path: Path) -> MetricRow:
+def _parse_row(values: Mapping[str, Any], number: int, path: Path) -> MetricRow:
     fields = {name: values[name] for name in COLUMNS if name != "metric" and name in values}
     try:
         # From JSON, because strict validation of Python values accepts only MetricRow objects.

@@ -1,4 +1,4 @@
-"""Turn settings into requests: the attributes, threshold and plan with which to measure a model."""
+"""Turn settings into requests: what to measure of each model's predictions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from evenhand.metrics import (
 )
 from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 DEFAULT_AGGREGATES = ("worst", "best", "gap", "difference", "detectable")
 """Aggregates of each metric that are measured by default."""
@@ -43,9 +43,9 @@ DEFAULT_FAIRNESS = ("equalized_odds_difference", "demographic_parity_difference"
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """A model's predictions, and what to measure of them.
+    """A model's predictions, and the attributes, threshold and plan with which to measure them.
 
-    The attributes, groups and metrics that it names all exist in the predictions.
+    All attributes, groups and metrics exist in the predictions.
     """
 
     predictions: Predictions
@@ -58,7 +58,7 @@ def measure_settings(settings: Settings, excluded: tuple[str, ...] = ()) -> Meas
     """Return the settings of the measurement for a job.
 
     Jobs that train use the defaults, or their `ChoiceSettings`; ``excluded`` are the groups that
-    they leave out.
+    comparisons leave out.
     """
     if isinstance(settings, MeasureSettings):
         return settings
@@ -140,14 +140,14 @@ def permutations_note(
     permutations = settings.permutations
     metrics = _distinct(
         *(advised.metric for advised in advice_of(settings)),
-        *(_all_or(settings.metric, METRICS) or Plan().metrics),
+        *(_expand_all(settings.metric, METRICS) or Plan().metrics),
     )
     tests = len(models) * len(with_condition(attributes, settings.condition)) * len(metrics)
     smallest = tests / (1 + permutations)
     if not permutations or smallest <= CLAIM:
         return []
     return [
-        f"{permutations} permutations cannot show any difference: with {counted(tests, 'test')} "
+        f"{permutations} permutations cannot show any difference: with {count_text(tests, 'test')} "
         f"the smallest corrected p is {min(smallest, 1.0):.2g}. Give --permutations "
         f"{math.ceil(tests / CLAIM - 1e-9) - 1} at least, fewer metrics, or 0 to test by resamples."
     ]
@@ -171,14 +171,14 @@ def without_intervals(plan: Plan) -> Plan:
 
 def _plan(settings: MeasureSettings, groups: Mapping[str, Groups], *, binary: bool) -> Plan:
     advice = advice_of(settings)
-    across = _all_or(settings.across, (*SUMMARIES, *CONTRASTS, "detectable", *FAIRNESS))
+    across = _expand_all(settings.across, (*SUMMARIES, *CONTRASTS, "detectable", *FAIRNESS))
     across = across or ((*DEFAULT_AGGREGATES, *DEFAULT_FAIRNESS) if binary else DEFAULT_AGGREGATES)
     tested = ("gap",) if settings.permutations else ()
-    usual = Plan().metrics  # come first, because the first metric leads the page
+    usual = Plan().metrics  # first, because the first metric leads the page
     return Plan(
         metrics=_distinct(
             *(advised.metric for advised in advice),
-            *(_all_or(settings.metric, (*usual, *METRICS)) or usual),
+            *(_expand_all(settings.metric, (*usual, *METRICS)) or usual),
         ),
         across=_distinct(
             *(name for advised in advice for name in advised.across), *across, *tested
@@ -233,7 +233,9 @@ def _references(texts: Sequence[str], groups: Mapping[str, Groups]) -> dict[str,
     return dict(named)
 
 
-def _all_or(names: Sequence[str], choices: Mapping[str, Any] | Sequence[str]) -> tuple[str, ...]:
+def _expand_all(
+    names: Sequence[str], choices: Mapping[str, Any] | Sequence[str]
+) -> tuple[str, ...]:
     return tuple(choices) if "all" in names else tuple(names)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Literal, ParamSpec
+from typing import Annotated, Literal, ParamSpec
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics import (
-    UNKNOWN,
     Groups,
     Measured,
     Plan,
@@ -23,16 +23,16 @@ from evenhand.metrics import (
     Scored,
     as_table,
     attribute_groups,
-    by_group,
     judge,
     measure_part,
     occurring,
     policy,
     scored,
+    thresholds_by_group,
     within,
 )
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 P = ParamSpec("P")
 
@@ -58,7 +58,7 @@ class DecisionThreshold:
         How the threshold was chosen, as a phrase for the report.
     attribute
         The attribute whose groups have a threshold each; None with a single threshold.
-    own
+    by_level
         Level → threshold, with ``attribute``. Other levels have ``threshold``.
     origin
         The origin of the threshold; see `Origin`.
@@ -67,15 +67,16 @@ class DecisionThreshold:
     threshold: float
     how: str
     attribute: str | None = None
-    own: Mapping[str, float] = field(default_factory=dict)
+    # run.json has this entry under the name "own"
+    by_level: Annotated[Mapping[str, float], Field(alias="own")] = field(default_factory=dict)
     origin: Origin = "fixed"
 
-    def at(self, predictions: Predictions) -> NDArray[np.float64]:
+    def thresholds(self, predictions: Predictions) -> NDArray[np.float64]:
         """Return the threshold of each row, ``(n,)``."""
         thresholds = np.full(len(predictions), self.threshold)
         if self.attribute is not None:
             group = predictions.group(self.attribute)
-            for level, threshold in self.own.items():
+            for level, threshold in self.by_level.items():
                 thresholds[(group == level).to_numpy()] = threshold
         return thresholds
 
@@ -88,8 +89,8 @@ def choose_cut(
     Parameters
     ----------
     rule
-        The policy; by default, Youden's index. If there are too few validation rows for it
-        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` has the reason.
+        The policy; by default, Youden's index. If it has too few validation rows
+        (`evenhand.metrics.thresholds.ENOUGH`), the threshold is .5, and ``how`` gives the reason.
     by
         The attribute whose groups have a threshold each; None chooses a single threshold.
 
@@ -111,7 +112,7 @@ def choose_cut(
     rule = rule or policy("youden")
     if by is not None and not rule.needs_rows:
         raise EvenhandError(
-            f"a threshold {rule.says} is the same for every group of {by}; choose one on "
+            f"a threshold {rule.phrase} is the same for every group of {by}; choose one on "
             "validation rows, such as youden, or leave the groups out."
         )
     if not len(rows) and rule.needs_rows:
@@ -120,30 +121,32 @@ def choose_cut(
             "none; give such rows, or a fixed threshold such as 0.5."
         )
     if not rule.needs_rows:
-        return DecisionThreshold(rule.on(rows.labels, rows.scores), rule.says)
+        return DecisionThreshold(rule.threshold_on(rows.labels, rows.scores), rule.phrase)
     return _fit_cut(rule, rows) if by is None else _fit_cut_by_group(rule, rows, by)
 
 
 def _fit_cut(rule: Policy, rows: Predictions) -> DecisionThreshold:
-    threshold, lacks = rule.on(rows.labels, rows.scores), rule.lacks(rows.labels)
+    threshold, lacks = rule.threshold_on(rows.labels, rows.scores), rule.why_too_few(rows.labels)
     if lacks:
-        how = f"0.5 and not {rule.says}, as the validation rows hold {lacks}"
+        how = f"0.5 and not {rule.phrase}, as the validation rows hold {lacks}"
         return DecisionThreshold(threshold, how, origin="default")
-    return DecisionThreshold(threshold, f"{rule.says}, on the validation rows", origin="validation")
+    return DecisionThreshold(
+        threshold, f"{rule.phrase}, on the validation rows", origin="validation"
+    )
 
 
 def _fit_cut_by_group(rule: Policy, rows: Predictions, by: str) -> DecisionThreshold:
     (groups,) = groups_in(rows, [by]).values()
-    overall, by_level = by_group(rule, rows.labels, rows.scores, groups)
+    overall, by_level = thresholds_by_group(rule, rows.labels, rows.scores, groups)
     shared = _fit_cut(rule, rows)
     too_small = {
-        level: rule.lacks(rows.labels[groups.rows(level)])
+        level: rule.why_too_few(rows.labels[groups.rows(level)])
         for level in groups.levels
         if level not in by_level
     }
     if not by_level:
         return replace(shared, how=f"{shared.how}; no group of {by} is large enough for its own")
-    how = f"{rule.says}, on the validation rows, for each group of {by}"
+    how = f"{rule.phrase}, on the validation rows, for each group of {by}"
     if too_small:
         listed = "; ".join(f"{level}: {lacks}" for level, lacks in too_small.items())
         how += f"; groups too small for their own ({listed}) have that of all rows ({shared.how})"
@@ -156,7 +159,7 @@ def scored_rows(predictions: Predictions, cut: DecisionThreshold) -> Scored:
         predictions.labels,
         predictions.scores,
         patients=predictions.patients[0],
-        threshold=cut.threshold if cut.attribute is None else cut.at(predictions),
+        threshold=cut.threshold if cut.attribute is None else cut.thresholds(predictions),
         classes=predictions.classes,
     )
 
@@ -173,11 +176,11 @@ def groups_in(predictions: Predictions, attributes: Sequence[str]) -> dict[str, 
         divided, bar, control = attribute.partition("|")
         if bar:
             conditioned = within(
-                divided, _coded(predictions, divided), control, _coded(predictions, control)
+                divided, _groups_of(predictions, divided), control, _groups_of(predictions, control)
             )
             groups |= {name: occurring(divided, column) for name, column in conditioned.items()}
         else:
-            groups[attribute] = _coded(predictions, attribute)
+            groups[attribute] = _groups_of(predictions, attribute)
     return groups
 
 
@@ -214,8 +217,7 @@ def measure_model(
     Returns
     -------
     Measured
-        The rows, still without p-values: `evenhand.metrics.judge` tests all parts of a page
-        together.
+        The rows without p-values: `evenhand.metrics.judge` tests all parts of a page together.
 
     Raises
     ------
@@ -278,7 +280,7 @@ def measure_pair(
 
 
 def _judged(part: Callable[P, Measured]) -> Callable[P, pd.DataFrame]:
-    """Return a function that measures one part and tests it alone, as a page of its own."""
+    """Return a function that measures one part and tests it alone, as a separate page."""
 
     def rows(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
         return as_table(judge([part(*args, **kwargs)]))
@@ -309,7 +311,7 @@ def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, P
     """
     if first.classes != second.classes:
         raise EvenhandError(
-            f"the models tell other classes apart: {', '.join(first.classes)}; and "
+            f"the models have different classes: {', '.join(first.classes)}; and "
             f"{', '.join(second.classes)}. Compare models of the same task."
         )
     by_sample = second.table.set_index("sample_id")
@@ -323,7 +325,7 @@ def shared_rows(first: Predictions, second: Predictions) -> tuple[Predictions, P
         differs = first_rows["sample_id"][(first_rows[column] != second_rows[column]).to_numpy()]
         if len(differs):
             raise EvenhandError(
-                f"{counted(len(differs), 'sample')} with another {column} in the other model's "
+                f"{count_text(len(differs), 'sample')} with another {column} in the other model's "
                 f"predictions (for example {differs.iloc[0]!r}); compare models on the same data."
             )
     return (
@@ -349,10 +351,5 @@ def split_rows(predictions: Predictions, split: str) -> Predictions:
     return rows
 
 
-def _coded(predictions: Predictions, attribute: str) -> Groups:
-    group = predictions.group(attribute)
-    if not (group == UNKNOWN).any():  # set_categories keeps the order; remove_categories sorts
-        group = group.cat.set_categories(
-            [level for level in group.cat.categories if level != UNKNOWN]
-        )
-    return attribute_groups(attribute, group)
+def _groups_of(predictions: Predictions, attribute: str) -> Groups:
+    return attribute_groups(attribute, predictions.group(attribute)).without_empty_unknown()

@@ -24,8 +24,9 @@ class PairSettings(Settings, title="Predictions"):
 
     pair_column: str | None = Field(
         None,
-        description="column in which twins, such as a picture with and without a sticker, share a "
-        "value; measures the distance of their scores [default: pair_id, if the file has it]",
+        description="column in which the two twins of a pair, such as a picture with and without a "
+        "sticker, share a value; measures the distance of their scores [default: pair_id, if the "
+        "file has it]",
     )
 
 
@@ -77,8 +78,8 @@ class ChoiceSettings(Settings, title="Measurement"):
     )
     numbers: Literal["equal", "proportional"] | None = Field(
         None,
-        description="the share of each group to be flagged, regardless of errors: the same for all "
-        "groups, or in proportion to its cases; picks the metric",
+        description="the share of each group to be flagged, regardless of errors: equal for all "
+        "groups, or proportional to their cases; picks the metric",
     )
     reference: tuple[str, ...] = Field(
         (),
@@ -87,7 +88,7 @@ class ChoiceSettings(Settings, title="Measurement"):
     threshold: str | None = Field(
         None,
         description="0.3, youden, f1, sensitivity=0.9 or specificity=0.9, chosen on validation "
-        "rows [default: youden, or 0.5 where these hold fewer than 10 positives or negatives]",
+        "rows [default: youden, or 0.5 if these hold fewer than 10 positives or negatives]",
     )
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ class TwinRow(BaseModel, frozen=True):
     decided_otherwise
         The share of pairs of twins with different decisions; None for differences.
     pairs, patients
-        The number of sets of twins, and of their patients.
+        The number of pairs of twins, and of their patients.
     """
 
     model: str
@@ -69,15 +69,15 @@ class TwinRecord(BaseModel, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class Twins:
-    """Sets of twins, as arrays with one entry for each of n sets.
+    """Pairs of twins, as arrays with one entry for each of n pairs.
 
     Attributes
     ----------
     distance
-        ``(n,)`` mean distance between the scores of two twins: half the sum over classes of the
+        ``(n,)`` distance between the scores of the two twins: half the sum over classes of the
         absolute differences (for two classes: the difference of the scores).
     otherwise
-        ``(n,)`` share of pairs with different decisions.
+        ``(n,)`` 1 if the twins have different decisions, else 0.
     patients
         ``(n,)`` number of the patient.
     group
@@ -91,9 +91,9 @@ class Twins:
     group: Mapping[str, NDArray[np.str_]]
 
     def mean_distance(self, chosen: NDArray[np.bool_], people: int) -> Jackknifed | None:
-        """Return the mean distance of the chosen sets and each patient's influence on it.
+        """Return the mean distance of the chosen pairs and each patient's influence on it.
 
-        ``people`` is the number of patients. The result is None if no set is chosen.
+        ``people`` is the number of patients. The result is None if no pair is chosen.
         """
         if not chosen.any():
             return None
@@ -134,8 +134,11 @@ def twin_record(
     }
     if not with_pairs:
         return None
-    by_model = {name: find_twins(rows, request) for name, (rows, request) in with_pairs.items()}
-    twins = {name: sets for name, sets in by_model.items() if sets is not None}
+    twins = {
+        name: model_twins
+        for name, (rows, request) in with_pairs.items()
+        if (model_twins := find_twins(rows, request)) is not None
+    }
     if not twins:
         note = f"No two samples of the split {split!r} are twins."
         return TwinRecord(split=split, level=level, rows=(), notes=(note,))
@@ -144,53 +147,45 @@ def twin_record(
     }
     rows = [
         row
-        for name, sets in twins.items()
-        for row in _rows_of_model(name, sets, groups[name], level)
+        for name, model_twins in twins.items()
+        for row in _rows_of_model(name, model_twins, groups[name], level)
     ]
     for name, other in pairs:
-        if name in twins and other in twins and _same_sets(twins[name], twins[other]):
-            rows += _differences((name, other), (twins[name], twins[other]), groups[name], level)
+        if name in twins and other in twins:
+            both = twins[name], twins[other]
+            if np.array_equal(both[0].patients, both[1].patients):
+                rows += _differences((name, other), both, groups[name], level)
     return TwinRecord(split=split, level=level, rows=tuple(rows), notes=_notes(twins))
 
 
 def find_twins(rows: Predictions, request: Request) -> Twins | None:
-    """Return the sets of samples with the same value in the column of pairs; None if none do."""
+    """Return the pairs of samples with the same value in the column of pairs; None without any."""
     names = rows.table[PAIR].astype("str")
-    has_pair = (names != "").to_numpy()
-    repeated = names.duplicated(keep=False).to_numpy() & has_pair
-    if not repeated.any():
+    twin_rows = np.flatnonzero(names.duplicated(keep=False) & (names != ""))
+    if not len(twin_rows):
         return None
+    order = np.argsort(pd.factorize(names.to_numpy()[twin_rows])[0], kind="stable")
+    first, second = twin_rows[order].reshape(-1, 2).T
     scored = scored_rows(rows, request.cut)
     decided = np.eye(len(scored.classes))[scored.decisions]
     scores = np.stack([1 - rows.scores, rows.scores], axis=1) if scored.binary else rows.scores
-    twin_rows = np.flatnonzero(repeated)
-    numbers, sets = pd.factorize(names.to_numpy()[twin_rows])
-    first = twin_rows[np.unique(numbers, return_index=True)[1]]
-    frame = pd.DataFrame({"number": numbers, "row": twin_rows})
-    both = frame.merge(frame, on="number")
-    both = both[both["row_x"] < both["row_y"]]
-    number, first_row, other = (both[name].to_numpy() for name in ("number", "row_x", "row_y"))
-    counts = np.bincount(number, minlength=len(sets))
-
-    def mean_over_pairs(values: Values) -> Values:
-        means: Values = np.bincount(number, values, len(sets)) / counts
-        return means
 
     groups = {}
     for name, column in groups_in(rows, request.attributes).items():
-        unequal = (column.codes[first_row] != column.codes[other]).astype(np.float64)
-        differ = mean_over_pairs(unequal) > 0
+        differ = column.codes[first] != column.codes[second]
         levels = np.array([*column.levels, UNKNOWN], dtype=np.str_)[column.codes[first]]
         groups[name] = np.where(differ, UNKNOWN, levels).astype(np.str_)
     return Twins(
-        mean_over_pairs(np.abs(scores[first_row] - scores[other]).sum(axis=1) / 2),
-        mean_over_pairs(np.abs(decided[first_row] - decided[other]).sum(axis=1) / 2),
+        np.abs(scores[first] - scores[second]).sum(axis=1) / 2,
+        np.abs(decided[first] - decided[second]).sum(axis=1) / 2,
         rows.patients[0][first],
         groups,
     )
 
 
-def _cells(twins: Twins, groups: Mapping[str, Groups]) -> Iterator[tuple[str, str, str | None]]:
+def _comparisons(
+    twins: Twins, groups: Mapping[str, Groups]
+) -> Iterator[tuple[str, str, str | None]]:
     """Yield attribute, group and reference (None, then the largest group) of each row."""
     yield EVERYBODY, EVERYBODY, None
     for name, column in groups.items():
@@ -216,14 +211,14 @@ def _rows_of_model(
     name: str, twins: Twins, groups: Mapping[str, Groups], level: float
 ) -> Iterator[TwinRow]:
     people = int(twins.patients.max()) + 1
-    for attribute, group, reference in _cells(twins, groups):
+    for attribute, group, reference in _comparisons(twins, groups):
         chosen = _chosen(twins, attribute, group)
-        number, counted = twins.mean_distance(chosen, people), chosen
+        mean, pairs = twins.mean_distance(chosen, people), chosen
         if reference is not None:
             in_reference = _chosen(twins, attribute, reference)
-            number = _less(number, twins.mean_distance(in_reference, people))
-            counted = chosen | in_reference
-        row = _row(name, (attribute, group, reference), number, twins, counted, level)
+            mean = _difference(mean, twins.mean_distance(in_reference, people))
+            pairs = chosen | in_reference
+        row = _row(name, (attribute, group, reference), mean, twins, pairs, level)
         if reference is None and chosen.any():
             otherwise = float(twins.otherwise[chosen].mean())
             row = row.model_copy(update={"decided_otherwise": otherwise})
@@ -235,47 +230,44 @@ def _differences(
 ) -> Iterator[TwinRow]:
     """Yield each group's difference between two models, paired by patient."""
     people = int(both[0].patients.max()) + 1
-    for attribute, group, reference in _cells(both[0], groups):
+    for attribute, group, reference in _comparisons(both[0], groups):
         if reference is None:
             chosen = _chosen(both[0], attribute, group)
-            number = _less(*(twins.mean_distance(chosen, people) for twins in both))
-            row = _row(names[0], (attribute, group, None), number, both[0], chosen, level)
+            mean = _difference(*(twins.mean_distance(chosen, people) for twins in both))
+            row = _row(names[0], (attribute, group, None), mean, both[0], chosen, level)
             yield row.model_copy(update={"against": names[1]})
 
 
 def _row(
     model: str,
-    cell: tuple[str, str, str | None],
-    number: Jackknifed | None,
+    comparison: tuple[str, str, str | None],
+    mean: Jackknifed | None,
     twins: Twins,
-    counted: NDArray[np.bool_],
+    pairs: NDArray[np.bool_],
     level: float,
 ) -> TwinRow:
-    attribute, group, reference = cell
-    patients = len(np.unique(twins.patients[counted]))
+    """Return the row of a mean distance, or of a difference of two, over some pairs."""
+    attribute, group, reference = comparison
+    patients = len(np.unique(twins.patients[pairs]))
     low = high = None
-    if number is not None and patients >= FEWEST:
-        reach = float(-stdtrit(patients - 1, (1 - level) / 2) * number.error)
-        low, high = float(number.value) - reach, float(number.value) + reach
+    if mean is not None and patients >= FEWEST:
+        reach = float(-stdtrit(patients - 1, (1 - level) / 2) * mean.error)
+        low, high = float(mean.value) - reach, float(mean.value) + reach
     return TwinRow(
         model=model,
         attribute=attribute,
         group=group,
         reference=reference,
-        value=None if number is None else float(number.value),
+        value=None if mean is None else float(mean.value),
         low=low,
         high=high,
-        pairs=int(np.count_nonzero(counted)),
+        pairs=int(np.count_nonzero(pairs)),
         patients=patients,
     )
 
 
-def _less(first: Jackknifed | None, second: Jackknifed | None) -> Jackknifed | None:
+def _difference(first: Jackknifed | None, second: Jackknifed | None) -> Jackknifed | None:
     return None if first is None or second is None else first.minus(second)
-
-
-def _same_sets(first: Twins, second: Twins) -> bool:
-    return np.array_equal(first.patients, second.patients)
 
 
 def _notes(twins: Mapping[str, Twins]) -> tuple[str, ...]:
@@ -283,7 +275,7 @@ def _notes(twins: Mapping[str, Twins]) -> tuple[str, ...]:
     first = next(iter(twins.values()))
     return tuple(
         f"{name}: it is unknown or differs between the twins in "
-        f"{np.count_nonzero(group == UNKNOWN)} of {len(group)} sets; these belong to no group."
+        f"{np.count_nonzero(group == UNKNOWN)} of {len(group)} pairs; these belong to no group."
         for name, group in first.group.items()
         if (group == UNKNOWN).any()
     )

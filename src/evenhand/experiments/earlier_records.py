@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict
 from evenhand.earlier_names import current_settings
 from evenhand.errors import UnknownNameError
 from evenhand.experiments.job_settings import settings_class
-from evenhand.files import FileObject, checked
+from evenhand.files import FileObject, parse_record
 from evenhand.runs import SCHEMA
 from evenhand.training.settings import LoopSettings
 
-ORIGINS = {"cell": "assess", "trials": "tune", "strategy": "finetune"}
-"""A setting that only one of the jobs that train has → that job."""
+JOB_OF_SETTING = {"cell": "assess", "trials": "tune", "strategy": "finetune"}
+"""Settings by which a job that trains is recognised."""
 
 
 class _Origin(BaseModel):
@@ -27,8 +27,8 @@ class _Origin(BaseModel):
 class _Pruning(BaseModel):
     """The entries of a pruning in schema 1.
 
-    ``settings`` merges those of the training run and those of the pruning; where both have a
-    setting, the value is the pruning's.
+    ``settings`` holds the settings of the training run and of the pruning. If both have a setting,
+    its value is that of the pruning.
     """
 
     model_config = ConfigDict(strict=True)
@@ -59,20 +59,20 @@ def current_content(content: FileObject, path: Path) -> FileObject:
         return content
     values = dict(content)
     if values.get("job") == "prune":
-        values = _pruning(checked(_Pruning, content, path), values)
+        values = _convert_pruning(parse_record(_Pruning, content, path), values)
     elif isinstance(values.get("settings"), Mapping):
         values["settings"] = _settings_of_job(str(values.get("job")), values["settings"])
     if isinstance(values.get("cuts"), Mapping):
-        values["cuts"] = {name: _cut(cut) for name, cut in values["cuts"].items()}
+        values["cuts"] = {name: _convert_cut(cut) for name, cut in values["cuts"].items()}
     return FileObject({**values, "schema": SCHEMA}, path)
 
 
-def _pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of a pruning with its own settings, and with its parent's record."""
+def _convert_pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of a pruning with only its own settings, and with its parent's record."""
     merged = current_settings(earlier.settings)
-    job = next((job for name, job in ORIGINS.items() if name in merged), "finetune")
+    job = next((job for name, job in JOB_OF_SETTING.items() if name in merged), "finetune")
     settings = _settings_of_job(job, merged)
-    settings.pop("target", None)  # of the pruning; schema 1 did not record that of the training
+    settings.pop("target", None)  # the pruning's; schema 1 did not record the training's
     settings |= {
         name: value for name, value in earlier.training.items() if name in LoopSettings.model_fields
     }
@@ -93,7 +93,7 @@ def _pruning(earlier: _Pruning, values: dict[str, Any]) -> dict[str, Any]:
     return {**others, "settings": _settings_of_job("prune", merged), "parent": parent}
 
 
-def _cut(cut: object) -> object:
+def _convert_cut(cut: object) -> object:
     """Return a threshold with its ``origin`` in place of schema 1's ``fitted``."""
     if not isinstance(cut, Mapping) or "fitted" not in cut:
         return cut

@@ -43,7 +43,7 @@ class Inputs:
     job: str | None = None
 
 
-def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs:
+def find_inputs(paths: Sequence[Path], models: Sequence[str] = (ALL,)) -> Inputs:
     """Return the predictions files of all models in some files and runs.
 
     A file's model is named by the stem of the file.
@@ -53,8 +53,8 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
     paths
         Predictions files and run directories. If there are several, the models of a run are called
         ``RUN-MODEL``.
-    wanted
-        Names of the runs' models, or ``"all"``. If it is empty, the model that each run chose.
+    models
+        Names of the runs' models, or ``"all"``. If empty, the model that each run chose.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def find_inputs(paths: Sequence[Path], wanted: Sequence[str] = (ALL,)) -> Inputs
     files: dict[str, Path] = {}
     cuts: dict[str, DecisionThreshold] = {}
     for path in paths:
-        more_files, more_cuts = _files_and_cuts(path, wanted, several=len(paths) > 1)
+        more_files, more_cuts = _files_and_cuts(path, models, several=len(paths) > 1)
         for name in more_files.keys() & files.keys():
             raise EvenhandError(
                 f"two inputs are called {name!r}: {files[name]} and {more_files[name]}. Rename one."
@@ -85,7 +85,7 @@ def read_inputs(
     Parameters
     ----------
     control
-        An attribute that is read in addition, to control for it; None reads no more.
+        A further attribute to read, which the audit controls for; None if there is none.
 
     Raises
     ------
@@ -115,42 +115,42 @@ def read_inputs(
     attributes = settings.attribute or tuple(name for name in first.levels if name != control)
     if not attributes:
         raise EvenhandError(
-            f"name the attributes to look at, as in --attribute sex: {path} has no column that "
-            "begins with attr_."
+            f"no attribute is named, and {path} has no column that begins with attr_. Name the "
+            "attributes to audit, as in --attribute sex."
         )
     return models, attributes
 
 
 def _files_and_cuts(
-    path: Path, wanted: Sequence[str], *, several: bool
+    path: Path, names: Sequence[str], *, several: bool
 ) -> tuple[dict[str, Path], dict[str, DecisionThreshold]]:
     if not path.is_dir():
         return {path.stem: path}, {}
     run = open_run(path)
     if not run.models:
         raise EvenhandError(f"the run in {path} has no predictions yet; finish it first.")
-    names = {
+    long_names = {
         model: f"{path.resolve().name}-{model}" if several else model
-        for model in _chosen(run, wanted)
+        for model in _select_models(run, names)
     }
     cuts = run.record.cuts
     return (
-        {name: run.predictions_file(model) for model, name in names.items()},
-        {name: cuts[model] for model, name in names.items() if model in cuts},
+        {name: run.predictions_file(model) for model, name in long_names.items()},
+        {name: cuts[model] for model, name in long_names.items() if model in cuts},
     )
 
 
-def _chosen(run: Run, wanted: Sequence[str]) -> tuple[str, ...]:
+def _select_models(run: Run, names: Sequence[str]) -> tuple[str, ...]:
     models, chosen = run.models, run.head.chosen
-    if ALL in wanted:
+    if ALL in names:
         return models
-    for name in wanted:
+    for name in names:
         pick(f"model in {run.root}", name, dict.fromkeys(models))
-    return tuple(wanted) or ((chosen,) if chosen else models)
+    return tuple(names) or ((chosen,) if chosen else models)
 
 
 def _parse_renames(texts: Iterable[str], attributes: Sequence[str]) -> dict[str, str]:
-    """Return the file's column for each name in ``--map``: of the contract, or an attribute."""
+    """Return the file's column for each name in ``--map``, a name of the contract or attribute."""
     parts = [part for attribute in attributes for part in attribute_parts(attribute)]
     roles = dict.fromkeys((*CONTRACT, *parts))
 

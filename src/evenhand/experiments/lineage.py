@@ -10,7 +10,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Source
 from evenhand.cohort.registry import READERS
-from evenhand.cohort.splits import Splits, read_listing, read_split_table
+from evenhand.cohort.splits import Splits, read_listing, read_split_table, write_splits
 from evenhand.errors import EvenhandError, some
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, open_run
@@ -20,7 +20,7 @@ from evenhand.spreadsheets import write_csv
 from evenhand.tables.table_checks import require_columns
 
 SEEN = "seen.csv"
-"""File in a run: the patients that its weights were trained on in earlier runs."""
+"""The file of the patients that a run's weights were trained on in earlier runs."""
 
 
 class Origin(NamedTuple):
@@ -42,8 +42,8 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
     Raises
     ------
     EvenhandError
-        If the weights come from a run on the same data whose training split has some of these
-        patients, or from a run that began with weights of such a run.
+        If the run of the weights, or an earlier run whose weights it started from, has such
+        patients of the same data in its training split.
     """
     root = _run_of_weights(weights)
     if root is None:
@@ -60,11 +60,12 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
             )
 
 
-def write_earlier_patients(run: Run, *weights: str) -> None:
-    """Write to a run the patients that its starting weights were trained on.
+def write_patients(run: Run, splits: Splits, *weights: str) -> None:
+    """Write the splits of a run, and the patients that its starting weights were trained on.
 
-    Later jobs need this list after the earlier runs have been deleted.
+    Later jobs need the second list (`SEEN`) after the earlier runs have been deleted.
     """
+    write_splits(run.root / "splits.csv", splits)
     roots = [root for root in map(_run_of_weights, weights) if root is not None]
     if roots:
         tables = [
@@ -82,11 +83,11 @@ def paths_read(splits: Splits, weights: str, excluded: Iterable[Path], *more: st
 
 
 def _run_of_weights(weights: str) -> Path | None:
-    """Return the run that holds some weights, given the run or the file of a model; else None."""
-    given_path = weights_path(weights)
-    if given_path is None:
+    """Return the run of some weights, which name the run or a file in it; None without a run."""
+    path = weights_path(weights)
+    if path is None:
         return None
-    path = given_path.resolve()
+    path = path.resolve()
     folders = (path, *path.parents[2:3])  # RUN/models/NAME/model.safetensors
     return next((folder for folder in folders if (folder / "run.json").is_file()), None)
 
@@ -96,7 +97,7 @@ def _training_patients(run: Run) -> pd.DataFrame:
     path = run.root / "splits.csv"
     if not path.is_file():
         raise EvenhandError(
-            f"{path} is absent, so it is unknown whether the weights of that run were trained on "
+            f"{path} is absent, so it is unknown whether that run trained its weights on "
             "patients of the validation and test split. Restore the file from a copy, or start "
             "from other --weights."
         )
@@ -119,7 +120,7 @@ def _earlier_patients(root: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=list(COLUMNS))
     listing = read_listing(path)
     require_columns(listing, path, COLUMNS)
-    return listing.fillna("")  # the path of phantoms
+    return listing.fillna("")  # phantoms have an empty path
 
 
 def _ids_in_source(source: Origin, patients: pd.DataFrame) -> set[str]:
@@ -134,9 +135,9 @@ def _ids_in_source(source: Origin, patients: pd.DataFrame) -> set[str]:
 def _same_data(first: Origin, other: Origin) -> bool:
     """Return whether equal ids in two sources mean the same patients.
 
-    Copies of a published data set count as the same wherever they lie. Other data count as the same
-    if their path or their fingerprint is equal.
+    They do in all copies of a published data set, and in other data with the same path or the same
+    fingerprint.
     """
-    alike = first.path == other.path or first.fingerprint == other.fingerprint
+    same_files = first.path == other.path or first.fingerprint == other.fingerprint
     published = first.reader in READERS and bool(READERS[first.reader].about.layout)
-    return first.reader == other.reader and (published or alike)
+    return first.reader == other.reader and (published or same_files)

@@ -31,7 +31,7 @@ class Mitigation:
     settings
         Its settings that differ from the default.
     groups
-        ``(n,)`` levels of the training rows; None if the method needs no attribute.
+        ``(n,)`` the group of each training row; None if the method needs no attribute.
     """
 
     name: str = "erm"

@@ -23,7 +23,7 @@ from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.evaluation.settings import InputSettings
 from evenhand.experiments.earlier_records import current_content
 from evenhand.experiments.job_settings import settings_class
-from evenhand.files import checked, first_problem, read_object
+from evenhand.files import first_problem, parse_record, read_object
 from evenhand.plugins import RECORDED
 from evenhand.runs import SCHEMA, CommonRecord
 from evenhand.settings import Settings
@@ -31,13 +31,15 @@ from evenhand.settings import Settings
 S = TypeVar("S", bound=Settings, covariant=True)
 K = TypeVar("K", bound=Settings)
 
-ALWAYS = ("attribute", "bins", "data", "label", "seed")
-"""Settings that every version has recorded for the jobs that have them: a record without them is
-damaged. Newer settings that a record lacks have their default."""
+REQUIRED = ("attribute", "bins", "data", "label", "seed")
+"""Settings that every version has recorded, for the jobs that have them.
+
+A record without one of them is damaged; any other setting that a record lacks has its default.
+"""
 
 
 class _Part(BaseModel, frozen=True, extra="allow"):
-    """A part of a record; entries that this version does not know stay in it."""
+    """A part of a record; it keeps entries that this version does not know."""
 
 
 class SourceRecord(_Part):
@@ -95,8 +97,8 @@ class Parent(_Part):
     model
         The model's name in that run.
     record
-        The content of that run's ``run.json``. The record of a pruning by version 0.1 is
-        incomplete: settings with the same name in both jobs have the values of the pruning.
+        The content of that run's ``run.json``. If version 0.1 wrote the pruning, settings that both
+        jobs have keep the values of the pruning only.
     """
 
     run: str
@@ -130,8 +132,8 @@ class RunRecord(CommonRecord, Generic[S]):
     notes
         Sentences that the report shows as notes.
     pairs
-        Pairs of models to compare: the first minus the second. None compares the chosen model with
-        each other model.
+        Pairs of models to compare, the first minus the second. If None, the chosen model is
+        compared with each other model.
     cuts
         The decision thresholds that come from the runs that trained the models.
     answer
@@ -166,7 +168,7 @@ class RunRecord(CommonRecord, Generic[S]):
         return _read_settings(value, str(info.data.get("job")))
 
     @field_serializer("settings")
-    def _kept(self, settings: Settings) -> dict[str, Any]:
+    def _recorded_settings(self, settings: Settings) -> dict[str, Any]:
         return settings.recorded()
 
     @property
@@ -223,7 +225,7 @@ def read_record(path: Path) -> RunRecord[Settings]:
         If the file is absent or damaged, or a later version wrote it.
     """
     content = current_content(read_object(path, SCHEMA), path)
-    return checked(RunRecord[Settings], content, path, strict=True)
+    return parse_record(RunRecord[Settings], content, path, strict=True)
 
 
 def data_settings(record: RunRecord[Settings]) -> DataSettings:
@@ -258,7 +260,7 @@ def _read_settings(value: object, job: str) -> Settings:
         raise ValueError(str(error)) from None
     if not isinstance(value, dict):
         raise ValueError("it is not an object")
-    for name in ALWAYS:
+    for name in REQUIRED:
         if name in kind.model_fields and name not in value:
             raise ValueError(f"it lacks {name!r}")
     values = {

@@ -15,7 +15,7 @@ from evenhand.files import DamagedError
 from evenhand.launcher import is_main
 from evenhand.plugins import require_imports
 from evenhand.run_files import RECORD
-from evenhand.runs import RunFolder, changed, open_folder, start_run, write_record
+from evenhand.runs import RunFolder, open_folder, start_run, update_record, write_record
 from evenhand.settings import Settings
 
 METRICS = "metrics.json"
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class Run(RunFolder):
     """A run: a job's record, models, predictions and metrics in the directory ``root``.
 
-    A function that takes the path of a run also takes the `Run`. In a notebook, a run shows its
-    models with their main numbers.
+    A function that takes the path of a run also takes a `Run`. A notebook shows the run's models
+    with their main numbers.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Run(RunFolder):
         if unknown := entries.keys() - RunRecord.model_fields.keys():
             raise TypeError(f"a record has no {sorted(unknown)}")
         if is_main():
-            write_record(self.root, changed(self.record, entries))
+            write_record(self.root, update_record(self.record, entries))
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -17,9 +17,8 @@ from evenhand.training.settings import FitSettings, LoopSettings
 TARGETS = (
     "a metric (its value for everybody: auc), a metric with _worst, _best, _gap or _min_ratio over "
     "the groups (auc_worst, log_loss_gap), or a fairness metric (equalized_odds_difference), of "
-    "`evenhand audit --list-metrics`; decisions are at a threshold fitted on the same rows, with "
-    "_argmax (accuracy_worst_argmax) for the higher score; auc_worst:age is about one attribute "
-    "alone"
+    "`evenhand audit --list-metrics`; decisions use a threshold fitted on the same rows, or with "
+    "_argmax (accuracy_worst_argmax) the higher score; auc_worst:age is about one attribute only"
 )
 """The values of ``--target``, for its help."""
 
@@ -30,11 +29,10 @@ class TargetSettings(Settings, title="Target"):
     target: tuple[str, ...] = Field(
         ("auc",),
         min_length=1,
-        description=f"validation score: {TARGETS}; repeatable, and patience goes by the first",
+        description=f"validation score: {TARGETS}; repeatable; the first decides early stopping",
     )
     pessimistic: bool = Field(
-        False,
-        description="judge by the pessimistic end of the target's 95 % interval over patients",
+        False, description="judge by the worse end of the target's 95 % interval over patients"
     )
     exclude_group: tuple[str, ...] = Field(
         (), description='group that the target and gaps leave out: "age=under 20"; repeatable'

@@ -92,14 +92,14 @@ class StudyProxy(GrpcStorageProxy):
 
 
 @contextmanager
-def serve_storage(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]:
+def serve_storage(storage: BaseStorage, meeting_point: MeetingPoint) -> Iterator[Access]:
     """Serve a storage during the block, and yield the access to it.
 
     Parameters
     ----------
     storage
         The storage to serve.
-    place
+    meeting_point
         A folder that only this user may enter, for a Unix socket; or an address of this machine,
         for a free port.
 
@@ -111,14 +111,16 @@ def serve_storage(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]
     """
     token = secrets.token_hex(32)
     server = grpc.server(
-        ThreadPoolExecutor(max_workers=_THREADS), interceptors=(_Guard(token),), options=_SERVER
+        ThreadPoolExecutor(max_workers=_THREADS),
+        interceptors=(_TokenCheck(token),),
+        options=_SERVER,
     )
     service = OptunaStorageProxyService(storage)
     api_pb2_grpc.add_StorageServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
-    if isinstance(place, NetworkHost):
-        access = _listen_on_port(server, place, token)
+    if isinstance(meeting_point, NetworkHost):
+        access = _listen_on_port(server, meeting_point, token)
     else:
-        access = Access(f"unix:{quote(str(place.folder / 'study.sock'))}", token)
+        access = Access(f"unix:{quote(str(meeting_point.folder / 'study.sock'))}", token)
         _bind(access.target, server.add_insecure_port)
     server.start()
     try:
@@ -127,12 +129,12 @@ def serve_storage(storage: BaseStorage, place: MeetingPoint) -> Iterator[Access]
         server.stop(None).wait()
 
 
-def _listen_on_port(server: grpc.Server, place: NetworkHost, token: str) -> Access:
-    name = f"[{place.name}]" if ":" in place.name else place.name
-    if place.certificate is None or place.key is None:
+def _listen_on_port(server: grpc.Server, meeting_point: NetworkHost, token: str) -> Access:
+    name = f"[{meeting_point.name}]" if ":" in meeting_point.name else meeting_point.name
+    if meeting_point.certificate is None or meeting_point.key is None:
         port = _bind(f"{name}:0", server.add_insecure_port)
         return Access(f"{name}:{port}", token)
-    key, certificate = _read_certificate(place.certificate, place.key)
+    key, certificate = _read_certificate(meeting_point.certificate, meeting_point.key)
     credentials = grpc.ssl_server_credentials([(key, certificate)])
     port = _bind(f"{name}:0", server.add_secure_port, credentials)
     return Access(f"{name}:{port}", token, certificate)
@@ -185,7 +187,7 @@ class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
         self.wait_for_ready, self.compression = details.wait_for_ready, details.compression
 
 
-class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
+class _TokenCheck(grpc.ServerInterceptor):  # type: ignore[misc]
     """Refuses calls without the token, and answers errors of the storage with one line."""
 
     def __init__(self, token: str) -> None:
@@ -207,15 +209,15 @@ class _Guard(grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 def _refuse(requests: Any, context: Any) -> None:
-    context.abort(grpc.StatusCode.UNAUTHENTICATED, "this study is served to its own workers alone")
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "this study is served to its own workers only")
 
 
-def _with_reason(answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _with_reason(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Return a handler that aborts the call with one line if the storage raises an error."""
 
     def handle(request: Any, context: Any) -> Any:
         try:
-            return answer(request, context)
+            return handler(request, context)
         except (StorageInternalError, SQLAlchemyError) as error:
             context.abort(grpc.StatusCode.INTERNAL, reason_of(error))
 

@@ -114,7 +114,7 @@ def open_run_storage(run: Run) -> BaseStorage:
 
 @contextmanager
 def storage_errors(where: str) -> Iterator[None]:
-    """Turn any error of a storage in the block into an `EvenhandError`.
+    """Turn errors of a storage in the block into an `EvenhandError`.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def retry_trial(study: Study, trial: FrozenTrial) -> None:
 
 
 @contextmanager
-def serve_study(study: Study, place: MeetingPoint | None) -> Iterator[Study]:
+def serve_study(study: Study, meeting_point: MeetingPoint | None) -> Iterator[Study]:
     """Yield the study that workers use to report values and to learn whether to stop.
 
     A study in a file is served by Optuna's gRPC proxy during the block, because only processes of
@@ -207,14 +207,14 @@ def serve_study(study: Study, place: MeetingPoint | None) -> Iterator[Study]:
     ----------
     study
         The study as the driver sees it.
-    place
+    meeting_point
         The socket folder or address at which workers reach this process; None if they run in it.
     """
     storage = study._storage
-    if place is None or is_heartbeat_enabled(storage):
+    if meeting_point is None or is_heartbeat_enabled(storage):
         yield _study_of_workers(study, storage)
         return
-    with serve_storage(storage, place) as access:
+    with serve_storage(storage, meeting_point) as access:
         proxy = StudyProxy(access)
         try:
             yield _study_of_workers(study, proxy)

@@ -8,8 +8,8 @@ from html import escape
 from evenhand.metrics import MetricRow
 from evenhand.metrics.rows import EVERYBODY
 
-LEADING = ("auc", "accuracy")
-"""Preferred metrics of a summary: the first one that the run has, else the run's first metric."""
+PREFERRED = ("auc", "accuracy")
+"""The metrics of a summary: the first of these that the run has, else the run's first metric."""
 ACROSS = ("worst", "gap")
 
 
@@ -28,16 +28,16 @@ def summary_table(rows: Sequence[MetricRow], split: str) -> str:
     ]
     overall = [row for row in shown if row.attribute == EVERYBODY]
     measured = [row.base for row in overall]
-    leading = next((name for name in (*LEADING, *measured) if name in measured), None)
-    columns: dict[str, tuple[str, str | None]] = {f"{leading}, everybody": (EVERYBODY, None)}
+    metric = next((name for name in (*PREFERRED, *measured) if name in measured), None)
+    columns: dict[str, tuple[str, str | None]] = {f"{metric}, everybody": (EVERYBODY, None)}
     for attribute in dict.fromkeys(row.attribute for row in shown):
         if attribute != EVERYBODY:
             columns |= {
-                f"{leading}, {aggregate} by {attribute}": (attribute, aggregate)
+                f"{metric}, {aggregate} by {attribute}": (attribute, aggregate)
                 for aggregate in ACROSS
             }
     cells = {
-        (row.model, (row.attribute, row.aggregate)): row for row in shown if row.base == leading
+        (row.model, (row.attribute, row.aggregate)): row for row in shown if row.base == metric
     }
     lines = [
         [
@@ -46,7 +46,7 @@ def summary_table(rows: Sequence[MetricRow], split: str) -> str:
             *(_cell(cells.get((row.model, column))) for column in columns.values()),
         ]
         for row in overall
-        if row.base == leading
+        if row.base == metric
     ]
     return _table(["model", "samples", *columns], lines) if lines else ""
 

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor
 
 from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.splits import Splits, share_of_patients
@@ -27,7 +24,7 @@ from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TrainingSettings
 from evenhand.launcher import is_main
 from evenhand.masks.lora import merge_lora
-from evenhand.masks.masks import Mask, Schedule, find_units, full_mask, set_trainable, train_mode
+from evenhand.masks.masks import Mask, Schedule, find_units, set_trainable
 from evenhand.masks.units import parts
 from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
 from evenhand.metrics.target_names import find_target
@@ -38,7 +35,7 @@ from evenhand.networks.inputs import Images, SeriesInputs
 from evenhand.networks.model import Model, build_model
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
-from evenhand.training.device import await_device, make_accelerator
+from evenhand.training.device import make_accelerator
 from evenhand.training.feed import Feed
 from evenhand.training.frozen_prefix import MEGABYTE, ActivationCache, ActivationFiles
 from evenhand.training.inputs import model_inputs
@@ -51,7 +48,7 @@ from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The data, model inputs, targets and mitigation of a training, prepared once for all fits."""
+    """The data, model inputs, targets and mitigation of a job, prepared once for all its fits."""
 
     settings: TrainingSettings
     splits: Splits
@@ -92,9 +89,7 @@ class Task:
         """Return a copy of the untrained model for a seed; by default, that of the settings."""
         settings, classes = self.settings, self.splits.train.classes
         seed = settings.seed if seed is None else seed
-        if (
-            seed not in self._built
-        ):  # reading or drawing weights is several times slower than a copy
+        if seed not in self._built:  # reading or drawing weights is slower than copying them
             self._built.clear()
             self._built[seed] = build_model(
                 settings.backbone, settings.weights, self.inputs, classes, seed, settings.head
@@ -189,6 +184,20 @@ def training_targets(settings: TrainingSettings) -> tuple[Target, ...]:
     return targets
 
 
+def require_attribute(settings: TrainingSettings) -> None:
+    """Refuse settings without an attribute.
+
+    Raises
+    ------
+    EvenhandError
+        If the settings name no attribute.
+    """
+    if not settings.attribute:
+        raise EvenhandError(
+            "no attribute is given, and fairness compares groups. Name one with --attribute."
+        )
+
+
 def with_label_share(splits: Splits, share: float, seed: int) -> Splits:
     """Return the splits with only a share of the training patients, in (0, 1]."""
     if share == 1:
@@ -210,11 +219,10 @@ def _activation_cache(settings: TrainingSettings) -> ActivationCache | None:
 
 
 def _check_memory(task: Task) -> None:
-    """Refuse a cache that is too small for one batch of the largest activations (depth 1)."""
+    """Refuse a cache of activations that cannot hold one batch of the largest ones, at depth 1."""
     if task.activations is not None:
-        model, fit_settings = task.model(), task.fit_settings(lr=1.0)
-        accelerator = make_accelerator(task.settings)
-        model = model.to(accelerator.device)
+        accelerator, fit_settings = make_accelerator(task.settings), task.fit_settings(lr=1.0)
+        model = task.model().to(accelerator.device)
         lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
         set_trainable(model, lowest)
         Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
@@ -329,7 +337,7 @@ def _wrong_rows(
 ) -> NDArray[np.bool_]:
     """Train a copy for a few epochs (`FIRST_EPOCHS`); return ``(n,)`` which rows it gets wrong."""
     short = max(1, round(FIRST_EPOCHS * settings.epochs))
-    first = fit(
+    trained = fit(
         deepcopy(model),
         task.splits,
         schedule,
@@ -339,10 +347,8 @@ def _wrong_rows(
     )
     accelerator = make_accelerator(settings)
     source = BatchSource(task.splits.train, accelerator.device)
-    predicted = class_probabilities(first.to(accelerator.device), source, accelerator).argmax(
-        axis=1
-    )
-    wrong: NDArray[np.bool_] = predicted != task.splits.train.labels
+    scores = class_probabilities(trained.to(accelerator.device), source, accelerator)
+    wrong: NDArray[np.bool_] = scores.argmax(axis=1) != task.splits.train.labels
     return wrong
 
 
@@ -391,41 +397,3 @@ def unit_shares(model: Model, mask: Mask) -> list[dict[str, Any]]:
         if tuned < part.size:
             rows.append({**fields, "parameters": part.size - tuned, "tuned": False})
     return rows
-
-
-def seconds_per_fit(task: Task) -> float:
-    """Estimate the seconds of a fit from one step and one scored batch with all units tuned."""
-    settings, accelerator = task.settings, make_accelerator(task.settings)
-    forward, step = _measure_speed(task.model(), settings.batch_size, accelerator)
-    if accelerator.device.type == "cuda":
-        torch.cuda.empty_cache()  # memory reserved by this process is not free for its workers
-    steps = len(task.splits.train) / settings.batch_size
-    scored = len(task.splits.val) / settings.batch_size
-    return settings.epochs * (steps * step + scored * forward)
-
-
-def _measure_speed(model: Model, batch_size: int, accelerator: Accelerator) -> tuple[float, float]:
-    """Return the seconds of a forward pass, and of a forward and backward pass."""
-    set_trainable(model, full_mask(model.backbone))
-    train_mode(model)
-    device = accelerator.device
-    model = model.to(device)
-    inputs = torch.zeros(batch_size, *model.spec.inputs.shape, device=device)
-
-    def forward() -> Tensor:
-        with accelerator.autocast():
-            logits: Tensor = model(inputs)
-        return logits
-
-    return _seconds(forward, device), _seconds(
-        lambda: accelerator.backward(forward().sum()), device
-    )
-
-
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    work()  # the first call is slower than later ones
-    await_device(device)
-    start = time.perf_counter()
-    work()
-    await_device(device)
-    return time.perf_counter() - start

@@ -38,12 +38,17 @@ def fresh_task_cache() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Fits(Generic[S]):
-    """The settings, data fingerprint and run of some fits, as they are sent to workers."""
+class FitContext(Generic[S]):
+    """What workers need to prepare the task of a run's fits: it is sent to them with each fit."""
 
     settings: S
     fingerprint: str  # of the task
     run: Run
+
+    @classmethod
+    def of(cls, settings: S, task: Task, run: Run) -> FitContext[S]:
+        """Return the context of a run; its path is absolute, as workers may run elsewhere."""
+        return cls(settings, task.fingerprint, Run(run.root.resolve()))
 
     def task(self) -> Task:
         """Return the task, prepared in this process.
@@ -55,14 +60,34 @@ class Fits(Generic[S]):
             was given.
         """
         task = cached_task(self.settings)
-        if task.fingerprint != self.fingerprint:
-            raise EvenhandError(
-                f"on {gethostname()}, {self.settings.data} holds other data than where the command "
-                "was given. Put the data into a folder that all nodes share."
-            )
-        if not (self.run.root / "run.json").is_file():
-            raise EvenhandError(
-                f"on {gethostname()}, the run directory {self.run.root} does not exist. Give --out "
-                "a folder that all nodes share."
-            )
+        check_node(self.settings.data, self.run, same_data=task.fingerprint == self.fingerprint)
         return task
+
+
+def check_node(data: str, run: Run, *, same_data: bool) -> None:
+    """Refuse to work on a node that lacks the data or the run directory of the command.
+
+    Parameters
+    ----------
+    data
+        The data as the user named them.
+    run
+        The run of the command.
+    same_data
+        Whether the data on this node have the fingerprint that the command recorded.
+
+    Raises
+    ------
+    EvenhandError
+        If the data differ, or the run directory does not exist.
+    """
+    if not same_data:
+        raise EvenhandError(
+            f"on {gethostname()}, {data} holds other data than where the command was given. Put "
+            "the data into a folder that all nodes share."
+        )
+    if not (run.root / "run.json").is_file():
+        raise EvenhandError(
+            f"on {gethostname()}, the run directory {run.root} does not exist. Give --out a folder "
+            "that all nodes share."
+        )

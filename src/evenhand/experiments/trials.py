@@ -32,8 +32,8 @@ from evenhand.search.study import ADOPTED, FINISHED, label_of, originals, summar
 from evenhand.training.loop import DivergedError
 from evenhand.workers import Engine, Job, Lost
 
-STUBBORN = 10  # repeated choices in a row after which choices are drawn at random instead of by TPE
-DEATHS = 4  # deaths of workers in a row, per worker, after which the search gives up
+MOST_REPEATS = 10  # repeated choices in a row, after which TPE gives way to random choices
+MOST_DEATHS = 4  # deaths in a row, per worker, after which the search gives up
 
 Values = tuple[float, ...]
 """The values of a trial's targets."""
@@ -56,8 +56,8 @@ def search(
     """Run a study until it has a number of finished trials, or has tried every choice.
 
     Each trial has a new sampler, seeded by ``seed`` and the trial's number. A trial that a kill
-    interrupted restarts under its number from its first epoch. Therefore, with one worker, a study
-    that was killed and continued has the same trials as one that was not. A trial that draws an
+    interrupted restarts under its number from its first epoch. With one worker, a continued study
+    therefore has the same trials as a study that was not killed. A trial that draws an
     earlier trial's choice gets its values without a training, and does not count. A trial whose
     worker dies fails, and its parameters are tried once more.
 
@@ -85,7 +85,7 @@ def search(
     """
     for origin, params in space.first[:trials]:
         study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
-    trial_of = {space.ask(trial): trial for trial in originals(study)}
+    trial_of = {space.suggest(trial): trial for trial in originals(study)}
     adopted = sum(ADOPTED in trial.user_attrs for trial in trial_of.values())
     with (
         bar(label_of(study), trials) as advance,
@@ -96,7 +96,7 @@ def search(
         advance(len(trial_of) - adopted, text=summary_of(study))
         while len(trial_of) < driver.goal:
             for job, outcome in engine.run(driver.jobs()):
-                if driver.end(job, outcome, fatal=DEATHS * engine.workers):
+                if driver.record(job, outcome, most_deaths=MOST_DEATHS * engine.workers):
                     advance(text=summary_of(study))
 
 
@@ -125,7 +125,7 @@ class _Driver(Generic[AnyChoice]):
         """Yield trials to train until enough are running."""
         while len(self.finished) + len(self.running) < self.goal:
             trial = self._next_trial()
-            choice = self.space.ask(trial)
+            choice = self.space.suggest(trial)
             if earlier := self.finished.get(choice):
                 _repeat(self.study, trial, earlier)
                 continue
@@ -134,22 +134,25 @@ class _Driver(Generic[AnyChoice]):
             self.running[str(trial.number)] = choice
             self.heartbeats.start(trial._trial_id)
             arguments = (self.worker_study, trial._trial_id, self.score, choice)
-            yield Job(str(trial.number), attempt, arguments)
+            yield Job(str(trial.number), train_trial, arguments)
 
-    def end(self, job: Job[Any], outcome: Values | Lost | None, *, fatal: int) -> bool:
+    def record(self, job: Job[Any], outcome: Values | Lost | None, *, most_deaths: int) -> bool:
         """Record how a trial ended, and return whether it finished.
 
         Raises
         ------
         EvenhandError
-            If ``fatal`` workers have died one after another.
+            If ``most_deaths`` workers have died one after another.
         """
         trial = self.study.get_trials(deepcopy=False)[int(job.name)]
         self.heartbeats.stop(trial._trial_id)
         choice = self.running.pop(job.name)
         if isinstance(outcome, Lost):
             self.deaths += 1
-            _give_back(self.study, trial, outcome, alarming=self.deaths >= fatal)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            retry_trial(self.study, trial)
+            if self.deaths >= most_deaths:
+                raise _too_many_deaths(self.study, trial, outcome)
             return False
         self.deaths = 0
         if outcome is None:
@@ -181,7 +184,7 @@ class _Driver(Generic[AnyChoice]):
         return Trial(study, interrupted[0]._trial_id) if interrupted else begin_trial(study)
 
 
-def attempt(
+def train_trial(
     study: Study, trial_id: int, score: Score[AnyChoice], choice: AnyChoice
 ) -> Values | None:
     """Train with the choice of a trial, in a worker; return None if it was stopped or diverged.
@@ -213,22 +216,18 @@ def _repeat(study: Study, trial: Trial, earlier: FrozenTrial) -> None:
 def _sampler(seed: int, before: list[FrozenTrial], number: int, random: int) -> BaseSampler:
     """Return the sampler of a trial: TPE, once ``random`` trials have finished."""
     state = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-    latest = [trial for trial in before if trial.state in FINISHED][-STUBBORN:]
-    if len(latest) == STUBBORN and all("repeats" in trial.user_attrs for trial in latest):
+    latest = [trial for trial in before if trial.state in FINISHED][-MOST_REPEATS:]
+    if len(latest) == MOST_REPEATS and all("repeats" in trial.user_attrs for trial in latest):
         return RandomSampler(seed=state)
     return TPESampler(seed=state, n_startup_trials=random)
 
 
-def _give_back(study: Study, trial: FrozenTrial, loss: Lost, *, alarming: bool) -> None:
-    """Fail a trial whose worker died, and enqueue its parameters once more."""
-    study.tell(trial.number, state=TrialState.FAIL)
-    retry_trial(study, trial)
-    if alarming:
-        raise EvenhandError(
-            f"the workers of the search {label_of(study)} die one after another. The last one, at "
-            f"trial {trial.number}: {loss.reason}\nFinished trials are kept. Give the same command "
-            "again to continue, with fewer --workers if memory was short."
-        )
+def _too_many_deaths(study: Study, trial: FrozenTrial, loss: Lost) -> EvenhandError:
+    return EvenhandError(
+        f"the workers of the search {label_of(study)} die one after another. The last one, at "
+        f"trial {trial.number}: {loss.reason}\nFinished trials are kept. Give the same command "
+        "again to continue, with fewer --workers if memory was short."
+    )
 
 
 def _reporter(trial: Trial) -> Report:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -14,24 +13,23 @@ from evenhand.evaluation.requests import advice_of, permutations_note
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
-from evenhand.experiments.runs import Run, begin_run, open_run
+from evenhand.experiments.runs import Run, open_run
+from evenhand.files import write_json
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
-from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.probe_file import write_probe
+from evenhand.jobs.keywords import as_job
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
-from evenhand.runs import run_scope
+from evenhand.reporting.probe_record import FILE
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
-@with_keywords(CompareSettings, "inputs")
-@run_scope()
+@as_job(CompareSettings, "inputs")
 def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare models in pairs, on the samples that all models scored.
 
@@ -66,8 +64,9 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     trained = _read_models(inputs) if settings.probe else {}
     resolved = resolve_intersections(settings, attributes, matched.models, settings.split)
     attributes = resolved.attribute
-    start = partial(begin_run, out, "compare", overwrite=overwrite)
-    run, requests = begin_audit(start, resolved, inputs, matched.models)
+    run, requests = begin_audit(
+        "compare", resolved, out, inputs, matched.models, overwrite=overwrite
+    )
     counts = matched.unmatched["model"].value_counts()
     run.note(
         pairs=list(combinations(_new_first(models, inputs), 2)),
@@ -134,14 +133,13 @@ def _write_probe(
         split=settings.split,
         seed=settings.seed,
     )
-    write_probe(run, probes)
+    write_json(run.root / FILE, probes.model_dump())
 
 
 def _new_first(models: Mapping[str, Predictions], inputs: Inputs) -> list[str]:
     """Return the names of the models, each before its references.
 
-    This is the user's order. A pruning run lists its models by age, the oldest first; this order
-    is reversed, as on the page of the pruning.
+    The order is the user's. A pruning run lists the oldest model first, so its order is reversed.
     """
     names = list(models)
     return names[::-1] if inputs.job == "prune" else names
@@ -151,7 +149,7 @@ def _matched_text(matched: MatchedModels) -> str:
     counts = matched.unmatched["model"].value_counts(sort=False)
     unmatched = ", ".join(f"{count} of {name}" for name, count in counts.items())
     return (
-        f"Compared on the {counted(matched.samples, 'sample')} of "
-        f"{counted(matched.patients, 'patient')} that all models have scored; not matched: "
+        f"Compared on the {count_text(matched.samples, 'sample')} of "
+        f"{count_text(matched.patients, 'patient')} that all models have scored; not matched: "
         f"{unmatched or 'none'}."
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import to_path
 from evenhand.jobs.finetune.job import finetune
-from evenhand.jobs.keywords import StrPath
+from evenhand.jobs.keywords import Notify, StrPath, ignore_text
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 
@@ -33,9 +32,7 @@ SIZE = 64  # pixels
 SEED = 0
 
 
-def demo(
-    out: StrPath, *, overwrite: bool = False, notify: Callable[[str], None] = lambda text: None
-) -> Run:
+def demo(out: StrPath, *, overwrite: bool = False, notify: Notify = ignore_text) -> Run:
     """Pre-train a small network on unbiased phantoms, then tune it on biased ones.
 
     Full fine-tuning learns to call lesions of the minority malignant, and misses malignant lesions

@@ -29,19 +29,11 @@ from evenhand.evaluation.twins import twin_record
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
-from evenhand.files import checked, read_object, write_json, write_text
+from evenhand.files import parse_record, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
-from evenhand.jobs.probe_file import read_probe
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.metrics import (
-    Measured,
-    MetricRow,
-    Progress,
-    compared_levels,
-    find_target,
-    judge,
-)
+from evenhand.metrics import Measured, MetricRow, Progress, compared_levels, find_target, judge
 from evenhand.progress import bar
 from evenhand.reporting import (
     ModelSamples,
@@ -50,10 +42,12 @@ from evenhand.reporting import (
     Search,
     UnitShare,
     detectable_differences,
+    probe_record,
     render,
     verdicts_of,
 )
 from evenhand.reporting.estimates import find
+from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import SearchRecord
 from evenhand.reporting.text.numbers import listed
@@ -72,9 +66,9 @@ class _Units(BaseModel):
     units: list[UnitShare]
 
 
-FITTED = (
-    "The threshold{} was chosen on the rows that are reported, so rates look better than they "
-    "would on new patients."
+FITTED_THRESHOLD = (
+    "The threshold{} was chosen on the reported rows, so rates look better than they would on "
+    "new patients."
 )
 """The note about a threshold that was chosen on the reported rows; ``{}`` is " of MODELS"."""
 
@@ -157,7 +151,7 @@ def measure_run(run: Run, requests: Mapping[str, Request], chosen: str | None) -
 def pairs_of(
     record: RunRecord[Settings], models: Iterable[str], chosen: str | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return the compared pairs: those of the record, else the chosen model with each other one."""
+    """Return the pairs of the record, else the chosen model with each other model."""
     if record.pairs is not None:
         return record.pairs
     return tuple((chosen, name) for name in models if chosen and name != chosen)
@@ -223,7 +217,7 @@ def report_of(
         judged={name: adjustment.judged for name, adjustment in adjustments.items()},
         spreads=_spreads(record.settings),
         promises=promise_verdicts(adjustments),
-        probe=read_probe(run),
+        probe=_probe(run),
         twins=twin_record(requests, pairs_of(run.record, requests, chosen), settings),
     )
     if not adjustments:
@@ -242,7 +236,7 @@ def _fitted_threshold_notes(rules: Mapping[tuple[Origin, str], str], split: str)
     if split != "val":
         return []
     return [
-        FITTED.format(of_models)
+        FITTED_THRESHOLD.format(of_models)
         for (origin, _), of_models in rules.items()
         if origin == "validation"
     ]
@@ -257,7 +251,7 @@ def _spreads(settings: Settings) -> tuple[str, ...]:
     names = settings.target if isinstance(settings, TargetSettings) else ()
     if isinstance(settings, PruneSettings):
         names = (settings.target,)
-    return tuple(target.row for target in map(find_target, names) if target.is_spread)
+    return tuple(target.row_metric for target in map(find_target, names) if target.is_spread)
 
 
 def _cautions(settings: Settings) -> list[str]:
@@ -308,12 +302,17 @@ def _search(run: Run) -> Search | None:
     if not path.exists():
         return None
     content = read_object(path)
-    columns = [target.name for target in checked(SearchRecord, content, path).objectives]
-    record = checked(SearchRecord, current_record(content), path)
+    columns = [target.name for target in parse_record(SearchRecord, content, path).objectives]
+    record = parse_record(SearchRecord, current_record(content), path)
     targets = [find_target(target.name, pessimistic=target.bound) for target in record.objectives]
     numbers = {name: [""] for name in (*columns, "lr", "repeats", "adopted")}
     trials = pd.read_csv(run.root / "trials.csv", keep_default_na=False, na_values=numbers)
     return Search(trials.rename(columns=current_target), targets, record.studies)
+
+
+def _probe(run: Run) -> ProbeRecord | None:
+    path = run.root / probe_record.FILE
+    return parse_record(ProbeRecord, read_object(path), path) if path.exists() else None
 
 
 def pruning_of(run: Run) -> Pruning | None:
@@ -321,7 +320,7 @@ def pruning_of(run: Run) -> Pruning | None:
     path = run.root / "pruning.json"
     if not path.exists():
         return None
-    record = checked(PruningRecord, read_object(path), path)
+    record = parse_record(PruningRecord, read_object(path), path)
     saliency = run.root / "saliency.csv"
     sample = pd.read_csv(saliency) if saliency.exists() else None
     return Pruning(pd.read_csv(run.root / "curve.csv"), record, sample)
@@ -332,4 +331,4 @@ def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     path = run.folder(model) / "model.json"
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()
-    return tuple(checked(_Units, read_object(path), path).units)
+    return tuple(parse_record(_Units, read_object(path), path).units)

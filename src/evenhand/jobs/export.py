@@ -10,9 +10,9 @@ from evenhand.evaluation.rows import choose_cut
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import remove_abandoned, replacing, to_path, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
-from evenhand.jobs.adjust.rule import rule_of
+from evenhand.jobs.adjust.rule import group_rule
+from evenhand.jobs.card import card_text
 from evenhand.jobs.keywords import StrPath
-from evenhand.jobs.report import card_text
 from evenhand.networks.adjusted import AdjustedModel, write_adjusted_onnx
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import FORMATS, check_answers, to_onnx
@@ -45,9 +45,9 @@ def export(
     Raises
     ------
     EvenhandError
-        If the run is not finished or lacks the model, the file's name ends as another format's, a
-        file exists already, a library is missing, or the exported model gives other logits than the
-        model. Nothing is written in these cases.
+        If the run is not finished or lacks the model, the file name has the ending of another
+        format, a file exists already, a library is missing, or the exported model gives other
+        logits than the model. Nothing is written in these cases.
     """
     return write_model(run, out, format=format, model=model, overwrite=overwrite)[0]
 
@@ -83,7 +83,7 @@ def write_model(
     existing = [str(path) for path in (out, card) if path.exists()]
     if existing and not (overwrite or is_unfinished):
         raise EvenhandError(
-            f"{' and '.join(existing)}: there already; give --overwrite to replace, or another "
+            f"already there: {' and '.join(existing)}. Give --overwrite to replace, or another "
             f"name to --out (its card is called {card.name})."
         )
     if out.is_dir():
@@ -99,7 +99,7 @@ def write_model(
 
 
 def _refuse_ending(out: Path, format: str) -> None:
-    """Refuse a file whose name ends as another format's, or as the card's."""
+    """Refuse a file name with the ending of another format, or of the card."""
     ending = out.suffix.removeprefix(".")
     fitting = out.with_suffix(f".{format}").name
     if ending == "md":
@@ -124,5 +124,5 @@ def _write_adjusted(run: Run, name: str, adjustment: Adjustment, path: Path) -> 
     if len(predictions.classes) > 2:
         return check_answers(network, to_onnx(network, path))
     cut = run.record.cuts.get(name) or choose_cut(predictions)
-    rule = rule_of(adjustment, cut, predictions)
+    rule = group_rule(adjustment, cut, predictions)
     return write_adjusted_onnx(AdjustedModel(network, rule), path)

@@ -1,4 +1,4 @@
-"""Jobs as functions, with settings as keywords or as one settings object."""
+"""The parameters of jobs: settings as keywords or as one object, a folder, and notices."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from evenhand.cohort.datasets import READER, hand_over
 from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.files import to_path
+from evenhand.runs import run_scope
 from evenhand.settings import Settings, plain_values, problems
 
 StrPath = str | os.PathLike[str]
@@ -23,6 +24,13 @@ S = TypeVar("S", bound=Settings)
 T = TypeVar("T", bound=Settings, contravariant=True)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+Notify = Callable[[str], None]
+"""Shows a text to the user."""
+
+
+def ignore_text(text: str) -> None:
+    """Show nothing to the user."""
 
 
 class JobFunction(Protocol[T, R_co]):
@@ -41,10 +49,10 @@ class JobFunction(Protocol[T, R_co]):
     ) -> R_co: ...
 
 
-def with_keywords(
-    kind: type[S], *positional: str
-) -> Callable[[Callable[..., R]], JobFunction[S, R]]:
+def as_job(kind: type[S], *positional: str) -> Callable[[Callable[..., R]], JobFunction[S, R]]:
     """Return a decorator for a job, whose settings then are keywords or one settings object.
+
+    The job runs in a `run_scope`.
 
     Parameters
     ----------
@@ -70,11 +78,10 @@ def with_keywords(
             else:
                 out = keywords.pop("out", None)
                 settings = make_settings(kind, _by_name(kind, positional, arguments, keywords))
-            if out is not None:
-                return function(settings, to_path(out, "out"), **given_options)
-            if parameters["out"].default is inspect.Parameter.empty:
+            if out is None:
                 raise EvenhandError("out is missing: name the folder of the run.")
-            return function(settings, **given_options)
+            with run_scope():
+                return function(settings, to_path(out, "out"), **given_options)
 
         # help() and notebooks show this signature; mypy does not know the attribute
         call.__signature__ = _signature(kind, positional, parameters)  # type: ignore[attr-defined]
@@ -164,7 +171,7 @@ def _by_name(
     rest = arguments[len(first) :]
     if len(rest) == 1:
         values[last] = rest[0]
-    elif rest and _is_several(kind.model_fields[last].annotation):
+    elif rest and _takes_several(kind.model_fields[last].annotation):
         values[last] = tuple(rest)
     elif rest:
         raise EvenhandError(
@@ -176,7 +183,7 @@ def _by_name(
     return values | keywords
 
 
-def _is_several(kind: Any) -> bool:
+def _takes_several(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 

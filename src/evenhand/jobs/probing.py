@@ -21,7 +21,7 @@ from evenhand.reporting.text.numbers import listed
 from evenhand.representation.probe import ProbeResult
 from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 PATIENTS = 2000
 """The largest number of patients that are probed, with one sample each."""
@@ -99,7 +99,7 @@ def probed_levels(groups: Groups, samples: Predictions) -> tuple[NDArray[np.str_
         rows = names == level
         count = len(np.unique(patients[rows]))
         if level != UNKNOWN and count < FEWEST:
-            small.append(f"{level} ({counted(count, 'patient')})")
+            small.append(f"{level} ({count_text(count, 'patient')})")
             names[rows] = UNKNOWN
     if not small:
         return names, []

@@ -1,4 +1,4 @@
-"""The list of a backbone's units, as text."""
+"""List the units of a backbone as text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from evenhand.masks.units import Family, families, find_family, parts
 from evenhand.networks.backbones import create_by_name
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 def unit_listing(backbone: str, family: str | None = None) -> str:
@@ -28,14 +28,15 @@ def unit_listing(backbone: str, family: str | None = None) -> str:
     with torch.device("meta"):  # names and shapes only
         network = create_by_name(backbone)
     if family:
-        return _block(find_family(network, family), network)
+        return _family_text(find_family(network, family), network)
     partition = Family("parts (each parameter is in exactly one)", parts(network))
-    return "\n\n".join(_block(block, network) for block in (partition, *families(network).values()))
+    spaces = (partition, *families(network).values())
+    return "\n\n".join(_family_text(space, network) for space in spaces)
 
 
-def _block(family: Family, network: nn.Module) -> str:
+def _family_text(family: Family, network: nn.Module) -> str:
     total = sum(parameter.numel() for parameter in network.parameters())
-    lines = [f"{family.name}: {counted(len(family.units), 'unit')}"]
+    lines = [f"{family.name}: {count_text(len(family.units), 'unit')}"]
     for unit in family.units:
         share = 100 * unit.size / total
         lines.append(f"  {unit.name:<32} depth {unit.depth:<3} {unit.size:>12,}  {share:5.1f} %")

@@ -17,15 +17,15 @@ RANK = 8
 ALPHA = 8.0  # the update is multiplied by ALPHA / RANK
 FUSED = "qkv"
 SEPARATE = (("q_proj", "v_proj"), ("query", "value"), ("q", "v"), ("q", "kv"), ("qk", "v"))
-"""Names that libraries give to the query and value projections. A fused layer (``kv``, ``qk``) is
-updated as a whole, its key included."""
+"""Names of the query and value projections in libraries. Of ``kv`` and ``qk``, which are fused with
+the key, all rows are updated."""
 
 
 class SplitQKV(nn.Module):
-    """timm's fused projection, split into three: query and value can then be updated separately.
+    """timm's fused projection as three layers, so that query and value get separate updates.
 
-    ``weight`` and ``bias`` are those of the fused projection with the updates added. Attentions
-    that do the multiplication themselves read them.
+    ``weight`` and ``bias`` are those of the fused projection with the updates added, for attentions
+    that multiply by them without calling the layer.
     """
 
     def __init__(self, fused: nn.Linear) -> None:
@@ -117,7 +117,9 @@ def _adaptable(backbone: nn.Module) -> Mapping[str, list[str]]:
     """Return the attentions that LoRA can adapt, block → names, in order from the input."""
     by_block: dict[str, list[str]] = {}
     for name, part in backbone.named_modules():
-        if name and (isinstance(getattr(part, FUSED, None), nn.Linear) or _separate(part)):
+        if name and (
+            isinstance(getattr(part, FUSED, None), nn.Linear) or _separate_projections(part)
+        ):
             by_block.setdefault(block_of(name), []).append(name)
     return by_block
 
@@ -129,7 +131,7 @@ def _targets(model: Model, name: str) -> list[str]:
     """
     attention: Any = model.backbone.get_submodule(name)
     if not isinstance(getattr(attention, FUSED, None), nn.Linear):
-        return [f"{name}.{projection}" for projection in _separate(attention)]
+        return [f"{name}.{projection}" for projection in _separate_projections(attention)]
     if not _ends_with_value(model, attention):
         return [f"{name}.{FUSED}"]
     attention.qkv = SplitQKV(attention.qkv)
@@ -139,9 +141,8 @@ def _targets(model: Model, name: str) -> list[str]:
 def _ends_with_value(model: Model, attention: Any) -> bool:
     """Whether the last third of a fused projection is the value.
 
-    The test doubles that third: if it is the value, the input of the output layer doubles too.
-    Attentions whose biases of query and value lie outside the layer (BEiT, EVA) always have the
-    value last.
+    If it is, doubling this third also doubles the input of the output layer. Attentions with biases
+    of query and value outside the layer (BEiT, EVA) always have the value last.
     """
     if hasattr(attention, "q_bias"):
         return True
@@ -170,7 +171,7 @@ def _ends_with_value(model: Model, attention: Any) -> bool:
     return bool(torch.allclose(after, 2 * before, rtol=1e-4, atol=1e-6))
 
 
-def _separate(attention: nn.Module) -> tuple[str, ...]:
+def _separate_projections(attention: nn.Module) -> tuple[str, ...]:
     """Return the names of an attention's separate query and value projections, or ``()``."""
     for pair in SEPARATE:
         if all(isinstance(getattr(attention, name, None), nn.Linear) for name in pair):

@@ -35,7 +35,7 @@ class Schedule:
 
 
 def constant(mask: Mask) -> Schedule:
-    """Return the schedule that has the same mask in every epoch."""
+    """Return the schedule with the same mask in every epoch."""
     return Schedule(lambda epoch: mask)
 
 
@@ -91,17 +91,17 @@ def train_mode(module: nn.Module) -> None:
     """Put the trainable modules into training mode, and all others into evaluation mode.
 
     A module is in training mode (dropout, running statistics) only if all of its parameters are
-    trainable; a module without parameters follows its parent. So a batch normalisation keeps its
-    statistics if only its bias is trainable, and frozen modules do not change.
+    trainable; a module without parameters has the mode of its parent. So a batch normalisation
+    keeps its statistics if only its bias is trainable, and frozen modules do not change.
     """
     module.eval()
     _train_tunable(module)
 
 
 def _train_tunable(module: nn.Module) -> None:
-    tuned = [parameter.requires_grad for parameter in module.parameters()]
-    if tuned and all(tuned):
+    trainable = [parameter.requires_grad for parameter in module.parameters()]
+    if trainable and all(trainable):
         module.train()
-    elif any(tuned):
+    elif any(trainable):
         for child in module.children():
             _train_tunable(child)

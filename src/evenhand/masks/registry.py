@@ -112,7 +112,7 @@ def register_strategy(
         raise EvenhandError(f"strategy {name}: form={form!r} must begin with : or -.")
 
     def register(function: Any) -> Any:
-        make = _constant(function) if gives == "mask" else function
+        make = _make_constant(function) if gives == "mask" else function
         rule = function if gives == "mask" else None
         title = (function.__doc__ or "").partition("\n")[0]
         strategy = NamedStrategy(name, usage, form, make, rule)
@@ -129,7 +129,7 @@ def register_strategy(
     return register
 
 
-def _constant(rule: MaskRule) -> MakeStrategy:
+def _make_constant(rule: MaskRule) -> MakeStrategy:
     def make(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
         from evenhand.masks.masks import constant
 

@@ -9,7 +9,14 @@ import numpy as np
 
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.masks.lora import add_lora
-from evenhand.masks.masks import Mask, Schedule, constant, find_units, full_mask, listed_units
+from evenhand.masks.masks import (
+    Mask,
+    Schedule,
+    constant,
+    find_units,
+    full_mask,
+    listed_units,
+)
 from evenhand.masks.registry import STRATEGIES, register_strategy, strategy_of
 from evenhand.masks.units import EMBEDDING, FAMILIES, biases, families, find_family, parts
 from evenhand.networks.model import Model, random_model

@@ -30,7 +30,7 @@ class ParameterPlace:
     """The unit, block or layer, depth and kind of a parameter."""
 
     unit: str
-    place: str  # the block or layer that holds it
+    place: str  # the path of the block or layer that holds it
     depth: int
     kind: str  # norm, attn, mlp, conv or rest
 
@@ -125,7 +125,7 @@ def _block_types(network: nn.Module) -> frozenset[type]:
 
 
 def _is_block(module: nn.Module, blocks: frozenset[type]) -> bool:
-    """Whether a module is a block, as opposed to a stage that holds several blocks."""
+    """Whether a module is a block, and not a stage of several blocks."""
     if type(module) not in blocks or _is_layer(module):
         return False
     attends = any(_named_attention(name, child) for name, child in module.named_children())
@@ -151,12 +151,12 @@ def _depths(network: nn.Module, places: list[ModulePlace]) -> dict[str, int]:
 
     In a network without blocks, each layer except a normalisation increases the depth.
     """
-    order = [k for k, place in enumerate(places) if place.is_block]
-    first, last = (order[0], order[-1]) if order else (1, len(places) - 1)
+    blocks = [k for k, place in enumerate(places) if place.is_block]
+    first, last = (blocks[0], blocks[-1]) if blocks else (1, len(places) - 1)
     depth, depths = 0, {}
     for k, place in enumerate(places):
-        begins = k >= first and (place.is_block or not _is_norm_place(network, place))
-        if (begins and k <= last) or k == last + 1:
+        is_norm_layer = not place.is_block and _is_norm_place(network, place)
+        if (first <= k <= last and not is_norm_layer) or k == last + 1:
             depth += 1
         depths[place.path] = depth
     return depths
@@ -182,7 +182,7 @@ def _named_attention(name: str, module: nn.Module) -> bool:
 
 
 def _paths(place: str, owner: str) -> Iterator[str]:
-    """Yield the names of a layer and of the modules around it, up to but not including a block."""
+    """Yield the names of a layer and of the modules around it, without the block or network."""
     while len(owner) > len(place):
         yield owner
         owner = owner.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""A backbone cut at a depth: the lower part gives activations, the upper part reads them."""
+"""Cut a backbone at a depth: the lower part returns activations, from which the upper continues."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class Truncation:
     """Network from the activations at the cut to features; it shares the backbone's modules."""
 
 
-class _CutReached(Exception):  # noqa: N818  (no error: it carries the activations out)
-    """Raised when a forward pass comes to the cut."""
+class _CutReached(Exception):  # noqa: N818  (not an error)
+    """Ends a forward pass at the cut; its argument is the activations."""
 
 
 def first_depth(backbone: nn.Module, mask: Mask) -> int:
     """Return the lowest depth that a mask tunes; for an empty mask, the last depth plus one."""
-    behind = parts(backbone)[-1].depth + 1
-    return min((unit.depth for unit in find_units(backbone, mask)), default=behind)
+    after_all = parts(backbone)[-1].depth + 1
+    return min((unit.depth for unit in find_units(backbone, mask)), default=after_all)
 
 
 def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Truncation | None:
     """Cut a backbone at a depth, or at the nearest lower depth where a cut is exact.
 
-    The upper part is the same network with everything below the cut replaced by the identity. Not
-    every network is a chain. A cut is exact if, on a sample, both parts give the features of the
-    whole network and nothing below the cut is trainable.
+    The upper part is the same network with everything below the cut replaced by the identity. This
+    is exact only for a chain of modules. So a cut is tested on a sample: both parts together must
+    give the features of the whole network, and nothing below the cut may be trainable.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Truncation | None
     """
     for start in range(depth, EMBEDDING, -1):
         cut = Truncation(start, upper_part(backbone, start))
-        if _exact(backbone, cut, sample):
+        if _is_exact(backbone, cut, sample):
             return cut
     return None
 
@@ -78,8 +78,8 @@ def activations_at(network: nn.Module, backbone: nn.Module, depth: int, inputs: 
     if depth > parts(backbone)[-1].depth:
         features: Tensor = network(inputs)
         return features
-    beyond = _topmost(backbone, lambda level: level >= depth)
-    hooks = [backbone.get_submodule(name).register_forward_pre_hook(_stop) for name in beyond]
+    above = _topmost(backbone, lambda level: level >= depth)
+    hooks = [backbone.get_submodule(name).register_forward_pre_hook(_stop) for name in above]
     try:
         out: Tensor = network(inputs)
     except _CutReached as reached:
@@ -94,7 +94,7 @@ def _stop(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     raise _CutReached(inputs[0])
 
 
-def _exact(backbone: nn.Module, cut: Truncation, sample: Tensor) -> bool:
+def _is_exact(backbone: nn.Module, cut: Truncation, sample: Tensor) -> bool:
     whole = backbone(sample)
     try:
         activations = activations_at(backbone, backbone, cut.depth, sample)
@@ -106,30 +106,34 @@ def _exact(backbone: nn.Module, cut: Truncation, sample: Tensor) -> bool:
 
 
 def upper_part(backbone: nn.Module, depth: int) -> nn.Module:
-    """Return the backbone with identities in place of all modules below a depth; it is a copy."""
+    """Return a copy of the backbone with identities in place of all modules below a depth.
+
+    The copy shares the other modules with the backbone.
+    """
     if depth > parts(backbone)[-1].depth:
         return nn.Identity()
     removed = _topmost(backbone, lambda level: level < depth)
     upper = _without(backbone, "", removed)
     if hasattr(upper, "_pos_embed"):  # timm's ViT adds it in a method, between two modules
-        vars(upper)["_pos_embed"] = _same
+        vars(upper)["_pos_embed"] = _identity
     return upper
 
 
-def _same(tokens: Tensor) -> Tensor:
+def _identity(tokens: Tensor) -> Tensor:
     return tokens
 
 
 def _without(module: nn.Module, name: str, removed: set[str]) -> nn.Module:
+    """Return a module with identities in place of removed ones; only changed parts are copied."""
     inside = {key: f"{name}.{key}".removeprefix(".") for key in module._modules}
     if not any(f"{out}.".startswith(f"{path}.") for path in inside.values() for out in removed):
         return module
-    skeleton = copy.copy(module)
-    skeleton._modules = {
+    shallow = copy.copy(module)
+    shallow._modules = {
         key: nn.Identity() if path in removed else _without(module._modules[key], path, removed)  # type: ignore[arg-type]
         for key, path in inside.items()
     }
-    return skeleton
+    return shallow
 
 
 def _topmost(backbone: nn.Module, matches: Callable[[int], bool]) -> set[str]:

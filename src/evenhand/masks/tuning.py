@@ -1,4 +1,4 @@
-"""Units of any network, and fine-tuning of some of them while all other parameters are frozen."""
+"""Cut any network into units, and tune some of them while all other parameters are frozen."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def units_of(
         The name of the head, or several names. The head is not a unit: it is always tuned.
         ``()``: the network has no head. None: timm's classifier, else the last linear layer.
     by
-        A different cut: ``"blocks"`` (each block is one unit), ``"layers"``, ``"biases"``, a search
-        space of the network such as ``"attention"`` or ``"norm"``, or a function that returns the
-        name of a parameter's unit from the parameter's name, or None for a parameter in no unit.
+        A different cut: ``"blocks"`` (each block is one unit), ``"layers"``, ``"biases"``, or a
+        search space of the network such as ``"attention"`` or ``"norm"``; or a function from a
+        parameter's name to its unit's name, or to None for a parameter in no unit.
 
     Returns
     -------
@@ -90,8 +90,8 @@ def tune_only(
     """Make some units and the head trainable, and freeze all other parameters.
 
     Frozen parameters have ``requires_grad`` False, and frozen modules stay in evaluation mode even
-    after ``module.train()``: no dropout, no change of running statistics. The
-    change is permanent; in a ``with`` statement, it is undone at the end of the block.
+    after ``module.train()``: no dropout, no change of running statistics. Used in a ``with``
+    statement, the change is undone at the end of the block; otherwise it is permanent.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def tune_only(
 
 
 class Tuning:
-    """A network in which only some parameters may change; as a context manager, until it exits.
+    """A network in which only some parameters may change; a context manager that undoes this.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class Tuning:
 
 
 def _keep_frozen(module: nn.Module, inputs: Any) -> None:
-    """Put frozen modules back into evaluation mode, in case ``train()`` was called."""
+    """Put frozen modules back into evaluation mode after a call of ``train()``."""
     if module.training:
         train_mode(module)
 
@@ -201,7 +201,7 @@ def _unit_network(module: nn.Module) -> tuple[nn.Module, str]:
 
 
 def _joined(module: nn.Module, rule: NamingRule) -> tuple[Unit, ...]:
-    """Return one unit for each name that a rule gives, with the depth of its first parameter."""
+    """Return one unit for each name that a rule returns, with its parameters' lowest depth."""
     depths = {id(p): unit.depth for unit in _cut(module, None) for p in unit.parameters}
     members: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
@@ -227,7 +227,7 @@ def _without(unit: Unit, excluded: Collection[int]) -> Unit | None:
 
 
 def _refuse_shared(module: nn.Module, units: Iterable[Unit], excluded: Collection[int]) -> None:
-    """Refuse weights of several layers that lie in different units, or in a unit and the head."""
+    """Refuse a weight that layers in different units share, or a unit's layer and the head."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

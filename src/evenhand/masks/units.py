@@ -1,10 +1,10 @@
 """Tunable units: the named parts of a backbone that a mask can switch.
 
-A transformer is cut into its blocks and each block into attention, norms and MLP. Any other
-network of timm is cut into the stages that timm declares for it, and each stage into its
-normalisation layers and everything else (its convolutions). A network without declared stages is
-cut by its structure. :func:`parts` returns this finest cut: each parameter of the backbone is in
-exactly one part. A :class:`Family` joins parts into the bits of one search space.
+A vision transformer is cut into its blocks, and each block into attention, norms and MLP. Any
+other network of timm is cut into the stages that timm declares for it, and each stage into its
+norms and everything else (its convolutions). A network without declared stages is cut by its
+structure. :func:`parts` returns this finest cut: each parameter of the backbone is in exactly one
+part. A :class:`Family` joins parts into the bits of one search space.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from evenhand.networks.encoders.layers import LayeredEncoder, depth_of_layer
 from evenhand.networks.layers import declared_stages
 
 EMBEDDING = 0  # the depth of what comes before the first block or stage
+
+PlaceRule = Callable[[str], tuple[str, int, str]]
+"""Function from a parameter's name to its unit, depth and kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +51,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Family:
-    """A search space: each unit is one bit of the mask; the units ``always`` are always trained."""
+    """A search space: each of ``units`` is one bit of the mask; ``always`` are always tuned."""
 
     name: str
     units: tuple[Unit, ...]
     always: tuple[Unit, ...] = ()
+
+
+_UPDATE = ".lora_"  # part of the names of low-rank updates
 
 
 def is_transformer(backbone: nn.Module) -> bool:
@@ -67,12 +73,10 @@ def is_transformer(backbone: nn.Module) -> bool:
 
 def parts(backbone: nn.Module) -> tuple[Unit, ...]:
     """Return the finest units, ordered by depth; each parameter is in exactly one of them."""
-    return _units_placed(backbone, _placing(backbone))
+    return _units_by_place(backbone, _place_rule(backbone))
 
 
-def _units_placed(
-    backbone: nn.Module, place: Callable[[str], tuple[str, int, str]]
-) -> tuple[Unit, ...]:
+def _units_by_place(backbone: nn.Module, place: PlaceRule) -> tuple[Unit, ...]:
     members: dict[str, dict[str, nn.Parameter]] = {}
     labels: dict[str, tuple[int, str]] = {}
     for name, parameter in backbone.named_parameters():
@@ -87,24 +91,18 @@ def _units_placed(
     return tuple(sorted(units, key=lambda unit: unit.depth))
 
 
-_UPDATE = ".lora_"
-
-
 def block_of(attention: str) -> str:
     """Return the name of the block that holds an attention."""
     return attention.rpartition(".")[0] or attention
 
 
-def _place_of_update(
-    place: Callable[[str], tuple[str, int, str]], name: str
-) -> tuple[str, int, str]:
+def _place_of_update(place: PlaceRule, name: str) -> tuple[str, int, str]:
     """Return unit, depth and kind of a low-rank update: each block has one unit for its updates."""
     attention = name.partition(_UPDATE)[0].rpartition(".")[0].removesuffix(".qkv")
     return f"{block_of(attention)}.lora", place(name)[1], "lora"
 
 
-def _placing(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
-    """Return the function from a parameter's name to its unit, depth and kind."""
+def _place_rule(backbone: nn.Module) -> PlaceRule:
     if isinstance(backbone, LayeredEncoder):
         return partial(_place_in_layers, backbone)
     if is_transformer(backbone):
@@ -117,7 +115,7 @@ def has_stages(backbone: nn.Module) -> bool:
     return bool(declared_stages(backbone))
 
 
-def _structural_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
+def _structural_places(backbone: nn.Module) -> PlaceRule:
     places = parameter_places(backbone)
 
     def place(name: str) -> tuple[str, int, str]:
@@ -166,7 +164,7 @@ def families(backbone: nn.Module) -> dict[str, Family]:
 
 
 def default_family(backbone: nn.Module) -> Family:
-    """Return the finest of a backbone's search spaces whose bits are parts, not parameters."""
+    """Return the search space that ``--family auto`` chooses: the one with most bits of parts."""
     choices, names = families(backbone), ("norm-attn-mlp", "conv-norm", "parts", "conv")
     return next(choices[name] for name in names if name in choices)
 
@@ -178,7 +176,7 @@ def all_units(backbone: nn.Module) -> dict[str, Unit]:
 
 
 def biases(backbone: nn.Module) -> tuple[Unit, ...]:
-    """Return one unit per part that has biases; it holds only these (BitFit, arXiv 2106.10199)."""
+    """Return one unit for the biases of each part that has any (BitFit, arXiv 2106.10199)."""
     return tuple(
         Unit(f"{part.name}.bias", part.depth, "bias", (*named.values(),), (*named,))
         for part in parts(backbone)
@@ -186,11 +184,11 @@ def biases(backbone: nn.Module) -> tuple[Unit, ...]:
     )
 
 
-def _join(units: Iterable[Unit], names: Callable[[Unit], str], kind: str) -> tuple[Unit, ...]:
-    """Join units into one unit per name, in the order in which the names appear."""
+def _join(units: Iterable[Unit], name_of: Callable[[Unit], str], kind: str) -> tuple[Unit, ...]:
+    """Join the units with the same name into one unit of this name."""
     grouped: dict[str, list[Unit]] = {}
     for unit in units:
-        grouped.setdefault(names(unit), []).append(unit)
+        grouped.setdefault(name_of(unit), []).append(unit)
     return tuple(
         Unit(
             name,
@@ -282,12 +280,8 @@ def _attention_parameters(backbone: nn.Module) -> Iterable[Unit]:
 # Everything else, by stage
 
 
-def _stage_places(backbone: nn.Module) -> Callable[[str], tuple[str, int, str]]:
-    """Return the function from a parameter's name to its unit, depth and kind.
-
-    Units are ``stem.conv``, ``stem.norm``, ``stage1.conv`` …, ``tail.norm``; the kind is conv or
-    norm.
-    """
+def _stage_places(backbone: nn.Module) -> PlaceRule:
+    """Return the rule of units ``stem.conv``, ``stem.norm``, ``stage1.conv`` …, ``tail.norm``."""
     stage = _stage_of_modules(backbone)
     kind = {
         name: "norm" if "norm" in type(module).__name__.lower() else "conv"
@@ -312,17 +306,17 @@ def _stage_of_modules(backbone: nn.Module) -> dict[str, int]:
     ends = declared_stages(backbone)
     order = [name for name, _ in backbone.named_modules()]
     last_modules = [max(k for k, name in enumerate(order) if _within(name, end)) for end in ends]
-    containers = [bool(list(backbone.get_submodule(end).parameters())) for end in ends]
-    first = EMBEDDING if not containers[0] else EMBEDDING + 1
+    has_parameters = bool(list(backbone.get_submodule(ends[0]).parameters()))
+    first = EMBEDDING + 1 if has_parameters else EMBEDDING
     stages = {}
     for position, name in enumerate(order):
         passed = sum(position > end for end in last_modules)
         stages[name] = _AFTER if passed == len(ends) else first + passed
-    return _stem_apart(stages, ends[0]) if first else stages
+    return _separate_stem(stages, ends[0]) if first else stages
 
 
-def _stem_apart(stages: Mapping[str, int], first: str) -> dict[str, int]:
-    """Give depth 0 to the modules that come before the first stage's own module."""
+def _separate_stem(stages: Mapping[str, int], first: str) -> dict[str, int]:
+    """Return the stages with stage 0 for the modules before the first stage's own module."""
     return {
         name: EMBEDDING if depth == 1 and not _within(name, first) else depth
         for name, depth in stages.items()
@@ -334,14 +328,12 @@ def _within(name: str, module: str) -> bool:
 
 
 def _stage_families(backbone: nn.Module) -> Iterable[Family]:
-    units_of_parts = parts(backbone)
-    yield Family(
-        "stages", _join(units_of_parts, lambda unit: unit.name.rpartition(".")[0], "stage")
-    )
+    cut = parts(backbone)
+    yield Family("stages", _join(cut, lambda unit: unit.name.rpartition(".")[0], "stage"))
     for kind in ("conv", "norm"):
-        if units := tuple(unit for unit in units_of_parts if unit.kind == kind):
+        if units := tuple(unit for unit in cut if unit.kind == kind):
             yield Family(kind, units)
-    yield Family("conv-norm", units_of_parts)
+    yield Family("conv-norm", cut)
     yield from _kinds_by_block(backbone, ("attention", "mlp"))
 
 
@@ -357,7 +349,7 @@ _STRUCTURAL = {"attention": "attn", "mlp": "mlp", "norm": "norm", "conv": "conv"
 
 def _kinds_by_block(backbone: nn.Module, names: Iterable[str]) -> Iterable[Family]:
     """Yield, for each kind of part, the family that has one bit for each block with that kind."""
-    cut = _units_placed(backbone, _structural_places(backbone))
+    cut = _units_by_place(backbone, _structural_places(backbone))
     for name in names:
         if units := tuple(unit for unit in cut if unit.kind == _STRUCTURAL[name]):
             yield Family(name, units)

@@ -1,4 +1,4 @@
-"""Checks of the arrays that methods take: labels, scores, groups, patients."""
+"""Check the arrays that methods take: labels, scores, groups, patients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.arrays import as_array
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 Floats = NDArray[np.float64]
 """An array of double precision."""
@@ -107,7 +107,7 @@ def check_rows(
     unknown = float((group == UNKNOWN).mean())
     if unknown > MOST_UNKNOWN:
         raise EvenhandError(
-            f"the group of {unknown:.0%} of {counted(len(label), 'row')} is unknown; the "
+            f"the group of {unknown:.0%} of {count_text(len(label), 'row')} is unknown; the "
             f"method needs it for at least {1 - MOST_UNKNOWN:.0%}. Leave these rows out, or choose "
             "a method that needs no attribute in training."
         )
@@ -156,7 +156,7 @@ def check_scores(scores: ArrayLike, count: int | None = None) -> NDArray[np.floa
     """
     values = as_array(scores)
     if values.shape != (values.shape[:1] if count is None else (count,)):
-        rows = "" if count is None else f" for {counted(count, 'row')}"
+        rows = "" if count is None else f" for {count_text(count, 'row')}"
         raise EvenhandError(
             f"scores of shape {values.shape}{rows}; give the probability of class 1 for each row."
         )
@@ -186,7 +186,7 @@ def lacking_labels(rows: Rows, least: int = 1) -> list[str]:
     for level in rows.levels:
         counts = np.bincount(rows.labels[rows.groups == level], minlength=rows.labels.max() + 1)
         problems += [
-            f"{level} has {counted(int(count), 'row')} of class {label}"
+            f"{level} has {count_text(int(count), 'row')} of class {label}"
             for label, count in enumerate(counts)
             if count < least
         ]
@@ -218,7 +218,7 @@ def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
             + (f" and values such as {label.ravel()[:3].tolist()}." if label.size else ".")
         )
     if len(np.unique(label)) < 2:
-        raise EvenhandError(f"all {counted(len(label), 'row')} have the label {label[0]}.")
+        raise EvenhandError(f"all {count_text(len(label), 'row')} have the label {label[0]}.")
     return label.astype(np.int64)
 
 

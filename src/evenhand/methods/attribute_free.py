@@ -41,13 +41,13 @@ class AttributeFree:
     cuts
         The threshold of each group in log-odds.
     aim, value
-        The aim, and the sensitivity or probability that it names.
+        The aim, and its sensitivity or probability.
     groups
         Results in each true group: sensitivity on the rows that chose the thresholds, and the bound
         for ``minimum-sensitivity``. ``threshold`` is the shift that was added to all ``cuts``.
     right
-        Share of each group's rows whose group the head infers correctly, on rows that it was not
-        fitted on.
+        Share of each group's rows whose group the head infers correctly; the head was fitted on
+        other rows.
     """
 
     rule: AttributeFreeRule

@@ -90,7 +90,7 @@ class TrainingMethod:
     needs_attribute = False
     """Whether training needs the groups. No training method needs them to score rows."""
     trains_twice = False
-    """Whether a short first training must find wrongly classified rows (``wrong``)."""
+    """Whether a first, short training must find the rows that it classifies wrongly (``wrong``)."""
     ranges: Mapping[str, SettingRange] = MappingProxyType({})
     """Setting → range, for the settings that a search chooses; all others keep their defaults."""
     by: By = "attribute"
@@ -297,10 +297,9 @@ def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]
     >>> level_codes(["m", "f", "unknown"], ("f", "m"))
     array([ 1,  0, -1])
     """
-    place = {level: code for code, level in enumerate(levels)}
-    return np.array(
-        [place.get(group, UNKNOWN_CODE) for group in group_names(groups).tolist()], dtype=np.int64
-    )
+    codes = {level: code for code, level in enumerate(levels)}
+    names = group_names(groups).tolist()
+    return np.array([codes.get(name, UNKNOWN_CODE) for name in names], dtype=np.int64)
 
 
 def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -308,10 +307,10 @@ def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
 
     Rows with the group −1 are left out. The mean of a group without rows is 0.
     """
-    member = groups >= 0
-    index = groups[member]
+    has_group = groups >= 0
+    index = groups[has_group]
     sums = torch.zeros(count, dtype=values.dtype, device=values.device)
-    sums = sums.index_add(0, index, values[member])
+    sums = sums.index_add(0, index, values[has_group])
     sizes = torch.bincount(index, minlength=count).to(values.dtype)
     return sums / sizes.clamp(min=1), sizes
 

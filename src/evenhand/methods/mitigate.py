@@ -1,4 +1,4 @@
-"""Apply any method for trained models to arrays, with one function."""
+"""Adjust the output of a trained model by any method, from arrays."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Adjusted:
         The fitted method (`Thresholds`, `Recalibrated`, `Multicalibrated`, `LastLayer`,
         `AttributeFree`, or the result of a method of your own).
     kind
-        The method itself, with the kinds of its inputs.
+        The registered method, with the kinds of its inputs.
     attributes
-        Names of the attributes that the method was fitted on; new rows need the same names. An
-        array without a name is called ``"group"``, and matches any single attribute.
+        Names of the attributes that the method was fitted on; groups of new rows need the same
+        names. An array without a name is called ``"group"``, and fits any single attribute.
     """
 
     method: str
@@ -76,7 +76,9 @@ class Adjusted:
         EvenhandError
             If groups or features are missing, or their lengths differ.
         """
-        return self.fit.apply(features_or_scores, self._by(features_or_scores, groups, features))
+        return self.fit.apply(
+            features_or_scores, self._fit_argument(features_or_scores, groups, features)
+        )
 
     def decisions(
         self,
@@ -91,15 +93,17 @@ class Adjusted:
         Arguments are those of `scores`. For two classes, a method without thresholds of its own
         decides class 1 at scores of ``threshold`` or more.
         """
-        by = self._by(features_or_scores, groups, features)
+        by = self._fit_argument(features_or_scores, groups, features)
         if (decide := getattr(self.fit, "decide", None)) is not None:
             decisions: NDArray[np.bool_] = decide(features_or_scores, by)
             return decisions
         new = self.fit.apply(features_or_scores, by)
         return new >= threshold if new.ndim == 1 else new.argmax(axis=1)
 
-    def _by(self, inputs: ArrayLike, groups: GroupsLike | None, features: ArrayLike | None) -> Any:
-        """Return the second argument of the fit: groups, features, or None."""
+    def _fit_argument(
+        self, inputs: ArrayLike, groups: GroupsLike | None, features: ArrayLike | None
+    ) -> Any:
+        """Return the second argument of the fit's `apply`: groups, features, or None."""
         count = len(np.atleast_1d(as_array(inputs)))
         if self.attribute == "no":
             return None
@@ -108,14 +112,14 @@ class Adjusted:
                 raise EvenhandError(
                     f"{self.method} infers the group of each row; give features=, as in its fit."
                 )
-            return _with_length(as_array(features), count, "features")
+            return _check_length(as_array(features), count, "features")
         if groups is None:
             raise EvenhandError(
                 f"{self.method} needs the group of each row to score it; give groups=, or choose a "
                 "method that needs no attribute to score."
             )
         refuse_other_order({"scores": inputs, **group_columns(groups)})
-        table = _with_length(_table(groups), count, "groups")
+        table = _check_length(_group_table(groups), count, "groups")
         unnamed = "group" in (*table, *self.attributes)
         if unnamed and table.shape[1] == len(self.attributes) == 1:
             table.columns = pd.Index(self.attributes)
@@ -199,7 +203,7 @@ def mitigate(
         kind_text = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
         raise EvenhandError(f"{name} takes {kind_text}; the array has the shape {inputs.shape}.")
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
-    table = _with_length(_table(groups), len(labels), "groups")
+    table = _check_length(_group_table(groups), len(labels), "groups")
     fit: PostHocFit = kind.fit(inputs, labels, _groups_for(table, kind), **computed, **checked)
     return Adjusted(name, fit, kind, tuple(table))
 
@@ -222,7 +226,7 @@ def _groups_for(table: pd.DataFrame, kind: PostHoc) -> Any:
     return joined.where(is_known, UNKNOWN).to_numpy(dtype=object)
 
 
-def _table(groups: GroupsLike) -> pd.DataFrame:
+def _group_table(groups: GroupsLike) -> pd.DataFrame:
     """Return the names of groups, a column for each attribute."""
     if isinstance(groups, pd.DataFrame | Mapping):
         columns = {str(name): group_names(values) for name, values in groups.items()}
@@ -242,7 +246,7 @@ def _table(groups: GroupsLike) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=object)
 
 
-def _with_length(values: Any, count: int, name: str) -> Any:
+def _check_length(values: Any, count: int, name: str) -> Any:
     if len(values) != count:
         raise EvenhandError(f"{len(values)} {name} for {count} rows; give one for each row.")
     return values

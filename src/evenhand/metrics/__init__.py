@@ -38,7 +38,7 @@ from evenhand.metrics.scored import Scored, scored
 from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
-from evenhand.metrics.thresholds import Policy, by_group, policy, youden
+from evenhand.metrics.thresholds import Policy, policy, thresholds_by_group, youden
 
 __all__ = [
     "BESIDE",
@@ -71,7 +71,6 @@ __all__ = [
     "as_table",
     "attribute_groups",
     "auc_error",
-    "by_group",
     "check_plan",
     "compared_levels",
     "costs",
@@ -105,6 +104,7 @@ __all__ = [
     "register_fairness",
     "register_metric",
     "scored",
+    "thresholds_by_group",
     "within",
     "youden",
 ]

@@ -13,8 +13,8 @@ from evenhand.errors import pick
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES, extreme, why_no_extreme
 from evenhand.metrics.attribute_values import GroupValues, request_values, versus_rest
 from evenhand.metrics.fairness import FAIRNESS, Fairness
-from evenhand.metrics.families import MetricFamily, beside
-from evenhand.metrics.intervals import unchanging
+from evenhand.metrics.families import MetricFamily, join_families
+from evenhand.metrics.intervals import unchanging_reason
 from evenhand.metrics.numbers import (
     ANYWHERE,
     BIASED,
@@ -27,7 +27,7 @@ from evenhand.metrics.numbers import (
 from evenhand.metrics.power import BOOTSTRAP_ERROR, detectable_gap
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
-from evenhand.metrics.rows import EVERYBODY, joined
+from evenhand.metrics.rows import EVERYBODY, join_notes
 from evenhand.metrics.stream import Stream
 
 
@@ -228,7 +228,7 @@ def _detectable(values: GroupValues, metric: str) -> Iterator[ResampledNumber]:
         if len(defined) > 1:
             estimate[0] = detectable_gap(float(defined.std(ddof=1)))
         reason = number.reason or _no_error(number.family[0])
-        note = joined(f"80 % power, two-sided 5 %, {BOOTSTRAP_ERROR}", number.note) or ""
+        note = join_notes(f"80 % power, two-sided 5 %, {BOOTSTRAP_ERROR}", number.note) or ""
         yield replace(
             number,
             aggregate=DETECTABLE,
@@ -242,7 +242,7 @@ def _detectable(values: GroupValues, metric: str) -> Iterator[ResampledNumber]:
 def _no_error(family: MetricFamily) -> str | None:
     """Return why a difference has no bootstrap standard error, or None."""
     fixed = [name for name, is_fixed in zip(family.names, family.fixed, strict=True) if is_fixed]
-    return f"its standard error is unknown: {unchanging(fixed)}" if fixed else None
+    return f"its standard error is unknown: {unchanging_reason(fixed)}" if fixed else None
 
 
 def _fairness_numbers(request: EstimateRequest, fairness: Fairness) -> Iterator[ResampledNumber]:
@@ -268,7 +268,7 @@ def _fairness_numbers(request: EstimateRequest, fairness: Fairness) -> Iterator[
             for metric in fairness.metrics
         ]
         families = [
-            [beside(groups, everybody)]
+            [join_families(groups, everybody)]
             for (groups,), everybody in zip(families, together, strict=True)
         ]
     arrays = [

@@ -19,7 +19,7 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
@@ -49,9 +49,9 @@ class GroupValues:
     classes: tuple[int, ...]
 
     @cached_property
-    def _place(self) -> dict[str, int]:
+    def _index_of(self) -> dict[str, int]:
         """The row of each group in a table."""
-        return {level: place for place, level in enumerate(self.parts.rows)}
+        return {level: index for index, level in enumerate(self.parts.rows)}
 
     @cached_property
     def contrasts(self) -> dict[tuple[str, str], tuple[ResampledNumber, ...]]:
@@ -62,8 +62,8 @@ class GroupValues:
         """Return the values of a metric in some groups."""
         key = metric, tuple(levels)
         if key not in self._families:
-            places = [self._place[level] for level in levels]
-            self._families[key] = self._all_groups(metric).take(places)
+            indices = [self._index_of[level] for level in levels]
+            self._families[key] = self._all_groups(metric).take(indices)
         return self._families[key]
 
     def _all_groups(self, metric: str) -> MetricFamily:
@@ -89,7 +89,7 @@ class GroupValues:
     def reason(self, metric: str, levels: Sequence[str]) -> str | None:
         """Return why a number across some groups is undefined, in words, or None."""
         if len(levels) < 2:
-            return f"{counted(len(levels), 'group')} to compare; two are needed"
+            return f"{count_text(len(levels), 'group')} to compare; two are needed"
         reasons = [
             f"group {level!r}: {reason}"
             for level in levels
@@ -165,11 +165,11 @@ def request_values(
     for view in dict.fromkeys(metric.view for metric in by_name.values()):
         of_view = {name: metric for name, metric in by_name.items() if metric.view is view}
         example = next(iter(of_view.values()))
-        places = [
-            NOBODY if level in parts.small else parts.places_used(level, example)
+        positions = [
+            NOBODY if level in parts.small else parts.positions_used(level, example)
             for level in parts.rows
         ]
-        table = stream.add(parts.source, places, list(of_view.values()), classes)
+        table = stream.add(parts.source, positions, list(of_view.values()), classes)
         tables |= {name: table[:, column] for column, name in enumerate(of_view)}
     return GroupValues(parts, by_name, tables, stream.resamples, classes)
 

@@ -15,7 +15,7 @@ from evenhand.metrics.contrasts import (
     all_pairs,
     constant_side,
     contrast,
-    pair_place,
+    pair_index,
     sides,
 )
 from evenhand.metrics.fairness import Fairness
@@ -37,8 +37,8 @@ CLAIM = 0.05
 CHANCE = 0.5
 """The AUC of a model that ranks at random."""
 
-ONLY: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
-"""The indices of the differences of a claim about a single difference."""
+ONLY_DIFFERENCE: NDArray[np.intp] = np.zeros(1, dtype=np.intp)
+"""The index of the difference of a claim about one difference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Claim:
     ----------
     key
         Identifies the row.
-    contrasts, places
+    contrasts, indices
         A set of differences, and the indices ``(k,)`` of the differences behind the row.
     combine
         Returns the p-value of the row, given the corrected p-values ``(k,)`` of its differences.
@@ -57,7 +57,7 @@ class Claim:
 
     key: Key
     contrasts: Contrasts
-    places: NDArray[np.intp]
+    indices: NDArray[np.intp]
     combine: Callable[[Floats], float]
 
 
@@ -98,7 +98,7 @@ class ClaimFinder:
         if key in self.numbers and not self.numbers[key].reason:
             for auc in self._sides(self.numbers[key].family[0], EVERYBODY, "auc"):
                 difference = contrast(auc, constant_side("chance", auc, CHANCE))
-                yield Claim(key, difference, ONLY, _smallest)
+                yield Claim(key, difference, ONLY_DIFFERENCE, _smallest)
 
     def between_models(self, attributes: Sequence[str], metrics: Sequence[str]) -> Iterator[Claim]:
         """Yield the differences between two models in some metrics.
@@ -111,7 +111,7 @@ class ClaimFinder:
                 continue
             models = self._sides(self.numbers[key].family[0], EVERYBODY, metric)
             if len(models) == 2:
-                yield Claim(key, contrast(*models), ONLY, _smallest)
+                yield Claim(key, contrast(*models), ONLY_DIFFERENCE, _smallest)
             for attribute in attributes:
                 yield from self._between_models_by(attribute, metric)
 
@@ -131,7 +131,7 @@ class ClaimFinder:
             ]
             comparison = compare_spreads(values[: len(metrics)], values[len(metrics) :])
             if comparison is not None:
-                yield Claim(key, comparison.contrasts, comparison.places, comparison.p_value)
+                yield Claim(key, comparison.contrasts, comparison.indices, comparison.p_value)
 
     def _between_models_by(self, attribute: str, metric: str) -> Iterator[Claim]:
         """Yield the differences between two models in each group, and in the worst groups."""
@@ -151,13 +151,13 @@ class ClaimFinder:
         second = np.tile(groups, count) if crossed else groups
         contrasts = Contrasts((*new, *reference), first, second + count)
         for index, side in enumerate(new):
-            place = np.array([index * count + index if crossed else index])
-            yield Claim(Key(attribute, side.group, metric), contrasts, place, _smallest)
+            own = np.array([index * count + index if crossed else index])
+            yield Claim(Key(attribute, side.group, metric), contrasts, own, _smallest)
         if crossed:
             sign = -1 if find_metric(metric).direction == "lower" else 1
             better = sign * np.sign(contrasts.values()).reshape(count, count)
-            places = np.arange(len(contrasts))
-            yield Claim(worst, contrasts, places, partial(_worst, better=better))
+            indices = np.arange(len(contrasts))
+            yield Claim(worst, contrasts, indices, partial(_worst, better=better))
 
     def _across(self, attribute: str, metric: str) -> ResampledNumber | None:
         """Return a number across groups that holds the values of every group, or None."""
@@ -169,13 +169,13 @@ class ClaimFinder:
 
     def _from_reference(self, attribute: str, metric: str, pairs: Contrasts) -> Iterator[Claim]:
         """Yield the claims about the signed differences from the reference that have a row."""
-        place = {side.group: index for index, side in enumerate(pairs.sides)}
+        index_of = {side.group: index for index, side in enumerate(pairs.sides)}
         for key, number in self.numbers.items():
             if (key.attribute, key.base, key.aggregate) != (attribute, metric, "difference"):
                 continue
-            first, other = place.get(number.group), place.get(number.reference or "")
+            first, other = index_of.get(number.group), index_of.get(number.reference or "")
             if first is not None and other is not None:
-                pair = pair_place(first, other, len(place))
+                pair = pair_index(first, other, len(index_of))
                 yield Claim(key, pairs, np.array([pair]), _smallest)
 
     def _headline_metrics(self, attribute: str, metrics: Sequence[str]) -> tuple[str, ...]:

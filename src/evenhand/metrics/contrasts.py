@@ -127,30 +127,30 @@ class Contrasts:
         difference: Floats = point[self.first] - point[self.second]
         return difference
 
-    def error(self, place: int) -> float:
+    def error(self, index: int) -> float:
         """Return the standard error of one difference, on the scale of the report."""
-        first, other = self.sides[self.first[place]], self.sides[self.second[place]]
+        first, other = self.sides[self.first[index]], self.sides[self.second[index]]
         return _spread(first.values[1:] - other.values[1:])
 
-    def exact(self, place: int) -> bool:
+    def is_exact(self, index: int) -> bool:
         """Return whether one of the two values is the same in every resample."""
-        first, other = self.sides[self.first[place]], self.sides[self.second[place]]
+        first, other = self.sides[self.first[index]], self.sides[self.second[index]]
         return bool(first.trials or other.trials)
 
 
 def contrast(first: Side, second: Side) -> Contrasts:
     """Return the difference of two values."""
-    places = np.array([[0], [1]], dtype=np.int32)
-    return Contrasts((first, second), *places)
+    indices = np.array([[0], [1]], dtype=np.int32)
+    return Contrasts((first, second), *indices)
 
 
 def all_pairs(sides: Sequence[Side]) -> Contrasts:
-    """Return the differences of all pairs of values, in the order of `pair_place`."""
+    """Return the differences of all pairs of values, in the order of `pair_index`."""
     first, second = np.triu_indices(len(sides), 1)
     return Contrasts(tuple(sides), first.astype(np.int32), second.astype(np.int32))
 
 
-def pair_place(first: int, other: int, sides: int) -> int:
+def pair_index(first: int, other: int, sides: int) -> int:
     """Return the index of a pair of values among all pairs of so many ``sides``."""
     low, high = sorted((first, other))
     return low * sides - low * (low + 1) // 2 + high - low - 1
@@ -247,25 +247,25 @@ class _Stack:
         self.error = self._error(np.flatnonzero(defined & ~self.exact))
         self.testable = defined & (self.exact | (self.error > SAME))
 
-    def differences(self, places: NDArray[np.intp]) -> Floats:
+    def differences(self, indices: NDArray[np.intp]) -> Floats:
         """Return some contrasts ``(k, 1 + B)`` on the scale of the test."""
-        difference: Floats = self.scaled[self.first[places]] - self.scaled[self.second[places]]
+        difference: Floats = self.scaled[self.first[indices]] - self.scaled[self.second[indices]]
         return difference
 
-    def degrees(self, places: NDArray[np.intp]) -> Floats:
+    def degrees(self, indices: NDArray[np.intp]) -> Floats:
         """Return the degrees of freedom ``(k,)`` of some errors (Satterthwaite 1946)."""
         weights = self.variances**2 / np.maximum(self.cases - 1, 1)
-        first, second = self.first[places], self.second[places]
+        first, second = self.first[indices], self.second[indices]
         total = self.variances[first] + self.variances[second]
         degrees: Floats = total**2 / (weights[first] + weights[second])
         return degrees
 
-    def _error(self, places: NDArray[np.intp]) -> Floats:
+    def _error(self, indices: NDArray[np.intp]) -> Floats:
         """Return the errors ``(m,)`` of the chosen contrasts on the scale of the test, else 0."""
         error = np.zeros(len(self.first))
         replicates = self.scaled.shape[1] - 1
         defined = not np.isnan(self.scaled).any()
-        for block in blocks(places, replicates):
+        for block in blocks(indices, replicates):
             drawn = self.differences(block)[:, 1:]
             if defined and replicates > 1:
                 error[block] = drawn.std(axis=1, ddof=1)
@@ -276,14 +276,14 @@ class _Stack:
         return error
 
 
-def _test_by_resamples(stack: _Stack, places: NDArray[np.intp]) -> AdjustedP:
+def _test_by_resamples(stack: _Stack, indices: NDArray[np.intp]) -> AdjustedP:
     """Test some contrasts by their resamples."""
-    errors = stack.error[places]
-    difference = stack.scaled[stack.first[places], 0] - stack.scaled[stack.second[places], 0]
-    observed = -ndtri(stdtr(stack.degrees(places), -np.abs(difference) / errors))
+    errors = stack.error[indices]
+    difference = stack.scaled[stack.first[indices], 0] - stack.scaled[stack.second[indices], 0]
+    observed = -ndtri(stdtr(stack.degrees(indices), -np.abs(difference) / errors))
 
     def null_statistics(chosen: NDArray[np.intp]) -> Floats:
-        values = stack.differences(places[chosen])
+        values = stack.differences(indices[chosen])
         statistics: Floats = values[:, 1:] - values[:, :1]
         np.abs(statistics, out=statistics)
         statistics /= errors[chosen, None]
@@ -293,7 +293,7 @@ def _test_by_resamples(stack: _Stack, places: NDArray[np.intp]) -> AdjustedP:
     return step_down(np.asarray(observed, dtype=np.float64), null_statistics, draws)
 
 
-def _exact_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
+def _exact_p(stack: _Stack, indices: NDArray[np.intp]) -> Floats:
     """Return the p-values ``(k,)`` of contrasts from their exact intervals.
 
     The interval is that of `difference_interval`: its half-width is the hypotenuse of the
@@ -303,12 +303,12 @@ def _exact_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
     _, side_kind = np.unique(
         np.stack([stack.values, stack.trials, stack.errors]), axis=1, return_inverse=True
     )
-    kinds = side_kind[stack.first[places]] * len(side_kind) + side_kind[stack.second[places]]
+    kinds = side_kind[stack.first[indices]] * len(side_kind) + side_kind[stack.second[indices]]
     _, distinct, inverse = np.unique(kinds, return_index=True, return_inverse=True)
-    return _bisect_p(stack, places[distinct])[inverse]
+    return _bisect_p(stack, indices[distinct])[inverse]
 
 
-def _bisect_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
+def _bisect_p(stack: _Stack, indices: NDArray[np.intp]) -> Floats:
     """Return the p-values ``(k,)`` of some contrasts by bisection over the tail."""
 
     def half_width(sides: NDArray[np.intp], tail: Floats) -> Floats:
@@ -317,9 +317,9 @@ def _bisect_p(stack: _Stack, places: NDArray[np.intp]) -> Floats:
         width: Floats = np.where(trials > 0, by_trials, -ndtri(tail) * stack.errors[sides])
         return width
 
-    first, second = stack.first[places], stack.second[places]
-    size = np.abs(stack.value[places])
-    low, high = np.zeros(len(places)), np.full(len(places), 0.5)
+    first, second = stack.first[indices], stack.second[indices]
+    size = np.abs(stack.value[indices])
+    low, high = np.zeros(len(indices)), np.full(len(indices), 0.5)
     for _ in range(BISECTIONS):
         tail = (low + high) / 2
         covers = np.hypot(half_width(first, tail), half_width(second, tail)) >= size

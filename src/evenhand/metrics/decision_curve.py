@@ -114,14 +114,14 @@ def _net_benefits(
     The rows of a part are counted by label and by the number of thresholds that their score
     reaches.
     """
-    cuts, place = np.unique(thresholds, return_inverse=True)
+    cuts, inverse = np.unique(thresholds, return_inverse=True)
     cells = [2 * np.searchsorted(cuts, part.scores, side="right") + part.labels for part in parts]
     size = 2 * (len(cuts) + 1)
     cell = np.concatenate([of_part + index * size for index, of_part in enumerate(cells)])
     member = np.concatenate([part.members[part.patients] for part in parts])
     shape = len(parts) * size, resamples.patients
     counted = csr_array((np.ones(len(cell), dtype=np.int32), (cell, member)), shape=shape)
-    benefits = np.empty((len(parts), len(place), resamples.count))
+    benefits = np.empty((len(parts), len(inverse), resamples.count))
     cut = cuts[:, None]
     for block, weights in resamples.blocks(max(1, BLOCK_WEIGHTS // max(resamples.patients, 1))):
         drawn = transposed_weights(weights)[:-1].astype(np.int32)
@@ -131,7 +131,7 @@ def _net_benefits(
         total, flagged = reached[:, :1].sum(axis=2), reached[:, 1:]
         with np.errstate(invalid="ignore"):
             gains = (flagged[:, :, 1] - flagged[:, :, 0] * cut / (1 - cut)) / total
-        benefits[..., block] = gains[:, place]
+        benefits[..., block] = gains[:, inverse]
     return benefits
 
 
@@ -149,7 +149,7 @@ def _points(
     prevalence = float(rows.labels.mean())
     for threshold, metric, benefits in zip(thresholds, metrics, values, strict=True):
         family = metric_family({group: rows}, metric, benefits[None], resamples, (0, 1))
-        ends = group_interval(family, resamples, bootstrap).marked(family.fewest)
+        ends = group_interval(family, resamples, bootstrap).mark_if_few(family.fewest)
         yield {
             "attribute": attribute,
             "group": group,

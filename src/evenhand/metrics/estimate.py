@@ -13,7 +13,7 @@ from evenhand.metrics.registry import Floats, Metric, Requirement
 from evenhand.metrics.resample import Resamples, as_resamples
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 def estimate(
@@ -115,5 +115,7 @@ def _missing_rows(rows: Scored, requires: Sequence[Requirement]) -> str | None:
     """Return in words which required kinds of rows are missing, or None."""
     missing = [kind for kind in requires if not _is_kind(rows, kind).any()]
     return (
-        f"no {' and no '.join(missing)} among {counted(len(rows), 'sample')}" if missing else None
+        f"no {' and no '.join(missing)} among {count_text(len(rows), 'sample')}"
+        if missing
+        else None
     )

@@ -105,6 +105,23 @@ def register_fairness(
 fairness = register_fairness  # its name in earlier versions
 
 
+def _fairprune(*metrics: str) -> Callable[[F], F]:
+    """Register a fairness metric over classes that FairPrune reports; 0 is parity."""
+    return fairness("lower", *metrics, ideal=0.0, over="classes", source=FAIRPRUNE)
+
+
+def _sum_over_classes(values: Floats) -> Floats:
+    """Return the sum ``(K,)`` of the values ``(C, K)`` of each class."""
+    total: Floats = values.sum(axis=0)
+    return total
+
+
+def _mean_over_classes(values: Floats) -> Floats:
+    """Return the mean ``(K,)`` of the values ``(C, K)`` of each class."""
+    mean: Floats = values.mean(axis=0)
+    return mean
+
+
 HARDT = "Hardt et al., NeurIPS 2016"
 SSL = "Yfantidou et al., KDD 2024"
 FAIRPRUNE = "Wu et al., MICCAI 2022"
@@ -181,53 +198,47 @@ def average_absolute_odds_difference(tpr: Floats, fpr: Floats) -> Floats:
     return (distance(tpr[0] - tpr[1]) + distance(fpr[0] - fpr[1])) / 2
 
 
-@fairness("lower", "specificity", ideal=0.0, over="classes", source=FAIRPRUNE)
+@_fairprune("specificity")
 def eopp0_sum(tnr: Floats) -> Floats:
     """Largest difference of specificity, summed over the classes.
 
     Misleads between data sets: a sum grows with the number of classes. Chance makes it large where
     groups are small or many.
     """
-    total: Floats = spread(tnr).sum(axis=0)
-    return total
+    return _sum_over_classes(spread(tnr))
 
 
-@fairness("lower", "specificity", ideal=0.0, over="classes", source=FAIRPRUNE)
+@_fairprune("specificity")
 def eopp0_mean(tnr: Floats) -> Floats:
     """Largest difference of specificity, averaged over the classes.
 
     Misleads where classes are rare: a class of few samples counts as much as any other, and chance
     makes its difference large.
     """
-    mean: Floats = spread(tnr).mean(axis=0)
-    return mean
+    return _mean_over_classes(spread(tnr))
 
 
-@fairness("lower", "sensitivity", ideal=0.0, over="classes", source=FAIRPRUNE)
+@_fairprune("sensitivity")
 def eopp1_sum(tpr: Floats) -> Floats:
     """Largest difference of sensitivity, summed over the classes.
 
     Misleads between data sets: a sum grows with the number of classes. Chance makes it large where
     groups are small or many.
     """
-    total: Floats = spread(tpr).sum(axis=0)
-    return total
+    return _sum_over_classes(spread(tpr))
 
 
-@fairness("lower", "sensitivity", ideal=0.0, over="classes", source=FAIRPRUNE)
+@_fairprune("sensitivity")
 def eopp1_mean(tpr: Floats) -> Floats:
     """Largest difference of sensitivity, averaged over the classes.
 
     Misleads where classes are rare: a class of few samples counts as much as any other, and chance
     makes its difference large.
     """
-    mean: Floats = spread(tpr).mean(axis=0)
-    return mean
+    return _mean_over_classes(spread(tpr))
 
 
-@fairness(
-    "lower", "sensitivity", "false_positive_rate", ideal=0.0, over="classes", source=FAIRPRUNE
-)
+@_fairprune("sensitivity", "false_positive_rate")
 def eodd_fairprune_sum(tpr: Floats, fpr: Floats) -> Floats:
     """Largest difference of TPR + FPR, summed over classes; not equalized odds: errors cancel.
 
@@ -237,20 +248,16 @@ def eodd_fairprune_sum(tpr: Floats, fpr: Floats) -> Floats:
     Misleads where both errors differ: a higher sensitivity and a lower false positive rate cancel.
     A sum also grows with the number of classes.
     """
-    total: Floats = spread(tpr + fpr).sum(axis=0)
-    return total
+    return _sum_over_classes(spread(tpr + fpr))
 
 
-@fairness(
-    "lower", "sensitivity", "false_positive_rate", ideal=0.0, over="classes", source=FAIRPRUNE
-)
+@_fairprune("sensitivity", "false_positive_rate")
 def eodd_fairprune_mean(tpr: Floats, fpr: Floats) -> Floats:
     """Largest difference of TPR + FPR, averaged over classes; not equalized odds: errors cancel.
 
     Misleads where both errors differ: a higher sensitivity and a lower false positive rate cancel.
     """
-    mean: Floats = spread(tpr + fpr).mean(axis=0)
-    return mean
+    return _mean_over_classes(spread(tpr + fpr))
 
 
 @fairness("higher", "accuracy", ideal=1.0, source=FAIRPRUNE_FAMILY)
@@ -269,8 +276,7 @@ def dpm(selection: Floats) -> Floats:
     Misleads where prevalence differs: a perfect model then decides for a class unequally often in
     the groups.
     """
-    mean: Floats = least_ratio(selection).mean(axis=0)
-    return mean
+    return _mean_over_classes(least_ratio(selection))
 
 
 @fairness("higher", "sensitivity", ideal=1.0, over="classes", source=FAIRPRUNE_FAMILY)
@@ -279,8 +285,7 @@ def eom(tpr: Floats) -> Floats:
 
     Misleads where a class is missed in every group: equally low sensitivities count as fair.
     """
-    mean: Floats = least_ratio(tpr).mean(axis=0)
-    return mean
+    return _mean_over_classes(least_ratio(tpr))
 
 
 @fairness("lower", "accuracy", ideal=0.0, source=FAIRPRUNE_FAMILY)

@@ -30,10 +30,10 @@ PAIRS = 2**17
 """Number of pairs of groups in one block."""
 
 ONE_PAIR = np.triu_indices(2, 1)
-"""The first and the second place of the one pair of two groups."""
+"""The two indices of the only pair of two groups."""
 
 ErrorScale = Literal["share", "mean", "coefficient", "square", "plain"]
-"""How an interval is computed from a standard error (see `MetricFamily.reach`)."""
+"""How an interval is computed from a standard error (see `MetricFamily.margins`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class MetricFamily:
     paired: bool = False
 
     @property
-    def drawn(self) -> Floats:
+    def resampled(self) -> Floats:
         """The values ``(G, B)`` in the resamples."""
         return self.values[:, 1 : 1 + self.replicates]
 
@@ -89,9 +89,9 @@ class MetricFamily:
         """The smallest number of patients behind a value."""
         return int(self.patients.min(initial=MANY))
 
-    def take(self, places: Sequence[int]) -> MetricFamily:
-        """Return the values of some groups."""
-        indices = list(places)
+    def take(self, groups: Sequence[int]) -> MetricFamily:
+        """Return the values of some groups, given their indices."""
+        indices = list(groups)
         part = MetricFamily(
             names=tuple(self.names[index] for index in indices),
             values=self.values[indices],
@@ -117,8 +117,8 @@ class MetricFamily:
         return None
 
     @cached_property
-    def _reaches(self) -> dict[float, tuple[Floats, Floats]]:
-        """The results of `reach` by the error rate beyond each end."""
+    def _margins_by_tail(self) -> dict[float, tuple[Floats, Floats]]:
+        """The results of `margins` by the error rate beyond each end."""
         return {}
 
     @cached_property
@@ -132,7 +132,9 @@ class MetricFamily:
         if self._parent is not None and len(self.names) == 2:
             whole, (first, other) = self._parent
             if other not in whole._correlations_with:
-                whole._correlations_with[other] = _correlations(whole.drawn, whole.drawn[other])
+                whole._correlations_with[other] = _correlations(
+                    whole.resampled, whole.resampled[other]
+                )
             pair = whole._correlations_with[other][first]
             return np.array([[1.0, pair], [pair, 1.0]])
         centred, norm = self._centred
@@ -154,16 +156,16 @@ class MetricFamily:
     @cached_property
     def _centred(self) -> tuple[Floats, Floats]:
         """The values ``(G, b)`` less their means, and the norm ``(G,)`` of each row of them."""
-        drawn = self.drawn[:, ~np.isnan(self.drawn).any(axis=0)]
+        drawn = self.resampled[:, ~np.isnan(self.resampled).any(axis=0)]
         centred = drawn - drawn.mean(axis=1, keepdims=True)
         return centred, np.sqrt((centred**2).sum(axis=1))
 
     @cached_property
     def _spread(self) -> tuple[Floats, Floats]:
         """The standard error and the skewness of each group's value, ``(G,)`` each."""
-        return error_and_skew(self.drawn, self.scale)
+        return error_and_skew(self.resampled, self.scale)
 
-    def reach(self, tail: float) -> tuple[Floats, Floats]:
+    def margins(self, tail: float) -> tuple[Floats, Floats]:
         """Return the lengths ``(G,)`` of each interval below and above its value.
 
         Parameters
@@ -185,17 +187,17 @@ class MetricFamily:
           middle 68 % of the resamples, as a few resamples are far away from the others.
         - A fixed share of 0 or 1: Clopper and Pearson's exact interval (Biometrika 1934).
         """
-        if tail not in self._reaches:
+        if tail not in self._margins_by_tail:
             if self._parent is None:
-                self._reaches[tail] = self._new_reach(tail)
+                self._margins_by_tail[tail] = self._compute_margins(tail)
             else:
-                whole, places = self._parent
-                below, above = whole.reach(tail)
-                self._reaches[tail] = below[places], above[places]
-        return self._reaches[tail]
+                whole, indices = self._parent
+                below, above = whole.margins(tail)
+                self._margins_by_tail[tail] = below[indices], above[indices]
+        return self._margins_by_tail[tail]
 
-    def _new_reach(self, tail: float) -> tuple[Floats, Floats]:
-        """Compute `reach`."""
+    def _compute_margins(self, tail: float) -> tuple[Floats, Floats]:
+        """Compute `margins`."""
         point, (error, skew) = self.values[:, 0], self._spread
         quantile = t_quantile(tail, self.patients)
         below, above = distances(point, error, skew, quantile, self.scale)
@@ -206,13 +208,13 @@ class MetricFamily:
             np.where(bounded, np.where(point == 0, exact, 0.0), above),
         )
 
-    def pair_reach(self, tail: float) -> tuple[Floats, Floats]:
+    def pair_margins(self, tail: float) -> tuple[Floats, Floats]:
         """Return the lengths ``(pairs,)`` of the intervals of differences, below and above.
 
         The intervals of the two values are combined by MOVER (Zou & Donner, Stat. Med. 2008). It
         takes their correlation into account, as patients may be in both groups.
         """
-        below, above = self.reach(tail)
+        below, above = self.margins(tail)
         first, second = ONE_PAIR if len(self.names) == 2 else np.triu_indices(len(self.names), 1)
         r = self.correlation[first, second]
         return (
@@ -223,11 +225,11 @@ class MetricFamily:
     def pair_ends(self, tail: float) -> Iterator[tuple[float, float, float]]:
         """Yield the largest ends of the intervals of differences, block by block of the pairs.
 
-        Each pair counts twice, once in each order, with the intervals of `pair_reach`. A block
+        Each pair counts twice, once in each order, with the intervals of `pair_margins`. A block
         yields the largest lower end, the largest upper end and the longest side of an interval.
         The pairs of thousands of groups do not fit into memory at once.
         """
-        below, above = self.reach(tail)
+        below, above = self.margins(tail)
         point, rows = self.values[:, 0], max(1, PAIRS // len(self.names))
         for start in range(0, len(self.names) - 1, rows):
             first, other = slice(start, start + rows), slice(start, None)
@@ -302,9 +304,9 @@ def distances(
     if scale != "share":
         return plain, plain
     inside = (point > 0) & (point < 1)
-    reach = np.divide(plain, point * (1 - point), out=np.zeros_like(point), where=inside)
+    margin = np.divide(plain, point * (1 - point), out=np.zeros_like(point), where=inside)
     odds = logit(np.where(inside, point, 0.5))
-    low, high = expit(odds - reach), expit(odds + reach)
+    low, high = expit(odds - margin), expit(odds + margin)
     return np.where(inside, point - low, plain), np.where(inside, high - point, plain)
 
 
@@ -349,12 +351,14 @@ def metric_family(
         The classes that one-vs-rest means are taken over.
     """
     family = replace(
-        as_drawn(tuple(groups), values), replicates=resamples.replicates, scale=scale_of(metric)
+        family_of_draws(tuple(groups), values),
+        replicates=resamples.replicates,
+        scale=scale_of(metric),
     )
-    if not family.drawn.size:
+    if not family.resampled.size:
         return family
     # fmax and fmin ignore undefined replicates.
-    ranges = np.fmax.reduce(family.drawn, axis=1) - np.fmin.reduce(family.drawn, axis=1)
+    ranges = np.fmax.reduce(family.resampled, axis=1) - np.fmin.reduce(family.resampled, axis=1)
     fixed = ranges <= SAME * np.maximum(1, np.abs(values[:, 0]))
     bounded = fixed & np.isin(values[:, 0], (0, 1)) & metric.share
     counts = [patients_behind(rows, metric, classes) for rows in groups.values()]
@@ -371,7 +375,7 @@ def scale_of(metric: Metric) -> ErrorScale:
     return "coefficient" if isinstance(metric.form, Logistic) else "mean"
 
 
-def as_drawn(names: tuple[str, ...], values: Floats) -> MetricFamily:
+def family_of_draws(names: tuple[str, ...], values: Floats) -> MetricFamily:
     """Return values ``(G, 1 + B)`` as a family whose intervals are normal, not exact."""
     zeros = np.zeros(len(names), dtype=np.intp)
     replicates = values.shape[1] - 1
@@ -380,7 +384,9 @@ def as_drawn(names: tuple[str, ...], values: Floats) -> MetricFamily:
     )
 
 
-def beside(first: MetricFamily, other: MetricFamily, *, paired: bool = False) -> MetricFamily:
+def join_families(
+    first: MetricFamily, other: MetricFamily, *, paired: bool = False
+) -> MetricFamily:
     """Return the values of two families as one family."""
     return MetricFamily(
         (*first.names, *other.names),

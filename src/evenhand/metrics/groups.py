@@ -70,8 +70,14 @@ class Groups:
         Groups(codes=array([-1,  0,  1]), levels=('a', 'c'))
         """
         levels = tuple(level for level in self.levels if level not in excluded)
-        codes = [levels.index(level) if level in levels else -1 for level in self.levels]
-        return Groups(np.array([*codes, -1])[self.codes], levels)  # code -1 takes the last entry
+        code = {level: index for index, level in enumerate(levels)}
+        codes = [*(code.get(level, -1) for level in self.levels), -1]  # the last entry: for code -1
+        return Groups(np.array(codes)[self.codes], levels)
+
+    def without_empty_unknown(self) -> Groups:
+        """Return the groups without ``"unknown"`` if no sample is unknown, else unchanged."""
+        occurs = UNKNOWN not in self.levels or self.rows(UNKNOWN).size
+        return self if occurs else self.without({UNKNOWN})
 
 
 def groups_of(levels: pd.Series[Any] | Sequence[str]) -> Groups:

@@ -22,7 +22,7 @@ from evenhand.metrics.families import (
 )
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.resample import Bootstrap, Resamples
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 MIN_DEFINED = 0.5
 """Share of the replicates that must be defined for an interval."""
@@ -40,14 +40,14 @@ METHODS: Mapping[ErrorScale, str] = {
     "square": "conservative t",
     "plain": "t",
 }
-"""Names of the interval methods of `MetricFamily.reach`."""
+"""Names of the interval methods of `MetricFamily.margins`."""
 
 
 FEW, FEW_COMPARED, FEW_MEAN, FEW_PAIRED, FEW_DRAWN = 10, 20, 40, 80, 160
 """Numbers of patients below which an interval is approximate, as simulations do not show that it
 covers as often as it says (see ``docs/guides/measurement.md``):
 
-- ``FEW``: the interval of one group's share (`MetricFamily.reach`);
+- ``FEW``: the interval of one group's share (`MetricFamily.margins`);
 - ``FEW_COMPARED``: differences and gaps of shares, which cover too often with fewer patients;
 - ``FEW_MEAN``: means;
 - ``FEW_PAIRED``: the difference of two models in a mean;
@@ -88,17 +88,17 @@ class Interval:
         """Whether the number is the same in every resample."""
         return self.reason == CONSTANT
 
-    def marked(self, patients: int) -> Interval:
+    def mark_if_few(self, patients: int) -> Interval:
         """Return the interval, marked as approximate if it rests on too few patients."""
         if self.low is None or patients >= self.few:
             return self
-        return replace(self, approximate=counted(patients, "patient"))
+        return replace(self, approximate=count_text(patients, "patient"))
 
 
-NONE = Interval(None, None, None, 0)
+NO_INTERVAL = Interval(None, None, None, 0)
 
 
-def unchanging(names: Sequence[str]) -> str:
+def unchanging_reason(names: Sequence[str]) -> str:
     """Return the reason why groups with these names have no error from resamples, in words."""
     return f"{CONSTANT}: {some(map(repr, names))}"
 
@@ -155,7 +155,7 @@ def group_interval(family: MetricFamily, resamples: Resamples, bootstrap: Bootst
     if not exact and bootstrap.method != "auto":
         return resampled_interval(family.values[0], resamples, bootstrap)
     point, tail = float(family.values[0, 0]), (1 - bootstrap.level) / 2
-    below, above = (float(reach[0]) for reach in family.reach(tail))
+    below, above = (float(margin[0]) for margin in family.margins(tail))
     low, high = point - below, point + above
     if exact:
         return replace(ends, low=low, high=high, method="exact", reason=None)
@@ -181,7 +181,7 @@ def difference_interval(
     """Return the interval of the difference of two groups or models, from ``(1 + B + J,)`` values.
 
     Two groups: the intervals of the two values are combined by MOVER (see
-    `MetricFamily.pair_reach`). Two models on the same samples are strongly correlated, so the
+    `MetricFamily.pair_margins`). Two models on the same samples are strongly correlated, so the
     standard error of their difference is used directly, with Student's t.
 
     Percentile and BCa intervals are those of the difference itself. A share of 0 or 1 does not vary
@@ -197,7 +197,7 @@ def difference_interval(
         return ends
     point, tail = float(values[0]), (1 - bootstrap.level) / 2
     if bootstrap.method == "auto" and not family.paired:
-        below, above = (float(reach[0]) for reach in family.pair_reach(tail))
+        below, above = (float(margin[0]) for margin in family.pair_margins(tail))
         method, few = (
             _method_name(METHODS[family.scale], family),
             0 if family.fixed.all() else few_compared(family),
@@ -215,10 +215,10 @@ def _paired(values: Floats, family: MetricFamily, ends: Interval, tail: float) -
     """Return Student's t interval of the difference of two models, from its own resamples."""
     drawn = values[None, 1 : 1 + family.replicates]
     error, _ = error_and_skew(drawn, "coefficient" if family.scale == "coefficient" else "plain")
-    reach = float(error[0] * t_quantile(tail, family.patients.min(keepdims=True))[0])
+    margin = float(error[0] * t_quantile(tail, family.patients.min(keepdims=True))[0])
     point = float(values[0])
     few = FEW_PAIRED if family.scale == "mean" else _few(family)
-    return replace(ends, low=point - reach, high=point + reach, method="t", few=few)
+    return replace(ends, low=point - margin, high=point + margin, method="t", few=few)
 
 
 def _with_exact(point: float, family: MetricFamily, ends: Interval, tail: float) -> Interval:
@@ -226,7 +226,7 @@ def _with_exact(point: float, family: MetricFamily, ends: Interval, tail: float)
     if not family.fixed.any():
         return ends
     low, high = (point, point) if ends.low is None or ends.high is None else (ends.low, ends.high)
-    below, above = (np.where(family.fixed, reach, 0.0) for reach in family.reach(tail))
+    below, above = (np.where(family.fixed, margin, 0.0) for margin in family.margins(tail))
     return replace(
         ends,
         low=point - math.hypot(point - low, below[0], above[1]),
@@ -289,7 +289,7 @@ def _fixed_if_extreme(
 ) -> MetricFamily:
     """Return the family in which only those groups are fixed that could be the extreme group."""
     drawn, point = family.values[:, : 1 + resamples.replicates], family.values[:, 0]
-    below, above = family.reach(tail)
+    below, above = family.margins(tail)
     if extreme == "lowest":
         behind = point - below > np.fmax.reduce(np.fmin.reduce(drawn, axis=0))
     else:
@@ -313,7 +313,7 @@ def spread_interval(
     has the coverage in simulations: about the nominal level where groups are equal, above it where
     they differ.
     """
-    ends, mask = usable(families, resamples)
+    ends, mask = defined_resamples(families, resamples)
     if mask is None:
         return ends
     batches = (
@@ -337,19 +337,19 @@ def extreme_interval(
 
     It is computed from simultaneous intervals of all groups, as in `spread_interval`.
     """
-    ends, mask = usable([family], resamples)
+    ends, mask = defined_resamples([family], resamples)
     if mask is None:
         return ends
     values = family.values[:, mask]
     point, critical = _largest_t([(values[:, 0], values[:, 1:])], bootstrap, [family])
-    below, above = family.reach(float(ndtr(-critical)))
+    below, above = family.margins(float(ndtr(-critical)))
     low, high = (
         end.min() if extreme == "lowest" else end.max() for end in (point - below, point + above)
     )
     return _simultaneous(low, high, [family], ends)
 
 
-def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
+def clip(ends: Interval, bounds: tuple[float, float]) -> Interval:
     """Return the part of an interval that lies within bounds."""
     if ends.low is None or ends.high is None:
         return ends
@@ -357,7 +357,7 @@ def clipped(ends: Interval, bounds: tuple[float, float]) -> Interval:
     return ends if (low, high) == (ends.low, ends.high) else replace(ends, low=low, high=high)
 
 
-def usable(
+def defined_resamples(
     families: Sequence[MetricFamily], resamples: Resamples
 ) -> tuple[Interval, NDArray[np.bool_] | None]:
     """Return an interval without ends, and the mask ``(1 + B + J,)`` of the defined replicates.
@@ -369,7 +369,7 @@ def usable(
     mask: NDArray[np.bool_] = ~np.isnan(values).any(axis=0)
     mask[1 + resamples.replicates :] = False
     undefined = resamples.replicates - np.count_nonzero(mask[1:])
-    empty = replace(NONE, undefined=int(undefined))
+    empty = replace(NO_INTERVAL, undefined=int(undefined))
     if not mask[0] or undefined > (1 - MIN_DEFINED) * resamples.replicates:
         return empty, None
     unknown = tuple(dict.fromkeys(name for family in families for name in family.unbounded))
@@ -378,7 +378,7 @@ def usable(
 
 def _no_interval(names: Sequence[str], ends: Interval) -> Interval:
     """Return an interval without ends; the reason is that these groups' values never change."""
-    return replace(ends, low=None, high=None, method=None, reason=unchanging(names))
+    return replace(ends, low=None, high=None, method=None, reason=unchanging_reason(names))
 
 
 def _simultaneous(

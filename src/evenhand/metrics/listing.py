@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
-from evenhand.metrics.fairness import FAIRNESS
-from evenhand.metrics.registry import METRICS
+from evenhand.metrics.fairness import FAIRNESS, Fairness
+from evenhand.metrics.registry import METRICS, Metric
 from evenhand.registry import caution_in
 
 HEADINGS = {
@@ -35,34 +35,8 @@ def list_metrics() -> pd.DataFrame:
     across groups, and ``"suffix"`` for a comparison of any metric across groups (``gap``, as in
     ``auc_gap``).
     """
-    groups = [
-        (
-            *(
-                metric.name,
-                "group",
-                metric.direction,
-                metric.ideal,
-                KINDS[metric.needs],
-                metric.source,
-            ),
-            *(metric.title, metric.caution),
-        )
-        for metric in METRICS.values()
-    ]
-    across = [
-        (
-            *(
-                metric.name,
-                "across",
-                metric.direction,
-                metric.ideal,
-                " and ".join(metric.metrics),
-                metric.source,
-            ),
-            *(metric.title, metric.caution),
-        )
-        for metric in FAIRNESS.values()
-    ]
+    groups = [_row(metric, "group", KINDS[metric.needs]) for metric in METRICS.values()]
+    across = [_row(metric, "across", " and ".join(metric.metrics)) for metric in FAIRNESS.values()]
     docs = {name: function.__doc__ or "" for name, function in {**SUMMARIES, **CONTRASTS}.items()}
     docs[DETECTABLE] = DETECTABLE_DOC
     suffixes = [
@@ -71,6 +45,12 @@ def list_metrics() -> pd.DataFrame:
     ]
     columns = ["name", "kind", "direction", "ideal", "needs", "source", "title", "caution"]
     return pd.DataFrame([*groups, *suffixes, *across], columns=columns)
+
+
+def _row(metric: Metric | Fairness, kind: str, needs: str) -> tuple[str | float | None, ...]:
+    """Return the row of a metric, with its kind and what it is computed from."""
+    facts = (metric.direction, metric.ideal, needs, metric.source)
+    return metric.name, kind, *facts, metric.title, metric.caution
 
 
 def _suffix_title(doc: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from evenhand.files import finite_or_none
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import CLAIM, Claim
 from evenhand.metrics.contrasts import Contrasts, JointTest, adjust_together
@@ -17,15 +18,15 @@ from evenhand.metrics.permutation import Test, holm, permutation_test
 from evenhand.metrics.plan import Plan
 from evenhand.metrics.power import BOOTSTRAP_ERROR, LEVEL, POWER
 from evenhand.metrics.registry import find_metric
-from evenhand.metrics.rows import EVERYBODY, Key, MetricRow, joined
-from evenhand.wording import counted
+from evenhand.metrics.rows import EVERYBODY, Key, MetricRow, join_notes
+from evenhand.wording import count_text
 
 ALL_CLAIMS = "80 % power, two-sided 5 % for all claims"
 TEST_FIELDS = (
     *("low", "high", "level", "interval_method", "no_interval"),
     *("p", "p_adjusted", "p_method"),
 )
-"""Fields that a row of a difference has, and a row of a detectable difference has not."""
+"""Fields of the row of a difference that the row of a detectable difference does not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ def add_tests(
     Parameters
     ----------
     rows
-        The rows by their keys; changed in place. A row without a p-value gets a note that says why.
+        The rows by their keys; changed in index. A row without a p-value gets a note that says why.
     divided
         The groups of each attribute.
     plan
@@ -96,7 +97,7 @@ def add_tests(
 def _tested(row: MetricRow, test: Test, plan: Plan) -> MetricRow:
     """Return the row of a gap with the p-value of its test, or with a note why there is none."""
     if test.p is None:
-        return replace(row, note=joined(row.note, test.reason))
+        return replace(row, note=join_notes(row.note, test.reason))
     undefined = f", {test.undefined} undefined" if test.undefined else ""
     method = f"{plan.permutations} permutations of patients{undefined}"
     return replace(row, p=test.p, p_method=method)
@@ -137,14 +138,14 @@ def _judge_by_resamples(claims: Sequence[tuple[Measured, Claim]], weight: float)
     start_of = {id(batch): start for batch, start in zip(batches, starts, strict=False)}
     adjusted_p = np.minimum(1, weight * results.p_adjusted)
     for part, claim in claims:
-        indices = start_of[id(claim.contrasts)] + claim.places
+        indices = start_of[id(claim.contrasts)] + claim.indices
         row = part.rows[claim.key]
         if row.approximate is None:
             part.rows[claim.key] = replace(
                 row,
-                p=_number(results.p[indices[0]]) if len(indices) == 1 else None,
-                p_adjusted=_number(claim.combine(adjusted_p[indices])),
-                p_method=f"step-down max-t over {counted(len(adjusted_p), 'difference')}",
+                p=finite_or_none(results.p[indices[0]]) if len(indices) == 1 else None,
+                p_adjusted=finite_or_none(claim.combine(adjusted_p[indices])),
+                p_method=f"step-down max-t over {count_text(len(adjusted_p), 'difference')}",
             )
             _put_detectable(part, claim, results)
 
@@ -164,8 +165,8 @@ def _judge_by_permutations(tested: Sequence[tuple[Measured, Key]], weight: float
 
 def _put_detectable(part: Measured, claim: Claim, results: JointTest) -> None:
     """Put the difference that would be claimed with power `POWER` into the rows."""
-    contrasts, place = claim.contrasts, int(claim.places[0])
-    if len(claim.places) > 1 or contrasts.exact(place) or claim.key.aggregate == "gap":
+    contrasts, index = claim.contrasts, int(claim.indices[0])
+    if len(claim.indices) > 1 or contrasts.is_exact(index) or claim.key.aggregate == "gap":
         return
     key = claim.key._replace(aggregate=DETECTABLE)
     no_test: dict[str, Any] = dict.fromkeys(TEST_FIELDS)
@@ -173,14 +174,14 @@ def _put_detectable(part: Measured, claim: Claim, results: JointTest) -> None:
     row, claimed = part.rows.get(key), part.rows[claim.key]
     if row is not None and row.value is not None:
         factor = reach / -float(ndtri(LEVEL / 2) + ndtri(1 - POWER))
-        note = joined(f"{ALL_CLAIMS}, {BOOTSTRAP_ERROR}", claimed.note)
+        note = join_notes(f"{ALL_CLAIMS}, {BOOTSTRAP_ERROR}", claimed.note)
         part.rows[key] = replace(row, value=row.value * factor, note=note)
     elif part.adds_detectable:
         part.rows[key] = replace(
             claimed,
             **no_test,
             aggregate=DETECTABLE,
-            value=reach * contrasts.error(place),
+            value=reach * contrasts.error(index),
             note=ALL_CLAIMS,
         )
 
@@ -188,7 +189,3 @@ def _put_detectable(part: Measured, claim: Claim, results: JointTest) -> None:
 def _distinct(claims: Sequence[tuple[Measured, Claim]]) -> list[Contrasts]:
     """Return each batch of contrasts once; a gap shares its batch with the differences."""
     return list({id(claim.contrasts): claim.contrasts for _, claim in claims}.values())
-
-
-def _number(p: float) -> float | None:
-    return None if np.isnan(p) else p

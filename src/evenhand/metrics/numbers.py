@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.fairness import Fairness
-from evenhand.metrics.families import MetricFamily, beside
+from evenhand.metrics.families import MetricFamily, join_families
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, Metric
-from evenhand.metrics.rows import EVERYBODY, Key, full_name, joined
+from evenhand.metrics.rows import EVERYBODY, Key, full_name, join_notes
 from evenhand.metrics.scored import Scored
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 Composition = Literal[
     "one", "difference", "spread", "spreads", "lowest", "highest", "other", "point"
@@ -96,7 +96,7 @@ class ResampledNumber:
             bounds=(self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]),
         )
         if self.composition == "one":
-            pair = beside(self.family[0], other.family[0], paired=True)
+            pair = join_families(self.family[0], other.family[0], paired=True)
             return replace(difference, family=(pair,), composition="difference")
         if self.composition == "spread":
             return replace(difference, composition="spreads")
@@ -125,7 +125,7 @@ class Parts:
         The level that signed differences are taken from; None where no level is compared.
     small
         By level with too few samples: why no claim is made about it.
-    source, places
+    source, positions
         All samples, and by level the positions of its samples among them.
     """
 
@@ -136,7 +136,7 @@ class Parts:
     reference: str | None
     small: Mapping[str, str]
     source: Scored
-    places: Mapping[str, NDArray[np.intp]]
+    positions: Mapping[str, NDArray[np.intp]]
 
     def used_by(self, level: str, metric: Metric) -> Scored:
         """Return the samples that a metric of a level uses.
@@ -146,34 +146,34 @@ class Parts:
         """
         if metric.view is None:
             return self.rows[level]
-        return self.source.take(self.places_used(level, metric))
+        return self.source.take(self.positions_used(level, metric))
 
-    def places_used(self, level: str, metric: Metric) -> NDArray[np.intp]:
+    def positions_used(self, level: str, metric: Metric) -> NDArray[np.intp]:
         """Return the positions of the samples that a metric of a level uses."""
         if metric.view is None:
-            return self.places[level]
+            return self.positions[level]
         in_level, in_any = (np.zeros(len(self.source), dtype=np.bool_) for _ in range(2))
-        in_level[self.places[level]] = True
-        in_any[np.concatenate([self.places[name] for name in (level, *self.compared)])] = True
+        in_level[self.positions[level]] = True
+        in_any[np.concatenate([self.positions[name] for name in (level, *self.compared)])] = True
         return np.flatnonzero(in_any & metric.view(self.source.labels == 1, in_level))
 
 
 def with_note(number: ResampledNumber, note: str) -> ResampledNumber:
     """Return the number with one more note on how it was computed."""
-    return replace(number, note=joined(number.note, note) or "")
+    return replace(number, note=join_notes(number.note, note) or "")
 
 
 def undivided_samples(rows: Scored) -> Parts:
     """Return all samples as a single group, ``"*"``."""
-    places = {EVERYBODY: np.arange(len(rows))}
-    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, places)
+    positions = {EVERYBODY: np.arange(len(rows))}
+    return Parts(EVERYBODY, {EVERYBODY: rows}, (), rows, None, {}, rows, positions)
 
 
 def all_compared(parts: Parts) -> Parts:
     """Return the samples of all compared groups as a single group, ``"*"``."""
-    members = np.sort(np.concatenate([parts.places[level] for level in parts.compared]))
+    members = np.sort(np.concatenate([parts.positions[level] for level in parts.compared]))
     return replace(
-        parts, rows={EVERYBODY: parts.together}, compared=(), places={EVERYBODY: members}
+        parts, rows={EVERYBODY: parts.together}, compared=(), positions={EVERYBODY: members}
     )
 
 
@@ -199,10 +199,10 @@ def divide_samples(
     minimum
         The number of samples that a level needs for a claim.
     """
-    places = {level: groups.rows(level) for level in groups.levels}
-    parts = {level: rows.take(members) for level, members in places.items()}
+    positions = {level: groups.rows(level) for level in groups.levels}
+    parts = {level: rows.take(members) for level, members in positions.items()}
     small = {
-        level: f"{counted(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
+        level: f"{count_text(len(part), 'sample')}, fewer than the {minimum} that a claim needs"
         for level, part in parts.items()
         if len(part) < minimum
     }
@@ -213,4 +213,4 @@ def divide_samples(
     together = rows if len(compared_at) == len(rows) else rows.take(compared_at)
     largest = max(compared_levels, key=lambda level: len(parts[level]), default=None)
     reference = reference or largest
-    return Parts(attribute, parts, compared_levels, together, reference, small, rows, places)
+    return Parts(attribute, parts, compared_levels, together, reference, small, rows, positions)

@@ -13,7 +13,7 @@ from evenhand.metrics.influence import Moments, moments, why_no_influence
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import CELLS
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 SMALLEST = 1e-12
 """Least variance of a value, as the variance in a group without errors would be 0."""
@@ -121,11 +121,11 @@ def _pooled(groups: Sequence[Scored]) -> tuple[Scored, NDArray[np.intp]]:
     """Return the samples of all groups together, and the group ``(P,)`` of each patient."""
     members = np.concatenate([rows.members for rows in groups])
     order = np.argsort(members)
-    place = np.empty(len(members), dtype=np.intp)
-    place[order] = np.arange(len(members))
+    number_of = np.empty(len(members), dtype=np.intp)
+    number_of[order] = np.arange(len(members))
     ends = np.cumsum([len(rows.members) for rows in groups])
     patients = [
-        place[end - len(rows.members) + rows.patients]
+        number_of[end - len(rows.members) + rows.patients]
         for end, rows in zip(ends, groups, strict=True)
     ]
     cuts = [rows.thresholds for rows in groups if rows.thresholds is not None]
@@ -145,7 +145,7 @@ def _pooled(groups: Sequence[Scored]) -> tuple[Scored, NDArray[np.intp]]:
 def _why_no_test(groups: Mapping[str, Scored], metric: Metric) -> str | None:
     """Return why groups cannot be tested, in words, or None."""
     if len(groups) < 2:
-        return f"no test: {counted(len(groups), 'group')} to compare"
+        return f"no test: {count_text(len(groups), 'group')} to compare"
     unknown = why_no_influence(metric)
     if unknown:
         return f"no test: {unknown}"
@@ -156,5 +156,5 @@ def _why_no_test(groups: Mapping[str, Scored], metric: Metric) -> str | None:
     members = np.concatenate([rows.members for rows in groups.values()])
     several = len(members) - len(np.unique(members))
     if several:
-        return f"no test: {counted(several, 'patient')} in more than one group"
+        return f"no test: {count_text(several, 'patient')} in more than one group"
     return None

@@ -367,14 +367,14 @@ def _with_verdict(
 ) -> Difference:
     """Return a difference with its corrected interval and its verdict."""
     assert difference.value is not None
-    reach = float(stdtrit(test.freedom, float(ndtr(critical)))) * test.error
-    detectable = reach + float(stdtrit(test.freedom, POWER)) * test.error
+    margin = float(stdtrit(test.freedom, float(ndtr(critical)))) * test.error
+    detectable = margin + float(stdtrit(test.freedom, POWER)) * test.error
     claimed = p_adjusted <= level and difference.value != 0
     limit = largest_change(difference.key)
     return replace(
         difference,
-        low=max(difference.value - reach, -limit),
-        high=min(difference.value + reach, limit),
+        low=max(difference.value - margin, -limit),
+        high=min(difference.value + margin, limit),
         p_adjusted=p_adjusted,
         detectable=detectable if detectable <= limit else None,
         better=is_better(difference.key, difference.value) if claimed else None,

@@ -34,7 +34,7 @@ class Bootstrap:
         The confidence level, between 0 and 1.
     method
         ``"auto"``: a t interval with the standard error of the resamples, on a scale that depends
-        on the metric (see `evenhand.metrics.families.MetricFamily.reach`); it is valid with few
+        on the metric (see `evenhand.metrics.families.MetricFamily.margins`); it is valid with few
         patients, too. ``"percentile"``: percentiles of the resamples. ``"bca"``: bias-corrected
         and accelerated percentiles (Efron, JASA 1987). Ratios and other numbers that combine
         several values, except differences, always have percentile intervals.

@@ -124,7 +124,7 @@ def full_name(base: str, aggregate: str | None) -> str:
     return base if aggregate is None else f"{base}_{aggregate}"
 
 
-def joined(*notes: str | None) -> str | None:
+def join_notes(*notes: str | None) -> str | None:
     """Return notes as one text, None where there are none."""
     return "; ".join(filter(None, notes)) or None
 

@@ -12,9 +12,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
-Places = Sequence[NDArray[np.intp]]
+Positions = Sequence[NDArray[np.intp]]
 """The positions of the rows of each of G groups, an array for each group."""
 
 SPARSE = 16
@@ -80,7 +80,7 @@ class Scored:
 
     def take(self, rows: NDArray[np.intp]) -> Scored:
         """Return the rows at some positions; patients without rows leave ``members``."""
-        present, patients = _numbered(self.patients[rows], len(self.members))
+        present, patients = _number_patients(self.patients[rows], len(self.members))
         cuts = self.thresholds
         if cuts is not None:
             cuts = np.broadcast_to(cuts[:1], len(rows)) if _is_one_number(cuts) else cuts[rows]
@@ -112,15 +112,17 @@ def _is_one_number(thresholds: NDArray[np.float64]) -> bool:
     return thresholds.strides == (0,) and len(thresholds) > 0
 
 
-def _numbered(patients: NDArray[np.intp], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _number_patients(
+    patients: NDArray[np.intp], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return which of ``count`` patients occur, and the index ``(n,)`` of each row's patient."""
     if len(patients) * SPARSE < count:
-        present, place = np.unique(patients, return_inverse=True)
-        return present, place.astype(np.intp)
+        present, number = np.unique(patients, return_inverse=True)
+        return present, number.astype(np.intp)
     present = np.flatnonzero(np.bincount(patients, minlength=count))
-    place = np.zeros(count, dtype=np.intp)
-    place[present] = np.arange(len(present))
-    return present, place[patients]
+    number = np.zeros(count, dtype=np.intp)
+    number[present] = np.arange(len(present))
+    return present, number[patients]
 
 
 def scored(
@@ -259,7 +261,7 @@ def _refuse(wrong: NDArray[np.bool_], values: NDArray[Any], name: str, problem: 
     """Raise an error that names the first wrong row of values ``(n,)`` or ``(n, C)``, if any."""
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        count = f" ({counted(int(wrong.sum()), name)} in all)" if wrong.sum() > 1 else ""
+        count = f" ({count_text(int(wrong.sum()), name)} in all)" if wrong.sum() > 1 else ""
         raise EvenhandError(f"{name} {values[first]} at position {first} {problem}{count}.")
 
 

@@ -143,9 +143,9 @@ def recipe_difference(
     ]
     freedom = _satterthwaite([(patient_part, patient_freedom), *seed_parts])
     value = float(differences[0])
-    reach = -float(stdtrit(freedom, (1 - level) / 2)) * error
+    margin = -float(stdtrit(freedom, (1 - level) / 2)) * error
     p = float(2 * stdtr(freedom, -abs(value) / error))
-    return RecipeDifference(value, value - reach, value + reach, p, error, freedom)
+    return RecipeDifference(value, value - margin, value + margin, p, error, freedom)
 
 
 def recipe_value(values: Floats, patients: int, *, level: float = 0.95) -> RecipeDifference | None:

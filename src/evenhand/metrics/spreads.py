@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from evenhand.metrics.contrasts import Contrasts, Side
 from evenhand.metrics.families import MetricFamily, t_quantile
-from evenhand.metrics.intervals import Interval, few_compared, usable
+from evenhand.metrics.intervals import Interval, defined_resamples, few_compared
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.resample import Bootstrap, Resamples
 
@@ -37,7 +37,7 @@ class SpreadComparison:
     shape: tuple[int, int]
 
     @property
-    def places(self) -> NDArray[np.intp]:
+    def indices(self) -> NDArray[np.intp]:
         """The indices of all contrasts."""
         return np.arange(len(self.contrasts))
 
@@ -133,7 +133,7 @@ def spread_difference_interval(
     which bound each ``|d| - |r|``. The interval is valid whichever difference is the largest.
     """
     families = (*first, *second)
-    ends, mask = usable(families, resamples)
+    ends, mask = defined_resamples(families, resamples)
     if mask is None or any(family.fixed.any() for family in families):
         return None
     d, r = (_pairs(model, mask) for model in (first, second))
@@ -145,8 +145,8 @@ def spread_difference_interval(
     t = np.abs(drawn - point[..., None]) / np.where(error > 0, error, np.inf)[..., None]
     critical = float(np.quantile(t.max(axis=(0, 1, 2)), bootstrap.level))
     fewest = np.array([min(family.fewest for family in families)])
-    reach = error * t_quantile(float(ndtr(-critical)), fewest)
-    low, high = _bounds_of_second_less_first(point - reach, point + reach)
+    margin = error * t_quantile(float(ndtr(-critical)), fewest)
+    low, high = _bounds_of_second_less_first(point - margin, point + margin)
     few = max(map(few_compared, families))
     return replace(ends, low=-high, high=-low, method="simultaneous", few=few)
 

@@ -78,11 +78,11 @@ def step_down(
     return AdjustedP(p, adjusted, largest)
 
 
-def blocks(places: NDArray[np.intp], draws: int) -> Iterator[NDArray[np.intp]]:
+def blocks(indices: NDArray[np.intp], draws: int) -> Iterator[NDArray[np.intp]]:
     """Yield blocks of positions; a block with all its draws has about `CELLS` numbers."""
     size = max(1, CELLS // max(draws, 1))
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
 
 
 def _share(statistics: Floats, observed: Floats) -> Floats:

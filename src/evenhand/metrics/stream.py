@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evenhand.metrics.forms import Additive, MannWhitney, Scan, looped, transposed_weights
 from evenhand.metrics.registry import Floats, Form, Metric, Weights
 from evenhand.metrics.resample import Resamples
-from evenhand.metrics.scored import Places, Scored
+from evenhand.metrics.scored import Positions, Scored
 from evenhand.metrics.sums import RowCells, divide_rows
 
 WEIGHTS = 2**25
@@ -45,7 +45,7 @@ class _Request:
     """
 
     rows: Scored
-    places: Places
+    positions: Positions
     metrics: Sequence[Metric]
     columns: Sequence[int]
     out: Floats
@@ -61,7 +61,7 @@ class _Request:
         forms = [form for form in self.forms if not isinstance(form, Additive | MannWhitney)]
         if not forms:
             return []
-        groups = [self.rows.take(members) for members in self.places]
+        groups = [self.rows.take(members) for members in self.positions]
         return [[(form, form(rows)) for form in forms] if len(rows) else [] for rows in groups]
 
     def put(self, form: Form, summary: Any, groups: slice, block: slice) -> None:
@@ -79,7 +79,7 @@ class _Request:
         """Add the values of the forms that take one group at a time to ``out``."""
         for group, prepared in enumerate(self.one_by_one):
             members = self._members(group) if prepared else ()
-            size = max(1, CELLS // max(len(self.places[group]), 1))
+            size = max(1, CELLS // max(len(self.positions[group]), 1))
             for start in range(0, len(weights) if prepared else 0, size):
                 part = weights[start : start + size].take(members, axis=1)
                 draws = slice(block.start + start, block.start + start + len(part))
@@ -88,7 +88,7 @@ class _Request:
 
     def _members(self, group: int) -> NDArray[np.intp]:
         """Return the patients of a group, as columns of the weights."""
-        counts = np.bincount(self.rows.patients[self.places[group]], minlength=1)
+        counts = np.bincount(self.rows.patients[self.positions[group]], minlength=1)
         return self.rows.members[np.flatnonzero(counts)]
 
 
@@ -108,13 +108,13 @@ class Stream:
         self._tables: list[tuple[Floats, Floats]] = []
 
     def add(
-        self, rows: Scored, places: Places, metrics: Sequence[Metric], classes: Sequence[int]
+        self, rows: Scored, positions: Positions, metrics: Sequence[Metric], classes: Sequence[int]
     ) -> Floats:
         """Request metrics in groups of rows.
 
         Parameters
         ----------
-        rows, places
+        rows, positions
             The rows, and the positions of the rows of each of G groups; a group may be empty.
         metrics
             The M metrics.
@@ -126,36 +126,36 @@ class Stream:
         numpy.ndarray
             The array ``(G, M, 1 + B + J)`` that `run` fills with values; NaN where undefined.
         """
-        table = np.zeros((len(places), len(metrics), self.resamples.count))
+        table = np.zeros((len(positions), len(metrics), self.resamples.count))
         added = np.zeros(len(metrics))
-        for request in self._split(rows, places, metrics, classes, table):
+        for request in self._split(rows, positions, metrics, classes, table):
             self._requests.append(request)
             added[request.columns] += 1
-        has_rows = np.array([len(members) > 0 for members in places], dtype=np.float64)
+        has_rows = np.array([len(members) > 0 for members in positions], dtype=np.float64)
         self._tables.append((table, has_rows[:, None, None] * added[:, None]))
         return table
 
     def _split(
         self,
         rows: Scored,
-        places: Places,
+        positions: Positions,
         metrics: Sequence[Metric],
         classes: Sequence[int],
         table: Floats,
     ) -> Iterator[_Request]:
         """Yield a request for the metrics of all classes, and one for each class of macro means."""
-        if not metrics or not sum(map(len, places)):
+        if not metrics or not sum(map(len, positions)):
             return
         direct = [m for m, metric in enumerate(metrics) if rows.binary or metric.classes == "any"]
         if direct:
-            yield _Request(rows, places, [metrics[m] for m in direct], direct, table)
+            yield _Request(rows, positions, [metrics[m] for m in direct], direct, table)
         macro = [m for m, metric in enumerate(metrics) if metric.classes == "macro"]
         if rows.binary or not macro:
             return
         of_one_class = [metrics[m].of_one_class() for m in macro]
         for class_index in classes:
             class_rows = self._versus_rest(rows, class_index)
-            yield _Request(class_rows, places, of_one_class, macro, table)
+            yield _Request(class_rows, positions, of_one_class, macro, table)
 
     def _versus_rest(self, rows: Scored, class_index: int) -> Scored:
         """Return the rows with one class against the rest; the same object for the same rows."""
@@ -181,7 +181,7 @@ class Stream:
 
     def _size(self) -> int:
         """Return the number of resamples in a block."""
-        groups = sum(len(request.places) for request in self._requests)
+        groups = sum(len(request.positions) for request in self._requests)
         size = min(WEIGHTS // max(self.resamples.patients, 1), VALUES // max(groups, 1))
         if any(looped in request.forms for request in self._requests):
             size = min(size, SLOW)
@@ -195,7 +195,7 @@ class Stream:
         for index, request in enumerate(self._requests):
             for form in request.forms:
                 if isinstance(form, MannWhitney):
-                    scan = Scan(request.rows, request.places, self.resamples.patients, size)
+                    scan = Scan(request.rows, request.positions, self.resamples.patients, size)
                     yield partial(_pair_counts, scan, form, index)
 
     def _by_rows(self) -> list[list[int]]:
@@ -213,7 +213,7 @@ class Stream:
         features, columns = _features(rows, forms)
         if not features:
             return
-        for cells in divide_rows(rows, [request.places for request in requests], features):
+        for cells in divide_rows(rows, [request.positions for request in requests], features):
             grouping_of = {indices[grouping]: grouping for grouping in cells.groups}
             chosen = {index: self._requests[index] for index in grouping_of}
             yield partial(_sum_summaries, cells, grouping_of, chosen, columns)

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from evenhand.metrics.forms.additive import sums_of
 from evenhand.metrics.registry import Floats, Weights
-from evenhand.metrics.scored import Places, Scored
+from evenhand.metrics.scored import Positions, Scored
 
 SPAN = 8192
 """Number of patients whose weights are converted to floating-point numbers at a time."""
@@ -67,7 +67,7 @@ class RowCells:
 
 
 def divide_rows(
-    rows: Scored, groupings: Sequence[Places], features: Sequence[NDArray[np.generic]]
+    rows: Scored, groupings: Sequence[Positions], features: Sequence[NDArray[np.generic]]
 ) -> list[RowCells]:
     """Divide rows into cells, such that each group of several groupings is a union of cells.
 
@@ -90,17 +90,17 @@ def divide_rows(
 
 
 def _divisions(
-    n: int, groupings: Sequence[Places]
+    n: int, groupings: Sequence[Positions]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], dict[int, csr_array]]]:
     """Yield some rows, the cell of each row, and the cells of each group by grouping."""
     all_rows = np.arange(n)
     cell, count, combined = np.zeros(n, dtype=np.intp), 1, dict[int, NDArray[np.intp]]()
-    for grouping, places in enumerate(groupings):
-        code, size = _group_codes(n, places), len(places)
+    for grouping, positions in enumerate(groupings):
+        code, size = _group_codes(n, positions), len(positions)
         if code is None:
-            group = np.repeat(np.arange(size), [len(members) for members in places])
+            group = np.repeat(np.arange(size), [len(members) for members in positions])
             cells = _cell_matrix(np.arange(size), size, size)
-            yield np.concatenate(places), group, {grouping: cells}
+            yield np.concatenate(positions), group, {grouping: cells}
             continue
         joint, levels = pd.factorize(cell * (size + 1) + code, sort=True)
         if combined and len(levels) > max(n // ROWS, count):
@@ -112,12 +112,12 @@ def _divisions(
         yield all_rows, cell, _cells_of_groups(cell, count, combined, groupings)
 
 
-def _group_codes(n: int, places: Places) -> NDArray[np.intp] | None:
+def _group_codes(n: int, positions: Positions) -> NDArray[np.intp] | None:
     """Return the group index ``(n,)`` of each row, G for no group; None if groups overlap."""
-    code = np.full(n, len(places), dtype=np.intp)
-    for group, members in enumerate(places):
+    code = np.full(n, len(positions), dtype=np.intp)
+    for group, members in enumerate(positions):
         code[members] = group
-    disjoint = np.count_nonzero(code < len(places)) == sum(map(len, places))
+    disjoint = np.count_nonzero(code < len(positions)) == sum(map(len, positions))
     return code if disjoint else None
 
 
@@ -125,7 +125,7 @@ def _cells_of_groups(
     cell: NDArray[np.intp],
     count: int,
     codes: dict[int, NDArray[np.intp]],
-    groupings: Sequence[Places],
+    groupings: Sequence[Positions],
 ) -> dict[int, csr_array]:
     """Return the cells of each group, given the cell and the group of each row, by grouping."""
     groups = {}

@@ -16,9 +16,9 @@ from evenhand.metrics.claims import Claim, ClaimFinder
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.headlines import leading_metric
 from evenhand.metrics.intervals import (
-    NONE,
+    NO_INTERVAL,
     Interval,
-    clipped,
+    clip,
     combined_interval,
     difference_interval,
     extreme_interval,
@@ -37,7 +37,7 @@ from evenhand.metrics.numbers import (
 )
 from evenhand.metrics.plan import Plan, base_attribute, check_plan, compared_levels
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
-from evenhand.metrics.rows import MetricRow, as_table, joined
+from evenhand.metrics.rows import MetricRow, as_table, join_notes
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.spreads import spread_difference_interval
 from evenhand.metrics.stream import Stream
@@ -161,13 +161,13 @@ def measure_part(
     if plan.bootstrap:
         finder = ClaimFinder(numbers, table, resamples.replicates)
         claims = tuple(
-            _claims(finder, divided, plan, paired=against is not None, tested=tested > 0)
+            _find_claims(finder, divided, plan, paired=against is not None, tested=tested > 0)
         )
     adds_detectable = against is not None and DETECTABLE in plan.across
     return Measured(table, claims, gaps, adds_detectable, patients)
 
 
-def _claims(
+def _find_claims(
     finder: ClaimFinder, divided: Sequence[Parts], plan: Plan, *, paired: bool, tested: bool
 ) -> Iterator[Claim]:
     """Yield the claims: of differences of two models, or of groups and of the AUC from chance."""
@@ -224,8 +224,8 @@ def _interval(
     number: ResampledNumber, resamples: Resamples, bootstrap: Bootstrap | None
 ) -> Interval:
     """Return the interval of a number, clipped to its bounds."""
-    ends = clipped(unbounded_interval(number, resamples, bootstrap), number.bounds)
-    return ends.marked(min((family.fewest for family in number.family), default=ends.few))
+    ends = clip(unbounded_interval(number, resamples, bootstrap), number.bounds)
+    return ends.mark_if_few(min((family.fewest for family in number.family), default=ends.few))
 
 
 def unbounded_interval(
@@ -233,7 +233,7 @@ def unbounded_interval(
 ) -> Interval:
     """Return the interval of a number; it may extend beyond the number's bounds."""
     if number.composition == "point" or bootstrap is None:
-        return NONE
+        return NO_INTERVAL
     if number.reason:
         return resampled_interval(number.values, resamples, bootstrap)
     if number.composition == "one":
@@ -299,7 +299,7 @@ def _row(
         undefined=undefined,
         no_interval=number.no_interval or ends.reason,
         approximate=ends.approximate,
-        note=joined(number.note),
+        note=join_notes(number.note),
     )
 
 

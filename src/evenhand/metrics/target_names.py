@@ -46,7 +46,7 @@ def find_target(text: str, *, pessimistic: bool = False) -> Target:
     target = replace(
         _unbound(stem),
         attribute=attribute or None,
-        cut="youden" if stem == name else "argmax",
+        decision_rule="youden" if stem == name else "argmax",
         bound=_read_bound(text, bound) if equals else None,
         pessimistic=pessimistic,
     )
@@ -99,7 +99,7 @@ def _refuse_meaningless(text: str, target: Target) -> None:
     problem = _no_direction(target)
     if all(metric.needs == "label" for metric in target.metrics):
         problem = "it is computed from labels alone, so no model changes it"
-    elif target.cut == "argmax" and not any(
+    elif target.decision_rule == "argmax" and not any(
         metric.needs == "decision" for metric in target.metrics
     ):
         problem = f"{target.metric.name} uses no decisions; leave {ARGMAX} out"

@@ -23,7 +23,7 @@ from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored, scored
 from evenhand.metrics.table import unbounded_interval
 from evenhand.metrics.thresholds import youden
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 BOUND = Bootstrap(replicates=500)
 """The bootstrap of the 95 % interval whose worse end a pessimistic target takes."""
@@ -34,7 +34,7 @@ OVERALL = "overall"
 ARGMAX = "_argmax"
 """The end of a target's name if its decisions are argmax."""
 
-TargetCut = Literal["youden", "argmax"]
+DecisionRule = Literal["youden", "argmax"]
 
 
 class Problem(NamedTuple):
@@ -62,7 +62,7 @@ class Target:
         The value at which the target is reached; None to optimise without a bound.
     attribute
         The attribute whose groups count; None takes the worst value over all attributes.
-    cut
+    decision_rule
         The decision rule for two classes: ``"youden"``, Youden's threshold of the rows that the
         target is computed on; or ``"argmax"``, the class with the higher score, as in the
         FairTune paper (Dutt et al., ICLR 2024). More classes are always decided by argmax.
@@ -81,12 +81,12 @@ class Target:
     aggregate: str | None = OVERALL
     bound: float | None = None
     attribute: str | None = None
-    cut: TargetCut = "youden"
+    decision_rule: DecisionRule = "youden"
     pessimistic: bool = False
 
     @property
-    def row(self) -> str:
-        """Its name in ``metrics.json``: ``auc``, ``auc_worst``, ``eopp1_sum``."""
+    def row_metric(self) -> str:
+        """The ``metric`` of its row in ``metrics.json``: ``auc``, ``auc_worst``, ``eopp1_sum``."""
         if self.aggregate in (None, OVERALL):
             return self.metric.name
         return f"{self.metric.name}_{self.aggregate}"
@@ -94,8 +94,8 @@ class Target:
     @property
     def name(self) -> str:
         """Its name on the command line, without the bound: ``accuracy_worst_argmax:age``."""
-        cut = ARGMAX if self.cut == "argmax" else ""
-        return f"{self.row}{cut}" + (f":{self.attribute}" if self.attribute else "")
+        cut = ARGMAX if self.decision_rule == "argmax" else ""
+        return f"{self.row_metric}{cut}" + (f":{self.attribute}" if self.attribute else "")
 
     @property
     def label(self) -> str:
@@ -148,12 +148,13 @@ class Target:
     def caution(self) -> str | None:
         """A warning about its values, or None."""
         decided = any(metric.needs == "decision" for metric in self.metrics)
-        if self.cut == "argmax" or not decided:
+        if self.decision_rule == "argmax" or not decided:
             return None
         return (
             f"Target {self.name}: for two classes Youden's threshold is fitted on the same "
             "rows, so its value looks better than on new patients. "
-            f"{replace(self, cut='argmax').name} uses the class with the higher score instead."
+            f"{replace(self, decision_rule='argmax').name} uses the class with the higher score "
+            "instead."
         )
 
     def value(
@@ -270,7 +271,7 @@ class Target:
         problems: list[Problem] = []
         for parts in self._parts(rows, groups, excluded or {}):
             if len(parts.compared) < 2:
-                count = counted(len(parts.compared), "group")
+                count = count_text(len(parts.compared), "group")
                 text = f"attribute {parts.attribute!r}: {count} left; two are needed"
                 problems.append(Problem(text))
             compared = [parts.rows[level] for level in parts.compared]
@@ -297,7 +298,7 @@ class Target:
         score = np.asarray(scores, dtype=np.float64)
         if score.ndim == 2 and score.shape[1] == 2:
             score = score[:, 1]
-        fitted = score.ndim == 1 and self.cut == "youden"
+        fitted = score.ndim == 1 and self.decision_rule == "youden"
         threshold = youden(labels, score) if fitted else 0.5
         owners = None if patients is None else np.asarray(patients)
         return scored(labels, score, patients=owners, threshold=threshold)
@@ -367,8 +368,8 @@ def _with_label_requirements(metric: Metric) -> Metric:
 
 def _problem(attribute: str, level: str, rows: Scored, reason: str) -> Problem:
     """Return the problem of a group, with its counts and the flag that leaves it out."""
-    counts = counted(len(rows), "sample")
+    counts = count_text(len(rows), "sample")
     if rows.binary:
-        counts += f", {counted(int(np.count_nonzero(rows.labels)), 'positive')}"
+        counts += f", {count_text(int(np.count_nonzero(rows.labels)), 'positive')}"
     flag = f'--exclude-group "{attribute}={level}"'
     return Problem(f"group {level!r} of {attribute!r} ({counts}): {reason}", flag)

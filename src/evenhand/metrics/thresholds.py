@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from evenhand.errors import EvenhandError
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 DEFAULT = 0.5
 
@@ -32,7 +32,7 @@ class Policy:
     ----------
     name
         Its name on the command line, such as ``"sensitivity=0.9"``.
-    says
+    phrase
         The rule in words, for the report.
     choose
         The rule; it returns .5 where the labels leave it undefined.
@@ -41,7 +41,7 @@ class Policy:
     """
 
     name: str
-    says: str
+    phrase: str
     choose: Choose
     positives: int = 0
     negatives: int = 0
@@ -51,19 +51,19 @@ class Policy:
         """Whether it needs validation rows."""
         return self.positives + self.negatives > 0
 
-    def lacks(self, labels: ArrayLike) -> str | None:
+    def why_too_few(self, labels: ArrayLike) -> str | None:
         """Return why rows with these labels are too few for the rule, in words, or None.
 
         Examples
         --------
-        >>> policy("youden").lacks([0] * 30 + [1] * 3)
+        >>> policy("youden").why_too_few([0] * 30 + [1] * 3)
         '3 positives and 30 negatives, and 10 of each are needed'
         """
         positive = np.asarray(labels) == 1
         positives, negatives = int(positive.sum()), int((~positive).sum())
         if positives >= self.positives and negatives >= self.negatives:
             return None
-        present = f"{counted(positives, 'positive')} and {counted(negatives, 'negative')}"
+        present = f"{count_text(positives, 'positive')} and {count_text(negatives, 'negative')}"
         needed = [
             f"{number} {kind}"
             for number, kind in ((self.positives, "positives"), (self.negatives, "negatives"))
@@ -72,9 +72,9 @@ class Policy:
         least = f"{ENOUGH} of each" if len(needed) == 2 else needed[0]
         return f"{present}, and {least} are needed"
 
-    def on(self, labels: ArrayLike, scores: ArrayLike) -> float:
+    def threshold_on(self, labels: ArrayLike, scores: ArrayLike) -> float:
         """Return the threshold that the rule chooses; .5 if the rows are too few for it."""
-        if self.lacks(labels):
+        if self.why_too_few(labels):
             return DEFAULT
         return self.choose(np.asarray(labels), np.asarray(scores, dtype=np.float64))
 
@@ -184,18 +184,18 @@ def policy(text: str) -> Policy:
     if value is not None and not number:
         return Policy(text, f"fixed at {value:g}", lambda *_: value)
     if value is not None and name == "sensitivity":
-        says = f"a sensitivity of at least {value:g}"
-        return Policy(text, says, partial(for_sensitivity, value), ENOUGH)
+        phrase = f"a sensitivity of at least {value:g}"
+        return Policy(text, phrase, partial(for_sensitivity, value), ENOUGH)
     if value is not None and name == "specificity":
-        says = f"a specificity of at least {value:g}"
-        return Policy(text, says, partial(for_specificity, value), 0, ENOUGH)
+        phrase = f"a specificity of at least {value:g}"
+        return Policy(text, phrase, partial(for_specificity, value), 0, ENOUGH)
     raise EvenhandError(
         f"{text!r} is no threshold policy; give a number from 0 to 1, youden, f1, sensitivity=0.9 "
         "or specificity=0.9 (with a target from 0 to 1)."
     )
 
 
-def by_group(
+def thresholds_by_group(
     rule: Policy, labels: ArrayLike, scores: ArrayLike, groups: Groups
 ) -> tuple[float, dict[str, float]]:
     """Choose a threshold on all validation rows, and one for each group with enough rows.
@@ -218,9 +218,9 @@ def by_group(
     by_level = {}
     for level in groups.levels:
         members = groups.rows(level)
-        if not rule.lacks(label[members]):
-            by_level[level] = rule.on(label[members], score[members])
-    return rule.on(label, score), by_level
+        if not rule.why_too_few(label[members]):
+            by_level[level] = rule.threshold_on(label[members], score[members])
+    return rule.threshold_on(label, score), by_level
 
 
 @dataclass(frozen=True, eq=False)

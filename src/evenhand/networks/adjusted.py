@@ -17,11 +17,9 @@ from evenhand.errors import EvenhandError
 from evenhand.networks.export import METADATA, TOLERANCE
 from evenhand.networks.model import Model
 
-EDGE = 1e-6
-"""Scores are clipped to [EDGE, 1 − EDGE] before their log-odds are computed."""
-NEAR = 1e-5
-"""Decisions of scores closer than this to the threshold may differ because of rounding."""
-CHECKED = 16  # the number of samples in the larger test batch
+EDGE = 1e-6  # scores are clipped to [EDGE, 1 − EDGE] before their log-odds are computed
+NEAR = 1e-5  # decisions of scores this close to a threshold may differ because of rounding
+TEST_BATCHES = (1, 16)  # numbers of samples
 
 
 @dataclass(frozen=True)
@@ -93,16 +91,16 @@ class AdjustedModel(nn.Module):
             group = (features @ self.group_weight.T + self.group_bias).argmax(dim=1)
         elif group is None:
             group = torch.zeros_like(logits[:, 0], dtype=torch.int64)
-        score = _rounded(logits.double().softmax(dim=1)[:, 1])
+        score = _round_to_single(logits.double().softmax(dim=1)[:, 1])
         if self.rule.slope is not None:
             inside = score.clamp(EDGE, 1 - EDGE)
             odds = torch.log(inside) - torch.log(1 - inside)
-            moved = self.lines[0][group] * odds + self.lines[1][group]
-            score = _rounded(1 / (1 + torch.exp(-moved)))
+            new_odds = self.lines[0][group] * odds + self.lines[1][group]
+            score = _round_to_single(1 / (1 + torch.exp(-new_odds)))
         return logits, score, score >= self.threshold[group]
 
 
-def _rounded(score: Tensor) -> Tensor:
+def _round_to_single(score: Tensor) -> Tensor:
     return score.float().double()
 
 
@@ -150,11 +148,11 @@ def write_adjusted_onnx(adjusted: AdjustedModel, path: Path) -> float:
     onnx.helper.set_model_props(graph, {METADATA: json.dumps(metadata, ensure_ascii=False)})
     onnx.save(graph, path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return max(_largest_error(adjusted, session, count) for count in (1, CHECKED))
+    return max(_largest_error(adjusted, session, count) for count in TEST_BATCHES)
 
 
 def _largest_error(adjusted: AdjustedModel, session: object, count: int) -> float:
-    """Return the largest error of a graph's logits; refuse different decisions."""
+    """Return the largest error of a graph's logits; refuse a graph with other decisions."""
     arguments = _sample(adjusted, count)
     names = ["inputs", "group"][: len(arguments)]
     inputs = {name: array.numpy() for name, array in zip(names, arguments, strict=True)}
@@ -163,15 +161,13 @@ def _largest_error(adjusted: AdjustedModel, session: object, count: int) -> floa
         expected = adjusted(*arguments)
     error = float(np.abs(logits - expected[0].numpy()).max())
     limit = TOLERANCE * max(1.0, float(expected[0].abs().max()))
-    decided = expected[2].numpy()
-    cuts = adjusted.threshold.numpy()
-    clear = np.abs(score[:, None] - cuts[None]).min(axis=1) > NEAR
-    if error > limit or (decision != decided)[clear].any():
+    thresholds = adjusted.threshold.numpy()
+    is_clear = np.abs(score[:, None] - thresholds[None]).min(axis=1) > NEAR
+    if error > limit or (decision != expected[2].numpy())[is_clear].any():
         raise EvenhandError(
             f"the exported model's logits differ by up to {error:.2g} from the model's own "
             f"(allowed: {limit:.2g}), or its decisions differ; nothing was written. Please report "
-            "this with "
-            "the name of the backbone."
+            "this with the name of the backbone."
         )
     return error
 

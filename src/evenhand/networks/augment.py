@@ -14,10 +14,10 @@ from evenhand.networks.inputs import RGB, Images, Inputs, SeriesInputs
 DRAWS = 8  # uniform numbers that an augmentation uses per image
 
 
-class Drawn:
-    """Uniform numbers ``(B, DRAWS)`` drawn in advance, which are used from left to right.
+class DrawnNumbers:
+    """Uniform numbers ``(B, DRAWS)`` that were drawn in advance, used from left to right.
 
-    With them, a sample's augmented view does not depend on its batch.
+    With them, a sample's augmented view does not depend on the other samples of its batch.
     """
 
     def __init__(self, numbers: Tensor) -> None:
@@ -29,28 +29,28 @@ class Drawn:
         return taken
 
 
-Chance = Generator | Drawn
+RandomSource = Generator | DrawnNumbers
 """The source of random numbers: a generator on the images' device, or numbers drawn in advance."""
 
-Augment = Callable[[Tensor, Chance], Tensor]
-"""Returns augmented images ``(B, C, H, W)`` in [0, 1], given such images and random numbers."""
+Augment = Callable[[Tensor, RandomSource], Tensor]
+"""Function of images ``(B, C, H, W)`` in [0, 1] and random numbers; it returns such images."""
 
 SMALLEST_CROP = 0.8  # of the side
 JITTER = 0.2  # brightness, contrast and saturation change by up to this share
 
 
-def none(images: Tensor, generator: Chance) -> Tensor:
+def none(images: Tensor, generator: RandomSource) -> Tensor:
     """Return the images unchanged."""
     return images
 
 
-def upright(images: Tensor, generator: Chance) -> Tensor:
+def upright(images: Tensor, generator: RandomSource) -> Tensor:
     """Mirror, crop and resize, and change colours: for images that have an up and a down."""
     return jitter(crop_images(images, generator, turns=False), generator)
 
 
-def free(images: Tensor, generator: Chance) -> Tensor:
-    """Like `upright`, with quarter turns, too: for images without orientation (skin, cells)."""
+def free(images: Tensor, generator: RandomSource) -> Tensor:
+    """Augment as `upright` does, and turn by quarters: for images without orientation (skin)."""
     return jitter(crop_images(images, generator, turns=True), generator)
 
 
@@ -76,12 +76,12 @@ def find_augmentation(name: str, inputs: Inputs | Images) -> Augment:
 
 
 def crop_images(
-    images: Tensor, generator: Chance, *, turns: bool, smallest: float = SMALLEST_CROP
+    images: Tensor, generator: RandomSource, *, turns: bool, smallest: float = SMALLEST_CROP
 ) -> Tensor:
     """Mirror half of the images, crop a random part and, with ``turns``, turn by quarters.
 
-    The part has the proportions of the image; images that are not square are turned by halves. Each
-    image is resampled once, by one affine map.
+    The part has the proportions of the image; its side is at least ``smallest`` of the image's.
+    Images that are not square are turned by halves. Each image is resampled once, by an affine map.
     """
     count = len(images)
     uniform = _uniform(count, 5, generator)
@@ -102,7 +102,7 @@ def _quarters(uniform: Tensor, images: Tensor) -> Tensor:
     return (uniform * 4).floor() if height == width else 2 * (uniform * 2).floor()
 
 
-def jitter(images: Tensor, generator: Chance, *, strength: float = JITTER) -> Tensor:
+def jitter(images: Tensor, generator: RandomSource, *, strength: float = JITTER) -> Tensor:
     """Change brightness, contrast and saturation of each image by its own factors.
 
     If the channels are not colours, there is no saturation, and each channel has its own mean.
@@ -118,7 +118,7 @@ def jitter(images: Tensor, generator: Chance, *, strength: float = JITTER) -> Te
     return (brightness * (mean + contrast * (images - mean))).clamp(0, 1)
 
 
-def _uniform(rows: int, columns: int, generator: Chance) -> Tensor:
-    if isinstance(generator, Drawn):
+def _uniform(rows: int, columns: int, generator: RandomSource) -> Tensor:
+    if isinstance(generator, DrawnNumbers):
         return generator.take(columns)
     return torch.rand(rows, columns, generator=generator, device=generator.device)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, some
-from evenhand.files import checked, read_object
+from evenhand.files import parse_record, read_object
 from evenhand.networks.inputs import RGB, ImageForm, Images, Inputs, SeriesInputs
 from evenhand.networks.own import USUAL_STEPS, bare_network, create_own, is_own
 from evenhand.networks.registry import BACKBONES, SERIES_ENCODERS
@@ -89,7 +89,7 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     record_path = weights_file(weights).parent / "model.json"
     if not record_path.is_file():
         return inputs
-    earlier = checked(_InputsRecord, read_object(record_path), record_path).spec.inputs
+    earlier = parse_record(_InputsRecord, read_object(record_path), record_path).spec.inputs
     channels = earlier.channels if isinstance(earlier, SeriesInputs) else ()
     if channels != inputs.channels:
         raise EvenhandError(
@@ -179,8 +179,8 @@ def _check_forward(network: nn.Module, name: str, form: ImageForm) -> None:
     """Refuse a size on which the network fails; unusual sizes are tried with a blank image."""
     channels, usual, _ = network.pretrained_cfg["input_size"]  # type: ignore[index]
     side = form.height
-    plain = side == form.width and form.channels == channels
-    if plain and (side == usual or (side > usual and side % 32 == 0)):
+    is_plain = side == form.width and form.channels == channels
+    if is_plain and (side == usual or (side > usual and side % 32 == 0)):
         return
     training = network.training
     try:

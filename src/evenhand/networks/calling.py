@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,15 +114,28 @@ def count_rows(inputs: Any) -> int | None:
     return next((count for count in counts if count is not None), None)
 
 
-def placed(inputs: Any, device: torch.device) -> Any:
+def move_to_device(inputs: Any, device: torch.device) -> Any:
     """Return a batch's inputs as tensors on a device."""
     if isinstance(inputs, Mapping):
-        return {name: placed(value, device) for name, value in inputs.items()}
+        return {name: move_to_device(value, device) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return tuple(placed(value, device) for value in inputs)
+        return tuple(move_to_device(value, device) for value in inputs)
     if isinstance(inputs, Tensor) or hasattr(inputs, "__array__"):
         return torch.as_tensor(inputs).to(device)
     return inputs
+
+
+@contextmanager
+def with_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let parameters require a gradient during the block."""
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 @contextmanager

@@ -21,10 +21,10 @@ METADATA = "evenhand"
 TOLERANCE = 1e-4  # of the logits, relative to the largest
 
 Answer = Callable[[Tensor], Tensor]
-"""Runs the exported file on inputs, and returns its logits ``(B, C)``."""
+"""Function of inputs; it runs an exported file on them and returns the logits ``(B, C)``."""
 
 Export = Callable[[Model, Path], Answer]
-"""Writes a model to a file, and returns the function that runs the file."""
+"""Function of a model and a path; it writes the file and returns the function that runs it."""
 
 
 def to_safetensors(model: Model, path: Path) -> Answer:

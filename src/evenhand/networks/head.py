@@ -1,4 +1,4 @@
-"""Find the head of any network: the last linear layer, which every strategy trains."""
+"""Find the head of any network, which every strategy trains."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _guess_head(module: nn.Module) -> tuple[str, ...]:
     ]
     if not layers or not isinstance(layers[-1][1], nn.Linear):
         return ()
-    return (_widened(module, layers[-1][0]),)
+    return (_outermost(module, layers[-1][0]),)
 
 
 def _declared(module: Any) -> list[nn.Module]:
@@ -82,7 +82,7 @@ def _declared(module: Any) -> list[nn.Module]:
     return [layer for layer in layers if isinstance(layer, nn.Module) and _holds_parameters(layer)]
 
 
-def _widened(module: nn.Module, name: str) -> str:
+def _outermost(module: nn.Module, name: str) -> str:
     """Return the outermost module around a layer that has only the layer's parameters."""
     count = len(list(module.get_submodule(name).parameters()))
     while outer := name.rpartition(".")[0]:

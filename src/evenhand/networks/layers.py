@@ -50,13 +50,16 @@ def _outermost(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
         return _outermost(child, f"{prefix}{name}.")
     names: list[str] = []
     for name, child in children.items():
-        rows = _list_inside(child)
-        names += [f"{prefix}{name}{row}" for row in rows] if rows else [f"{prefix}{name}"]
+        members = _list_inside(child) or ("",)
+        names += [f"{prefix}{name}{member}" for member in members]
     return tuple(names)
 
 
 def _list_inside(module: nn.Module, prefix: str = "") -> tuple[str, ...]:
-    """Return the members of a ``ModuleList`` (which is never called) if the module has no more."""
+    """Return the members of a ``ModuleList`` or ``ModuleDict`` if a module holds nothing else.
+
+    Such a list is never called, so it has no activations of its own.
+    """
     children = _weighted_children(module)
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
         return tuple(f"{prefix}.{name}" for name in children)
@@ -89,7 +92,7 @@ def find_layers(model: Model, wanted: Sequence[str]) -> tuple[str, ...]:
 
 
 @contextmanager
-def recorded(
+def record_activations(
     model: nn.Module, layers: Sequence[str], pool: Pool, count: int | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that every forward pass fills with each layer's activations ``(B, D)``.
@@ -97,14 +100,14 @@ def recorded(
     ``mean`` averages a layer's output over positions, steps or tokens, so that D is its width;
     ``flat`` keeps every number; ``auto`` is flat for series and the mean for images. Convolutions
     of ``conv1d`` are recorded after their ReLU. If ``count`` (the number of samples in the batch)
-    is given, samples may be on the second axis of an output, as in transformers that take time
-    first.
+    is given, samples may be on the second axis of an output, as in networks whose first axis is
+    time.
     """
     network = model.backbone if isinstance(model, Model) else model
     convolves = isinstance(network, Conv1dEncoder)
     if pool == "auto":
         pool = "flat" if isinstance(network, SeriesEncoder) else "mean"
-    last = _channels_last(network)
+    always_last = _channels_last(network)
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
@@ -121,7 +124,9 @@ def recorded(
         if convolves:
             output = output.relu()
         flat = pool == "flat" or output.ndim == 2
-        channels_last = not _holds_channels(module, output.ndim - 2) if last is None else last
+        channels_last = (
+            not _holds_channels(module, output.ndim - 2) if always_last is None else always_last
+        )
         outputs[name] = output.flatten(1) if flat else _averaged(output, channels_last)
 
     hooks = [
@@ -143,7 +148,7 @@ def _averaged(output: Tensor, channels_last: bool) -> Tensor:
 
 
 def _holds_channels(layer: nn.Module, axes: int) -> bool:
-    """Return whether a layer convolves or normalises over so many axes: channels are first then."""
+    """Whether a layer has a convolution or norm over that many axes, so channels come first."""
     kinds: dict[int, tuple[type[nn.Module], ...]] = {
         1: (nn.Conv1d, nn.BatchNorm1d),
         2: (nn.Conv2d, nn.BatchNorm2d),
@@ -153,9 +158,9 @@ def _holds_channels(layer: nn.Module, axes: int) -> bool:
 
 
 def _channels_last(backbone: nn.Module) -> bool | None:
-    """Return whether a network's layers return features on the last axis.
+    """Whether all layers of a network return features on the last axis.
 
-    None for networks that are not timm's, whose layers may differ.
+    None for networks that are not timm's: their layers may differ.
     """
     if not hasattr(backbone, "feature_info"):
         return None

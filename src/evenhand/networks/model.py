@@ -63,7 +63,7 @@ class Model(nn.Module):
         return ((inputs - self.mean) / scale).clamp(-CLIP, CLIP)
 
     def readable(self, scaled: Tensor) -> Tensor:
-        """Return the backbone's input for a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
+        """Return the backbone's inputs for a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
         if isinstance(self.spec.inputs, ImageInputs):
             return (scaled - self.mean) / self.std
         return hold_last(scaled)
@@ -130,8 +130,8 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed CUDA, too
         network = create_backbone(backbone, weights, inputs)
-        about = inputs if isinstance(inputs, SeriesInputs) else _images(network, inputs)
-        spec = ModelSpec(backbone=backbone, inputs=about, classes=tuple(classes), head=head)
+        described = inputs if isinstance(inputs, SeriesInputs) else _images(network, inputs)
+        spec = ModelSpec(backbone=backbone, inputs=described, classes=tuple(classes), head=head)
         return Model(spec, network)
 
 

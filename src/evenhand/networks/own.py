@@ -26,7 +26,7 @@ def is_own(name: str) -> bool:
 
 
 def bare_network(name: str) -> nn.Module:
-    """Return a network without its head, to look at its names and shapes."""
+    """Return a network without its head, for its names and shapes."""
     if name in BACKBONES:
         backbone = BACKBONES[name]
         network = _make_network(backbone, {"size": USUAL_SIZE, "channels": 3, "steps": USUAL_STEPS})
@@ -35,14 +35,14 @@ def bare_network(name: str) -> nn.Module:
 
 
 def create_own(name: str, weights: str, inputs: Images | SeriesInputs) -> nn.Module:
-    """Return a network that gives features ``(B, D)``, with the attributes that a model needs.
+    """Return a network from inputs to features ``(B, D)``, with the attributes that a model needs.
 
-    Unless ``weights`` is ``pretrained``, its weights are random.
+    Its weights are random unless ``weights`` is ``pretrained``.
 
     Raises
     ------
     EvenhandError
-        If the network cannot be made, takes other inputs, lacks a module that was named, or does
+        If the network cannot be made, takes other inputs, lacks a registered head or layer, or does
         not return an array ``(B, D)``.
     """
     if name in BACKBONES:
@@ -82,7 +82,7 @@ def _sizes(inputs: Images | SeriesInputs) -> dict[str, Size]:
 
 
 def _make_network(backbone: OwnBackbone, sizes: Mapping[str, Size]) -> nn.Module:
-    """Call the function that makes the network, with the sizes that are parameters of it."""
+    """Call the function that makes the network, with the sizes that it takes."""
     parameters: Mapping[str, inspect.Parameter] = {}  # classes written in C have no signature
     with suppress(ValueError):
         parameters = inspect.signature(backbone.make).parameters
@@ -211,7 +211,7 @@ class _Pooled(nn.Module):
 
 
 def _load(auto: Any, folder: str, weights: str, config: Any) -> nn.Module:
-    """Return the network, without its pooling layer if that is optional, as it may be untrained."""
+    """Return the network; an optional pooling layer is left out, as it may be untrained."""
     for more in ({"add_pooling_layer": False}, {}):
         try:
             if weights != "pretrained":

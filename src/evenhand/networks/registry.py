@@ -31,13 +31,14 @@ BACKBONES: Registry[OwnBackbone] = Registry("backbone")
 """Name → a network that a user registered."""
 
 MakeEncoder = Callable[[int, int], "nn.Module"]
-"""Returns an encoder of series ``(B, 2C, T)``, given 2C (values, then whether they were observed)
-and T; its ``head_hidden_size`` is the width of its features."""
+"""Function of 2C and T; it returns an encoder of series ``(B, 2C, T)``: C values, then C masks.
+
+The encoder's ``head_hidden_size`` is the width of its features."""
 
 SERIES_ENCODERS: Registry[MakeEncoder] = Registry(
     "encoder of series", "networks/encoders", ("register_series_encoder",)
 )
-"""Name → encoder of series, of those that come with Evenhand."""
+"""Name → function that makes an encoder of series of Evenhand."""
 
 
 def register_series_encoder(name: str) -> Callable[[MakeEncoder], MakeEncoder]:
@@ -71,12 +72,11 @@ def register_backbone(
     name
         The name of the network for ``--backbone``.
     make
-        Returns the network. It is called with those of the following that are parameters of it:
-        ``size`` (the side of the images in pixels, or height and width), ``channels`` (of the
-        input: 3 or ``--channels`` for images; for series twice their channels, values and then
-        whether they were observed) and ``steps`` (of series). The weights that it returns count
-        as ``--weights pretrained``; with ``--weights none`` every layer is reset by its
-        ``reset_parameters``.
+        Function that returns the network. It may have the parameters ``size`` (the side of the
+        images in pixels, or height and width), ``channels`` (of the input: 3 or ``--channels`` for
+        images; for series twice their channels, values and then whether they were observed) and
+        ``steps`` (of series). ``--weights pretrained`` keeps the network's weights; with
+        ``--weights none`` every layer is reset by its ``reset_parameters``.
     head
         The name of the classifier (``"fc"``), which is removed. None: the network returns features
         ``(B, D)``.

@@ -1,9 +1,9 @@
 """Load a backbone's weights from a file: Evenhand's own, or any checkpoint.
 
-A checkpoint may hold more than the backbone: its tensors may lie under ``state_dict``, ``model``,
-``teacher`` …, have a prefix (``module.encoder_q.``), or lie beside a projector, a momentum encoder
-or a decoder, as in MAE, DINO and MoCo. The part that fits the backbone is found by the names of
-its tensors. A log line says which part was loaded and which was ignored.
+A checkpoint may hold more than the backbone, as in MAE, DINO and MoCo: a projector, a momentum
+encoder, a decoder. Its tensors may be in an entry (``state_dict``, ``model``, ``teacher`` …), and
+their names may have a prefix (``module.encoder_q.``). The part that fits the backbone is found by
+the names of its tensors. A log line says which part was loaded and which was ignored.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _HOLDERS = ("teacher", "state_dict", "model_state_dict", "model", "student", "en
 """Entries of a checkpoint that hold weights, the preferred one first (a teacher is the average of
 its student)."""
 _SECOND = ("momentum", "ema", "target", "encoder_k", "student")
-"""Words in the prefix of the copy that is not used if a checkpoint holds two copies."""
+"""Words in the prefix of the copy that is left out if a checkpoint holds two copies."""
 _HEADS = (
     "head", "heads", "fc", "classifier", "projector", "projection_head", "proj_head", "predictor",
     "prediction_head", "mask_token", "pre_logits", "last_linear",
 )  # fmt: skip
-_ENOUGH = 0.5  # the share of a backbone's names that must lie under a prefix
+_LEAST_SHARE = 0.5  # of a backbone's names that must be found under a prefix
 State = dict[str, Tensor]
 
 
@@ -56,7 +56,7 @@ class _Weights:
 
 @dataclass(frozen=True)
 class _Fit:
-    """The part of a checkpoint that may be the backbone, under the backbone's names."""
+    """The part of a checkpoint that fits the backbone, under the backbone's names."""
 
     tensors: State
     prefix: str
@@ -69,10 +69,16 @@ def weights_file(weights: str) -> Path:
     Raises
     ------
     EvenhandError
-        If there is no such file, its kind is unknown, or the run is not finished or has no model.
+        If there is no such file, its kind is unknown, the run is not finished or has no model, or
+        transformers saved the folder.
     """
     path = Path(weights)
     if path.is_dir():
+        if (path / "config.json").is_file():
+            raise EvenhandError(
+                f"--weights {weights} is a folder that transformers saved, not a run. Give it as "
+                f"--backbone {weights}, and --weights pretrained to start from its weights."
+            )
         run = open_folder(path)
         if not run.finished:
             raise EvenhandError(
@@ -135,7 +141,7 @@ def _refuse_lacking(state: State, own: State, name: str, file: Path) -> None:
 def _refuse_left_over(
     backbone: nn.Module, state: State, own: State, name: str, file: Path
 ) -> list[str]:
-    """Return the names of the head's tensors; refuse other tensors that the backbone lacks."""
+    """Return the names of the head's tensors; refuse any others that the backbone lacks."""
     extra = sorted(state.keys() - own.keys())
     others = [key for key in extra if not (key.startswith(_classifier(backbone)) or _is_head(key))]
     if others and (left_over := sorted(set(others) - _classifier_tensors(name))):
@@ -148,12 +154,12 @@ def _refuse_left_over(
 
 def _report(file: Path, entry: str, fit: _Fit, left: Sequence[str]) -> None:
     """Log the loaded part of a checkpoint, if it holds more than a backbone and its head."""
-    taken = [f"its entry '{entry}'"] if entry else []
-    taken += [f"the prefix '{fit.prefix}' is stripped"] if fit.prefix else []
+    parts = [f"its entry '{entry}'"] if entry else []
+    parts += [f"the prefix '{fit.prefix}' is stripped"] if fit.prefix else []
     ignored = _beginnings([*left, *fit.outside])
-    taken += [f"left out: {some(ignored)}"] if ignored and (fit.prefix or entry) else []
-    if taken and not (fit.prefix == "backbone." and file.suffix == ".safetensors"):
-        _warn_once(f"--weights {file}: {'; '.join(taken)}.")
+    parts += [f"left out: {some(ignored)}"] if ignored and (fit.prefix or entry) else []
+    if parts and not (fit.prefix == "backbone." and file.suffix == ".safetensors"):
+        _warn_once(f"--weights {file}: {'; '.join(parts)}.")
 
 
 @cache
@@ -226,17 +232,17 @@ def _holds_tensors(value: Any) -> bool:
     )
 
 
-# Finding the backbone in it
+# Finding the backbone in a checkpoint
 
 
 def _fit(backbone: nn.Module, state: State) -> _Fit:
-    """Return the tensors under the prefix that most of the backbone's names have."""
+    """Return the tensors under the prefix under which most of the backbone's names are found."""
     names = list(backbone.state_dict())
     shared = _shared_prefix(names)  # such as "network.", if a network is wrapped in another
     tails = {key.removeprefix(shared) for key in names}
     counts = Counter(prefix for key in state for prefix, tail in _cuts(key) if tail in tails)
     best = max(counts, key=lambda cut: (counts[cut], -_is_second(cut), -len(cut)), default="")
-    if counts[best] < _ENOUGH * len(tails):
+    if counts[best] < _LEAST_SHARE * len(tails):
         best, shared = _wrapping_prefix(state), ""
     inside = {
         shared + key.removeprefix(best): value

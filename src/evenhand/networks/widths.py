@@ -49,18 +49,15 @@ def attentions(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def solid_attentions(model: nn.Module) -> Iterator[str]:
-    """Yield the names of attentions with linear layers whose heads cannot be removed singly."""
-    plain = attentions(model)
+def unprunable_attentions(model: nn.Module) -> Iterator[str]:
+    """Yield the names of attentions with linear layers whose heads cannot be removed."""
+    prunable = attentions(model)
     for name, part in model.named_modules():
         text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
         attends = "attn" in text or "attention" in text
-        if name and attends and name not in plain and _is_linear(part):
+        is_linear = any(isinstance(layer, nn.Linear) for layer in part.modules())
+        if name and attends and is_linear and name not in prunable:
             yield name
-
-
-def _is_linear(part: nn.Module) -> bool:
-    return any(isinstance(layer, nn.Linear) for layer in part.modules())
 
 
 def _narrow_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:

@@ -19,11 +19,11 @@ from evenhand.networks.calling import (
     as_it_was,
     call,
     count_rows,
+    move_to_device,
     output_of,
-    placed,
     require_network,
 )
-from evenhand.networks.layers import layer_names, recorded
+from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.model import Model
 from evenhand.own.inputs import as_groups, of_length
 from evenhand.representation import Layer
@@ -150,7 +150,7 @@ def compare_layers(
     require_network(second, "second")
     names = [
         _layers(module, wanted)
-        for module, wanted in zip((first, second), _pair(layers), strict=True)
+        for module, wanted in zip((first, second), _layers_by_network(layers), strict=True)
     ]
     with as_it_was(first), as_it_was(second):
         features, labels = _activations((first, second), names, loader, pool, forward)
@@ -174,7 +174,7 @@ def compare_layers(
     return SimilarityTable(_frame(measure_similarity(data, settings), names))
 
 
-def _pair(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+def _layers_by_network(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
     if layers is None:
         return None, None
     if len(layers) == 2 and not any(isinstance(entry, str) for entry in layers):
@@ -217,8 +217,11 @@ def _activations(
             labels.extend(_labels(item[1]))
         for module, layers, features in zip(modules, names, parts, strict=True):
             device = next(module.parameters()).device
-            with torch.no_grad(), recorded(module, layers, pool, count_rows(inputs)) as outputs:
-                output_of(module, placed(inputs, device), forward)
+            with (
+                torch.no_grad(),
+                record_activations(module, layers, pool, count_rows(inputs)) as outputs,
+            ):
+                output_of(module, move_to_device(inputs, device), forward)
             for index, name in enumerate(layers):
                 if name not in outputs:
                     raise EvenhandError(
@@ -242,7 +245,7 @@ def _activations(
                 raise EvenhandError(
                     f"the layer {name} gives values that are not finite. Are inputs or weights NaN?"
                 )
-    return joined, _numbered(labels) if labels else None
+    return joined, _number_labels(labels) if labels else None
 
 
 def _labels(labels: Any) -> list[tuple[Any, ...]]:
@@ -269,7 +272,7 @@ def _labels(labels: Any) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _numbered(labels: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
+def _number_labels(labels: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
     """Return a whole number for each label; equal labels have the same number."""
     numbers: dict[tuple[Any, ...], int] = {}
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels])

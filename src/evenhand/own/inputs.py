@@ -10,27 +10,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics.groups import UNKNOWN, Groups, groups_of
+from evenhand.metrics.groups import Groups, groups_of
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.tables.arrays import as_array
+from evenhand.tables.attributes import attribute_by_value, attribute_of_values, means_unknown
+from evenhand.tables.reading import read_column
 
 
 def as_groups(groups: Any, count: int) -> dict[str, Groups]:
     """Return the groups of each attribute from a Series, an array, a mapping or a data frame.
 
-    A missing value becomes the level ``"unknown"``. A Series without a name, or an array, becomes
-    the attribute ``"group"``.
+    Values are read as from a table: blanks around them are removed, and values that are missing,
+    masked, blank, or mean unknown ("not reported") become the level ``"unknown"``. A Series
+    without a name, or an array, becomes the attribute ``"group"``.
 
     Raises
     ------
     EvenhandError
-        If a column has another length than ``count``, there is no column, or a column or level is
-        called ``"*"``.
+        If a column has another length than ``count`` or is called ``"*"``, or there is no column.
 
     Examples
     --------
-    >>> as_groups({"sex": ["f", "m"]}, 2)["sex"].levels
-    ('f', 'm')
+    >>> as_groups({"sex": ["m", "f ", ""]}, 3)["sex"].levels
+    ('f', 'm', 'unknown')
     """
     if isinstance(groups, pd.DataFrame | Mapping):
         columns = {str(name): groups[name] for name in groups}
@@ -38,23 +40,32 @@ def as_groups(groups: Any, count: int) -> dict[str, Groups]:
         columns = {str(getattr(groups, "name", None) or "group"): groups}
     if not columns:
         raise EvenhandError("groups= has no column; give a column for each protected attribute.")
-    coded = {name: _coded(column, count, name) for name, column in columns.items()}
-    for name, column in coded.items():
-        if EVERYBODY in {name, *column.levels}:
-            raise EvenhandError(
-                f"groups of {name!r}: {EVERYBODY!r} stands for all samples in the results. Give "
-                "the attribute or level another name."
-            )
-    return coded
+    if EVERYBODY in columns:
+        raise EvenhandError(
+            f"groups of {EVERYBODY!r}: {EVERYBODY!r} stands for all samples in the results. Give "
+            "the attribute another name."
+        )
+    return {name: _groups_of(column, count, name) for name, column in columns.items()}
 
 
-def _coded(column: Any, count: int, name: str) -> Groups:
+def _groups_of(column: Any, count: int, name: str) -> Groups:
+    """Return the groups of a column; a categorical column keeps the order of its categories."""
     if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype) and len(column) == count:
-        series = pd.Series(column)
-        if series.notna().all():
-            return groups_of(series.cat.rename_categories([*map(str, series.cat.categories)]))
-    levels = pd.Series(of_length(column, count, f"groups of {name!r}"), dtype="object")
-    return groups_of(levels.where(levels.notna(), UNKNOWN).map(str))
+        values = pd.Series(column)
+        categories = read_column(pd.Series(values.cat.categories))
+        raw = pd.Series([*categories, None], dtype="str").take(values.cat.codes.to_numpy())
+        levels = dict.fromkeys(text for text in categories.dropna() if not means_unknown(text))
+        rule = attribute_by_value(name, name, {level: level for level in levels})
+    else:
+        raw = read_column(pd.Series(of_length(group_array(column), count, f"groups of {name!r}")))
+        rule = attribute_of_values(name, name, raw)
+    return groups_of(rule.levels_of(raw)).without_empty_unknown()
+
+
+def group_array(column: Any) -> NDArray[Any]:
+    """Return a column of groups as an array; masked values become missing."""
+    is_masked = np.ma.isMaskedArray(column) and column.ndim == 1
+    return as_array(pd.Series(column) if is_masked else column)
 
 
 def as_labels(y_true: Any) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from evenhand.metrics import (
     measure_part,
     scored,
 )
-from evenhand.own.inputs import as_groups
+from evenhand.own.inputs import as_groups, group_array
 from evenhand.reporting import (
     ModelSamples,
     Report,
@@ -40,7 +40,7 @@ from evenhand.reporting import (
 )
 from evenhand.reporting.charts.axes import draw_forest
 from evenhand.reporting.estimates import find, first
-from evenhand.reporting.sections.groups import everyone_line, group_lines, group_look
+from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.tables.arrays import as_array
@@ -100,23 +100,23 @@ class GroupTable:
         EvenhandError
             If the metric was not measured, there is no such model, or matplotlib is not installed.
         """
-        model = self.page.main_model if model is None else self.page.called.get(model, model)
+        model = self.page.main_model if model is None else self.page.shown_name(model)
         pick("model", model, dict.fromkeys(self.page.models))
         rows = find(self.page.single, model=model)
-        measured = dict.fromkeys(row.base for row in rows if row.of_group)
+        measured = dict.fromkeys(row.base for row in rows if row.is_of_group)
         pick("metric in this table", metric, measured)
         groups = {
-            shown(attribute): group_lines(
+            shown(attribute): group_entries(
                 find(rows, attribute=attribute), metric, self.page.positive
             )
             for attribute in self.page.attributes
         }
         overall = first(rows, attribute="*", metric=metric)
-        top = [] if overall is None else [everyone_line(overall, self.page.positive)]
-        look = group_look(metric, overall, self.page.positive)
+        top = [] if overall is None else [everyone_entry(overall, self.page.positive)]
+        frame = group_frame(metric, overall, self.page.positive)
         if ax is None:
-            ax = _new_axes(len(top) + sum(1 + len(lines) for lines in groups.values()))
-        return draw_forest(top, groups, look, ax)
+            ax = _new_axes(len(top) + sum(1 + len(entries) for entries in groups.values()))
+        return draw_forest(top, groups, frame, ax)
 
     def report(self, path: str | Path) -> Path:
         """Write the report page of these numbers as HTML; return its path.
@@ -162,7 +162,8 @@ def measure_groups(
         ``(n,)`` probabilities of class 1, or ``(n, C)`` probabilities of each class.
     groups
         The groups of all rows: a Series, a mapping of names to arrays, or a data frame with a
-        column for each attribute. Missing values become ``"unknown"``, which is not compared.
+        column for each attribute. Values that are missing, masked, blank, or mean unknown ("not
+        reported") become ``"unknown"``, which is not compared.
     patients
         ``(n,)`` patients; by default each row is a patient. Resampling keeps a patient's rows
         together.
@@ -194,10 +195,10 @@ def measure_groups(
     Raises
     ------
     EvenhandError
-        If lengths differ, a score is not a probability, a label is not one of the classes, an array
-        is masked or complex, no metric is named, a metric or aggregate does not exist, the seed is
-        not a whole number from 0, groups are measurements or single patients, or indexes show that
-        rows are in different orders.
+        If lengths differ, a score is not a probability, a label is not one of the classes, labels,
+        scores or patients are masked or complex, no metric is named, a metric or aggregate does not
+        exist, the seed is not a whole number from 0, groups are measurements or single patients, or
+        indexes show that rows are in different orders.
 
     Examples
     --------
@@ -214,7 +215,7 @@ def measure_groups(
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
     if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
         raise EvenhandError(f"threshold={threshold!r}: give a number from 0 to 1.")
-    if not _listed(metrics):
+    if not _as_tuple(metrics):
         raise EvenhandError("metrics is empty: name one metric at least, as in metrics=('auc',).")
     check_seed(seed)
     scores = dict(zip(names, (y_score, against), strict=True))
@@ -228,7 +229,7 @@ def measure_groups(
     coded = as_groups(groups, len(rows))
     _refuse_single_patients(coded, rows)
     plan = Plan(
-        _listed(metrics), _with_detectable(aggregates), bootstrap=Bootstrap(replicates, level)
+        _as_tuple(metrics), _with_detectable(aggregates), bootstrap=Bootstrap(replicates, level)
     )
     numbers = judge(list(_parts(models, coded, plan, seed)))
     samples = {name: _samples(model, coded, plan) for name, model in models.items() if model.binary}
@@ -281,21 +282,21 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
     return scored(labels, scores, patients=patient_ids, threshold=threshold)
 
 
-def _listed(names: Sequence[str]) -> tuple[str, ...]:
+def _as_tuple(names: Sequence[str]) -> tuple[str, ...]:
     """Return names without repetition; a single name becomes a tuple."""
     return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
 
 
 def _with_detectable(aggregates: Sequence[str]) -> tuple[str, ...]:
     """Add the detectable difference to a gap, since verdicts about gaps state it."""
-    listed = _listed(aggregates)
-    return tuple(dict.fromkeys((*listed, DETECTABLE))) if "gap" in listed else listed
+    names = _as_tuple(aggregates)
+    return tuple(dict.fromkeys((*names, DETECTABLE))) if "gap" in names else names
 
 
 def _refuse_measurements(columns: Mapping[str, Any]) -> None:
     """Refuse columns of numbers with more than `FEW` values, which are measurements, not groups."""
     for name, column in columns.items():
-        values = as_array(column)
+        values = group_array(column)
         if values.dtype.kind not in "iuf":
             continue
         count = len(np.unique(values[np.isfinite(values)]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evenhand.errors import EvenhandError, check_seed, some
 from evenhand.own.inputs import as_groups, as_numbers, of_length
 from evenhand.representation.jackknife import Jackknifed
-from evenhand.representation.probe import ProbeResult, probed
+from evenhand.representation.probe import ProbeResult, measure_probe
 from evenhand.tables.row_order import refuse_other_order
 
 
@@ -101,7 +101,7 @@ def probe(
     owners = np.unique(owners, return_inverse=True)[1]
     _refuse_few(levels, codes, owners)
     strata = _codes(given, len(table), "given", np.zeros(len(table), dtype=np.intp))[rows]
-    numbers = probed(table[rows], codes, strata, owners, seed)
+    numbers = measure_probe(table[rows], codes, strata, owners, seed)
     mean = Jackknifed(numbers.value.mean(), numbers.influence.mean(axis=1))
     low, high = mean.interval(level)
     fewest = min(len(np.unique(owners[codes == k])) for k in range(len(levels)))

@@ -36,7 +36,7 @@ from evenhand.tables.row_order import group_columns, refuse_other_order
 from evenhand.training.loop import DivergedError
 from evenhand.workers.inline import Inline
 
-NAME = "masks"
+STUDY_NAME = "masks"
 GENERATOR = "Make it a generator function that yields the validation scores after each epoch."
 
 
@@ -132,7 +132,7 @@ def search_masks(
         find_target(target, pessimistic=pessimistic),
     )
     _check_types(train, units, trials, lr, confirm, confirm_seeds)
-    _check(units, rows, trials, lr, confirm, confirm_seeds)
+    _check_values(units, rows, trials, lr, confirm, confirm_seeds)
     baseline_masks = _baseline_masks(units, baselines)
     rates = Rates(*lr, seed)
     baseline_choices = {
@@ -145,7 +145,9 @@ def search_masks(
         flat_space(Family("units", tuple(units)), rates, baseline_choices), searched_methods
     )
     fits = _Fits(train, tuple(units), rows)
-    studies = _Studies(_opened(storage), _identity(units, rows, lr, methods, seed), rows.target)
+    studies = _Studies(
+        _open_storage(storage), _identity(units, rows, lr, methods, seed), rows.target
+    )
     study = studies.run_trials(space, fits.score, trials, seed, stopping=stopping)
     best = _best_first(study, rows.target)
     if not best:
@@ -153,9 +155,9 @@ def search_masks(
             f"all {trials} trials diverged: their scores are not finite. Give lower learning rates "
             f"(lr= goes up to {lr[1]:g})."
         )
-    numbers = _to_confirm(best, space, baseline_choices, confirm)
+    numbers = _trials_to_confirm(best, space, baseline_choices, confirm)
     candidates = studies.confirm(
-        best, {n: space.ask(study.trials[n]) for n in numbers}, fits.score, seed, confirm_seeds
+        best, {n: space.suggest(study.trials[n]) for n in numbers}, fits.score, seed, confirm_seeds
     ) if confirm else [_unconfirmed(best[0], space)]  # fmt: skip
     chosen = best_candidate(candidates, [rows.target], ideal)
     middle = chosen.median_seed([rows.target], ideal)
@@ -244,11 +246,11 @@ class _Studies:
         self, space: Space[Choice], score: Any, trials: int, seed: int, *, stopping: bool
     ) -> Study:
         """Run the trials and return the study; ``stopping`` never stops the first trial."""
-        study = self._open(NAME, 0)
+        study = self._open(STUDY_NAME, 0)
         search(study, space, score, min(1, trials), seed, Inline())
         finished = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
         if stopping and finished:
-            study = self._open(NAME, int(finished[0].user_attrs["epochs"]))
+            study = self._open(STUDY_NAME, int(finished[0].user_attrs["epochs"]))
         search(study, space, score, trials, seed, Inline())
         return study
 
@@ -262,9 +264,9 @@ class _Studies:
     ) -> list[Candidate]:
         """Train choices again with ``count`` fresh seeds each."""
         repeats = repeat_space(choices, range(seed + 1, seed + 1 + count))
-        study = self._open(f"{NAME}-confirmation", 0)
+        study = self._open(f"{STUDY_NAME}-confirmation", 0)
         search(study, repeats, score, int(repeats.size), seed, Inline())
-        return confirmed_candidates(study, NAME, best, choices, 1)
+        return confirmed_candidates(study, STUDY_NAME, best, choices, 1)
 
     def _open(self, name: str, epochs: int) -> Study:
         directions = [self.target.direction]
@@ -288,7 +290,7 @@ def _check_types(train: Any, units: Any, trials: Any, lr: Any, confirm: Any, see
         raise EvenhandError(f"{wrong}: give whole numbers.")
 
 
-def _check(
+def _check_values(
     units: Sequence[Unit],
     rows: _Rows,
     trials: int,
@@ -334,7 +336,7 @@ def _best_first(study: Study, target: Target) -> list[FrozenTrial]:
     return sorted(complete, key=lambda trial: sign * trial.values[0])
 
 
-def _to_confirm(
+def _trials_to_confirm(
     best: Sequence[FrozenTrial],
     space: Space[Choice],
     baselines: Mapping[str, Choice],
@@ -343,17 +345,17 @@ def _to_confirm(
     """Return the numbers of trials to confirm: the best of each mask, and the baselines."""
     best_of_mask: dict[frozenset[str], int] = {}
     for trial in best:
-        best_of_mask.setdefault(space.ask(trial).mask, trial.number)
+        best_of_mask.setdefault(space.suggest(trial).mask, trial.number)
     from_baselines = [trial.number for trial in best if trial.user_attrs.get("origin") in baselines]
     return list(dict.fromkeys([*[*best_of_mask.values()][:confirm], *from_baselines]))
 
 
 def _unconfirmed(trial: FrozenTrial, space: Space[Choice]) -> Candidate:
-    choice, values = space.ask(trial), np.array(trial.values)
-    return Candidate(NAME, trial.number, choice, values, values[None], (choice.seed,))
+    choice, values = space.suggest(trial), np.array(trial.values)
+    return Candidate(STUDY_NAME, trial.number, choice, values, values[None], (choice.seed,))
 
 
-def _opened(storage: str | Path | BaseStorage | None) -> BaseStorage:
+def _open_storage(storage: str | Path | BaseStorage | None) -> BaseStorage:
     if storage is None:
         return InMemoryStorage()
     if isinstance(storage, BaseStorage):

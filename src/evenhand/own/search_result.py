@@ -96,7 +96,7 @@ def mask_trials(study: Study, space: Space[Choice]) -> pd.DataFrame:
     for trial in study.get_trials(deepcopy=False):
         if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
-        choice = space.ask(trial)
+        choice = space.suggest(trial)
         last = trial.intermediate_values.get(trial.last_step) if trial.last_step else None
         rows.append(
             {

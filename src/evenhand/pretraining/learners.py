@@ -55,7 +55,7 @@ class Encoder:
 
 
 LearnerBatch = tuple[Tensor, ...]
-"""Tensors of a training step: views, or samples and what is masked of them."""
+"""Tensors of a training step: views of samples, or samples and their masks."""
 
 
 class Learner(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evenhand.errors import EvenhandError, some
-from evenhand.networks.calling import count_rows, placed, take
+from evenhand.networks.calling import count_rows, move_to_device, take
 from evenhand.pruning.curvature.types import GroupBatch
 
 Batches = Iterable[tuple[Any, Any, Any]]
@@ -19,9 +19,9 @@ Batches = Iterable[tuple[Any, Any, Any]]
 def sort_by_group(
     batches: Batches, groups: Sequence[Hashable], device: torch.device
 ) -> Iterator[GroupBatch]:
-    """Yield the batches on a device, with the samples of each of some groups side by side.
+    """Yield the batches on a device; in each, the samples of a group are adjacent.
 
-    A batch may lack a group. Samples of all other groups are left out.
+    A batch may lack a group. Samples of groups that are not in ``groups`` are left out.
 
     Raises
     ------
@@ -38,16 +38,16 @@ def sort_by_group(
         )
     for number, batch in enumerate(batches, 1):
         inputs, labels, levels = _parts(batch, number)
-        places: dict[Hashable, list[int]] = {}
-        for place, level in enumerate(levels):
-            places.setdefault(level, []).append(place)
+        members: dict[Hashable, list[int]] = {}
+        for position, level in enumerate(levels):
+            members.setdefault(level, []).append(position)
             counts[level] = counts.get(level, 0) + 1
-        present = [group for group in groups if group in places]
+        present = {group: members[group] for group in groups if group in members}
         if present:
-            order = [place for group in present for place in places[group]]
+            order = [position for positions in present.values() for position in positions]
             if order != list(range(len(levels))):
                 inputs, labels = take(inputs, order), labels[order]
-            yield GroupBatch(placed(inputs, device), labels.to(device), _rows(present, places))
+            yield GroupBatch(move_to_device(inputs, device), labels.to(device), _slices(present))
     _check_groups(counts, groups, number)
 
 
@@ -114,9 +114,10 @@ def _labels(labels: Any, number: int) -> Tensor:
         ) from error
 
 
-def _rows(groups: Iterable[Hashable], places: Mapping[Hashable, Sequence[int]]) -> dict[Any, slice]:
-    rows, start = {}, 0
-    for group in groups:
-        rows[group] = slice(start, start + len(places[group]))
-        start += len(places[group])
-    return rows
+def _slices(members: Mapping[Hashable, Sequence[int]]) -> dict[Any, slice]:
+    """Return the slice of each group, if the groups' members follow one another."""
+    slices, start = {}, 0
+    for group, positions in members.items():
+        slices[group] = slice(start, start + len(positions))
+        start += len(positions)
+    return slices

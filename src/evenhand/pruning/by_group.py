@@ -24,7 +24,7 @@ from evenhand.pruning.saliency import GroupSaliency, unknown_parameters
 
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """How saliency is computed: groups, parameters, loss, and estimator of second derivatives.
+    """The settings of saliency: groups, parameters, loss, and estimator of second derivatives.
 
     Attributes
     ----------
@@ -58,19 +58,22 @@ class Scoring:
         """The unprivileged group, then the privileged groups."""
         return (self.unprivileged, *self.betas)
 
-    def scores(
+    def score(
         self, module: nn.Module, batches: Batches, step: int = 0, names: Sequence[str] | None = None
     ) -> GroupSaliency:
-        """Return the saliency of a network's parameters, from one pass over the batches."""
+        """Return the saliency of a network's parameters, from one pass over the batches.
+
+        ``step`` is added to the seed of the draws; ``names`` replaces the parameters' names.
+        """
         names = self.names if names is None else names
         device = next(module.parameters()).device
-        seed = torch.Generator(device).manual_seed(self.seed + step)
+        rng = torch.Generator(device).manual_seed(self.seed + step)
         estimator = find_estimator(self.estimator)
         stream = sort_by_group(batches, self.groups, device)
         # The estimators' hooks make torch.compile fail or warn; a compiled network runs uncompiled.
         with torch.compiler.set_stance("force_eager"):
             stream = self._checked(module, stream, names, any_layer=estimator.any_layer)
-            h = estimator(self.draws, seed, self.loss)(module, stream, names, self.forward)
+            h = estimator(self.draws, rng, self.loss)(module, stream, names, self.forward)
         theta = {name: module.get_parameter(name).detach() for name in names}
         with torch.no_grad():
             _refuse_infinite(h)
@@ -84,26 +87,22 @@ class Scoring:
         *,
         any_layer: bool,
     ) -> Iterator[GroupBatch]:
-        """Check the network and the estimator on two samples of the first batch.
+        """Return the batches, after a check of the network on two samples of the first batch.
 
-        The network must give the same output twice. Unless the estimator handles any layer, its
-        squared gradients must equal those of autograd.
+        The network must give the same output twice. Unless the estimator handles any layer, the
+        squared gradients that it sums must equal those of autograd.
         """
         first = next(stream, None)
         if first is None:
             return stream
         rows = [0, len(first.labels) - 1]
+        inputs, labels = take(first.inputs, rows), first.labels[rows]
         if any_layer:
-            check_steady(module, take(first.inputs, rows), self.forward)
-            return chain([first], stream)
-        check_squares(
-            module,
-            take(first.inputs, rows),
-            names,
-            labels=first.labels[rows],
-            loss=self.loss,
-            forward=self.forward,
-        )
+            check_steady(module, inputs, self.forward)
+        else:
+            check_squares(
+                module, inputs, names, labels=labels, loss=self.loss, forward=self.forward
+            )
         return chain([first], stream)
 
 
@@ -123,8 +122,8 @@ def group_saliency(
     """Return the saliency of each weight of a network for an unprivileged group.
 
     Saliency is s = ½ θ² (h_u - Σ_g β_g h_g), with h the second derivative of a group's mean loss by
-    the weight θ: the cost of zeroing the weight for the unprivileged group u, minus the cost for
-    the privileged groups g (arXiv 2203.02110). The network is not changed.
+    the weight θ: the cost of zeroing the weight for the unprivileged group u, minus β times the
+    cost for each privileged group g (FairPrune, arXiv 2203.02110). The network is not changed.
 
     Parameters
     ----------
@@ -178,7 +177,7 @@ def group_saliency(
         module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
     )
     with as_it_was(module), torch.enable_grad():
-        return scoring.scores(module, batches)
+        return scoring.score(module, batches)
 
 
 def make_scoring(

@@ -1,4 +1,4 @@
-"""Which parameters may be pruned, by their kinds."""
+"""The parameters that may be pruned, by their kinds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def parameter_kind(model: nn.Module, name: str, heads: Sequence[str] = ("head",)) -> str:
     """Return the kind of a parameter; ``heads`` are the modules of the task head.
 
-    ``head`` is any parameter of the task head, ``norm`` any of a normalisation layer, ``bias`` any
-    other bias, ``conv`` and ``linear`` the weights of such layers, and ``other`` any parameter
-    else: embeddings, tokens, factors.
+    Kinds are ``head`` (of the task head), ``norm`` (of a normalisation layer), ``bias`` (of another
+    layer), ``conv`` and ``linear`` (weights of such layers), and ``other`` (embeddings, tokens …).
     """
     owner, _, leaf = name.rpartition(".")
     layer = model.get_submodule(owner)
@@ -31,8 +30,8 @@ def parameter_kind(model: nn.Module, name: str, heads: Sequence[str] = ("head",)
         return "bias"
     if isinstance(layer, _CONVOLUTIONS):
         return "conv"
-    linear = isinstance(layer, nn.Linear | nn.MultiheadAttention) and leaf.endswith("weight")
-    return "linear" if linear else "other"
+    is_linear = isinstance(layer, nn.Linear | nn.MultiheadAttention) and leaf.endswith("weight")
+    return "linear" if is_linear else "other"
 
 
 def prunable_parameters(model: nn.Module, structure: str, kinds: Sequence[str]) -> tuple[str, ...]:

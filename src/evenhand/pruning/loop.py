@@ -1,18 +1,58 @@
-"""The pruning loop: compute saliency, remove the smallest, repeat."""
+"""The pruning loop: compute saliency, remove the weights or channels with the least, repeat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from evenhand.pruning.state import M, PruningState, Remove
+from evenhand.pruning.masks import WeightMask
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class PruningState(Generic[M]):
+    """A partly pruned model.
+
+    Attributes
+    ----------
+    model
+        The model.
+    mask
+        Mask of its weights; it also drops weights that an earlier pruning set to zero.
+    left
+        Number of prunable parameters that remain.
+    total
+        Number of prunable parameters in the unpruned model.
+    origin
+        Parameter → flat index of each of its weights in the unpruned model; empty unless channels
+        were removed.
+    """
+
+    model: M
+    mask: WeightMask
+    left: int
+    total: int
+    origin: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the prunable parameters that are pruned, 0 … 1."""
+        return 1 - self.left / self.total
+
+
+Remove = Callable[[PruningState[M], Mapping[str, Tensor], int], PruningState[M]]
+"""Function of a state, the saliency of each parameter and the number of parameters to remove.
+
+It returns the next state, and does not change the state that it gets."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How much each step removes, and when the pruning ends.
+    """The share that each step removes, and the sparsity at which the pruning ends.
 
     Attributes
     ----------
@@ -31,7 +71,7 @@ class Pace:
         Parameters
         ----------
         left, total
-            Number of prunable parameters that remain, and number of all of them.
+            Number of prunable parameters that remain, and in the unpruned model.
 
         Examples
         --------
@@ -63,8 +103,8 @@ def prune_steps(
 ) -> Iterator[PruningState[M]]:
     """Yield the state after each step of a pruning.
 
-    It ends at the limit. It also ends once a step cannot remove anything, or only more than the
-    limit allows, as one channel may have many parameters; that step yields its first state again.
+    The pruning ends at the limit. It also ends if a step can remove nothing, or only more than the
+    limit allows (a channel may have many parameters); this step yields the state before it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Masks of weights: which are kept, and how pruned weights stay zero."""
+"""Masks of weights: which weights are kept, and how pruned weights stay zero."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def keep_all(model: nn.Module, names: Sequence[str]) -> WeightMask:
 def prune_smallest(saliency: Mapping[str, Tensor], mask: WeightMask, count: int) -> WeightMask:
     """Return a mask that also drops the ``count`` weights of least saliency among those kept."""
     flat = torch.cat([saliency[name].flatten().float().cpu() for name in mask]).numpy()
-    alive = torch.cat([tensor.flatten().cpu() for tensor in mask.values()]).numpy()
-    ranked = np.where(alive, flat, np.inf)
+    keep = torch.cat([tensor.flatten().cpu() for tensor in mask.values()]).numpy()
+    candidates = np.where(keep, flat, np.inf)
     if count:
-        alive[np.argpartition(ranked, count - 1)[:count]] = False
-    parts = torch.split(torch.from_numpy(alive), [tensor.numel() for tensor in mask.values()])
+        keep[np.argpartition(candidates, count - 1)[:count]] = False
+    parts = torch.split(torch.from_numpy(keep), [tensor.numel() for tensor in mask.values()])
     return {
         name: part.view(tensor.shape).to(tensor.device)
         for (name, tensor), part in zip(mask.items(), parts, strict=True)
@@ -44,9 +44,9 @@ def apply_mask(model: nn.Module, mask: WeightMask) -> None:
 
 @contextmanager
 def freeze_zeros(model: nn.Module, mask: WeightMask) -> Iterator[None]:
-    """Give the weights that the mask drops no gradient while the block runs.
+    """Set the gradients of the weights that the mask drops to zero while the block runs.
 
-    A weight that is zero and never gets a gradient stays zero under AdamW, bit for bit.
+    Under AdamW, a weight that is zero and has only zero gradients stays zero, bit for bit.
     """
     with ExitStack() as stack:
         for name, tensor in mask.items():

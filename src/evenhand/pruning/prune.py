@@ -1,4 +1,4 @@
-"""Pruning of any network for an unprivileged group, step by step within a budget."""
+"""Prune any network for an unprivileged group, step by step within a budget."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from evenhand.networks.calling import (
     Forward,
     as_it_was,
     logits_of,
-    placed,
+    move_to_device,
     require_network,
 )
 from evenhand.networks.head import find_head
-from evenhand.networks.widths import solid_attentions
+from evenhand.networks.widths import unprunable_attentions
 from evenhand.pruning.batches import Batches
 from evenhand.pruning.by_group import Scoring, make_scoring
 from evenhand.pruning.channels import Trace, cut_channels
 from evenhand.pruning.eligible import IN_CHANNELS, prunable
-from evenhand.pruning.loop import Pace, prune_steps
+from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
 from evenhand.pruning.masks import WeightMask, apply_mask, count_kept, freeze_zeros, keep_all
 from evenhand.pruning.remove import remove_weights
-from evenhand.pruning.state import PruningState, Remove
 
 Evaluate = Callable[[nn.Module], float | tuple[float, float]]
-"""Function of a network; it returns its value on validation data, larger is better."""
+"""Function of a network; it returns the network's value on validation data, larger is better.
+
+A pair is the value by which the best step is chosen, and the value that the budget protects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +51,10 @@ class Pruned:
         Parameter → boolean tensor of the original's shape, true for each weight that is kept.
     curve
         One row per step, the first for the untouched network. Columns: ``step``, ``sparsity``
-        (0 … 1), ``left`` (prunable parameters that remain), ``value`` (by which the best step is
-        chosen) and ``protected`` (which the budget limits).
+        (0 … 1), ``left`` (number of prunable parameters that remain), and ``value`` and
+        ``protected`` of `prune_module`'s ``evaluate``.
     step
-        The number of the chosen step, which ``module`` is.
+        The number of the step after which the network was ``module``.
     why
         The reason why the pruning ended.
     """
@@ -106,7 +107,7 @@ def prune_module(
 
     Each step recomputes saliency on the batches, as `group_saliency` does, removes the weights of
     least saliency and evaluates the network. The pruning ends at the limit, or once the budget is
-    spent. It works on a copy: the original network is not changed.
+    spent. The original network is not changed.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def prune_module(
 
 @dataclass(frozen=True, eq=False)
 class _Loop:
-    """The pruning of one network: its settings, and the loop."""
+    """The loop over steps of pruning, with its settings."""
 
     scoring: Scoring
     batches: Batches
@@ -216,17 +217,17 @@ class _Loop:
                 break
             self._recover(step)
             rows.append(self._row(number, step))
-            if not self._within(rows):
+            if not self._is_within_budget(rows):
                 why = f"the budget of {self.budget:g} was spent"
                 break
-            if self._beats(rows[-1], rows[winner]):
+            if self._is_better(rows[-1], rows[winner]):
                 best, winner = step, number
         curve = pd.DataFrame(rows).drop(columns="pair")
         return Pruned(_in_mode_of(original, best), _mask(original, best), curve, winner, why)
 
     def _score(self, module: nn.Module, number: int) -> Mapping[str, Tensor]:
         with as_it_was(module), torch.enable_grad():
-            return self.scoring.scores(module, self.batches, number)
+            return self.scoring.score(module, self.batches, number)
 
     def _recover(self, state: PruningState[nn.Module]) -> None:
         if self.recover is not None:
@@ -235,6 +236,7 @@ class _Loop:
             apply_mask(state.model, state.mask)
 
     def _row(self, number: int, state: PruningState[nn.Module]) -> dict[str, Any]:
+        """Return the row of the curve for a step, plus whether ``evaluate`` returned a pair."""
         with as_it_was(state.model), torch.no_grad():
             state.model.eval()
             measured = self.evaluate(state.model)
@@ -248,19 +250,20 @@ class _Loop:
             "pair": pair,
         }
 
-    def _within(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+    def _is_within_budget(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         lost = rows[0]["protected"] - rows[-1]["protected"]
         return not math.isnan(rows[-1]["value"]) and lost <= self.budget + 1e-12
 
-    def _beats(self, row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    def _is_better(self, row: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+        """Whether a step is chosen in place of an earlier one; without a pair, it always is."""
         return not row["pair"] or bool(row["value"] > best["value"])
 
 
 def _numbers(measured: Any) -> tuple[float, float, bool]:
-    """Return value, protected, and whether ``evaluate`` returned a pair."""
-    listed = isinstance(measured, tuple | list) or getattr(measured, "ndim", 0) == 1
+    """Return ``value``, ``protected``, and whether ``evaluate`` returned a pair."""
+    is_list = isinstance(measured, tuple | list) or getattr(measured, "ndim", 0) == 1
     try:
-        numbers = [float(number) for number in (measured if listed else [measured])]
+        numbers = [float(number) for number in (measured if is_list else [measured])]
     except (TypeError, ValueError, RuntimeError):
         numbers = []
     if len(numbers) not in (1, 2):
@@ -301,7 +304,7 @@ def _check_numbers(batches: Batches, budget: float, share: float, limit: float) 
 
 
 def _ignored(module: nn.Module, ignore: Collection[str]) -> set[str]:
-    """Return the names of all parameters that ``ignore`` names, itself or through their module."""
+    """Return the parameters that ``ignore`` names, either themselves or by a module of theirs."""
     names = [name for name, _ in module.named_parameters()]
     all_names = {*names, *(name for name, _ in module.named_modules() if name)}
     for name in ignore:
@@ -311,7 +314,7 @@ def _ignored(module: nn.Module, ignore: Collection[str]) -> set[str]:
             raise UnknownNameError(
                 f"ignore= names {name!r}; the network has no such module or parameter.{meant}"
             )
-    return {name for name in names for ignored in ignore if f"{name}.".startswith(f"{ignored}.")}
+    return {name for name in names if any(f"{name}.".startswith(f"{part}.") for part in ignore)}
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -327,7 +330,7 @@ def _copied(module: nn.Module) -> nn.Module:
 def _channel_remover(
     module: nn.Module, ignore: Collection[str], example: Any, forward: Forward
 ) -> Remove[nn.Module]:
-    """Return the function that removes channels; attention other than timm's plain one is kept."""
+    """Return the function that removes channels; attentions other than timm's stay whole."""
     if example is None:
         raise EvenhandError(
             'structure="channel" traces the layers on an example: give example=, the inputs of one '
@@ -335,15 +338,11 @@ def _channel_remover(
         )
     modules = dict(module.named_modules())
     owners = {name if name in modules else name.rpartition(".")[0] for name in ignore}
-    inputs = placed(example, next(module.parameters()).device)
+    inputs = move_to_device(example, next(module.parameters()).device)
     with as_it_was(module), torch.no_grad():
-        logits_of(module.eval(), inputs, forward)  # refuses an example that fails by itself
-    trace = Trace(
-        inputs,
-        find_head(module),
-        (*owners, *solid_attentions(module)),
-        forward,
-    )
+        logits_of(module.eval(), inputs, forward)  # raises if the example itself is wrong
+    untouched = (*owners, *unprunable_attentions(module))
+    trace = Trace(inputs, find_head(module), untouched, forward)
     return partial(_cut, trace=trace)
 
 
@@ -382,8 +381,8 @@ def _mask(original: nn.Module, state: PruningState[nn.Module]) -> WeightMask:
     if not state.origin:
         return dict(state.mask)
     mask = {}
-    for name, places in state.origin.items():
+    for name, indices in state.origin.items():
         parameter = original.get_parameter(name)
         mask[name] = torch.zeros(parameter.shape, dtype=torch.bool, device=parameter.device)
-        mask[name].view(-1)[places.flatten().to(parameter.device)] = True
+        mask[name].view(-1)[indices.flatten().to(parameter.device)] = True
     return mask

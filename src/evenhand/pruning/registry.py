@@ -25,8 +25,8 @@ class NamedEstimator:
     make
         The registered function, which returns a curvature function.
     any_layer
-        Whether it handles any layer. Estimators that do not are checked on two samples before a
-        pruning begins, and ``--search`` chooses among them.
+        Whether it handles any layer. If not, it is checked on two samples before a pruning begins,
+        and ``--search`` may choose it.
     """
 
     name: str

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import remove_channels
+from evenhand.pruning.loop import M, PruningState, Remove
 from evenhand.pruning.masks import apply_mask, count_kept, prune_smallest
-from evenhand.pruning.state import M, PruningState, Remove
 
 
 def remover(structure: str) -> Remove[Model]:
-    """Return the function that prunes an Evenhand model; structure is ``channel`` or ``weight``."""
+    """Return the function that prunes an Evenhand model by ``channel`` or ``weight``."""
     return remove_channels if structure == "channel" else remove_weights
 
 
 def remove_weights(
     state: PruningState[M], scores: Mapping[str, Tensor], count: int
 ) -> PruningState[M]:
-    """Return a state in which the ``count`` weights of least saliency are zero, too."""
+    """Return the state after the ``count`` weights of least saliency are set to zero."""
     mask = prune_smallest(scores, {name: state.mask[name] for name in scores}, count)
     model = deepcopy(state.model)
     apply_mask(model, mask)

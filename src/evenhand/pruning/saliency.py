@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -95,14 +96,15 @@ class GroupSaliency(dict[str, Tensor]):
         return cls(saliency(theta, curvature, unprivileged, betas), changes)
 
     def sample(self, layer: str, most: int = DRAWN) -> pd.DataFrame:
-        """Return a sample of a layer's weights, evenly spaced by the unprivileged group's change.
+        """Return a sample of a layer's weights, evenly spaced by rank of error change.
 
         Parameters
         ----------
         layer
             The name of a parameter, or of a module; a module stands for all of its parameters.
         most
-            The largest number of rows; the smallest and the largest change are always included.
+            The largest number of rows. The weights with the smallest and the largest change of the
+            unprivileged group's error are always included.
 
         Returns
         -------
@@ -132,15 +134,16 @@ class GroupSaliency(dict[str, Tensor]):
                 "parameter": np.repeat(names, sizes)[chosen],
                 "place": np.concatenate([np.arange(size) for size in sizes])[chosen],
                 "rank": ranks / max(len(order) - 1, 1),
-                **{change_of(group): change[chosen] for group, change in changes.items()},
+                **{change_column(group): change[chosen] for group, change in changes.items()},
             }
         )
 
     def plot(self, layer: str | None = None, ax: Any = None) -> Any:
         """Draw the predicted error change of each weight of a layer, by group.
 
-        The weights are sorted by the unprivileged group's change. A weight whose point lies above
-        that group's line matters more to the other group. The figure shows at most 2,000 weights.
+        The weights are sorted by the change of the unprivileged group's error, which is a line;
+        points above the line are weights that matter more to another group. The figure shows at
+        most 2,000 weights.
 
         Parameters
         ----------
@@ -169,16 +172,21 @@ class GroupSaliency(dict[str, Tensor]):
             figures = import_extra("matplotlib.pyplot", "plot", "figures")
             ax = figures.subplots(layout="constrained")[1]
         share = 100 * table["rank"]
-        for group, color in zip(others, _cycled(COLORS[1:], len(others)), strict=True):
+        for group, color in zip(others, cycle(COLORS[1:]), strict=False):
             ax.plot(
-                share, table[change_of(group)], "o", markersize=2.5, color=color, label=str(group)
+                share,
+                table[change_column(group)],
+                "o",
+                markersize=2.5,
+                color=color,
+                label=str(group),
             )
-        ax.plot(share, table[change_of(first)], color=COLORS[0], linewidth=2, label=str(first))
-        values = table[[*map(change_of, self.by_group)]].to_numpy(float)
-        unit = _unit(values)
-        ax.set_yscale("asinh", linear_width=unit)
+        ax.plot(share, table[change_column(first)], color=COLORS[0], linewidth=2, label=str(first))
+        values = table[[*map(change_column, self.by_group)]].to_numpy(float)
+        width = _linear_width(values)
+        ax.set_yscale("asinh", linear_width=width)
         if values.min() >= 0:
-            ax.set_ylim(bottom=-unit / 2)
+            ax.set_ylim(bottom=-width / 2)
         ax.set_title(layer, loc="left", fontweight="bold")
         ax.set_xlabel(f"numbers in the order of {first}, percent")
         ax.set_ylabel("predicted change of error")
@@ -186,8 +194,8 @@ class GroupSaliency(dict[str, Tensor]):
         return ax
 
 
-def change_of(group: Hashable) -> str:
-    """Return the column of a sample that holds the predicted change of a group's error."""
+def change_column(group: Hashable) -> str:
+    """Return the name of the column with the predicted change of a group's error."""
     return f"change:{group}"
 
 
@@ -200,11 +208,7 @@ def unknown_parameters(unknown: Sequence[str], names: Sequence[str]) -> UnknownN
     )
 
 
-def _cycled(colors: Sequence[str], count: int) -> list[str]:
-    return [colors[number % len(colors)] for number in range(count)]
-
-
-def _unit(values: NDArray[np.float64]) -> float:
-    """Return the size below which the axis is linear: the lower quartile of all non-zero sizes."""
+def _linear_width(values: NDArray[np.float64]) -> float:
+    """Return the size below which the axis is linear: the lower quartile of non-zero sizes."""
     sizes = np.abs(values[values != 0])
     return float(np.quantile(sizes, 0.25)) if sizes.size else 1.0

@@ -23,8 +23,8 @@ from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.numbers import PERCENT, listed
-from evenhand.reporting.text.sentences import NO_SPLIT, lede, level
-from evenhand.reporting.text.vocabulary import model_names, opening, shown, term
+from evenhand.reporting.text.sentences import NO_SPLIT, introduction, level
+from evenhand.reporting.text.vocabulary import model_at_start, model_names, shown, term
 from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
@@ -61,11 +61,11 @@ def model_card(
     pruning
         The pruning of the run, None without one.
     """
-    called = model_names(record.files)
+    shown_names = model_names(record.files)
     run_rows = estimates(rows, record.files, record.excluded)
-    model_rows = find(run_rows, model=called.get(name, name), split=split, against=None)
+    model_rows = find(run_rows, model=shown_names.get(name, name), split=split, against=None)
     unit, source = record.unit, record.source or SourceRecord(reader="unknown", path="")
-    by_group = Estimates(row for row in model_rows if row.of_group)
+    by_group = Estimates(row for row in model_rows if row.is_of_group)
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
     sections = {
         "In short": _short(model_rows, split if names_split else None, unit, positive),
@@ -94,7 +94,7 @@ def model_card(
     }
     parts = [
         f"---\n{_front(record, model_rows, name)}---",
-        f"# {_plain(opening(called.get(name, name)))}",
+        f"# {_plain(model_at_start(shown_names.get(name, name)))}",
     ]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"
@@ -163,7 +163,7 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
 
 def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str) -> list[str]:
     """Return the samples, then a paragraph and a table row for each attribute."""
-    lines = [_plain(lede(rows, split, unit, positive))]
+    lines = [_plain(introduction(rows, split, unit, positive))]
     attributes = [name for name in names(rows, "attribute") if name != EVERYBODY]
     if not attributes:
         return lines

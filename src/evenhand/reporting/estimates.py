@@ -40,12 +40,12 @@ class Estimate(MetricRow):
         return term(self.base)
 
     @property
-    def of_group(self) -> bool:
+    def is_of_group(self) -> bool:
         """Whether it is about a single group or everybody, not about several groups together."""
         return self.aggregate is None and self.base not in FAIRNESS
 
     @property
-    def claimed(self) -> bool:
+    def is_claimed(self) -> bool:
         """Whether a difference is claimed: its corrected p-value is small, and not approximate."""
         p = self.p_adjusted
         return p is not None and p <= CLAIM and self.approximate is None
@@ -101,8 +101,8 @@ def estimates(
     excluded
         The groups that take no part in comparisons, as ``attribute=level``.
     """
-    called = model_names(files)
-    return Estimates(_estimate(row, called, excluded) for row in rows)
+    shown_names = model_names(files)
+    return Estimates(_estimate(row, shown_names, excluded) for row in rows)
 
 
 def find(rows: Iterable[Estimate], **wanted: object) -> Estimates:
@@ -120,11 +120,13 @@ def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(attrgetter(field), rows)))
 
 
-def _estimate(row: MetricRow, called: Mapping[str, str], excluded: Collection[str]) -> Estimate:
+def _estimate(
+    row: MetricRow, shown_names: Mapping[str, str], excluded: Collection[str]
+) -> Estimate:
     model, against = row.model or "", row.against
     shown = {
-        "model": called.get(model, model),
-        "against": called.get(against, against) if against else None,
+        "model": shown_names.get(model, model),
+        "against": shown_names.get(against, against) if against else None,
         "split": row.split or "all",
     }
     compared = f"{row.attribute.partition('|')[0]}={row.group}" not in excluded

@@ -18,7 +18,7 @@ from evenhand.reporting.section import Section, sections_of
 from evenhand.reporting.sections.answers import verdicts_of
 from evenhand.reporting.sections.groups import group_tables
 from evenhand.reporting.sections.provenance import Provenance, fact_tables
-from evenhand.reporting.text.sentences import lede
+from evenhand.reporting.text.sentences import introduction
 from evenhand.reporting.text.vocabulary import first_upper
 from evenhand.settings import Settings
 
@@ -26,7 +26,7 @@ from evenhand.settings import Settings
 def render(report: Report) -> str:
     """Return a report as one HTML page that needs no network."""
     split = report.split if report.names_split else None
-    text = lede(report.single, split, report.patient, report.positive)
+    text = introduction(report.single, split, report.patient, report.positive)
     return _page(report.title, text, sections_of("report", report), report)
 
 
@@ -38,21 +38,21 @@ def render_table(report: Report) -> str:
 
 
 def section_page(
-    title: str, lede: str, sections: Sequence[Section], record: RunRecord[Settings]
+    title: str, introduction: str, sections: Sequence[Section], record: RunRecord[Settings]
 ) -> str:
     """Return a page with some sections, and the record of the run as its last section."""
     facts = Provenance(fact_tables(record))
     last = Section("provenance", "Settings and provenance", "provenance.html", facts)
-    return _page(title, lede, (*sections, last))
+    return _page(title, introduction, (*sections, last))
 
 
-def _page(title: str, lede: str, sections: Sequence[Section], data: Any = None) -> str:
+def _page(title: str, introduction: str, sections: Sequence[Section], data: Any = None) -> str:
     script = "".join(
         map(_script, dict.fromkeys(section.script for section in sections if section.script))
     )
     return _template("sections.html").render(
         title=title,
-        lede=lede,
+        introduction=introduction,
         sections=sections,
         report=data,
         script=Markup(script),

@@ -11,7 +11,7 @@ from evenhand.reporting.section import Section
 
 
 @dataclass(frozen=True)
-class PartAnswer:
+class AnswerBox:
     """The answer to one question, shown in a box.
 
     Attributes
@@ -46,20 +46,20 @@ class Table:
 class Part:
     """The content of a section, from top to bottom."""
 
-    answers: tuple[PartAnswer, ...] = ()
+    answers: tuple[AnswerBox, ...] = ()
     sentences: tuple[str, ...] = ()
     plots: tuple[Forest, ...] = ()
     scatters: tuple[Scatter, ...] = ()
     charts: tuple[LineChart, ...] = ()
     tables: tuple[Table, ...] = ()
-    folds: tuple[Fold, ...] = ()
+    hidden: tuple[HiddenPart, ...] = ()
 
 
 @dataclass(frozen=True)
-class Fold:
-    """A part that the page hides until the reader clicks on its line (HTML ``details``)."""
+class HiddenPart:
+    """A part that the page hides until the reader clicks on its summary (HTML ``details``)."""
 
-    line: str
+    summary: str
     part: Part
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 SCHEMA = 1
+FILE = "probe.json"
 
 
 class ProbeRow(BaseModel, frozen=True):

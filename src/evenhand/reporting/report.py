@@ -200,15 +200,23 @@ class Report:
         return self.record.files if self.record else ()
 
     @cached_property
-    def called(self) -> dict[str, str]:
-        """The shown names of models with a built-in name; see `model_names`."""
+    def _shown_names(self) -> dict[str, str]:
         return model_names(self._files)
+
+    def shown_name(self, model: str) -> str:
+        """Return the shown name of a model; see `model_names`."""
+        return self._shown_names.get(model, model)
+
+    def shown_models(self, model: str, against: str | None) -> str:
+        """Return the shown names of a model and of the model that it is compared with."""
+        name = self.shown_name(model)
+        return name if against is None else f"{name} less {self.shown_name(against)}"
 
     @property
     def chosen(self) -> str | None:
         """The shown name of the model that the run recommends, or None."""
         chosen = self.record.chosen if self.record else None
-        return chosen and self.called.get(chosen, chosen)
+        return chosen and self.shown_name(chosen)
 
     @cached_property
     def reported(self) -> Estimates:
@@ -236,7 +244,7 @@ class Report:
         return self.chosen or next(iter(self.models), "")
 
     @property
-    def answered(self) -> Sequence[str]:
+    def answered_models(self) -> Sequence[str]:
         """The models that the answers are about: the chosen model, or all models."""
         return [self.chosen] if self.chosen else self.models
 
@@ -248,7 +256,7 @@ class Report:
     @property
     def samples_by_model(self) -> list[tuple[str, ModelSamples]]:
         """The samples of each model with its shown name, those of the main model first."""
-        named = [(self.called.get(name, name), samples) for name, samples in self.samples.items()]
+        named = [(self.shown_name(name), samples) for name, samples in self.samples.items()]
         return sorted(named, key=lambda item: item[0] != self.main_model)
 
 

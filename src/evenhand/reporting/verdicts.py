@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 
 SCHEMA = 1
 
@@ -56,4 +56,4 @@ def read_verdicts(path: Path) -> tuple[Verdict, ...]:
     EvenhandError
         If the file is absent, damaged, or written by a later version.
     """
-    return checked(_File, read_object(path, SCHEMA), path).verdicts
+    return parse_record(_File, read_object(path, SCHEMA), path).verdicts

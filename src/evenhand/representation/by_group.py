@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.files import finite_or_none
 from evenhand.metrics import UNKNOWN, Groups, holm
 from evenhand.representation.cka import batches, cka
 from evenhand.representation.jackknife import Jackknifed, mean_size, size_ratio
@@ -22,7 +23,7 @@ from evenhand.representation.results import (
     Similarity,
     SizeRatio,
 )
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similar
     }
     return Similarity(
         patients=len(everybody),
-        everybody=_matrix(whole, settings.level),
-        attributes=_adjusted({name: similarity for name, (similarity, _) in by_attribute.items()}),
+        everybody=_layer_matrix(whole, settings.level),
+        attributes=_adjust({name: similarity for name, (similarity, _) in by_attribute.items()}),
         ratios=tuple(_ratios(contrasts, settings)),
     )
 
@@ -109,9 +110,11 @@ def _measure_attribute(
     measured = []
     for level in groups.levels:
         count = len(rows[level])
-        group = GroupSimilarity(group=level, patients=count, auc=_finite(performance.get(level)))
+        group = GroupSimilarity(
+            group=level, patients=count, auc=finite_or_none(performance.get(level))
+        )
         if level in values:
-            group = replace(group, **vars(_matrix(values[level], settings.level)))
+            group = replace(group, **vars(_layer_matrix(values[level], settings.level)))
             if len(large) > 1:
                 group = _with_p(group, patients, rows[level], settings, rng)
         else:
@@ -130,7 +133,7 @@ def _measure_attribute(
         attribute,
         best=ranked[-1],
         worst=ranked[0],
-        difference=_matrix(difference, settings.level),
+        difference=_layer_matrix(difference, settings.level),
         size=mean_size(difference, settings.level, np.random.default_rng(settings.seed)),
     )
     return contrasted, difference
@@ -147,10 +150,10 @@ def _with_p(
     everybody = np.arange(len(patients.labels))
     samples = GroupSamples(patients.layers, everybody, np.isin(everybody, rows), patients.labels)
     test = group_test(samples, settings.permutations, rng)
-    return replace(group, p=test.p, p_layers=_cells(test.p_adjusted))
+    return replace(group, p=test.p, p_layers=_as_matrix(test.p_adjusted))
 
 
-def _adjusted(attributes: Mapping[str, AttributeSimilarity]) -> dict[str, AttributeSimilarity]:
+def _adjust(attributes: Mapping[str, AttributeSimilarity]) -> dict[str, AttributeSimilarity]:
     """Add p-values that are adjusted (Holm) for all groups of all attributes."""
     p = [g.p for attribute in attributes.values() for g in attribute.groups if g.p is not None]
     adjusted = iter(holm(p))
@@ -185,17 +188,13 @@ def _ratios(contrasts: Mapping[str, Jackknifed], settings: Comparison) -> Iterat
 def _undefined_reason(level: str, count: int, settings: Comparison) -> str:
     if level == UNKNOWN:
         return "unknown is not compared"
-    return f"{counted(count, 'patient')}; {settings.minimum} are needed for a claim"
+    return f"{count_text(count, 'patient')}; {settings.minimum} are needed for a claim"
 
 
-def _matrix(numbers: Jackknifed, level: float) -> LayerMatrix:
+def _layer_matrix(numbers: Jackknifed, level: float) -> LayerMatrix:
     low, high = numbers.interval(level)
-    return LayerMatrix(_cells(numbers.value), _cells(low), _cells(high))
+    return LayerMatrix(_as_matrix(numbers.value), _as_matrix(low), _as_matrix(high))
 
 
-def _cells(values: NDArray[np.float64]) -> Matrix:
-    return tuple(tuple(_finite(float(value)) for value in row) for row in values)
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else value
+def _as_matrix(values: NDArray[np.float64]) -> Matrix:
+    return tuple(tuple(finite_or_none(float(value)) for value in row) for row in values)

@@ -116,9 +116,9 @@ class Sizes:
             np.moveaxis(np.array(permuted), -1, 0),
         )
 
-    def cell(self, place: int) -> Sizes:
+    def cell(self, column: int) -> Sizes:
         """Return the sizes of one cell."""
-        chosen = slice(place, place + 1)
+        chosen = slice(column, column + 1)
         return Sizes(
             self.values[:, chosen], self.influence[:, :, chosen], self.permuted[:, :, chosen]
         )
@@ -134,8 +134,8 @@ class Sizes:
     def p(self) -> float:
         """The p-value of "the differences are no larger than with permuted groups".
 
-        It is over all cells and seeds. Each permutation serves all of them, so the test is exact
-        although cells share patients.
+        The statistic is the mean over all cells and seeds. Each permutation serves all of them, so
+        the test is exact although cells share patients.
         """
         sizes = self.permuted.mean(axis=(1, 2))
         return float(np.count_nonzero(sizes >= sizes[0] * (1 - 1e-9)) / len(sizes))

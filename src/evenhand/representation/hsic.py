@@ -158,7 +158,7 @@ def _factors(layer: Layer, chosen: RowIndices) -> GramFactors:
 
 
 def _shift(sums: Floats) -> Floats:
-    """Return each row's shift from the row sums ``(n,)``; entry ij is reduced by shifts i and j."""
+    """Return the shift of each row and column that centres a matrix, from its row sums ``(n,)``."""
     n = len(sums)
     shift: Floats = (sums - sums.sum() / (2 * (n - 1))) / (n - 2)
     return shift
@@ -169,6 +169,6 @@ def _cheaper_as_factors(first: Sequence[Layer], second: Sequence[Layer], n: int)
     if any(layer.bandwidth is not None for layer in (*first, *second)):
         return False
     widths, other_widths = ([layer.width for layer in layers] for layers in (first, second))
-    every = (*widths, *other_widths)
-    pairs = sum(widths) * sum(other_widths) + sum(width**2 for width in every)
-    return 4 * pairs < n * sum(every)
+    all_widths = (*widths, *other_widths)
+    pairs = sum(widths) * sum(other_widths) + sum(width**2 for width in all_widths)
+    return 4 * pairs < n * sum(all_widths)

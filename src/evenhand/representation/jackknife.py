@@ -93,7 +93,7 @@ def size_ratio(
 def ratio_of(numerator: Jackknifed, denominator: Jackknifed, quantile: float) -> MeanSize | None:
     """Return the ratio of two numbers on the same patients, with Fieller's interval.
 
-    ``quantile`` is half the width of an interval in standard errors. The result is None if the
+    ``quantile`` is half the width of the interval in standard errors. The result is None if the
     interval is unbounded.
     """
     # The interval holds the ratios r with a r² − 2 b r + c ≤ 0 (Fieller).

@@ -129,7 +129,8 @@ def permuted_differences(
     Parameters as in `group_test`; the result is ``(1 + P, p, q)``.
     """
     member = permute_members(samples, permutations, rng)
-    inside, outside = _similarities(samples, _Subsets(member.astype(_dtype(samples.layers))))
+    dtype = np.result_type(*(layer.features.dtype for model in samples.layers for layer in model))
+    inside, outside = _similarities(samples, _Subsets(member.astype(dtype)))
     difference: Floats = inside - outside
     return difference
 
@@ -173,7 +174,3 @@ def _column_products(first: NDArray[np.floating], second: NDArray[np.floating]) 
     """Return the inner product of each column of one array with the same column of another."""
     sums: Floats = np.einsum("np,np->p", first, second, dtype=np.float64)
     return sums
-
-
-def _dtype(layers: tuple[Sequence[Layer], Sequence[Layer]]) -> np.dtype[np.floating]:
-    return np.result_type(*(layer.features.dtype for model in layers for layer in model))

@@ -1,4 +1,4 @@
-"""Probes: how well a logistic regression predicts a protected attribute from features."""
+"""Measure how well a logistic regression, a probe, predicts a protected attribute from features."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDS = 5
 CHANCE = 0.5
 
 
-def probed(
+def measure_probe(
     features: Floats,
     attribute: NDArray[np.intp],
     strata: NDArray[np.intp],
@@ -42,8 +42,8 @@ def probed(
     Returns
     -------
     Jackknifed
-        The share of correctly ordered pairs among pairs of a row of the level and a row of another
-        level, in one fold and one stratum. A patient's influence is the change when the patient's
+        The share of correctly ordered pairs. A pair is a row of the level and a row of another
+        level, in the same fold and stratum. A patient's influence is the change if the patient's
         pairs are left out; the probes are not trained again.
 
     Notes
@@ -54,13 +54,14 @@ def probed(
     levels = int(attribute.max()) + 1
     correct = np.zeros((levels, len(attribute)))
     pairs = np.zeros((levels, len(attribute)))
-    for test, scores in _scored(features, attribute, patients, seed):
+    for test, scores in _score_folds(features, attribute, patients, seed):
         for stratum in np.unique(strata[test]):
-            cell = strata[test] == stratum
-            rows = test[cell]
+            inside = strata[test] == stratum
+            rows = test[inside]
             for level in range(levels):
                 member = attribute[rows] == level
-                correct[level, rows], pairs[level, rows] = _placements(scores[cell, level], member)
+                counts = _placements(scores[inside, level], member)
+                correct[level, rows], pairs[level, rows] = counts
     sums = np.zeros((2, int(patients.max()) + 1, levels))
     for level in range(levels):
         np.add.at(sums[0, :, level], patients, correct[level])
@@ -68,10 +69,10 @@ def probed(
     return _ratio(sums[0], sums[1])
 
 
-def _scored(
+def _score_folds(
     features: Floats, attribute: NDArray[np.intp], patients: NDArray[np.intp], seed: int
 ) -> Iterator[tuple[NDArray[np.intp], Floats]]:
-    """Yield the rows of each fold, and their probability of each level from the other folds."""
+    """Yield the rows of each fold, and their probability of each level by a probe of the others."""
     levels = int(attribute.max()) + 1
     fewest = min(len(np.unique(patients[attribute == level])) for level in range(levels))
     folds = StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
@@ -88,7 +89,7 @@ def _scored(
 
 
 def _placements(scores: Floats, member: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return, for each row, its number of correctly ordered pairs, and of all its pairs."""
+    """Return the number of correctly ordered pairs of each row, and of all pairs of each row."""
     ranks = rankdata(scores)
     below = ranks.copy()
     for part in (member, ~member):

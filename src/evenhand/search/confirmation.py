@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
+from evenhand.files import finite_or_none
 from evenhand.masks.masks import Mask
 from evenhand.metrics import Target, costs, ranked
 from evenhand.metrics.pareto import PickRule
@@ -57,7 +58,7 @@ class Candidate:
     Without confirmation, its only fit is the trial itself.
     """
 
-    study: str  # the contender whose search the trial is from
+    study: str  # the contender whose search has the trial
     trial: int
     choice: Choice
     searched: NDArray[np.float64]  # (k,) targets in the search
@@ -76,15 +77,15 @@ class Candidate:
         return int(np.isnan(self.fit_values).any(axis=1).sum())
 
     def median_seed(self, targets: Sequence[Target], rule: PickRule) -> int:
-        """Return the seed of the median fit, ranked by a rule; for an even number, the worse one.
+        """Return the seed of the median fit, ranked by a rule; of two middle fits, the worse one.
 
         Fits that diverged are left out.
         """
-        sound = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
-        order = ranked(costs(self.fit_values[sound], targets), rule)
+        finite = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
+        order = ranked(costs(self.fit_values[finite], targets), rule)
         # `ranked` leaves out fits that the rule does not allow; they come last.
-        order += [place for place in range(len(sound)) if place not in order]
-        return self.seeds[int(sound[order[len(order) // 2]])]
+        order += [k for k in range(len(finite)) if k not in order]
+        return self.seeds[int(finite[order[len(order) // 2]])]
 
     def objective(self, k: int, target: Target) -> Objective:
         """Return the values of the k-th target in the search and with fresh seeds."""
@@ -92,14 +93,14 @@ class Candidate:
         margin = _half_width(self.fit_values[:, k])
         optimism = sign * (self.searched[k] - self.mean[k])
         return Objective(
-            searched=null_if_nan(self.searched[k]),
-            again=[null_if_nan(value) for value in self.fit_values[:, k]],
-            mean=null_if_nan(self.mean[k]),
-            mean_low=null_if_nan(self.mean[k] - margin),
-            mean_high=null_if_nan(self.mean[k] + margin),
-            optimism=null_if_nan(optimism),
-            optimism_low=null_if_nan(optimism - margin),
-            optimism_high=null_if_nan(optimism + margin),
+            searched=finite_or_none(self.searched[k]),
+            again=[finite_or_none(value) for value in self.fit_values[:, k]],
+            mean=finite_or_none(self.mean[k]),
+            mean_low=finite_or_none(self.mean[k] - margin),
+            mean_high=finite_or_none(self.mean[k] + margin),
+            optimism=finite_or_none(optimism),
+            optimism_low=finite_or_none(optimism - margin),
+            optimism_high=finite_or_none(optimism + margin),
         )
 
     def facts(self, targets: Sequence[Target]) -> dict[str, Any]:
@@ -114,7 +115,9 @@ class Candidate:
         }
 
 
-def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) -> dict[int, Choice]:
+def choices_to_confirm(
+    best: Sequence[FrozenTrial], space: Space[Choice], count: int
+) -> dict[int, Choice]:
     """Return the choices to train again, by trial.
 
     The best trial of each mask and method comes first, then all other trials in their order.
@@ -128,7 +131,7 @@ def to_confirm(best: Sequence[FrozenTrial], space: Space[Choice], count: int) ->
     count
         The largest number of choices.
     """
-    choices = {trial.number: space.ask(trial) for trial in best}
+    choices = {trial.number: space.suggest(trial) for trial in best}
     first_of_kind: dict[tuple[Mask, str], int] = {}
     for number, choice in choices.items():
         first_of_kind.setdefault((choice.mask, choice.method), number)
@@ -171,9 +174,9 @@ def confirmed_candidates(
 def best_candidate(
     candidates: Sequence[Candidate], targets: Sequence[Target], rule: PickRule
 ) -> Candidate:
-    """Return the candidate with the best mean over fits, ranked by a rule; of equals the first.
+    """Return the candidate with the best mean over fits, ranked by a rule; the first of equals.
 
-    Only candidates with the fewest diverged fits are ranked.
+    Only the candidates with the fewest diverged fits are ranked.
 
     Raises
     ------
@@ -181,21 +184,16 @@ def best_candidate(
         If all fits of all candidates diverged.
     """
     fewest = min(candidate.diverged for candidate in candidates)
-    sound = [
+    ranked_candidates = [
         candidate for candidate in candidates if candidate.diverged == fewest < len(candidate.seeds)
     ]
-    if not sound:
+    if not ranked_candidates:
         raise EvenhandError(
             f"every fit that was to confirm the best trials of {candidates[0].study} diverged. "
             "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
-    means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in sound])
-    return sound[ranked(costs(means, targets), rule)[0]]
-
-
-def null_if_nan(value: float) -> float | None:
-    """Return a number as a JSON value: null for NaN."""
-    return None if np.isnan(value) else float(value)
+    means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in ranked_candidates])
+    return ranked_candidates[ranked(costs(means, targets), rule)[0]]
 
 
 def _half_width(values: NDArray[np.float64]) -> float:

@@ -51,7 +51,7 @@ class SearchedMethod:
         """The method with each searched setting fixed at its default."""
         return SearchedMethod(self.name, {**self.fixed, **self.defaults}, {}, {})
 
-    def ask(self, trial: BaseTrial) -> dict[str, Setting]:
+    def suggest(self, trial: BaseTrial) -> dict[str, Setting]:
         """Return the settings that a trial suggests."""
         ranges = self.ranges.items()
         drawn = {setting: _suggested(trial, f"{self.name}.{setting}", r) for setting, r in ranges}
@@ -128,17 +128,17 @@ def with_methods(
     names = [method.name for method in methods]
     by_name = dict(zip(names, methods, strict=True))
 
-    def ask(trial: BaseTrial) -> Choice:
+    def suggest(trial: BaseTrial) -> Choice:
         several = len(names) > 1
         name = str(trial.suggest_categorical(METHOD, names)) if several else names[0]
-        return by_method(space.ask(trial), name, by_name[name].ask(trial))
+        return by_method(space.suggest(trial), name, by_name[name].suggest(trial))
 
     parts = [method_params(choice, methods) for choice in first] or [{}] * len(space.first)
     start_params = tuple(
         (origin, {**params, **more})
         for (origin, params), more in zip(space.first, parts, strict=True)
     )
-    return Space(ask, space.size * sum(method.size for method in methods), start_params)
+    return Space(suggest, space.size * sum(method.size for method in methods), start_params)
 
 
 def method_params(choice: Choice, methods: Sequence[SearchedMethod]) -> Params:

@@ -21,7 +21,7 @@ class Space(Generic[AnyChoice]):
 
     Attributes
     ----------
-    ask
+    suggest
         Function that reads the choice of a finished trial, or draws that of a new one.
     size
         Number of choices; infinite if a real number is searched.
@@ -29,6 +29,6 @@ class Space(Generic[AnyChoice]):
         Choices to try first: for each, a label of its origin, and its trial parameters.
     """
 
-    ask: Callable[[BaseTrial], AnyChoice]
+    suggest: Callable[[BaseTrial], AnyChoice]
     size: float
     first: tuple[tuple[str, Params], ...] = ()

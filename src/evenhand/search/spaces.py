@@ -59,7 +59,7 @@ def flat_space(family: Family, rates: Rates, starts: Mapping[str, Choice]) -> Sp
     """Return the space of one bit per unit and a learning rate; trials begin with ``starts``."""
     always = _names(family.always)
 
-    def ask(trial: BaseTrial) -> Choice:
+    def suggest(trial: BaseTrial) -> Choice:
         bits = {unit.name: trial.suggest_int(unit.name, 0, 1) for unit in family.units}
         return rates.choice(trial, always.union(name for name, bit in bits.items() if bit))
 
@@ -70,7 +70,7 @@ def flat_space(family: Family, rates: Rates, starts: Mapping[str, Choice]) -> Sp
         )
         for origin, choice in starts.items()
     )
-    return Space(ask, 2.0 ** len(family.units) * rates.size, start_params)
+    return Space(suggest, 2.0 ** len(family.units) * rates.size, start_params)
 
 
 def staged_space(family: Family, rates: Rates, starts: Mapping[str, Choice]) -> Space[Choice]:
@@ -84,7 +84,7 @@ def staged_space(family: Family, rates: Rates, starts: Mapping[str, Choice]) -> 
     always = _names(family.always)
     stages = [tuple(units) for _, units in groupby(family.units, key=lambda unit: unit.depth)]
 
-    def ask(trial: BaseTrial) -> Choice:
+    def suggest(trial: BaseTrial) -> Choice:
         begin = trial.suggest_int(FIRST, 0, len(stages))
         tuned: set[str] = set()
         for stage in stages[begin:]:
@@ -98,7 +98,7 @@ def staged_space(family: Family, rates: Rates, starts: Mapping[str, Choice]) -> 
         (origin, _staged(stages, choice.mask) | {"lr": choice.lr})
         for origin, choice in starts.items()
     )
-    return Space(ask, 2.0 ** len(family.units) * rates.size, start_params)
+    return Space(suggest, 2.0 ** len(family.units) * rates.size, start_params)
 
 
 def _staged(stages: list[tuple[Unit, ...]], mask: Mask) -> dict[str, int | float]:
@@ -133,7 +133,7 @@ def rate_space(
 def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space[Choice]:
     """Return the space that combines each choice, by its trial's number, with each fresh seed."""
 
-    def ask(trial: BaseTrial) -> Choice:
+    def suggest(trial: BaseTrial) -> Choice:
         number = trial.suggest_categorical("trial", list(choices))
         seed = trial.suggest_categorical("seed", list(seeds))
         return replace(choices[int(number)], seed=int(seed))
@@ -141,7 +141,7 @@ def repeat_space(choices: Mapping[int, Choice], seeds: Collection[int]) -> Space
     start_params = tuple(
         (f"trial {number}", {"trial": number, "seed": seed}) for number in choices for seed in seeds
     )
-    return Space(ask, len(start_params), start_params)
+    return Space(suggest, len(start_params), start_params)
 
 
 def mask_family(backbone: nn.Module, text: str) -> Family:

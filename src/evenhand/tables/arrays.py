@@ -21,7 +21,7 @@ def as_array(values: Any) -> NDArray[Any]:
     if np.ma.isMaskedArray(values):
         raise EvenhandError(
             "masked arrays are not taken, since their masks would be lost. Leave the masked rows "
-            "out of all arrays, or give .filled(numpy.nan) of a column of groups."
+            "out of all arrays."
         )
     if hasattr(values, "detach"):
         tensor = values.detach().cpu()

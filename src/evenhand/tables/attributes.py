@@ -21,9 +21,9 @@ _RACES = (
     ("Asian", re.compile("asian")),
     ("Hispanic", re.compile("(?<!non-)(?<!not )(hispanic|latino)")),
 )
-# Texts that mean unknown in hospitals and surveys. "*" stands for values that are withheld because
-# they concern few people; in Evenhand's own tables it stands for everybody.
-_UNTOLD = re.compile(
+# Texts that mean unknown in hospitals and surveys; "*" is a value that is withheld because few
+# people have it.
+_UNKNOWN_TEXTS = re.compile(
     r"unknown|refused|declined|unable to (obtain|answer|determine)|unobtainable|prefer not"
     r"|not (specified|stated|reported|recorded|available|known|disclosed)|^[?*]+$|^missing$"
     r"|^#(ref!|div/0!|value!|name\?|num!|null!)$"  # of a spreadsheet's formula that failed
@@ -54,33 +54,33 @@ class Attribute:
     to_level: Callable[[pd.Series], pd.Series]
     numeric: bool = False
 
-    def of(self, raw: pd.Series) -> pd.Series:
+    def levels_of(self, raw: pd.Series) -> pd.Series:
         """Return the level of each raw value; values without a level are ``unknown``.
 
         The result is categorical, with the levels in order and then ``unknown``.
         """
         which, values = pd.factorize(raw, use_na_sentinel=False)
-        level = self.to_level(pd.Series(values))  # each distinct value once
+        level = self.to_level(pd.Series(values))  # each distinct value is converted once
         index = pd.Index(self.levels).get_indexer(pd.Index(level))
         codes = np.where(index < 0, len(self.levels), index)[which]
         categories = pd.Index([*self.levels, UNKNOWN], dtype="str")
         return pd.Series(pd.Categorical.from_codes(codes, categories), raw.index)
 
 
-def mapped(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
+def attribute_by_value(name: str, column: str, mapping: Mapping[str, str]) -> Attribute:
     """Return an attribute from a mapping of raw values to levels.
 
     Examples
     --------
-    >>> sex = mapped("sex", "Sex", {"F": "female", "M": "male"})
-    >>> sex.of(pd.Series(["M", "F", "X"])).tolist()
+    >>> sex = attribute_by_value("sex", "Sex", {"F": "female", "M": "male"})
+    >>> sex.levels_of(pd.Series(["M", "F", "X"])).tolist()
     ['male', 'female', 'unknown']
     """
     levels = tuple(dict.fromkeys(mapping.values()))
     return Attribute(name, column, levels, lambda raw: raw.map(mapping))
 
 
-def named(
+def attribute_by_level(
     name: str, column: str, levels: Mapping[str, tuple[str, ...]], rest: str | None = None
 ) -> Attribute:
     """Return an attribute from a mapping of levels to raw values.
@@ -90,8 +90,8 @@ def named(
 
     Examples
     --------
-    >>> sex = named("sex", "Gender", {"female": ("f", "1"), "male": ("m", "0")})
-    >>> sex.of(pd.Series(["F", "0.0", "-1"])).tolist()
+    >>> sex = attribute_by_level("sex", "Gender", {"female": ("f", "1"), "male": ("m", "0")})
+    >>> sex.levels_of(pd.Series(["F", "0.0", "-1"])).tolist()
     ['female', 'male', 'unknown']
     """
     level_of = {plain_cell(value): level for level, values in levels.items() for value in values}
@@ -106,12 +106,12 @@ def named(
     return Attribute(name, column, tuple(every), to_level)
 
 
-def sex(column: str) -> Attribute:
+def sex_attribute(column: str) -> Attribute:
     """Return the attribute ``sex``, from a column of words or their first letters."""
-    return named("sex", column, {"female": ("female", "f"), "male": ("male", "m")})
+    return attribute_by_level("sex", column, {"female": ("female", "f"), "male": ("male", "m")})
 
 
-def race(name: str, column: str) -> Attribute:
+def race_attribute(name: str, column: str) -> Attribute:
     """Return an attribute of race, from the words that hospitals write.
 
     "White, non-Hispanic" and "WHITE - RUSSIAN" are White. Refused answers are unknown.
@@ -124,22 +124,24 @@ def race(name: str, column: str) -> Attribute:
     return Attribute(name, column, levels, to_level)
 
 
-def white(name: str, column: str) -> Attribute:
-    """Return an attribute with the levels White and non-White, by the rule of ``race``."""
-    by_race = race(name, column)
+def white_attribute(name: str, column: str) -> Attribute:
+    """Return an attribute with the levels White and non-White, by the rule of `race_attribute`."""
+    by_race = race_attribute(name, column)
     level_of = dict.fromkeys(by_race.levels, "non-White") | {"White": "White"}
     return Attribute(
         name, column, ("White", "non-White"), lambda raw: by_race.to_level(raw).map(level_of)
     )
 
 
-def distinct(name: str, column: str, raw: pd.Series) -> Attribute:
+def attribute_of_values(name: str, column: str, raw: pd.Series) -> Attribute:
     """Return an attribute whose levels are the values that occur, ordered by `level_order`.
 
     Blank values and values that mean unknown ("not specified", "refused", "?", "*") are no levels.
     """
     values = sorted({str(value) for value in raw.dropna().unique()}, key=level_order)
-    return mapped(name, column, {value: value for value in values if not means_unknown(value)})
+    return attribute_by_value(
+        name, column, {value: value for value in values if not means_unknown(value)}
+    )
 
 
 def means_unknown(text: str) -> bool:
@@ -150,7 +152,7 @@ def means_unknown(text: str) -> bool:
     >>> means_unknown("Not specified"), means_unknown("*"), means_unknown("60+")
     (True, True, False)
     """
-    return _UNTOLD.search(text.casefold()) is not None
+    return _UNKNOWN_TEXTS.search(text.casefold()) is not None
 
 
 def attribute_parts(attribute: str) -> tuple[str, ...]:
@@ -217,7 +219,8 @@ def group_of(
         If there is no such attribute.
     """
     parts = attribute_parts(attribute)
-    names = ["*".join(combination) for combination in product(*_levels_of(parts, levels))]
+    levels_of_parts = [pick("attribute", part, levels) for part in parts]
+    names = ["*".join(combination) for combination in product(*levels_of_parts)]
     group = table[f"attr_{parts[0]}"].astype("str")
     for part in parts[1:]:
         group = group + "*" + table[f"attr_{part}"].astype("str")
@@ -234,9 +237,3 @@ def _race(text: str) -> str | None:
         return None
     words = text.casefold()
     return next((level for level, pattern in _RACES if pattern.search(words)), "Other")
-
-
-def _levels_of(
-    parts: tuple[str, ...], levels: Mapping[str, tuple[str, ...]]
-) -> list[tuple[str, ...]]:
-    return [pick("attribute", part, levels) for part in parts]

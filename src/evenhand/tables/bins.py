@@ -32,7 +32,7 @@ _WITH_UNIT = (
 _AT_LEAST = re.compile(r"(>=|≥|>)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+")
 
 
-def binned(
+def attribute_by_bins(
     name: str, column: str, edges: Sequence[float], *, edge_below: bool = False
 ) -> Attribute:
     """Return an attribute whose levels are intervals of a number.
@@ -56,9 +56,9 @@ def binned(
 
     Examples
     --------
-    >>> binned("age", "age", (20, 40, 60, 80)).levels
+    >>> attribute_by_bins("age", "age", (20, 40, 60, 80)).levels
     ('under 20', '20-39', '40-59', '60-79', '80+')
-    >>> binned("age", "age", (60, 75), edge_below=True).levels
+    >>> attribute_by_bins("age", "age", (60, 75), edge_below=True).levels
     ('up to 60', '61-75', 'over 75')
     """
     increasing = all(low < high for low, high in pairwise(edges))
@@ -81,21 +81,20 @@ def binned(
 
 @dataclass(frozen=True)
 class NumericBins:
-    """The bins of a numeric attribute; see `binned`."""
+    """The bins of a numeric attribute; see `attribute_by_bins`."""
 
     edges: tuple[float, ...]
     edge_below: bool = False
 
     def attribute(self, name: str, column: str) -> Attribute:
         """Return the attribute with these bins."""
-        return binned(name, column, self.edges, edge_below=self.edge_below)
+        return attribute_by_bins(name, column, self.edges, edge_below=self.edge_below)
 
 
 def parse_bins(texts: Sequence[str]) -> dict[str, NumericBins]:
     """Return the bins of each attribute from texts such as ``age=20,40,60,80``.
 
-    With ``<=`` for ``=``, an edge belongs to the bin below it: ``age=60`` makes under 60 and 60+,
-    ``age<=60`` makes up to 60 and over 60.
+    ``age=60`` gives the bins "under 60" and "60+"; ``age<=60`` gives "up to 60" and "over 60".
 
     Raises
     ------
@@ -130,13 +129,13 @@ def is_measurement(raw: pd.Series) -> bool:
 
     Values that mean unknown are not counted.
     """
-    rows = raw.value_counts()  # each distinct value is looked at once
+    rows = raw.value_counts()
     number, _ = read_numbers(rows.index.to_series())
     is_number = ~np.isnan(number)
-    return _mostly(rows, is_number) and len(np.unique(number[is_number])) > FEW
+    return _is_majority(rows, is_number) and len(np.unique(number[is_number])) > FEW
 
 
-def _mostly(rows: pd.Series, marked: NDArray[np.bool_]) -> bool:
+def _is_majority(rows: pd.Series, marked: NDArray[np.bool_]) -> bool:
     """Return whether most rows with a known value have one of the marked values."""
     has_value = [not means_unknown(str(value)) for value in rows.index]
     return bool(2 * rows[marked].sum() > rows[has_value].sum())
@@ -164,7 +163,7 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
         (_WITH_UNIT, "numbers with their unit", "the numbers alone"),
     ):
         marked = texts.str.fullmatch(pattern).to_numpy(np.bool_)
-        if marked.sum() > FEW and _mostly(rows, marked):
+        if marked.sum() > FEW and _is_majority(rows, marked):
             raise EvenhandError(
                 f"{source}: {name!r} holds {what}, {marked.sum()} different ones, as in "
                 f"{some(texts[marked][:2])}. Write {instead}, and give bins, as in "
@@ -189,7 +188,7 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     EvenhandError
         If there are such rows; the message names the first few.
     """
-    unbinned = raw[(rule.of(raw) == UNKNOWN) & raw.notna()].astype("str")
+    unbinned = raw[(rule.levels_of(raw) == UNKNOWN) & raw.notna()].astype("str")
     has_value = ~unbinned.map(means_unknown).astype("bool")
     problem = (
         f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "
@@ -214,13 +213,13 @@ def read_numbers(raw: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]
     number = pd.to_numeric(raw, errors="coerce").to_numpy(float, na_value=np.nan)
     exact = ~np.isnan(number)
     least = [
-        math.nan if is_exact else _least(str(text))
+        math.nan if is_exact else _lower_limit(str(text))
         for text, is_exact in zip(raw, exact, strict=True)
     ]
     return np.where(exact, number, least), exact
 
 
-def _least(text: str) -> float:
+def _lower_limit(text: str) -> float:
     """Return the smallest number that text such as "90+", ">=90" or ">89" allows, else NaN."""
     match = _AT_LEAST.fullmatch(text)
     if match is None:
@@ -229,31 +228,31 @@ def _least(text: str) -> float:
     return math.nextafter(number, math.inf) if match[1] == ">" else number
 
 
-def _number(edge: float) -> str:
+def _edge_text(edge: float) -> str:
     return str(int(edge)) if float(edge).is_integer() else str(edge)
 
 
 def _bins_above(edges: Sequence[float]) -> tuple[str, ...]:
-    between = (_interval(low, high) for low, high in pairwise(edges))
-    return (f"under {_number(edges[0])}", *between, f"{_number(edges[-1])}+")
+    between = (_interval_name(low, high) for low, high in pairwise(edges))
+    return (f"under {_edge_text(edges[0])}", *between, f"{_edge_text(edges[-1])}+")
 
 
 def _bins_below(edges: Sequence[float]) -> tuple[str, ...]:
     between = (
-        _interval(low + 1, high + 1)
-        if _whole(low) and _whole(high)
-        else f">{_number(low)} to {_number(high)}"
+        _interval_name(low + 1, high + 1)
+        if _is_whole(low) and _is_whole(high)
+        else f">{_edge_text(low)} to {_edge_text(high)}"
         for low, high in pairwise(edges)
     )
-    return (f"up to {_number(edges[0])}", *between, f"over {_number(edges[-1])}")
+    return (f"up to {_edge_text(edges[0])}", *between, f"over {_edge_text(edges[-1])}")
 
 
-def _whole(edge: float) -> bool:
+def _is_whole(edge: float) -> bool:
     return float(edge).is_integer() and edge >= 0
 
 
-def _interval(low: float, high: float) -> str:
+def _interval_name(low: float, high: float) -> str:
     """Return the name of a bin: "20-39" for whole numbers 20 and 40, else "18.5 to <25"."""
-    if not (_whole(low) and _whole(high)):
-        return f"{_number(low)} to <{_number(high)}"
-    return _number(low) if high - low == 1 else f"{_number(low)}-{_number(high - 1)}"
+    if not (_is_whole(low) and _is_whole(high)):
+        return f"{_edge_text(low)} to <{_edge_text(high)}"
+    return _edge_text(low) if high - low == 1 else f"{_edge_text(low)}-{_edge_text(high - 1)}"

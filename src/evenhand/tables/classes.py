@@ -20,7 +20,7 @@ _POSITIVE = re.compile(
     r"|mel|melanoma|cancer|tumou?r|carcinoma|dead|died|death|deceased|affected|finding|event"
     r"|pathological|glaucoma|pneumonia|dementia"
 )
-_NUMBERS = ({"0", "1"}, {"-1", "1"})  # 1 is positive; of 1 and 2, neither is obviously positive
+_NUMBERS = ({"0", "1"}, {"-1", "1"})  # 1 is positive; for 1 and 2, it is not obvious
 _LETTERS = {"t", "f"}  # true and false, if both occur
 _NOT = ("no ", "non ", "non", "not ", "without ", "un")
 
@@ -77,7 +77,7 @@ def order_classes(values: Sequence[str], positive: str | None, what: str) -> Cla
                 "two classes. Leave it out."
             )
     elif len(names) == 2:
-        positive = _obvious(names[0], names[1])
+        positive = _obvious_positive(names[0], names[1])
         if positive is None:
             return Classes(tuple(names), ordered=False)
     if positive is None:
@@ -99,8 +99,8 @@ def polarity(value: str) -> int | None:
     return 0 if _NEGATIVE.fullmatch(key) else None
 
 
-def ask_positive(names: Sequence[str], where: str) -> EvenhandError:
-    """Return the error for two classes if neither is obviously the positive one."""
+def unclear_positive(names: Sequence[str], where: str) -> EvenhandError:
+    """Return the error for two classes of which neither is obviously the positive one."""
     first, second = names
     return EvenhandError(
         f"{where}: it is not obvious which of the classes {first!r} and {second!r} is the positive "
@@ -109,8 +109,8 @@ def ask_positive(names: Sequence[str], where: str) -> EvenhandError:
     )
 
 
-def _obvious(first: str, second: str) -> str | None:
-    """Return the positive one of two classes; None if it is not obvious."""
+def _obvious_positive(first: str, second: str) -> str | None:
+    """Return the positive class of two; None if it is not obvious."""
     keys = spelling_key(first), spelling_key(second)
     if all(_is_number(key) for key in keys):
         return max(first, second, key=float) if {*keys} in _NUMBERS else None

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import attribute_parts, mapped
+from evenhand.tables.attributes import attribute_by_value, attribute_parts
 from evenhand.tables.bins import NumericBins
-from evenhand.tables.classes import ask_positive, order_classes, polarity
+from evenhand.tables.classes import order_classes, polarity, unclear_positive
 from evenhand.tables.own_attributes import read_own_attribute
 from evenhand.tables.spelling import refuse_spellings
-from evenhand.tables.table_checks import refuse_ids, refuse_rows
+from evenhand.tables.table_checks import refuse_ids, refuse_rows, require_columns
 from evenhand.tables.values import ValueRules
 
 
@@ -42,7 +42,8 @@ class Columns:
     positive
         The positive class of two, if the names of the classes do not show it.
     pair
-        The file's column in which twins have the same value; by default ``pair_id``, if it exists.
+        The file's column in which the two twins of a pair have the same value; by default
+        ``pair_id``, if it exists.
     """
 
     attributes: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class Columns:
 
 
 PAIR = "pair_id"
-"""The column that names twins: equal values for twins, "" for a sample without a twin."""
+"""The column of pair ids: equal for the two twins of a pair, "" for a sample without a twin."""
 
 CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
 """Columns of predictions. More than two classes have ``score_0`` …, attributes ``attr_NAME``."""
@@ -113,39 +114,48 @@ def rename_columns(table: pd.DataFrame, renamed: Mapping[str, str], path: Path) 
     EvenhandError
         If the table lacks a column that ``--map`` names.
     """
-    absent = [column for column in renamed.values() if column not in table]
-    if absent:
-        raise EvenhandError(f"{path} has no column {some(absent)}; it has: {_names(table)}.")
+    require_columns(table, path, renamed.values())
     return table.assign(**{name: table[column] for name, column in renamed.items()})
 
 
-def read_twins(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
+def read_pairs(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
     """Return the column `PAIR` of a table, or no column if the table has no twins.
 
     Raises
     ------
     EvenhandError
-        If the table lacks the named column.
+        If the table lacks the named column, or the column holds no pairs (see `refuse_no_pairs`).
     """
     if name is None and PAIR not in raw:
         return pd.DataFrame(index=raw.index)
     if name is not None and name not in raw:
         raise EvenhandError(
-            f"{path} has no column {name!r}, which --pair-column names; it has: {_names(raw)}."
+            f"{path} has no column {name!r}, which --pair-column names; it has: "
+            f"{_column_names(raw)}."
         )
     column = raw[name or PAIR]
-    shared = column.astype("str").where(column.notna(), "")
-    if name is not None:
-        refuse_no_twins(shared, name, str(path))
-    return pd.DataFrame({PAIR: shared})
+    pairs = column.astype("str").where(column.notna(), "")
+    refuse_no_pairs(pairs, name, str(path))
+    return pd.DataFrame({PAIR: pairs})
 
 
-def refuse_no_twins(shared: pd.Series, name: str, where: str) -> None:
-    """Refuse a column of twins in which no two rows share a value."""
-    if not shared[shared != ""].duplicated().any():
+def refuse_no_pairs(pairs: pd.Series, name: str | None, where: str) -> None:
+    """Refuse a column of pair ids in which more than two rows, or no two rows, share a value.
+
+    ``name`` is the column that the user names; None stands for `PAIR`, which may hold no pair.
+    """
+    sizes = pairs[pairs != ""].value_counts()
+    advice = "Give --pair-column the column in which only the two twins of a pair share a value."
+    if len(sizes) and sizes.iloc[0] > 2:
+        column = f"the column {PAIR!r}" if name is None else f"--pair-column {name}"
+        raise EvenhandError(
+            f"{column}: {sizes.iloc[0]} rows of {where} share the value {sizes.index[0]!r}, but "
+            f"twins are pairs. {advice}"
+        )
+    if name is not None and not (sizes == 2).any():
         raise EvenhandError(
             f"--pair-column {name}: no two rows of {where} share a value there, but twins must. "
-            "Name the column in which they do."
+            f"{advice}"
         )
 
 
@@ -157,15 +167,15 @@ def read_required_columns(
     Raises
     ------
     EvenhandError
-        If a column is absent, a cell is blank or not a number, an id identifies nobody, the scores
-        called logits are probabilities, or the positive class is unknown.
+        If a column is absent, a cell is blank or not a number, an id identifies nobody, scores are
+        probabilities although ``--logits`` is given, or the positive class is unknown.
     """
-    scores = _scores_in(raw)
+    scores = _score_names(raw)
     needed = ("sample_id", "patient_id", "label", *scores)
     absent = [name for name in needed if name not in raw]
     if absent:
         raise EvenhandError(
-            f"{path} has no column {', '.join(map(repr, absent))}; it has: {_names(raw)}. "
+            f"{path} has no column {', '.join(map(repr, absent))}; it has: {_column_names(raw)}. "
             f"Name the right column with --map {absent[0]}=COLUMN (if each sample is a patient of "
             "its own: --map patient_id=sample_id)."
         )
@@ -184,8 +194,8 @@ def read_required_columns(
     return table, classes
 
 
-def _scores_in(raw: pd.DataFrame) -> list[str]:
-    """Return the names of the score columns, whether they exist or are still required.
+def _score_names(raw: pd.DataFrame) -> list[str]:
+    """Return the names of the score columns that the table must have.
 
     A column ``score`` means two classes, regardless of other columns. A single ``score_N`` is
     ambiguous: the user must map it to a name.
@@ -213,20 +223,20 @@ def _labels(
     coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
     fractional = bool((numbers % 1 > 0).any())
     if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or fractional:
-        return _whole(text, path), class_numbers(n_classes)
+        return _whole_numbers(text, path), class_numbers(n_classes)
     refuse_rows(text.isna(), path, "the label is missing.")
     refuse_spellings("label", text, path)
     if len(values) == 1 and columns.positive is None:
         number = polarity(values[0])
         if number is None:
-            return _whole(text, path), class_numbers(n_classes)
+            return _whole_numbers(text, path), class_numbers(n_classes)
         return pd.Series(number, text.index, dtype=np.int64), class_numbers(n_classes)
     if len(values) == 1:
         positive = (text == columns.positive).astype(np.int64)
         return positive, class_numbers(n_classes)
     classes = order_classes(values, columns.positive, f"the label of {path}")
     if not classes.ordered:
-        raise ask_positive(classes.names, str(path))
+        raise unclear_positive(classes.names, str(path))
     return (text == classes.names[1]).astype(np.int64), classes.names
 
 
@@ -237,7 +247,7 @@ def _numbers(text: pd.Series) -> pd.Series:
     return pd.Series(numbers[which], text.index, name=text.name)
 
 
-def _whole(text: pd.Series, path: Path) -> pd.Series:
+def _whole_numbers(text: pd.Series, path: Path) -> pd.Series:
     numbers = _numbers(text).to_numpy()
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     problem = (
@@ -329,13 +339,13 @@ def read_attributes(
         rule = bins.attribute(name, column) if bins else None
         if name in levels_of and (rule is None or rule.levels == tuple(levels_of[name])):
             rule = columns.values.apply_to_levels(
-                mapped(name, column, {level: level for level in levels_of[name]})
+                attribute_by_value(name, column, {level: level for level in levels_of[name]})
             )
-            table[f"attr_{name}"], levels[name] = rule.of(raw[column]), rule.levels
+            table[f"attr_{name}"], levels[name] = rule.levels_of(raw[column]), rule.levels
             continue
         values = raw[column].astype("str")
         own = read_own_attribute(name, values, patients, path, bins, columns.values)
-        table[f"attr_{name}"], levels[name] = own.rule.of(own.raw), own.rule.levels
+        table[f"attr_{name}"], levels[name] = own.rule.levels_of(own.raw), own.rule.levels
         notes += own.notes
     return Attributes(pd.DataFrame(table, index=raw.index).astype("str"), levels, tuple(notes))
 
@@ -350,10 +360,10 @@ def _column_of(name: str, raw: pd.DataFrame, path: Path) -> str:
     if column is None:
         raise EvenhandError(
             f"{path} has no column 'attr_{name}' or {name!r} for attribute {name!r}; it has: "
-            f"{_names(raw)}. Name the right column with --map {name}=COLUMN."
+            f"{_column_names(raw)}. Name the right column with --map {name}=COLUMN."
         )
     return column
 
 
-def _names(table: pd.DataFrame) -> str:
+def _column_names(table: pd.DataFrame) -> str:
     return ", ".join(map(str, table.columns))

@@ -49,7 +49,7 @@ def level_order(value: str) -> tuple[float, tuple[tuple[int, float, str], ...]]:
 
 
 def likely_unknown(levels: Iterable[str]) -> tuple[str, ...]:
-    """Return the levels that often are codes for unknown: "U", "X", ".", "9" after 0, 1 and 2.
+    """Return the levels that often are codes for unknown, such as "U", "." and "9".
 
     A number next to another level (8 and 9) is not such a code; nor is "-" if "+" is a level.
 
@@ -67,7 +67,7 @@ def likely_unknown(levels: Iterable[str]) -> tuple[str, ...]:
 def ranges_as_dates(levels: Iterable[str]) -> dict[str, str]:
     """Return date → range, for ranges of numbers that a spreadsheet has turned into dates.
 
-    If no other level is a range or a number, the dates are taken as dates.
+    If no other level is a range or a number, the result is empty.
 
     Examples
     --------

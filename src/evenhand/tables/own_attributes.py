@@ -12,13 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import Attribute, distinct, means_unknown
+from evenhand.tables.attributes import Attribute, attribute_of_values, means_unknown
 from evenhand.tables.bins import FEW, NumericBins, read_numbers, refuse_measurement, refuse_unbinned
 from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
-from evenhand.wording import counted, flag_text
+from evenhand.wording import count_text, flag_text
 
 LONGEST = 200
 """The largest number of characters of a group's name."""
@@ -29,12 +29,12 @@ OLDEST = 120
 SHIFTED = (300.0, 330.0)
 """The range of ages that MIMIC-III writes for patients of 90 years and over."""
 
-# Attributes of a person: a patient has only one value.
+# Names of attributes of which a person has only one value.
 _PERSONAL = re.compile(r"(^|_)(sex|gender|race|ethnicity|ethnic_group)(_|$)")
 _AGE = re.compile(r"(^|_)ages?(_|$)")
 _NOT_YEARS = re.compile("month|week|day|hour|minute|gestation|group|bin|bone")
 _LISTS = r"""\[\s*['"].*\]|\{.*:.*\}"""  # but not intervals such as [0, 10)
-_SEVERAL = 0.2  # an attribute that varies within more of the patients belongs to samples
+_MOST_VARYING = 0.2  # if it varies within a larger share of patients, it describes samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def read_own_attribute(
     ------
     EvenhandError
         If the column holds impossible ages, numbers or dates without bins, one value in several
-        spellings, about as many levels as patients, or several values of one patient where the
+        spellings, about as many levels as patients, or several values of one patient although the
         attribute describes a person.
     """
     raw = values.apply(name, raw)
@@ -102,11 +102,11 @@ def read_own_attribute(
         refuse_unbinned(raw, rule, source)
         return OwnAttribute(rule, raw, tuple(_old_notes(name, raw)))
     refuse_measurement(name, raw, source)
-    levels = distinct(name, str(raw.name), raw).levels
-    # before conflicts: two spellings of a value are no conflict
+    levels = attribute_of_values(name, str(raw.name), raw).levels
+    # Before conflicts, because two spellings of a value are no conflict.
     refuse_spellings(name, raw[raw.isin(levels)], source)
     raw, differing = settle_conflicts(name, raw, patients, source, values.conflicts.get(name))
-    rule = distinct(name, str(raw.name), raw)
+    rule = attribute_of_values(name, str(raw.name), raw)
     _refuse_dates(rule, raw, source)
     _refuse_long_names(name, raw, source)
     _refuse_unfilled(rule, raw, patients, source)
@@ -123,7 +123,7 @@ def impossible_ages(name: str, raw: pd.Series) -> NDArray[np.bool_]:
     >>> impossible_ages("bmi", pd.Series(["-1", "inf"])).tolist()
     [False, True]
     """
-    which, values = pd.factorize(raw, use_na_sentinel=False)  # each value once
+    which, values = pd.factorize(raw, use_na_sentinel=False)
     number, _ = read_numbers(pd.Series(values))
     impossible = np.isinf(number)
     if _in_years(name):
@@ -159,19 +159,20 @@ def settle_conflicts(
         counts = {} if how == "unknown" else _majority(values[owner.isin(several)], owner)
         return raw.where(~differing, patients.map(counts).astype("str")), ()
     example = f"{several[0]}: {' and '.join(sorted(values[owner == several[0]].unique()))}"
-    several_text = f"{counted(len(several), 'patient')} with several values of {name!r} ({example})"
+    who = f"{count_text(len(several), 'patient')} with several values of {name!r} ({example})"
+    are = "is" if len(several) == 1 else "are"
     line = flag_text("conflict", f"{name}=majority")
-    if _PERSONAL.search(_snake(name)):
+    if _PERSONAL.search(_snake_case(name)):
         raise EvenhandError(
-            f"{source}, {rows_text(raw.index[differing])}: there {_are(several)} {several_text}. "
+            f"{source}, {rows_text(raw.index[differing])}: there {are} {who}. "
             f"Correct them, or choose a rule: {line} (the most frequent value; unknown if two are "
             f"equally frequent), {name}=unknown, or {name}=keep (each row keeps its own)."
         )
     repeated = int((owner.value_counts() > 1).sum())
-    if len(several) > _SEVERAL * repeated:
+    if len(several) > _MOST_VARYING * repeated:
         return raw, ()
     return raw, (
-        f"There {_are(several)} {several_text}, in {rows_text(raw.index[differing])} of {source}. "
+        f"There {are} {who}, in {rows_text(raw.index[differing])} of {source}. "
         f"If a patient can have one value only, choose a rule: {line}.",
     )
 
@@ -263,19 +264,15 @@ def _old_notes(name: str, raw: pd.Series) -> Iterator[str]:
     if old.any():
         yield (
             f"{name!r} is {number[old].min():g} to {number[old].max():g} in "
-            f"{counted(int(old.sum()), 'row')}: taken as 90 and over, as MIMIC writes it."
+            f"{count_text(int(old.sum()), 'row')}: taken as 90 and over, as MIMIC writes it."
         )
 
 
 def _in_years(name: str) -> bool:
-    words = _snake(name)
+    words = _snake_case(name)
     return _AGE.search(words) is not None and _NOT_YEARS.search(words) is None
 
 
-def _snake(name: str) -> str:
+def _snake_case(name: str) -> str:
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
     return re.sub(r"[^a-z]+", "_", parted.casefold())
-
-
-def _are(several: pd.Index) -> str:
-    return "is" if len(several) == 1 else "are"

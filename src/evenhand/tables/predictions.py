@@ -16,15 +16,15 @@ from pandas.api.types import is_numeric_dtype, is_string_dtype
 from pydantic import BaseModel, ConfigDict, Field
 
 from evenhand.errors import EvenhandError, some
-from evenhand.files import DamagedError, checked, parse_object, replacing
+from evenhand.files import DamagedError, parse_object, parse_record, replacing
 from evenhand.run_files import TABLE_MARK
 from evenhand.tables.attributes import UNKNOWN, group_of
 from evenhand.tables.columns import (
     Columns,
     class_numbers,
     read_attributes,
+    read_pairs,
     read_required_columns,
-    read_twins,
     rename_columns,
     score_columns,
 )
@@ -83,7 +83,7 @@ class Predictions:
         return codes.astype(np.intp), pd.Index(names)
 
     @property
-    def named(self) -> bool:
+    def has_class_names(self) -> bool:
         """Whether the classes have names other than their numbers."""
         return self.classes != class_numbers(len(self.classes))
 
@@ -103,11 +103,11 @@ class Predictions:
     def of_split(self, split: str) -> Predictions:
         """Return the rows of a split; without a column ``split``, all rows are ``"test"``."""
         if "split" not in self.table:
-            return self if split == "test" else self._rows(np.zeros(len(self), dtype=np.bool_))
+            return self if split == "test" else self._select(np.zeros(len(self), dtype=np.bool_))
         in_split = (self.table["split"] == split).to_numpy(np.bool_)
-        return self if in_split.all() else self._rows(in_split)
+        return self if in_split.all() else self._select(in_split)
 
-    def rescored(self, scores: NDArray[np.float64]) -> Predictions:
+    def with_scores(self, scores: NDArray[np.float64]) -> Predictions:
         """Return the same rows with other scores: ``(n,)`` for class 1, or ``(n, C)``."""
         columns = score_columns(len(self.classes))
         by_class = scores if scores.ndim == 2 else np.stack([1 - scores, scores], axis=1)
@@ -130,7 +130,7 @@ class Predictions:
         """A cache: attribute → the result of `group`."""
         return {}
 
-    def _rows(self, selected: NDArray[np.bool_]) -> Predictions:
+    def _select(self, selected: NDArray[np.bool_]) -> Predictions:
         table = self.table.loc[selected].reset_index(drop=True)
         return Predictions(table, self.classes, self.levels)
 
@@ -151,7 +151,7 @@ def write_predictions(path: Path, predictions: Predictions, *, labelled: bool = 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    check_predictions(replace(predictions, table=_by_row(predictions.table)), path)
+    check_predictions(replace(predictions, table=_with_row_numbers(predictions.table)), path)
     metadata = {
         "schema": SCHEMA,
         "classes": list(predictions.classes),
@@ -199,7 +199,7 @@ def read_predictions(path: Path, columns: Columns | None = None) -> Predictions:
         classes = tuple(metadata.classes)
     attributes = read_attributes(raw, columns, metadata.levels if metadata else {}, path)
     predictions = Predictions(
-        pd.concat([table, attributes.table, read_twins(raw, path, columns.pair)], axis=1),
+        pd.concat([table, attributes.table, read_pairs(raw, path, columns.pair)], axis=1),
         classes,
         attributes.levels,
         attributes.notes,
@@ -296,14 +296,16 @@ def _read_raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Metadata | N
         try:
             metadata = (pq.read_schema(path.absolute()).metadata or {}).get(TABLE_MARK)
             if metadata is not None:
-                parsed = checked(_Metadata, parse_object(metadata.decode(), path, SCHEMA), path)
-                return _by_row(pq.read_table(path.absolute()).to_pandas()), parsed
+                parsed = parse_record(
+                    _Metadata, parse_object(metadata.decode(), path, SCHEMA), path
+                )
+                return _with_row_numbers(pq.read_table(path.absolute()).to_pandas()), parsed
         except (OSError, ValueError) as error:  # pyarrow's errors for a damaged file
             raise DamagedError(path, f"it cannot be read as a table ({error})") from error
     ids = [columns.renamed.get(name, name) for name in ("sample_id", "patient_id")]
     return read_table(path, ids=ids), None
 
 
-def _by_row(table: pd.DataFrame) -> pd.DataFrame:
+def _with_row_numbers(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table indexed by the row as a spreadsheet counts it: the header is row 1."""
     return table.set_axis(pd.RangeIndex(2, len(table) + 2))

@@ -44,7 +44,7 @@ def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> 
         sheet). A CSV is UTF-8, or UTF-16 as spreadsheets write it, with commas, semicolons or tabs
         between its columns. With semicolons, numbers may have a decimal comma.
     like
-        One of these endings, for a file whose name has another.
+        One of these endings, for a file whose name ends in another.
     ids
         Columns of ids, which are not changed: "1,003" is not a decimal number there.
 
@@ -64,8 +64,10 @@ def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> 
     name = like or path.name.lower()
     kind = next((kind for kind in (*_CSV, *_OTHERS) if name.endswith(kind)), None)
     if kind is None:
-        ends = _one_of((*_CSV, *_OTHERS))
-        raise EvenhandError(f"{path} is no table: its name must end in {ends}.")
+        *ends, last = (*_CSV, *_OTHERS)
+        raise EvenhandError(
+            f"{path} is no table: its name must end in {', '.join(ends)} or {last}."
+        )
     if not path.is_file():
         raise EvenhandError(f"there is no table {path}.")
     try:
@@ -74,7 +76,9 @@ def read_table(path: Path, like: str | None = None, ids: Iterable[str] = ()) -> 
         raise EvenhandError(f"{path} cannot be read as a table: {error}") from error
     names = [clean(str(name)) for name in table.columns]
     refuse_doubled(names, path)
-    columns = {name: _cleaned(table[raw]) for name, raw in zip(names, table.columns, strict=True)}
+    columns = {
+        name: _without_blanks(table[raw]) for name, raw in zip(names, table.columns, strict=True)
+    }
     text = pd.DataFrame(columns, table.index).dropna(how="all")
     _refuse_no_rows(text, path)
     return text
@@ -171,8 +175,19 @@ def plain_cell(value: str) -> str:
     return (head if dot and not tail.strip("0") and head else value).casefold()
 
 
-def _cleaned(column: pd.Series) -> pd.Series:
-    """Return a column as clean text, in which blank cells are missing.
+def read_column(column: pd.Series) -> pd.Series:
+    """Return a column of any type as `read_table` returns it: clean text, blank cells missing.
+
+    Examples
+    --------
+    >>> read_column(pd.Series(["m ", "", 1.0], dtype="object")).tolist()
+    ['m', nan, '1']
+    """
+    return _without_blanks(_column_as_text(column))
+
+
+def _without_blanks(column: pd.Series) -> pd.Series:
+    """Return a column of text as clean text, in which blank cells are missing.
 
     Call it for each column: on a whole frame, pandas would convert each cell to an object.
     """
@@ -195,7 +210,7 @@ def _spreadsheet(path: Path) -> pd.DataFrame:
             raise ValueError("it has no sheet of cells")
         _refuse_merged(path, book.book.worksheets[0])
         table = pd.read_excel(book, dtype=object, keep_default_na=False, na_filter=False)
-    return _as_text(table.replace("", None))
+    return _table_as_text(table.replace("", None))
 
 
 def _refuse_merged(path: Path, sheet: Any) -> None:
@@ -219,14 +234,14 @@ def _parquet(path: Path) -> pd.DataFrame:
     with _damaged_inside():
         table = pd.read_parquet(path.absolute())
     if isinstance(table.index, pd.RangeIndex) and table.index.name is None:
-        return _as_text(table)
+        return _table_as_text(table)
     names = [
         name or ("index" if table.index.nlevels == 1 else f"level_{level}")
         for level, name in enumerate(table.index.names)
     ]
     index = table.index.set_names(names).to_frame(index=False)
     index = index.drop(columns=[name for name in names if name in table.columns])
-    return _as_text(pd.concat([index, table.reset_index(drop=True)], axis=1))
+    return _table_as_text(pd.concat([index, table.reset_index(drop=True)], axis=1))
 
 
 @contextmanager
@@ -238,33 +253,35 @@ def _damaged_inside() -> Iterator[None]:
         raise ValueError(f"it is damaged inside ({error})") from error
 
 
-def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+def _table_as_text(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose cells are text, indexed by the row as a spreadsheet counts it."""
-    text = pd.DataFrame({name: _texts(column) for name, column in table.items()}, table.index)
+    text = pd.DataFrame(
+        {name: _column_as_text(column) for name, column in table.items()}, table.index
+    )
     return text.set_axis(pd.RangeIndex(2, len(text) + 2))
 
 
-def _texts(column: pd.Series) -> pd.Series:
-    """Return a column as text; columns of text, whole numbers or booleans are converted at once."""
+def _column_as_text(column: pd.Series) -> pd.Series:
+    """Return a column as text; missing values stay missing."""
     dtype = column.dtype
     if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iub"):
         return column.astype("str")
     if isinstance(dtype, np.dtype) and dtype.kind == "f":
-        texts = _float_texts(column.to_numpy(np.float64))
+        texts = _texts_of_floats(column.to_numpy(np.float64))
     else:
-        texts = [_text(value) for value in column]
+        texts = [_cell_text(value) for value in column]
     return pd.Series(texts, column.index, dtype="str")
 
 
-def _float_texts(values: NDArray[np.float64]) -> list[str | None]:
-    """Write numbers as `_text` does, which only the whole and the missing ones need."""
+def _texts_of_floats(values: NDArray[np.float64]) -> list[str | None]:
+    """Return numbers as `_cell_text` writes them, but faster where `str` gives the same text."""
     texts: list[str | None] = [str(value) for value in values.tolist()]
     for place in np.flatnonzero(~np.isfinite(values) | (values == np.floor(values))):
-        texts[place] = _text(float(values[place]))
+        texts[place] = _cell_text(float(values[place]))
     return texts
 
 
-def _text(value: object) -> str | None:
+def _cell_text(value: object) -> str | None:
     """Return a cell as text; 3.0 becomes "3", because missing cells turn whole numbers into floats.
 
     Numbers from 2**53 have an exponent, because floats do not store their last digits. Bytes are
@@ -294,11 +311,6 @@ def _refuse_text(path: Path, types: Mapping[str, str], also: re.Pattern[str] | N
         if types.get(name, "str") != "str" or (also is not None and also.fullmatch(name)):
             number = pd.to_numeric(text[name], errors="coerce")
             refuse_rows(number.isna() & text[name].notna(), path, f"{name!r} is no number.")
-
-
-def _one_of(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} or {last}"
 
 
 _CSV = (".csv", ".csv.gz")

@@ -30,7 +30,7 @@ _BETWEEN = re.compile(r"(?<=\w)[\s_-]+(?=[^\W\d])|(?<=[^\W\d])[\s_-]+(?=\w)|\s+"
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,3})?")
 _ROMAN = re.compile("[ivxlcdm]+")
 _SEXES = ({"f", "female"}, {"m", "male"})
-_WORD = 4  # the smallest length of a word that its first letter may abbreviate
+_WORD = 4  # length of the shortest word that its first letter may abbreviate
 
 
 def clean(text: str) -> str:
@@ -92,7 +92,9 @@ def spellings(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
     for value in sorted(counts, key=lambda value: (-counts[value], value)):
         by_key.setdefault(spelling_key(value), []).append(value)
     pairs = [tuple(values) for values in by_key.values() if len(values) > 1]
-    return pairs + [pair for pair in _short(counts) if {*map(spelling_key, pair)} in _SEXES]
+    return pairs + [
+        pair for pair in _words_and_initials(counts) if {*map(spelling_key, pair)} in _SEXES
+    ]
 
 
 def abbreviations(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
@@ -103,10 +105,12 @@ def abbreviations(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
     >>> abbreviations({"White": 9, "W": 3, "I": 5, "III": 5})
     [('White', 'W')]
     """
-    return [pair for pair in _short(counts) if {*map(spelling_key, pair)} not in _SEXES]
+    return [
+        pair for pair in _words_and_initials(counts) if {*map(spelling_key, pair)} not in _SEXES
+    ]
 
 
-def _short(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
+def _words_and_initials(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
     letters = [value for value in counts if len(value) == 1 and value.isalpha()]
     return [
         (word, letter)

@@ -55,7 +55,7 @@ class ValueRules:
     def apply_to_levels(self, rule: Attribute) -> Attribute:
         """Return an attribute's rule with merged levels, and without levels that mean unknown.
 
-        A value that means unknown may be a level or a raw value.
+        The user may have named a level or a raw value as unknown.
         """
         name = rule.name
         merged, unknown = self.merged.get(name, {}), self.unknown.get(name, frozenset())

@@ -35,7 +35,7 @@ from evenhand.testing import worlds
 CLASSES = ("no", "yes")
 GROUPS = ["a"] * 20 + ["b"] * 20
 PERMUTED, TOLERATED = 6, 0.01
-"""Number of seeds of training with permuted groups, and the change of the gap that is tolerated."""
+"""Number of trainings with permuted groups, and the largest tolerated change of the gap."""
 SHORT: Mapping[str, Any] = {"epochs": 15, "batch": 250, "lr": 0.05}
 """Settings of the training in these tests."""
 COUNT = 16  # samples in the tests of an SSL objective
@@ -272,15 +272,12 @@ class ObjectiveContract:
             samples = level + torch.randn(COUNT, 2, 24, generator=drawn)
         return learner.draw(samples, drawn)
 
-    def _picked(self, batch: LearnerBatch, *orders: torch.Tensor) -> LearnerBatch:
+    def _reorder(self, batch: LearnerBatch, *orders: torch.Tensor) -> LearnerBatch:
         """Return the batch with the samples of each view in a given order."""
-        places = torch.cat([COUNT * view + order for view, order in enumerate(orders)])
-        return tuple(part[places] for part in batch)
+        rows = torch.cat([COUNT * view + order for view, order in enumerate(orders)])
+        return tuple(part[rows] for part in batch)
 
-    def _orders(self, order: torch.Tensor) -> list[torch.Tensor]:
-        return [order] * self.objective.views
-
-    def _trained(self, steps: int = 40) -> Learner:
+    def _train(self, steps: int = 40) -> Learner:
         """Return the learner after some steps on one batch."""
         learner = self.learner()
         batch = self.batch(learner)
@@ -323,7 +320,8 @@ class ObjectiveContract:
         """Samples in another order give the same loss."""
         learner = self.learner()
         batch, drawn = self.batch(learner), torch.Generator().manual_seed(1)
-        other = self._picked(batch, *self._orders(torch.randperm(COUNT, generator=drawn)))
+        order = torch.randperm(COUNT, generator=drawn)
+        other = self._reorder(batch, *[order] * self.objective.views)
         assert torch.allclose(learner(*batch), learner(*other), rtol=1e-4)
 
     def test_views_that_change_places_change_nothing(self) -> None:
@@ -336,15 +334,15 @@ class ObjectiveContract:
 
     def test_views_of_one_sample_are_better_than_views_of_two(self) -> None:
         """After some steps, the loss is lower for views of the same sample than of two samples."""
-        learner = self._trained()
+        learner = self._train()
         batch, order = self.batch(learner), torch.arange(COUNT)
         if self.objective.views == 2:
-            mismatched = self._picked(batch, order, order.roll(1))
+            mismatched = self._reorder(batch, order, order.roll(1))
             assert learner(*batch) < learner(*mismatched)
 
     def test_a_resumed_training_goes_on_where_it_was(self) -> None:
         """A learner with the restored state has the same loss."""
-        first, again = self._trained(3), self.learner(1)
+        first, again = self._train(3), self.learner(1)
         again.load_state_dict(deepcopy(first.state_dict()))
         batch = self.batch(first)
         assert torch.equal(first(*batch), again(*batch))

@@ -18,7 +18,7 @@ from evenhand.methods.base import TrainingMethod
 
 LEVELS = np.array(["a", "b"])
 CLEAR = 1.5
-"""Half the distance between the means of ``x3`` in the two classes of group a."""
+"""Half the distance between the means of the third feature in the two classes of group a."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError, some
-from evenhand.networks.layers import Pool, recorded
+from evenhand.networks.layers import Pool, record_activations
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.training.predict import BATCH, channels_last, unit
@@ -43,7 +43,7 @@ def activations(
     accelerator
         Device and precision.
     pool
-        How the outputs of a layer become one row per sample; see `recorded`.
+        How the outputs of a layer become one row per sample; see `record_activations`.
     """
     model = model.to(accelerator.device).eval()
     source = BatchSource(cohort, accelerator.device)
@@ -51,16 +51,16 @@ def activations(
     with (
         torch.inference_mode(),
         accelerator.autocast(),
-        recorded(model, [name for name in layers if name != HEAD_INPUT], pool) as outputs,
+        record_activations(model, [name for name in layers if name != HEAD_INPUT], pool) as outputs,
         bar("reading layers", len(source)) as advance,
     ):
         for start in range(0, len(source), BATCH):
             positions = np.arange(start, min(start + BATCH, len(source)))
             inputs = channels_last(unit(source.take(positions).inputs))
             outputs[HEAD_INPUT] = model.features(inputs)
-            if silent := [name for name in layers if name not in outputs]:
+            if unused := [name for name in layers if name not in outputs]:
                 raise EvenhandError(
-                    f"the layers {some(silent)} of {model.spec.backbone} did not run on a batch, "
+                    f"the layers {some(unused)} of {model.spec.backbone} did not run on a batch, "
                     "so they have no representations. Name other layers with --layer."
                 )
             for name in layers:

@@ -21,9 +21,9 @@ from evenhand.training.settings import LoopSettings
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 PATIENCE = timedelta(days=1)
-"""How long processes wait for the process that decodes samples or caches activations for all.
+"""Longest time that processes wait for the one that decodes samples or caches activations.
 
-If that process dies, the launcher ends the waiting ones.
+If this one dies, the launcher ends the others.
 """
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -46,7 +46,7 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
     on_cpu = settings.device == "cpu" or not is_available()
     assert settings.precision != "auto", "a job settles the precision first"
     precision = {"fp32": "no", "bf16": "bf16"}[settings.precision]
-    if _differs(on_cpu, precision):
+    if _state_differs(on_cpu, precision):
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
     # A schedule may freeze in one epoch what it tunes in another.
@@ -55,7 +55,7 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
     return Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[parallel, patience])
 
 
-def _differs(on_cpu: bool, precision: str) -> bool:
+def _state_differs(on_cpu: bool, precision: str) -> bool:
     """Whether accelerate's state in this process has other settings; it must then be reset.
 
     Processes of a launcher all have the same settings, so their process group is never reset.
@@ -84,10 +84,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def place_model(model: AnyNetwork, device: torch.device) -> AnyNetwork:
-    """Put a model on the device that trains it, with the channels of its convolutions last.
+    """Put a model on the device that trains it, with its convolutions in channels-last layout.
 
-    This makes convolutions of images faster, on CUDA and on the CPU. A network with a single
-    convolution, such as a transformer's patches, gains nothing; on the CPU it is not changed.
+    This layout makes convolutions of images faster, on CUDA and on the CPU. A network with a single
+    convolution, such as a transformer's patches, gains nothing; on the CPU, it keeps its layout.
 
     Examples
     --------

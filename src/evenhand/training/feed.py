@@ -21,13 +21,13 @@ from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
 from evenhand.masks.truncate import Truncation, activations_at, cut_at, first_depth, upper_part
 from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
-from evenhand.networks.augment import DRAWS, Augment, Drawn, find_augmentation, none
+from evenhand.networks.augment import DRAWS, Augment, DrawnNumbers, find_augmentation, none
 from evenhand.networks.model import Model
 from evenhand.training.frozen_prefix import ActivationCache, ActivationRows
 from evenhand.training.predict import channels_last, unit
 from evenhand.training.settings import FitSettings
 
-PLAIN = "as they are"
+PLAIN = "as they are"  # stands for samples without augmentation in the names of cached activations
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class AugmentedView:
     def take(self, positions: NDArray[np.intp]) -> Batch:
         """Return the samples at some positions, augmented."""
         batch = self.source.take(positions)
-        drawn = Drawn(self.draws[torch.from_numpy(positions).to(self.draws.device)])
+        drawn = DrawnNumbers(self.draws[torch.from_numpy(positions).to(self.draws.device)])
         return replace(batch, inputs=self.augment(unit(batch.inputs), drawn))
 
 
@@ -61,7 +61,7 @@ class CutActivations:
     channels_last
         Whether activations are images with the channels last in memory, as convolutions need.
     places
-        Row of each sample, ``(n,)``; None if samples and rows have the same order.
+        The row of each sample, ``(n,)``; None if samples and rows have the same order.
     """
 
     source: BatchSource
@@ -83,10 +83,10 @@ class CutActivations:
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """The samples whose activations are cached, and the places of the training samples in them."""
+    """The samples whose activations are cached; the training samples are some or all of them."""
 
     source: BatchSource
-    places: NDArray[np.intp] | None = None  # (n,); None if the pool is the training samples
+    places: NDArray[np.intp] | None = None  # (n,) row of each training sample; None: all, in order
 
     @classmethod
     def of_splits(cls, splits: Splits, train: BatchSource) -> _Pool:
@@ -99,7 +99,7 @@ class _Pool:
 
 
 class Feed:
-    """Gives the inputs of a fit, epoch by epoch.
+    """The inputs of a fit, epoch by epoch.
 
     Parameters
     ----------
@@ -131,11 +131,13 @@ class Feed:
         views = settings.views or settings.epochs
         self._views = 1 if self._augment is none else views
         self._cuts: dict[Mask, Truncation | None] = {}
-        self._room: dict[int, int] = {}  # depth → number of views whose activations may be cached
+        self._view_counts: dict[
+            int, int
+        ] = {}  # depth → number of views whose activations may be cached
         self._convolves = not is_transformer(model.backbone)
         if cache is not None:
             self._pool = _Pool.of_splits(splits, self._train)
-            self._names = {
+            self._digests = {
                 "train": _identity(splits.train),
                 "val": _identity(splits.val),
                 "pool": _identity(splits.pool or splits.train),
@@ -179,7 +181,7 @@ class Feed:
                     self._cache.check(activations, batch)
                     count = len(self._pool.source)
                     room = self._cache.count_fitting(activations, count, reserved=len(self._val))
-                    self._room[cut.depth] = room
+                    self._view_counts[cut.depth] = room
                     cut = cut if room else None
             self._cuts[mask] = cut
         return self._cuts[mask]
@@ -187,23 +189,25 @@ class Feed:
     def train(self, epoch: int, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return the training inputs of an epoch, and the part of the backbone that takes them.
 
-        That part is None for the whole backbone. Only the first views are cached, as many as fit:
-        evicting them for later views would make every look-up miss.
+        The part is None for the whole backbone. Only the first views are cached, as many as fit:
+        later views would evict them before they are used again.
         """
         number = epoch % self._views
         view = self._view(number)
-        if cut is None or number >= self._room[cut.depth]:
+        if cut is None or number >= self._view_counts[cut.depth]:
             return view, None
         if self._augment is none:
             return self._pool_activations(cut), cut.upper
         name = f"{self._settings.augment} {self._settings.seed} {number}"
-        return self._cached(view, self._train, f"{self._names['train']} {name}", cut), cut.upper
+        return self._cached_activations(
+            view, self._train, f"{self._digests['train']} {name}", cut
+        ), cut.upper
 
     def val(self, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return the validation inputs, and the part of the backbone that takes them."""
         if cut is None:
             return self._val, None
-        return self._plain_activations(self._val, self._names["val"], cut), cut.upper
+        return self._plain_activations(self._val, self._digests["val"], cut), cut.upper
 
     def split(self, name: str, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return a split's inputs after the fit, and the part of the backbone that takes them."""
@@ -213,20 +217,18 @@ class Feed:
             return (self._train, None) if cut is None else (self._pool_activations(cut), cut.upper)
         cohort = getattr(self._splits, name)
         source = BatchSource(cohort, self._accelerator.device)
-        return (
-            (source, None)
-            if cut is None
-            else (self._plain_activations(source, _identity(cohort), cut), cut.upper)
-        )
+        if cut is None:
+            return source, None
+        return self._plain_activations(source, _identity(cohort), cut), cut.upper
 
     def _pool_activations(self, cut: Truncation) -> CutActivations:
         """Return cached activations of the training samples, without augmentation."""
-        rows = self._plain_activations(self._pool.source, self._names["pool"], cut).rows
+        rows = self._plain_activations(self._pool.source, self._digests["pool"], cut).rows
         return CutActivations(self._train, rows, self._convolves, self._pool.places)
 
     def _plain_activations(self, source: BatchSource, name: str, cut: Truncation) -> CutActivations:
         """Return cached activations of samples, without augmentation."""
-        return self._cached(source, source, f"{name} {PLAIN}", cut)
+        return self._cached_activations(source, source, f"{name} {PLAIN}", cut)
 
     def _view(self, number: int) -> AugmentedView:
         seed = np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0]
@@ -234,7 +236,7 @@ class Feed:
         draws = torch.rand(len(self._train), DRAWS, generator=generator)
         return AugmentedView(self._train, self._augment, draws.to(self._accelerator.device))
 
-    def _cached(
+    def _cached_activations(
         self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
     ) -> CutActivations:
         """Return cached activations; compute missing ones from the nearest lower cached cut."""
@@ -243,23 +245,25 @@ class Feed:
         key = self._key(name, cut.depth)
         with self._accelerator.local_main_process_first():
             while (rows := cache.find(key)) is None:
-                cache.make(key, len(samples), lambda: self._computed(samples, source, name, cut))
+                cache.make(
+                    key, len(samples), lambda: self._compute_activations(samples, source, name, cut)
+                )
         return CutActivations(source, rows, self._convolves)
 
-    def _computed(
+    def _compute_activations(
         self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
     ) -> Iterator[Tensor]:
         backbone, size = self._model.eval().backbone, self._settings.batch_size
-        lower = self._lower(source, name, cut.depth)
-        network, computed = (backbone, samples) if lower is None else lower
+        lower = self._nearest_lower(source, name, cut.depth)
+        network, inputs_of = (backbone, samples) if lower is None else lower
         with torch.no_grad(), self._accelerator.autocast():
             for first in range(0, len(samples), size):
-                inputs = computed.take(np.arange(first, min(first + size, len(samples)))).inputs
+                inputs = inputs_of.take(np.arange(first, min(first + size, len(samples)))).inputs
                 if lower is None:
                     inputs = self._model.readable(self._model.scaled(unit(inputs)))
                 yield activations_at(network, backbone, cut.depth, inputs)
 
-    def _lower(
+    def _nearest_lower(
         self, source: BatchSource, name: str, depth: int
     ) -> tuple[nn.Module, CutActivations] | None:
         """Return the part above the nearest lower cut with cached activations, and these."""
@@ -267,9 +271,8 @@ class Feed:
         for lower in range(depth - 1, EMBEDDING, -1):
             rows = self._cache.find(self._key(name, lower))
             if rows is not None and self._cache.fits_beside(rows):
-                return upper_part(self._model.backbone, lower), CutActivations(
-                    source, rows, self._convolves
-                )
+                activations = CutActivations(source, rows, self._convolves)
+                return upper_part(self._model.backbone, lower), activations
         return None
 
     def _key(self, name: str, depth: int) -> str:

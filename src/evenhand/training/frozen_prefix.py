@@ -35,7 +35,7 @@ class ActivationCache:
     """
 
     memory: int  # bytes
-    _cached: OrderedDict[str, Tensor] = field(default_factory=OrderedDict, init=False)
+    _recent: OrderedDict[str, Tensor] = field(default_factory=OrderedDict, init=False)
     _alive: WeakValueDictionary[str, Tensor] = field(
         default_factory=WeakValueDictionary, init=False
     )  # the cached arrays, and evicted ones that are still in use
@@ -59,7 +59,7 @@ class ActivationCache:
         self._store(name, rows)
 
     def check(self, sample: Tensor, batch_size: int) -> None:
-        """Check that the activations of a batch fit into memory; ``sample`` holds some, ``(B, …)``.
+        """Check that the activations of a batch fit into memory, by those of a sample ``(B, …)``.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class ActivationCache:
             )
 
     def count_fitting(self, sample: Tensor, count: int, reserved: int) -> int:
-        """Return how many arrays of ``count`` rows fit, if ``reserved`` rows are needed for others.
+        """Return how many arrays of ``count`` rows fit beside ``reserved`` other rows.
 
         Each row is as large as a row of ``sample``.
         """
@@ -90,16 +90,16 @@ class ActivationCache:
         return self.memory
 
     def _store(self, name: str, rows: Tensor) -> ActivationRows:
-        self._cached[name] = self._alive[name] = rows
-        self._cached.move_to_end(name)
+        self._recent[name] = self._alive[name] = rows
+        self._recent.move_to_end(name)
         return ActivationRows(rows)
 
     def _make_room(self, size: int) -> bool:
         """Evict arrays until ``size`` more bytes fit; return whether they do."""
         if size > self.memory:
             return False
-        while self._cached and self._in_memory() + size > self.memory:
-            self._cached.popitem(last=False)
+        while self._recent and self._in_memory() + size > self.memory:
+            self._recent.popitem(last=False)
         return self._in_memory() + size <= self.memory
 
     def _in_memory(self) -> int:
@@ -123,17 +123,11 @@ class ActivationFiles(ActivationCache):
             return cached
         try:
             mapped = ActivationRows(_open(self._path(name)))
-        except (
-            FileNotFoundError,
-            ValueError,
-            EOFError,
-        ):  # absent or damaged: the caller makes it again
-            return None
-        return (
-            self._store(name, mapped.read_all())
-            if self._make_room(mapped.values.nbytes)
-            else mapped
-        )
+        except (FileNotFoundError, ValueError, EOFError):
+            return None  # absent or damaged: the caller makes it again
+        if not self._make_room(mapped.values.nbytes):
+            return mapped
+        return self._store(name, mapped.read_all())
 
     def make(self, name: str, count: int, chunks: Callable[[], Iterator[Tensor]]) -> None:
         """Write an array of ``count`` rows under a name; it is computed chunk by chunk.
@@ -171,8 +165,8 @@ class ActivationFiles(ActivationCache):
         for used, old_size, path in files:
             if total + size <= self.disk:
                 return
-            is_written = path.suffix != ".npy" and used >= time.time() - STALE  # by another process
-            if not is_written:
+            is_unfinished = path.suffix != ".npy" and used >= time.time() - STALE
+            if not is_unfinished:  # another process still writes an unfinished file
                 path.unlink(missing_ok=True)  # a process that has mapped it can still read it
                 total -= old_size
 

@@ -46,7 +46,7 @@ class Epoch:
 
 
 OnEpoch = Callable[[Epoch], float]
-"""Called after every epoch; returns its validation score, where higher is better."""
+"""Function of an epoch; it returns the epoch's validation score, higher is better."""
 
 
 def fit(
@@ -94,7 +94,7 @@ def fit(
     accelerator = make_accelerator(settings)
     order_rng, dropout_seed = _spawn(settings.seed, accelerator.process_index)
     method = method or TrainingMethod()
-    order, levels = _begin(method, splits.train, groups, settings, order_rng)
+    order, levels = _begin_method(method, splits.train, groups, settings, order_rng)
     split_head(model, method, len(splits.train.classes))
     model = place_model(model, accelerator.device)
     if settings.compile:
@@ -115,7 +115,7 @@ def fit(
             train_mode(model)
             rows = np.fromiter(order, dtype=np.intp)
             batches = _batches(rows, settings.batch_size, accelerator)
-            with _single_samples(model, len(rows), settings.batch_size):
+            with _explain_single_samples(model, len(rows), settings.batch_size):
                 loss = steps.take(train, batches, upper, advance)
             del train  # so that its activations can be evicted
             _check_finite("training loss", loss, epoch, settings)
@@ -139,14 +139,14 @@ def fit(
     return release_model(model)
 
 
-def _begin(
+def _begin_method(
     method: TrainingMethod,
     train: Cohort,
     groups: ArrayLike | None,
     settings: FitSettings,
     rng: np.random.Generator,
 ) -> tuple[EpochSampler, Tensor]:
-    """Return a method's sampler of training rows, and the rows' levels as numbers."""
+    """Give a method the training rows; return its sampler, and the codes of the rows' levels."""
     if groups is None:
         if method.needs_attribute:
             raise EvenhandError(
@@ -169,7 +169,7 @@ def _log_loss(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
 
 
 @contextmanager
-def _single_samples(model: nn.Module, count: int, batch_size: int) -> Iterator[None]:
+def _explain_single_samples(model: nn.Module, count: int, batch_size: int) -> Iterator[None]:
     """Explain the error of a batch normalisation that gets a single sample."""
     try:
         yield
@@ -193,7 +193,7 @@ def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) ->
 
 
 class Best:
-    """Early stopping: remembers the weights of the best epoch, and tells when to stop."""
+    """Early stopping: the weights of the best epoch, and the number of epochs since then."""
 
     def __init__(self, patience: int) -> None:
         self.patience = patience  # epochs; with 0 training never stops early
@@ -202,15 +202,12 @@ class Best:
         self.state: dict[str, Tensor] | None = None
 
     def stop(self, score: float, model: nn.Module) -> bool:
-        """Record an epoch's score; return whether ``patience`` epochs brought no better one."""
+        """Record an epoch's score; return whether ``patience`` epochs had no better one."""
         if not self.patience:
             return False
         if score > self.score:
-            self.score, self.epochs_without_better, self.state = (
-                score,
-                0,
-                deepcopy(model.state_dict()),
-            )
+            self.score, self.epochs_without_better = score, 0
+            self.state = deepcopy(model.state_dict())
         else:
             self.epochs_without_better += 1
         return self.epochs_without_better >= self.patience

@@ -85,7 +85,7 @@ def memory_warning(model: Model, batch_size: int, device: torch.device) -> str |
 def warn_of_memory(
     make: Callable[[], Model], inputs: Images | SeriesInputs, batch_size: int, device: torch.device
 ) -> None:
-    """Log a warning if a step on large images will not fit; call ``make`` only for large ones."""
+    """Log a warning if a step on large images will not fit; ``make`` is called only for them."""
     if isinstance(inputs, SeriesInputs):
         return
     form = ImageForm.of(inputs)

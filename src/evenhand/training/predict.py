@@ -41,7 +41,7 @@ def predict_cohorts(
     accelerator
         Device and precision.
     served
-        Function of a split's name; it returns the source of the split's inputs and the part of the
+        Function of a split's name; it returns the source of the split's inputs, and the part of the
         backbone that takes them (see `class_probabilities`). By default, inputs are samples.
     """
     model = model.to(accelerator.device)
@@ -62,9 +62,9 @@ def scored_table(split: str, cohort: Cohort, values: NDArray[np.float64]) -> pd.
     table = table.astype(dict.fromkeys(["patient_id", *attributes], "str"))
     table.insert(2, "split", split)
     columns = score_columns(values.shape[1])
-    for place, name in enumerate(columns):
-        column = place if len(columns) > 1 else 1
-        table.insert(4 + place, name, values[:, column].astype(np.float32).astype(np.float64))
+    for k, name in enumerate(columns):
+        column = k if len(columns) > 1 else 1  # for two classes, the score is that of class 1
+        table.insert(4 + k, name, values[:, column].astype(np.float32).astype(np.float64))
     return table
 
 

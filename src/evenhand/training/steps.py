@@ -26,7 +26,7 @@ from evenhand.training.settings import FitSettings
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The objects that all steps of a fit use."""
+    """The model, the optimizer and the method of a fit, which take its steps."""
 
     accelerator: Accelerator
     trainee: nn.Module  # the model as the accelerator runs it

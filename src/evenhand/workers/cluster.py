@@ -96,7 +96,7 @@ class RayTasks:
         """Refuse resources that no node has, because Ray would wait for them forever."""
         cpus, gpus = self._share["num_cpus"], self._share["num_gpus"]
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if any(has.get("CPU", 0) >= cpus and has.get("GPU", 0) >= gpus for has in nodes):
+        if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
             return
         self.close()
         listed = "; ".join(f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes)
@@ -122,7 +122,7 @@ def _import_ray() -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Refuse an address with a wrong form, or where nothing answers.
+    """Refuse an address of a wrong form, or at which nothing answers.
 
     Ray itself would try the address for two minutes, and then end the process.
     """

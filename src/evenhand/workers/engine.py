@@ -79,7 +79,7 @@ class Engine(Protocol):
         """Run jobs, and yield each with its value when it ends.
 
         The next job is taken from ``jobs`` when a worker is free and all earlier outcomes have been
-        yielded, so that outcomes can decide which job comes next. If ``jobs`` yields None, no job
-        starts until a running one has ended; if none is running, the run ends. An error in a job is
-        raised here.
+        yielded. So outcomes can decide which job comes next. If ``jobs`` yields None, no job starts
+        until a running one has ended; if none is running, the run ends. An error in a job is raised
+        by this generator.
         """

@@ -45,8 +45,8 @@ def _remove_abandoned(parent: Path) -> None:
         if process is None or str(folder) in _ours:
             continue
         number = int(process[1])
-        reused = number == os.getpid()  # not ours, so of an earlier process with our number
-        if reused or not is_running(number):
+        is_reused = number == os.getpid()  # the folder is of an earlier process with our number
+        if is_reused or not is_running(number):
             with suppress(OSError):
                 if sys.platform == "win32" or folder.lstat().st_uid == os.getuid():
                     shutil.rmtree(folder)

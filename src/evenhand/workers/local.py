@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -122,10 +123,21 @@ def start_fork_server(threads: int, modules: Iterable[str]) -> None:
     forkserver.set_forkserver_preload(list(modules))
     with _environment({"OMP_NUM_THREADS": str(threads)}):
         forkserver.ensure_running()
+    atexit.register(_end_fork_server)
+
+
+def _end_fork_server() -> None:
+    """End the server at once: by itself, it would end only after its imports."""
+    from multiprocessing import forkserver
+
+    process = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if process is not None:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def _context(threads: int) -> SpawnContext | ForkServerContext:
-    """Return the way to start a worker of so many threads."""
+    """Return the multiprocessing context that starts a worker with this number of threads."""
     return get_context("forkserver") if threads in _fork_server_threads else _SPAWN
 
 

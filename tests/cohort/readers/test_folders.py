@@ -213,10 +213,10 @@ def test_images_and_masks_are_no_classes(tmp_path, above):
 def test_two_tables_of_metadata_are_refused(tmp_path, name):
     root = make_folders(tmp_path, 9)
     (root / name).write_text("which one?")
-    with pytest.raises(EvenhandError, match=r"has .*metadata.csv.*must be metadata.csv alone"):
+    with pytest.raises(EvenhandError, match=r"has .*metadata.csv.*must be metadata.csv"):
         opened(root)
     (root / "metadata.csv").unlink()
-    with pytest.raises(EvenhandError, match=r"must be metadata.csv alone"):
+    with pytest.raises(EvenhandError, match=r"must be metadata.csv"):
         opened(root)
 
 

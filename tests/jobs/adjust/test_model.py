@@ -130,7 +130,7 @@ def test_one_onnx_file_decides_as_the_run_does(adjusted, cache, tmp_path, name):
     np.testing.assert_allclose(score, predictions.scores, atol=1e-5)
     every = read_predictions(adjusted / f"models/{name}/predictions.parquet")
     cut = open_run(adjusted).record.cuts.get(name) or choose_cut(every)
-    np.testing.assert_array_equal(decision, predictions.scores >= cut.at(predictions))
+    np.testing.assert_array_equal(decision, predictions.scores >= cut.thresholds(predictions))
 
 
 def test_new_patients_are_scored_by_the_adjusted_model(adjusted, cache, tmp_path):

@@ -75,7 +75,7 @@ def test_the_guide_s_reasoning_is_on_the_page(run):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert guide_errors("assistive", "large").why in page
     assert guide_representation("equal").why in page
-    assert "are from minority (group)" in page
+    assert "ratios and odds differences: minority (group)" in page
     assert "the threshold that --threshold 0.3 gives" in page
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evenhand.experiments.task_cache import Fits
+from evenhand.experiments.task_cache import FitContext
 from evenhand.jobs.assess.fitting import fit_grid
 from evenhand.jobs.assess.grid import Cell
 from evenhand.jobs.assess.settings import AssessSettings
@@ -49,7 +49,7 @@ class Workers:
 def test_a_cell_waits_for_its_encoder_and_for_nothing_else(workers, random, deaths):
     engine = Workers(workers, random.randrange, deaths)
     run = SimpleNamespace(phase=lambda name: nullcontext())
-    fit_grid(Fits(SETTINGS, "", run), CELLS, engine)
+    fit_grid(FitContext(SETTINGS, "", run), CELLS, engine)
     assert sorted(engine.ended) == sorted(NAMES)
     for name, before in engine.begun:
         if name.startswith("frozen"):
@@ -63,7 +63,7 @@ def test_on_equal_compute_every_cell_waits_for_the_encoder_of_its_seed():
     engine = Workers(2, lambda count: 0, ())
     run = SimpleNamespace(phase=lambda name: nullcontext())
     equal = SETTINGS.model_copy(update={"equal_compute": True})
-    fit_grid(Fits(equal, "", run), CELLS, engine)
+    fit_grid(FitContext(equal, "", run), CELLS, engine)
     for name, before in engine.begun:
         if not name.startswith("encoder"):
             assert f"encoder of seed {name[-1]}" in before
@@ -73,7 +73,9 @@ def test_a_cell_begins_before_other_encoders_end():
     engine = Workers(2, lambda count: 0, ())
     run = SimpleNamespace(phase=lambda name: nullcontext())
     fit_grid(
-        Fits(SETTINGS, "", run), [cell for cell in CELLS if cell.strategy == "frozen0"], engine
+        FitContext(SETTINGS, "", run),
+        [cell for cell in CELLS if cell.strategy == "frozen0"],
+        engine,
     )
     begun = dict(engine.begun)
     assert "encoder of seed 2" not in begun["frozen0-seed0"]

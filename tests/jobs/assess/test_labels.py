@@ -10,7 +10,8 @@ from tests.command import evenhand
 
 from evenhand.files import read_json
 from evenhand.jobs.assess.settings import AssessSettings, parse_shares
-from evenhand.reporting.charts.lines import LineFrame, Place, Reading, line_chart
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.lines import LineValue, XTick, line_chart
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
 
@@ -98,9 +99,9 @@ def test_too_few_patients_for_a_share_are_refused_before_any_work(command, tmp_p
 
 
 def test_places_of_a_line_chart_are_in_order_and_inside():
-    readings = [Reading(0.6, 0.5, 0.7), Reading(None), Reading(0.8)]
-    places = [Place(place, str(place)) for place in (0.0, 1.0, 3.0)]
-    chart = line_chart({"a": readings, "b": readings}, places, LineFrame("", "", "", ""))
+    readings = [LineValue(0.6, 0.5, 0.7), LineValue(None), LineValue(0.8)]
+    places = [XTick(place, str(place)) for place in (0.0, 1.0, 3.0)]
+    chart = line_chart({"a": readings, "b": readings}, places, PlotFrame("", "", "", ""))
     first, second = chart.lines
     assert [mark.text for mark in first.marks] == [
         "a, 0.0: 0.600 (0.500 to 0.700)",

@@ -72,7 +72,7 @@ def test_the_best_of_each_kind_is_the_best_on_validation(evaluations):
 
 def test_every_cell_is_in_the_table_that_folds(evaluations):
     part = overview_part(evaluations, (), SETTINGS)
-    (fold,) = part.folds
+    (fold,) = part.hidden
     rows = fold.part.tables[0].rows
     assert len(rows) == len({row[0] for row in rows}) == 14 > LARGE
     assert rows[0][0] == "simclr-frozen1"

@@ -224,9 +224,9 @@ def test_only_the_network_of_the_best_trial_is_saved(cache, tmp_path, monkeypatc
         value = reached[(len(rates) - 1) % 4]
         return replace(real_train(task, model, schedule, settings, **more), values=(value,))
 
-    def finish(work, task, fit, model):
-        saved.append({path.name for path in fit.folder(work.run).iterdir()} - {"model"})
-        real_finish(work, task, fit, model)
+    def finish(context, task, fit, model):
+        saved.append({path.name for path in fit.folder(context.run).iterdir()} - {"model"})
+        real_finish(context, task, fit, model)
 
     monkeypatch.setattr(fitting, "train_model", train)
     monkeypatch.setattr(fitting, "_finish", finish)
@@ -367,4 +367,4 @@ def test_entries_that_are_added_later_are_exploratory_and_leave_the_plan(cache, 
 
     again = evenhand(*words, *new, "--add", "--out", out)
     assert again.status == 2
-    assert "every entry of this command is in" in again.err
+    assert "has every entry of this command already" in again.err

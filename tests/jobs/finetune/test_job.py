@@ -12,7 +12,8 @@ import torch
 from tests.data import tiny
 
 from evenhand import EvenhandError, FinetuneSettings, find_target, load_model, read_predictions
-from evenhand.experiments.task import prepare_task, seconds_per_fit
+from evenhand.experiments.forecast import seconds_per_fit
+from evenhand.experiments.task import prepare_task
 from evenhand.files import read_json
 from evenhand.jobs.finetune.job import finetune, model_name
 from evenhand.metrics import groups_of

@@ -21,7 +21,7 @@ from evenhand.files import read_json
 from evenhand.jobs.keywords import make_settings
 from evenhand.jobs.pretrain import training
 from evenhand.jobs.pretrain.settings import ContrastSettings, PretrainSettings
-from evenhand.jobs.pretrain.training import held_out, train_encoder
+from evenhand.jobs.pretrain.training import draw_held_out, train_encoder
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.training.inputs import model_inputs
@@ -121,7 +121,7 @@ def test_nothing_is_held_out_without_patience(cohort):
 def test_patients_are_held_out_whole(cohort):
     rows = np.repeat(np.arange(len(cohort)), 2)  # two samples of each patient
     twice = cohort.select(rows)
-    held = held_out(twice, np.random.default_rng(0))
+    held = draw_held_out(twice, np.random.default_rng(0))
     patients = twice.table["patient_id"]
     assert held.sum() == 2 * 8
     assert not set(patients[held]) & set(patients[~held])

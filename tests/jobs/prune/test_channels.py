@@ -20,10 +20,17 @@ from evenhand.jobs.prune.loop import curve_row, initial_state, pruning_steps, st
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_prune_task
 from evenhand.networks.inputs import SeriesInputs
-from evenhand.pruning.channels import _channel_sets, _size, refuse_solid, remove_channels, trace_of
+from evenhand.pruning.channels import (
+    _channel_sets,
+    _count_removed,
+    _head_sets,
+    refuse_unprunable,
+    remove_channels,
+    trace_of,
+)
 from evenhand.pruning.eligible import IN_CHANNELS, prunable
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import apply_mask
-from evenhand.pruning.state import PruningState
 
 CLASSES = ("benign", "malignant")
 SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))
@@ -34,6 +41,11 @@ INPUTS = {
     "edgenext_xx_small": 64,
     "conv1d": SERIES,
 }
+
+
+def sets_of(model, scores):
+    trace = trace_of(model)
+    return [*_channel_sets(model, scores, trace), *_head_sets(model, scores, trace)]
 
 
 def state_of(backbone) -> tuple[PruningState, torch.Tensor]:
@@ -117,9 +129,11 @@ def test_what_goes_is_the_share_that_was_asked_for_as_nearly_as_channels_allow(b
     for seed in range(3):
         scores = scores_of(state.model, []) if alike else drawn(state, seed)
         request = round(0.15 * state.left)
-        choices = _channel_sets(state.model, scores, trace_of(state.model))
+        choices = sets_of(state.model, scores)
         shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
-        largest = max(_size(values, shapes) for choice in choices for values in choice.slices)
+        largest = max(
+            _count_removed(values, shapes) for choice in choices for values in choice.slices
+        )
         before = sum(p.numel() for p in state.model.parameters())
         state = remove_channels(state, scores, request)
         gone = before - sum(p.numel() for p in state.model.parameters())
@@ -133,14 +147,14 @@ def test_the_size_of_every_channel_is_what_its_removal_takes(backbone):
     state, _ = state_of(backbone)
     scores = drawn(state, 0)
     shapes = {name: list(p.shape) for name, p in state.model.named_parameters()}
-    for k, item in list(enumerate(_channel_sets(state.model, scores, trace_of(state.model))))[::3]:
+    for k, item in list(enumerate(sets_of(state.model, scores)))[::3]:
         for places in ([0], [0, 1])[: len(item.scores) - 1]:  # one stays
             model = deepcopy(state.model)
-            _channel_sets(model, scores, trace_of(model))[k].remove(places)
+            sets_of(model, scores)[k].remove(places)
             gone = sum(p.numel() for p in state.model.parameters())
             gone -= sum(p.numel() for p in model.parameters())
             together = sum((Counter(item.slices[place]) for place in places), Counter())
-            assert _size(together, shapes) == gone
+            assert _count_removed(together, shapes) == gone
 
 
 def test_one_channel_at_least_stays_everywhere():
@@ -233,7 +247,7 @@ def bounded(limit):
 )  # fmt: skip
 def test_mobile_networks_can_be_narrowed(backbone):
     """Half of the channels go, the rest runs, and a model of that build takes its weights."""
-    refuse_solid(build_model(backbone, "none", 64, CLASSES, seed=0))
+    refuse_unprunable(build_model(backbone, "none", 64, CLASSES, seed=0))
 
 
 @pytest.mark.parametrize(
@@ -249,6 +263,6 @@ def test_a_model_that_no_channel_can_be_removed_from(backbone, size, why):
     with pytest.raises(
         EvenhandError, match=f"no channel or head of {backbone} can be removed, as {why}"
     ):
-        refuse_solid(model)
+        refuse_unprunable(model)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    refuse_solid(state_of("test_vit")[0].model)
+    refuse_unprunable(state_of("test_vit")[0].model)

@@ -14,6 +14,7 @@ from tests.command import evenhand
 from evenhand import load_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
+from evenhand.jobs.card import write_card
 from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune
@@ -22,7 +23,6 @@ from evenhand.jobs.prune.premise import check_premise, first_saliency
 from evenhand.jobs.prune.search import pruning_space
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_prune_task
-from evenhand.jobs.report import write_card
 from evenhand.metrics import Bootstrap
 from evenhand.networks.export import from_safetensors
 from evenhand.networks.model import Model
@@ -117,7 +117,7 @@ def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
     page = html.unescape((pruned[0].root / "report.html").read_text())
     assert "Models side by side" in page
     assert "Decision rule: Youden's index, on the validation rows. " in page
-    assert "The pruned and fine-tuned model decides at" in page
+    assert "Decision threshold of the pruned and fine-tuned model:" in page
 
 
 def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
@@ -216,7 +216,7 @@ def test_a_model_that_layers_cannot_tell_is_refused_before_the_first_step(
 def test_a_search_tries_no_estimator_that_the_layers_may_be_refused_by(estimator, tried):
     prune_settings = PruneSettings(run="run", attribute=("group",), estimator=estimator)
     trial = FixedTrial({"beta": 0.3, "share": 10.0, "estimator": estimator})
-    pruning_space(prune_settings).ask(trial)
+    pruning_space(prune_settings).suggest(trial)
     assert trial.distributions["estimator"].choices == tried
 
 

@@ -15,7 +15,7 @@ from evenhand.jobs.tune.importance import factor_importance, method_importance, 
 from evenhand.metrics import find_rule, find_target
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.findings import findings
-from evenhand.search.confirmation import Candidate, best_candidate, to_confirm
+from evenhand.search.confirmation import Candidate, best_candidate, choices_to_confirm
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice
 
@@ -32,9 +32,9 @@ def finished(number, mask):
 def test_each_mask_is_confirmed_once_before_any_is_twice():
     space = Space(lambda trial: Choice(frozenset(trial.user_attrs["mask"]), 1e-3, 0), 1)
     best = [finished(number, mask) for number, mask in ((5, "a"), (2, "a"), (7, "b"), (1, ""))]
-    assert [*to_confirm(best, space, 3)] == [5, 7, 1]
-    assert [*to_confirm(best, space, 4)] == [5, 7, 1, 2]
-    assert [*to_confirm(best, space, 9)] == [5, 7, 1, 2]
+    assert [*choices_to_confirm(best, space, 3)] == [5, 7, 1]
+    assert [*choices_to_confirm(best, space, 4)] == [5, 7, 1, 2]
+    assert [*choices_to_confirm(best, space, 9)] == [5, 7, 1, 2]
 
 
 def candidate(trial, searched, again, study="one"):
@@ -135,16 +135,16 @@ def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
 
     from evenhand.jobs.tune.trials import study_table
 
-    def ask(trial):
+    def suggest(trial):
         return Choice(frozenset(), trial.suggest_float("lr", 1e-4, 1e-2), 0)
 
     study = optuna.create_study(study_name="run/one")
     for draw, state in ((True, "COMPLETE"), (True, "FAIL"), (False, "FAIL")):
         trial = study.ask()
         if draw:
-            ask(trial)
+            suggest(trial)
         study.tell(trial, 0.7 if state == "COMPLETE" else None, state=TrialState[state])
-    table = study_table(study, Space(ask, np.inf), (AUC,))
+    table = study_table(study, Space(suggest, np.inf), (AUC,))
     assert table["state"].tolist() == ["complete", "fail", "fail"]
     assert table["pareto"].tolist() == [True, False, False]
     assert table["lr"].notna().tolist() == [True, True, False]

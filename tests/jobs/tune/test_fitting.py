@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evenhand.experiments.runs import begin_run
-from evenhand.experiments.task_cache import Fits
+from evenhand.experiments.task_cache import FitContext
 from evenhand.files import read_json
 from evenhand.jobs.tune.fitting import (
     Delivery,
@@ -44,10 +44,10 @@ def test_workers_deliver_the_models_that_are_not_there_yet(tmp_path):
     run.predictions_file("full").parent.mkdir(parents=True)
     run.predictions_file("full").touch()
     fit_folder(run, "full", CHOICE).mkdir(parents=True)
-    fits = Fits(None, "", run)
-    deliver_all(fits, map(delivery, ("fairtune", "full", "head")), engine)
+    context = FitContext(None, "", run)
+    deliver_all(context, map(delivery, ("fairtune", "full", "head")), engine)
     assert [job.args for job in engine.given] == [
-        (fits, delivery(name)) for name in ("fairtune", "head")
+        (context, delivery(name)) for name in ("fairtune", "head")
     ]
     assert read_json(tmp_path / "run.json")["seconds"].keys() == {"chosen fits"}
     assert not fits_folder(run, "full").exists()  # all models are there: fits take room

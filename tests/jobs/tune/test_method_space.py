@@ -54,11 +54,11 @@ def test_every_method_with_a_strength_lets_a_search_choose_it():
 def test_every_choice_is_written_in_one_way(seed):
     space = with_methods(rate_space(MASK, RATES), ALL)
     trial = create_study(sampler=RandomSampler(seed=seed)).ask()
-    choice = space.ask(trial)
+    choice = space.suggest(trial)
     assert {"lr": choice.lr, **method_params(choice, ALL)} == trial.params
     first = {"one": choice}
     ((_, params),) = with_methods(rate_space(MASK, RATES, first), ALL, first.values()).first
-    assert space.ask(FixedTrial(dict(params))) == choice
+    assert space.suggest(FixedTrial(dict(params))) == choice
     allowed = searched_method(choice.method).ranges
     for setting, value in choice.method_settings:
         assert value in allowed[setting]
@@ -67,7 +67,7 @@ def test_every_choice_is_written_in_one_way(seed):
 def test_what_is_given_is_not_searched():
     method = searched_method("group-dro:rate=0.2,adjustment=1")
     space = with_methods(rate_space(MASK, RATES), [method])
-    choice = space.ask(FixedTrial({"lr": 1e-3}))
+    choice = space.suggest(FixedTrial({"lr": 1e-3}))
     assert choice == by_method(PLAIN, "group-dro", {"adjustment": 1.0, "rate": 0.2})
     assert method.params(by_method(PLAIN, "group-dro", {"rate": 0.2})) is None
 
@@ -78,7 +78,9 @@ def test_defaults_lie_in_the_space():
         assert method.params(default) is not None
         assert method.by_default.params(default) == {}
         assert (
-            with_methods(rate_space(MASK, RATES), [method.by_default]).ask(FixedTrial({"lr": 1e-3}))
+            with_methods(rate_space(MASK, RATES), [method.by_default]).suggest(
+                FixedTrial({"lr": 1e-3})
+            )
             == default
         )
 
@@ -98,7 +100,7 @@ def test_the_size_counts_methods_and_their_settings(texts, size):
 
 
 def test_a_space_of_one_method_asks_nothing_more():
-    assert with_methods(rate_space(MASK, RATES), [fixed_method("swad")]).ask(
+    assert with_methods(rate_space(MASK, RATES), [fixed_method("swad")]).suggest(
         FixedTrial({"lr": 1e-3})
     ) == by_method(PLAIN, "swad", {})
 

@@ -46,7 +46,7 @@ def searched(tmp_path, *texts):
         return (value,)
 
     search(study, space, score, TRIALS, 0, Inline())
-    return space.ask(study.best_trial)
+    return space.suggest(study.best_trial)
 
 
 def test_a_method_is_chosen_that_repairs_what_erm_does_whatever_its_learning_rate(tmp_path):

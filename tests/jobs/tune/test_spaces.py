@@ -56,7 +56,7 @@ def test_the_staged_space_writes_each_mask_in_one_way(vit, name, count):
     depths = sorted({unit.depth for unit in family.units})
     written = set()
     for (_, params), mask in zip(space.first, masks, strict=True):
-        choice = space.ask(FixedTrial(dict(params)))  # refuses a parameter that is lacking
+        choice = space.suggest(FixedTrial(dict(params)))  # refuses a parameter that is lacking
         assert (choice.mask, choice.lr, choice.seed) == (mask, pytest.approx(1e-3), 7)
         assert len(params) == len(_asked(space, params))  # and none is too many
         tuned = [unit.depth for unit in family.units if unit.name in mask]
@@ -67,7 +67,7 @@ def test_the_staged_space_writes_each_mask_in_one_way(vit, name, count):
 
 def _asked(space, params):
     trial = FixedTrial(dict(params))
-    space.ask(trial)
+    space.suggest(trial)
     return trial.distributions
 
 
@@ -75,7 +75,7 @@ def test_the_flat_space_is_one_bit_a_unit_and_the_rate(vit):
     family = families(vit)["norm-attn-mlp"]
     bits = {unit.name: int(unit.depth == 2) for unit in family.units}
     space = SPACES["flat"](family, RATES, {})
-    choice = space.ask(FixedTrial(bits | {"lr": 2e-3}))
+    choice = space.suggest(FixedTrial(bits | {"lr": 2e-3}))
     assert choice.mask == {"blocks.1.norm", "blocks.1.attn", "blocks.1.mlp"}
     assert choice.lr == 2e-3
 
@@ -85,7 +85,7 @@ def test_what_a_family_always_trains_is_in_every_mask(vit):
     for name in SPACES:
         space = SPACES[name](family, RATES, HEAD)
         ((_, params),) = space.first
-        assert space.ask(FixedTrial(dict(params))).mask == {"pos_embed"}
+        assert space.suggest(FixedTrial(dict(params))).mask == {"pos_embed"}
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_a_fixed_learning_rate_makes_a_space_finite(vit):
 
 def test_repeats_have_other_seeds_and_nothing_else_changed(vit):
     space = SPACES["flat"](families(vit)["blocks"], RATES, HEAD)
-    base = space.ask(FixedTrial(dict(space.first[0][1])))
+    base = space.suggest(FixedTrial(dict(space.first[0][1])))
     again = repeat_space({3: base}, (8, 9))
-    result = [again.ask(FixedTrial(dict(params))) for _, params in again.first]
+    result = [again.suggest(FixedTrial(dict(params))) for _, params in again.first]
     assert [(item.mask, item.lr, item.seed) for item in result] == [
         (base.mask, base.lr, 8),
         (base.mask, base.lr, 9),

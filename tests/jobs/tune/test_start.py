@@ -71,7 +71,7 @@ def test_the_trials_of_a_baseline_in_the_space_are_its_first(tmp_path, space):
     begun = start("head", "attention", space=space)
     study = study_of(tmp_path, begun)
     attention = {f"blocks.{depth}.attn" for depth in range(6)}
-    text = [(begun.space.ask(trial), trial.state.name, trial.value) for trial in study.trials]
+    text = [(begun.space.suggest(trial), trial.state.name, trial.value) for trial in study.trials]
     assert text == [
         (Choice(frozenset(mask), lr, 7), state, value)
         for mask in (frozenset(), attention)
@@ -123,7 +123,7 @@ def test_adopted_trials_come_once_and_count_for_none_of_the_search_s_own(tmp_pat
     search(study, begun.space, score, trials=4, seed=0, engine=Inline())
     assert [ADOPTED in trial.user_attrs for trial in originals(study)] == [True] * 3 + [False] * 4
     assert len(request) == 4
-    assert {choice.mask for choice in request[:3]} >= {begun.space.ask(study.trials[3]).mask}
+    assert {choice.mask for choice in request[:3]} >= {begun.space.suggest(study.trials[3]).mask}
 
 
 def test_a_kill_between_two_adopted_trials_loses_none(tmp_path):
@@ -156,7 +156,8 @@ def test_strategies_that_are_one_mask_on_the_weights_as_they_are(name, contained
 def test_beside_the_masks_each_method_is_tried_with_its_default_settings(tmp_path):
     begun = start("head", "full", search="both", methods=("group-dro", "erm", "jtt:weight=3"))
     choices = {
-        origin: begun.space.ask(FixedTrial(dict(params))) for origin, params in begun.space.first
+        origin: begun.space.suggest(FixedTrial(dict(params)))
+        for origin, params in begun.space.first
     }
     methods = {
         origin: (choice.method, choice.method_settings) for origin, choice in choices.items()
@@ -169,4 +170,4 @@ def test_beside_the_masks_each_method_is_tried_with_its_default_settings(tmp_pat
     assert choices["group-dro"].mask == choices["full"].mask
     assert choices["group-dro"].lr == 5e-3  # which suited full
     study = study_of(tmp_path, begun)
-    assert [begun.space.ask(trial).method for trial in study.trials] == ["erm"] * 3
+    assert [begun.space.suggest(trial).method for trial in study.trials] == ["erm"] * 3

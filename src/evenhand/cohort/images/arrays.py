@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey_plane, in_8_bits
+from evenhand.cohort.images.planes import PlaneChoice, Range, as_value_error, grey_plane, in_8_bits
 from evenhand.errors import some
 from evenhand.networks.inputs import RGB
 from evenhand.networks.settings import MAX_CHANNELS
@@ -64,7 +64,7 @@ def read_npy(path: Path) -> NDArray[Any]:
         If the file is damaged, holds values that are not real numbers, or is too large (see
         `admit`).
     """
-    with damage(TokenError, EOFError), path.open("rb") as file:
+    with as_value_error(TokenError, EOFError), path.open("rb") as file:
         _admit(_form_of(file))
         file.seek(0)
         array: NDArray[Any] = np.load(file, allow_pickle=False)
@@ -80,8 +80,8 @@ def read_npz(path: Path, part: PlaneChoice) -> NDArray[Any]:
         If `read_npy` would refuse the array, the file holds no array or none of that name, or it
         holds several arrays and ``part`` names none.
     """
-    with _opened_npz(path) as arrays:
-        name = _named(list(arrays.files), part)
+    with _open_arrays(path) as arrays:
+        name = _array_name(list(arrays.files), part)
         _admit(_form_in(arrays, name))
         array: NDArray[Any] = arrays[name]
         return array
@@ -90,10 +90,10 @@ def read_npz(path: Path, part: PlaneChoice) -> NDArray[Any]:
 def array_form(path: Path, part: PlaneChoice) -> ArrayForm:
     """Return the shape and type of an array in a .npy or npz file, from its header."""
     if not zipfile.is_zipfile(path):
-        with damage(TokenError, EOFError), path.open("rb") as file:
+        with as_value_error(TokenError, EOFError), path.open("rb") as file:
             return _form_of(file)
-    with _opened_npz(path) as arrays:
-        return _form_in(arrays, _named(list(arrays.files), part))
+    with _open_arrays(path) as arrays:
+        return _form_in(arrays, _array_name(list(arrays.files), part))
 
 
 def with_channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]:
@@ -126,10 +126,10 @@ def with_channels_last(array: NDArray[Any], channels: int = RGB) -> NDArray[Any]
                 return array
             if array.shape[0] == count:
                 return array.transpose(1, 2, 0)
-    raise ValueError(_no_picture(array.shape, channels))
+    raise ValueError(_no_picture_text(array.shape, channels))
 
 
-def _no_picture(shape: tuple[int, ...], channels: int) -> str:
+def _no_picture_text(shape: tuple[int, ...], channels: int) -> str:
     shortest = min((axis for axis in (shape[0], shape[-1]) if axis), default=0) if shape else 0
     advice = ""
     if len(shape) == 3 and 0 < shortest <= MAX_CHANNELS:
@@ -175,7 +175,7 @@ def array_in_8_bits(
     _refuse_not_finite(array)
     if window is not None:
         return in_8_bits(array, window[0] - window[1] / 2, window[0] + window[1] / 2)
-    low, high = _declared(array, bit_depth, value_range)
+    low, high = _declared_range(array, bit_depth, value_range)
     smallest, largest = float(array.min(initial=high)), float(array.max(initial=low))
     if smallest < low or largest > high:
         raise ValueError(
@@ -186,7 +186,7 @@ def array_in_8_bits(
     return in_8_bits(array, low, high)
 
 
-def _declared(
+def _declared_range(
     array: NDArray[Any], bit_depth: int | None, value_range: Range | None
 ) -> tuple[float, float]:
     if array.dtype == np.uint16 and bit_depth is not None:
@@ -218,16 +218,16 @@ def _refuse_not_finite(array: NDArray[Any]) -> None:
 
 
 @contextmanager
-def _opened_npz(path: Path) -> Iterator[Any]:
+def _open_arrays(path: Path) -> Iterator[Any]:
     with (
-        damage(zipfile.BadZipFile, KeyError, TokenError, EOFError, NotImplementedError),
+        as_value_error(zipfile.BadZipFile, KeyError, TokenError, EOFError, NotImplementedError),
         path.open("rb") as file,  # numpy does not close a file that it cannot read
-        np.load(_checked_zip(file), allow_pickle=False) as arrays,
+        np.load(_require_zip(file), allow_pickle=False) as arrays,
     ):
         yield arrays
 
 
-def _checked_zip(file: BinaryIO) -> BinaryIO:
+def _require_zip(file: BinaryIO) -> BinaryIO:
     """Refuse a file that is not a zip archive; numpy's own message suggests unsafe loading."""
     if not zipfile.is_zipfile(file):
         raise ValueError("it is no npz file: no zip archive")
@@ -235,7 +235,7 @@ def _checked_zip(file: BinaryIO) -> BinaryIO:
     return file
 
 
-def _named(names: list[str], part: PlaneChoice) -> str:
+def _array_name(names: list[str], part: PlaneChoice) -> str:
     if part.name in names:
         return part.name
     if not names:

@@ -25,8 +25,7 @@ Picture = PIL.Image.Image | Image
 """A picture, or an array ``(H, W, C)`` of uint8 with any number of channels."""
 
 Open = Callable[[Path, Images | None], Picture]
-"""Opens a file as a picture that is not smaller than a size (None: the original size); raises
-ValueError if it cannot."""
+"""Opens a file as a picture of at least a size (None: the original size), or raises ValueError."""
 
 MODES = {1: "L", 3: "RGB"}
 """Number of channels → Pillow's name of the mode."""
@@ -83,8 +82,8 @@ def open_picture(
         If the file is too large (see `admit`), has several pages, or has more bits per channel than
         its declared range.
     """
-    with without_pillow_limit(), _opened(path) as image:
-        _turn_to(image, page)
+    with without_pillow_limit(), _open_image(path) as image:
+        _seek_page(image, page)
         if is_deep(image):
             admit(*image.size, held=2 * image.width * image.height)
             pixels, alpha = read_deep(image, path, bit_depth)
@@ -101,7 +100,7 @@ def open_picture(
         return _over_white(colours.convert("RGB"), np.asarray(colours.getchannel("A")))
 
 
-def _opened(path: Path) -> PIL.Image.Image:
+def _open_image(path: Path) -> PIL.Image.Image:
     """Open an image file; refuse another file with the name of its kind."""
     _refuse_channels_in_a_page(path)
     try:
@@ -146,7 +145,7 @@ def _is_deep_file(path: str) -> bool:
         return False
 
 
-def _turn_to(image: PIL.Image.Image, page: int | None) -> None:
+def _seek_page(image: PIL.Image.Image, page: int | None) -> None:
     """Go to the user's page; previews in a camera's file (MPO) do not count as pages."""
     pages = getattr(image, "n_frames", 1)
     if page is not None and page > pages:
@@ -168,7 +167,7 @@ def open_pages(path: Path, form: ImageForm, bit_depth: int | None) -> Image:
     ValueError
         If the file has another number of pages, or the pages have colours or differ in size.
     """
-    with without_pillow_limit(), _opened(path) as image:
+    with without_pillow_limit(), _open_image(path) as image:
         pages = getattr(image, "n_frames", 1)
     if pages != form.channels:
         raise ValueError(
@@ -242,7 +241,7 @@ class ImageFiles:
         path = self.files[sample_id]
         try:
             with decoding_room(self.max_pixels):
-                return fitted(self._picture(sample_id), self.size)
+                return fit_picture(self._picture(sample_id), self.size)
         except _DAMAGED as error:
             row = self.rows[sample_id]
             where = "" if row == NO_ROW else f" ({self.table}, row {row})"
@@ -276,7 +275,7 @@ class ImageArray:
     def __call__(self, sample_id: str) -> Image:
         """Return one image, ``(H, W, C)``."""
         image: Image = self.images[self.row[sample_id]]
-        return image if self.size is None else fitted(PIL.Image.fromarray(image), self.size)
+        return image if self.size is None else fit_picture(PIL.Image.fromarray(image), self.size)
 
     def resized(self, images: Images | None) -> ImageArray:
         """Return a reader of the same images as ``(height, width, channels)``."""
@@ -302,10 +301,11 @@ def image_files(
     return ImageFiles(dict(files), dict(rows), table, open=open)
 
 
-def fitted(picture: Picture, images: Images | None) -> Image:
+def fit_picture(picture: Picture, images: Images | None) -> Image:
     """Return a picture with the wanted size and channels; its proportions may change.
 
-    To three channels, grey is tripled; to one channel, colours become their luminance (ITU-R 601).
+    For three channels, grey is tripled. For one channel, colours become their luminance (ITU-R
+    601).
     Resizing uses Pillow's bicubic filter with antialiasing.
 
     Parameters
@@ -324,7 +324,7 @@ def fitted(picture: Picture, images: Images | None) -> Image:
     if isinstance(picture, np.ndarray) and picture.shape[2] in MODES and channels in MODES:
         picture = PIL.Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
     if isinstance(picture, PIL.Image.Image) and channels in MODES:
-        picture = _resized(picture.convert(MODES[channels]), images)
+        picture = _resize(picture.convert(MODES[channels]), images)
         rows = np.asarray(picture)
         return rows if rows.ndim == 3 else rows[..., None]
     has = picture.shape[2] if isinstance(picture, np.ndarray) else len(picture.getbands())
@@ -334,11 +334,11 @@ def fitted(picture: Picture, images: Images | None) -> Image:
             "of the images have as many"
         )
     planes = [np.ascontiguousarray(picture[..., channel]) for channel in range(channels)]
-    resized = [np.asarray(_resized(PIL.Image.fromarray(plane), images)) for plane in planes]
+    resized = [np.asarray(_resize(PIL.Image.fromarray(plane), images)) for plane in planes]
     return np.stack(resized, axis=2)
 
 
-def _resized(picture: PIL.Image.Image, images: Images | None) -> PIL.Image.Image:
+def _resize(picture: PIL.Image.Image, images: Images | None) -> PIL.Image.Image:
     if images is None:
         return picture
     form = ImageForm.of(images)

@@ -53,7 +53,7 @@ def read_deep(
     """
     declared = _declared_bits(image, path)
     values, alpha = _values(image, path)
-    white = _white(values, bit_depth, declared, png=image.format == "PNG")
+    white = _white_value(values, bit_depth, declared, png=image.format == "PNG")
     pixels = _to_8_bits(values, white)
     if alpha is None:
         return pixels, None
@@ -75,7 +75,7 @@ def _values(image: PIL.Image.Image, path: Path) -> tuple[Deep, Deep | None]:
         values = np.asarray(image).astype(np.uint16)
     elif raw == ["LA;16B"]:
         four = _bytes_as(image, "RGBA")  # grey and alpha, the high byte of each before the low one
-        joined = _join(four[..., ::2], four[..., 1::2])
+        joined = _join_bytes(four[..., ::2], four[..., 1::2])
         return joined[..., 0], joined[..., 1]
     elif raw and image.format in ("PNG", "TIFF") and all(map(_COLOUR.fullmatch, raw)):
         page = image.tell()
@@ -83,7 +83,7 @@ def _values(image: PIL.Image.Image, path: Path) -> tuple[Deep, Deep | None]:
             again.seek(page)
             low = _bytes_as(again, None)
         PIL.ImageOps.exif_transpose(image, in_place=True)
-        values = _join(np.asarray(image), low)
+        values = _join_bytes(np.asarray(image), low)
         if values.shape[2] == 4:
             return values[..., :3], values[..., 3]
     else:
@@ -97,7 +97,7 @@ def _values(image: PIL.Image.Image, path: Path) -> tuple[Deep, Deep | None]:
     return values, np.where(see_through, 0, _FULL).astype(np.uint16)
 
 
-def _join(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> Deep:
+def _join_bytes(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> Deep:
     values = high.astype(np.uint16)
     values <<= 8
     values |= low
@@ -163,7 +163,7 @@ def _png_bits(path: Path) -> int | None:
     return None
 
 
-def _white(values: Deep, user_bits: int | None, declared: int | None, *, png: bool) -> int:
+def _white_value(values: Deep, user_bits: int | None, declared: int | None, *, png: bool) -> int:
     """Return the value of white for the user's bits per channel, else those of the file."""
     highest = int(values.max(initial=0))
     bits = user_bits or declared

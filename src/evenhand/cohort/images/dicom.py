@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from evenhand.cohort.images.bounds import admit
-from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range, damage, grey_plane, in_8_bits
+from evenhand.cohort.images.planes import (
+    WHOLE,
+    PlaneChoice,
+    Range,
+    as_value_error,
+    grey_plane,
+    in_8_bits,
+)
 from evenhand.errors import import_extra, some
 from evenhand.networks.inputs import Images
 
@@ -65,15 +72,15 @@ def open_dicom(
         pixels = _pixels(pydicom, header, frame)
         kind = str(header.get("PhotometricInterpretation"))
         if pixels.ndim == 3 or kind.startswith("PALETTE"):
-            return _colours(pydicom, header, pixels)
-        span = _span(header, window)
+            return _colour_picture(pydicom, header, pixels)
+        span = _grey_range(header, window)
         if span is None:  # the file has a VOI LUT but no window
-            return _by_table(pydicom, header, pixels)
+            return _apply_own_table(pydicom, header, pixels)
         pixels = pixels.astype(np.float32)
         pixels *= _number(header, "RescaleSlope", 1)
         pixels += _number(header, "RescaleIntercept", 0)
         if window is None and _window_function(header) == "SIGMOID":
-            pixels, span = _on_sigmoid(pixels, *span), (0.0, 1.0)
+            pixels, span = _apply_sigmoid(pixels, *span), (0.0, 1.0)
     if kind == "MONOCHROME1":
         return grey_plane(np.negative(pixels, out=pixels), -span[1], -span[0])
     return grey_plane(pixels, *span)
@@ -117,7 +124,7 @@ def _require_decoder(pydicom: Any, header: Any) -> None:
         )
 
 
-def _span(header: Any, window: Range | None) -> Range | None:
+def _grey_range(header: Any, window: Range | None) -> Range | None:
     """Return the values of black and white in rescaled units; None if only a VOI LUT is given."""
     own = _own_window(header)
     if window is None and own is None and header.get("VOILUTSequence"):
@@ -162,7 +169,7 @@ def _window_function(header: Any) -> str:
     return name
 
 
-def _on_sigmoid(pixels: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+def _apply_sigmoid(pixels: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """Return values as shares of white, on the sigmoid with the window ``low`` … ``high``."""
     pixels -= (low + high) / 2
     pixels *= 4 / (high - low)
@@ -170,7 +177,7 @@ def _on_sigmoid(pixels: NDArray[np.float32], low: float, high: float) -> NDArray
     return shares
 
 
-def _by_table(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
+def _apply_own_table(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
     """Return the picture of values through the file's own table (VOI LUT)."""
     units = pydicom.pixels.apply_modality_lut(pixels, header)
     bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
@@ -180,7 +187,7 @@ def _by_table(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Imag
     return PIL.ImageOps.invert(picture) if negative else picture
 
 
-def _colours(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
+def _colour_picture(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image:
     """Return a colour picture in 8 bits, also from a palette of 16 bits."""
     if pixels.ndim == 2:
         pixels = pydicom.pixels.apply_color_lut(pixels, header)
@@ -191,7 +198,7 @@ def _colours(pydicom: Any, header: Any, pixels: NDArray[Any]) -> PIL.Image.Image
     return PIL.Image.fromarray(pixels[..., :3])
 
 
-def shown_how(path: Path) -> str:
+def window_remark(path: Path) -> str:
     """Return a sentence on the intensity range of a DICOM file without ``--window``."""
     tags = ["WindowCenter", "WindowWidth", "VOILUTSequence", "SamplesPerPixel"]
     with _dicom() as pydicom:
@@ -235,7 +242,7 @@ def slices_in(folder: Path) -> tuple[Path, ...]:
 def _dicom() -> Iterator[Any]:
     """Yield pydicom, and turn its errors and its decoders' for a damaged file into ValueError."""
     pydicom = import_extra("pydicom", "readers")
-    with damage(
+    with as_value_error(
         *(pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException, struct.error),
         *(AttributeError, IndexError, KeyError, RuntimeError, TypeError),
     ):
@@ -261,7 +268,7 @@ class _DicomSeries:
     localizers: tuple[Path, ...]
 
 
-def localizers_left_out(folder: Path) -> str:
+def localizer_remark(folder: Path) -> str:
     """Return a sentence on the localizers of a DICOM folder, or "" without any."""
     localizers = _series_in(folder, folder.stat().st_mtime_ns).localizers
     if not localizers:
@@ -283,7 +290,7 @@ def _series_in(folder: Path, changed: int) -> _DicomSeries:
         position.
     """
     paths = (path for path in folder.iterdir() if path.suffix.lower() == ".dcm")
-    headers = [_header_of(path) for path in sorted(paths, key=_by_number)]
+    headers = [_header_of(path) for path in sorted(paths, key=_number_key)]
     if not headers:
         raise ValueError("it holds no .dcm file")
     localizers = tuple(header.file for header in headers if header.localizer)
@@ -307,7 +314,7 @@ def _refuse_same_place(places: Mapping[Path, str]) -> None:
         other = first.setdefault(place, path.name)
         if other != path.name:
             raise ValueError(
-                f"{other} and {path.name} lie at the same place ({place}), so the folder holds "
+                f"{other} and {path.name} have the same position ({place}), so the folder holds "
                 "more than one volume (echoes, time points?) or a slice twice. Keep one volume in "
                 "each folder"
             )
@@ -379,7 +386,7 @@ def _number(header: Any, name: str, absent: float) -> float:
     return float(value)
 
 
-def _by_number(path: Path) -> tuple[int, str]:
+def _number_key(path: Path) -> tuple[int, str]:
     """Return a sort key that puts IM2 before IM10."""
     numbers = re.findall(r"\d+", path.stem)
     return (int(numbers[-1]) if numbers else 0, path.name)

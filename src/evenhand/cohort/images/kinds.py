@@ -26,7 +26,7 @@ from evenhand.cohort.images.decoding import (
     open_pages,
     open_picture,
 )
-from evenhand.cohort.images.dicom import open_dicom, open_dicom_series, shown_how
+from evenhand.cohort.images.dicom import open_dicom, open_dicom_series, window_remark
 from evenhand.cohort.images.planes import WHOLE, PlaneChoice, Range
 from evenhand.cohort.images.volumes import open_nifti
 from evenhand.networks.inputs import RGB, ImageForm, Images
@@ -57,7 +57,7 @@ class Decoding:
     value_range: Range | None = None
 
     @property
-    def chosen(self) -> dict[str, object]:
+    def given(self) -> dict[str, object]:
         """Name → value of the settings that are not None."""
         values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
@@ -74,8 +74,7 @@ class Kind:
     is_it
         Returns whether a file is of this kind, given its path and its first bytes.
     open
-        Opens the part of a file as a picture that is not smaller than a size; raises ValueError if
-        it cannot.
+        Opens the part of a file as a picture of at least a size, or raises ValueError.
     takes
         Name of a setting of `Decoding` that applies to this kind → function that returns whether
         it applies to a file.
@@ -93,7 +92,7 @@ class Kind:
     remark: Callable[[Path, Decoding], str] = lambda path, how: ""
 
 
-def _always(path: Path, part: PlaneChoice) -> bool:
+def _every_file(path: Path, part: PlaneChoice) -> bool:
     return True
 
 
@@ -113,33 +112,18 @@ def _open_dicom(path: Path, part: PlaneChoice, size: Images | None, how: Decodin
     return open_dicom(path, size, how.window, named)
 
 
-def _dicom_remark(path: Path, how: Decoding) -> str:
-    return "" if how.window is not None else shown_how(path)
-
-
-def _open_series(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
-    return open_dicom_series(path, part, how.window)
-
-
-def _open_nifti(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
-    return open_nifti(path, part, how.window)
-
-
 def _nifti_remark(path: Path, how: Decoding) -> str:
+    if how.window is not None:
+        return ""
     return (
-        "" if how.window is not None else
         "Slices of NIfTI volumes are scaled from the 1st to the 99th percentile of each; --window "
         "shows all of them through the same window."
-    )  # fmt: skip
+    )
 
 
 def _open_npy(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
     part.refuse("one array")
     return _picture_of(read_npy(path), size, how)
-
-
-def _open_npz(path: Path, part: PlaneChoice, size: Images | None, how: Decoding) -> Picture:
-    return _picture_of(read_npz(path, part), size, how)
 
 
 def _picture_of(array: NDArray[Any], size: Images | None, how: Decoding) -> Image:
@@ -152,12 +136,8 @@ def _is_array_to_scale(path: Path, part: PlaneChoice) -> bool:
     return array_form(path, part).dtype not in (np.uint8, np.bool_)
 
 
-def _is_array_of_16_bits(path: Path, part: PlaneChoice) -> bool:
-    return array_form(path, part).dtype == np.uint16
-
-
-_ARRAY = {
-    "bit_depth": _is_array_of_16_bits,
+_ARRAY: dict[str, Callable[[Path, PlaneChoice], bool]] = {
+    "bit_depth": lambda path, part: array_form(path, part).dtype == np.uint16,
     "window": _is_array_to_scale,
     "value_range": _is_array_to_scale,
 }
@@ -166,22 +146,22 @@ KINDS = (
     Kind(
         "a folder of DICOM slices",
         lambda path, start: path.is_dir(),
-        _open_series,
-        {"window": _always},
+        lambda path, part, size, how: open_dicom_series(path, part, how.window),
+        {"window": _every_file},
         volume=True,
     ),
     Kind(
         "a DICOM file",
         lambda path, start: start[128:132] == b"DICM" or path.suffix.lower() in (".dcm", ".dicom"),
         _open_dicom,
-        {"window": _always, "page": _always},
-        remark=_dicom_remark,
+        {"window": _every_file, "page": _every_file},
+        remark=lambda path, how: "" if how.window is not None else window_remark(path),
     ),
     Kind(
         "a NIfTI volume",
         lambda path, start: start[344:348] == b"n+1\0" or path.name.lower().endswith(_NIFTI),
-        _open_nifti,
-        {"window": _always},
+        lambda path, part, size, how: open_nifti(path, part, how.window),
+        {"window": _every_file},
         volume=True,
         remark=_nifti_remark,
     ),
@@ -194,14 +174,14 @@ KINDS = (
     Kind(
         "arrays (.npz)",
         lambda path, start: path.suffix.lower() == ".npz",
-        _open_npz,
+        lambda path, part, size, how: _picture_of(read_npz(path, part), size, how),
         _ARRAY,
     ),
     Kind(
         "a picture",
         lambda path, start: True,
         _open_plain,
-        {"page": _always, "bit_depth": lambda path, part: any_deep([str(path)])},
+        {"page": _every_file, "bit_depth": lambda path, part: any_deep([str(path)])},
     ),
 )
 """All kinds, in the order in which they are tried; the last one is read by Pillow."""
@@ -242,10 +222,10 @@ class MixedFiles(ImageFiles):
         path = Path(self.files[sample_id])
         return file_kind(path).remark(path, self.how)
 
-    def heeds(self, setting: str) -> bool:
+    def uses(self, setting: str) -> bool:
         """Return whether a setting of `Decoding` applies to any file."""
         return any(
-            _heeds(Path(path), self.parts.get(sample_id, WHOLE), setting)
+            _uses(Path(path), self.parts.get(sample_id, WHOLE), setting)
             for sample_id, path in self.files.items()
         )
 
@@ -254,8 +234,8 @@ class MixedFiles(ImageFiles):
         return file_kind(path).open(path, self.parts.get(sample_id, WHOLE), self.size, self.how)
 
 
-def _heeds(path: Path, part: PlaneChoice, setting: str) -> bool:
-    """Return whether a setting applies to a file; False for damaged files, refused later."""
+def _uses(path: Path, part: PlaneChoice, setting: str) -> bool:
+    """Return whether a setting applies to a file; False for damaged files, which fail later."""
     try:
         takes = file_kind(path).takes.get(setting)
         return takes is not None and takes(path, part)

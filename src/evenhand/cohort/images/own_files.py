@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.images.kinds import MixedFiles, file_kind
 from evenhand.cohort.images.planes import PlaneChoice
-from evenhand.cohort.images.volumes import slice_places
+from evenhand.cohort.images.volumes import slice_positions
 from evenhand.errors import EvenhandError
 
 PART = "#"
 """The sign between a file and the name of its part in a table."""
 
 
-def without_parts(names: pd.Series, folder: Path) -> tuple[pd.Series, pd.Series]:
+def split_parts(names: pd.Series, folder: Path) -> tuple[pd.Series, pd.Series]:
     """Return the path of each file that a table names, and the name of its part ("" without one).
 
     A ``#`` is read as a separator only if the whole text is not a file and the text before it is.
@@ -86,7 +86,7 @@ def own_pictures(
     is_single = times[rows] == 1
     ids = names.iloc[rows].astype(object)
     ids = ids.where(is_single, ids + "-" + pd.Series(number + 1, ids.index).astype(str))
-    positions = slice_places(slices or 1)
+    positions = slice_positions(slices or 1)
     choices = {
         sample: PlaneChoice(part, 0.5 if single else float(positions[k]))
         for sample, part, single, k in zip(ids, parts.iloc[rows], is_single, number, strict=True)

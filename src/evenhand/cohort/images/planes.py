@@ -43,8 +43,8 @@ class PlaneChoice:
             return None
         if not self.name.isdecimal() or not 1 <= int(self.name) <= count:
             raise ValueError(
-                f"it has {count} {what}{'s' * (count != 1)}, and #{self.name} is asked for; give a "
-                f"number from 1 to {count} after #"
+                f"it has {count} {what}{'s' * (count != 1)}, and the table names #{self.name}; "
+                f"give a number from 1 to {count} after #"
             )
         return int(self.name) - 1
 
@@ -56,13 +56,13 @@ class PlaneChoice:
     def refuse(self, what: str) -> None:
         """Refuse a choice in a file that holds one picture; ``what`` describes the file."""
         if self.name:
-            raise ValueError(f"it is {what}, of which #{self.name} names no part; leave that out")
+            raise ValueError(f"it is {what} and has no part #{self.name}; leave the part out")
 
 
 WHOLE = PlaneChoice()
 
 
-def windowed(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
+def apply_window(pixels: NDArray[np.float32], window: Range) -> PIL.Image.Image:
     """Return pixels ``(H, W)`` as a picture, through an intensity window (centre and width)."""
     centre, width = window
     return grey_plane(pixels, centre - width / 2, centre + width / 2)
@@ -86,7 +86,7 @@ def in_8_bits(pixels: NDArray[np.generic], low: float, high: float) -> NDArray[n
 
 
 @contextmanager
-def damage(*kinds: type[Exception]) -> Iterator[None]:
+def as_value_error(*kinds: type[Exception]) -> Iterator[None]:
     """Turn a library's errors for a damaged file (``kinds``) into ValueError."""
     damaged: tuple[type[Exception], ...] = (zlib.error, *kinds)
     try:

@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.cohort.images.planes import PlaneChoice, Range, damage, grey_plane, windowed
+from evenhand.cohort.images.planes import (
+    PlaneChoice,
+    Range,
+    apply_window,
+    as_value_error,
+    grey_plane,
+)
 from evenhand.errors import EvenhandError, import_extra
 
 Cut = Callable[[Path, float], PIL.Image.Image]
-"""Reads the slice of a volume at a position from 0 (bottom) to 1 (top); raises ValueError if it
-cannot."""
+"""Reads the slice of a volume at a position from 0 (bottom) to 1 (top), or raises ValueError."""
 
 _HELD = 4  # memory that decoding needs, in units of a slice's pixels at four bytes each
 LUNG = (-600.0, 1500.0)
@@ -57,7 +62,7 @@ class VolumeSlices(ImageFiles):
 def volume_slices(
     table: pd.DataFrame, source: Path, cut: Cut, remark_on: Callable[[Path], str]
 ) -> VolumeSlices:
-    """Return the way to read the slices of a table (see ``sliced``), which ``source`` names."""
+    """Return the reader of the slices in a table of ``expand_slices``; ``source`` is its file."""
     ids = table["slice"]
     return VolumeSlices(
         files=dict(zip(ids, table["file"], strict=True)),
@@ -92,18 +97,18 @@ def hdf5_images(paths: pd.Series, sample_ids: pd.Series, table: Path, window: Ra
     return Hdf5Images(files, rows, table, window=window)
 
 
-def slice_places(slices: int) -> NDArray[np.float64]:
+def slice_positions(slices: int) -> NDArray[np.float64]:
     """Return the positions of slices, evenly over the middle half of a volume.
 
     Examples
     --------
-    >>> slice_places(1).tolist(), slice_places(2).tolist()
+    >>> slice_positions(1).tolist(), slice_positions(2).tolist()
     ([0.5], [0.375, 0.625])
     """
     return 0.25 + 0.5 * (np.arange(slices) + 0.5) / slices
 
 
-def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
+def expand_slices(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
     """Return a table with a row for each slice, given a table with a row for each volume.
 
     The new columns are ``slice`` (the volume's id and a number: ``ID-1``, ``ID-2`` …) and
@@ -112,7 +117,7 @@ def sliced(table: pd.DataFrame, sample: str, slices: int) -> pd.DataFrame:
     rows = table.loc[table.index.repeat(slices)].copy()
     number = np.tile(np.arange(slices), len(table))
     names = rows[sample] + "-" + pd.Series(number + 1, rows.index).astype("str")
-    rows["slice"], rows["place"] = names, slice_places(slices)[number]
+    rows["slice"], rows["place"] = names, slice_positions(slices)[number]
     return rows
 
 
@@ -132,7 +137,7 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
         *(nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError),
         nibabel.orientations.OrientationError,
     )
-    with damage(*damaged, TypeError, OverflowError, EOFError):
+    with as_value_error(*damaged, TypeError, OverflowError, EOFError):
         volume = nibabel.load(path)
         depth = _depth(volume.shape)
         if len(volume.shape) > 2:
@@ -147,7 +152,7 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
             pixels = np.asarray(volume.dataobj, np.float32)
     pixels = np.rot90(pixels.reshape(pixels.shape[:2]))  # the front of the head is above
     if window is not None:
-        return windowed(pixels, window)
+        return apply_window(pixels, window)
     finite = pixels[np.isfinite(pixels)]
     if not finite.size:
         raise ValueError("no voxel of the slice is a finite number")
@@ -195,10 +200,13 @@ def open_hdf5(path: Path, name: str, window: Range) -> PIL.Image.Image:
     thread at a time.
     """
     h5py = import_extra("h5py", "readers")
-    with damage(KeyError, TypeError, RuntimeError, AttributeError), h5py.File(path, "r") as file:
+    with (
+        as_value_error(KeyError, TypeError, RuntimeError, AttributeError),
+        h5py.File(path, "r") as file,
+    ):
         array = file[name]
         admit(*_plane(array.shape))
-        return windowed(np.asarray(array[()], np.float32), window)
+        return apply_window(np.asarray(array[()], np.float32), window)
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:

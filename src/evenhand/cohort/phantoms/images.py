@@ -23,15 +23,15 @@ from pydantic import Field, model_validator
 from evenhand.cohort.cohort import Cohort, Image, Source
 from evenhand.cohort.images.decoding import ImageArray
 from evenhand.settings import SEEDS, Settings
-from evenhand.tables.attributes import mapped
+from evenhand.tables.attributes import attribute_by_value
 
 Floats = NDArray[np.float32]
 
 CLASSES = ("benign", "malignant")
 ATTRIBUTES = {
-    "group": mapped("group", "group", {"majority": "majority", "minority": "minority"}),
-    "sex": mapped("sex", "sex", {"female": "female", "male": "male"}),
-    "sticker": mapped("sticker", "sticker", {"False": "no sticker", "True": "sticker"}),
+    "group": attribute_by_value("group", "group", {"majority": "majority", "minority": "minority"}),
+    "sex": attribute_by_value("sex", "sex", {"female": "female", "male": "male"}),
+    "sticker": attribute_by_value("sticker", "sticker", {"False": "no sticker", "True": "sticker"}),
 }
 # Red, green and blue between 0 and 1.
 SKIN = {"majority": (0.86, 0.68, 0.60), "minority": (0.64, 0.49, 0.42)}
@@ -112,14 +112,14 @@ class _Lesions:
 
     skin: Floats  # (n, 3)
     contrast: Floats  # (n,) how much darker than skin
-    ragged: Floats  # (n,) how far the border strays, as a share of the radius
+    ragged: Floats  # (n,) deviation of the border from a circle, as a share of the radius
     radius: Floats  # (n,) as a share of half the side
     phase: Floats  # (n, 3) of the border's three waves
     sticker: NDArray[np.bool_]  # (n,)
 
 
 def make_phantoms(settings: PhantomSettings) -> Cohort:
-    """Return the cohort of phantoms that the settings describe; equal settings, equal cohorts.
+    """Return the cohort of phantoms that the settings describe; equal settings give equal cohorts.
 
     The table also has ``truth_label`` (the label before noise), ``truth_sticker`` (whether the
     sticker is in the picture) and ``truth_contrast``. With twins, ``pair`` is the same for the two
@@ -132,14 +132,14 @@ def make_phantoms(settings: PhantomSettings) -> Cohort:
     {'majority': 7, 'minority': 3, 'unknown': 0}
     """
     patients_rng, lesions_rng, paint_rng = np.random.default_rng(settings.seed).spawn(3)
-    patients = draw_patients_of(settings, patients_rng)
-    lesions = _lesions(patients, settings, lesions_rng)
+    patients = draw_population(settings, patients_rng)
+    lesions = _draw_lesions(patients, settings, lesions_rng)
     parts = [lesions]
     if settings.twins != "none":
-        parts.append(_twins(lesions, patients, settings))
+        parts.append(_twin_lesions(lesions, patients, settings))
     images = np.concatenate([_paint(part, settings.size, copy(paint_rng)) for part in parts])
     tables = [_table(patients, part, settings.images) for part in parts]
-    table = tables[0] if len(tables) == 1 else as_twins(tables[0], tables[1])
+    table = tables[0] if len(tables) == 1 else join_twins(tables[0], tables[1])
     digest = hashlib.sha256(images.data)
     digest.update(table.to_csv(index=False).encode())
     return Cohort(
@@ -149,7 +149,7 @@ def make_phantoms(settings: PhantomSettings) -> Cohort:
         classes=CLASSES,
         source=Source(
             reader="phantom",
-            path=described("phantom", settings),
+            path=describe_settings("phantom", settings),
             unit="patient",
             fingerprint=digest.hexdigest(),
             label="malignant: a darker and more ragged lesion",
@@ -157,12 +157,12 @@ def make_phantoms(settings: PhantomSettings) -> Cohort:
     )
 
 
-def described(reader: str, settings: PopulationSettings) -> str:
+def describe_settings(reader: str, settings: PopulationSettings) -> str:
     """Return the settings as DATA, without those that have their default.
 
     Examples
     --------
-    >>> described("phantom", PhantomSettings(patients=60, harder=0.5))
+    >>> describe_settings("phantom", PhantomSettings(patients=60, harder=0.5))
     'phantom:patients=60'
     """
     kind = type(settings).model_fields
@@ -170,19 +170,19 @@ def described(reader: str, settings: PopulationSettings) -> str:
     return f"{reader}:{','.join(changed)}"
 
 
-def draw_patients_of(settings: PopulationSettings, rng: np.random.Generator) -> pd.DataFrame:
+def draw_population(settings: PopulationSettings, rng: np.random.Generator) -> pd.DataFrame:
     """Return a row for each patient; shares of groups and classes are exact up to rounding."""
     n = settings.patients
-    minority = _share(np.ones(n, bool), settings.minority, rng)
+    minority = _draw_share(np.ones(n, bool), settings.minority, rng)
     tested = np.zeros(n, bool)
     if settings.own_split:
-        tested = _share(np.ones(n, bool), settings.test_share, rng.spawn(1)[0])
+        tested = _draw_share(np.ones(n, bool), settings.test_share, rng.spawn(1)[0])
     truth = np.zeros(n, bool)
     for part, tilt in ((~tested, settings.tilt), (tested, settings.tilt_test)):
         rare, usual = settings.prevalences(settings.tilt if tilt is None else tilt)
-        truth |= _share(minority & part, rare, rng)
-        truth |= _share(~minority & part, usual, rng)
-    wrong = _share(minority & ~tested, settings.label_noise, rng)
+        truth |= _draw_share(minority & part, rare, rng)
+        truth |= _draw_share(~minority & part, usual, rng)
+    wrong = _draw_share(minority & ~tested, settings.label_noise, rng)
     patients = pd.DataFrame(
         {
             "patient_id": [f"P{number:05d}" for number in range(1, n + 1)],
@@ -193,7 +193,7 @@ def draw_patients_of(settings: PopulationSettings, rng: np.random.Generator) -> 
         }
     )
     if settings.own_split:
-        held_out = _share(~tested, VALIDATION, rng.spawn(1)[0])
+        held_out = _draw_share(~tested, VALIDATION, rng.spawn(1)[0])
         patients["split"] = np.where(tested, "test", np.where(held_out, "val", "train"))
     return patients
 
@@ -209,7 +209,7 @@ def sticker_chance(patients: pd.DataFrame, settings: PopulationSettings) -> NDAr
     return chance
 
 
-def as_twins(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+def join_twins(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     """Return samples and their twins in one table with the columns ``pair`` and ``twin``."""
     pair = first["sample_id"]
     tables = [
@@ -219,7 +219,9 @@ def as_twins(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _share(among: NDArray[np.bool_], share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _draw_share(
+    among: NDArray[np.bool_], share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
     """Return a random share of the entries in ``among``, as a mask ``(n,)``."""
     drawn = np.zeros(len(among), bool)
     positions = np.flatnonzero(among)
@@ -227,7 +229,7 @@ def _share(among: NDArray[np.bool_], share: float, rng: np.random.Generator) -> 
     return drawn
 
 
-def _lesions(
+def _draw_lesions(
     patients: pd.DataFrame, settings: PhantomSettings, rng: np.random.Generator
 ) -> _Lesions:
     """Draw each patient's skin and lesion, and for each picture the light and the sticker."""
@@ -254,7 +256,7 @@ def _lesions(
     )
 
 
-def _twins(lesions: _Lesions, patients: pd.DataFrame, settings: PhantomSettings) -> _Lesions:
+def _twin_lesions(lesions: _Lesions, patients: pd.DataFrame, settings: PhantomSettings) -> _Lesions:
     """Return the same lesions with the stickers changed, or in the other group's skin."""
     if settings.twins == "sticker":
         return replace(lesions, sticker=~lesions.sticker)
@@ -273,7 +275,7 @@ def _table(patients: pd.DataFrame, lesions: _Lesions, images: int) -> pd.DataFra
             "sample_id": rows["patient_id"] + "-" + number,
             "patient_id": rows["patient_id"].astype("category"),
             "label": rows["label"],
-            **{f"attr_{name}": rule.of(rows[name]) for name, rule in ATTRIBUTES.items()},
+            **{f"attr_{name}": rule.levels_of(rows[name]) for name, rule in ATTRIBUTES.items()},
             "truth_label": rows["truth_label"],
             "truth_sticker": lesions.sticker,
             "truth_contrast": lesions.contrast,

@@ -18,9 +18,9 @@ from evenhand.cohort.cohort import Cohort, Source, Values
 from evenhand.cohort.phantoms.images import (
     ATTRIBUTES,
     PopulationSettings,
-    as_twins,
-    described,
-    draw_patients_of,
+    describe_settings,
+    draw_population,
+    join_twins,
     sticker_chance,
 )
 from evenhand.cohort.series.recordings import Recordings, Series
@@ -58,7 +58,7 @@ def make_series_phantoms(settings: SeriesPhantomSettings) -> Cohort:
     (8, 4)
     """
     patients_rng, series_rng, mark_rng = np.random.default_rng(settings.seed).spawn(3)
-    patients = draw_patients_of(settings, patients_rng)
+    patients = draw_population(settings, patients_rng)
     marked = mark_rng.random(len(patients)) < sticker_chance(patients, settings)
     minority = patients["group"].to_numpy() == "minority"
     table = _table(patients, marked, settings)
@@ -68,7 +68,7 @@ def make_series_phantoms(settings: SeriesPhantomSettings) -> Cohort:
         other = (~marked, minority) if settings.twins == "sticker" else (marked, ~minority)
         recordings.append(_with_looks(values, *other, settings))
         twins = _table(patients, other[0], settings)
-        table = as_twins(table, twins)
+        table = join_twins(table, twins)
     return _cohort(table, recordings, patients, settings)
 
 
@@ -82,7 +82,7 @@ def _table(
     table.insert(0, "sample_id", table["patient_id"] + "-" + pd.Series(number + 1).astype(str))
     table = table.rename(columns={name: f"attr_{name}" for name in ATTRIBUTES})
     for name, attribute in ATTRIBUTES.items():
-        table[f"attr_{name}"] = attribute.of(table[f"attr_{name}"])
+        table[f"attr_{name}"] = attribute.levels_of(table[f"attr_{name}"])
     return table
 
 
@@ -113,7 +113,7 @@ def _cohort(
         classes=CLASSES,
         source=Source(
             reader="series_phantom",
-            path=described("series_phantom", settings),
+            path=describe_settings("series_phantom", settings),
             unit="patient",
             fingerprint=digest.hexdigest(),
             label="sick: the pulse climbs, and the pressure falls in spells",
@@ -132,7 +132,7 @@ def _record(
     n, time = len(patients), np.linspace(0, 1, length, dtype="f4")
     signs = np.zeros((n, length, len(CHANNELS)), "f4")
     signs[:, :, 0] = (1.5 * clear)[:, None] * time
-    signs[:, :, 1] = -2.0 * clear[:, None] * _spells(n, length, rng)
+    signs[:, :, 1] = -2.0 * clear[:, None] * _episodes(n, length, rng)
     signs[:, :, 3] = clear[:, None]
     level = rng.standard_normal((n, 1, len(CHANNELS))).astype("f4")
     noise = rng.standard_normal(signs.shape).astype("f4")
@@ -159,7 +159,7 @@ def _with_looks(
     return changed
 
 
-def _spells(n: int, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _episodes(n: int, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Return ``(n, length)`` whether a step lies in one of the two episodes of its recording."""
     start = rng.integers(0, length, (n, 2, 1))
     step = np.arange(length)

@@ -59,18 +59,18 @@ def with_decoding(cohort: Cohort, settings: DataSettings) -> Cohort:
     how = Decoding(settings.bit_depth, settings.page, settings.window, settings.value_range)
     if not isinstance(read, ImageFiles):
         more = ["max_pixels"] if settings.max_pixels != MAX_PIXELS else []
-        if how.chosen or more:
-            raise _unused(cohort, [*how.chosen, *more], "no image files")
+        if how.given or more:
+            raise _unused(cohort, [*how.given, *more], "no image files")
         return cohort
     read = replace(read, max_pixels=settings.max_pixels)
-    if not how.chosen:
+    if not how.given:
         return replace(cohort, read=read)
     if isinstance(read, MixedFiles):
         _refuse_without_effect(read, how)
         read = replace(read, how=how)
     else:
         read = _with_plain_decoding(cohort, read, how)
-    mark = "-".join(f"{name}={value}" for name, value in how.chosen.items())
+    mark = "-".join(f"{name}={value}" for name, value in how.given.items())
     source = replace(
         cohort.source,
         fingerprint=f"{cohort.source.fingerprint}-{mark}",
@@ -81,14 +81,14 @@ def with_decoding(cohort: Cohort, settings: DataSettings) -> Cohort:
 
 def _with_plain_decoding(cohort: Cohort, read: ImageFiles, how: Decoding) -> ImageFiles:
     """Return the reader of the plain images of a published data set, with the user's settings."""
-    of_other_files = [name for name in how.chosen if name in ("window", "value_range")]
+    of_other_files = [name for name in how.given if name in ("window", "value_range")]
     if of_other_files:
         raise EvenhandError(
             f"{_flags(of_other_files)}: {cohort.source.reader} defines itself which values are "
             "black and white; this is for a table of your own. Leave it out."
         )
     if read.open is not open_picture:
-        raise _unused(cohort, how.chosen, "no plain image files")
+        raise _unused(cohort, how.given, "no plain image files")
     if how.bit_depth is not None and not any_deep(read.files.values()):
         raise _no_depth(how.bit_depth)
     return replace(read, open=partial(open_picture, bit_depth=how.bit_depth, page=how.page))
@@ -96,8 +96,8 @@ def _with_plain_decoding(cohort: Cohort, read: ImageFiles, how: Decoding) -> Ima
 
 def _refuse_without_effect(read: MixedFiles, how: Decoding) -> None:
     """Refuse a setting that applies to none of the files."""
-    for name, value in how.chosen.items():
-        if read.heeds(name):
+    for name, value in how.given.items():
+        if read.uses(name):
             continue
         if name == "bit_depth":
             raise _no_depth(value)

@@ -10,8 +10,8 @@ from evenhand.cohort.labels import chest_labels
 from evenhand.cohort.layouts import find_entry, folders_by_name
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import race, sex, white
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import race_attribute, sex_attribute, white_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -38,10 +38,10 @@ CHEXPERT = DataSet(
     ),
     labels=chest_labels(),
     attributes=(
-        sex("Sex"),
-        binned("age", "Age", (60,)),
-        race("race", "PRIMARY_RACE"),
-        white("race_white", "PRIMARY_RACE"),
+        sex_attribute("Sex"),
+        attribute_by_bins("age", "Age", (60,)),
+        race_attribute("race", "PRIMARY_RACE"),
+        white_attribute("race_white", "PRIMARY_RACE"),
     ),
     open_attributes={"view": "Frontal/Lateral"},
     caution="Misleads as labels are read from reports by software, and race comes from "
@@ -65,7 +65,7 @@ def find_chexpert(root: Path) -> SourceSamples:
     table["PATIENT"] = table["image"].str.extract(r"(patient\d+)/", expand=False)
     problem = "'Path' is not of the form …/train/patient00001/study1/view1_frontal.jpg."
     refuse_rows(table["PATIENT"].isna(), path, problem)
-    table["file"] = _files(table, root)
+    table["file"] = _image_paths(table, root)
     if not demographics.exists():
         return SourceSamples(table, "image", "PATIENT", path, (path,))
     people = read_table(demographics)
@@ -73,7 +73,7 @@ def find_chexpert(root: Path) -> SourceSamples:
     return SourceSamples(table, "image", "PATIENT", path, (path, demographics))
 
 
-def _files(table: pd.DataFrame, root: Path) -> pd.Series:
+def _image_paths(table: pd.DataFrame, root: Path) -> pd.Series:
     """Return the path of each image: as in the table, or in the batch folder of its patient."""
     if (root / "train").is_dir():
         return f"{root}/" + table["image"]

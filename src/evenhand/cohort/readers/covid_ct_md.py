@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from evenhand.cohort.images.dicom import cut_dicom_series, localizers_left_out
+from evenhand.cohort.images.dicom import cut_dicom_series, localizer_remark
 from evenhand.cohort.images.volumes import LUNG
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import folders_by_name
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
@@ -36,7 +36,7 @@ COVID_CT_MD = DataSet(
         "abnormal": by_value("Diagnosis", {"normal": NORMAL, "abnormal": (*COVID, *CAP)}),
         "diagnosis": by_value("Diagnosis", {"normal": NORMAL, "CAP": CAP, "COVID-19": COVID}),
     },
-    attributes=(sex("Patient Gender"), binned("age", "Patient Age", (60,))),
+    attributes=(sex_attribute("Patient Gender"), attribute_by_bins("age", "Patient Age", (60,))),
     slices=1,
     window=LUNG,
     needs=("pydicom",),
@@ -60,6 +60,6 @@ def find_covid_ct_md(root: Path) -> SourceSamples:
         path,
         (path,),
         cut=cut,
-        remark_on=localizers_left_out,
+        remark_on=localizer_remark,
         unlisted=unlisted,
     )

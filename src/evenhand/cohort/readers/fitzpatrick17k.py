@@ -8,7 +8,7 @@ from evenhand.cohort.labels import by_value, each_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import named
+from evenhand.tables.attributes import attribute_by_level
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
@@ -38,8 +38,12 @@ FITZPATRICK17K = DataSet(
         "condition": each_value("label"),
     },
     attributes=(
-        named("skin_type", SCALE, {name: (str(n),) for n, name in enumerate(TYPES, start=1)}),
-        named("skin_tone", SCALE, {"I-III": ("1", "2", "3"), "IV-VI": ("4", "5", "6")}),
+        attribute_by_level(
+            "skin_type", SCALE, {name: (str(n),) for n, name in enumerate(TYPES, start=1)}
+        ),
+        attribute_by_level(
+            "skin_tone", SCALE, {"I-III": ("1", "2", "3"), "IV-VI": ("4", "5", "6")}
+        ),
     ),
     caution="Misleads as patients are unknown: images of one person can lie in training and test. "
     "Skin types were judged from the photograph.",

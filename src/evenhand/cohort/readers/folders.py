@@ -15,13 +15,13 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.images.decoding import NO_ROW
 from evenhand.cohort.layouts import check_layout, read_status, refuse_outside, walk
-from evenhand.cohort.readers.table import own_cohort
+from evenhand.cohort.readers.table import table_cohort
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import refuse_blank, require_columns
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 METADATA = "metadata.csv"
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx", ".xls")
@@ -56,7 +56,7 @@ FOLDERS = DataSet(
 
 @register_reader("folders", FOLDERS)
 def read_folders(path: str, settings: DataSettings) -> Cohort:
-    """Read a tree with a folder for each class; without ``--patient``, each image is a patient."""
+    """Read a tree with a folder for each class; by default, each image is a patient."""
     refuse_settings("folders", settings, ("label", "image_column", *SERIES, "slices"))
     root = Path(path)
     check_layout(root, FOLDERS)
@@ -77,7 +77,7 @@ def read_folders(path: str, settings: DataSettings) -> Cohort:
         table = _with_metadata(table, descriptions, metadata, settings.patient)
     source = metadata if metadata.is_file() else root
     columns = ("file", "class", settings.patient or "file")
-    cohort = own_cohort("folders", table, source, columns, settings, root)
+    cohort = table_cohort("folders", table, source, columns, settings, root)
     source_facts = replace(cohort.source, path=str(root), left_out=absent, notes=tree.notes)
     return replace(cohort, source=source_facts)
 
@@ -98,8 +98,8 @@ def _metadata_in(root: Path) -> Path:
     )
     if others and others != [root / METADATA]:
         raise EvenhandError(
-            f"{root} has {' and '.join(path.name for path in others)}, but the table of patients "
-            f"and attributes must be {METADATA} alone. Keep one table with this name, and move "
+            f"{root} has {' and '.join(path.name for path in others)}, but the only table of "
+            f"patients and attributes must be {METADATA}. Keep one table with this name, and move "
             "others out."
         )
     return root / METADATA
@@ -121,7 +121,7 @@ def _read_tree(root: Path) -> _Tree:
             f"{root} has no folder of images: give the folder that holds one folder per class, "
             f"with files that end in {', '.join(IMAGES)}."
         )
-    rows = [(path, *_class_and_split(folders)) for path, folders in _by_class(images, root)]
+    rows = [(path, *_class_and_split(folders)) for path, folders in _order_folders(images, root)]
     table = pd.DataFrame(rows, columns=["file", "class", "split"], dtype="str")
     _refuse_parts(set(table["class"]), root)
     outside = table["file"][table["split"].isna()]
@@ -133,7 +133,7 @@ def _read_tree(root: Path) -> _Tree:
             f"{root}: {len(outside)} of {len(table)} images lie beside the splits: "
             f"{some(outside)}. Move them into a split, or out of the folder."
         )
-    notes = (f"{counted(len(masks), 'mask')} beside images left out: {some(masks)}.",)
+    notes = (f"{count_text(len(masks), 'mask')} beside images left out: {some(masks)}.",)
     return _Tree(table.set_axis(pd.Index([NO_ROW] * len(table))), notes if masks else ())
 
 
@@ -149,7 +149,7 @@ def split_of(folder: str) -> str | None:
     return SPLITS.get(name)
 
 
-def _by_class(
+def _order_folders(
     images: dict[str, tuple[str, ...]], root: Path
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each image with its folders: the split (if any), the class, and further folders.

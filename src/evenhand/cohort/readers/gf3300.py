@@ -10,8 +10,8 @@ from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import named, sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level, sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
@@ -28,10 +28,12 @@ GF3300 = DataSet(
     layout=(TABLE, LayoutEntry("**/data_*.npz", "npz files in Training, Validation and Test")),
     labels={"glaucoma": by_value("glaucoma", {"healthy": ("no",), "glaucoma": ("yes",)})},
     attributes=(
-        sex("gender"),
-        binned("age", "age", (60,)),
-        named("race", "race", {"Asian": ("asian",), "Black": ("black",), "White": ("white",)}),
-        named(
+        sex_attribute("gender"),
+        attribute_by_bins("age", "age", (60,)),
+        attribute_by_level(
+            "race", "race", {"Asian": ("asian",), "Black": ("black",), "White": ("white",)}
+        ),
+        attribute_by_level(
             "ethnicity",
             "ethnicity",
             {"non-Hispanic": ("non-hispanic",), "Hispanic": ("hispanic",)},

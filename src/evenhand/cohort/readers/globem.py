@@ -14,8 +14,8 @@ from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import named
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_columns, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -51,7 +51,7 @@ GLOBEM = DataSet(
         )
     },
     attributes=(
-        named(
+        attribute_by_level(
             "gender",
             "gender",
             {
@@ -62,8 +62,8 @@ GLOBEM = DataSet(
             },
             rest="other",
         ),
-        binned("age", "age", (22,)),
-        named("disability", "disability", {"yes": ("1", "yes")}, rest="no"),
+        attribute_by_bins("age", "age", (22,)),
+        attribute_by_level("disability", "disability", {"yes": ("1", "yes")}, rest="no"),
     ),
     open_attributes={"race": "race", "platform": "platform"},
     caution="Misleads as the label is a short weekly survey: groups may answer it differently. "
@@ -78,7 +78,7 @@ def find_globem(root: Path) -> SourceSamples:
     A pid that occurs in two years is one patient. Blank cells are values that were not observed.
     """
     studies = sorted(path for path in root.glob("INS-W*") if path.is_dir())
-    features = {study.name: _features(study) for study in studies}
+    features = {study.name: _read_features(study) for study in studies}
     channels = next(iter(features.values())).columns
     for study, table in features.items():
         differing = set(table.columns) ^ set(channels)
@@ -87,7 +87,9 @@ def find_globem(root: Path) -> SourceSamples:
                 f"{root / study / 'FeatureData'} and that of {studies[0].name} do not have the "
                 f"same features; only one of them has {some(sorted(differing))}."
             )
-    table = stack_tables({f"{study.name}/dep_weekly.csv": _surveys(study) for study in studies})
+    table = stack_tables(
+        {f"{study.name}/dep_weekly.csv": _read_surveys(study) for study in studies}
+    )
     demographics = root / DEMOGRAPHICS
     tables = [path for study in studies for path in study.rglob("*.csv")]
     if demographics.is_file():
@@ -103,12 +105,12 @@ def find_globem(root: Path) -> SourceSamples:
         "pid",
         root,
         tuple(tables),
-        read=lambda rows: _series(rows, values),
+        read=lambda rows: _windows(rows, values),
         channels=tuple(channels),
     )
 
 
-def _surveys(study: Path) -> pd.DataFrame:
+def _read_surveys(study: Path) -> pd.DataFrame:
     """Return the weekly surveys of a study, with the platform of each person."""
     path = study / "SurveyData" / "dep_weekly.csv"
     table = read_table(path)
@@ -121,7 +123,7 @@ def _surveys(study: Path) -> pd.DataFrame:
     return table.assign(survey=survey, day=day, study=study.name)
 
 
-def _features(study: Path) -> pd.DataFrame:
+def _read_features(study: Path) -> pd.DataFrame:
     """Return the features of a study by pid and day, from one table or four."""
     folder = study / "FeatureData"
     joined = folder / "rapids.csv"
@@ -140,7 +142,7 @@ def _features(study: Path) -> pd.DataFrame:
     return pd.concat(parts, axis=1)
 
 
-def _series(rows: pd.DataFrame, values: dict[str, pd.DataFrame]) -> Series:
+def _windows(rows: pd.DataFrame, values: dict[str, pd.DataFrame]) -> Series:
     """Return windows of 28 days in recordings of whole years, one per person and study."""
     recordings: dict[str, Values] = {}
     offset = pd.Series(0, rows.index)

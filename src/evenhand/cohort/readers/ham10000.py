@@ -8,8 +8,8 @@ from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
@@ -38,7 +38,7 @@ HAM10000 = DataSet(
         ),
         "diagnosis": by_value("dx", {name: (name,) for name in DIAGNOSES}),
     },
-    attributes=(sex("sex"), binned("age", "age", (60,))),
+    attributes=(sex_attribute("sex"), attribute_by_bins("age", "age", (60,))),
     open_attributes={"localization": "localization"},
     caution="Misleads as the data know lesions: two lesions of one patient can lie in training and "
     "test.",

@@ -10,8 +10,8 @@ from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -42,7 +42,7 @@ ISIC2019 = DataSet(
         ),
         "diagnosis": by_value("diagnosis", {name: (name,) for name in DIAGNOSES}),
     },
-    attributes=(sex("sex"), binned("age", "age_approx", (60,))),
+    attributes=(sex_attribute("sex"), attribute_by_bins("age", "age_approx", (60,))),
     open_attributes={"site": "anatom_site_general"},
     caution="Misleads as the data know lesions: two lesions of one patient can lie in training and "
     "test. It contains HAM10000, which is no external test of it.",

@@ -14,8 +14,8 @@ from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import named
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_columns, read_table
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -37,9 +37,9 @@ MESA_SLEEP = DataSet(
     layout=(TRAIN, TEST, DEMOGRAPHICS),
     labels={"sleep": by_value("gt", {"awake": ("false", "0"), "asleep": ("true", "1")}, ("",))},
     attributes=(
-        named("sex", "nsrr_sex", {"female": ("female",), "male": ("male",)}),
-        binned("age", "nsrr_age", (65,)),
-        named(
+        attribute_by_level("sex", "nsrr_sex", {"female": ("female",), "male": ("male",)}),
+        attribute_by_bins("age", "nsrr_age", (65,)),
+        attribute_by_level(
             "race",
             "nsrr_race",
             {
@@ -63,7 +63,7 @@ def find_mesa_sleep(root: Path) -> SourceSamples:
     the device's own ``wake``. Each patient has one night.
     """
     paths = [find_entry(root, entry) for entry in (TRAIN, TEST)]
-    train, test = (_epochs(path) for path in paths)
+    train, test = (_read_epochs(path) for path in paths)
     in_both = test["mesaid"].isin(train["mesaid"])
     problem = f"mesaid {some(test['mesaid'][in_both].unique())} is in {paths[0].name}, too."
     refuse_rows(in_both, paths[1], f"{problem} Keep each person in one of the two.")
@@ -71,25 +71,25 @@ def find_mesa_sleep(root: Path) -> SourceSamples:
     epochs = epochs.sort_values("mesaid", kind="stable", ignore_index=True)
     demographics = find_entry(root, DEMOGRAPHICS)
     person, number = epochs["mesaid"].astype("str"), epochs["number"]
-    # A recording has HALF more epochs in front, so the window around epoch k begins at step k.
+    # HALF blank epochs precede each recording, so the window around epoch k begins at step k.
     table = pd.DataFrame({"mesaid": person, "gt": epochs["gt"], "offset": number})
     table["epoch"] = person + "-" + (number + 1).astype("str")
     columns = [rule.column for rule in MESA_SLEEP.attributes]
-    table = look_up(table, "mesaid", _people(demographics), demographics, columns)
+    table = look_up(table, "mesaid", _read_people(demographics), demographics, columns)
     table = table.astype({"mesaid": "category"})
-    nights = _nights(epochs)
+    nights = _night_recordings(epochs)
     return SourceSamples(
         table,
         "epoch",
         "mesaid",
         root,
         (*paths, demographics),
-        read=lambda rows: _series(rows, nights),
+        read=lambda rows: _windows(rows, nights),
         channels=CHANNELS,
     )
 
 
-def _epochs(path: Path) -> pd.DataFrame:
+def _read_epochs(path: Path) -> pd.DataFrame:
     """Read a table of epochs, sorted by person; ``number`` counts the epochs of a night from 0."""
     types = {
         "mesaid": "int32",
@@ -98,11 +98,11 @@ def _epochs(path: Path) -> pd.DataFrame:
         **dict.fromkeys(CHANNELS, "float32"),
     }
     epochs = read_columns(path, types).sort_values("mesaid", kind="stable")
-    seconds = _seconds(epochs.pop("linetime"), path)
+    seconds = _to_seconds(epochs.pop("linetime"), path)
     return epochs.assign(number=_epoch_numbers(epochs["mesaid"], seconds, path))
 
 
-def _seconds(linetime: pd.Series, path: Path) -> pd.Series:
+def _to_seconds(linetime: pd.Series, path: Path) -> pd.Series:
     """Return times of day, or dates and times, in seconds."""
     codes, texts = pd.factorize(linetime, use_na_sentinel=False)  # parse each distinct text once
     clock = pd.to_datetime(pd.Series(texts), format="%H:%M:%S", errors="coerce", utc=True)
@@ -138,7 +138,7 @@ def _epoch_numbers(person: pd.Series, seconds: pd.Series, path: Path) -> pd.Seri
     return (elapsed // EPOCH).astype("int32")
 
 
-def _people(path: Path) -> pd.DataFrame:
+def _read_people(path: Path) -> pd.DataFrame:
     """Read the demographic table; its ids may have leading zeros."""
     table = read_table(path)
     require_columns(table, path, ("mesaid",))
@@ -147,7 +147,7 @@ def _people(path: Path) -> pd.DataFrame:
     return table.assign(mesaid=number.astype("int64").astype("str"))
 
 
-def _nights(epochs: pd.DataFrame) -> Recordings:
+def _night_recordings(epochs: pd.DataFrame) -> Recordings:
     """Return each night as a recording; values are NaN outside it and in omitted epochs."""
     names, starts = np.unique(epochs["mesaid"].to_numpy(), return_index=True)
     ends = [*starts[1:].tolist(), len(epochs)]
@@ -163,6 +163,6 @@ def _nights(epochs: pd.DataFrame) -> Recordings:
     return Recordings(tuple(rows), load)
 
 
-def _series(rows: pd.DataFrame, nights: Recordings) -> Series:
+def _windows(rows: pd.DataFrame, nights: Recordings) -> Series:
     windows = rows[["mesaid", "offset"]].rename(columns={"mesaid": "recording"})
     return Series(nights, windows.set_axis(rows["epoch"]), 2 * HALF + 1)

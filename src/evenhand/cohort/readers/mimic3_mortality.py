@@ -12,11 +12,11 @@ from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_optional
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.cohort.series.hourly import CHANNELS, HOURS, hourly
+from evenhand.cohort.series.hourly import CHANNELS, HOURS, hourly_grid
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import some
-from evenhand.tables.attributes import named, race, sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level, race_attribute, sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, plain_cell, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -61,10 +61,10 @@ MIMIC3_MORTALITY = DataSet(
     ),
     labels={"mortality": by_value("y_true", {"survived": ("0",), "died": ("1",)})},
     attributes=(
-        sex("GENDER"),
-        binned("age", "AGE", (65,)),
-        race("ethnicity", "ETHNICITY"),
-        named("language", "LANGUAGE", {"English": ("ENGL", "ENGLISH")}, rest="other"),
+        sex_attribute("GENDER"),
+        attribute_by_bins("age", "AGE", (65,)),
+        race_attribute("ethnicity", "ETHNICITY"),
+        attribute_by_level("language", "LANGUAGE", {"English": ("ENGL", "ENGLISH")}, rest="other"),
     ),
     open_attributes={"insurance": "INSURANCE", "religion": "RELIGION"},
     caution="Misleads about other hospitals: it is one, whose care and records shape labels and "
@@ -77,7 +77,7 @@ def find_mimic3_mortality(root: Path) -> SourceSamples:
     """Find the stays; use the benchmark's splits if all three of its lists exist."""
     lists = {part: root / part / "listfile.csv" for part in ("train", "test")}
     table = stack_tables(
-        {f"{part}/{path.name}": _stays(path, root / part) for part, path in lists.items()}
+        {f"{part}/{path.name}": _read_stays(path, root / part) for part, path in lists.items()}
     )
     files = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
     unlisted = tuple(sorted(set(files) - set(table["file"])))
@@ -96,7 +96,7 @@ def find_mimic3_mortality(root: Path) -> SourceSamples:
     )
 
 
-def _stays(path: Path, folder: Path) -> pd.DataFrame:
+def _read_stays(path: Path, folder: Path) -> pd.DataFrame:
     table = read_table(path)
     require_columns(table, path, ("stay", "y_true"))
     subject = table["stay"].str.extract(r"^(\d+)_", expand=False)
@@ -113,7 +113,7 @@ def _with_people(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Pa
     path = find_optional(root, DEMOGRAPHICS)
     if path is not None:
         table = look_up(table, "SUBJECT_ID", read_table(path), path, COLUMNS)
-        return table.assign(AGE=_years(table["AGE"])), [path]
+        return table.assign(AGE=_decode_ages(table["AGE"])), [path]
     tables = []
     for entry, columns in ((PATIENTS, ("GENDER", "DOB")), (ADMISSIONS, ("ADMITTIME", *SOCIAL))):
         path = find_optional(root, entry)
@@ -126,17 +126,17 @@ def _with_people(table: pd.DataFrame, root: Path) -> tuple[pd.DataFrame, list[Pa
             table = look_up(table, "SUBJECT_ID", people, path, columns)
             tables.append(path)
     if {"DOB", "ADMITTIME"} <= set(table.columns):
-        table["AGE"] = _age(table["DOB"], table["ADMITTIME"])
+        table["AGE"] = _age_at_admission(table["DOB"], table["ADMITTIME"])
     return table, tables
 
 
-def _age(born: pd.Series, admitted: pd.Series) -> pd.Series:
+def _age_at_admission(born: pd.Series, admitted: pd.Series) -> pd.Series:
     """Return years from birth to admission, from text: pandas may not represent 300 years.
 
     Examples
     --------
     >>> born = pd.Series(["2075-03-13 00:00:00", "1880-01-01 00:00:00", None], dtype="str")
-    >>> _age(born, pd.Series(["2140-03-12 23:59:00"] * 3, dtype="str")).tolist()
+    >>> _age_at_admission(born, pd.Series(["2140-03-12 23:59:00"] * 3, dtype="str")).tolist()
     ['64', '90', nan]
     """
     birth_year, admission_year = (
@@ -156,18 +156,18 @@ def _with_split(
         present = some(path.name for path in splits.values())
         note = f"The benchmark's split ({present}) is not kept: there is no {some(absent)}."
         return table, [], (note,) if splits else ()
-    part_of = {stay: part for part, path in splits.items() for stay in _stays_in_list(path)}
+    part_of = {stay: part for part, path in splits.items() for stay in _read_list(path)}
     return table.assign(split=table["stay"].map(part_of)), [*splits.values()], ()
 
 
-def _stays_in_list(path: Path) -> pd.Series:
+def _read_list(path: Path) -> pd.Series:
     """Return the stays of one part of the benchmark's split."""
     table = read_table(path)
     require_columns(table, path, ("stay",))
     return table["stay"]
 
 
-def _years(age: pd.Series) -> pd.Series:
+def _decode_ages(age: pd.Series) -> pd.Series:
     """Return ages in years; a table with only 1 (under 65) and 0 gets 64 and 65."""
     coded = age.dropna().isin(["0", "1", "0.0", "1.0"]).all()
     return age.map(plain_cell, na_action="ignore").map({"1": "64", "0": "65"}) if coded else age
@@ -180,7 +180,7 @@ def _series(table: pd.DataFrame) -> Series:
     def load(stay: str) -> Values:
         try:
             with Path(files[stay]).open(newline="", encoding="utf-8") as file:
-                return hourly(csv.reader(file))
+                return hourly_grid(csv.reader(file))
         except (OSError, ValueError, csv.Error) as error:
             where = f"{files[stay]} ({rows[stay]})"
             raise UnreadableError(f"{where} cannot be read: {error!r}") from error

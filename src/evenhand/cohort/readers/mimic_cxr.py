@@ -10,8 +10,8 @@ from evenhand.cohort.labels import CHEST_FINDINGS, NO_REPORT, chest_labels
 from evenhand.cohort.layouts import find_entry, find_optional
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import race, sex, white
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import race_attribute, sex_attribute, white_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import require_columns
 
@@ -46,10 +46,10 @@ MIMIC_CXR = DataSet(
     ),
     labels=chest_labels(),
     attributes=(
-        sex("gender"),
-        binned("age", "anchor_age", (60,)),
-        race("race", "race"),
-        white("race_white", "race"),
+        sex_attribute("gender"),
+        attribute_by_bins("age", "anchor_age", (60,)),
+        race_attribute("race", "race"),
+        white_attribute("race_white", "race"),
     ),
     open_attributes={"insurance": "insurance", "language": "language", "view": "ViewPosition"},
     caution="Misleads as labels are read from reports by software, and race comes from "
@@ -69,14 +69,16 @@ def find_mimic_cxr(root: Path) -> SourceSamples:
     table["file"] = (
         f"{root}/files/p" + patient.str[:2] + "/p" + patient + "/s" + table["study_id"] + "/"
     ) + (table["dicom_id"] + ".jpg")
-    table, patients = _joined(table, root, PATIENTS)
-    table, admissions = _joined(table, root, ADMISSIONS)
+    table, patients = _with_columns_of(table, root, PATIENTS)
+    table, admissions = _with_columns_of(table, root, ADMISSIONS)
     return SourceSamples(
         table, "dicom_id", "subject_id", path, (path, findings, *patients, *admissions)
     )
 
 
-def _joined(table: pd.DataFrame, root: Path, entry: LayoutEntry) -> tuple[pd.DataFrame, list[Path]]:
+def _with_columns_of(
+    table: pd.DataFrame, root: Path, entry: LayoutEntry
+) -> tuple[pd.DataFrame, list[Path]]:
     """Return the images with columns of MIMIC-IV, if its table exists."""
     path = find_optional(root, entry)
     if path is None:

@@ -9,8 +9,8 @@ from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
@@ -36,7 +36,7 @@ OASIS1 = DataSet(
         "dementia": by_value("CDR", {"healthy": ("0",), "dementia": DEMENTIA}, left_out=("",)),
         "blank-healthy": by_value("CDR", {"healthy": ("0", ""), "dementia": DEMENTIA}),
     },
-    attributes=(sex("M/F"), binned("age", "Age", (60,))),
+    attributes=(sex_attribute("M/F"), attribute_by_bins("age", "Age", (60,))),
     slices=1,
     needs=("nibabel",),
     caution="Misleads by age: young persons have no dementia rating, and dementia goes with age.",

@@ -11,8 +11,8 @@ from evenhand.cohort.images.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
 from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.tables.attributes import sex
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import sex_attribute
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
@@ -38,7 +38,7 @@ OL3I = DataSet(
         )
         for years in (1, 5)
     },
-    attributes=(sex("sex"), binned("age", "age", (60,))),
+    attributes=(sex_attribute("sex"), attribute_by_bins("age", "age", (60,))),
     window=SOFT_TISSUE,
     needs=("h5py",),
     caution="Misleads by its rare outcome: groups of a test set have few patients who fall ill.",

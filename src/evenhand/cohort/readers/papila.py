@@ -11,8 +11,8 @@ from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.errors import EvenhandError
-from evenhand.tables.attributes import named
-from evenhand.tables.bins import binned
+from evenhand.tables.attributes import attribute_by_level
+from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table, stack_tables
 from evenhand.tables.table_checks import require_columns
 
@@ -42,8 +42,8 @@ PAPILA = DataSet(
         "three": by_value("Diagnosis", {"healthy": ("0",), "glaucoma": ("1",), "suspect": ("2",)}),
     },
     attributes=(
-        named("sex", "Gender", {"female": ("1",), "male": ("0",)}),
-        binned("age", "Age", (60,)),
+        attribute_by_level("sex", "Gender", {"female": ("1",), "male": ("0",)}),
+        attribute_by_bins("age", "Age", (60,)),
     ),
     caution="Misleads by its size: the groups of a test set have few patients with glaucoma. Two "
     "eyes of a patient are much alike.",
@@ -55,13 +55,13 @@ def find_papila(root: Path) -> SourceSamples:
     """Find fundus photographs; both eyes of a patient stay together."""
     clinical = root / "ClinicalData"
     paths = {eye: find_entry(root, TABLES[eye]) for eye in EYES}
-    table = stack_tables({path.name: _eye(path, eye) for eye, path in paths.items()})
+    table = stack_tables({path.name: _read_eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
     table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
     return SourceSamples(table, "image", "ID", clinical, tuple(paths.values()), unlisted=unlisted)
 
 
-def _eye(path: Path, eye: str) -> pd.DataFrame:
+def _read_eye(path: Path, eye: str) -> pd.DataFrame:
     """Read the table of one eye; in the spreadsheets, the header takes several rows."""
     table = read_table(path)
     is_patient = table.iloc[:, 0].str.match(r"#\d+$").fillna(False).astype(bool)

@@ -24,8 +24,8 @@ from evenhand.cohort.series.static import static_fingerprint, static_note, with_
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import fingerprint
-from evenhand.tables.attributes import mapped
-from evenhand.tables.bins import binned, parse_bins
+from evenhand.tables.attributes import attribute_by_value
+from evenhand.tables.bins import attribute_by_bins, parse_bins
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_blank, refuse_repeated, refuse_rows, require_columns
 from evenhand.tables.values import read_values
@@ -45,9 +45,9 @@ UNMEASURED = -1.0  # the files' code for unknown values
 
 DEATH = "In-hospital_death"
 ICU = {"1": "coronary", "2": "cardiac surgery", "3": "medical", "4": "surgical"}
-SEX = mapped("sex", "Gender", {"0": "female", "1": "male"})
-AGE = binned("age", "Age", (65,))
-UNIT = mapped("icu", "ICUType", ICU)
+SEX = attribute_by_value("sex", "Gender", {"0": "female", "1": "male"})
+AGE = attribute_by_bins("age", "Age", (65,))
+UNIT = attribute_by_value("icu", "ICUType", ICU)
 STATIC: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
     "age": {"age": ("Age", None)},
     "sex": {"male": ("Gender", "1")},
@@ -80,16 +80,8 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     The value of a channel in an hour is the mean of its measurements in this hour. Stays without
     any measurement are left out and recorded.
     """
-    unused = (
-        "patient",
-        "image_column",
-        "positive",
-        "conflict",
-        "series_column",
-        *LONG_TABLE,
-        "slices",
-    )
-    refuse_settings("physionet2012", settings, unused)
+    columns = ("patient", "image_column", "series_column", *LONG_TABLE)
+    refuse_settings("physionet2012", settings, (*columns, "positive", "conflict", "slices"))
     pick("label of physionet2012", settings.label or "death", {"death": None})
     bins = parse_bins(settings.bins)
     for name in bins:
@@ -98,21 +90,18 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
         pick("--static of physionet2012", name, STATIC)
     root = Path(path)
     check_layout(root, PHYSIONET2012)
-    outcomes = _sets(root)
-    table = pd.concat([_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
-    table = pd.concat([table, pd.DataFrame(map(_admission, table["file"]))], axis=1)
+    outcomes = _outcome_tables(root)
+    table = pd.concat([_read_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
+    table = pd.concat([table, pd.DataFrame(map(_read_admission, table["file"]))], axis=1)
     empty = table["empty"].to_numpy(bool)
     left_out = tuple(f"{file} holds no measurement" for file in table["file"][empty])
     table = table[~empty].reset_index(drop=True)
     age = bins["age"].attribute("age", "Age") if "age" in bins else AGE
     values = read_values(settings)
     values.check_names(("sex", "age", "icu"))
-    attributes = {
-        name: values.apply_to_levels(rule)
-        for name, rule in (("sex", SEX), ("age", age), ("icu", UNIT))
-    }
+    attributes = {rule.name: values.apply_to_levels(rule) for rule in (SEX, age, UNIT)}
     files = dict(zip(table["RecordID"], table["file"], strict=True))
-    series: Series = whole_recordings(tuple(files), partial(_load, files), HOURS)
+    series: Series = whole_recordings(tuple(files), partial(_read_stay, files), HOURS)
     channels, mark = CHANNELS, fingerprint(table["stamp"], outcomes)
     if settings.static:
         static = _static(table, settings.static)
@@ -148,7 +137,7 @@ def _static(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns).set_axis(table["RecordID"])
 
 
-def _sets(root: Path) -> list[Path]:
+def _outcome_tables(root: Path) -> list[Path]:
     """Return the outcome tables; each needs its folder of stays, and each folder its table.
 
     Raises
@@ -171,7 +160,7 @@ def _sets(root: Path) -> list[Path]:
     return [tables[name] for name in sorted(tables)]
 
 
-def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
+def _read_outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     """Return RecordID, death, file and file stamp of each stay of a set; refuse absent files."""
     table = read_table(outcomes, like=".csv")
     require_columns(table, outcomes, ("RecordID", DEATH))
@@ -196,7 +185,7 @@ def _outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     return stays.reset_index(drop=True)
 
 
-def _admission(file: Path) -> dict[str, object]:
+def _read_admission(file: Path) -> dict[str, object]:
     """Return the patient's data at admission, and whether the stay has no measurement."""
     names = ("Age", "Gender", "ICUType", "Height")
     admission: dict[str, object] = {**dict.fromkeys(names), "empty": True}
@@ -214,7 +203,7 @@ def _admission(file: Path) -> dict[str, object]:
     return admission
 
 
-def _load(files: Mapping[str, Path], name: str) -> Values:
+def _read_stay(files: Mapping[str, Path], name: str) -> Values:
     """Read a stay's file as ``(48, 37)``."""
     file = files[name]
     lines = file.read_text(encoding="utf-8").split("\n")

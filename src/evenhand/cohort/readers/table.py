@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
-from evenhand.cohort.images.own_files import own_pictures, without_parts
+from evenhand.cohort.images.own_files import own_pictures, split_parts
 from evenhand.cohort.layouts import FileStatus, files_below, read_status
 from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
@@ -27,7 +27,7 @@ from evenhand.cohort.series.static import (
     with_static,
 )
 from evenhand.cohort.settings import DataSettings
-from evenhand.cohort.splits import own_split
+from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.files import Stamp, fingerprint
 from evenhand.tables.attributes import attribute_parts
@@ -76,7 +76,7 @@ def read_own_table(path: str, settings: DataSettings) -> Cohort:
     are the sample ids. The classes are the label's values, sorted; with two classes, the last is
     positive. A column ``split`` (train, val, test) is used as the split.
     """
-    return edited_cohort(path, settings, lambda table: table)
+    return open_table(path, settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class TableSamples:
     """Samples of a table: which rows have a sample, and how to read it."""
 
     exists: NDArray[np.bool_]  # (rows,), whether the sample of a row exists
-    absent: tuple[str, ...]  # messages about samples that do not
+    absent: tuple[str, ...]  # messages about samples that do not exist
     read: Read
     channels: tuple[str, ...]  # of series; none of images
     fingerprint: str
@@ -92,7 +92,7 @@ class TableSamples:
     ids: pd.Series | None = None  # sample ids; None: the table's own
 
 
-def own_cohort(
+def table_cohort(
     name: str,
     table: pd.DataFrame,
     source: Path,
@@ -111,10 +111,10 @@ def own_cohort(
             return _in_long_table(names, source, settings)
         return _in_files(names, source, settings, root)
 
-    return checked_cohort(name, table, source, columns, settings, find)
+    return build_cohort(name, table, source, columns, settings, find)
 
 
-def checked_cohort(
+def build_cohort(
     name: str,
     table: pd.DataFrame,
     source: Path,
@@ -138,19 +138,12 @@ def checked_cohort(
         Function from the column of samples to the samples that exist, with the way to read them.
     """
     file, label, patient = columns
-    names = sorted({part for name in settings.attribute for part in attribute_parts(name)})
     values = read_values(settings)
-    values.check_names((*names, label, *([VARIABLE] if settings.series_table else [])))
-    require_columns(table, source, (file, label, patient, *names))
-    _refuse_label_as_attribute(label, names)
-    table = table.assign(**{label: values.apply(label, table[label])})
-    refuse_blank(table, source, (file, label, patient))
-    refuse_repeated(table, source, file)
-    refuse_ids(table[patient], source, "patient")
+    table = _checked_table(table, source, columns, settings, values)
     codes, classes = _classes(table[label], source, settings.positive)
-    own_attributes = _attributes(table, source, names, table[patient], settings, values)
-    table = table.assign(**{name: own.raw for name, own in own_attributes.items()})
+    own_attributes = _attributes(table, source, table[patient], settings, values)
     attributes = {name: own.rule for name, own in own_attributes.items()}
+    table = table.assign(**{name: own.raw for name, own in own_attributes.items()})
     samples = find(table[file])
     table, codes = table[samples.exists], codes[samples.exists]
     if settings.static:
@@ -158,10 +151,12 @@ def checked_cohort(
     if samples.rows is not None and samples.ids is not None:
         table, codes = table.iloc[samples.rows], codes.iloc[samples.rows]
         table = table.assign(**{SAMPLE: samples.ids.to_numpy()})
+    sample = file if samples.ids is None else SAMPLE
+    notes = [note for own in own_attributes.values() for note in own.notes]
     return Cohort(
-        table=cohort_table(
-            table, file if samples.ids is None else SAMPLE, patient, codes, attributes
-        ).assign(**own_split(table, patient, source)),
+        table=cohort_table(table, sample, patient, codes, attributes).assign(
+            **split_column(table, patient, source)
+        ),
         read=samples.read,
         attributes=attributes,
         classes=classes.names,
@@ -174,13 +169,39 @@ def checked_cohort(
             label=f"{label}: {', '.join(classes.names)}",
             slices=settings.slices,
             left_out=samples.absent,
-            notes=(
-                *(note for own in own_attributes.values() for note in own.notes),
-                *static_note(settings.static, settings.attribute),
-            ),
+            notes=(*notes, *static_note(settings.static, settings.attribute)),
         ),
         channels=samples.channels,
     )
+
+
+def _checked_table(
+    table: pd.DataFrame,
+    source: Path,
+    columns: tuple[str, str, str],
+    settings: DataSettings,
+    values: ValueRules,
+) -> pd.DataFrame:
+    """Return a table with the user's values of the label, after checks of names, blanks and ids."""
+    file, label, patient = columns
+    names = _attribute_names(settings)
+    values.check_names((*names, label, *([VARIABLE] if settings.series_table else [])))
+    require_columns(table, source, (*columns, *names))
+    if label in names:
+        raise EvenhandError(
+            f"--attribute {label} is the label, too: each of its groups would hold one class. Name "
+            "another attribute, or another --label."
+        )
+    table = table.assign(**{label: values.apply(label, table[label])})
+    refuse_blank(table, source, columns)
+    refuse_repeated(table, source, file)
+    refuse_ids(table[patient], source, "patient")
+    return table
+
+
+def _attribute_names(settings: DataSettings) -> list[str]:
+    """Return the attributes that the settings name, with those of intersections, sorted."""
+    return sorted({part for name in settings.attribute for part in attribute_parts(name)})
 
 
 def _with_static(
@@ -202,7 +223,7 @@ def _in_files(
     names: pd.Series, source: Path, settings: DataSettings, root: Path | None
 ) -> TableSamples:
     """Find samples that are files, in the folder ``source`` or beside the file ``source``."""
-    paths, parts = without_parts(names, _folder(source))
+    paths, parts = split_parts(names, _folder(source))
     seen = read_status(paths, source, root)
     if settings.patient == names.name:
         _refuse_parts_as_patients(paths[parts != ""], source, str(names.name))
@@ -213,7 +234,7 @@ def _in_files(
         digest = fingerprint(seen.stamps(), tables)
         read, channels = series_files(seen.files[exists], names[exists], source)
         return TableSamples(exists, absent, read, channels, digest)
-    stamps = chain(seen.stamps(), _inside(seen, source, root))
+    stamps = chain(seen.stamps(), _stamps_of_slices(seen, source, root))
     digest = fingerprint(stamps, tables) + (f"-{settings.slices}" if settings.slices else "")
     files = (seen.files[exists], names[exists], parts[exists])
     own = own_pictures(*files, source, settings.slices)
@@ -231,7 +252,7 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
         )
 
 
-def _inside(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
+def _stamps_of_slices(seen: FileStatus, source: Path, root: Path | None) -> Iterator[Stamp]:
     """Yield the stamp of each file in the folders of slices."""
     folders = seen.files[seen.folder]
     if len(folders):
@@ -249,13 +270,13 @@ def _in_long_table(names: pd.Series, source: Path, settings: DataSettings) -> Ta
     return TableSamples(np.ones(len(names), np.bool_), (), read, channels, digest)
 
 
-def edited_cohort(
+def open_table(
     path: str,
     settings: DataSettings,
-    edit: Callable[[pd.DataFrame], pd.DataFrame],
+    edit: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
     renamed: Mapping[str, str] | None = None,
 ) -> Cohort:
-    """Return the cohort of a user's table after an edit of its columns.
+    """Return the cohort of a user's table, after an edit of its columns.
 
     Parameters
     ----------
@@ -271,7 +292,7 @@ def edited_cohort(
     else:
         refuse_settings("a table of images", settings, ("static",))
     ids = [(renamed or {}).get(name, name) for name in (file, patient)]
-    return own_cohort("table", edit(read_table(source, ids=ids)), source, columns, settings)
+    return table_cohort("table", edit(read_table(source, ids=ids)), source, columns, settings)
 
 
 def _folder(source: Path) -> Path:
@@ -306,14 +327,6 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
     return file, label, patient
 
 
-def _refuse_label_as_attribute(label: str, names: list[str]) -> None:
-    if label in names:
-        raise EvenhandError(
-            f"--attribute {label} is the label, too: each of its groups would hold one class. Name "
-            "another attribute, or another --label."
-        )
-
-
 def _classes(raw: pd.Series, source: Path, positive: str | None) -> tuple[pd.Series, Classes]:
     """Return the class of each row and the classes, in order."""
     name = str(raw.name)
@@ -331,12 +344,11 @@ def _classes(raw: pd.Series, source: Path, positive: str | None) -> tuple[pd.Ser
 def _attributes(
     table: pd.DataFrame,
     source: Path,
-    names: list[str],
     patients: pd.Series,
     settings: DataSettings,
     values: ValueRules,
 ) -> dict[str, OwnAttribute]:
-    bins = parse_bins(settings.bins)
+    names, bins = _attribute_names(settings), parse_bins(settings.bins)
     for name in bins:
         pick("attribute for --bins:", name, dict.fromkeys(names))
     return {

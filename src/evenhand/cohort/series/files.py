@@ -78,24 +78,26 @@ class SeriesFiles:
             absent, extra = sorted(required - present), sorted(present - required)
             lacks = f"lacks the columns {some(absent)}" if absent else ""
             more = f"has also {some(extra)}" if extra else ""
-            raise self._unlike(sample_id, " and ".join(filter(None, (lacks, more))), form)
+            raise self._unlike_first(sample_id, " and ".join(filter(None, (lacks, more))), form)
         if len(steps) != form.steps:
-            raise self._unlike(sample_id, f"has {len(steps)} time steps, not {form.steps}", form)
+            raise self._unlike_first(
+                sample_id, f"has {len(steps)} time steps, not {form.steps}", form
+            )
         return steps[list(form.channels)].to_numpy(np.float32)
 
     def _steps(self, sample_id: str) -> pd.DataFrame:
         try:
             return _numbers(self.files[sample_id])
         except _DAMAGED as error:
-            raise UnreadableError(f"{self._where(sample_id)} cannot be read: {error}") from error
+            raise UnreadableError(f"{self._place(sample_id)} cannot be read: {error}") from error
 
-    def _unlike(self, sample_id: str, problem: str, form: SeriesForm) -> UnreadableError:
+    def _unlike_first(self, sample_id: str, problem: str, form: SeriesForm) -> UnreadableError:
         return UnreadableError(
-            f"{self._where(sample_id)} {problem} as {form.path} has. All series of a table have "
+            f"{self._place(sample_id)} {problem} as {form.path} has. All series of a table have "
             "the same channels and length."
         )
 
-    def _where(self, sample_id: str) -> str:
+    def _place(self, sample_id: str) -> str:
         return f"{self.files[sample_id]} ({self.table}, row {self.rows[sample_id]})"
 
 

@@ -86,7 +86,7 @@ CHANNELS = (
 )
 
 
-def hourly(lines: Iterable[Sequence[str]]) -> Values:
+def hourly_grid(lines: Iterable[Sequence[str]]) -> Values:
     """Return the grid ``(48, 76)``: the last value of each hour, NaN for hours without a value.
 
     Parameters
@@ -119,7 +119,7 @@ def hourly(lines: Iterable[Sequence[str]]) -> Values:
         hour = min(int(time - EDGE), HOURS - 1)
         for number, column in enumerate(columns):
             if cells[column]:
-                _write(values[hour], VARIABLES[number], cells[column])
+                _write_cell(values[hour], VARIABLES[number], cells[column])
                 observed[hour, number] = 1
     return values
 
@@ -133,7 +133,7 @@ _CATEGORY_INDEX: Mapping[str, Mapping[str, int]] = {
 }
 
 
-def _write(row: Values, name: str, cell: str) -> None:
+def _write_cell(row: Values, name: str, cell: str) -> None:
     """Write a cell into the channels of its variable."""
     first, categories = _FIRST_CHANNEL[name], _CATEGORY_INDEX.get(name)
     if categories is None:

@@ -96,7 +96,7 @@ def numeric_columns(
 
 
 def static_fingerprint(fingerprint: str, static: pd.DataFrame) -> str:
-    """Return a fingerprint of data that changes with their static values, too."""
+    """Return a fingerprint that changes with the data or with their static values."""
     values = static.to_csv().encode()
     return hashlib.sha256(fingerprint.encode() + values).hexdigest()
 

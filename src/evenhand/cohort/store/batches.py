@@ -81,7 +81,7 @@ class BatchSource:
         """Return the samples at some positions in the cohort, in that order."""
         store_rows = self._store_rows(self._rows[positions])
         if self._resident is None:
-            inputs = self._copied(store_rows)
+            inputs = self._copy_rows(store_rows)
         else:
             inputs = self._resident[torch.from_numpy(store_rows).to(self.device)]
         return Batch(inputs.movedim(-1, 1), self.labels(positions))
@@ -105,7 +105,7 @@ class BatchSource:
         if key not in uploaded:
             if not self._fits(len(store_rows)):
                 return
-            uploaded[key] = self._on_device(store_rows)
+            uploaded[key] = self._copy_in_chunks(store_rows)
         self._resident, self._rows = uploaded[key], np.searchsorted(store_rows, self._rows)
 
     def _fits(self, rows: int) -> bool:
@@ -120,14 +120,14 @@ class BatchSource:
         )
         return bool(held + rows * self._samples[:1].nbytes <= (free + held) // 2)
 
-    def _on_device(self, store_rows: NDArray[np.intp]) -> Tensor:
+    def _copy_in_chunks(self, store_rows: NDArray[np.intp]) -> Tensor:
         """Return rows of the store on the device, copied in chunks."""
-        rows = self._copied(store_rows[:0]).new_empty(len(store_rows), *self._samples.shape[1:])
+        rows = self._copy_rows(store_rows[:0]).new_empty(len(store_rows), *self._samples.shape[1:])
         for start in range(0, len(store_rows), _CHUNK):
-            rows[start : start + _CHUNK] = self._copied(store_rows[start : start + _CHUNK])
+            rows[start : start + _CHUNK] = self._copy_rows(store_rows[start : start + _CHUNK])
         return rows
 
-    def _copied(self, store_rows: NDArray[np.intp]) -> Tensor:
+    def _copy_rows(self, store_rows: NDArray[np.intp]) -> Tensor:
         """Return rows of the store on the device, gathered on the CPU and copied asynchronously."""
         shape = (*store_rows.shape, *self._samples.shape[1:])
         dtype = torch.uint8 if self._samples.dtype == np.uint8 else torch.float32

@@ -22,7 +22,7 @@ from evenhand.cohort.cohort import Sample, UnreadableError
 from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.files import (
     DamagedError,
-    checked,
+    parse_record,
     read_object,
     remove_abandoned,
     write_json,
@@ -37,7 +37,7 @@ DATA, INDEX, JOURNAL = "samples.bin", "index.json", "journal.jsonl"
 
 
 @dataclass
-class Built:
+class StoreIndex:
     """The index of a store: the number of rows of each name, in order, and failures."""
 
     stored: dict[str, int] = field(default_factory=dict)  # name → number of rows
@@ -47,7 +47,7 @@ class Built:
     dtype: str = "uint8"
 
     @classmethod
-    def of(cls, folder: Path) -> Built:
+    def of(cls, folder: Path) -> StoreIndex:
         """Read the index of a store.
 
         Raises
@@ -57,7 +57,7 @@ class Built:
         """
         path = folder / INDEX
         try:
-            built = cls(**vars(checked(_Index, read_object(path), path)))
+            built = cls(**vars(parse_record(_Index, read_object(path), path)))
             data = folder / DATA
             if not data.is_file() or data.stat().st_size < built.nbytes:
                 raise DamagedError(data, f"it lists more samples than {data} holds")
@@ -80,7 +80,7 @@ class Built:
         size = int(np.prod(self.row)) * np.dtype(self.dtype).itemsize
         return sum(self.stored.values()) * size
 
-    def add(self, chunk: Built) -> None:
+    def add(self, chunk: StoreIndex) -> None:
         """Add a chunk: samples that follow, or that could not be decoded before."""
         self.stored |= chunk.stored
         self.unreadable |= chunk.unreadable
@@ -92,7 +92,7 @@ class Built:
 
 
 class _Index(BaseModel):
-    """The content of the index file: the fields of `Built`."""
+    """The content of the index file: the fields of `StoreIndex`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -104,12 +104,12 @@ class _Index(BaseModel):
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Path]:
+def new_store(folder: Path) -> Iterator[Path]:
     """Yield a folder that is renamed to ``folder`` when the block succeeds.
 
-    If a build was killed, or stopped by Ctrl-C, it is that build's folder. Any other exception
-    removes the folder. If another process works in it, this process gets its own folder; the first
-    one to succeed is renamed.
+    After a kill or Ctrl-C, the next call yields the same folder again. Any other exception removes
+    the folder. If another process works in it, this process gets a folder of its own; the folder
+    that is complete first is renamed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _clear_abandoned(folder)
@@ -128,7 +128,7 @@ def building(folder: Path) -> Iterator[Path]:
             raise
 
 
-def build(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> Built:
+def decode_samples(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> StoreIndex:
     """Decode all samples into the folder ``part``, and return the index.
 
     Chunks that an earlier build has finished are kept. A chunk is finished when it is on disk and
@@ -140,37 +140,37 @@ def build(names: Sequence[str], decode: Callable[[str], Sample], part: Path) -> 
         (part / JOURNAL).open("a", encoding="utf-8") as journal,
     ):
         data.truncate(built.nbytes)
-        for chunk in _decoded(names, len(built), decode, data):
+        for chunk in _decode_chunks(names, len(built), decode, data):
             journal.write(json.dumps(vars(chunk)) + "\n")
-            _to_disk(journal)
+            _sync(journal)
             built.add(chunk)
     return built
 
 
-def retry_build(folder: Path, decode: Callable[[str], Sample]) -> Built:
+def decode_again(folder: Path, decode: Callable[[str], Sample]) -> StoreIndex:
     """Decode again the samples that could not be decoded, and return the index of the store.
 
-    The cause may have gone although the file is the same: no permission, too many open files, a
-    decoder that was not installed. New samples are appended, so that processes that have the store
-    open see no change; they enter the index when they are on disk.
+    The cause may be gone although the file is the same: no permission, too many open files, a
+    decoder that was not installed. New samples are appended, so that other processes can go on
+    reading the store. The index lists them when they are on disk.
     """
-    built = Built.of(folder)
+    built = StoreIndex.of(folder)
     if not built.unreadable or not os.access(folder / DATA, os.W_OK):  # another user's store
         return built
     with _lock(folder), (folder / DATA).open("r+b") as data:
-        built = Built.of(folder)  # another process may have been first
-        data.seek(built.nbytes)  # overwrite the rest of a try that was killed
+        built = StoreIndex.of(folder)  # another process may have been first
+        data.seek(built.nbytes)  # what a killed process wrote after this is overwritten
         before = len(built.stored)
-        for chunk in _decoded(list(built.unreadable), 0, decode, data):
+        for chunk in _decode_chunks(list(built.unreadable), 0, decode, data):
             built.add(chunk)
         if len(built.stored) > before:
             built.write(folder)
     return built
 
 
-def _decoded(
+def _decode_chunks(
     names: Sequence[str], start: int, decode: Callable[[str], Sample], data: IO[bytes]
-) -> Iterator[Built]:
+) -> Iterator[StoreIndex]:
     """Decode names from the index ``start``; yield each chunk when it is on disk.
 
     Threads decode in parallel, because Pillow releases the interpreter lock.
@@ -182,19 +182,19 @@ def _decoded(
         advance(start)
         for first in range(start, len(names), CHUNK):
             chunk = names[first : first + CHUNK]
-            written = _write(
+            written = _write_samples(
                 chunk, pool.map(lambda name: _decode_sample(decode, name), chunk), data
             )
-            _to_disk(data)
+            _sync(data)
             yield written
             advance(len(chunk))
 
 
-def _write(
+def _write_samples(
     names: Sequence[str], samples: Iterator[tuple[Sample | UnreadableError, str]], data: IO[bytes]
-) -> Built:
+) -> StoreIndex:
     """Write samples one after the other: an image is one row, a series a row for each step."""
-    written = Built()
+    written = StoreIndex()
     for name, (sample, remark) in zip(names, samples, strict=True):
         if remark:
             written.remarks[name] = remark
@@ -219,16 +219,16 @@ def _decode_sample(
     return sample, decode.remark(name) if isinstance(decode, ImageFiles) else ""
 
 
-def _read_journal(part: Path) -> Built:
-    """Return the finished chunks by the journal in a folder, without a half-written last line."""
-    built, whole = Built(), ""
+def _read_journal(part: Path) -> StoreIndex:
+    """Return the finished chunks that the journal of a folder lists; repair its last line."""
+    built, whole = StoreIndex(), ""
     journal, data = part / JOURNAL, part / DATA
     for line in journal.read_text(encoding="utf-8").splitlines(True) if journal.exists() else ():
         with suppress(ValueError):
-            built.add(Built(**json.loads(line)))
+            built.add(StoreIndex(**json.loads(line)))
             whole += line
     if built.nbytes > (data.stat().st_size if data.exists() else 0):
-        built, whole = Built(), ""
+        built, whole = StoreIndex(), ""
     write_text(journal, whole)
     return built
 
@@ -279,6 +279,6 @@ def _clear_abandoned(folder: Path) -> None:
                 Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _to_disk(file: IO[bytes] | IO[str]) -> None:
+def _sync(file: IO[bytes] | IO[str]) -> None:
     file.flush()
     os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Sample, Stored, UnreadableError
 from evenhand.cohort.series.recordings import Series
-from evenhand.cohort.store.building import DATA, Built, build, building, retry_build
+from evenhand.cohort.store.building import DATA, StoreIndex, decode_again, decode_samples, new_store
 from evenhand.errors import SHOWN, EvenhandError
 from evenhand.files import WriteError, remove_abandoned
 from evenhand.networks.inputs import ImageForm, Images
@@ -41,9 +41,9 @@ class SampleStore:
         Sample id → the reason why it could not be decoded.
     origin
         The reader of the original samples.
-    row
-        The ids of the decoded samples.
-    first
+    index
+        The ids of the n decoded samples.
+    first_rows
         ``(n,)`` the first row in ``samples`` of each id.
     """
 
@@ -51,17 +51,17 @@ class SampleStore:
     steps: int | None
     unreadable: Mapping[str, str]
     origin: Read
-    row: pd.Index
-    first: NDArray[np.intp]
+    index: pd.Index
+    first_rows: NDArray[np.intp]
 
     @property
     def ids(self) -> Sequence[str]:
         """The ids of all samples that could be decoded."""
-        return tuple(self.row)
+        return tuple(self.index)
 
     def __call__(self, sample_id: str) -> Sample:
         """Return one sample: ``(H, W, C)``, or ``(steps, C)``."""
-        first = self.first[self.row.get_loc(sample_id)]
+        first = self.first_rows[self.index.get_loc(sample_id)]
         sample = self.samples[first : first + (self.steps or 1)]
         return np.asarray(sample if self.steps else sample[0])
 
@@ -73,13 +73,13 @@ class SampleStore:
         KeyError
             If the store lacks a sample.
         """
-        # Arrow's hash table of ids is small and freed at once; that of pandas would stay in memory.
-        wanted, stored = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.row))
+        # Arrow's hash table of ids is small and freed at once; pandas would keep its own.
+        wanted, stored = (pa.array(ids, pa.large_string()) for ids in (sample_ids, self.index))
         rows = pc.index_in(wanted, stored)
         if rows.null_count:
             raise KeyError(wanted.filter(rows.is_null()).to_pylist())
-        first: NDArray[np.intp] = self.first[rows.to_numpy()]
-        return first
+        first_rows: NDArray[np.intp] = self.first_rows[rows.to_numpy()]
+        return first_rows
 
     def resized(self, images: Images | None) -> Read:
         """Return a reader of the original samples in another size."""
@@ -107,8 +107,8 @@ def store_samples(
     """Return the same cohort with samples that are read from a store.
 
     The store holds the whole source, so all subsets share it. It is built under another name and
-    renamed when it is complete. The next call continues a build that was killed. If two processes
-    build at once, both use the store that is complete first.
+    renamed when it is complete; after a kill, the next call continues. If two processes build at
+    once, both use the store that is complete first.
 
     Parameters
     ----------
@@ -136,11 +136,11 @@ def store_samples(
     try:
         if folder.exists():
             remove_abandoned(folder)
-            built = retry_build(folder, source)
+            built = decode_again(folder, source)
         else:
-            with building(folder) as part:
-                build(names, source, part).write(part)
-            built = Built.of(folder)  # another process may have built it
+            with new_store(folder) as part:
+                decode_samples(names, source, part).write(part)
+            built = StoreIndex.of(folder)  # another process may have built it
     except (OSError, WriteError) as error:
         reason = error.reason if isinstance(error, WriteError) else error
         raise EvenhandError(
@@ -169,7 +169,7 @@ def _folder(cohort: Cohort, names: Sequence[str], images: Images | None, cache: 
     return cache / "samples" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _remarks(cohort: Cohort, built: Built) -> tuple[str, ...]:
+def _remarks(cohort: Cohort, built: StoreIndex) -> tuple[str, ...]:
     """Return the notes on how samples of a cohort were read, without repetition."""
     if not built.remarks:
         return ()
@@ -179,7 +179,7 @@ def _remarks(cohort: Cohort, built: Built) -> tuple[str, ...]:
     return (*remarks[:SHOWN], *([f"{hidden} more such notes are not shown."] if hidden > 0 else []))
 
 
-def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStore:
+def _open(folder: Path, built: StoreIndex, origin: Read, channels: int) -> SampleStore:
     lengths = pd.Series(built.stored, dtype=np.intp)
     shape, dtype = (int(lengths.sum()), *built.row), np.dtype(built.dtype)
     if len(lengths):
@@ -188,8 +188,8 @@ def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStor
         samples = np.empty(shape, dtype)
     first = lengths.cumsum() - lengths
     if not isinstance(origin, Series):
-        row = pd.Index(first.index, dtype="str")
-        return SampleStore(samples, None, built.unreadable, origin, row, np.asarray(first, np.intp))
+        ids = pd.Index(first.index, dtype="str")
+        return SampleStore(samples, None, built.unreadable, origin, ids, np.asarray(first, np.intp))
     name, offset = origin.windows["recording"], origin.windows["offset"]
     kept = name.isin(first.index)
     lost = {str(key): built.unreadable[record] for key, record in name[~kept].items()}
@@ -201,9 +201,9 @@ def _open(folder: Path, built: Built, origin: Read, channels: int) -> SampleStor
             f"{folder} holds series of another form than {origin.steps} steps of {channels} "
             "channels. Remove this folder; the series are then decoded again."
         )
-    begins = first.reindex(stored).to_numpy() + offsets
-    row = pd.Index(name.index if kept.all() else name.index[kept], dtype="str")
-    return SampleStore(samples, origin.steps, lost, origin, row, begins)
+    first_rows = first.reindex(stored).to_numpy() + offsets
+    ids = pd.Index(name.index if kept.all() else name.index[kept], dtype="str")
+    return SampleStore(samples, origin.steps, lost, origin, ids, first_rows)
 
 
 def _without_unreadable(cohort: Cohort, unreadable: Mapping[str, str], skip: bool) -> Cohort:

@@ -14,7 +14,7 @@ from scipy.special import expit
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.experiments.runs import Run
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentTest
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
@@ -37,7 +37,7 @@ JUDGED: Mapping[str, tuple[str, ...]] = {
 The metrics that the method improves come before those that it may worsen.
 """
 
-Stored = Thresholds | Recalibrated | Multicalibrated | AttributeFree
+StoredFit = Thresholds | Recalibrated | Multicalibrated | AttributeFree
 
 
 class Adjustment(BaseModel):
@@ -54,13 +54,13 @@ class Adjustment(BaseModel):
     split, rows, patients
         The rows that the method was fitted to: their split, their number, their patients.
     fit
-        The fit; None if it is in the model's weights (``dfr``) or the method is the user's own.
+        The fit; None if the model's weights contain it (``dfr``) or the method is the user's own.
     checks
         Calibration of each segment of the test rows, before and after; only ``multicalibrate``.
     sentences
-        What the report says about the fit.
+        Sentences of the report about the fit.
     promises
-        What the fit guarantees for new patients, or why it cannot guarantee anything.
+        Sentences about what the fit guarantees for new patients, or why it guarantees nothing.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,7 +73,7 @@ class Adjustment(BaseModel):
     split: str
     rows: int
     patients: int
-    fit: Stored | None = None
+    fit: StoredFit | None = None
     checks: tuple[tuple[SegmentTest, ...], tuple[SegmentTest, ...]] | None = None
     sentences: tuple[str, ...] = ()
     promises: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Adjustment(BaseModel):
         return f"{self.by[0].replace('*', ' and ')} inferred"
 
     def cut(self) -> DecisionThreshold | None:
-        """Return the decision thresholds; None where the method does not choose them."""
+        """Return the decision thresholds; None if the method does not choose them."""
         fit = self.fit
         if isinstance(fit, Thresholds):
             cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
@@ -128,7 +128,7 @@ def apply_adjustment(
     Parameters
     ----------
     adjustment
-        The fitted method. If it is in the weights, the scores stay as they are.
+        The fitted method. If the weights contain it, the scores stay unchanged.
     predictions
         Predictions of the model before the adjustment.
     features
@@ -171,7 +171,7 @@ def _with_inferred_groups(
 
 def with_scores(predictions: Predictions, scores: NDArray[np.float64]) -> Predictions:
     """Return predictions with new scores ``(n,)`` or ``(n, C)``, rounded to float32."""
-    return predictions.rescored(np.asarray(scores, np.float32).astype(np.float64))
+    return predictions.with_scores(np.asarray(scores, np.float32).astype(np.float64))
 
 
 def attribute_table(predictions: Predictions, attributes: tuple[str, ...]) -> pd.DataFrame:
@@ -194,7 +194,7 @@ def read_adjustment(folder: Path) -> Adjustment | None:
         If the file is damaged or was written by a later version.
     """
     path = folder / FILE
-    return checked(Adjustment, read_object(path, SCHEMA), path) if path.exists() else None
+    return parse_record(Adjustment, read_object(path, SCHEMA), path) if path.exists() else None
 
 
 def judged_metrics(adjustments: Mapping[str, Adjustment]) -> dict[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
@@ -61,24 +62,18 @@ def read_network(
     splits = reopen(run.root, data_settings(run.record), model.spec.images, overrides)
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     accelerator = make_accelerator(loop)
-    rows: dict[str, int] = {}
-    parts = []
-    for _, cohort in splits.items():
-        start = len(rows)
-        ids = cohort.table["sample_id"].astype(str)
-        rows |= {name: start + row for row, name in enumerate(ids)}
-        parts.append(features_of(model, cohort, accelerator))
+    cohorts = [cohort for _, cohort in splits.items()]
+    features = np.concatenate([features_of(model, cohort, accelerator) for cohort in cohorts])
     model.cpu()
-    features = np.concatenate(parts)
+    ids = pd.concat([cohort.table["sample_id"] for cohort in cohorts]).astype(str)
     names = predictions.table["sample_id"].astype(str)
-    absent = [name for name in names if name not in rows]
-    if absent:
+    rows = pd.Index(ids).get_indexer(pd.Index(names))
+    if len(absent := names[rows < 0]):
         raise EvenhandError(
-            f"sample {absent[0]!r} of the predictions in {run.root} is not among the run's data. "
-            "Give the data that the run was trained on with --data."
+            f"sample {absent.iloc[0]!r} of the predictions in {run.root} is not among the run's "
+            "data. Give the data that the run was trained on with --data."
         )
-    order = [rows[name] for name in names]
-    network = Network(model, features[order])
+    network = Network(model, features[rows])
     _check_scores(network, predictions, run)
     return network
 
@@ -123,14 +118,14 @@ def record_features(model: Model) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def layer_of(model: Model) -> LastLayer:
+def last_layer_arrays(model: Model) -> LastLayer:
     """Return a model's last layer as arrays."""
     layer = last_layer(model)
     weight = layer.weight.detach().double().numpy()
     return LastLayer(weight, layer.bias.detach().double().numpy(), 0.0, np.zeros_like(weight))
 
 
-def put_layer(model: Model, layer: LastLayer) -> None:
+def set_last_layer(model: Model, layer: LastLayer) -> None:
     """Replace the weights of a model's last layer."""
     linear = last_layer(model)
     with torch.no_grad():
@@ -141,7 +136,7 @@ def put_layer(model: Model, layer: LastLayer) -> None:
 def _check_scores(network: Network, predictions: Predictions, run: Run) -> None:
     """Check that the last layer maps the features to the stored scores of the test rows."""
     test = (predictions.table["split"] == "test").to_numpy()
-    scores = layer_of(network.model).apply(network.features[test])
+    scores = last_layer_arrays(network.model).apply(network.features[test])
     difference = float(np.abs(scores - predictions.scores[test]).max(initial=0.0))
     if difference > TOLERANCE:
         raise EvenhandError(

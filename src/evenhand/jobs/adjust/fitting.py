@@ -1,4 +1,4 @@
-"""Fit methods to a model's validation rows, and apply_adjustment them to all of its rows."""
+"""Fit methods to a model's validation rows, and apply them to all of its rows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.adjustment import (
     Adjustment,
-    Stored,
+    StoredFit,
     apply_adjustment,
     attribute_table,
     with_scores,
 )
-from evenhand.jobs.adjust.sentences import promises_of, sentences_of
+from evenhand.jobs.adjust.sentences import fit_sentences, promise_sentences
 from evenhand.jobs.adjust.settings import AdjustSettings
-from evenhand.methods.afterwards.dfr import LastLayer, cross_fitted
+from evenhand.methods.afterwards.dfr import LastLayer, cross_fit
 from evenhand.methods.afterwards.multicalibrate import (
     Multicalibrated,
     SegmentTest,
@@ -37,13 +37,13 @@ from evenhand.methods.post_hoc import PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.tables.predictions import Predictions
 
-if TYPE_CHECKING:  # torch is needed only where features are
+if TYPE_CHECKING:  # imports torch
     from evenhand.jobs.adjust.features import Network
     from evenhand.networks.model import Model
 
 
 @dataclass(frozen=True, eq=False)
-class Unadjusted:
+class UnadjustedModel:
     """The model before the adjustment.
 
     Attributes
@@ -73,7 +73,7 @@ class Unadjusted:
 
     @cached_property
     def network(self) -> Network:
-        """The model with its features; only where ``run`` is not None."""
+        """The model with its features; requires ``run``."""
         from evenhand.jobs.adjust.features import read_network
 
         assert self.run is not None
@@ -112,8 +112,8 @@ class FittedMethod:
     model: Model | None
 
 
-def check_methods(before: Unadjusted) -> None:
-    """Check that every method can be fitted, before the first one is.
+def check_methods(before: UnadjustedModel) -> None:
+    """Check that every method can be fitted.
 
     Raises
     ------
@@ -123,11 +123,11 @@ def check_methods(before: Unadjusted) -> None:
     """
     _check_splits(before)
     for text in before.settings.method:
-        _, kind, settings = post_hoc_from_text(text)
-        _check(before, text, kind, settings)
+        _, method, settings = post_hoc_from_text(text)
+        _check_method(before, text, method, settings)
 
 
-def fit_methods(before: Unadjusted) -> dict[str, FittedMethod]:
+def fit_methods(before: UnadjustedModel) -> dict[str, FittedMethod]:
     """Fit every method to the validation rows.
 
     Raises
@@ -141,11 +141,11 @@ def fit_methods(before: Unadjusted) -> dict[str, FittedMethod]:
     }
 
 
-def _check_splits(before: Unadjusted) -> None:
+def _check_splits(before: UnadjustedModel) -> None:
     splits = before.predictions.splits
     for split, use in (("val", "methods are fitted on"), ("test", "numbers are reported for")):
         if split not in splits:
-            present = ", ".join(splits) or "there is no split column, so that all are test rows"
+            present = ", ".join(splits) or "all are test rows, as there is no column split"
             raise EvenhandError(
                 f"{before.settings.input} has no rows of the split {split!r}, which {use} "
                 f"(splits: {present}). Add a column split with val and test; --map split=COLUMN "
@@ -153,15 +153,17 @@ def _check_splits(before: Unadjusted) -> None:
             )
 
 
-def _check(before: Unadjusted, text: str, kind: PostHoc, settings: Mapping[str, Any]) -> None:
-    features = kind.takes == "features" or needs_features(settings)
+def _check_method(
+    before: UnadjustedModel, text: str, method: PostHoc, settings: Mapping[str, Any]
+) -> None:
+    features = method.takes == "features" or needs_features(settings)
     if features and before.run is None:
         raise EvenhandError(
             f"--method {text} needs the features of a model, but {before.settings.input} does not "
             "hold the model that made these scores. Give the run that trained the model, or a "
             "method that takes scores alone (thresholds, recalibrate, multicalibrate)."
         )
-    if kind.takes == "scores" and len(before.predictions.classes) > 2:
+    if method.takes == "scores" and len(before.predictions.classes) > 2:
         raise EvenhandError(
             f"--method {text} is for two classes; there are {len(before.predictions.classes)}: "
             f"{', '.join(before.predictions.classes)}. Use dfr, which takes several."
@@ -170,26 +172,26 @@ def _check(before: Unadjusted, text: str, kind: PostHoc, settings: Mapping[str, 
         _check_attribute(before, text)
 
 
-def _check_attribute(before: Unadjusted, text: str) -> None:
+def _check_attribute(before: UnadjustedModel, text: str) -> None:
     """Refuse a method that needs the attribute of test rows if too many rows lack it."""
     test = before.split("test")
     unknown = float((before.groups[test] == UNKNOWN).mean())
     if unknown > MOST_UNKNOWN:
         raise EvenhandError(
             f"--method {text} needs {before.by} of the test rows, but it is unknown for "
-            f"{unknown:.0%} of them (at most {MOST_UNKNOWN:.0%}). Leave these rows out, or choose "
+            f"{unknown:.0%} of them (allowed: {MOST_UNKNOWN:.0%}). Leave these rows out, or choose "
             "a method that needs no attribute when it scores: dfr, or thresholds with "
             "at_test=inferred."
         )
 
 
 def needs_features(settings: Mapping[str, Any]) -> bool:
-    """Return whether the settings of a method ask for groups inferred from features."""
+    """Return whether a method with these settings infers groups from features."""
     return bool(settings.get("at_test", "known") != "known")
 
 
 def _fit(
-    before: Unadjusted, text: str, method: str, kind: PostHoc, settings: Mapping[str, Any]
+    before: UnadjustedModel, text: str, method: str, kind: PostHoc, settings: Mapping[str, Any]
 ) -> FittedMethod:
     val = before.split("val")
     by = before.attributes if kind.groups == "table" else (before.by,)
@@ -199,19 +201,19 @@ def _fit(
     }  # fmt: skip
     if kind.takes == "features":
         layer, predictions, model = _refit_last_layer(before, settings)
-        adjustment = Adjustment(**common, attribute="no", sentences=sentences_of(layer, before.by))
+        adjustment = Adjustment(**common, attribute="no", sentences=fit_sentences(layer, before.by))
         return FittedMethod(predictions, adjustment, None, model)
     fit = _fit_scores(before, kind, settings)
-    kept = fit if isinstance(fit, get_args(Stored)) else None
+    stored_fit = fit if isinstance(fit, get_args(StoredFit)) else None
     adjustment = Adjustment(
-        **common, attribute=fit.attribute, fit=kept, sentences=sentences_of(fit, before.by),
-        promises=promises_of(fit, before.by, settings),
+        **common, attribute=fit.attribute, fit=stored_fit, sentences=fit_sentences(fit, before.by),
+        promises=promise_sentences(fit, before.by, settings),
     )  # fmt: skip
     if isinstance(fit, AttributeFree) and fit.rule == "merged":
         predictions, model = _merge_thresholds(before, fit)
         return FittedMethod(predictions, adjustment, adjustment.cut(), model)
     features = before.network.features if needs_features(settings) else None
-    if kept is None:
+    if stored_fit is None:
         groups = _method_groups(before, kind, np.ones(len(before.predictions), np.bool_))
         predictions = with_scores(before.predictions, fit.apply(before.predictions.scores, groups))
     else:
@@ -222,7 +224,7 @@ def _fit(
     return FittedMethod(predictions, adjustment, adjustment.cut(), _load_network(before))
 
 
-def _fit_scores(before: Unadjusted, kind: PostHoc, settings: Mapping[str, Any]) -> PostHocFit:
+def _fit_scores(before: UnadjustedModel, kind: PostHoc, settings: Mapping[str, Any]) -> PostHocFit:
     """Fit a method that takes scores to the validation rows."""
     val = before.split("val")
     computed: dict[str, Any] = {
@@ -244,7 +246,7 @@ def _fit_scores(before: Unadjusted, kind: PostHoc, settings: Mapping[str, Any]) 
     return fit
 
 
-def _method_groups(before: Unadjusted, kind: PostHoc, rows: NDArray[np.bool_]) -> Any:
+def _method_groups(before: UnadjustedModel, kind: PostHoc, rows: NDArray[np.bool_]) -> Any:
     """Return the groups of rows in the form that a method takes: an array, or a table of levels."""
     if kind.groups == "one":
         return before.groups[rows]
@@ -252,7 +254,7 @@ def _method_groups(before: Unadjusted, kind: PostHoc, rows: NDArray[np.bool_]) -
     return table[rows].reset_index(drop=True)
 
 
-def _group_head(before: Unadjusted, *, linear: bool) -> GroupHead | None:
+def _group_head(before: UnadjustedModel, *, linear: bool) -> GroupHead | None:
     """Fit a layer that infers groups to the training rows; return None if there are none."""
     train = before.split("train")
     if not train.any():
@@ -264,13 +266,13 @@ def _group_head(before: Unadjusted, *, linear: bool) -> GroupHead | None:
 
 
 def _refit_last_layer(
-    before: Unadjusted, settings: Mapping[str, Any]
+    before: UnadjustedModel, settings: Mapping[str, Any]
 ) -> tuple[LastLayer, Predictions, Model]:
     """Fit a new last layer; score validation rows by layers that were fitted to other patients."""
-    from evenhand.jobs.adjust.features import layer_of, put_layer
+    from evenhand.jobs.adjust.features import last_layer_arrays, set_last_layer
 
     val, network, predictions = before.split("val"), before.network, before.predictions
-    layer, scores_of_val = cross_fitted(
+    layer, scores_of_val = cross_fit(
         network.features[val],
         predictions.labels[val],
         before.groups[val],
@@ -279,28 +281,28 @@ def _refit_last_layer(
         **settings,
     )
     model = deepcopy(network.model)
-    put_layer(model, layer)
-    scores = layer_of(model).scores(network.features)
+    set_last_layer(model, layer)
+    scores = last_layer_arrays(model).scores(network.features)
     scores[val] = scores_of_val
     return layer, with_scores(predictions, scores), model
 
 
-def _merge_thresholds(before: Unadjusted, fit: AttributeFree) -> tuple[Predictions, Model]:
+def _merge_thresholds(before: UnadjustedModel, fit: AttributeFree) -> tuple[Predictions, Model]:
     """Move the thresholds into the last layer, so that 0.5 becomes the threshold of all groups."""
-    from evenhand.jobs.adjust.features import layer_of, put_layer
+    from evenhand.jobs.adjust.features import last_layer_arrays, set_last_layer
 
     model = deepcopy(before.network.model)
-    layer, head = layer_of(model), fit.head
+    layer, head = last_layer_arrays(model), fit.head
     cuts = np.array([fit.cuts[level] for level in head.levels])
     weight, bias = layer.weight.copy(), layer.bias.copy()
     weight[1] -= cuts @ np.array(head.weight)
     bias[1] -= cuts @ np.array(head.bias)
-    put_layer(model, replace(layer, weight=weight, bias=bias))
-    scores = layer_of(model).scores(before.network.features)
+    set_last_layer(model, replace(layer, weight=weight, bias=bias))
+    scores = last_layer_arrays(model).scores(before.network.features)
     return with_scores(before.predictions, scores), model
 
 
-def _load_network(before: Unadjusted) -> Model | None:
+def _load_network(before: UnadjustedModel) -> Model | None:
     """Return the unadjusted network; None if only predictions are given."""
     if before.run is None:
         return None
@@ -310,7 +312,7 @@ def _load_network(before: Unadjusted) -> Model | None:
 
 
 def _segment_checks(
-    before: Unadjusted, fit: Multicalibrated, after: Predictions
+    before: UnadjustedModel, fit: Multicalibrated, after: Predictions
 ) -> tuple[Sequence[SegmentTest], Sequence[SegmentTest]]:
     """Test the calibration of each segment on the test rows, before and after."""
     test = before.split("test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from evenhand.cohort.reopen import current_data, merged_values
+from evenhand.cohort.reopen import current_data, merge_values
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.requests import resolve_requests
@@ -14,13 +14,12 @@ from evenhand.experiments.records import Parent, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import fingerprint, write_text
 from evenhand.jobs.adjust.adjustment import JUDGED, read_adjustment, write_adjustment
-from evenhand.jobs.adjust.fitting import FittedMethod, Unadjusted, check_methods, fit_methods
+from evenhand.jobs.adjust.fitting import FittedMethod, UnadjustedModel, check_methods, fit_methods
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.jobs.audit.job import notes_of
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.runs import run_scope
 from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.predictions import write_predictions
 
@@ -28,8 +27,7 @@ BEFORE = "unadjusted"
 """The name of the model before any adjustment."""
 
 
-@with_keywords(AdjustSettings, "input")
-@run_scope()
+@as_job(AdjustSettings, "input")
 def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Adjust a trained model by one or several methods, without training it again.
 
@@ -88,9 +86,8 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
     return run
 
 
-def _open_input(settings: AdjustSettings) -> tuple[Unadjusted, Inputs]:
+def _open_input(settings: AdjustSettings) -> tuple[UnadjustedModel, Inputs]:
     """Read the predictions, and find the run with the model that made them."""
-    models_wanted = () if settings.model is None else (settings.model,)
     if settings.input.is_dir():
         finished_run(settings.input)
     elif settings.model is not None:
@@ -98,7 +95,7 @@ def _open_input(settings: AdjustSettings) -> tuple[Unadjusted, Inputs]:
             f"--model {settings.model}: {settings.input} is not a run; it has the scores of one "
             "model. Leave --model out."
         )
-    inputs = find_inputs((settings.input,), models_wanted)
+    inputs = find_inputs((settings.input,), () if settings.model is None else (settings.model,))
     if len(inputs.files) > 1:
         raise EvenhandError(
             f"{settings.input} has several models and chose none: {', '.join(inputs.files)}. "
@@ -119,13 +116,13 @@ def _open_input(settings: AdjustSettings) -> tuple[Unadjusted, Inputs]:
         )
     if run is not None:
         read_split_table(run.root / "splits.csv")  # refuses a missing or damaged file
-    before = Unadjusted(settings, predictions, attributes, run, name)
-    cuts = dict(zip([BEFORE], inputs.cuts.values(), strict=False))  # the input has one cut or none
+    before = UnadjustedModel(settings, predictions, attributes, run, name)
+    cuts = {BEFORE: inputs.cuts[name]} if name in inputs.cuts else {}
     return before, replace(inputs, cuts=cuts)
 
 
 def _has_network(run: Run, name: str) -> bool:
-    """Return whether a run has weights that give a model's scores without an adjustment."""
+    """Return whether a run has a network that gives a model's scores without an adjustment."""
     adjustment = read_adjustment(run.folder(name))
     adjusted = adjustment is not None and not adjustment.in_weights
     return (run.folder(name) / "model.safetensors").is_file() and not adjusted
@@ -140,7 +137,7 @@ def _metrics(settings: AdjustSettings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*settings.metric, *judged)))
 
 
-def _with_data_settings(settings: AdjustSettings, before: Unadjusted) -> AdjustSettings:
+def _with_data_settings(settings: AdjustSettings, before: UnadjustedModel) -> AdjustSettings:
     """Return the settings, completed by the data settings of the model's run."""
     if before.run is None:
         return settings
@@ -150,10 +147,10 @@ def _with_data_settings(settings: AdjustSettings, before: Unadjusted) -> AdjustS
         "bins": settings.bins or earlier.bins,
         "positive": settings.positive or earlier.positive,
     }
-    return settings.model_copy(update=update | merged_values(earlier, settings))
+    return settings.model_copy(update=update | merge_values(earlier, settings))
 
 
-def _write_models(run: Run, before: Unadjusted, fitted: dict[str, FittedMethod]) -> None:
+def _write_models(run: Run, before: UnadjustedModel, fitted: dict[str, FittedMethod]) -> None:
     """Write predictions, weights and adjustments of every model."""
     write_predictions(run.predictions_file(BEFORE), before.predictions)
     if before.run is not None:
@@ -167,7 +164,7 @@ def _write_models(run: Run, before: Unadjusted, fitted: dict[str, FittedMethod])
         write_predictions(run.predictions_file(name), after.predictions)
 
 
-def _write_model(folder: Path, before: Unadjusted, after: FittedMethod) -> None:
+def _write_model(folder: Path, before: UnadjustedModel, after: FittedMethod) -> None:
     from evenhand.networks.checkpoints import read_model_record, save_model
 
     assert before.run is not None

@@ -1,4 +1,4 @@
-"""The report's section on adjustments: the fits, what they need and what they guarantee."""
+"""The report's section on adjustments: their fits, their needs and their guarantees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evenhand.reporting.part import Part, Table
 from evenhand.reporting.text.numbers import p_value_text, plain
 from evenhand.reporting.text.vocabulary import first_upper, shown
 from evenhand.reporting.verdicts import Verdict
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 EODDS = "equalized_odds_difference"
 NEEDED = {"yes": "yes", "inferred": "no, inferred", "no": "no"}
@@ -71,8 +71,8 @@ def _methods_table(adjustments: Mapping[str, Adjustment]) -> Table:
             name,
             adjustment.text,
             " and ".join(map(shown, adjustment.by)),
-            f"{counted(adjustment.rows, 'validation row')}, "
-            f"{counted(adjustment.patients, 'patient')}",
+            f"{count_text(adjustment.rows, 'validation row')}, "
+            f"{count_text(adjustment.patients, 'patient')}",
             NEEDED[adjustment.attribute],
         )
         for name, adjustment in adjustments.items()
@@ -97,7 +97,9 @@ def _equalised_odds_table(
             if paired is None or after is None:
                 continue
             before = first(rows, model=paired.against, against=None, **key)
-            cells.append((f"{shown(attribute)}, {name}", *map(_value, (before, after, paired))))
+            cells.append(
+                (f"{shown(attribute)}, {name}", *map(_value_text, (before, after, paired)))
+            )
     if cells:
         yield Table(
             "Equalised-odds difference: the larger of the gaps in sensitivity and specificity",
@@ -106,7 +108,7 @@ def _equalised_odds_table(
         )
 
 
-def _value(row: Estimate | None) -> str:
+def _value_text(row: Estimate | None) -> str:
     if row is None or row.value is None:
         return (row and row.undefined) or "undefined"
     if row.low is None or row.high is None:
@@ -116,11 +118,12 @@ def _value(row: Estimate | None) -> str:
 
 def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
     fit = adjustment.fit
-    if isinstance(fit, Thresholds):
-        cuts = {level: chosen.threshold for level, chosen in fit.groups.items()}
-        return [_thresholds_table(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
-    if isinstance(fit, AttributeFree):
-        cuts = {level: float(expit(cut)) for level, cut in fit.cuts.items()}
+    if isinstance(fit, Thresholds | AttributeFree):
+        cuts = (
+            {level: chosen.threshold for level, chosen in fit.groups.items()}
+            if isinstance(fit, Thresholds)
+            else {level: float(expit(cut)) for level, cut in fit.cuts.items()}
+        )
         return [_thresholds_table(name, adjustment.by[0], fit.aim, fit.groups, cuts)]
     if isinstance(fit, Recalibrated):
         lines = {**fit.groups, "everybody": fit.pooled}
@@ -130,19 +133,13 @@ def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
         )
         title = f"{first_upper(name)}: new log-odds are slope × old + intercept"
         return [Table(title, (first_upper(shown(adjustment.by[0])), "Slope", "Intercept"), rows)]
-    return (
-        [_segments_table(name, *adjustment.checks)]
-        if isinstance(fit, Multicalibrated) and adjustment.checks
-        else []
-    )
+    if isinstance(fit, Multicalibrated) and adjustment.checks:
+        return [_segments_table(name, *adjustment.checks)]
+    return []
 
 
 def _thresholds_table(
-    name: str,
-    by: str,
-    aim: Aim,
-    groups: Mapping[str, GroupThreshold],
-    cuts: Mapping[str, float],
+    name: str, by: str, aim: Aim, groups: Mapping[str, GroupThreshold], cuts: Mapping[str, float]
 ) -> Table:
     rows = tuple(
         (
@@ -170,7 +167,7 @@ def _promise(group: GroupThreshold) -> str:
         return "nothing: this aim has no bound"
     if group.promised:
         return f"at least {plain(group.bound)}"
-    return f"nothing: it takes {counted(group.needed or 0, 'positive patient')}"
+    return f"nothing: it takes {count_text(group.needed or 0, 'positive patient')}"
 
 
 def _segments_table(

@@ -24,7 +24,9 @@ MAX_COMBINATIONS = 100_000
 """The largest number of combinations of levels in a table."""
 
 
-def rule_of(adjustment: Adjustment, cut: DecisionThreshold, predictions: Predictions) -> GroupRule:
+def group_rule(
+    adjustment: Adjustment, cut: DecisionThreshold, predictions: Predictions
+) -> GroupRule:
     """Return the adjustment of scores and the threshold of each group.
 
     Parameters
@@ -43,14 +45,14 @@ def rule_of(adjustment: Adjustment, cut: DecisionThreshold, predictions: Predict
     """
     fit, by = adjustment.fit, " and ".join(adjustment.by)
     if isinstance(fit, AttributeFree) and fit.rule == "inferred":
-        cuts = tuple(cut.own[level] for level in fit.head.levels)
+        cuts = tuple(cut.by_level[level] for level in fit.head.levels)
         inferred = (fit.head.weight, fit.head.bias)
         return GroupRule(fit.head.levels, None, None, cuts, inferred, by)
     if adjustment.in_weights:
         return GroupRule((UNKNOWN,), None, None, (cut.threshold,), None, by)
     if isinstance(fit, Thresholds):
         groups = (*fit.groups, UNKNOWN)
-        cuts = tuple(cut.own.get(level, cut.threshold) for level in groups)
+        cuts = tuple(cut.by_level.get(level, cut.threshold) for level in groups)
         return GroupRule(groups, None, None, cuts, None, by)
     if isinstance(fit, Recalibrated):
         groups = (*fit.groups, UNKNOWN)

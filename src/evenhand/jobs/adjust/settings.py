@@ -63,7 +63,7 @@ class AdjustSettings(MeasureSettings, ReadSettings, title="Adjustment"):
 
     @property
     def names(self) -> dict[str, str]:
-        """The text of each method by the name of its adjusted model (``thresholds``, ``dfr-2``)."""
+        """The text of each method, by the name of its adjusted model: ``thresholds``, ``dfr-2``."""
         texts: dict[str, str] = {}
         for text in self.method:
             stem, number = post_hoc_from_text(text)[0], 1

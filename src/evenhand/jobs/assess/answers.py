@@ -9,7 +9,7 @@ from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.part import PartAnswer
+from evenhand.reporting.part import AnswerBox
 from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value_text
 from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict
@@ -33,7 +33,7 @@ class Judgement:
 class AttributeAnswer:
     """The answer for one attribute, for the page and for ``verdicts.json``."""
 
-    answer: PartAnswer
+    answer: AnswerBox
     judgements: tuple[Judgement, ...]
 
     @property
@@ -49,9 +49,9 @@ def answers(claims: RecipeClaims) -> tuple[AttributeAnswer, ...]:
 
 def sentences(all_claims: Sequence[RecipeClaims]) -> list[str]:
     """Return the answer about the chosen cell against supervised, as lines of text."""
-    first = [answer.answer for answer in answers(all_claims[0])]
+    chosen = [answer.answer for answer in answers(all_claims[0])]
     return [
-        *(" ".join((f"{answer.topic}: {answer.headline}", *answer.details)) for answer in first),
+        *(" ".join((f"{answer.topic}: {answer.headline}", *answer.details)) for answer in chosen),
         seeds_text(all_claims),
     ]
 
@@ -71,13 +71,13 @@ def judgements(claims: RecipeClaims) -> Iterator[Judgement]:
 
 
 def seeds_text(all_claims: Sequence[RecipeClaims]) -> str:
-    """Return sentences about the claims' scope: two models, or two recipes over seeds."""
+    """Return sentences about the scope of the claims: two models, or two recipes."""
     count = sum(len(claims.family) for claims in all_claims)
     seeds = all_claims[0].evaluation.seeds
     family = (
-        f"A difference is claimed where its p-value, corrected by Holm over the {count} "
-        "differences of this stage and then doubled, is at most .05: the other half of the 5 % is "
-        "for the claims about similarity. The intervals are not corrected."
+        "A difference is claimed if its p-value is at most .05. The p-value is corrected by Holm "
+        f"over the {count} differences of this stage, and then doubled, as the claims about "
+        "similarity have the other half of the 5 %. The intervals are not corrected."
     )
     if seeds == 1:
         return (
@@ -86,9 +86,8 @@ def seeds_text(all_claims: Sequence[RecipeClaims]) -> str:
             f"two recipes. {family}"
         )
     return (
-        f"Each cell has {seeds} seeds: intervals and p-values of differences allow for "
-        "other test patients and other seeds "
-        "(t, Satterthwaite's degrees of freedom), and not for other "
+        f"Each cell has {seeds} seeds: intervals and p-values of differences (t, Satterthwaite's "
+        "degrees of freedom) allow for other test patients and other seeds, but not for other "
         f"training patients. {family}"
     )
 
@@ -106,7 +105,7 @@ def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
             "No claim about fairness: the interval of the AUC of one of the two models does not "
             "lie above .5."
         )
-        answer = PartAnswer(attribute, "unsure", "no claim", text, (overall,))
+        answer = AnswerBox(attribute, "unsure", "no claim", text, (overall,))
         return AttributeAnswer(
             answer, (_judgement(claims, "deviation from parity", attribute, [], text),)
         )
@@ -121,7 +120,7 @@ def _answer(claims: RecipeClaims, attribute: str) -> AttributeAnswer:
         chip = "undefined"
     picked = tuple(_picked_judgements(claims, attribute))
     details = (levelled, *(judgement.verdict.text for judgement in picked), groups, overall)
-    answer = PartAnswer(attribute, outcome, chip, headline, details)
+    answer = AnswerBox(attribute, outcome, chip, headline, details)
     judged = (
         _judgement(claims, "deviation from parity", attribute, [claim], headline),
         _judgement(claims, "AUC by group", attribute, claims.groups[attribute], groups),

@@ -16,14 +16,13 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import Key
 
 SHOWN = ("sensitivity", "false_positive_rate", "squared_calibration_error", "auprc")
-"""Metrics of each group that are always shown; there are no claims about them unless they are
-picked."""
+"""Metrics of each group that are always shown; only picked metrics are judged."""
 
 
 def picked_metrics(settings: ChoiceSettings) -> tuple[str, ...]:
     """Return the metrics that the decision guide or the user picks; the page judges them."""
-    named = tuple(METRICS) if "all" in settings.metric else settings.metric
-    picked = dict.fromkeys((*(advice.metric for advice in advice_of(settings)), *named))
+    chosen = tuple(METRICS) if "all" in settings.metric else settings.metric
+    picked = dict.fromkeys((*(advice.metric for advice in advice_of(settings)), *chosen))
     return tuple(name for name in picked if name != "auc")  # the AUC is always judged
 
 
@@ -47,8 +46,8 @@ def measure_chosen(
         Values ``(1 + B,)`` by key: that of the data, then those of the resamples. They are NaN if
         the number is undefined.
     """
-    named = [name for name in plan.across if name not in ("worst", "best", "detectable")]
-    across = tuple(dict.fromkeys(("gap", *named)))
+    others = [name for name in plan.across if name not in ("worst", "best", "detectable")]
+    across = tuple(dict.fromkeys(("gap", *others)))
     numbers = compute_numbers(undivided_samples(rows), metrics, (), resamples)
     for name, levels in groups.items():
         compared = levels.compared(plan.excluded.get(name, ()))

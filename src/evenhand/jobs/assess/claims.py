@@ -25,7 +25,7 @@ STAGES = 2
 
 
 def correct_for_stages(p: float) -> float:
-    """Return a stage's corrected p-value, corrected for the number of stages of the page.
+    """Correct a stage's p-value for the number of stages of the page with claims.
 
     Examples
     --------

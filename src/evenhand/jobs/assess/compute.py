@@ -38,7 +38,7 @@ def compute_table(run: Run, settings: AssessSettings, share: float) -> Table:
     costs = dict(_costs(run, settings, share))
     base = costs[SUPERVISED]
     rows = tuple(_row(name, cost, base) for name, cost in costs.items())
-    columns = ("Cell", "Epochs", "Passes", "Pre-training", "Together", "Of supervised's", "Seconds")
+    columns = ("Cell", "Epochs", "Passes", "Pre-training", "All passes", "× supervised", "Seconds")
     return Table("Compute, mean over seeds; passes in thousands", columns, rows)
 
 
@@ -58,7 +58,7 @@ def compute_sentence(run: Run, settings: AssessSettings, share: float, cell: str
         )
     return (
         f"Compute is not equal: with its pre-training, {cell} took {ratio} in passes of samples. "
-        "--equal-compute gives supervised as much."
+        "With --equal-compute, supervised trains for as many passes."
     )
 
 

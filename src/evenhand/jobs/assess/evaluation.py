@@ -117,7 +117,7 @@ class Evaluation:
     def auc_difference(self, cell: str, against: str = SUPERVISED) -> Change:
         """Return a cell's AUC minus that of another."""
         return self._change(
-            (cell, against), lambda judged: judged.auc, self._patients([("*", "*")])
+            (cell, against), lambda judged: judged.auc, self._rarer_patients([("*", "*")])
         )
 
     def group_differences(
@@ -129,17 +129,17 @@ class Evaluation:
 
     def deviation_difference(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
         """Return a cell's deviation from parity minus that of another; below 0 is fairer."""
-        fewest = self._fewest(attribute)
-        return self._change((cell, against), lambda judged: judged.deviation[attribute], fewest)
+        patients = self._fewest_patients(attribute)
+        return self._change((cell, against), lambda judged: judged.deviation[attribute], patients)
 
     def auc_over_seeds(self, cell: str) -> Value:
         """Return a cell's AUC with an interval over patients and seeds."""
-        return self._over_seeds(cell, lambda judged: judged.auc, self._patients([("*", "*")]))
+        return self._over_seeds(cell, lambda judged: judged.auc, self._rarer_patients([("*", "*")]))
 
     def deviation_over_seeds(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity with an interval over patients and seeds."""
-        fewest = self._fewest(attribute)
-        value = self._over_seeds(cell, lambda judged: judged.deviation[attribute], fewest)
+        patients = self._fewest_patients(attribute)
+        value = self._over_seeds(cell, lambda judged: judged.deviation[attribute], patients)
         if value.low is None:
             return value
         is_above_zero = self.judged[cell].apart[attribute]
@@ -156,17 +156,19 @@ class Evaluation:
 
     def odds_difference(self, cell: str, attribute: str, against: str = SUPERVISED) -> Change:
         """Return a cell's average absolute odds difference minus that of another."""
-        fewest = self._fewest(attribute)
-        return self._change((cell, against), lambda judged: judged.aaod[attribute], fewest)
+        patients = self._fewest_patients(attribute)
+        return self._change((cell, against), lambda judged: judged.aaod[attribute], patients)
 
     def picked_difference(self, cell: str, key: Key, against: str = SUPERVISED) -> Change:
         """Return a picked number of a cell minus that of another."""
         is_across = key.group == EVERYBODY
-        fewest = self._fewest(key.attribute) if is_across else self._patients([key[:2]])
-        return self._change((cell, against), lambda judged: judged.numbers[key], fewest)
+        patients = (
+            self._fewest_patients(key.attribute) if is_across else self._rarer_patients([key[:2]])
+        )
+        return self._change((cell, against), lambda judged: judged.numbers[key], patients)
 
     def deviation(self, cell: str, attribute: str) -> Value:
-        """Return a cell's deviation from parity; its interval holds 0 if no ratio is unlike 1."""
+        """Return a cell's deviation from parity; unless some ratio differs from 1, low is 0."""
         judged = self.judged[cell]
         deviation = Value.of_size(judged.deviation[attribute])
         is_above_zero = judged.apart[attribute] or deviation.low is None
@@ -176,7 +178,7 @@ class Evaluation:
         """Return the reduction of deviation from parity, as a share of that of ``against``.
 
         The interval is by the delta method, over patients and seeds. There is none if the interval
-        of the deviation of ``against`` holds 0.
+        of the deviation of ``against`` contains 0.
         """
         pair = (cell, against)
         after, before = (self.judged[name].deviation[attribute][:1] for name in pair)
@@ -188,7 +190,9 @@ class Evaluation:
         changed, base = (
             self.stacked(name, lambda model: model.deviation[attribute]) for name in pair
         )
-        interval = recipe_difference(base * (1 - reduction), changed, self._fewest(attribute))
+        interval = recipe_difference(
+            base * (1 - reduction), changed, self._fewest_patients(attribute)
+        )
         if interval is None:
             return Value(reduction, None, None)
         low, high = (reduction + end / float(before[0]) for end in (interval.low, interval.high))
@@ -204,7 +208,7 @@ class Evaluation:
         return np.stack([number(model) for model in self.models[cell]])
 
     def _group_difference(self, pair: tuple[str, str], key: tuple[str, str]) -> Change:
-        return self._change(pair, lambda judged: judged.by_group[key], self._patients([key]))
+        return self._change(pair, lambda judged: judged.by_group[key], self._rarer_patients([key]))
 
     def _change(
         self, pair: tuple[str, str], number: Callable[[ParityNumbers], Floats], patients: int
@@ -214,10 +218,10 @@ class Evaluation:
         difference = recipe_difference(changed, other, patients)
         return Change(value if np.isfinite(value) else None, difference)
 
-    def _fewest(self, attribute: str) -> int:
+    def _fewest_patients(self, attribute: str) -> int:
         keys = [key for key in self.sizes if key[0] == attribute and key[1] != "*"]
-        return self._patients(keys)
+        return self._rarer_patients(keys)
 
-    def _patients(self, keys: Iterable[tuple[str, str]]) -> int:
+    def _rarer_patients(self, keys: Iterable[tuple[str, str]]) -> int:
         """Return the smallest number of patients of the rarer class over some groups."""
         return min(self.sizes[key].rarer for key in keys)

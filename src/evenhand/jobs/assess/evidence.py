@@ -11,22 +11,22 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.values import Value
 from evenhand.metrics.rows import Key
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
-from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.scatter import Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.part import Fold, Part, Table
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, Scale, listed, plain
+from evenhand.reporting.part import HiddenPart, Part, Table
+from evenhand.reporting.text.numbers import PERCENT, PLAIN, SIGNED, listed, plain
 from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
-SIGNED = Scale(signed=True)
-DRAWN = 12  # cells in a plot, at most; if there are more, the best cell of each arm is drawn
-CORRELATED = 5  # groups that a correlation needs
+MOST_PLOTTED = 12  # cells in a plot; if there are more, only the best cell of each arm is in it
+FEWEST_GROUPS = 5  # for a correlation
 
 
 def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
     """Return the section about all cells, and about the chosen cell by group."""
-    cells = _drawn(evaluation)
+    cells = _plotted_cells(evaluation)
     everybody = {cell: Value.of(evaluation.judged[cell].auc) for cell in cells}
     plots = [_plot(evaluation, "AUC", "*", everybody)]
     for attribute in evaluation.attributes:
@@ -42,13 +42,14 @@ def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
         )
     points = list(_size_points(evaluation))
     others = len(evaluation.judged) - len(cells)
-    line = f"Every cell less supervised: {counted(len(evaluation.judged) - 1, 'row')}"
-    folded = (Fold(line, Part(tables=(_cell_table(evaluation),))),) if others else ()
+    all_cells = Part(tables=(_cell_table(evaluation),))
+    summary = f"Difference of every cell from supervised: {len(evaluation.judged) - 1} rows"
+    hidden = (HiddenPart(summary, all_cells),) if others else ()
     sources = "patients and seeds" if evaluation.seeds > 1 else "patients"
     return Part(
         sentences=(
-            "Lower deviation is fairer. Differences are paired: both models score the same "
-            f"patients; intervals of differences are over {sources}.",
+            "A lower deviation is fairer. Differences are paired, as both models score the same "
+            f"patients; their intervals are over {sources}.",
             _references_text(evaluation),
             *(advice.why for advice in advice_of(settings)),
             _correlations_text(points),
@@ -59,16 +60,16 @@ def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
             *_metric_tables(evaluation),
             _size_table(evaluation),
             _group_table(evaluation),
-            *(() if folded else (_cell_table(evaluation),)),
+            *(() if hidden else all_cells.tables),
         ),
-        folds=folded,
+        hidden=hidden,
     )
 
 
-def _drawn(evaluation: Evaluation) -> tuple[str, ...]:
-    """Return the cells that are drawn: all, or if they are many, one for each arm."""
+def _plotted_cells(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return the cells of the plots: all, or if they are many, one for each arm."""
     cells = tuple(evaluation.judged)
-    return cells if len(cells) <= DRAWN else tuple(evaluation.arms.values())
+    return cells if len(cells) <= MOST_PLOTTED else tuple(evaluation.arms.values())
 
 
 def value_text(value: Value, *, sign: bool = False) -> str:
@@ -81,8 +82,10 @@ def value_text(value: Value, *, sign: bool = False) -> str:
 
 
 def _references_text(evaluation: Evaluation) -> str:
-    named = [f"{level} ({name})" for name, level in evaluation.references.items()]
-    return f"Ratios and odds differences are from {listed(named)}." if named else ""
+    levels = [f"{level} ({name})" for name, level in evaluation.references.items()]
+    return (
+        f"The reference groups of ratios and odds differences: {listed(levels)}." if levels else ""
+    )
 
 
 def _metric_tables(evaluation: Evaluation) -> Iterator[Table]:
@@ -107,15 +110,15 @@ def _metric_tables(evaluation: Evaluation) -> Iterator[Table]:
 def _plot(
     evaluation: Evaluation, title: str, attribute: str, values: Mapping[str, Value]
 ) -> Forest:
-    lines = [
-        Line(
+    entries = [
+        ForestEntry(
             cell,
             _estimate(evaluation, attribute, value),
             kind="everyone" if cell == SUPERVISED else "group",
         )
         for cell, value in values.items()
     ]
-    return forest(lines, Look(title, "Mean over seeds, interval over patients."))
+    return forest(entries, ForestFrame(title, "Mean over seeds, interval over patients."))
 
 
 def _estimate(evaluation: Evaluation, attribute: str, value: Value) -> Estimate:
@@ -133,7 +136,7 @@ def _estimate(evaluation: Evaluation, attribute: str, value: Value) -> Estimate:
     )
 
 
-def _less_overall(evaluation: Evaluation, cell: str, key: tuple[str, str]) -> Value:
+def _distance_from_everybody(evaluation: Evaluation, cell: str, key: tuple[str, str]) -> Value:
     """Return a group's AUC minus that of everybody."""
     judged = evaluation.judged[cell]
     return Value.of(judged.by_group[key] - judged.auc)
@@ -147,29 +150,28 @@ def _size_points(evaluation: Evaluation) -> Iterator[Point]:
     """Yield each group's share of the rows, and the distance of its AUC from everybody's."""
     for cell in (evaluation.chosen, SUPERVISED):
         for attribute, level in evaluation.judged[cell].by_group:
-            difference = _less_overall(evaluation, cell, (attribute, level)).value
+            difference = _distance_from_everybody(evaluation, cell, (attribute, level)).value
             if difference is not None:
                 share = _share(evaluation, (attribute, level))
                 yield Point(cell, f"{attribute}: {level}", share, abs(difference))
 
 
 def _size_plot(points: list[Point]) -> Scatter:
-    frame = Frame(
+    frame = PlotFrame(
         title="Deviation by size of the group",
-        says="Chance alone moves small groups further; the table has the intervals.",
-        across="share of the test samples, %",
-        up="distance of the group's AUC from everybody's",
-        x_scale=PERCENT,
+        caption="By chance alone, smaller groups deviate more; the table has the intervals.",
+        x_label="share of the test samples, %",
+        y_label="distance of the group's AUC from everybody's",
     )
-    return scatter(points, frame)
+    return scatter(points, frame, PERCENT)
 
 
 def _correlations_text(points: list[Point]) -> str:
     groups = len({point.name for point in points})
-    if groups < CORRELATED:
+    if groups < FEWEST_GROUPS:
         return (
-            f"{counted(groups, 'group')}: too few to correlate their size with the distance of "
-            f"their AUC from everybody's (at least {CORRELATED} are needed)."
+            f"{count_text(groups, 'group')}: too few to correlate their size with the distance of "
+            f"their AUC from everybody's (at least {FEWEST_GROUPS} are needed)."
         )
     correlations = []
     for cell in dict.fromkeys(point.series for point in points):
@@ -194,10 +196,12 @@ def _group_table(evaluation: Evaluation) -> Table:
 def _size_table(evaluation: Evaluation) -> Table:
     pair, rows = (evaluation.chosen, SUPERVISED), []
     for key in evaluation.judged[SUPERVISED].by_group:
-        texts = [value_text(_less_overall(evaluation, cell, key), sign=True) for cell in pair]
+        texts = [
+            value_text(_distance_from_everybody(evaluation, cell, key), sign=True) for cell in pair
+        ]
         rows.append((": ".join(key), PERCENT.text(_share(evaluation, key)), *texts))
     columns = ("Group", "Share of the samples", *pair)
-    return Table("AUC of each group less that of everybody", columns, tuple(rows))
+    return Table("AUC of each group minus that of everybody", columns, tuple(rows))
 
 
 def _cell_table(evaluation: Evaluation) -> Table:
@@ -210,4 +214,4 @@ def _cell_table(evaluation: Evaluation) -> Table:
                 changes.append(evaluation.odds_difference(cell, name))
             rows.append((cell, *(value_text(change.shown, sign=True) for change in changes)))
     kinds = [f"{kind}, {name}" for name in attributes for kind in ("Deviation", "AAOD")]
-    return Table("Each cell less supervised", ("Cell", "AUC", *kinds), tuple(rows))
+    return Table("Difference of each cell from supervised", ("Cell", "AUC", *kinds), tuple(rows))

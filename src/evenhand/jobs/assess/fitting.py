@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task_cache import Fits
+from evenhand.experiments.task_cache import FitContext
 from evenhand.jobs.assess.grid import Cell, cell_start, fit_cell, pretrain_encoder
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import EncoderStart, cells_name_starts, encoder_starts
@@ -17,7 +17,7 @@ from evenhand.workers import Engine, Job, complete_jobs
 T = TypeVar("T")
 
 
-def fit_grid(grid: Fits[AssessSettings], cells: Sequence[Cell], engine: Engine) -> None:
+def fit_grid(context: FitContext[AssessSettings], cells: Sequence[Cell], engine: Engine) -> None:
     """Pre-train the encoders and fit every cell in workers; skip those that exist.
 
     Raises
@@ -25,10 +25,10 @@ def fit_grid(grid: Fits[AssessSettings], cells: Sequence[Cell], engine: Engine) 
     EvenhandError
         If a worker dies.
     """
-    order = _Order(grid, cells)
+    order = _Order(context, cells)
     with bar("assessment", len(order.todo)) as advance:
         while order.todo:
-            for job, _ in _timed(grid.run, complete_jobs(engine, order.jobs())):
+            for job, _ in _timed(context.run, complete_jobs(engine, order.jobs())):
                 order.done.add(job.name)
                 advance(text=job.name)
 
@@ -44,20 +44,20 @@ def _timed(run: Run, results: Iterator[T]) -> Iterator[T]:
 
 
 class _Order:
-    """The jobs in the order in which they can begin; encoders come first, as they take longest."""
+    """The order of the jobs: encoders begin first, as they take longest; cells wait for theirs."""
 
-    def __init__(self, grid: Fits[AssessSettings], cells: Sequence[Cell]) -> None:
-        settings = grid.settings
+    def __init__(self, context: FitContext[AssessSettings], cells: Sequence[Cell]) -> None:
+        settings = context.settings
         seeds = dict.fromkeys(cell.seed for cell in cells)
         trained = [start for start in encoder_starts(settings) if start.objective]
         name = partial(_encoder_name, alone=not cells_name_starts(settings))
         self.todo: list[Job[None]] = [
             *(
-                Job(name(start, seed), _pretrain, (grid, start, seed))
+                Job(name(start, seed), _pretrain, (context, start, seed))
                 for seed in seeds
                 for start in trained
             ),
-            *(Job(cell.name, _fit, (grid, cell)) for cell in cells),
+            *(Job(cell.name, _fit, (context, cell)) for cell in cells),
         ]
         self.done: set[str] = set()
         self._needs = {
@@ -94,11 +94,11 @@ def _encoder_name(start: EncoderStart, seed: int, *, alone: bool) -> str:
     return f"encoder of seed {seed}" if alone else f"encoder {start.name} of seed {seed}"
 
 
-def _pretrain(grid: Fits[AssessSettings], start: EncoderStart, seed: int) -> None:
+def _pretrain(context: FitContext[AssessSettings], start: EncoderStart, seed: int) -> None:
     """Pre-train the encoder of a seed, in a worker."""
-    pretrain_encoder(grid.task(), grid.settings, grid.run, start, seed)
+    pretrain_encoder(context.task(), context.settings, context.run, start, seed)
 
 
-def _fit(grid: Fits[AssessSettings], cell: Cell) -> None:
+def _fit(context: FitContext[AssessSettings], cell: Cell) -> None:
     """Fit a cell, in a worker."""
-    fit_cell(grid.task(), grid.settings, grid.run, cell)
+    fit_cell(context.task(), context.settings, context.run, cell)

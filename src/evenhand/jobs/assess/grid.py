@@ -157,13 +157,13 @@ def pretrain_encoder(
             device=settings.device,
             precision=settings.precision,
         )
-        begun = time.monotonic()
+        start_time = time.monotonic()
         tracked_values = {"lr": contrast.lr, "seed": seed, "ssl": start.objective}
         name = folder.relative_to(run.root).as_posix()
         resumed = (folder / STATE).exists()
         with tracked(settings, run.root, name, tracked_values, resumed=resumed) as tracker:
             model, curve = train_encoder(model, task.splits.train, contrast, seed, folder, tracker)
-        cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - begun)
+        cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - start_time)
         record = {**curve.best_record, "losses": curve.judged_losses, "cost": cost.model_dump()}
         save_model(folder, model, ssl=start.objective, **record)
         remove_state(folder)
@@ -176,7 +176,7 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
         return
     cell_task = _with_labels(task, settings, cell.share)
     model, schedule = make_cell_model(task, settings, run, cell)
-    begun = time.monotonic()
+    start_time = time.monotonic()
     tracked_values = {"lr": settings.lr, "seed": cell.seed}
     with tracked(settings, run.root, cell.name, tracked_values) as tracker:
         fit_settings = _fit_settings(cell_task, settings, run, cell)
@@ -184,7 +184,7 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     cost = TrainingCost(
         epochs=len(trained.logged),
         passes=len(trained.logged) * _epoch_passes(cell_task),
-        seconds=time.monotonic() - begun,
+        seconds=time.monotonic() - start_time,
     )
     save_and_score(cell_task, run, cell.name, trained, lr=settings.lr, cost=cost.model_dump())
 
@@ -219,8 +219,8 @@ def _epoch_passes(task: Task) -> int:
 
 def _pretraining_cost(curve: LossCurve, samples: int, seconds: float) -> TrainingCost:
     """Return the cost of pre-training, with two views of each sample."""
-    held = HELD_OUT * samples if curve.held_out else 0.0
-    passes = epoch_passes(round(2 * (samples - held)), round(2 * held))
+    scored = HELD_OUT * samples if curve.held_out else 0.0
+    passes = epoch_passes(round(2 * (samples - scored)), round(2 * scored))
     return TrainingCost(epochs=len(curve.loss), passes=len(curve.loss) * passes, seconds=seconds)
 
 

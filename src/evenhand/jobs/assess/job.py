@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError, some
 from evenhand.evaluation.requests import check_choice, measure_settings
+from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.runs import Run
-from evenhand.experiments.task import Task, seconds_per_fit
-from evenhand.experiments.task_cache import Fits, cached_task, fresh_task_cache
+from evenhand.experiments.task import Task, require_attribute
+from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
+from evenhand.experiments.training_run import begin_training_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import make_claims
@@ -18,7 +19,7 @@ from evenhand.jobs.assess.fitting import fit_grid
 from evenhand.jobs.assess.grid import cell_name, check_encoders, grid_cells
 from evenhand.jobs.assess.judging import evaluate_grid
 from evenhand.jobs.assess.labels import check_shares
-from evenhand.jobs.assess.pages import write_assessment
+from evenhand.jobs.assess.page import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import compare_representations
 from evenhand.jobs.assess.similarity_grid import grid_similarity
@@ -26,26 +27,19 @@ from evenhand.jobs.assess.similarity_grid_record import write_grid
 from evenhand.jobs.assess.starts import encoder_starts
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.check.settings import CheckSettings
-from evenhand.jobs.finetune.job import begin_training_run
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
-from evenhand.runs import run_scope
 from evenhand.training.precision import settle_precision
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
-@with_keywords(AssessSettings, "data")
-@run_scope()
+@as_job(AssessSettings, "data")
 @fresh_task_cache()
 def assess(
-    settings: AssessSettings,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    notify: Callable[[str], None] = lambda text: None,
+    settings: AssessSettings, out: Path, *, overwrite: bool = False, notify: Notify = ignore_text
 ) -> Run:
     """Assess whether self-supervision makes a model fairer, by how much, and at what cost.
 
@@ -66,10 +60,7 @@ def assess(
         If the data, the settings or the encoders cannot be used. Nothing is written to ``out``.
     """
     settings = settle_precision(settings)
-    if not settings.attribute:
-        raise EvenhandError(
-            "no attribute is given, and fairness compares groups. Name one with --attribute."
-        )
+    require_attribute(settings)
     for objective in settings.objectives:
         SSL_OBJECTIVES.find(objective)
     encoders = [start.weights for start in encoder_starts(settings) if start.objective is None]
@@ -86,7 +77,7 @@ def assess(
         run = begin_training_run("assess", task, out, names, overwrite=overwrite, encoders=encoders)
         notify(_forecast(task, settings, len(cells)))
         _measure_data(task, settings, run)
-        fit_grid(Fits(settings, task.fingerprint, Run(run.root.resolve())), cells, engine)
+        fit_grid(FitContext.of(settings, task, run), cells, engine)
     with run.phase("evaluation"):
         evaluations = evaluate_grid(run, settings)
         run.note(answer=tuple(sentences(make_claims(evaluations))))
@@ -94,8 +85,8 @@ def assess(
         similarity = compare_representations(task, settings, run, evaluations[0])
         write_json(run.root / similarity_record.FILE, similarity.as_json())
         write_grid(run, grid_similarity(task, settings, run, evaluations))
-    first = evaluations[0]
-    chosen = cell_name(first.chosen, first.share, settings.seed)
+    main = evaluations[0]  # of the largest share of labels
+    chosen = cell_name(main.chosen, main.share, settings.seed)
     run.note(chosen=chosen)
     write_assessment(run, evaluations)
     run.finish(chosen=chosen)  # last: a finished run is complete
@@ -133,14 +124,13 @@ def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:
     seconds = seconds_per_fit(task)
     encoders = settings.seeds * len(settings.objectives)
     pretraining = encoders * seconds * 2 * settings.pretrain_epochs / settings.epochs
-    minutes = max(1, round((pretraining + cells * seconds) / settings.workers / 60))
-    parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    minutes = longest_minutes(pretraining + cells * seconds, settings.workers)
     encoders_text = (
-        f"{counted(encoders, 'encoder')} of at most "
-        f"{counted(settings.pretrain_epochs, 'epoch')} and "
+        f"{count_text(encoders, 'encoder')} of at most "
+        f"{count_text(settings.pretrain_epochs, 'epoch')} and "
     )
     return (
-        f"{encoders_text if encoders else ''}{counted(cells, 'fit')} of at most "
-        f"{settings.epochs}{parallel}. At most about {minutes} min; early stops and frozen layers "
-        "make it less."
+        f"{encoders_text if encoders else ''}{count_text(cells, 'fit')} of at most "
+        f"{settings.epochs}{parallel_text(settings.workers)}. At most about {minutes} min; early "
+        "stops and frozen layers make it less."
     )

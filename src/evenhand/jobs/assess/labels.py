@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
 from evenhand.reporting.part import Part, Table
 
 FEWEST_LABELLED = 2
@@ -52,17 +54,14 @@ def label_part(evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeCla
     attributes = evaluations[0].attributes
     charts = [_chart(evaluations, "AUC", Evaluation.auc_over_seeds)]
     for name in attributes:
-
-        def deviation(evaluation: Evaluation, cell: str, name: str = name) -> Value:
-            return evaluation.deviation_over_seeds(cell, name)
-
+        deviation = partial(Evaluation.deviation_over_seeds, attribute=name)
         charts.append(_chart(evaluations, f"Deviation from parity, {name}", deviation))
     seeds = evaluations[0].seeds
     return Part(
         sentences=(
-            "Each arm is shown by the cell that validation chose at that share. Intervals are over "
-            f"{'patients and seeds' if seeds > 1 else 'patients, for one model each'}. The claims "
-            "at each share are corrected together with all other claims of this page.",
+            "Each arm is represented by the cell that validation chose at that share. Intervals "
+            f"are over {'patients and seeds' if seeds > 1 else 'patients, for one model each'}. "
+            "Claims at each share are corrected together with all other claims of this page.",
         ),
         charts=tuple(charts),
         tables=(_share_table(evaluations, attributes), _claims_table(all_claims, attributes)),
@@ -73,16 +72,16 @@ def _chart(
     evaluations: Sequence[Evaluation], title: str, value: Callable[[Evaluation, str], Value]
 ) -> LineChart:
     rising = evaluations[::-1]
-    series: dict[str, list[Reading]] = {arm: [] for arm in evaluations[0].arms}
+    series: dict[str, list[LineValue]] = {arm: [] for arm in evaluations[0].arms}
     for evaluation in rising:
         for arm, cell in evaluation.arms.items():
             number = value(evaluation, cell)
-            series[arm].append(Reading(number.value, number.low, number.high))
-    places = [
-        Place(math.log(evaluation.share), share_text(evaluation.share)) for evaluation in rising
+            series[arm].append(LineValue(number.value, number.low, number.high))
+    ticks = [
+        XTick(math.log(evaluation.share), share_text(evaluation.share)) for evaluation in rising
     ]
-    frame = LineFrame(title, "", "share of the training patients with labels", title)
-    return line_chart(dict(series), places, frame)
+    frame = PlotFrame(title, "", "share of the training patients with labels", title)
+    return line_chart(dict(series), ticks, frame)
 
 
 def _share_table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -> Table:
@@ -91,9 +90,9 @@ def _share_table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -
         for arm, cell in evaluation.arms.items():
             values = [evaluation.auc_over_seeds(cell)]
             values += [evaluation.deviation_over_seeds(cell, name) for name in attributes]
-            named = arm if arm == cell else f"{arm} ({cell})"
+            name = arm if arm == cell else f"{arm} ({cell})"
             texts = map(value_text, values)
-            rows.append((f"{share_text(evaluation.share)}, {named}", *texts))
+            rows.append((f"{share_text(evaluation.share)}, {name}", *texts))
     columns = ("Labels, arm", "AUC", *(f"Deviation, {name}" for name in attributes))
     return Table("By share of labels", columns, tuple(rows))
 

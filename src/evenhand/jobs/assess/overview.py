@@ -12,9 +12,9 @@ from evenhand.jobs.assess.grid import Cell, grid_cells, with_share
 from evenhand.jobs.assess.labels import share_text
 from evenhand.jobs.assess.settings import LABELLED, AssessSettings
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.text.numbers import plain
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 LARGE = 12
 """The number of cells and shares of labels above which a grid has an overview."""
@@ -35,7 +35,7 @@ class _Row:
 def overview_part(
     evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeClaims], settings: AssessSettings
 ) -> Part | None:
-    """Return the overview: the best cell of each kind, and a folded table of all cells.
+    """Return the overview: the best cell of each kind, and a hidden table of all cells.
 
     None if the grid is small.
     """
@@ -47,20 +47,20 @@ def overview_part(
     judged = sum(len(claims.family) for claims in all_claims)
     target = settings.target[0]
     sentences = (
-        f"{counted(fits, 'fit')}: {counted(len(rows), 'cell')}, "
-        f"{counted(evaluations[0].seeds, 'seed')} of each. Of {counted(judged, 'difference')} "
-        f"between the best cells, {shown or 'none'} "
+        f"{count_text(fits, 'fit')}: {count_text(len(rows), 'cell')}, "
+        f"{count_text(evaluations[0].seeds, 'seed')} of each. Of "
+        f"{count_text(judged, 'difference')} between the best cells, {shown or 'none'} "
         f"{'is' if shown == 1 else 'are'} certain (corrected). Best means the best {target} on "
-        "validation patients, mean over seeds; the other numbers are on test patients, who took no "
-        "part in the choice. The best value of many is too good on validation.",
+        "validation patients, mean over seeds. The best of many values looks better on validation "
+        "than it is; the other numbers are on test patients, who took no part in the choice.",
     )
     table = _table("Best of each kind", _best_of_kinds(rows), target)
     ranked = sorted(rows, key=lambda row: -row.validation_value)
     all_cells = _table(
         "Every cell, the best on validation first", [("", row) for row in ranked], target
     )
-    fold = Fold(f"Every cell: {counted(len(rows), 'row')}", Part(tables=(all_cells,)))
-    return Part(sentences=sentences, tables=(table,), folds=(fold,))
+    hidden = HiddenPart(f"Every cell: {count_text(len(rows), 'row')}", Part(tables=(all_cells,)))
+    return Part(sentences=sentences, tables=(table,), hidden=(hidden,))
 
 
 def _rows(evaluations: Sequence[Evaluation], settings: AssessSettings) -> Iterator[_Row]:

@@ -5,41 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
-from evenhand.jobs.assess.answers import answers, judgements, pair_name, seeds_text
-from evenhand.jobs.assess.claims import RecipeClaims
+from evenhand.jobs.assess.answers import answers, judgements, pair_name, seeds_text, verdict_rows
+from evenhand.jobs.assess.claims import RecipeClaims, make_claims
 from evenhand.jobs.assess.compute import compute_sentence, compute_table
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence_part, value_text
 from evenhand.jobs.assess.grid import cell_name
 from evenhand.jobs.assess.labels import label_part
 from evenhand.jobs.assess.overview import LARGE, overview_part
+from evenhand.jobs.assess.records import write_metric_rows
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity_grid_record import read_grid
 from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import encoder_starts
 from evenhand.jobs.assess.values import Value
 from evenhand.jobs.pretrain.curve import embeddings_of
+from evenhand.jobs.report import read_check, read_similarity, write_page_and_verdicts
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.networks.checkpoints import read_model_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import Fold, Part, Table
+from evenhand.reporting.part import HiddenPart, Part, Table
 from evenhand.reporting.section import PART, include_page, section, sections_of
+from evenhand.reporting.sections.requirements import requirement_verdicts
+from evenhand.reporting.sections.similarity import similarity_verdicts
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.text.numbers import listed
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
-FOLDED = 6  # if more pairs have no claims, they are folded into one line
-FEWEST = 30  # if a group has fewer test patients of the rarer class, a remark says so
+MOST_UNCLEAR = 6  # pairs without claims; if there are more, one line hides them all
+FEWEST = 30  # test patients of the rarer class; a remark names groups with fewer
 
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """The content of the page: the run, and the results of stages 5, 1 and 4."""
+    """The content of the page: the run, its claims, and the results of stages 5, 1 and 4."""
 
     run: Run
     claims: Sequence[RecipeClaims]
@@ -58,17 +63,31 @@ class Assessment:
         return self.run.record.settings_as(AssessSettings)
 
 
+def write_assessment(run: Run, evaluations: Sequence[Evaluation]) -> None:
+    """Write the numbers, the verdicts and the page of an assessment."""
+    requirements, similarity = read_check(run), read_similarity(run)
+    all_claims = make_claims(evaluations)
+    write_metric_rows(run, evaluations, all_claims)
+    page = assessment_page(Assessment(run, all_claims, evaluations, requirements, similarity))
+    verdicts = (
+        requirement_verdicts(requirements),
+        verdict_rows(all_claims),
+        similarity_verdicts(similarity),
+    )
+    write_page_and_verdicts(run, page, chain.from_iterable(verdicts))
+
+
 def assessment_page(assessment: Assessment) -> str:
     """Return the report of an assessment as HTML."""
     main, record = assessment.main, assessment.run.record
     source = record.source or SourceRecord(reader="", path="")
-    lede = (
+    introduction = (
         f"{source.path}: {source.label}. {main.sizes[EVERYBODY, EVERYBODY].n:,} test samples, "
         f"scored once by each model; intervals (95 %) are over {source.unit}s"
         f"{', those of differences between cells also over seeds' if main.seeds > 1 else ''}."
     )
     title = f"evenhand assess: {assessment.run.root.resolve().name}"
-    return section_page(title, lede, sections_of("assess", assessment), record)
+    return section_page(title, introduction, sections_of("assess", assessment), record)
 
 
 def _question(assessment: Assessment) -> str:
@@ -78,13 +97,13 @@ def _question(assessment: Assessment) -> str:
 
 @section("assess", "answer", _question, place=10, template=PART)
 def _answer(assessment: Assessment) -> Part:
-    """Answer for the chosen cell against supervised; fold the answers for the other pairs."""
+    """Answer for the chosen cell against supervised; hide the answers for the other pairs."""
     first, *others = assessment.claims
     remarks = _remarks(assessment.claims, assessment.settings, assessment.run.record.notes)
     return Part(
         tuple(answer.answer for answer in answers(first)),
         tuple(remarks),
-        folds=tuple(_pair_folds(others)),
+        hidden=tuple(_hidden_pairs(others)),
     )
 
 
@@ -131,18 +150,18 @@ def _labels(assessment: Assessment) -> Part | None:
     return label_part(assessment.evaluations, assessment.claims)
 
 
-def _pair_folds(all_claims: Sequence[RecipeClaims]) -> Iterator[Fold]:
-    """Yield a fold for each pair; many pairs without claims are in one fold together."""
+def _hidden_pairs(all_claims: Sequence[RecipeClaims]) -> Iterator[HiddenPart]:
+    """Yield a hidden part for each pair; many pairs without claims are together in one."""
     unclear = [claims for claims in all_claims if not any(claim.sign for claim in claims.family)]
-    together = unclear if len(unclear) > FOLDED else []
-    yield from (_pair_fold(claims) for claims in all_claims if claims not in together)
+    together = unclear if len(unclear) > MOST_UNCLEAR else []
+    yield from (_hidden_pair(claims) for claims in all_claims if claims not in together)
     if together:
-        line = f"{counted(len(together), 'other pair')}: no difference is certain"
-        yield Fold(line, Part(folds=tuple(map(_pair_fold, together))))
+        line = f"{count_text(len(together), 'other pair')}: no difference is certain"
+        yield HiddenPart(line, Part(hidden=tuple(map(_hidden_pair, together))))
 
 
-def _pair_fold(claims: RecipeClaims) -> Fold:
-    """Return a fold with the answers for a pair of cells; its line names the claims."""
+def _hidden_pair(claims: RecipeClaims) -> HiddenPart:
+    """Return a hidden part with the answers for a pair of cells; its summary names the claims."""
     shown = [
         f"{judgement.topic} ({judgement.verdict.attribute})"
         for judgement in judgements(claims)
@@ -150,7 +169,7 @@ def _pair_fold(claims: RecipeClaims) -> Fold:
     ]
     verdicts = tuple(answer.answer for answer in answers(claims))
     result = f"shown: {listed(shown)}" if shown else "no difference is certain"
-    return Fold(f"{pair_name(claims)}: {result}", Part(verdicts))
+    return HiddenPart(f"{pair_name(claims)}: {result}", Part(verdicts))
 
 
 def _remarks(
@@ -160,11 +179,10 @@ def _remarks(
     yield seeds_text(all_claims)
     yield (
         f"{evaluation.chosen} represents {_represented(evaluation)}, as it has the best "
-        f"{settings.target[0]} on validation patients of all cells; "
-        "the test patients took no part in that choice. Deviation from "
-        "parity is the mean of |1 − ratio| over six ratios (share flagged, error, false discovery, "
-        "false negative, false omission and false positive rate) of each group to the reference "
-        f"group, at {_thresholds(settings)}."
+        f"{settings.target[0]} of all cells on validation patients; test patients took no part in "
+        "that choice. Deviation from parity is the mean of |1 − ratio| over six ratios (share "
+        "flagged, error, false discovery, false negative, false omission and false positive rate) "
+        f"of each group to the reference group, at {_thresholds(settings)}."
     )
     for attribute in evaluation.attributes:
         small = [
@@ -192,7 +210,7 @@ def _represented(evaluation: Evaluation) -> str:
     if not evaluation.best:
         return "pre-training" if evaluation.external else "self-supervision"
     others = [cell for cell in evaluation.best.values() if cell != evaluation.chosen]
-    return f"all starts ({listed(others)} for the {counted(len(others), 'other one')})"
+    return f"all starts ({listed(others)} for the {count_text(len(others), 'other one')})"
 
 
 def _pretraining(run: Run, settings: AssessSettings) -> Part:
@@ -220,9 +238,9 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     ]
     if patience := settings.pretrain_patience:
         sentences.append(
-            "A tenth of them was held out: pre-training ends after "
-            f"{counted(patience, 'epoch')} without a lower loss on them, and the weights of the "
-            "epoch with the lowest loss are kept."
+            "A tenth of the training patients was held out. Pre-training ends after "
+            f"{count_text(patience, 'epoch')} without a lower loss on them, and the encoder has "
+            "the weights of the epoch with the lowest loss."
         )
     title = "Loss on held-out training patients" if patience else "Loss"
     columns = (
@@ -233,8 +251,8 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
     table = Table(title, columns, tuple(rows))
     if len(rows) <= LARGE:
         return Part(sentences=tuple(sentences), tables=(table,))
-    fold = Fold(f"Every encoder: {counted(len(rows), 'row')}", Part(tables=(table,)))
-    return Part(sentences=tuple(sentences), folds=(fold,))
+    encoders = HiddenPart(f"Every encoder: {count_text(len(rows), 'row')}", Part(tables=(table,)))
+    return Part(sentences=tuple(sentences), hidden=(encoders,))
 
 
 def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSettings) -> Part:
@@ -262,7 +280,7 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             compute_sentence(run, settings, evaluations[0].share, evaluations[0].chosen),
         ),
         tables=() if large else shown,
-        folds=(Fold(f"Every cell: {counted(len(shown), 'table')}", Part(tables=shown)),)
+        hidden=(HiddenPart(f"Every cell: {count_text(len(shown), 'table')}", Part(tables=shown)),)
         if large
         else (),
     )

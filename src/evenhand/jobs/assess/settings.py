@@ -28,8 +28,7 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
     """The grid of cells, and the training recipe that all cells share."""
 
     backbone: str = Field(
-        "conv1d",
-        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
+        "conv1d", description=f"for series {SERIES_NAMES}; timm's name of a network for images"
     )
     weights: str = Field(
         "none",
@@ -55,8 +54,8 @@ class AssessSettings(TrainingSettings, ChoiceSettings, WorkerSettings, title="As
     )
     encoder: tuple[str, ...] = Field(
         (),
-        description="encoder that is assessed without pre-training it here: a run, a file of "
-        "weights, or pretrained (timm's); NAME=PATH names it; repeatable",
+        description="external encoder, which is not pre-trained here: a run, a file of weights, or "
+        "pretrained (timm's); NAME=PATH names it; repeatable",
     )
     pretrain_epochs: int = Field(60, gt=0, description="passes of pre-training, at most")
     pretrain_patience: int = Field(

@@ -108,8 +108,7 @@ def compute_layers(
     """Return every layer of a model, computed on a cohort."""
     names, accelerator = layer_names(model.backbone), make_accelerator(settings)
     return make_layers(
-        [*activations(model, cohort, names, accelerator, options.pool).values()],
-        options,
+        [*activations(model, cohort, names, accelerator, options.pool).values()], options
     )
 
 

@@ -37,7 +37,6 @@ from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
 from evenhand.progress import bar
 from evenhand.representation.grid import (
-    Correlation,
     GroupContrast,
     SeededMean,
     Sizes,
@@ -157,21 +156,12 @@ def _gaps(comparisons: Sequence[_Comparison]) -> dict[str, Floats]:
 
 
 class _Layers:
-    """Computes the layers of models on a cohort, and keeps those of the last supervised model."""
+    """Computes the layers of models on a cohort; those of the last supervised model are cached."""
 
     def __init__(
-        self,
-        run: Run,
-        cohort: Cohort,
-        settings: AssessSettings,
-        options: SimilaritySettings,
+        self, run: Run, cohort: Cohort, settings: AssessSettings, options: SimilaritySettings
     ) -> None:
-        self._run, self._cohort, self._settings, self.options = (
-            run,
-            cohort,
-            settings,
-            options,
-        )
+        self._run, self._cohort, self._settings, self.options = run, cohort, settings, options
         self._supervised: dict[str, list[Layer]] = {}
         self.labels: NDArray[np.int64] = cohort.labels
         self.names: tuple[str, ...] = ()
@@ -293,7 +283,7 @@ def _ratios(
         yield Ratio(
             attribute=name,
             over=over,
-            ratio=ratio and GridInterval(value=ratio.value, low=ratio.low, high=ratio.high),
+            ratio=ratio and GridInterval.model_validate(ratio),
             reason="" if ratio else "its interval has no end",
         )
 
@@ -313,17 +303,9 @@ def _correlations(
         yield CorrelationRecord(
             attribute=name,
             points=points,
-            correlation=_correlation_interval(correlation),
-            p=None if correlation is None else correlation.p,
+            correlation=correlation and GridInterval.model_validate(correlation),
+            p=correlation and correlation.p,
         )
-
-
-def _correlation_interval(correlation: Correlation | None) -> GridInterval | None:
-    return (
-        None
-        if correlation is None
-        else GridInterval(value=correlation.value, low=correlation.low, high=correlation.high)
-    )
 
 
 def _profile(comparison: _Comparison, contrasts: Sequence[GroupContrast]) -> Profile:

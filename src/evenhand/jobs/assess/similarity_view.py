@@ -1,4 +1,4 @@
-"""Stage 4 for the whole grid in the report: sentences, charts by layer, and a folded table."""
+"""Stage 4 for the whole grid in the report: sentences, charts by layer, and a hidden table."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from evenhand.jobs.assess.similarity_grid_record import (
     Ratio,
 )
 from evenhand.jobs.assess.values import Value
-from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
-from evenhand.reporting.charts.scatter import Frame, Point, Scatter, scatter
-from evenhand.reporting.part import Fold, Part, Table
-from evenhand.reporting.text.numbers import PLAIN, p_value_text, plain
-from evenhand.wording import counted
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
+from evenhand.reporting.charts.scatter import Point, Scatter, scatter
+from evenhand.reporting.part import HiddenPart, Part, Table
+from evenhand.reporting.text.numbers import p_value_text, plain
+from evenhand.wording import count_text
 
 LINES = 6
 """The largest number of cells in a chart of differences."""
@@ -29,17 +30,19 @@ LINES = 6
 
 def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
     """Return the section about differences in CKA between groups, and their relation to AUC."""
-    basis = f"{counted(grid.patients, f'validation {unit}')} and {counted(grid.seeds, 'seed')}"
+    basis = (
+        f"{count_text(grid.patients, f'validation {unit}')} and {count_text(grid.seeds, 'seed')}"
+    )
     cells = len({(contrast.cell, contrast.share) for contrast in grid.cells})
     return Part(
         sentences=(
-            "Every cell is compared with supervised of the same labels and seed "
-            f"({counted(cells, 'pair')}): how much does their CKA differ between the group that "
-            "they serve best and the group that they serve worst? Size is the mean of |difference "
-            f"of CKA| over pairs of layers. All cells rest on the same {basis}; intervals are over "
-            f"these. Groups permuted within a label ({grid.permutations} times) show the size by "
-            "chance. These results describe the grid: p-values are not corrected, and no verdict "
-            "rests on them.",
+            "Every cell is compared with supervised with the same labels and seed "
+            f"({count_text(cells, 'pair')}): their CKA in the group that both serve best, and in "
+            "the group that both serve worst. Size is the mean of |difference of CKA| between the "
+            f"two groups, over pairs of layers. All cells have the same {basis}; intervals are "
+            f"over these. Permuting the groups within each label ({grid.permutations} times) gives "
+            "the size by chance. These results describe the grid: p-values are not corrected, and "
+            "no verdict rests on them.",
             *map(_attribute_text, grid.attributes),
             *map(_ratio_text, grid.ratios),
             *map(_correlation_text, grid.correlations),
@@ -47,7 +50,9 @@ def grid_part(grid: GridSimilarity, evaluation: Evaluation, unit: str) -> Part:
         ),
         scatters=(_scatter(grid.cells),) if grid.cells else (),
         charts=tuple(_charts(grid, evaluation)),
-        folds=(Fold(f"Every cell: {len(grid.cells)} rows", Part(tables=(_table(grid.cells),))),),
+        hidden=(
+            HiddenPart(f"Every cell: {len(grid.cells)} rows", Part(tables=(_table(grid.cells),))),
+        ),
     )
 
 
@@ -74,7 +79,7 @@ def _correlation_text(record: CorrelationRecord) -> str:
         else f"{record.attribute}, over cells"
     )
     title = f"Rank correlation of size with gap in AUC, {scope}"
-    points = counted(record.points, "point")
+    points = count_text(record.points, "point")
     if record.correlation is None or record.p is None:
         return f"{title}: undefined, as {points} are too few or all equal."
     return (
@@ -95,14 +100,14 @@ def _scatter(cells: Sequence[CellContrast]) -> Scatter:
         for contrast in cells
     ]
     title = "Differences of layers and of performance"
-    says = "One point for each cell and attribute, mean over seeds."
-    up = "mean |difference of CKA|, best and worst served"
-    return scatter(points, Frame(title, says, "gap in AUC", up, PLAIN))
+    caption = "One point for each cell and attribute, mean over seeds."
+    y_label = "mean |difference of CKA|, best and worst served"
+    return scatter(points, PlotFrame(title, caption, "gap in AUC", y_label))
 
 
 def _charts(grid: GridSimilarity, evaluation: Evaluation) -> Iterator[LineChart]:
     """Yield two charts by attribute: CKA of the chosen cell by layer, and differences of cells."""
-    places = [Place(float(number), name) for number, name in enumerate(grid.layers)]
+    ticks = [XTick(float(number), name) for number, name in enumerate(grid.layers)]
     for attribute in dict.fromkeys(profile.attribute for profile in grid.profiles):
         profiles = [
             profile
@@ -110,20 +115,20 @@ def _charts(grid: GridSimilarity, evaluation: Evaluation) -> Iterator[LineChart]
             if profile.attribute == attribute and profile.share == evaluation.share
         ]
         chosen = next(profile for profile in profiles if profile.cell == evaluation.chosen)
-        lines: dict[str, Sequence[Reading]] = {
-            f"{chosen.best} (served best)": _readings(chosen.in_best),
-            f"{chosen.worst} (served worst)": _readings(chosen.in_worst),
+        lines: dict[str, Sequence[LineValue]] = {
+            f"{chosen.best} (served best)": _line_values(chosen.in_best),
+            f"{chosen.worst} (served worst)": _line_values(chosen.in_worst),
         }
         title = f"{chosen.cell} and supervised by layer, {attribute}"
         caption = "CKA of the same layer of both models, in each group."
-        yield line_chart(lines, places, LineFrame(title, caption, "layer", "CKA"))
+        yield line_chart(lines, ticks, PlotFrame(title, caption, "layer", "CKA"))
         title = f"Differences by layer, {attribute}"
         caption = "CKA with supervised in the group served best minus CKA in that served worst."
-        differences: dict[str, Sequence[Reading]] = {
-            profile.cell: _readings(profile.difference, ends=False)
+        differences: dict[str, Sequence[LineValue]] = {
+            profile.cell: _line_values(profile.difference, ends=False)
             for profile in _largest(profiles)
         }
-        yield line_chart(differences, places, LineFrame(title, caption, "layer", "difference"))
+        yield line_chart(differences, ticks, PlotFrame(title, caption, "layer", "difference"))
 
 
 def _largest(profiles: Sequence[Profile]) -> list[Profile]:
@@ -136,11 +141,11 @@ def _largest(profiles: Sequence[Profile]) -> list[Profile]:
     return [profile for profile in profiles if profile in largest]
 
 
-def _readings(layers: Sequence[GridInterval | None], *, ends: bool = True) -> list[Reading]:
+def _line_values(layers: Sequence[GridInterval | None], *, ends: bool = True) -> list[LineValue]:
     return [
-        Reading(None)
+        LineValue(None)
         if interval is None
-        else Reading(interval.value, *((interval.low, interval.high) if ends else ()))
+        else LineValue(interval.value, *((interval.low, interval.high) if ends else ()))
         for interval in layers
     ]
 

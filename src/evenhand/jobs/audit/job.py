@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 from evenhand.evaluation.intersections import resolve_intersections
@@ -13,20 +12,18 @@ from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import fingerprint
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.keywords import with_keywords
-from evenhand.runs import run_scope
+from evenhand.jobs.keywords import as_job
 from evenhand.tables.predictions import Predictions, write_predictions
 
 SEPARATE_SAMPLES = (
-    "Each model is measured on its own samples: where these are of other patients, the models "
-    "cannot be compared by their numbers. evenhand compare gives paired differences on the "
-    "samples that all have scored."
+    "Each model is measured on its own samples. Models that scored other patients cannot be "
+    "compared by their numbers; evenhand compare gives paired differences on the samples that all "
+    "models scored."
 )
 """The note on a report of several models."""
 
 
-@with_keywords(AuditSettings, "inputs")
-@run_scope()
+@as_job(AuditSettings, "inputs")
 def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Audit the predictions of one or several models, side by side.
 
@@ -52,8 +49,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     models, attributes = read_inputs(inputs, settings, settings.condition)
     resolved = resolve_intersections(settings, attributes, models, settings.split)
     attributes = resolved.attribute
-    start = partial(begin_run, out, "audit", overwrite=overwrite)
-    run, requests = begin_audit(start, resolved, inputs, models)
+    run, requests = begin_audit("audit", resolved, out, inputs, models, overwrite=overwrite)
     run.note(
         pairs=[],
         notes=[
@@ -78,23 +74,30 @@ def notes_of(models: Mapping[str, Predictions]) -> list[str]:
 
 
 def begin_audit(
-    start: Callable[..., Run],
+    job: str,
     settings: AuditSettings | CompareSettings,
+    out: Path,
     inputs: Inputs,
     models: Mapping[str, Predictions],
+    *,
+    overwrite: bool,
 ) -> tuple[Run, dict[str, Request]]:
     """Resolve the requests of the models, and start a run directory.
 
     Parameters
     ----------
-    start
-        `begin_run` with the directory and the job.
+    job
+        The name of the job.
     settings
         The settings, with the resolved attributes.
+    out
+        The run directory.
     inputs
         The input files, their source and their thresholds.
     models
         The predictions of each model.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
 
     Returns
     -------
@@ -102,10 +105,13 @@ def begin_audit(
         The run, and the request of each model.
     """
     requests = resolve_requests(models, settings.attribute, settings, inputs.cuts)
-    run = start(
-        settings=settings,
+    run = begin_run(
+        out,
+        job,
+        settings,
         fingerprint=fingerprint((), inputs.files.values()),
         reads=inputs.files.values(),
+        overwrite=overwrite,
     )
     run.note(models=list(models), source=inputs.source, cuts=inputs.cuts)
     return run, requests

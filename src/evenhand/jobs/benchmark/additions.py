@@ -42,8 +42,8 @@ def find_addition(settings: BenchmarkSettings, out: Path) -> Addition:
             f"--add: {out} holds no benchmark. Name the folder of one with --out, or leave --add "
             "out."
         )
-    free = ENTRIES if _has_pretraining(present) else (*ENTRIES, "pretrain_epochs")
-    before = settings.model_copy(update={name: getattr(present, name) for name in free})
+    may_change = ENTRIES if _has_pretraining(present) else (*ENTRIES, "pretrain_epochs")
+    before = settings.model_copy(update={name: getattr(present, name) for name in may_change})
     old, new = present.recorded(), before.recorded()
     changed = [name for name in new if old.get(name) != new[name]]
     if changed:
@@ -59,7 +59,7 @@ def find_addition(settings: BenchmarkSettings, out: Path) -> Addition:
     after = settings.model_copy(update=union)
     if after.recorded() == present.recorded() and open_run(out).finished:
         raise EvenhandError(
-            f"--add: every entry of this command is in {out} already. Name a new entry."
+            f"--add: {out} has every entry of this command already. Name a new entry."
         )
     return Addition(before, after)
 

@@ -96,7 +96,7 @@ def adjust_predictions(
         inputs["val"], val.labels, groups["val"], entry.method, patients=patients, seed=seed
     )
     tables = [
-        part.rescored(adjusted.scores(inputs[name], groups[name])).table
+        part.with_scores(adjusted.scores(inputs[name], groups[name])).table
         for name, part in parts.items()
     ]
     decisions = {}

@@ -40,8 +40,8 @@ from evenhand.tables.predictions import Predictions
 CHOSEN = "chosen on validation"
 """The name of the entry that consists of the best entry on validation in each fold and seed."""
 
-DEALS = 16
-"""The number of deals (see `make_deals`) for three seeds or more."""
+ASSIGNMENTS = 16
+"""The number of `seed_assignments` for three seeds or more."""
 
 DECISIONS = "equalized_odds_difference"
 """The metric of entries that change only decisions."""
@@ -93,7 +93,7 @@ class SampleCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Roles:
-    """The entries with other comparisons than the rest.
+    """The entries that are compared in another way than most.
 
     Attributes
     ----------
@@ -130,10 +130,10 @@ class Result:
     selection
         The result of choosing on validation; None if there is one candidate.
     roles
-        The entries with other comparisons.
+        The entries that are compared in another way.
     exploratory
-        Entries and numbers whose differences the plan does not test. They are corrected as a family
-        of their own, and no claim rests on them.
+        The differences that the plan does not test, by entry and number. They are corrected as a
+        family of their own, and no claim rests on them.
     """
 
     values: Mapping[str, RecipeValues]
@@ -149,6 +149,10 @@ class Result:
     def of_recipe(self, name: str) -> list[Difference]:
         """Return the differences of one entry."""
         return [difference for difference in self.differences if difference.recipe == name]
+
+    def by_key(self, name: str) -> dict[Key, Difference]:
+        """Return the differences of one entry, by the key of their number."""
+        return {difference.key: difference for difference in self.of_recipe(name)}
 
     def is_planned(self, difference: Difference) -> bool:
         """Return whether the plan tests a difference; only then a claim may rest on it."""
@@ -182,16 +186,16 @@ def compare_entries(
     settings
         The settings of the benchmark.
     roles
-        The entries with other comparisons; by default there are none.
+        The entries that are compared in another way; by default there are none.
     """
     roles = roles or Roles()
     rng = np.random.default_rng(settings.seed)
     measure = Measure.of(tested[ERM][0], settings, rng)
-    deals = make_deals(settings, rng)
+    assignments = seed_assignments(settings, rng)
     values, recombined = {}, {}
     for name, by_seed in tested.items():
         rates = bool(roles.decision_entries) and name in (ERM, *roles.decision_entries)
-        values[name], recombined[name] = measure.entry_values(by_seed, deals, rates=rates)
+        values[name], recombined[name] = measure.entry_values(by_seed, assignments, rates=rates)
     rarer = {key: measure.rarer_patients(key) for key in values[ERM]}
     planned, others = _families(values, settings, roles)
     differences = [
@@ -266,8 +270,8 @@ class Measure:
         The groups of each attribute, and the excluded ones.
     patients
         Resamples of the patients.
-    once
-        The data alone, without resamples.
+    data_only
+        One replicate, the data themselves.
     overall
         The metrics of everybody.
     """
@@ -277,7 +281,7 @@ class Measure:
     groups: Groupings
     excluded: Excluded
     patients: Resamples
-    once: Resamples
+    data_only: Resamples
     overall: tuple[str, ...]
 
     @classmethod
@@ -288,14 +292,14 @@ class Measure:
         model = join_folds(folds)
         groups = groups_in(model.predictions, settings.attribute)
         count = len(model.rows.members)
-        patients, once = resample(count, Bootstrap(), rng), resample(count, None, rng)
+        patients, data_only = resample(count, Bootstrap(), rng), resample(count, None, rng)
         overall = list(OVERALL)
         if model.rows.binary:
             prevalence = float(np.clip(model.rows.labels.mean(), 0.01, 0.99))
             overall.append(f"net_benefit_at[{prevalence:.2f}]")  # the same threshold for all
         excluded = excluded_groups(settings.exclude_group, groups)
         order = _order(folds)
-        return cls(model.rows, order, groups, excluded, patients, once, tuple(overall))
+        return cls(model.rows, order, groups, excluded, patients, data_only, tuple(overall))
 
     def model_values(
         self, models: Iterable[Sequence[TestedModel]], resamples: Resamples, *, rates: bool = False
@@ -314,13 +318,17 @@ class Measure:
         return {key: np.stack([numbers[key] for numbers in by_model]) for key in by_model[0]}
 
     def entry_values(
-        self, by_seed: BySeed, deals: Sequence[NDArray[np.intp]], *, rates: bool = False
+        self, by_seed: BySeed, assignments: Sequence[NDArray[np.intp]], *, rates: bool = False
     ) -> tuple[RecipeValues, RecipeValues]:
-        """Return an entry's numbers ``(S, 1 + B)``, and the numbers of each deal ``(R, S)``."""
+        """Return an entry's numbers ``(S, 1 + B)``, and those after each assignment ``(R, S)``."""
         values = self.model_values(by_seed, self.patients, rates=rates)
-        dealt = (folds for deal in deals for folds in _deal_fits(by_seed, deal))
-        points = self.model_values(dealt, self.once, rates=rates)
-        return values, {key: numbers.reshape(len(deals), -1) for key, numbers in points.items()}
+        reassigned = (
+            folds for assignment in assignments for folds in _reassigned_fits(by_seed, assignment)
+        )
+        points = self.model_values(reassigned, self.data_only, rates=rates)
+        return values, {
+            key: numbers.reshape(len(assignments), -1) for key, numbers in points.items()
+        }
 
     def row_sets(self, key: Key) -> list[NDArray[np.intp]]:
         """Return the row numbers behind a number: of everybody, of a group, or of each group."""
@@ -343,25 +351,27 @@ class Measure:
         return SampleCounts(len(part), len(part.members), positives)
 
 
-def make_deals(settings: BenchmarkSettings, rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Return deals ``(folds, S)``: a deal assigns the fits of each fold to the seeds anew.
+def seed_assignments(
+    settings: BenchmarkSettings, rng: np.random.Generator
+) -> list[NDArray[np.intp]]:
+    """Return assignments ``(folds, S)`` of each fold's fits to seeds, the original one first.
 
     The fits of different folds are independent, so every assignment is as likely as the original
-    one; the spread over deals gives the variance over seeds. With two seeds, the deals are balanced
-    over the folds (McCarthy, Rev. Int. Stat. Inst. 1969), and the variance of a sum over folds is
-    exact.
+    one; the spread over assignments gives the variance over seeds. With two seeds, the assignments
+    are balanced over the folds (McCarthy, Rev. Int. Stat. Inst. 1969), and the variance of a sum
+    over folds is exact.
     """
     plain = np.tile(np.arange(settings.seeds), (settings.folds, 1))
     if settings.seeds != 2:
-        return [plain, *(rng.permuted(plain, axis=1) for _ in range(DEALS - 1))]
+        return [plain, *(rng.permuted(plain, axis=1) for _ in range(ASSIGNMENTS - 1))]
     size = 2 ** int(np.ceil(np.log2(settings.folds + 1)))
     swapped = hadamard(size)[:, 1 : settings.folds + 1] < 0
     return [np.where(row[:, None], plain[:, ::-1], plain) for row in swapped]
 
 
-def _deal_fits(by_seed: BySeed, deal: NDArray[np.intp]) -> Iterator[list[TestedModel]]:
-    """Yield the fits of each seed after a deal."""
-    for column in deal.T:
+def _reassigned_fits(by_seed: BySeed, assignment: NDArray[np.intp]) -> Iterator[list[TestedModel]]:
+    """Yield the fits of each seed after an assignment."""
+    for column in assignment.T:
         yield [by_seed[seed][fold] for fold, seed in enumerate(column)]
 
 

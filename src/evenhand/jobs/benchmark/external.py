@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.prepare import stored_cohort
+from evenhand.cohort.prepare import store_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.jobs.benchmark.adjusting import TestedModel
-from evenhand.jobs.benchmark.comparing import Measure, Result, SampleCounts, make_deals
+from evenhand.jobs.benchmark.comparing import Measure, Result, SampleCounts, seed_assignments
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.predict.job import INHERITED
@@ -75,7 +75,7 @@ def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Co
             f"{', '.join(data.cohort.attributes) or 'none'}. Name its column with --map."
         )
     rng = np.random.default_rng(settings.seed)
-    return stored_cohort(data.cohort, reading, settings.images, rng)
+    return store_cohort(data.cohort, reading, settings.images, rng)
 
 
 def _read_settings(settings: BenchmarkSettings) -> PredictSettings:
@@ -116,18 +116,20 @@ def compare_external(
     rng = np.random.default_rng([settings.seed, 1])
     first = tested[ERM][0][0]
     measure = Measure.of([first], settings, rng)
-    deals = make_deals(settings, rng)
+    assignments = seed_assignments(settings, rng)
     values, recombined = {}, {}
     for name, by_seed in tested.items():
         models = [[fold] for folds in by_seed for fold in folds]
         resampled = measure.model_values(models, measure.patients)
-        points = measure.model_values(models, measure.once)
+        points = measure.model_values(models, measure.data_only)
         shape = (settings.seeds, settings.folds)
         values[name] = {
             key: numbers.reshape(*shape, -1).mean(axis=1) for key, numbers in resampled.items()
         }
         recombined[name] = {
-            key: np.array([_dealt_means(point.reshape(shape), deal) for deal in deals])
+            key: np.array(
+                [_reassigned_means(point.reshape(shape), assignment) for assignment in assignments]
+            )
             for key, point in points.items()
         }
     family: dict[str, dict[Key, Floats]] = {ERM: dict(values[ERM])}
@@ -148,9 +150,9 @@ def compare_external(
     return ExternalResult(values, differences, {key: measure.size(key) for key in keys})
 
 
-def _dealt_means(points: Floats, deal: NDArray[np.intp]) -> Floats:
-    """Return the means over folds ``(S,)`` after a deal of the numbers ``(S, folds)``."""
-    means: Floats = np.take_along_axis(points.T, deal, axis=1).mean(axis=0)
+def _reassigned_means(points: Floats, assignment: NDArray[np.intp]) -> Floats:
+    """Return the means over folds ``(S,)`` after an assignment of the numbers ``(S, folds)``."""
+    means: Floats = np.take_along_axis(points.T, assignment, axis=1).mean(axis=0)
     return means
 
 

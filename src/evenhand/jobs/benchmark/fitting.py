@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from socket import gethostname
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,8 @@ from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, Trained, save_trained, train_model
-from evenhand.files import checked, read_object, write_json
+from evenhand.experiments.task_cache import check_node
+from evenhand.files import finite_or_none, parse_record, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust_predictions
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
@@ -106,16 +106,16 @@ class TrialsRecord(BaseModel, frozen=True):
 
 
 @dataclass(frozen=True)
-class Work:
-    """The settings, the data and the run of all fits, which are sent to workers."""
+class BenchmarkContext:
+    """What workers need to prepare the tasks of a benchmark: it is sent to them with each fit."""
 
     settings: BenchmarkSettings
     fingerprint: str
     run: Run
 
     @classmethod
-    def of(cls, settings: BenchmarkSettings, folds: Folds, run: Run) -> Work:
-        """Return the work of a run, with the absolute path of its folder."""
+    def of(cls, settings: BenchmarkSettings, folds: Folds, run: Run) -> BenchmarkContext:
+        """Return the context of a run; its path is absolute, as workers may run elsewhere."""
         return cls(settings, folds.fingerprint, Run(run.root.resolve()))
 
     def task(self, fit: Fit) -> Task:
@@ -126,16 +126,8 @@ class Work:
         EvenhandError
             If this node does not share the data or the run directory.
         """
-        if prepared_folds(self.settings).fingerprint != self.fingerprint:
-            raise EvenhandError(
-                f"on {gethostname()}, {self.settings.data} holds other data than on the node of "
-                "the command. Put the data in a folder that all nodes share."
-            )
-        if not (self.run.root / "run.json").is_file():
-            raise EvenhandError(
-                f"on {gethostname()}, the folder of the run, {self.run.root}, does not exist. "
-                "Name a folder with --out that all nodes share."
-            )
+        same_data = prepared_folds(self.settings).fingerprint == self.fingerprint
+        check_node(self.settings.data, self.run, same_data=same_data)
         entry = Entry(ERM) if fit.entry.is_derived else fit.entry
         return entry_task(self.settings, entry, fit.fold)
 
@@ -153,55 +145,55 @@ def list_fits(entries: Sequence[Entry], settings: BenchmarkSettings) -> Iterator
                 yield Fit(entry, fold, settings.seed + number)
 
 
-def fit_entries(work: Work, fits: Sequence[Fit], engine: Engine) -> None:
-    """Make the fits that are not finished, in workers.
+def fit_entries(context: BenchmarkContext, fits: Sequence[Fit], engine: Engine) -> None:
+    """Run the fits that are not finished, in workers.
 
     Raises
     ------
     EvenhandError
         If a worker dies, or a fit diverges at every learning rate.
     """
-    todo = [fit for fit in fits if not fit.predictions(work.run).exists()]
-    jobs = [Job(part[0].name, make_fits, (work, part)) for part in _join_derived(todo)]
-    with work.run.phase("training"), bar("benchmark", len(fits)) as advance:
+    todo = [fit for fit in fits if not fit.predictions(context.run).exists()]
+    jobs = [Job(group[0].name, run_fits, (context, group)) for group in _group_by_network(todo)]
+    with context.run.phase("training"), bar("benchmark", len(fits)) as advance:
         advance(len(fits) - len(todo))
         for job, _ in complete_jobs(engine, jobs):
             advance(len(job.args[1]), text=job.name)
     for fit in fits:  # a killed worker may have left trials
-        _remove_trials(work.run, fit)
+        _remove_trials(context.run, fit)
 
 
-def _join_derived(fits: Sequence[Fit]) -> list[tuple[Fit, ...]]:
-    """Return parts of the fits, each for one worker: entries that need `ERM` are in its part."""
-    parts: list[tuple[Fit, ...]] = []
+def _group_by_network(fits: Sequence[Fit]) -> list[tuple[Fit, ...]]:
+    """Return the fits in groups, each for one worker: `ERM`, and the fits that need its network."""
+    groups: list[tuple[Fit, ...]] = []
     for fit in fits:
-        previous = parts[-1][0] if parts else None
+        previous = groups[-1][0] if groups else None
         follows = previous is not None and (previous.fold, previous.seed) == (fit.fold, fit.seed)
         if follows and fit.entry.is_derived:
-            parts[-1] = (*parts[-1], fit)
+            groups[-1] = (*groups[-1], fit)
         else:
-            parts.append((fit,))
-    return parts
+            groups.append((fit,))
+    return groups
 
 
-def make_fits(work: Work, fits: Sequence[Fit]) -> None:
-    """Make fits of one fold and seed, in their order."""
+def run_fits(context: BenchmarkContext, fits: Sequence[Fit]) -> None:
+    """Run fits of one fold and seed, in their order."""
     for fit in fits:
         if fit.entry.is_derived:
-            make_derived(work, fit)
+            run_derived_fit(context, fit)
         else:
-            make_fit(work, fit)
+            run_fit(context, fit)
 
 
-def make_fit(work: Work, fit: Fit) -> None:
+def run_fit(context: BenchmarkContext, fit: Fit) -> None:
     """Train every trial of a fit, and score the test patients with the best model only."""
-    task, run = work.task(fit), work.run
-    encoder = _pretrain_encoder(work, task, fit) if fit.entry.objective else None
+    task, run = context.task(fit), context.run
+    encoder = _pretrain_encoder(context, task, fit) if fit.entry.objective else None
 
     def score(trial: Trial) -> float:
         return _score_trial(task, run, fit, trial)
 
-    scored = run_trials(task, work.settings, fit.entry, fit.seed, score, encoder)
+    scored = run_trials(task, context.settings, fit.entry, fit.seed, score, encoder)
     values = [value for _, value in scored]
     best = _best_trial(values, maximise=task.targets[0].maximise)
     if best is None:
@@ -209,32 +201,34 @@ def make_fit(work: Work, fit: Fit) -> None:
             f"{fit.name}: training diverged at every learning rate. Give a lower --lr-max."
         )
     model = load_model(_trial_folder(run, fit, best))
-    record = EntryFitRecord(lr=scored[best][0], value=values[best], values=_null_if_nan(values))
+    record = EntryFitRecord(
+        lr=scored[best][0], value=values[best], values=tuple(map(finite_or_none, values))
+    )
     write_json(fit.folder(run) / "fit.json", record.model_dump())
     if fit.entry.name == ERM:
         save_model(erm_folder(run, fit), model)
-    _finish(work, task, fit, model)
+    _finish(context, task, fit, model)
     _remove_trials(run, fit)  # last: once predictions exist, the fit is finished
 
 
-def make_derived(work: Work, fit: Fit) -> None:
+def run_derived_fit(context: BenchmarkContext, fit: Fit) -> None:
     """Prune or adjust the network of `ERM` of the same fold and seed, and score."""
-    task, run = work.task(fit), work.run
+    task, run = context.task(fit), context.run
     model = load_model(erm_folder(run, fit))
     if fit.entry.stage == "pruning":
         erm = fit_record(run, replace(fit, entry=Entry(ERM)))
         record, model = _prune(task, model, fit, erm)
         write_json(fit.folder(run) / "fit.json", record.model_dump())
-        _finish(work, task, fit, model)
+        _finish(context, task, fit, model)
         return
-    parts = [*_scored_cohorts(task), *_external_cohorts(work, task)]
+    parts = [*_scored_cohorts(task), *_external_cohorts(context, task)]
     features = {name: _features(model, part, task) for name, part in parts}
     before = with_external(run, replace(fit, entry=Entry(ERM)))
-    after = adjust_predictions(fit.entry, before, work.settings, fit.seed, features).predictions
-    external = after.of_split(SPLIT) if work.settings.external else None
+    after = adjust_predictions(fit.entry, before, context.settings, fit.seed, features).predictions
+    external = after.of_split(SPLIT) if context.settings.external else None
     is_own = after.table["split"] != SPLIT
     own = replace(after, table=after.table[is_own].reset_index(drop=True))
-    _write_predictions(work, fit, own, external)
+    _write_predictions(context, fit, own, external)
 
 
 def with_external(run: Run, fit: Fit) -> Predictions:
@@ -246,33 +240,33 @@ def with_external(run: Run, fit: Fit) -> Predictions:
     return replace(own, table=pd.concat([own.table, external], ignore_index=True))
 
 
-def _finish(work: Work, task: Task, fit: Fit, model: Model) -> None:
+def _finish(context: BenchmarkContext, task: Task, fit: Fit, model: Model) -> None:
     """Score with the network of a fit, probe it with ``--probe``, and write its predictions."""
     own = predict_fold(task, model)
-    if work.settings.probe:
-        probe_network(fit.folder(work.run), task, model, own)
-    _write_predictions(work, fit, own, _predict_external(work, task, model))
+    if context.settings.probe:
+        probe_network(fit.folder(context.run), task, model, own)
+    _write_predictions(context, fit, own, _predict_external(context, task, model))
 
 
 def _write_predictions(
-    work: Work, fit: Fit, own: Predictions, external: Predictions | None
+    context: BenchmarkContext, fit: Fit, own: Predictions, external: Predictions | None
 ) -> None:
     """Write the predictions of a fit; those of the fold come last, as they mark it finished."""
     if external is not None:
         table = external.table.assign(split="test")
-        write_predictions(fit.external(work.run), replace(external, table=table))
-    write_predictions(fit.predictions(work.run), own)
+        write_predictions(fit.external(context.run), replace(external, table=table))
+    write_predictions(fit.predictions(context.run), own)
 
 
-def _external_cohorts(work: Work, task: Task) -> list[tuple[str, Cohort]]:
-    if work.settings.external is None:
+def _external_cohorts(context: BenchmarkContext, task: Task) -> list[tuple[str, Cohort]]:
+    if context.settings.external is None:
         return []
-    return [(SPLIT, external_cohort(work.settings, task.splits.train.classes))]
+    return [(SPLIT, external_cohort(context.settings, task.splits.train.classes))]
 
 
-def _predict_external(work: Work, task: Task, model: Model) -> Predictions | None:
+def _predict_external(context: BenchmarkContext, task: Task, model: Model) -> Predictions | None:
     """Return a model's predictions of external patients; None without ``--external``."""
-    cohorts = _external_cohorts(work, task)
+    cohorts = _external_cohorts(context, task)
     return predict_cohorts(model, cohorts, make_accelerator(task.settings)) if cohorts else None
 
 
@@ -291,21 +285,21 @@ def _prune(task: Task, model: Model, fit: Fit, erm: EntryFitRecord) -> tuple[Ent
     return record, pruned.module
 
 
-def _pretrain_encoder(work: Work, task: Task, fit: Fit) -> Path:
+def _pretrain_encoder(context: BenchmarkContext, task: Task, fit: Fit) -> Path:
     """Pre-train the encoder of a fit on the fold's training patients; return its weights."""
-    folder = fit.folder(work.run) / "encoder"
+    folder = fit.folder(context.run) / "encoder"
     settings = task.settings
     if not (folder / "model.json").exists():
         contrast = ContrastSettings(
             ssl=fit.entry.objective or "",
-            epochs=work.settings.pretrain_epochs,
+            epochs=context.settings.pretrain_epochs,
             device=settings.device,
             precision=settings.precision,
             seed=fit.seed,
         )
         tracked_values = {"lr": contrast.lr, "seed": fit.seed, "ssl": contrast.ssl}
-        name = folder.relative_to(work.run.root / "fits").as_posix()
-        with tracked(settings, work.run.root, name, tracked_values) as tracker:
+        name = folder.relative_to(context.run.root / "fits").as_posix()
+        with tracked(settings, context.run.root, name, tracked_values) as tracker:
             model, curve = train_encoder(
                 task.model(fit.seed), task.splits.train, contrast, fit.seed, tracker=tracker
             )
@@ -330,7 +324,7 @@ def _scored_cohorts(task: Task) -> list[tuple[str, Cohort]]:
 def fit_record(run: Run, fit: Fit) -> EntryFitRecord:
     """Return the record of a finished fit."""
     path = fit.folder(run) / "fit.json"
-    return checked(EntryFitRecord, read_object(path), path)
+    return parse_record(EntryFitRecord, read_object(path), path)
 
 
 def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
@@ -344,7 +338,7 @@ def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
     if is_best:
         folder = _trial_folder(run, fit, trial.number)
         save_trained(task, folder, trained, lr=trial.lr, seed=fit.seed)
-    record = TrialsRecord(values=_null_if_nan(values))
+    record = TrialsRecord(values=tuple(map(finite_or_none, values)))
     write_json(_trials_file(run, fit), record.model_dump())
     if is_best:
         _remove_networks(run, fit, keep=trial.number)
@@ -370,7 +364,7 @@ def _finished_trials(run: Run, fit: Fit) -> list[float]:
     path = _trials_file(run, fit)
     if not path.exists():
         return []
-    record = checked(TrialsRecord, read_object(path), path)
+    record = parse_record(TrialsRecord, read_object(path), path)
     return [math.nan if value is None else value for value in record.values]
 
 
@@ -392,10 +386,6 @@ def _features(model: Model, cohort: Cohort, task: Task) -> NDArray[np.float64]:
             positions = np.arange(start, min(start + BATCH, len(source)))
             parts.append(model.features(unit(source.take(positions).inputs)).float().cpu())
     return torch.cat(parts).numpy().astype(np.float64)
-
-
-def _null_if_nan(values: Sequence[float]) -> tuple[float | None, ...]:
-    return tuple(value if math.isfinite(value) else None for value in values)
 
 
 def _trials_file(run: Run, fit: Fit) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, check_usable
 from evenhand.cohort.prepare import prepare_cohort
-from evenhand.cohort.splits import Splits, deal_folds, fold_splits
+from evenhand.cohort.splits import Splits, assign_folds, fold_splits
 from evenhand.experiments.task import Task, task_from_splits
 from evenhand.jobs.benchmark.entries import Entry
 from evenhand.jobs.benchmark.external import external_cohort
@@ -73,7 +73,7 @@ def prepared_folds(settings: BenchmarkSettings) -> Folds:
     rng = np.random.default_rng(settings.seed)
     cohort = prepare_cohort(settings, settings.images, rng)
     check_usable(cohort, settings.attribute)
-    return Folds(settings, cohort, deal_folds(cohort, settings.folds, settings.attribute, rng))
+    return Folds(settings, cohort, assign_folds(cohort, settings.folds, settings.attribute, rng))
 
 
 @lru_cache(1)

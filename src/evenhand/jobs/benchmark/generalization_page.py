@@ -14,8 +14,7 @@ from evenhand.jobs.benchmark.verdicts import change_text, number_name
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.reporting.part import Part, Table
-from evenhand.reporting.part import PartAnswer as Answer
+from evenhand.reporting.part import AnswerBox, Part, Table
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.text.numbers import p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
@@ -23,7 +22,7 @@ from evenhand.reporting.verdicts import Verdict
 TransferOutcome = Literal["transferred", "reversed", "not shown to transfer"]
 TRANSFERRED: TransferOutcome = "transferred"
 REVERSED: TransferOutcome = "reversed"
-OPEN: TransferOutcome = "not shown to transfer"
+NOT_SHOWN: TransferOutcome = "not shown to transfer"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Transfer:
 
 
 def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
-    """Return the test on external patients of each difference shown on internal patients."""
+    """Return the test, on external patients, of each difference shown on internal patients."""
     shown = {
         (difference.recipe, difference.key): difference
         for difference in result.planned
@@ -49,7 +48,7 @@ def transfers_of(result: Result, external: ExternalResult) -> list[Transfer]:
 
 
 def _transfer(internal: Difference, external: Difference) -> Transfer:
-    outcome = {True: TRANSFERRED, False: REVERSED, None: OPEN}[external.better]
+    outcome = {True: TRANSFERRED, False: REVERSED, None: NOT_SHOWN}[external.better]
     about = f"{internal.recipe} on external patients: {number_name(internal.key)}"
     p = "" if external.p_adjusted is None else f", p {p_value_text(external.p_adjusted)}"
     text = (
@@ -92,11 +91,11 @@ def external_part(outcome: Outcome) -> Part | None:
     return Part(answers=answers, sentences=(sentence,), tables=(table,))
 
 
-def _answer_chip(transfer: Transfer) -> Answer:
+def _answer_chip(transfer: Transfer) -> AnswerBox:
     outcome, verdict = transfer.outcome, transfer.verdict
-    look = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
+    answer = {TRANSFERRED: "better", REVERSED: "worse"}.get(outcome, "unsure")
     attribute = "" if verdict.attribute == EVERYBODY else f", {verdict.attribute}"
-    return Answer(f"{verdict.about}{attribute}", look, outcome, verdict.text, ())
+    return AnswerBox(f"{verdict.about}{attribute}", answer, outcome, verdict.text, ())
 
 
 def _column(key: Key) -> str:
@@ -117,7 +116,9 @@ def data_sets_part(outcome: Outcome) -> Part | None:
         return None
     verdict = data_sets_verdict(data_sets)
     chip = "shown" if verdict.claim else "not shown"
-    answer = Answer(verdict.about, "better" if verdict.claim else "unsure", chip, verdict.text, ())
+    answer = AnswerBox(
+        verdict.about, "better" if verdict.claim else "unsure", chip, verdict.text, ()
+    )
     rows = [
         (name, plain(data_sets.test.ranks[name]), *(plain(value) for value in values))
         for name, values in data_sets.values.items()

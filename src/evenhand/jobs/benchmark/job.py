@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,24 +12,20 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
+from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.lineage import paths_read, refuse_leak
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.task import Task, seconds_per_fit
+from evenhand.experiments.task import Task, require_attribute
 from evenhand.files import write_text
 from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_other_entries
 from evenhand.jobs.benchmark.analysis import analyse, analyse_external
 from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, list_entries
 from evenhand.jobs.benchmark.external import external_cohort
-from evenhand.jobs.benchmark.fitting import Fit, Work, fit_entries, list_fits
+from evenhand.jobs.benchmark.fitting import BenchmarkContext, Fit, fit_entries, list_fits
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
 from evenhand.jobs.benchmark.generalization_page import transfers_of
-from evenhand.jobs.benchmark.learning_curve import (
-    CurveFit,
-    analyse_curves,
-    curve_fits,
-    fit_curves,
-)
+from evenhand.jobs.benchmark.learning_curve import CurveFit, analyse_curves, curve_fits, fit_curves
 from evenhand.jobs.benchmark.metric_rows import write_numbers
 from evenhand.jobs.benchmark.other_data_sets import (
     combine_data_sets,
@@ -38,42 +34,30 @@ from evenhand.jobs.benchmark.other_data_sets import (
 )
 from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.page import benchmark_page
-from evenhand.jobs.benchmark.plan import (
-    add_entries,
-    lock_plan,
-    make_plan,
-    read_plan,
-    write_result,
-)
+from evenhand.jobs.benchmark.plan import add_entries, lock_plan, make_plan, read_plan, write_result
 from evenhand.jobs.benchmark.probes import Folders, probe_rows
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import search_space
 from evenhand.jobs.benchmark.verdicts import make_statements
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
 from evenhand.reporting.sections.learning_curve import curve_verdicts
 from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.verdicts import write_verdicts
-from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
 from evenhand.training.inputs import check_fits
 from evenhand.training.precision import settle_precision
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
-@with_keywords(BenchmarkSettings, "data")
-@run_scope()
+@as_job(BenchmarkSettings, "data")
 @fresh_folds()
 def benchmark(
-    settings: BenchmarkSettings,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    notify: Callable[[str], None] = lambda text: None,
+    settings: BenchmarkSettings, out: Path, *, overwrite: bool = False, notify: Notify = ignore_text
 ) -> Run:
     """Compare methods, strategies and starting weights with erm on equal terms.
 
@@ -97,10 +81,7 @@ def benchmark(
         If the data, the settings or the entries cannot be used. Nothing is written to ``out``.
     """
     settings = settle_precision(settings)
-    if not settings.attribute:
-        raise EvenhandError(
-            "no attribute is given, and fairness compares groups. Name one with --attribute."
-        )
+    require_attribute(settings)
     addition = None
     if settings.add:
         addition = find_addition(settings, out)
@@ -123,11 +104,14 @@ def benchmark(
             _add_entries(run, addition, entries, folds)
         for text in refused:
             notify(text)
-        fits, work = list(list_fits(entries, settings)), Work.of(settings, folds, run)
+        fits, context = (
+            list(list_fits(entries, settings)),
+            BenchmarkContext.of(settings, folds, run),
+        )
         points = curve_fits(settings, thinnings)
         notify(_forecast(run, settings, fits, points))
-        fit_entries(work, fits, engine)
-        fit_curves(work, points, engine)
+        fit_entries(context, fits, engine)
+        fit_curves(context, points, engine)
     with run.phase("evaluation"):
         write_benchmark(run, settings)
     run.finish()
@@ -185,7 +169,7 @@ def _open_run(
     *,
     overwrite: bool,
 ) -> Run:
-    """Open the run: a new one, an unfinished one, or one to which entries are added."""
+    """Open a new run, an unfinished run, or a run to which entries are added."""
     if addition is None:
         return begin_benchmark(settings, folds, out, overwrite=overwrite)
     run = begin_benchmark(addition.before, folds, out, goes_on=True)
@@ -204,7 +188,7 @@ def _add_entries(run: Run, addition: Addition, entries: Sequence[Entry], folds: 
 def _allowed_entries(
     settings: BenchmarkSettings, folds: Folds, entries: Sequence[Entry]
 ) -> tuple[tuple[Entry, ...], list[str]]:
-    """Return the entries that the data allow in every fold, and a text about each other one.
+    """Return the entries that the data allow in every fold, and a text about each refused one.
 
     Raises
     ------
@@ -332,16 +316,16 @@ def _forecast(
     seconds = seconds_per_fit(entry_task(settings, Entry(ERM), fold))
     trained = [fit for fit in fits if not fit.entry.is_derived]
     count = len(trained) * settings.trials + len(points)
-    minutes = max(1, round(count * seconds / settings.workers / 60))
-    parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    minutes = longest_minutes(count * seconds, settings.workers)
+    parallel = parallel_text(settings.workers)
     entries = len({fit.entry for fit in trained})
     longer = ", and jtt a fifth more" if any(fit.entry.method == "jtt" for fit in trained) else ""
-    curves = f", and {counted(len(points), 'fit')} of learning curves" if points else ""
+    curves = f", and {count_text(len(points), 'fit')} of learning curves" if points else ""
     return (
-        f"{counted(count, 'fit')} of at most {counted(settings.epochs, 'epoch')}{parallel}, of "
-        f"{counted(entries, 'trained entry', 'trained entries')} in "
-        f"{counted(settings.folds, 'fold')} with {counted(settings.seeds, 'seed')} and "
-        f"{counted(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
+        f"{count_text(count, 'fit')} of at most {count_text(settings.epochs, 'epoch')}{parallel}, "
+        f"of {count_text(entries, 'trained entry', 'trained entries')} in "
+        f"{count_text(settings.folds, 'fold')} with {count_text(settings.seeds, 'seed')} and "
+        f"{count_text(settings.trials, 'trial')} each{curves}. At most about {minutes} min; early "
         f"stops and frozen layers make it less{longer}."
         f"{_not_counted_text(fits)}"
     )

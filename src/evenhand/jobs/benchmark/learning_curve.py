@@ -13,11 +13,11 @@ from pydantic import BaseModel
 from evenhand.cohort.thinning import SHARES, Thinning
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import task_from_splits, train_model
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.jobs.benchmark.analysis import read_tested
-from evenhand.jobs.benchmark.comparing import Measure, make_deals
+from evenhand.jobs.benchmark.comparing import Measure, seed_assignments
 from evenhand.jobs.benchmark.entries import ERM, Entry, file_name
-from evenhand.jobs.benchmark.fitting import Fit, Work, fit_record, predict_fold
+from evenhand.jobs.benchmark.fitting import BenchmarkContext, Fit, fit_record, predict_fold
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.masks.strategies import find_strategy
 from evenhand.metrics.learning_curve import ALL, HALF, LearningCurve, learning_curve
@@ -88,24 +88,24 @@ def curve_fits(settings: BenchmarkSettings, thinnings: Sequence[Thinning]) -> li
     ]
 
 
-def fit_curves(work: Work, fits: Sequence[CurveFit], engine: Engine) -> None:
-    """Make the fits that are not finished, in workers, after those of erm."""
-    todo = [fit for fit in fits if not fit.predictions(work.run).exists()]
-    jobs = [Job(fit.name, make_curve_fit, (work, fit)) for fit in todo]
-    with work.run.phase("training"), bar("learning curve", len(fits)) as advance:
+def fit_curves(context: BenchmarkContext, fits: Sequence[CurveFit], engine: Engine) -> None:
+    """Run the fits that are not finished, in workers, after those of erm."""
+    todo = [fit for fit in fits if not fit.predictions(context.run).exists()]
+    jobs = [Job(fit.name, run_curve_fit, (context, fit)) for fit in todo]
+    with context.run.phase("training"), bar("learning curve", len(fits)) as advance:
         advance(len(fits) - len(todo))
         for job, _ in complete_jobs(engine, jobs):
             advance(text=job.name)
 
 
-def make_curve_fit(work: Work, fit: CurveFit) -> None:
+def run_curve_fit(context: BenchmarkContext, fit: CurveFit) -> None:
     """Train erm on fewer patients, with about the steps of all patients, and predict the fold."""
-    settings, erm_task = work.settings, work.task(fit.erm)
+    settings, erm_task = context.settings, context.task(fit.erm)
     rng = np.random.default_rng([settings.seed, fit.fold, fit.seed])
     train_all = erm_task.splits.train
-    thinned = fit.thinning.thinned(train_all, fit.share, settings.attribute, rng)
+    thinned = fit.thinning.thin(train_all, fit.share, settings.attribute, rng)
     task = task_from_splits(erm_task.settings, replace(erm_task.splits, train=thinned))
-    lr, size = fit_record(work.run, fit.erm).lr, settings.batch_size
+    lr, size = fit_record(context.run, fit.erm).lr, settings.batch_size
     factor = steps_in_epoch(len(train_all), size) / steps_in_epoch(len(thinned), size)
     epochs = round(settings.epochs * factor)
     fit_settings = task.fit_settings(lr, fit.seed).model_copy(
@@ -119,8 +119,8 @@ def make_curve_fit(work: Work, fit: CurveFit) -> None:
         patients=fit.thinning.patients(thinned),
         whole=fit.thinning.patients(train_all),
     )
-    write_json(fit.folder(work.run) / "fit.json", record.model_dump())
-    write_predictions(fit.predictions(work.run), predict_fold(task, trained.model))
+    write_json(fit.folder(context.run) / "fit.json", record.model_dump())
+    write_predictions(fit.predictions(context.run), predict_fold(task, trained.model))
 
 
 def steps_in_epoch(samples: int, batch_size: int) -> int:
@@ -154,9 +154,13 @@ def _measure_curve(run: Run, settings: BenchmarkSettings, thinning: Thinning) ->
         for share, by_seed in files.items()
     }
     rng = np.random.default_rng([settings.seed, 2])  # the comparison of entries has other draws
-    # A deal assigns the fits of each fold to seeds (`make_deals`).
-    measure, deals = Measure.of(tested[ALL][0], settings, rng), make_deals(settings, rng)
-    numbers = {share: measure.entry_values(by_seed, deals) for share, by_seed in tested.items()}
+    measure, assignments = (
+        Measure.of(tested[ALL][0], settings, rng),
+        seed_assignments(settings, rng),
+    )
+    numbers = {
+        share: measure.entry_values(by_seed, assignments) for share, by_seed in tested.items()
+    }
     return learning_curve(
         thinning.name,
         thinning.auc,
@@ -164,7 +168,7 @@ def _measure_curve(run: Run, settings: BenchmarkSettings, thinning: Thinning) ->
         {share: values for share, (values, _) in numbers.items()},
         {key: measure.rarer_patients(key) for key in numbers[ALL][0]},
         rng,
-        recombined={share: dealt for share, (_, dealt) in numbers.items()},
+        recombined={share: reassigned for share, (_, reassigned) in numbers.items()},
         folds=settings.folds,
     )
 
@@ -189,4 +193,4 @@ def _count_patients(run: Run, fits: Mapping[float, list[list[CurveFit]]]) -> dic
 def _records(run: Run, by_seed: Sequence[Sequence[CurveFit]]) -> Iterator[CurveFitRecord]:
     for fit in (fit for folds in by_seed for fit in folds):
         path = fit.folder(run) / "fit.json"
-        yield checked(CurveFitRecord, read_object(path), path)
+        yield parse_record(CurveFitRecord, read_object(path), path)

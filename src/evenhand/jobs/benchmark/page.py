@@ -12,35 +12,23 @@ from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.record import BenchmarkRecord
 from evenhand.jobs.benchmark.verdicts import (
     ALLOWED,
-    CHANGE,
     EXPLORATORY,
     FEW_SEEDS,
     Statement,
     change_text,
 )
-from evenhand.metrics.recipes import (
-    RATES,
-    Difference,
-    is_auc_of_group,
-    is_better,
-    levelled_down,
-)
+from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import Part, Table
-from evenhand.reporting.part import PartAnswer as Answer
+from evenhand.reporting.part import AnswerBox, Part, Table
 from evenhand.reporting.section import PART, section, sections_of
-from evenhand.reporting.text.numbers import listed, plain
+from evenhand.reporting.text.numbers import SIGNED, listed, plain
 from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
-OTHER_SECTIONS = (
-    generalization_page.external_part,
-    request.request_part,
-    probe_page.probe_part,
-)
+OTHER_SECTIONS = (generalization_page.external_part, request.request_part, probe_page.probe_part)
 """Sections of this page that other modules register when they are imported."""
 
 
@@ -49,15 +37,16 @@ def benchmark_page(outcome: Outcome) -> str:
     run, result = outcome.run, outcome.result
     source = run.record.source or SourceRecord(reader="", path="")
     size = result.sizes[next(iter(result.sizes))]
-    lede = (
+    introduction = (
         f"{source.path}: {source.label}. {size.samples:,} samples of "
-        f"{counted(size.patients, source.unit)}, each tested once, in "
-        f"{counted(outcome.record.plan.folds, 'fold')}, with {counted(result.seeds, 'seed')}. All "
-        "entries have the same patients, trials, learning rates, epochs and seeds. They have the "
-        "same starting weights, except for entries that change them."
+        f"{count_text(size.patients, source.unit)}, each tested once, in "
+        f"{count_text(outcome.record.plan.folds, 'fold')}, with "
+        f"{count_text(result.seeds, 'seed')}. All entries have the same patients, trials, learning "
+        "rates, epochs and seeds. They have the same starting weights, except for "
+        "entries that change them."
     )
     title = f"evenhand benchmark: {run.root.resolve().name}"
-    return section_page(title, lede, sections_of("benchmark", outcome), run.record)
+    return section_page(title, introduction, sections_of("benchmark", outcome), run.record)
 
 
 @section("benchmark", "answer", "Which of these helps?", place=10, template=PART)
@@ -72,8 +61,8 @@ def _answer(outcome: Outcome) -> Part:
     sentences = [
         f"{ERM} is the whole network, trained without a method; every entry is compared with it.",
         f"All differences from {ERM} are corrected together: without any true difference, at most "
-        "one benchmark in twenty claims one. Intervals are corrected, too, but not step by step as "
-        "the p-values are: a difference can be shown although its interval contains 0.",
+        "one benchmark in twenty claims one. Intervals are corrected, too, but not step by step, "
+        "as p-values are: a difference can be shown although its interval contains 0.",
     ]
     if result.seeds == 1:
         sentences.append(FEW_SEEDS)
@@ -84,13 +73,13 @@ def _answer(outcome: Outcome) -> Part:
 def _overview_table(result: Result) -> Table:
     """Return a row for each entry: changes of the primary numbers, and losses of groups."""
     columns = ("Entry", *map(number_title, result.primary), "Group served worst, AUC",
-               "Largest loss of a group, AUC", "In a word")  # fmt: skip
+               "Largest loss of a group, AUC", "Outcome")  # fmt: skip
     rows = [_overview_row(result, name) for name in result.values if name != ERM]
     return Table("Each entry at a glance: change from erm", columns, tuple(rows))
 
 
 def _overview_row(result: Result, name: str) -> tuple[str, ...]:
-    by_key = {change.key: change for change in result.of_recipe(name)}
+    by_key = result.by_key(name)
     groups = [
         change
         for change in by_key.values()
@@ -106,7 +95,7 @@ def _overview_row(result: Result, name: str) -> tuple[str, ...]:
         *("not compared" if change is None else change_text(change) for change in primary),
         "; ".join(map(_group_change, worst)) or "not compared",
         _loss_text(lowest, worst),
-        _summary_word(result, name, primary),
+        _outcome_text(result, name, primary),
     )
 
 
@@ -123,8 +112,8 @@ def _group_change(change: Difference) -> str:
     return f"{change.key.group}: {change_text(change)}"
 
 
-def _summary_word(result: Result, name: str, primary: Sequence[Difference | None]) -> str:
-    """Return a word about an entry: better, worse or not shown by the primary numbers."""
+def _outcome_text(result: Result, name: str, primary: Sequence[Difference | None]) -> str:
+    """Return the outcome of an entry by the primary numbers: better, worse or not shown."""
     outcomes = {
         change.better for change in primary if change is not None and result.is_planned(change)
     }
@@ -153,7 +142,7 @@ def number_title(key: Key) -> str:
     return label if key.attribute == EVERYBODY else f"{label}, {key.attribute}"
 
 
-def _answer_chip(statement: Statement, *, is_primary: bool = False) -> Answer:
+def _answer_chip(statement: Statement, *, is_primary: bool = False) -> AnswerBox:
     verdict = statement.verdict
     outcome, chip = ("better", "shown") if verdict.claim else ("unsure", "not shown")
     if statement.kind == "levelling":
@@ -166,7 +155,7 @@ def _answer_chip(statement: Statement, *, is_primary: bool = False) -> Answer:
     if statement.kind == "number" and statement.key is not None and not statement.exploratory:
         topic = f"{number_title(statement.key)}, against {ERM}"
         details = ("This is the primary number of the plan.",) if is_primary else ()
-    return Answer(topic, outcome, chip, verdict.text, details)
+    return AnswerBox(topic, outcome, chip, verdict.text, details)
 
 
 @section("benchmark", "decisions", "Entries that change only decisions", place=40, template=PART)
@@ -181,7 +170,7 @@ def _decisions(outcome: Outcome) -> Part | None:
     keys = [key for key in result.values[ERM] if key.base in RATES]
     rows = []
     for name in (name for name in result.values if name in result.roles.decision_entries):
-        by_key = {difference.key: difference for difference in result.of_recipe(name)}
+        by_key = result.by_key(name)
         rows += [
             (name, f"{key.attribute}: {key.group}", key.base, change_text(by_key[key]))
             for key in keys
@@ -210,11 +199,11 @@ def _plot(result: Result, key: Key) -> Forest:
     caption = (
         f"Change from {ERM}, mean over seeds, with its corrected interval; {side} 0 is better."
     )
-    look = Look(number_title(key), caption, CHANGE, reference=0.0, reference_name=ERM)
-    return forest([_line(result, difference) for difference in differences], look)
+    frame = ForestFrame(number_title(key), caption, SIGNED, reference=0.0, reference_name=ERM)
+    return forest([_entry(result, difference) for difference in differences], frame)
 
 
-def _line(result: Result, difference: Difference) -> Line:
+def _entry(result: Result, difference: Difference) -> ForestEntry:
     n, patients, positives = result.sizes[difference.key]
     estimate = Estimate(
         base=difference.key.base,
@@ -228,12 +217,8 @@ def _line(result: Result, difference: Difference) -> Line:
         undefined=None if difference.value is not None else "a group lacks a class",
     )
     tag = {True: "better", False: "worse", None: ""}[difference.better]
-    name = (
-        difference.recipe
-        if result.is_planned(difference)
-        else f"{difference.recipe}, {EXPLORATORY}"
-    )
-    return Line(name, estimate, tag=tag)
+    suffix = "" if result.is_planned(difference) else f", {EXPLORATORY}"
+    return ForestEntry(f"{difference.recipe}{suffix}", estimate, tag=tag)
 
 
 @section("benchmark", "groups", "Gain and loss of each group", place=30, template=PART)
@@ -244,7 +229,7 @@ def _groups(outcome: Outcome) -> Part:
     columns = ("Entry", *(f"{key.attribute}: {key.group}" for key in keys))
     rows = []
     for name in names:
-        by_key = {difference.key: difference for difference in result.of_recipe(name)}
+        by_key = result.by_key(name)
         rows.append((_display_name(result, name), *(change_text(by_key[key]) for key in keys)))
     worst = [f"{level} of {attribute}" for attribute, level in result.worst.items()]
     worst_text = f"{ERM} serves {listed(worst)} worst on validation patients. " if worst else ""
@@ -264,12 +249,8 @@ def _values(outcome: Outcome) -> Part:
     rows = []
     for name, values in result.values.items():
         means = (float(values[key][:, 0].mean()) for key in keys)
-        rows.append(
-            (
-                _display_name(result, name),
-                *("undefined" if mean != mean else plain(mean) for mean in means),
-            )
-        )
+        texts = ("undefined" if mean != mean else plain(mean) for mean in means)
+        rows.append((_display_name(result, name), *texts))
     return Part(tables=(Table("Mean over seeds", columns, tuple(rows)),))
 
 
@@ -288,8 +269,8 @@ def _terms(outcome: Outcome) -> Part:
     ]
     sentence = (
         f"{ERM} tunes the whole network from {settings.weights}, without a method. "
-        f"Every trained entry has {counted(settings.trials, 'trial')} between learning rates "
-        f"{settings.lr_min:g} and {settings.lr_max:g}, {counted(settings.epochs, 'epoch')} at "
+        f"Every trained entry has {count_text(settings.trials, 'trial')} between learning rates "
+        f"{settings.lr_min:g} and {settings.lr_max:g}, {count_text(settings.epochs, 'epoch')} at "
         f"most, and is chosen by {settings.target[0]} on the same validation patients."
     )
     table = Table("What differs", ("Entry", f"How it differs from {ERM}"), tuple(rows))

@@ -11,7 +11,7 @@ from typing import Any
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.entries import ERM, Entry, recipe_values
 from evenhand.jobs.benchmark.external import ExternalResult
@@ -117,7 +117,7 @@ def read_plan(run: Run) -> BenchmarkRecord:
     """
     path = run.root / FILE
     values = read_object(path, SCHEMA)
-    record = checked(BenchmarkRecord, values, path)
+    record = parse_record(BenchmarkRecord, values, path)
     # hash the plan of the file itself, as another version may have written it
     if hash_of(values["plan"]) != record.hash:
         raise EvenhandError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.outcome import Outcome
-from evenhand.reporting.charts.forest import Line, Look, forest
+from evenhand.reporting.charts.forest import ForestEntry, ForestFrame, forest
 from evenhand.reporting.part import Part
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.probe import probe_estimate
-from evenhand.reporting.text.numbers import PLAIN, Scale
+from evenhand.reporting.text.numbers import PLAIN, SIGNED
 
-CHANGE = Scale(signed=True)
 PAIRED = "Paired by patient and seed; below 0, the network reveals less about the attribute."
 
 
@@ -33,9 +32,11 @@ def probe_part(outcome: Outcome) -> Part | None:
     for attribute in dict.fromkeys(row.attribute for row in rows):
         values = [row for row in rows if row.attribute == attribute and row.against is None]
         changes = [row for row in rows if row.attribute == attribute and row.against is not None]
-        look = Look(attribute, "AUC of the probe.", PLAIN, 0.5, "chance")
-        plots.append(forest([Line(row.model, probe_estimate(row)) for row in values], look))
+        frame = ForestFrame(attribute, "AUC of the probe.", PLAIN, 0.5, "chance")
+        plots.append(forest([ForestEntry(row.model, probe_estimate(row)) for row in values], frame))
         if changes:
-            look = Look(f"{attribute}: change from {ERM}", PAIRED, CHANGE, 0.0, ERM)
-            plots.append(forest([Line(row.model, probe_estimate(row)) for row in changes], look))
+            frame = ForestFrame(f"{attribute}: change from {ERM}", PAIRED, SIGNED, 0.0, ERM)
+            plots.append(
+                forest([ForestEntry(row.model, probe_estimate(row)) for row in changes], frame)
+            )
     return Part(sentences=(sentence,), plots=tuple(plots))

@@ -15,19 +15,17 @@ from scipy.special import stdtrit
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
 from evenhand.experiments.task import Task
-from evenhand.files import checked, read_object, write_json
+from evenhand.files import parse_record, read_object, write_json
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.probing import LEVEL, PATIENTS, probed_levels
 from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
-from evenhand.reporting.probe_record import ProbeRow
+from evenhand.reporting.probe_record import FILE, ProbeRow
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.training.device import make_accelerator
-
-FILE = "probe.json"
 
 Folders = Sequence[Sequence[Path]]
 """The folders of the fits of an entry, by fold and seed."""
@@ -132,7 +130,7 @@ def _fold_probes(
 
 
 def _read(folder: Path) -> NetworkProbe:
-    return checked(NetworkProbe, read_object(folder / FILE), folder / FILE)
+    return parse_record(NetworkProbe, read_object(folder / FILE), folder / FILE)
 
 
 def _less(

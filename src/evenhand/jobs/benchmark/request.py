@@ -73,8 +73,7 @@ def _request(result: Result, key: Key, reference: Key, target_gap: float) -> Dat
     def gap(group_factor: float, reference_factor: float) -> float:
         return detectable_gap(
             math.hypot(
-                group_error / math.sqrt(group_factor),
-                reference_error / math.sqrt(reference_factor),
+                group_error / math.sqrt(group_factor), reference_error / math.sqrt(reference_factor)
             )
         )
 
@@ -140,7 +139,7 @@ def curves_part(outcome: Outcome) -> Part | None:
     return Part(
         sentences=(introduction, *(sentence for part in parts for sentence in part.sentences)),
         charts=tuple(chart for part in parts for chart in part.charts),
-        folds=tuple(fold for part in parts for fold in part.folds),
+        hidden=tuple(hidden for part in parts for hidden in part.hidden),
     )
 
 

@@ -123,8 +123,7 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     lr_min: float = Field(1e-5, gt=0, description="lowest learning rate")
     lr_max: float = Field(1e-3, gt=0, description="highest learning rate")
     skip_refused: bool = Field(
-        False,
-        description="leave out entries that the data do not allow, and run the others",
+        False, description="leave out entries that the data do not allow, and run the others"
     )
 
     @model_validator(mode="after")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evenhand.jobs.benchmark.record import BenchmarkRecord, EntryRecord
-from evenhand.reporting.text.numbers import PLAIN, Scale
+from evenhand.reporting.text.numbers import PLAIN, SIGNED
 
-CHANGE = Scale(signed=True)
 UNDEFINED = "undefined"
 
 
@@ -30,8 +29,8 @@ def _lines(
         change, interval = "", ""
         for difference in entry.differences:
             if difference.is_across(name, (number.attribute,)) and difference.value is not None:
-                change = CHANGE.text(difference.value)
-                interval = CHANGE.interval(difference.low, difference.high)
+                change = SIGNED.text(difference.value)
+                interval = SIGNED.interval(difference.low, difference.high)
         yield entry.name, name, number.attribute, value, change, interval
 
 

@@ -145,7 +145,7 @@ def _search(
     scored: list[tuple[float, float]] = []
     for number in range(settings.trials):
         optuna_trial = study.ask()
-        choice = space.ask(optuna_trial)
+        choice = space.suggest(optuna_trial)
         trial = Trial(number, choice.lr, _start(task, choice, seed), _mitigation(task, choice))
         value = score(trial)
         if math.isfinite(value):

@@ -7,18 +7,11 @@ from typing import Literal, NamedTuple
 
 from evenhand.jobs.benchmark.comparing import DECISIONS, Result
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.metrics.recipes import (
-    RATES,
-    Difference,
-    is_auc_of_group,
-    is_better,
-    levelled_down,
-)
+from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
-from evenhand.reporting.text.numbers import Scale, listed, p_value_text, plain
+from evenhand.reporting.text.numbers import SIGNED, listed, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
-CHANGE = Scale(signed=True)
 FEW_SEEDS = "With one seed, this is about these models and not about the methods that trained them."
 
 ALLOWED = 0.01
@@ -82,12 +75,8 @@ def change_text(difference: Difference) -> str:
     """Return a difference with its corrected interval, as text."""
     if difference.value is None:
         return "undefined"
-    interval = CHANGE.interval(difference.low, difference.high)
-    return (
-        f"{CHANGE.text(difference.value)} ({interval})"
-        if interval
-        else CHANGE.text(difference.value)
-    )
+    interval = SIGNED.interval(difference.low, difference.high)
+    return SIGNED.text(difference.value) + (f" ({interval})" if interval else "")
 
 
 def _number_statements(result: Result, key: Key) -> Iterator[Statement]:
@@ -108,7 +97,7 @@ def _number_statements(result: Result, key: Key) -> Iterator[Statement]:
         yield Statement("number", key, _untested_verdict(key))
 
 
-def _about(key: Key) -> str:
+def _topic(key: Key) -> str:
     return f"{number_name(key)} against {ERM}"
 
 
@@ -118,7 +107,7 @@ def _untested_verdict(key: Key) -> Verdict:
         f"No entry is tested by {number_name(key)}: all entries change only decisions, which do "
         "not affect it. Give --primary equalized_odds_difference, or entries that are trained."
     )
-    return Verdict(_about(key), key.attribute, claim=False, text=text)
+    return Verdict(_topic(key), key.attribute, claim=False, text=text)
 
 
 def _planned_verdict(result: Result, key: Key, planned: Sequence[Difference]) -> Verdict:
@@ -132,9 +121,9 @@ def _planned_verdict(result: Result, key: Key, planned: Sequence[Difference]) ->
         gain = f"Shown to be better than {ERM}: {_entries_text(better)}."
         text = f"{gain} {_lost_groups_text(result, better)}{loss}"
         text += "" if result.seeds > 1 else f" {FEW_SEEDS}"
-        return Verdict(_about(key), key.attribute, claim=True, text=text, p_adjusted=p)
+        return Verdict(_topic(key), key.attribute, claim=True, text=text, p_adjusted=p)
     text = f"None was shown to be better. {_detectable_text(tested)}{loss}"
-    return Verdict(_about(key), key.attribute, claim=False, text=text, p_adjusted=p)
+    return Verdict(_topic(key), key.attribute, claim=False, text=text, p_adjusted=p)
 
 
 def _smallest_p(tested: Sequence[Difference]) -> float | None:
@@ -153,9 +142,9 @@ def _exploratory_verdict(key: Key, exploratory: Sequence[Difference]) -> Verdict
     shown = f"better than {ERM} are {_entries_text(better)}" if better else "none is better"
     text = (
         f"Exploratory, as the plan does not test it: {shown}, corrected over exploratory "
-        "differences only. Only a new benchmark, with a plan that tests it, can show it."
+        "differences only. Only a new benchmark, whose plan tests the difference, can show it."
     )
-    return Verdict(f"{_about(key)}, {EXPLORATORY}", key.attribute, claim=False, text=text)
+    return Verdict(f"{_topic(key)}, {EXPLORATORY}", key.attribute, claim=False, text=text)
 
 
 def _entries_text(differences: Sequence[Difference]) -> str:
@@ -194,8 +183,8 @@ def _decision_verdict(result: Result, difference: Difference) -> Verdict:
     ]
     lowest = min(rates, key=lambda rate: rate.value or 0.0, default=None)
     about = f"{difference.recipe}: decisions"
-    changed = f"equalised odds ({number_name(difference.key)}) changes by"
-    change = f"{changed} {change_text(difference)}, p {_p_text(difference)}"
+    name, change = number_name(difference.key), change_text(difference)
+    change = f"equalised odds ({name}) changes by {change}, p {_p_text(difference)}"
     costs_too_much = lowest is not None and (lowest.value or 0.0) < -ALLOWED
     cost = _rate_text(lowest)
     if not result.is_planned(difference):
@@ -216,7 +205,7 @@ def _rate_text(lowest: Difference | None) -> str:
         return "No rate of a group is defined."
     change = f"the {lowest.key.base} of {lowest.key.group} changes by {change_text(lowest)}"
     if (lowest.value or 0.0) < -ALLOWED:
-        return f"It costs too much: {change}, where {plain(ALLOWED)} may be lost."
+        return f"It costs too much: {change}, and at most {plain(ALLOWED)} may be lost."
     is_certain = lowest.low is not None and lowest.low >= -ALLOWED
     doubt = "" if is_certain else f", but a loss above {plain(ALLOWED)} is not excluded"
     return f"No rate of a group falls by more than {plain(ALLOWED)}: {change}{doubt}."

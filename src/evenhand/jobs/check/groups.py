@@ -71,8 +71,8 @@ def attribute_findings(
 
 
 def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Finding]:
-    """Judge each attribute's smallest group in any split: its patients, and its rarest class."""
-    for requirement, column, limits, counted in (
+    """Judge each attribute's smallest group in any split, by its patients and its rarest class."""
+    for requirement, column, limits, unit in (
         ("patients", "patients", settings.patients, "patients"),
         ("cases", "fewest", settings.cases, "samples of its rarest class"),
     ):
@@ -84,7 +84,7 @@ def size_findings(counts: pd.DataFrame, settings: CheckSettings) -> Iterator[Fin
             yield Finding(
                 requirement=requirement,
                 about=str(attribute),
-                measured=f"{value:,} {counted} in the smallest group "
+                measured=f"{value:,} {unit} in the smallest group "
                 f"({least['group']}, {least['split']}); "
                 f"{short} of {len(rows)} groups (each split counted) are below {limits[0]:g}",
                 value=value,

@@ -19,7 +19,6 @@ from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import write_json
-from evenhand.jobs.assess.pages import write_page
 from evenhand.jobs.check.findings import ORDER, overall
 from evenhand.jobs.check.groups import attribute_findings, group_counts, size_findings
 from evenhand.jobs.check.learning import learning_findings
@@ -35,7 +34,8 @@ from evenhand.jobs.check.material import (
 )
 from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, request_findings
 from evenhand.jobs.check.settings import CheckSettings
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
+from evenhand.jobs.report import write_page
 from evenhand.networks.inputs import RGB, ImageForm, Images
 from evenhand.reporting.check_record import (
     FILE,
@@ -45,7 +45,6 @@ from evenhand.reporting.check_record import (
     GroupCount,
     Status,
 )
-from evenhand.runs import run_scope
 
 IMAGE_SIZE = 64
 """Side of the images that are compared to find duplicates, in pixels."""
@@ -54,11 +53,11 @@ MEANING: dict[Status, str] = {
     "pass": "Every requirement is met.",
     "warn": "You may train; read results with the warnings in mind. The exit status is 0.",
     "fail": (
-        "You may train, but what fails keeps results from being trusted until it is mended. The "
+        "You may train, but results cannot be trusted until the failed requirements are met. The "
         "exit status is 1, so that a script can stop here."
     ),
 }
-"""What the worst outcome means for the user."""
+"""The meaning of the worst outcome for the user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +94,7 @@ class Requirements:
         )
 
 
-@with_keywords(CheckSettings, "data")
-@run_scope()
+@as_job(CheckSettings, "data")
 def check(settings: CheckSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Measure the requirements of a data set; write ``check.json`` and a page.
 

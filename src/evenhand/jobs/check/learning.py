@@ -93,7 +93,7 @@ class _Curves:
         patients, values = {}, {}
         for share in (*SHARES, ALL):
             parts = [
-                thinning.thinned(
+                thinning.thin(
                     self.train, share, self.attributes, np.random.default_rng([self.seed, draw])
                 )
                 for draw in range(DRAWS)

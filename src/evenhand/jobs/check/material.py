@@ -16,7 +16,7 @@ from evenhand.cohort.store.samples import SampleStore
 from evenhand.jobs.check.findings import at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.reporting.check_record import Finding, Status
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 NAMED = 3
 """The largest number of unreadable files that a finding names."""
@@ -28,7 +28,7 @@ def modality_finding(cohort: Cohort, about: DataSet, settings: CheckSettings) ->
     """Judge the number of modalities: the channels of series; images count as one."""
     count = len(cohort.channels) or 1
     channels = (
-        counted(count, "channel") if cohort.channels else "one modality, whatever its colours"
+        count_text(count, "channel") if cohort.channels else "one modality, whatever its colours"
     )
     return Finding(
         "modalities",
@@ -63,7 +63,7 @@ def unreadable_finding(splits: Splits, settings: CheckSettings) -> Finding:
 
 
 def _first_files(left_out: Sequence[str]) -> str:
-    """Return a text with the first unreadable files, and the flag with which jobs skip them."""
+    """Return the first unreadable files, and the flag with which jobs skip them, as text."""
     if not left_out:
         return ""
     more = f"; … and {len(left_out) - NAMED:,} more" if len(left_out) > NAMED else ""

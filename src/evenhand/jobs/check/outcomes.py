@@ -248,10 +248,7 @@ def _requests(
 
 
 def _needed_counts(
-    test: Cohort,
-    pair: tuple[pd.DataFrame, pd.DataFrame],
-    gap: float,
-    settings: CheckSettings,
+    test: Cohort, pair: tuple[pd.DataFrame, pd.DataFrame], gap: float, settings: CheckSettings
 ) -> list[tuple[int, str] | None] | None:
     """Return the patients to add to each of two groups; only to the first if that suffices.
 

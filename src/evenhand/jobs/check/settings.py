@@ -22,9 +22,7 @@ class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
         (20, 2), description="samples of each class in each group and split, at least"
     )
     base_rate: float = Field(
-        0.1,
-        gt=0,
-        description="difference of base rates that warns, unless chance explains it",
+        0.1, gt=0, description="difference of base rates that warns, unless chance explains it"
     )
     base_rate_ratio: float = Field(
         1.25,

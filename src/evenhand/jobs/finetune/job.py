@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.splits import write_splits
-from evenhand.experiments.lineage import paths_read, refuse_leak, write_earlier_patients
-from evenhand.experiments.records import SourceRecord
-from evenhand.experiments.runs import Run, begin_run
-from evenhand.experiments.settings import FinetuneSettings, TrainingSettings
+from evenhand.experiments.runs import Run
+from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, prepare_task, save_and_score, train_model
+from evenhand.experiments.training_run import begin_training_run
+from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.probe_file import write_probe
+from evenhand.jobs.keywords import as_job
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.checkpoints import load_model
-from evenhand.runs import run_scope
+from evenhand.reporting.probe_record import FILE
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.inputs import input_notes
 from evenhand.training.precision import settle_precision
 from evenhand.training.tracking import tracked
 
@@ -37,8 +33,7 @@ MAX_NAME = 60
 """The largest number of characters of a model's name, so that it fits into tables and figures."""
 
 
-@with_keywords(FinetuneSettings, "data")
-@run_scope()
+@as_job(FinetuneSettings, "data")
 def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Fine-tune a model by one strategy and report on it.
 
@@ -99,7 +94,8 @@ def _write_probe(task: Task, run: Run, name: str) -> None:
     models = {name: load_model(run.folder(name)), START: task.model()}
     layers = {key: read_layers(model, cohort, accelerator) for key, model in models.items()}
     attributes, pairs = task.settings.attribute, [(name, START)]
-    write_probe(run, probe_record(layers, samples, attributes, pairs, split="test", seed=seed))
+    probes = probe_record(layers, samples, attributes, pairs, split="test", seed=seed)
+    write_json(run.root / FILE, probes.model_dump())
 
 
 def model_name(strategy: str, method: str = "erm") -> str:
@@ -131,57 +127,3 @@ def _strategy_name(strategy: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"units-{units[0]}+{len(units) - 1}-more-{digest}"
-
-
-def begin_training_run(
-    job: str,
-    task: Task,
-    out: Path,
-    models: list[str],
-    *,
-    overwrite: bool,
-    encoders: Sequence[str] = (),
-) -> Run:
-    """Open the run directory of a job that trains, and write its data and splits.
-
-    Parameters
-    ----------
-    job
-        The name of the job.
-    task
-        The data and the settings of the fits.
-    out
-        The run directory.
-    models
-        The names of the models that the job will train.
-    overwrite
-        Whether another or a finished run in ``out`` may be replaced.
-    encoders
-        Further weights that the job starts from, besides those of the settings.
-
-    Raises
-    ------
-    EvenhandError
-        If weights were trained on test patients of the task.
-    """
-    settings: TrainingSettings = task.settings
-    refuse_leak(task.splits, settings.weights)
-    for encoder in encoders:
-        refuse_leak(task.splits, encoder, "--encoder")
-    source = task.splits.train.source
-    run = begin_run(
-        out,
-        job,
-        settings,
-        fingerprint=task.fingerprint,
-        reads=paths_read(task.splits, settings.weights, settings.exclude_patients, *encoders),
-        overwrite=overwrite,
-    )
-    run.note(
-        models=models,
-        source=SourceRecord.of(source, levels=task.splits.train.levels),
-        notes=[*source.notes, *input_notes(task.inputs, settings.weights)],
-    )
-    write_splits(run.root / "splits.csv", task.splits)
-    write_earlier_patients(run, settings.weights, *encoders)
-    return run

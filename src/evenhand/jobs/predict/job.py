@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.prepare import stored_cohort
+from evenhand.cohort.prepare import store_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
 from evenhand.cohort.splits import read_split_table
@@ -23,12 +23,11 @@ from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.jobs.adjust.adjustment import Adjustment, apply_adjustment, read_adjustment
 from evenhand.jobs.adjust.features import features_of
 from evenhand.jobs.audit.job import write_audit
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.jobs.predict.new_data import open_new_data
 from evenhand.jobs.predict.unlabelled import write_scores
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
-from evenhand.runs import run_scope
 from evenhand.tables.attributes import attribute_parts, with_intersections
 from evenhand.tables.columns import PAIR
 from evenhand.tables.predictions import Predictions, read_predictions
@@ -45,8 +44,7 @@ INHERITED = (
 """The settings whose default is their value in the model's run."""
 
 
-@with_keywords(PredictSettings, "run", "data")
-@run_scope()
+@as_job(PredictSettings, "run", "data")
 def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Score every sample of a cohort with a run's model, and audit the scores.
 
@@ -83,7 +81,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     data = open_new_data(settings, model.spec.classes, label_named=label_named)
     _check_attributes(data.cohort, settings.attribute)
     rng = np.random.default_rng(settings.seed)
-    cohort = stored_cohort(data.cohort, settings, model.spec.images, rng)
+    cohort = store_cohort(data.cohort, settings, model.spec.images, rng)
     check_fits(cohort, model)
     adjustment = read_adjustment(trained.folder(name))
     cut = choose_cut(read_predictions(trained.predictions_file(name)))
@@ -181,6 +179,6 @@ def _overlap_notes(cohort: Cohort, trained: Run) -> list[str]:
         return []
     return [
         f"{shared} of {len(patients)} patients have an id that also occurs in the model's training "
-        "or validation data; if they are the same people, these numbers are too good. "
+        "or validation data. If they are the same people, these numbers look better than they are. "
         "--exclude-patients leaves them out."
     ]

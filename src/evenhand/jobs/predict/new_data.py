@@ -1,4 +1,4 @@
-"""New data for a finished model: columns may have other names, classes or labels may be missing."""
+"""New data for a trained model: columns may have other names; classes or labels may be absent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of, with_decoding
-from evenhand.cohort.readers.table import ABOUT, edited_cohort
+from evenhand.cohort.readers.table import ABOUT, open_table
 from evenhand.errors import EvenhandError, pick, some
 from evenhand.evaluation.settings import PredictSettings
-from evenhand.tables.columns import parse_map, refuse_no_twins, rename_columns
+from evenhand.tables.columns import parse_map, refuse_no_pairs, rename_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +67,14 @@ def open_new_data(
         pairs = _pairs(cohort.table, "sample_id", settings)
         return NewData(_with_classes(cohort, settings.data, classes), None, pairs)
     table = _Table(_renamed_columns(settings), settings, classes, label_named)
-    cohort = edited_cohort(path, settings, table.edit, table.renamed)
+    cohort = open_table(path, settings, table.edit, table.renamed)
     cohort = with_decoding(cohort, settings)
     return NewData(_with_classes(cohort, settings.data, classes), table.unlabelled, table.pairs)
 
 
 @dataclass
 class _Table:
-    """Edits the user's table while it is read, and keeps what the edit has learned about it."""
+    """Edits the user's table while it is read; ``unlabelled`` and ``pairs`` are set by the edit."""
 
     renamed: Mapping[str, str]
     settings: PredictSettings
@@ -124,7 +124,7 @@ def _pairs(table: pd.DataFrame, sample: str, settings: PredictSettings) -> dict[
             f"{', '.join(map(str, table))}."
         )
     pairs = table[name].astype("str").where(table[name].notna(), "")
-    refuse_no_twins(pairs, name, settings.data)
+    refuse_no_pairs(pairs, name, settings.data)
     return dict(zip(table[sample].astype("str"), pairs, strict=True))
 
 

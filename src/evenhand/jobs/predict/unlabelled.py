@@ -15,7 +15,7 @@ from evenhand.reporting.page import section_page
 from evenhand.reporting.part import Part, Table, part_section
 from evenhand.reporting.text.numbers import PERCENT
 from evenhand.reporting.text.vocabulary import shown
-from evenhand.spreadsheets import unquoted, write_csv
+from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.predictions import Predictions, write_predictions
 
 COLUMNS = ("attribute", "group", "n", "patients", "flagged")
@@ -42,15 +42,15 @@ def flagged_counts(
     """Count samples, patients and flagged samples, of everybody and of each group."""
     rows = predictions.table.assign(flagged=np.nan)
     if len(predictions.classes) == 2:
-        rows = rows.assign(flagged=predictions.scores >= cut.at(predictions))
+        rows = rows.assign(flagged=predictions.scores >= cut.thresholds(predictions))
 
-    def counted(part: pd.DataFrame) -> tuple[int, int, object]:
+    def count(part: pd.DataFrame) -> tuple[int, int, object]:
         return len(part), part["patient_id"].nunique(), part["flagged"].sum(min_count=1)
 
-    counts = [("*", "*", *counted(rows))]
+    counts = [("*", "*", *count(rows))]
     for attribute, groups in groups_in(predictions, attributes).items():
         for level in groups.levels:
-            counts.append((attribute, level, *counted(rows.iloc[groups.rows(level)])))
+            counts.append((attribute, level, *count(rows.iloc[groups.rows(level)])))
     return pd.DataFrame(counts, columns=list(COLUMNS)).astype({"flagged": "Int64"})
 
 
@@ -59,7 +59,7 @@ def _read_counts(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path).astype({"flagged": "Int64"})
     except (OSError, ValueError, KeyError) as error:
         raise DamagedError(path, f"it cannot be read as counts of groups ({error})") from error
-    return table.assign(**{name: unquoted(table[name]) for name in ("attribute", "group")})
+    return table.assign(**{name: unquote_formulas(table[name]) for name in ("attribute", "group")})
 
 
 def write_unlabelled_page(run: Run) -> None:
@@ -73,9 +73,11 @@ def write_unlabelled_page(run: Run) -> None:
     )
     part = Part(sentences=record.notes, tables=(table,))
     path = record.source.path if record.source else ""
-    lede = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
+    introduction = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
     section = part_section("groups", "Scores without labels", part)
-    page = section_page(f"evenhand predict: {run.root.resolve().name}", lede, (section,), record)
+    page = section_page(
+        f"evenhand predict: {run.root.resolve().name}", introduction, (section,), record
+    )
     write_text(run.root / "report.html", page)
 
 

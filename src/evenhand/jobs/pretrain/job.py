@@ -8,23 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from evenhand.cohort.prepare import prepare_splits
-from evenhand.cohort.splits import write_splits
-from evenhand.experiments.lineage import paths_read, refuse_leak, write_earlier_patients
+from evenhand.experiments.lineage import paths_read, refuse_leak, write_patients
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
 from evenhand.jobs.pretrain.settings import PretrainSettings
 from evenhand.jobs.pretrain.state import STATE
-from evenhand.jobs.pretrain.training import (
-    make_learner,
-    patience_of,
-    remove_state,
-    train_encoder,
-)
+from evenhand.jobs.pretrain.training import make_learner, patience_of, remove_state, train_encoder
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
-from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import input_notes, model_inputs
 from evenhand.training.precision import settle_precision
@@ -35,8 +28,7 @@ ENCODER = "encoder"
 """The name of the model in the run."""
 
 
-@with_keywords(PretrainSettings, "data")
-@run_scope()
+@as_job(PretrainSettings, "data")
 def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) -> Run:
     """Pre-train a backbone on views of each training sample.
 
@@ -77,14 +69,9 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     run.note(
         source=SourceRecord.of(source),
-        notes=[
-            *source.notes,
-            *input_notes(inputs, settings.weights),
-            *_patience_note(settings),
-        ],
+        notes=[*source.notes, *input_notes(inputs, settings.weights), *_patience_note(settings)],
     )
-    write_splits(run.root / "splits.csv", splits)
-    write_earlier_patients(run, settings.weights)
+    write_patients(run, splits, settings.weights)
     with run.phase("training"):
         loop = LoopSettings(
             device=settings.device, precision=settings.precision, track=settings.track
@@ -109,6 +96,6 @@ def _patience_note(settings: PretrainSettings) -> Iterator[str]:
     """Yield a note if patience has no effect for the objective."""
     if settings.patience and not patience_of(settings):
         yield (
-            f"{settings.ssl} trains for all {settings.epochs} epochs and holds no patients out: "
-            "its target moves, so that a lower loss is no sign of a better encoder."
+            f"{settings.ssl} trains for all {settings.epochs} epochs and holds no patients out, as "
+            "its target moves: a lower loss does not mean a better encoder."
         )

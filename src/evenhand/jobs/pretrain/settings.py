@@ -53,8 +53,7 @@ class PretrainSettings(SplitSettings, ContrastSettings, ImageSettings, title="Mo
     """The data, the network and the objective."""
 
     backbone: str = Field(
-        "conv1d",
-        description=f"for series {SERIES_NAMES}; timm's name of a network for images",
+        "conv1d", description=f"for series {SERIES_NAMES}; timm's name of a network for images"
     )
     weights: str = Field(
         "none", description="none (random), pretrained (timm's), a file of weights, or a run"

@@ -84,13 +84,13 @@ def train_encoder(
     order_seed, view_seed, torch_seed, held_seed = np.random.SeedSequence(seed).generate_state(4)
     order, held_rng = np.random.default_rng(order_seed), np.random.default_rng(held_seed)
     patience = patience_of(settings)
-    held = held_out(train, held_rng) if patience else np.zeros(len(train), np.bool_)
-    fitted = _without_held_out(train, held)
+    held = draw_held_out(train, held_rng) if patience else np.zeros(len(train), np.bool_)
     accelerator = make_accelerator(
         LoopSettings(device=settings.device, precision=settings.precision)
     )
     source, held_source = (
-        BatchSource(cohort, accelerator.device) for cohort in (fitted, train.select(held))
+        BatchSource(cohort, accelerator.device)
+        for cohort in (_without_held_out(train, held), train.select(held))
     )
     rng = torch.Generator(accelerator.device).manual_seed(int(view_seed))
     with seeded(int(torch_seed), accelerator.device):
@@ -130,13 +130,12 @@ def make_learner(model: Model, settings: ContrastSettings, samples: int) -> Lear
 def patience_of(settings: ContrastSettings) -> int:
     """Return the epochs of patience; 0 for objectives with a teacher.
 
-    Their target moves: the loss may fall only because the teacher hardly changes, and so does not
-    show when to stop.
+    Their loss does not show when to stop: it may fall only because the teacher hardly changes.
     """
     return settings.patience if SSL_OBJECTIVES.find(settings.ssl).stops_early else 0
 
 
-def held_out(train: Cohort, rng: np.random.Generator) -> NDArray[np.bool_]:
+def draw_held_out(train: Cohort, rng: np.random.Generator) -> NDArray[np.bool_]:
     """Draw the held-out patients, and return the mask ``(n,)`` of their samples."""
     patients = np.unique(train.table["patient_id"].to_numpy(str))
     count = min(len(patients), max(FEWEST_HELD_OUT, round(HELD_OUT * len(patients))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from itertools import combinations
@@ -11,22 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.cohort.splits import write_splits
 from evenhand.errors import EvenhandError
-from evenhand.experiments.lineage import write_earlier_patients
+from evenhand.experiments.lineage import write_patients
 from evenhand.experiments.records import Parent, SourceRecord
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.experiments.study_storage import storage_errors
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.keywords import with_keywords
-from evenhand.jobs.prune.loop import (
-    CurveRow,
-    curve_row,
-    initial_state,
-    pruning_steps,
-    stop_reason,
-)
+from evenhand.jobs.keywords import Notify, as_job, ignore_text
+from evenhand.jobs.prune.loop import CurveRow, curve_row, initial_state, pruning_steps, stop_reason
 from evenhand.jobs.prune.luck import measure_luck
 from evenhand.jobs.prune.premise import check_premise, first_saliency, saliency_table
 from evenhand.jobs.prune.search import choose_by_search
@@ -45,32 +38,26 @@ from evenhand.metrics import find_metric
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.pruning.cost import measure_cost
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
 from evenhand.pruning.remove import remover
-from evenhand.pruning.state import PruningState
 from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
-from evenhand.runs import run_scope
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
 from evenhand.training.predict import predict_cohorts, unit
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Tracked, epoch_numbers, tracked
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
 """The names of the models of the run."""
 
 
-@with_keywords(PruneSettings, "run")
-@run_scope()
+@as_job(PruneSettings, "run")
 def prune(
-    settings: PruneSettings,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    notify: Callable[[str], None] = lambda text: None,
+    settings: PruneSettings, out: Path, *, overwrite: bool = False, notify: Notify = ignore_text
 ) -> Run:
     """Prune a run's model for the unprivileged group, until target, budget or sparsity limit.
 
@@ -109,7 +96,7 @@ def prune(
     return run
 
 
-def _run_phases(task: PruneTask, run: Run, chosen: str, notify: Callable[[str], None]) -> None:
+def _run_phases(task: PruneTask, run: Run, chosen: str, notify: Notify) -> None:
     """Search, prune, fine-tune and evaluate; each phase continues where a kill interrupted it."""
     settings = task.settings
     notify(task.roles.explanation)
@@ -157,8 +144,7 @@ def _begin(task: PruneTask, out: Path, *, overwrite: bool) -> Run:
         notes=source.notes,
         parent=Parent(run=str(task.trained.root), model=task.name, record=task.trained.record),
     )
-    write_splits(run.root / "splits.csv", task.splits)
-    write_earlier_patients(run, str(task.trained.root))
+    write_patients(run, task.splits, str(task.trained.root))
     return run
 
 
@@ -177,12 +163,12 @@ def _prune(task: PruneTask, run: Run) -> list[CurveRow]:
 
 def _verdict(task: PruneTask, rows: Sequence[CurveRow], best: int) -> str:
     """Return sentences about the end of the pruning and its best step."""
-    name = task.judge.target.row
+    name = task.judge.target.row_metric
     first_value, best_value = float(rows[0][name]), float(rows[best][name])
     reason = stop_reason(task, rows)
     if len(rows) == 1:
         return f"Nothing was pruned: {reason} by the untouched model ({name} {first_value:.4f})."
-    ending = f"It ended after {counted(len(rows) - 1, 'step')}, as {reason}."
+    ending = f"It ended after {count_text(len(rows) - 1, 'step')}, as {reason}."
     if best == 0:
         return (
             f"{ending} No step within the budget is better than the untouched model ({name} "
@@ -288,7 +274,7 @@ def _write_record(
         unprivileged=task.roles.unprivileged,
         betas=dict(task.roles.betas),
         roles=task.roles.explanation,
-        criterion=task.judge.target.row,
+        criterion=task.judge.target.row_metric,
         lower_is_better=not task.judge.target.maximise,
         target=task.judge.target.bound,
         budget=settings.budget,

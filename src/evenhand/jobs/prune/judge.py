@@ -76,7 +76,7 @@ class Judge:
 
     def cut(self, predictions: Predictions) -> DecisionThreshold:
         """Return the decision threshold of scores of validation rows."""
-        if self.target.cut == "argmax":
+        if self.target.decision_rule == "argmax":
             return DecisionThreshold(0.5, "the class with the higher score", origin="classes")
         return choose_cut(predictions)
 
@@ -118,7 +118,7 @@ class Judge:
     def undefined_name(self, values: Mapping[str, Any]) -> str | None:
         """Return the first undefined number of those by which steps are chosen, or None."""
         budget = () if self.budget is None else (self.budget_metric,)
-        names = (self.target.row, *budget)
+        names = (self.target.row_metric, *budget)
         return next((name for name in names if math.isnan(values[name])), None)
 
     def within_budget(self, values: Mapping[str, float], before: Mapping[str, float]) -> bool:
@@ -132,7 +132,7 @@ class Judge:
     def best_step(self, steps: Sequence[Mapping[str, Any]]) -> int:
         """Return the number of the best step within the budget; of equal ones the first."""
         allowed = [k for k, step in enumerate(steps) if self.within_budget(step, steps[0])]
-        name, best = self.target.row, 0
+        name, best = self.target.row_metric, 0
         for k in allowed:
             if self.target.beats(float(steps[k][name]), float(steps[best][name])):
                 best = k

@@ -16,12 +16,11 @@ from evenhand.progress import bar
 from evenhand.pruning.curvature import find_estimator
 from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
-from evenhand.pruning.loop import Pace, prune_steps
+from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
 from evenhand.pruning.masks import count_kept, keep_all
 from evenhand.pruning.saliency import saliency
-from evenhand.pruning.state import PruningState, Remove
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 CurveRow = dict[str, Any]
 """A row of ``curve.csv``: a step's number, sparsity, weights left, validation values, seconds."""
@@ -84,7 +83,7 @@ def pruning_steps(
             predictions = task.judge.predict(state.model, task.accelerator)
             values = task.judge.values(predictions)
             done.append(curve_row(number, state, values, time.perf_counter() - began))
-            name = task.judge.target.row
+            name = task.judge.target.row_metric
             advance(text=f"sparsity {state.sparsity:.0%}, {name} {values[name]:.4f}")
             yield Step(state, done[-1], predictions)
 
@@ -137,8 +136,8 @@ def stop_reason(task: PruneTask, rows: Sequence[CurveRow]) -> str | None:
     if len(rows) > 1 and last["left"] == rows[-2]["left"]:
         return "no further channel or head can be removed"
     if not judge.within_budget(last, rows[0]):
-        return f"the budget of {counted(task.settings.budget or 0, 'point')} was spent"
-    if judge.target.is_reached(float(last[judge.target.row])):
+        return f"the budget of {count_text(task.settings.budget or 0, 'point')} was spent"
+    if judge.target.is_reached(float(last[judge.target.row_metric])):
         return f"the target {judge.target.name}={judge.target.bound:g} was met"
     if not pruning_pace(task).count(last["left"], _total(task)):
         return f"the sparsity limit of {task.settings.limit:g} % was reached"

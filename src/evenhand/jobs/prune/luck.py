@@ -78,7 +78,7 @@ def _halves_luck(
     sign = -1.0 if not judge.target.maximise else 1.0
     chosen, confirmed = (_patients(part) for part in after)
     return Luck(
-        metric=judge.target.row,
+        metric=judge.target.row_metric,
         lower_is_better=not judge.target.maximise,
         how="halves",
         step=step,
@@ -88,7 +88,7 @@ def _halves_luck(
         confirmed=values[1],
         gain=gains[0],
         confirmed_gain=gains[1],
-        luck=span_difference(_times(gains[0], sign), _times(gains[1], sign)),
+        luck=span_difference(_multiply(gains[0], sign), _multiply(gains[1], sign)),
     )
 
 
@@ -140,7 +140,8 @@ def _repeated_halves_luck(judge: Judge, steps: Sequence[Predictions], step: int)
     numbers = {
         name: np.array([values[name] for values in values_by_step]) for name in values_by_step[0]
     }
-    target = numbers[judge.target.row]  # (S, 1 + 2 H): all patients, choosing, confirming halves
+    # (S, 1 + 2 H): on all patients, on choosing halves, on confirming halves
+    target = numbers[judge.target.row_metric]
     differences = []
     for half in range(1, 1 + HALVES):
         on_half = [
@@ -154,16 +155,16 @@ def _repeated_halves_luck(judge: Judge, steps: Sequence[Predictions], step: int)
     pair = steps[step], steps[0]
     value, gain = _spans(judge, pair, (judge.cut(pair[0]), judge.cut(pair[1])))
     return Luck(
-        metric=judge.target.row,
+        metric=judge.target.row_metric,
         lower_is_better=not judge.target.maximise,
         how="repeated halves",
         step=step,
         choosing=_patients(steps[step]),
         confirming=0,
         chosen=value,
-        confirmed=_shifted(value, value_shift),
+        confirmed=_shift(value, value_shift),
         gain=gain,
-        confirmed_gain=_shifted(gain, gain_shift),
+        confirmed_gain=_shift(gain, gain_shift),
         luck=(gain_shift if not judge.target.maximise else -gain_shift, None, None),
     )
 
@@ -202,8 +203,8 @@ def _half_values(judge: Judge, predictions: Predictions) -> dict[str, Floats]:
     parts = divide_samples(
         rows, judge.attribute, groups, compared_levels(plan, judge.attribute, groups)
     )
-    overall = {judge.target.row: None} if judge.target.is_overall else {}
-    values: dict[str, list[float]] = {judge.target.row: [], metric: []}
+    overall = {judge.target.row_metric: None} if judge.target.is_overall else {}
+    values: dict[str, list[float]] = {judge.target.row_metric: [], metric: []}
     everyone = np.ones((1, len(rows.members)), dtype=np.bool_)
     for weights in np.concatenate([everyone, masks, ~masks]).astype(np.uint8):
         # One half at a time: in one call, a gap would have the sign of the gap in all patients.
@@ -249,14 +250,14 @@ def _span(judge: Judge, rows: pd.DataFrame) -> Span:
     is_target = (
         (rows["attribute"] == attribute)
         & (rows["group"] == EVERYBODY)
-        & (rows["metric"] == judge.target.row)
+        & (rows["metric"] == judge.target.row_metric)
     )
     row = rows[is_target].iloc[0]
     value, low, high = (float(row[name]) for name in ("value", "low", "high"))
     return (value, None, None) if math.isnan(low) or math.isnan(high) else (value, low, high)
 
 
-def _times(span: Span, sign: float) -> Span:
+def _multiply(span: Span, sign: float) -> Span:
     value, low, high = span
     if low is None or high is None:
         return sign * value, None, None
@@ -264,7 +265,7 @@ def _times(span: Span, sign: float) -> Span:
     return sign * value, first, last
 
 
-def _shifted(span: Span, shift: float) -> Span:
+def _shift(span: Span, shift: float) -> Span:
     value, low, high = span
     return (
         value + shift,

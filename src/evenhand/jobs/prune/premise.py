@@ -89,13 +89,13 @@ def check_premise(task: PruneTask, saliency: GroupSaliency, pruned: Mapping[str,
         The number of weights that the chosen model lacks, by layer.
     """
     changes = {str(group): by_layer for group, by_layer in saliency.by_group.items()}
-    batches = _samples(task)
+    batches = _draw_batches(task)
     layers = []
     with bar("checking the premise", len(saliency)) as advance:
         before = _mean_losses(task.model, task.loss, batches)
         for name, scores in saliency.items():
             least = _least_salient(scores, SHARE)
-            after = _mean_losses(_without(task.model, {name: ~least}), task.loss, batches)
+            after = _mean_losses(_masked_copy(task.model, {name: ~least}), task.loss, batches)
             layers.append(
                 PrunedLayer(
                     name,
@@ -111,7 +111,7 @@ def check_premise(task: PruneTask, saliency: GroupSaliency, pruned: Mapping[str,
     return Premise(tuple(layers), correlation, SAMPLES, SHARE)
 
 
-def _samples(task: PruneTask) -> list[GroupBatch]:
+def _draw_batches(task: PruneTask) -> list[GroupBatch]:
     order, _ = generators(task.settings.seed, 1, task.accelerator.device)
     size = task.settings.batch_size
     return list(group_batches(task.source, task.positions, -(-SAMPLES // size), size, order))
@@ -142,7 +142,7 @@ def _least_salient(scores: Tensor, share: float) -> Tensor:
     return chosen.view(scores.shape)
 
 
-def _without(model: Model, mask: WeightMask) -> Model:
+def _masked_copy(model: Model, mask: WeightMask) -> Model:
     """Return a copy of a model with only the weights of a mask."""
     copy = deepcopy(model)
     apply_mask(copy, mask)

@@ -45,15 +45,11 @@ def choose_by_search(task: PruneTask, run: Run) -> PruneTask:
     table = study.trials_dataframe(attrs=("number", "value", "params", "state"))
     write_csv(run.root / "search.csv", table)
     best = study.best_trial
-    choice = space.ask(best)
+    choice = space.suggest(best)
     beta, share, estimator = choice
     run.note(
         search=PruningChoice(
-            trial=best.number,
-            value=best.values[0],
-            beta=beta,
-            share=share,
-            estimator=estimator,
+            trial=best.number, value=best.values[0], beta=beta, share=share, estimator=estimator
         )
     )
     return task.with_choice(*choice)
@@ -70,7 +66,7 @@ def pruning_space(settings: PruneSettings) -> Space[Choice]:
     )
     estimators = restricted if settings.estimator in restricted else (settings.estimator,)
 
-    def ask(trial: BaseTrial) -> Choice:
+    def suggest(trial: BaseTrial) -> Choice:
         beta = trial.suggest_float("beta", 0.0, max(BETA, settings.beta))
         share = trial.suggest_float("share", *shares, log=True)
         return beta, share, trial.suggest_categorical("estimator", estimators)
@@ -80,7 +76,7 @@ def pruning_space(settings: PruneSettings) -> Space[Choice]:
         "share": settings.share,
         "estimator": settings.estimator,
     }
-    return Space(ask, math.inf, (("settings", first),))
+    return Space(suggest, math.inf, (("settings", first),))
 
 
 def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
@@ -89,4 +85,4 @@ def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
     rows = [curve_row(0, initial_state(task), task.before, 0.0)]
     for step in pruning_steps(task, initial_state(task), rows, remover(task.settings.structure)):
         rows.append(step.row)
-    return (float(rows[task.judge.best_step(rows)][task.judge.target.row]),)
+    return (float(rows[task.judge.best_step(rows)][task.judge.target.row_metric]),)

@@ -23,8 +23,7 @@ class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning
     run: Path = Field(description="the finished run that holds the model; it is not changed")
     model: str | None = Field(None, description="which of its models [default: the one it chose]")
     data: str | None = Field(
-        None,
-        description="the place of the run's data [default: the place that the run recorded]",
+        None, description="the place of the run's data [default: the place that the run recorded]"
     )
     attribute: tuple[str, ...] = Field(
         description="attribute or intersection (sex*age) that the model is pruned for; further "

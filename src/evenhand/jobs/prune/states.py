@@ -13,8 +13,8 @@ from evenhand.jobs.prune.loop import CurveRow, Step, initial_state
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
+from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import load_mask, save_mask
-from evenhand.pruning.state import PruningState
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from evenhand.cohort.reopen import DataOverrides, current_data, merged_values, reopen
+from evenhand.cohort.reopen import DataOverrides, current_data, merge_values, reopen
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
@@ -36,7 +36,7 @@ from evenhand.metrics import (
 )
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
-from evenhand.pruning.channels import refuse_solid
+from evenhand.pruning.channels import refuse_unprunable
 from evenhand.pruning.curvature import check_squares, find_estimator
 from evenhand.pruning.curvature.softmax import CrossEntropy
 from evenhand.pruning.eligible import prunable_parameters
@@ -105,7 +105,7 @@ class PruneTask:
         """The settings, completed by the data settings of the model's run."""
         earlier, settings = data_settings(self.trained.record), self.settings
         data, bins = current_data(earlier.data, settings.data), settings.bins or earlier.bins
-        update = {"data": data, "bins": bins} | merged_values(earlier, settings)
+        update = {"data": data, "bins": bins} | merge_values(earlier, settings)
         return settings.model_copy(update=update)
 
     @property
@@ -139,7 +139,7 @@ def make_prune_task(settings: PruneSettings) -> PruneTask:
     model = load_model(trained.folder(name))
     prunable_parameters(model, settings.structure, settings.prunable)
     if settings.structure == "channel":
-        refuse_solid(model)
+        refuse_unprunable(model)
     splits = _open_splits(settings, trained, model)
     accelerator = make_accelerator(LoopSettings(device=settings.device))
     attribute = settings.attribute[0]
@@ -272,10 +272,7 @@ def _compared_groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str
 
 
 def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:
-    flags = {
-        judge.target.row: "--target",
-        judge.budget_metric: "--budget-metric",
-    }
+    flags = {judge.target.row_metric: "--target", judge.budget_metric: "--budget-metric"}
     for name, flag in flags.items():
         if np.isnan(before.get(name, math.nan)):
             reason = judge.undefined_reason(untouched, name)

@@ -10,8 +10,8 @@ from evenhand.errors import EvenhandError, some
 from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_rows
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
-from evenhand.jobs.assess.pages import write_page
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import as_job
+from evenhand.jobs.report import write_page
 from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
@@ -21,16 +21,14 @@ from evenhand.networks.layers import find_layers, layer_names
 from evenhand.networks.model import Model
 from evenhand.reporting.similarity_record import FILE, SimilarityRecord, mean
 from evenhand.representation.by_group import PatientLayers
-from evenhand.runs import run_scope
 from evenhand.tables.predictions import Predictions, read_predictions
 from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 
-@with_keywords(SimilaritySettings, "runs")
-@run_scope()
+@as_job(SimilaritySettings, "runs")
 def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = False) -> Run:
     """Compare the layers of two models for each group, and report on it.
 
@@ -56,12 +54,12 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     attributes = settings.attribute or chosen[0][0].record.attributes
     groups_in(predictions[0], attributes)  # refuses unknown attributes
     models = [load_model(run.folder(name)) for run, name in chosen]
-    layer_pairs = _layers(models, settings)
+    layer_pairs = _compared_layers(models, settings)
     # several samples of a patient are similar in any model, and would raise the similarity
     samples = draw_one_per_patient(predictions[0], settings.patients, settings.seed)
     if len(samples) < settings.minimum:
         raise EvenhandError(
-            f"the split {settings.split!r} has {counted(len(samples), 'patient')}, fewer than "
+            f"the split {settings.split!r} has {count_text(len(samples), 'patient')}, fewer than "
             f"--minimum {settings.minimum}. Choose a larger split, or a lower --minimum."
         )
     source, data, cache = chosen[0][0], settings.data, settings.cache
@@ -119,8 +117,8 @@ def _chosen_models(settings: SimilaritySettings) -> list[tuple[Run, str]]:
     """Return the two runs, each with the name of its model."""
     if len(settings.model) not in (0, 2):
         raise EvenhandError(
-            f"--model is given {len(settings.model)} time(s): give one for each of the two runs, "
-            "or none."
+            f"--model is given {len(settings.model)} time(s). Give it twice, once for each run, or "
+            "leave it out."
         )
     pairs = []
     for index, path in enumerate(settings.runs):
@@ -151,14 +149,14 @@ def _read_predictions(
     if unshared:
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
-            f"{counted(len(unshared), 'sample')} of the split {settings.split!r} are in one of "
+            f"{count_text(len(unshared), 'sample')} of the split {settings.split!r} are in one of "
             f"them only ({some(unshared)}). Train both on the same data, with the same --split and "
             "--seed."
         )
     return shared_rows(first, second)
 
 
-def _layers(
+def _compared_layers(
     models: list[Model], settings: SimilaritySettings
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the layers of each model that are compared.

@@ -11,7 +11,7 @@ from pathlib import Path
 from evenhand.experiments.mitigation import build_mitigation
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Trained, save_trained, train_model
-from evenhand.experiments.task_cache import Fits
+from evenhand.experiments.task_cache import FitContext
 from evenhand.experiments.trials import Report
 from evenhand.files import read_json, replacing, write_json
 from evenhand.jobs.tune.contenders import make_untrained
@@ -55,25 +55,27 @@ class Delivery:
 
 
 def score_choice(
-    fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
+    context: FitContext[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
     """Train a choice of a contender, in a worker, and return the values of the targets."""
-    return _train_choice(fits, name, choice, report).values
+    return _train_choice(context, name, choice, report).values
 
 
 def score_and_save_choice(
-    fits: Fits[TuneSettings], name: str, choice: Choice, report: Report
+    context: FitContext[TuneSettings], name: str, choice: Choice, report: Report
 ) -> tuple[float, ...]:
     """Train a choice of a contender, in a worker; save the fit, return the targets' values."""
-    trained = _train_choice(fits, name, choice, report)
-    folder = fit_folder(fits.run, name, choice)
+    trained = _train_choice(context, name, choice, report)
+    folder = fit_folder(context.run, name, choice)
     record = {"lr": choice.lr, "seed": choice.seed, "warning": trained.warning}
-    save_trained(fits.task(), folder, trained, **record)
+    save_trained(context.task(), folder, trained, **record)
     return trained.values
 
 
-def _train_choice(fits: Fits[TuneSettings], name: str, choice: Choice, report: Report) -> Trained:
-    task, settings = fits.task(), fits.settings
+def _train_choice(
+    context: FitContext[TuneSettings], name: str, choice: Choice, report: Report
+) -> Trained:
+    task, settings = context.task(), context.settings
     model, schedule = make_untrained(task, settings, name, choice)
     values = dict(choice.method_settings)
     mitigation = build_mitigation(choice.method, values, settings, task.splits.train)
@@ -84,8 +86,8 @@ def _train_choice(fits: Fits[TuneSettings], name: str, choice: Choice, report: R
         "mask": " ".join(sorted(choice.mask)),
         "method": mitigation.text,
     }
-    fit = f"{name}/{fit_folder(fits.run, name, choice).name}"
-    with tracked(settings, fits.run.root, fit, tracked_values) as tracker:
+    fit = f"{name}/{fit_folder(context.run, name, choice).name}"
+    with tracked(settings, context.run.root, fit, tracked_values) as tracker:
         return train_model(task, model, schedule, fit_settings, report, mitigation, tracker)
 
 
@@ -114,7 +116,9 @@ def remove_other_fits(run: Run, name: str, choices: Iterable[Choice]) -> None:
             shutil.rmtree(folder)
 
 
-def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine: Engine) -> None:
+def deliver_all(
+    context: FitContext[TuneSettings], deliveries: Iterable[Delivery], engine: Engine
+) -> None:
     """Score the fits of each model, and store the delivered one; skip models with predictions.
 
     Raises
@@ -124,39 +128,37 @@ def deliver_all(fits: Fits[TuneSettings], deliveries: Iterable[Delivery], engine
     """
     deliveries = list(deliveries)
     jobs = [
-        Job(delivery.model, _deliver, (fits, delivery))
+        Job(delivery.model, _deliver, (context, delivery))
         for delivery in deliveries
-        if not fits.run.predictions_file(delivery.model).exists()
+        if not context.run.predictions_file(delivery.model).exists()
     ]
-    with fits.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
+    with context.run.phase("chosen fits"), bar("chosen fits", len(jobs)) as advance:
         for job, _ in complete_jobs(engine, jobs):
             advance(text=job.name)
     for delivery in deliveries:
-        shutil.rmtree(fits_folder(fits.run, delivery.model), ignore_errors=True)
+        shutil.rmtree(fits_folder(context.run, delivery.model), ignore_errors=True)
 
 
-def _deliver(fits: Fits[TuneSettings], delivery: Delivery) -> None:
+def _deliver(context: FitContext[TuneSettings], delivery: Delivery) -> None:
     """Score every split with each fit, in a worker; only this function scores the test split."""
-    task, run = fits.task(), fits.run
-    for seed in sorted(
-        delivery.seeds, key=lambda seed: seed == delivery.seed
-    ):  # the delivered fit is last
-        fit = _saved_fit(fits, delivery, seed)
-        predictions = predict_cohorts(
-            load_model(fit), task.splits.items(), make_accelerator(task.settings)
-        )
+    task, run = context.task(), context.run
+    accelerator = make_accelerator(task.settings)
+    delivered_last = sorted(delivery.seeds, key=lambda seed: seed == delivery.seed)
+    for seed in delivered_last:
+        fit = _saved_fit(context, delivery, seed)
+        predictions = predict_cohorts(load_model(fit), task.splits.items(), accelerator)
         if len(delivery.seeds) > 1:
             write_predictions(seed_predictions(run, delivery.model, seed), predictions)
-    _copy_fit(run, delivery, fit)  # the last fit
+    _copy_fit(run, delivery, fit)
     write_predictions(run.predictions_file(delivery.model), predictions)
 
 
-def _saved_fit(fits: Fits[TuneSettings], delivery: Delivery, seed: int) -> Path:
+def _saved_fit(context: FitContext[TuneSettings], delivery: Delivery, seed: int) -> Path:
     """Return the folder of a fit; train the fit if it is not saved."""
     choice = replace(delivery.choice, seed=seed)
-    folder = fit_folder(fits.run, delivery.study, choice)
+    folder = fit_folder(context.run, delivery.study, choice)
     if not (folder / RECORD).exists():
-        score_and_save_choice(fits, delivery.study, choice, lambda epoch, values: None)
+        score_and_save_choice(context, delivery.study, choice, lambda epoch, values: None)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,16 +49,13 @@ def unit_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[Uni
     """
     done = trials[trials["state"] == "complete"]
     masks = [set(mask.split()) for mask in done["mask"]]
-    rows: list[UnitImportance] = []
-    for unit in sorted(set().union(*masks)):
-        tuned = np.array([unit in mask for mask in masks])
-        if min(tuned.sum(), (~tuned).sum()) < FEWEST_PER_SIDE:
-            continue
-        for target in targets:
-            values = done[target.name].to_numpy(np.float64)
-            difference = _mean_difference(values, tuned, target)
-            rows.append(UnitImportance(unit=unit, **difference.model_dump()))
-    return rows
+    sides = {
+        unit: np.array([unit in mask for mask in masks]) for unit in sorted(set().union(*masks))
+    }
+    return [
+        UnitImportance(unit=unit, **difference.model_dump())
+        for unit, difference in _mean_differences(done, sides, targets)
+    ]
 
 
 def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[MethodImportance]:
@@ -77,16 +74,25 @@ def method_importance(trials: pd.DataFrame, targets: Sequence[Target]) -> list[M
         A record for each method and target, with the rules of `unit_importance`.
     """
     done = trials[trials["state"] == "complete"]
-    rows: list[MethodImportance] = []
-    for method in sorted({*done["method"]}):
-        has_method = (done["method"] == method).to_numpy()
-        if min(has_method.sum(), (~has_method).sum()) < FEWEST_PER_SIDE:
-            continue
-        for target in targets:
-            values = done[target.name].to_numpy(np.float64)
-            difference = _mean_difference(values, has_method, target)
-            rows.append(MethodImportance(method=method, **difference.model_dump()))
-    return rows
+    sides = {method: (done["method"] == method).to_numpy() for method in sorted({*done["method"]})}
+    return [
+        MethodImportance(method=method, **difference.model_dump())
+        for method, difference in _mean_differences(done, sides, targets)
+    ]
+
+
+def _mean_differences(
+    done: pd.DataFrame, sides: Mapping[str, NDArray[np.bool_]], targets: Sequence[Target]
+) -> Iterator[tuple[str, ImportanceRecord]]:
+    """Yield name and mean difference of each target, if both sides have enough trials.
+
+    A side is a mask ``(n,)`` of the trials, by the name of what these trials have in common.
+    """
+    for name, selected in sides.items():
+        if min(selected.sum(), (~selected).sum()) >= FEWEST_PER_SIDE:
+            for target in targets:
+                values = done[target.name].to_numpy(np.float64)
+                yield name, _mean_difference(values, selected, target)
 
 
 def factor_importance(

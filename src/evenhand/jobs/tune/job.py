@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
-from evenhand.experiments.task import Task, seconds_per_fit
-from evenhand.experiments.task_cache import Fits, cached_task, fresh_task_cache
+from evenhand.experiments.task import Task
+from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
+from evenhand.experiments.training_run import begin_training_run
 from evenhand.jobs.evaluate import evaluate
-from evenhand.jobs.finetune.job import begin_training_run
-from evenhand.jobs.keywords import with_keywords
+from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.jobs.tune.contenders import (
     FAIRTUNE,
     AllowedMethods,
@@ -25,22 +26,16 @@ from evenhand.jobs.tune.searching import SearchJob, SearchResult, search_contend
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import fairtune_start
 from evenhand.metrics import find_rule
-from evenhand.runs import run_scope
 from evenhand.search.study import check_study, drop_study
 from evenhand.training.precision import settle_precision
-from evenhand.wording import counted
+from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
-@with_keywords(TuneSettings, "data")
-@run_scope()
+@as_job(TuneSettings, "data")
 @fresh_task_cache()
 def tune(
-    settings: TuneSettings,
-    out: Path,
-    *,
-    overwrite: bool = False,
-    notify: Callable[[str], None] = lambda text: None,
+    settings: TuneSettings, out: Path, *, overwrite: bool = False, notify: Notify = ignore_text
 ) -> Run:
     """Search masks, methods and learning rates by validation fairness; confirm, and report.
 
@@ -84,11 +79,11 @@ def tune(
         if overwrite:  # a storage outside the run directory still holds the earlier studies
             for name in _study_names(competing):
                 drop_study(storage, study_identity(task, settings, out, name)[0])
-        fits = Fits(settings, task.fingerprint, Run(run.root.resolve()))
-        job = SearchJob(task, fits, rule, storage, engine)
+        context = FitContext.of(settings, task, run)
+        job = SearchJob(task, context, rule, storage, engine)
         results = _search_all(job, allowed, competing)
         run.note(notes=(*run.record.notes, *search_notes(job, allowed, results)))
-        deliver_all(fits, [delivery_of(job, result) for result in results], engine)
+        deliver_all(context, [delivery_of(job, result) for result in results], engine)
     run.note(notes=(*run.record.notes, *method_warnings(run)))
     write_search(job, results)
     with run.phase("evaluation"):
@@ -105,7 +100,7 @@ def _search_all(
     baselines = [search_contender(job, contender) for contender in others]
     tuned = [baseline for result in baselines if (baseline := result.tuned_baseline()) is not None]
     contained = [result.chosen for result in baselines if result.contender.mask is not None]
-    start = fairtune_start(job.task, job.fits.settings, allowed, tuned)
+    start = fairtune_start(job.task, job.context.settings, allowed, tuned)
     return [search_contender(job, fairtune, start, contained), *baselines]
 
 
@@ -128,16 +123,16 @@ def _forecast(task: Task, settings: TuneSettings, competing: Sequence[Contender]
     fits = sum(
         int(min(settings.trials, contender.space.size)) + confirming for contender in competing
     )
-    minutes = fits * seconds_per_fit(task) / settings.workers / 60
-    confirmation = f" and {counted(confirming, 'fit')} to confirm each" if confirming else ""
-    parallel = f", {settings.workers} at a time" if settings.workers > 1 else ""
+    minutes = longest_minutes(fits * seconds_per_fit(task), settings.workers)
+    confirmation = f" and {count_text(confirming, 'fit')} to confirm each" if confirming else ""
     several, shorter = "", "frozen layers make it less"
     if len(task.targets) > 1:
         several = "no trial is stopped early, as there are several targets; "
     elif settings.stopping == "halving":
         shorter = "pruned trials and frozen layers make it less"
     return (
-        f"{counted(fits, 'fit')} at most: {counted(len(competing), 'search', 'searches')} of "
-        f"{counted(settings.trials, 'trial')}{confirmation}, {counted(settings.epochs, 'epoch')} "
-        f"each{parallel}. At most about {max(1, round(minutes))} min; {several}{shorter}."
+        f"{count_text(fits, 'fit')} at most: {count_text(len(competing), 'search', 'searches')} of "
+        f"{count_text(settings.trials, 'trial')}{confirmation}, "
+        f"{count_text(settings.epochs, 'epoch')} each{parallel_text(settings.workers)}. At most "
+        f"about {minutes} min; {several}{shorter}."
     )

@@ -10,14 +10,10 @@ from optuna.trial import TrialState
 
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.experiments.runs import Run
-from evenhand.files import write_json
+from evenhand.files import finite_or_none, write_json
 from evenhand.jobs.tune.contenders import FAIRTUNE, AllowedMethods
 from evenhand.jobs.tune.fitting import Delivery, seed_predictions
-from evenhand.jobs.tune.importance import (
-    factor_importance,
-    method_importance,
-    unit_importance,
-)
+from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
 from evenhand.jobs.tune.searching import SearchJob, SearchResult
 from evenhand.metrics import Plan, Target, excluded_groups
 from evenhand.networks.checkpoints import read_model_record
@@ -31,11 +27,11 @@ from evenhand.reporting.search_record import (
     TargetRecord,
 )
 from evenhand.reporting.text.numbers import listed
-from evenhand.search.confirmation import Candidate, null_if_nan
+from evenhand.search.confirmation import Candidate
 from evenhand.search.study import ADOPTED, originals
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import read_predictions
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 TRAINED = ("complete", "pruned")
 """The states of trials that trained a model."""
@@ -81,7 +77,7 @@ def method_warnings(run: Run) -> list[str]:
 
 
 def _budget_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
-    settings = job.fits.settings
+    settings = job.context.settings
     contained = [
         result.contender.name for result in results[1:] if result.contender.mask is not None
     ]
@@ -92,22 +88,22 @@ def _budget_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
         else ""
     )
     confirmation = (
-        f", and at most {counted(settings.confirm * settings.confirm_seeds, 'fit')} to confirm its "
-        "best trials"
+        f", and at most {count_text(settings.confirm * settings.confirm_seeds, 'fit')} to confirm "
+        "its best trials"
         if settings.confirm
         else ""
     )
     return (
         f"Each of {listed([result.contender.name for result in results])} had up to "
-        f"{counted(settings.trials, 'trial')} of {counted(settings.epochs, 'epoch')} each, at "
-        f"learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
+        f"{count_text(settings.trials, 'trial')} of {count_text(settings.epochs, 'epoch')} each, "
+        f"at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
         f"{contained_text}"
     )
 
 
 def _containing_text(job: SearchJob, contained: Sequence[str]) -> str:
     """Return a clause about why FairTune's search contains baselines."""
-    if job.fits.settings.search == "methods":
+    if job.context.settings.search == "methods":
         return f"its search contains {'it' if len(contained) == 1 else 'them'}"
     return f"{'it is one mask' if len(contained) == 1 else 'they are masks'} on the same weights"
 
@@ -145,7 +141,7 @@ def _median_text(job: SearchJob, result: SearchResult) -> str:
 
 def write_search(job: SearchJob, results: Sequence[SearchResult]) -> None:
     """Write ``trials.csv`` and ``search.json``, after all fits have been scored."""
-    root = job.fits.run.root
+    root = job.context.run.root
     trials = pd.concat([table for result in results for table in result.tables])
     write_csv(root / "trials.csv", trials)
     targets = tuple(
@@ -155,7 +151,7 @@ def write_search(job: SearchJob, results: Sequence[SearchResult]) -> None:
     record = SearchRecord(
         schema_version=1,
         objectives=targets,
-        pick=job.fits.settings.pick or "ideal",
+        pick=job.context.settings.pick or "ideal",
         studies=tuple(_study_record(result, job) for result in results),
     )
     write_json(
@@ -166,7 +162,7 @@ def write_search(job: SearchJob, results: Sequence[SearchResult]) -> None:
 def _study_record(result: SearchResult, job: SearchJob) -> StudyRecord:
     table, chosen, targets = result.tables[0], result.chosen, job.task.targets
     is_own_trial = chosen.study == result.contender.name
-    confirmed = result.candidates if job.fits.settings.confirm else ()
+    confirmed = result.candidates if job.context.settings.confirm else ()
     adopted = table[ADOPTED].notna()
     study = StudyRecord(
         name=result.contender.name,
@@ -195,10 +191,8 @@ def _add_importance(
     study: StudyRecord, result: SearchResult, targets: Sequence[Target]
 ) -> StudyRecord:
     """Return the record with the importance of methods and factors."""
-    done = [
-        original for original in originals(result.study) if original.state is TrialState.COMPLETE
-    ]
-    choices = [result.contender.space.ask(trial) for trial in done]
+    done = [trial for trial in originals(result.study) if trial.state is TrialState.COMPLETE]
+    choices = [result.contender.space.suggest(trial) for trial in done]
     values = np.array([trial.values for trial in done])
     return study.model_copy(
         update={
@@ -212,10 +206,10 @@ def _fit_record(job: SearchJob, result: SearchResult, seed: int) -> FitRecord:
     """Return the values of one fit of a choice on validation and test patients."""
     chosen: Candidate = result.chosen
     val = chosen.fit_values[chosen.seeds.index(seed)]
-    name, settings = result.contender.name, job.fits.settings
-    path = seed_predictions(job.fits.run, name, seed)
+    name, settings = result.contender.name, job.context.settings
+    path = seed_predictions(job.context.run, name, seed)
     if not path.exists():  # there is one seed only
-        path = job.fits.run.predictions_file(name)
+        path = job.context.run.predictions_file(name)
     predictions = read_predictions(path)
     rows = predictions.of_split("test")
     groups = groups_in(rows, settings.attribute)
@@ -230,11 +224,11 @@ def _fit_record(job: SearchJob, result: SearchResult, seed: int) -> FitRecord:
     names = [target.name for target in targets]
     return FitRecord(
         seed=seed,
-        val=dict(zip(names, map(null_if_nan, val), strict=True)),
-        test=dict(zip(names, map(null_if_nan, test), strict=True)),
+        val=dict(zip(names, map(finite_or_none, val), strict=True)),
+        test=dict(zip(names, map(finite_or_none, test), strict=True)),
         auc=tuple(
             GroupValue(
-                attribute=row["attribute"], group=row["group"], value=null_if_nan(row["value"])
+                attribute=row["attribute"], group=row["group"], value=finite_or_none(row["value"])
             )
             for row in table.to_dict("records")
         ),

@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from evenhand.experiments.task import Task
-from evenhand.experiments.task_cache import Fits
+from evenhand.experiments.task_cache import FitContext
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import Contender
 from evenhand.jobs.tune.fitting import remove_other_fits, score_and_save_choice, score_choice
@@ -22,7 +22,12 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.jobs.tune.start import SearchStart, TunedBaseline
 from evenhand.jobs.tune.trials import ranked_trials, study_table
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates, to_confirm
+from evenhand.search.confirmation import (
+    Candidate,
+    best_candidate,
+    choices_to_confirm,
+    confirmed_candidates,
+)
 from evenhand.search.space import Space
 from evenhand.search.spaces import Choice, repeat_space
 from evenhand.search.study import (
@@ -39,10 +44,10 @@ from evenhand.workers import Engine
 
 @dataclass(frozen=True, eq=False)
 class SearchJob:
-    """The data, storage and workers that all searches of a run share."""
+    """What all searches of a run share: data, context of the fits, rule, storage and workers."""
 
     task: Task
-    fits: Fits[TuneSettings]
+    context: FitContext[TuneSettings]
     rule: PickRule
     storage: BaseStorage
     engine: Engine
@@ -62,9 +67,9 @@ class SearchResult:
         """Return the trials that FairTune's search may adopt; None if it does not contain them."""
         if self.contender.mask is None:
             return None
-        trials, ask = originals(self.study), self.contender.space.ask
-        best = ask(self.study.trials[self.best]).lr
-        choices = [ask(trial) for trial in trials]
+        trials, space = originals(self.study), self.contender.space
+        best = space.suggest(self.study.trials[self.best]).lr
+        choices = [space.suggest(trial) for trial in trials]
         return TunedBaseline(self.contender.name, self.contender.mask, trials, choices, best)
 
     @property
@@ -103,13 +108,13 @@ def search_contender(
     others
         Candidates of baselines that the contender may choose, too.
     """
-    targets, settings = job.task.targets, job.fits.settings
+    targets, settings = job.task.targets, job.context.settings
     space = start.space if start else contender.space
     study = _study(job, contender.name, adopted=start.adopted if start else ())
-    with job.fits.run.phase(f"search {contender.name}"):
+    with job.context.run.phase(f"search {contender.name}"):
         # without confirmation, the fit of a trial is delivered, and must be saved
         score_trial = score_choice if settings.confirm else score_and_save_choice
-        score = partial(score_trial, job.fits, contender.name)
+        score = partial(score_trial, job.context, contender.name)
         search(study, space, score, settings.trials, settings.seed, job.engine)
     tables = [study_table(study, space, targets)]
     best = ranked_trials(study, targets, job.rule)
@@ -121,7 +126,7 @@ def search_contender(
         candidates = [_unconfirmed(contender.name, trial, space) for trial in own_trials[:1]]
     pool = (*candidates, *others)
     chosen = best_candidate(pool, targets, job.rule)
-    remove_other_fits(job.fits.run, contender.name, _fitted_choices(chosen, contender))
+    remove_other_fits(job.context.run, contender.name, _fitted_choices(chosen, contender))
     return SearchResult(contender, study, tuple(tables), pool, chosen)
 
 
@@ -136,15 +141,15 @@ def _confirm(
     job: SearchJob, contender: Contender, space: Space[Choice], best: Sequence[FrozenTrial]
 ) -> tuple[list[Candidate], list[pd.DataFrame]]:
     """Train the best trials again with fresh seeds; return candidates, and a table of the fits."""
-    targets, settings = job.task.targets, job.fits.settings
-    choices = to_confirm(best, space, settings.confirm)
+    targets, settings = job.task.targets, job.context.settings
+    choices = choices_to_confirm(best, space, settings.confirm)
     if not choices:
         return [], []
     seeds = range(settings.seed + 1, settings.seed + 1 + settings.confirm_seeds)
     repeats = repeat_space(choices, seeds)
     study = _study(job, contender.confirmation, stopping=False)
-    with job.fits.run.phase(f"search {contender.confirmation}"):
-        score = partial(score_and_save_choice, job.fits, contender.name)
+    with job.context.run.phase(f"search {contender.confirmation}"):
+        score = partial(score_and_save_choice, job.context, contender.name)
         search(study, repeats, score, int(repeats.size), settings.seed, job.engine)
     candidates = confirmed_candidates(study, contender.name, best, choices, len(targets))
     return candidates, [study_table(study, repeats, targets)]
@@ -152,7 +157,7 @@ def _confirm(
 
 def _unconfirmed(name: str, trial: FrozenTrial, space: Space[Choice]) -> Candidate:
     """Return a candidate of a trial that was not trained again."""
-    choice, values = space.ask(trial), np.array(trial.values)
+    choice, values = space.suggest(trial), np.array(trial.values)
     return Candidate(name, trial.number, choice, values, values[None], (choice.seed,))
 
 
@@ -160,10 +165,10 @@ def _study(
     job: SearchJob, name: str, *, stopping: bool = True, adopted: Sequence[FrozenTrial] = ()
 ) -> Study:
     """Open a study of the run, and add adopted trials."""
-    settings = job.fits.settings
+    settings = job.context.settings
     study = open_study(
         job.storage,
-        *study_identity(job.task, settings, job.fits.run.root, name),
+        *study_identity(job.task, settings, job.context.run.root, name),
         prune_until=settings.epochs if stopping and settings.stopping == "halving" else 0,
         prune_from=stopping_floor(settings.epochs, settings.warmup),
     )

@@ -6,12 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
-from evenhand.experiments.settings import (
-    TARGETS,
-    GroupingSettings,
-    LabelSettings,
-    TrainingSettings,
-)
+from evenhand.experiments.settings import TARGETS, GroupingSettings, LabelSettings, TrainingSettings
 from evenhand.workers import WorkerSettings
 
 

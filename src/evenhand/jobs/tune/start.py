@@ -122,7 +122,7 @@ def _adopted_trials(
     space_with_choices = space(choices)
     for trial, (_, params) in zip(tuned.trials, space_with_choices.first, strict=True):
         fixed = FixedTrial(dict(params))
-        space_with_choices.ask(fixed)  # sets the distributions of the trial
+        space_with_choices.suggest(fixed)  # sets the distributions of the trial
         yield create_trial(
             state=trial.state,
             values=trial.values if trial.state is TrialState.COMPLETE else None,

@@ -87,7 +87,7 @@ def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) ->
 def _choice(trial: FrozenTrial, space: Space[Choice]) -> Choice | None:
     """Return the choice of a trial; None if its process died before the choice was drawn."""
     try:
-        return space.ask(trial)
+        return space.suggest(trial)
     except ValueError:
         if trial.state is not TrialState.FAIL:
             raise

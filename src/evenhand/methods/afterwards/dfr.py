@@ -34,7 +34,7 @@ SUBSETS = 10
 MOST = 2000
 """The largest number of rows of a balanced subset; ten subsets have up to 20,000."""
 FOLDS = 5
-PASSES = 200_000  # limit of rows × iterations of a solver; at least 500 iterations
+PASSES = 200_000  # most rows × iterations of a solver, if these are more than 500 iterations
 
 Prior = Literal["data", "balanced"]
 """Prevalence of the scores: that of the rows, or equal for all classes."""
@@ -153,14 +153,14 @@ def refit_last_layer(
     >>> layer.weight[1].round(1)
     array([ 1.6, -0. ])
     """
-    rows, table = _checked(features, labels, groups, patients)
+    rows, table = _check_inputs(features, labels, groups, patients)
     rng = np.random.default_rng(seed)
     strength = _best_strength(table, rows, strengths, most, rng)
-    layer = _averaged(table, rows, strength, subsets, most, rng)
+    layer = _fit_mean(table, rows, strength, subsets, most, rng)
     return _with_prior(layer, rows) if prior == "data" else layer
 
 
-def cross_fitted(
+def cross_fit(
     features: ArrayLike,
     labels: ArrayLike,
     groups: ArrayLike,
@@ -181,8 +181,9 @@ def cross_fitted(
         The layer that was fitted on all rows.
     numpy.ndarray
         Probabilities ``(n, C)`` of the rows. Each fifth of the patients is scored by a layer that
-        was fitted on the other four fifths; so thresholds can be chosen on these rows. All layers
-        use the strength that was chosen on all rows; each of the five has a fifth of the subsets.
+        was fitted on the other four fifths, so thresholds can be chosen on these rows. All layers
+        use the strength that was chosen on all rows; each of the five is the mean over a fifth of
+        ``subsets``.
 
     Raises
     ------
@@ -191,7 +192,7 @@ def cross_fitted(
         class.
     """
     layer = refit_last_layer(features, labels, groups, patients=patients, **settings)
-    rows, table = _checked(features, labels, groups, patients)
+    rows, table = _check_inputs(features, labels, groups, patients)
     most = settings.get("most", MOST)
     count = max(1, settings.get("subsets", SUBSETS) // FOLDS)
     rng = np.random.default_rng((settings.get("seed", 0), FOLDS))
@@ -200,29 +201,29 @@ def cross_fitted(
     for number in range(FOLDS):
         held_out = fold == number
         others = rows.take(~held_out)
-        if not _complete(rows, ~held_out):
+        if not _has_two_of_each(rows, ~held_out):
             raise EvenhandError(
                 "dfr fits on four fifths of the patients and scores the last fifth; without fold "
                 f"{number + 1} a group has fewer than two rows of a class. Give more validation "
                 "patients, or merge small groups."
             )
-        part = _averaged(table, others, layer.strength, count, most, rng, np.flatnonzero(~held_out))
+        part = _fit_mean(table, others, layer.strength, count, most, rng, np.flatnonzero(~held_out))
         part = part if settings.get("prior") == "balanced" else _with_prior(part, others)
         scores[held_out] = part.scores(table[held_out])
     return layer, scores
 
 
-def _averaged(
+def _fit_mean(
     features: Floats,
     rows: Rows,
     strength: float,
     subsets: int,
     most: int,
     rng: np.random.Generator,
-    places: NDArray[np.intp] | None = None,
+    positions: NDArray[np.intp] | None = None,
 ) -> LastLayer:
-    """Return the mean layer of several balanced subsets; row i has features ``places[i]``."""
-    fits = [_fit(features, rows, strength, most, rng, places) for _ in range(subsets)]
+    """Return the mean layer of several balanced subsets; row i has features ``positions[i]``."""
+    fits = [_fit(features, rows, strength, most, rng, positions) for _ in range(subsets)]
     weights, biases = (np.stack(part) for part in zip(*fits, strict=True))
     return LastLayer(weights.mean(axis=0), biases.mean(axis=0), strength, weights.std(axis=0))
 
@@ -233,7 +234,7 @@ def _with_prior(layer: LastLayer, rows: Rows) -> LastLayer:
     return replace(layer, bias=layer.bias + shift - shift[0])
 
 
-def _checked(
+def _check_inputs(
     features: ArrayLike, labels: ArrayLike, groups: ArrayLike, patients: ArrayLike | None
 ) -> tuple[Rows, Floats]:
     table = check_features(features)
@@ -251,9 +252,9 @@ def _checked(
 def balanced_rows(
     rows: Rows, rng: np.random.Generator, most: int | None = None
 ) -> NDArray[np.intp]:
-    """Return positions with equally many rows of each label in each group, drawn at random.
+    """Return the positions of equally many rows of each label in each group, drawn at random.
 
-    There are about ``most`` rows at most. Rows of unknown group are left out.
+    They are at most about ``most``. Rows of unknown group are left out.
     """
     cells = [np.flatnonzero(cell) for cell in _cells(rows)]
     size = min(map(len, cells))
@@ -268,27 +269,24 @@ def _fit(
     strength: float,
     most: int,
     rng: np.random.Generator,
-    places: NDArray[np.intp] | None = None,
+    positions: NDArray[np.intp] | None = None,
 ) -> tuple[Floats, Floats]:
     """Fit on one balanced subset; return weights ``(C, D)`` and biases ``(C,)`` for raw features.
 
-    Row i has features ``places[i]``; by default, rows and features have the same order.
+    Row i has features ``positions[i]``; by default, rows and features have the same order.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     drawn = balanced_rows(rows, rng, most)
-    chosen = features[drawn if places is None else places[drawn]].astype(np.float64)
+    chosen = features[drawn if positions is None else positions[drawn]].astype(np.float64)
     mean, scale = chosen.mean(axis=0), chosen.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    is_binary = (
-        len(np.unique(rows.labels)) == 2
-    )  # liblinear takes half of saga's time, for is_binary classes
-    solver = "liblinear" if is_binary else "saga"
+    is_binary = len(np.unique(rows.labels)) == 2
     model = LogisticRegression(
         C=strength,
         l1_ratio=1.0,
-        solver=solver,
+        solver="liblinear" if is_binary else "saga",  # liblinear takes half of saga's time
         max_iter=max(500, PASSES // len(drawn)),
         tol=1e-3,
         random_state=0,
@@ -310,7 +308,7 @@ def _best_strength(
     half = rng.permutation(rows.patients.max() + 1) % 2 == 0
     fits = half[rows.patients]
     judge, fitting = rows.take(~fits), rows.take(fits)
-    if len(strengths) == 1 or not _complete(rows, fits) or not _complete(rows, ~fits):
+    if len(strengths) == 1 or not _has_two_of_each(rows, fits) or not _has_two_of_each(rows, ~fits):
         return float(strengths[0])
     state = rng.integers(2**63)
     worst = []
@@ -331,8 +329,8 @@ def _cells(rows: Rows) -> list[NDArray[np.bool_]]:
     ]
 
 
-def _complete(rows: Rows, part: NDArray[np.bool_]) -> bool:
-    """Whether a part of the rows has at least two rows of every label in every group."""
+def _has_two_of_each(rows: Rows, part: NDArray[np.bool_]) -> bool:
+    """Whether a part of the rows, a mask, has two rows of every label in every group."""
     return all(np.count_nonzero(cell & part) >= 2 for cell in _cells(rows))
 
 

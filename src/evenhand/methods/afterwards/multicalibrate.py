@@ -184,9 +184,10 @@ def check_segments(
     """
     label = np.asarray(labels, dtype=np.float64)
     residual = label - check_scores(scores, len(label))
-    codes = _codes(patients, len(label))
+    ids = np.arange(len(label)) if patients is None else np.asarray(patients)
+    codes = np.unique(ids, return_inverse=True)[1]
     large_enough = {
-        name: mask for name, mask in segments.items() if _patients(codes, mask) >= LEAST
+        name: mask for name, mask in segments.items() if len(np.unique(codes[mask])) >= LEAST
     }
     if not large_enough:
         return ()
@@ -206,16 +207,6 @@ def check_segments(
         SegmentTest(name, float(total[k] / rows[k]), float(spread[k] / rows[k]), float(p[k]), n)
         for k, (name, n) in enumerate(zip(large_enough, patients_in.tolist(), strict=True))
     )
-
-
-def _codes(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:
-    if patients is None:
-        return np.arange(count)
-    return np.unique(np.asarray(patients), return_inverse=True)[1]
-
-
-def _patients(codes: NDArray[np.intp], mask: Masks) -> int:
-    return len(np.unique(codes[mask]))
 
 
 def multicalibrate(

@@ -69,7 +69,7 @@ class Recalibrated:
         """
         names = group_names(groups)
         log_odds = logit(check_scores(scores, len(names)))
-        new: Floats = expit(_recalibrated(log_odds, names, self.pooled, self.groups))
+        new: Floats = expit(_recalibrate(log_odds, names, self.pooled, self.groups))
         return new
 
 
@@ -119,18 +119,20 @@ def recalibrate(
     require_labels(rows, "recalibrate")
     log_odds = logit(check_scores(scores, len(rows)))
     ridge = _best_ridge(log_odds, rows, ridges, np.random.default_rng(seed))
-    pooled = _pooled(log_odds, rows)
-    lines = _lines(log_odds, rows, ridge, pooled)
+    pooled = _fit_pooled(log_odds, rows)
+    lines = _fit_lines(log_odds, rows, ridge, pooled)
     return Recalibrated(pooled, lines, ridge)
 
 
-def _pooled(log_odds: Floats, rows: Rows) -> LogitLine:
+def _fit_pooled(log_odds: Floats, rows: Rows) -> LogitLine:
     features = np.column_stack([log_odds, np.ones(len(rows))])
     slope, intercept = fit_offset_logistic(features, rows.labels, np.zeros(len(rows)), 1e-6)
     return LogitLine(float(slope), float(intercept))
 
 
-def _lines(log_odds: Floats, rows: Rows, ridge: float, pooled: LogitLine) -> dict[str, LogitLine]:
+def _fit_lines(
+    log_odds: Floats, rows: Rows, ridge: float, pooled: LogitLine
+) -> dict[str, LogitLine]:
     """Fit a line for each group, shrunk towards the pooled line."""
     features = np.column_stack([log_odds, np.ones(len(rows))])
     slope, intercept = pooled.slope, pooled.intercept
@@ -157,14 +159,14 @@ def _best_ridge(
         training = rows.take(~held_out)
         if not held_out.any() or len(np.unique(training.labels)) < 2:
             continue
-        pooled = _pooled(log_odds[~held_out], training)
-        for place, ridge in enumerate(ridges):
-            lines = _lines(log_odds[~held_out], training, ridge, pooled)
-            losses[place] += _log_loss(log_odds[held_out], rows.take(held_out), pooled, lines)
+        pooled = _fit_pooled(log_odds[~held_out], training)
+        for k, ridge in enumerate(ridges):
+            lines = _fit_lines(log_odds[~held_out], training, ridge, pooled)
+            losses[k] += _log_loss(log_odds[held_out], rows.take(held_out), pooled, lines)
     return float(ridges[int(np.argmin(losses))])
 
 
-def _recalibrated(
+def _recalibrate(
     log_odds: Floats, groups: NDArray[np.str_], pooled: LogitLine, lines: Mapping[str, LogitLine]
 ) -> Floats:
     """Return each row's log-odds on the line of its group."""
@@ -180,7 +182,7 @@ def _recalibrated(
 def _log_loss(
     log_odds: Floats, rows: Rows, pooled: LogitLine, lines: Mapping[str, LogitLine]
 ) -> float:
-    recalibrated = _recalibrated(log_odds, rows.groups, pooled, lines)
+    recalibrated = _recalibrate(log_odds, rows.groups, pooled, lines)
     return float((np.logaddexp(0, recalibrated) - rows.labels * recalibrated).sum())
 
 

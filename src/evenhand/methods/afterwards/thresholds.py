@@ -18,7 +18,7 @@ from evenhand.errors import EvenhandError, pick
 from evenhand.methods.arrays import Floats, Rows, Share, check_rows, check_scores, group_names
 from evenhand.methods.group_head import GroupHead
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 Aim = Literal["equal-sensitivity", "minimum-sensitivity", "net-benefit"]
 AtTest = Literal["known", "inferred", "merged"]
@@ -60,7 +60,7 @@ class Thresholds:
     Attributes
     ----------
     aim, value
-        The aim, and the sensitivity or probability that it names.
+        The aim, and its sensitivity or probability.
     groups
         The threshold of each group, by its name.
     pooled
@@ -177,8 +177,8 @@ def choose_thresholds(
         member = rows.groups == level
         if not rows.labels[member].any():
             raise EvenhandError(
-                f"group {level!r} has {counted(int(member.sum()), 'row')} and no positive one, so "
-                "no threshold can be chosen for it. Merge it with another group or leave it out."
+                f"group {level!r} has {count_text(int(member.sum()), 'row')} and no positive one, "
+                "so no threshold can be chosen for it. Merge it with another group or leave it out."
             )
         chosen[level] = _choose(score[member], rows.take(member), aim, value, tail)
     pooled = _choose(score, rows, aim, value, 1 - confidence).threshold
@@ -295,7 +295,7 @@ def promised_threshold(best: Floats, value: float, tail: float) -> GroupThreshol
 
 
 def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> GroupThreshold:
-    """Choose the score with the largest TP/n − FP/n · value/(1 − value); in a tie, the highest."""
+    """Choose the score with the largest TP/n − FP/n · value/(1 − value), the highest of equals."""
     order = np.argsort(-score, kind="stable")
     falling, positive = score[order], labels[order] == 1
     is_last_of_score = np.append(falling[1:] != falling[:-1], True)
@@ -304,9 +304,9 @@ def _best_benefit(score: Floats, labels: NDArray[np.int64], value: float) -> Gro
     if benefit.max() <= 0:  # flagging no row is at least as good
         above = float(np.nextafter(falling[0], math.inf))
         return GroupThreshold(above, int(positive.sum()), 0.0)
-    place = int(np.argmax(benefit))
+    best = int(np.argmax(benefit))
     return GroupThreshold(
-        float(falling[is_last_of_score][place]), int(positive.sum()), float(benefit[place])
+        float(falling[is_last_of_score][best]), int(positive.sum()), float(benefit[best])
     )
 
 

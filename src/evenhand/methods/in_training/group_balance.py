@@ -19,7 +19,7 @@ from evenhand.methods.arrays import Rows
 from evenhand.methods.base import By, TrainingMethod
 from evenhand.methods.ranges import OneOf
 
-NOTICED = 0.01
+LEAST_SHIFT = 0.01
 """Smallest shift of log-odds that is reported."""
 
 
@@ -93,7 +93,7 @@ class GroupBalance(TrainingMethod):
 
     def warning(self) -> str | None:
         """Return a sentence if scores were shifted by at least 0.01 in log-odds, else None."""
-        if self._shift is None or float(self._shift.abs().max()) < NOTICED:
+        if self._shift is None or float(self._shift.abs().max()) < LEAST_SHIFT:
             return None
         shifts = ", ".join(f"{value:+.2f}" for value in self._shift[1:].tolist())
         return (

@@ -28,8 +28,8 @@ class GroupDRO(TrainingMethod):
     rate
         Step size η of the weights.
     adjustment
-        C in C/√n_g, which is added to a group's loss when weights are updated: small groups, which
-        are overfitted most, get more weight.
+        C in C/√n_g, which is added to a group's loss when weights are updated: small groups get
+        more weight, as they are overfitted most.
     by
         Definition of a group.
 
@@ -99,11 +99,11 @@ class GroupDRO(TrainingMethod):
 
     def warning(self) -> str | None:
         """Return a sentence if one group holds over 90 % of the weight, as with wrong labels."""
-        place = int(self.weights.argmax())
-        if float(self.weights[place]) <= WARN_AT:
+        group = int(self.weights.argmax())
+        if float(self.weights[group]) <= WARN_AT:
             return None
         return (
-            f"{self.known_cells().names[place]} holds {float(self.weights[place]):.0%} of the "
+            f"{self.known_cells().names[group]} holds {float(self.weights[group]):.0%} of the "
             "weight. If its training loss does not fall, its labels may be wrong, and "
             f"{self.name} makes the model worse for everybody."
         )

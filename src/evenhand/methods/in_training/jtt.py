@@ -1,7 +1,7 @@
 """Just train twice: errors of a first, short training get more weight in the second.
 
-Misleads if labels are wrong: such rows are errors of the first training, and get the weight. Too
-large a weight reverses the gap.
+Misleads if labels are wrong: rows with wrong labels are errors of the first training, and get the
+weight. Too large a weight reverses the gap.
 """
 
 from __future__ import annotations

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from evenhand.metrics.forms import Curve, Pairs, curve, pairs
-from evenhand.metrics.registry import Floats, metric
+from evenhand.metrics.registry import F, Floats, Form, metric
 
 
-@metric(
-    "higher",
-    ideal=1.0,
-    needs="score",
-    form=pairs,
-    requires=("positives", "negatives"),
-    source="Hanley & McNeil, Radiology 1982",
-)
+def _needs_both_classes(form: Form, source: str, **options: Any) -> Callable[[F], F]:
+    """Register a metric of scores that needs positives and negatives; 1 is the best value."""
+    return metric(
+        "higher", ideal=1.0, needs="score", form=form, requires=("positives", "negatives"),
+        source=source, **options,
+    )  # fmt: skip
+
+
+@_needs_both_classes(pairs, "Hanley & McNeil, Radiology 1982")
 def auc(counts: Pairs) -> Floats:
     """Chance that a random positive scores above a random negative; ties count half.
 
     Misleads about decisions at a common threshold: groups with equal AUC can have unequal errors.
     It does not measure calibration.
     """
-    return counts.ordered / (counts.positives * counts.negatives)
+    return counts.share_ordered
 
 
 @metric(
@@ -52,15 +56,7 @@ def _gains(tp: Floats, fp: Floats, positives: Floats, negatives: Floats) -> tupl
     return recall, 1 - positives / negatives * fp / tp
 
 
-@metric(
-    "higher",
-    ideal=1.0,
-    needs="score",
-    form=curve,
-    requires=("positives", "negatives"),
-    share=False,
-    source="Flach & Kull, NeurIPS 2015",
-)
+@_needs_both_classes(curve, "Flach & Kull, NeurIPS 2015", share=False)
 def auprg(curve: Curve) -> Floats:
     """Area under the precision–recall–gain curve; 0 is chance at every prevalence.
 
@@ -86,15 +82,8 @@ def auprg(curve: Curve) -> Floats:
 BORKAN = "Borkan et al., WWW 2019; the xAUC of Kallus & Zhou, NeurIPS 2019"
 
 
-@metric(
-    "higher",
-    ideal=1.0,
-    needs="score",
-    form=pairs,
-    requires=("positives", "negatives"),
-    classes="two",
-    view=lambda positive, in_group: positive != in_group,
-    source=BORKAN,
+@_needs_both_classes(
+    pairs, BORKAN, classes="two", view=lambda positive, in_group: positive != in_group
 )
 def bpsn_auc(counts: Pairs) -> Floats:
     """Chance that a positive of the other groups scores above a negative of this group (BPSN).
@@ -103,18 +92,11 @@ def bpsn_auc(counts: Pairs) -> Floats:
 
     Misleads where the groups' true risks differ: a calibrated model then has unequal values.
     """
-    return counts.ordered / (counts.positives * counts.negatives)
+    return counts.share_ordered
 
 
-@metric(
-    "higher",
-    ideal=1.0,
-    needs="score",
-    form=pairs,
-    requires=("positives", "negatives"),
-    classes="two",
-    view=lambda positive, in_group: positive == in_group,
-    source=BORKAN,
+@_needs_both_classes(
+    pairs, BORKAN, classes="two", view=lambda positive, in_group: positive == in_group
 )
 def bnsp_auc(counts: Pairs) -> Floats:
     """Chance that a positive of this group scores above a negative of the other groups (BNSP).
@@ -123,7 +105,7 @@ def bnsp_auc(counts: Pairs) -> Floats:
 
     Misleads where the groups' true risks differ: a calibrated model then has unequal values.
     """
-    return counts.ordered / (counts.positives * counts.negatives)
+    return counts.share_ordered
 
 
 def _highest(rate: Floats, limited: Floats, limit: float) -> Floats:
@@ -149,33 +131,21 @@ def _highest(rate: Floats, limited: Floats, limit: float) -> Floats:
 OPERATING_POINT = "Park et al., J. Nucl. Med. 2004; the best point that the data reach"
 
 
-@metric(
-    "higher",
-    ideal=1.0,
-    needs="score",
-    form=curve,
-    requires=("positives", "negatives"),
-    source=OPERATING_POINT,
-    at=0.9,
-)
+@_needs_both_classes(curve, OPERATING_POINT, at=0.9)
 def sensitivity_at_specificity(curve: Curve, at: float) -> Floats:
     """Largest sensitivity of any threshold with a specificity of at least {at} in the group.
 
     Misleads where one threshold is used for all groups: each group gets its best threshold, chosen
     on the same rows.
     """
-    return _highest(curve.tp / curve.tp[:, -1:], curve.fp / curve.fp[:, -1:], 1 - at)
+    return _highest(curve.sensitivity, curve.false_positive_rate, 1 - at)
 
 
-@metric(
-    "higher",
-    ideal=1.0,
-    needs="score",
-    form=curve,
-    requires=("positives", "negatives"),
+@_needs_both_classes(
+    curve,
+    OPERATING_POINT,
     classes="two",
     view=lambda positive, in_group: in_group | ~positive,
-    source=OPERATING_POINT,
     at=0.1,
 )
 def sensitivity_at_shared_fpr(curve: Curve, at: float) -> Floats:
@@ -186,26 +156,17 @@ def sensitivity_at_shared_fpr(curve: Curve, at: float) -> Floats:
     Misleads about false alarms: {at} is the rate of all groups together; the rate of a single group
     may be far from it.
     """
-    return _highest(curve.tp / curve.tp[:, -1:], curve.fp / curve.fp[:, -1:], at)
+    return _highest(curve.sensitivity, curve.false_positive_rate, at)
 
 
-@metric(
-    "higher",
-    ideal=1.0,
-    needs="score",
-    form=curve,
-    requires=("positives", "negatives"),
-    source=OPERATING_POINT,
-    at=0.9,
-)
+@_needs_both_classes(curve, OPERATING_POINT, at=0.9)
 def specificity_at_sensitivity(curve: Curve, at: float) -> Floats:
     """Largest specificity of any threshold with a sensitivity of at least {at} in the group.
 
     Misleads where one threshold is used for all groups: each group gets its best threshold, chosen
     on the same rows.
     """
-    missed, specificity = 1 - curve.tp / curve.tp[:, -1:], 1 - curve.fp / curve.fp[:, -1:]
-    return _highest(specificity, missed, 1 - at)
+    return _highest(1 - curve.false_positive_rate, 1 - curve.sensitivity, 1 - at)
 
 
 @metric(

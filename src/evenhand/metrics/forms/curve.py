@@ -28,6 +28,16 @@ class Curve:
     tp: Floats
     fp: Floats
 
+    @property
+    def sensitivity(self) -> Floats:
+        """The share ``(b, m)`` of the positives at or above each score."""
+        return self.tp / self.tp[:, -1:]
+
+    @property
+    def false_positive_rate(self) -> Floats:
+        """The share ``(b, m)`` of the negatives at or above each score."""
+        return self.fp / self.fp[:, -1:]
+
 
 def curve(rows: Scored) -> Callable[[Weights], Curve]:
     """Return the function that counts samples at or above each score, for weights ``(b, P)``."""

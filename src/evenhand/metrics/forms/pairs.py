@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats, Weights
-from evenhand.metrics.scored import Places, Scored
+from evenhand.metrics.scored import Positions, Scored
 
 CELLS = 2**16
 """Number of cells (chunks × resamples) in one step of the scan, so that they fit into the cache."""
@@ -33,6 +33,11 @@ class Pairs:
     positives: Floats
     negatives: Floats
 
+    @property
+    def share_ordered(self) -> Floats:
+        """The share ``(b,)`` of all pairs of a positive and a negative that are ordered."""
+        return self.ordered / (self.positives * self.negatives)
+
 
 class Scan:
     """Counts ordered pairs in several groups.
@@ -42,7 +47,7 @@ class Scan:
 
     Parameters
     ----------
-    rows, places
+    rows, positions
         The rows, and the positions of the rows of each of G groups.
     patients
         P, the number of patients.
@@ -50,17 +55,17 @@ class Scan:
         The approximate number of resamples in a call.
     """
 
-    def __init__(self, rows: Scored, places: Places, patients: int, resamples: int) -> None:
+    def __init__(self, rows: Scored, positions: Positions, patients: int, resamples: int) -> None:
         self._patients = patients
-        self._sizes = np.array([len(members) for members in places])
+        self._sizes = np.array([len(members) for members in positions])
         total = int(self._sizes.sum())
-        mean_size = max(1, total // max(1, len(places)))
+        mean_size = max(1, total // max(1, len(positions)))
         self._length = int(np.clip(total * resamples // CELLS, 1, min(LONGEST, mean_size)))
-        below, tied = self._order(rows, places, positives_first=True)
+        below, tied = self._order(rows, positions, positives_first=True)
         self._walks = [self._walk(rows, below)]
         if tied:
             self._walks.append(
-                self._walk(rows, self._order(rows, places, positives_first=False)[0])
+                self._walk(rows, self._order(rows, positions, positives_first=False)[0])
             )
 
     def __call__(self, drawn: Weights) -> Pairs:
@@ -72,15 +77,15 @@ class Scan:
         return Pairs(*(count.ravel() for count in (ordered, positives, negatives)))
 
     def _order(
-        self, rows: Scored, places: Places, *, positives_first: bool
+        self, rows: Scored, positions: Positions, *, positives_first: bool
     ) -> tuple[NDArray[np.intp], bool]:
         """Return the rows of each group sorted by score, and whether opposite labels are tied."""
         order = rows.positives_first if positives_first else rows.negatives_first
         rank = np.empty(len(rows), dtype=np.intp)
         rank[order] = np.arange(len(rows))
-        ordered = np.concatenate([order[np.sort(rank[members])] for members in places])
+        ordered = np.concatenate([order[np.sort(rank[members])] for members in positions])
         score, label = rows.scores[ordered], rows.labels[ordered]
-        group = np.repeat(np.arange(len(places)), self._sizes)
+        group = np.repeat(np.arange(len(positions)), self._sizes)
         tied = (score[1:] == score[:-1]) & (group[1:] == group[:-1])
         return ordered, bool((tied & (label[1:] != label[:-1])).any())
 
@@ -93,13 +98,13 @@ class Scan:
         """
         chunks = -(-self._sizes // self._length)
         first_row, first_chunk = (np.cumsum(number) - number for number in (self._sizes, chunks))
-        place = np.arange(len(ordered)) - np.repeat(first_row, self._sizes)
-        chunk = np.repeat(first_chunk, self._sizes) + place // self._length
+        position = np.arange(len(ordered)) - np.repeat(first_row, self._sizes)
+        chunk = np.repeat(first_chunk, self._sizes) + position // self._length
         shape = self._length, int(chunks.sum())
         patient = np.full(shape, self._patients)  # this index has the weight 0
         positive = np.zeros((*shape, 1), dtype=np.uint8)
-        patient[place % self._length, chunk] = rows.members[rows.patients[ordered]]
-        positive[place % self._length, chunk, 0] = rows.labels[ordered] == 1
+        patient[position % self._length, chunk] = rows.members[rows.patients[ordered]]
+        positive[position % self._length, chunk, 0] = rows.labels[ordered] == 1
         return patient, positive
 
     def _count(

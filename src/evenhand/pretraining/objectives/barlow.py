@@ -31,12 +31,12 @@ def barlow_twins(first: Tensor, second: Tensor, redundancy: float = REDUNDANCY) 
     Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, ICML 2021,
     equations 1 and 2. The standard deviation over the batch has the divisor B, not B − 1.
     """
-    correlation = _standardised(first.float()).T @ _standardised(second.float()) / len(first)
+    correlation = _standardise(first.float()).T @ _standardise(second.float()) / len(first)
     diagonal = correlation.diagonal()
     others = correlation.square().sum() - diagonal.square().sum()
     return (1 - diagonal).square().sum() + redundancy * others
 
 
-def _standardised(views: Tensor) -> Tensor:
+def _standardise(views: Tensor) -> Tensor:
     centred = views - views.mean(dim=0)
     return centred / (centred.square().mean(dim=0) + EPSILON).sqrt()

@@ -96,7 +96,7 @@ class Mae(Learner):
         vit: Any = self.encoder
         tokens: Tensor = vit._pos_embed(vit.patch_embed(images))
         prefix, patches = tokens.tensor_split((vit.num_prefix_tokens,), dim=1)
-        tokens = torch.cat([prefix, _picked(patches, visible)], dim=1)
+        tokens = torch.cat([prefix, _pick(patches, visible)], dim=1)
         out: Tensor = vit.norm(vit.blocks(vit.norm_pre(tokens)))
         return out
 
@@ -133,5 +133,5 @@ def patches_of(images: Tensor, side: int) -> Tensor:
     return nn.functional.unfold(images, side, stride=side).transpose(1, 2)
 
 
-def _picked(patches: Tensor, places: Tensor) -> Tensor:
+def _pick(patches: Tensor, places: Tensor) -> Tensor:
     return patches.gather(1, places[:, :, None].expand(-1, -1, patches.shape[2]))

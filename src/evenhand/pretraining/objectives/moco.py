@@ -17,7 +17,7 @@ LONGEST = 1024  # the largest number of keys in the queue
 def info_nce(
     queries: Tensor, keys: Tensor, queue: Tensor, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """Return the cross-entropy of picking each query's own key among the keys of a queue.
+    """Return the cross-entropy of the choice of each query's own key among it and a queue's keys.
 
     The loss is the mean over samples of
     −log( exp(q·k / τ) / (exp(q·k / τ) + Σ_j exp(q·u_j / τ)) ), where q and k are scaled to

@@ -1,8 +1,8 @@
 """Views of series: changes of time, of scale and noise, and masks.
 
-Crop and resize, warping and permutation of segments compute which step of the original each step
-of the view shows. So one look-up applies all of them, and an unobserved value stays unobserved.
-Masked values become NaN, as if they had not been observed.
+Crop and resize, warping and permutation of segments compute, for each step of the view, the step of
+the original that it shows. So one look-up applies all of them, and an unobserved value stays
+unobserved. Masked values become NaN, as if they had not been observed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 OFTEN = 0.5  # probability of most operations, independent for each sample and view
-SELDOM = 0.2  # probability of operations that draw_scale_and_noise the meaning most
+SELDOM = 0.2  # probability of operations that change the meaning most
 SMALLEST_CROP = 0.6  # share of the length
 WARP = 0.4  # speed changes by up to this share
 SEGMENTS = 4
@@ -24,17 +24,15 @@ DROPPED_CHANNELS = 0.15  # share of the channels
 def view_series(series: Tensor, generator: Generator) -> Tensor:
     """Return one view of each standardised series ``(B, C, T)``, NaN where not observed."""
     count, channels, length = series.shape
-    position = _steps(count, length, generator)
-    position = position + length * torch.arange(count, device=series.device)[:, None]
-    steps = series.movedim(1, 2).reshape(-1, channels)  # as batches lie in memory: no copy
-    moved = steps.index_select(0, position.flatten()).view(count, length, channels)
+    rows = _steps(count, length, generator)
+    rows = rows + length * torch.arange(count, device=series.device)[:, None]
+    steps = series.movedim(1, 2).reshape(-1, channels)  # the order in memory: no copy
+    moved = steps.index_select(0, rows.flatten()).view(count, length, channels)
     factor, spread = draw_scale_and_noise(count, channels, generator)
     spans, dropped = draw_masks(count, length, channels, generator)
     # NaN in a factor masks the value that it multiplies: masks need no pass over the data.
-    factor, spread = (
-        factor.masked_fill(dropped, torch.nan)[:, None, :],
-        spread[:, None].masked_fill(spans, torch.nan)[:, :, None],
-    )
+    factor = factor.masked_fill(dropped, torch.nan)[:, None, :]
+    spread = spread[:, None].masked_fill(spans, torch.nan)[:, :, None]
     noise = torch.randn(moved.shape, generator=generator, device=series.device)
     return noise.mul_(spread).addcmul_(moved, factor).movedim(2, 1)
 
@@ -94,7 +92,7 @@ def draw_scale_and_noise(count: int, channels: int, generator: Generator) -> tup
 def draw_masks(
     count: int, length: int, channels: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return which steps ``(B, T)``, a single span, and which channels ``(B, C)`` are hidden."""
+    """Return masks of hidden steps ``(B, T)``, one span each, and of hidden channels ``(B, C)``."""
     size, start = _uniform(count, 2, generator).unbind(1)
     size = LONGEST_MASK * size * _chosen(count, OFTEN, generator)
     begin = start * (1 - size)

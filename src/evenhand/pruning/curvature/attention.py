@@ -1,4 +1,4 @@
-"""torch's attention with explicit projections, so that their gradients can be read."""
+"""torch's attention with explicit projections, on which gradients can be tapped."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Project = Callable[[Tensor, str, slice], Tensor]
 """Function of tokens, the name of a projection's weight, and rows of it; it projects the tokens."""
 
 
-def is_open(layer: nn.Module) -> bool:
-    """Whether `OpenAttention` can compute a layer."""
+def has_explicit_form(layer: nn.Module) -> bool:
+    """Whether `ExplicitAttention` can compute the output of a layer."""
     return (
         type(layer) is nn.MultiheadAttention
         and "forward" not in vars(layer)
@@ -28,7 +28,7 @@ def is_open(layer: nn.Module) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class OpenAttention:
+class ExplicitAttention:
     """`torch.nn.MultiheadAttention` in evaluation mode, with explicit projections."""
 
     layer: nn.MultiheadAttention
@@ -45,18 +45,17 @@ class OpenAttention:
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the layer's output; arguments as in its ``forward``."""
+        """Return the layer's output and its attention weights; arguments as in ``forward``."""
         if query.ndim != 3:
             raise EvenhandError(
                 "an attention gets samples without a batch axis, so gradients cannot be separated "
                 "by sample. Leave it out of the parameters, or take the estimator hutchinson."
             )
-        same = query is key and key is value
         batch_first = self.layer.batch_first
         inputs = [
             tensor if batch_first else tensor.transpose(0, 1) for tensor in (query, key, value)
         ]
-        q, k, v = map(self._heads, self._projected(*inputs, same=same))
+        q, k, v = map(self._heads, self._projected(*inputs, same=query is key and key is value))
         mask = _mask(key_padding_mask, attn_mask, q, k)
         weights = None
         if need_weights:
@@ -70,6 +69,7 @@ class OpenAttention:
         return (out if batch_first else out.transpose(0, 1)), weights
 
     def _projected(self, q: Tensor, k: Tensor, v: Tensor, *, same: bool) -> Any:
+        """Return the projections of query, key and value; ``same`` if all three are one tensor."""
         width = self.layer.embed_dim
         if self.layer.in_proj_weight is None:
             names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")

@@ -1,4 +1,4 @@
-"""Checks that squared gradients, summed inside layers, equal those of autograd."""
+"""Checks that the squared gradients that taps sum inside layers equal those of autograd."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from evenhand.errors import EvenhandError, some
-from evenhand.networks.calling import CallError, Forward, call, logits_of
+from evenhand.networks.calling import CallError, Forward, call, logits_of, with_gradients
 from evenhand.pruning.curvature.loss import PLAIN, Loss, OwnLoss
 from evenhand.pruning.curvature.taps import summed_squares
 from evenhand.pruning.curvature.types import ADVICE, GroupBatch
 
-TOLERANCE = 0.01  # of a parameter's sum of squares; float32 leaves less than a tenth of that
-NOISE = 1e-8  # of the largest mean square; differences below this are rounding
-PAIR = {"first": slice(0, 1), "second": slice(1, 2)}
+TOLERANCE = 0.01  # of a parameter's sum of squares; rounding in float32 is below a tenth of it
+NOISE = 1e-8  # of the largest mean square; smaller differences are rounding
+PAIR = {"first": slice(0, 1), "second": slice(1, 2)}  # each sample is a group of its own
 
 
 def check_squares(
@@ -33,8 +33,8 @@ def check_squares(
     """Compare squared per-sample gradients with autograd's, on two samples.
 
     The estimators compute a sample's gradient from a layer's input and the gradient of its output.
-    This is wrong if another layer uses the same weight, or if a sample's output depends on other
-    samples.
+    The result is wrong if something else uses the same weight, or if a sample's output depends on
+    other samples.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def check_squares(
     ------
     EvenhandError
         If gradients of a parameter differ, if the model gives different outputs for the same
-        samples, or if it changes a buffer. The message names the parameters or the buffers.
+        samples, or if it changes a buffer; the message names the parameters or buffers.
     """
     logits = check_steady(model, inputs, forward)
     if labels is None:
@@ -82,7 +82,7 @@ def check_squares(
 
 @dataclass(frozen=True, eq=False)
 class _Direction:
-    """A direction of the logits; gradients along it are compared."""
+    """A vector for each sample's logits; gradients of its product with the logits are compared."""
 
     values: Tensor
     forward: Forward
@@ -90,7 +90,7 @@ class _Direction:
     def squares(
         self, model: nn.Module, batch: GroupBatch, names: Collection[str]
     ) -> dict[str, dict[str, Tensor]]:
-        """Return the squares as the estimators sum them, inside layers."""
+        """Return the squares as the estimators sum them, by taps."""
         curvature = summed_squares(lambda _logits, _labels: [self.values], OwnLoss(_zero_losses))
         return curvature(model, [batch], names, self.forward)
 
@@ -167,12 +167,9 @@ def _fails(model: nn.Module, batch: GroupBatch, direction: _Direction, name: str
 def _exact(
     model: nn.Module, inputs: Any, direction: _Direction, names: Collection[str]
 ) -> dict[str, dict[str, Tensor]]:
-    """Return the squares by autograd, one sample at a time."""
+    """Return the squares by autograd, from one backward pass for each sample."""
     chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
-    were_trainable = [parameter.requires_grad for parameter in chosen.values()]
-    for parameter in chosen.values():
-        parameter.requires_grad_(True)
-    try:
+    with with_gradients(chosen.values()):
         logits = logits_of(model, inputs, direction.forward)
         squares = {}
         for sample, rows in PAIR.items():
@@ -180,12 +177,9 @@ def _exact(
             grads = grad(value, list(chosen.values()), retain_graph=True, materialize_grads=True)
             squares[sample] = {n: g.square() for n, g in zip(chosen, grads, strict=True)}
         return squares
-    finally:
-        for parameter, before in zip(chosen.values(), were_trainable, strict=True):
-            parameter.requires_grad_(before)
 
 
 def _differs(summed: Tensor, exact: Tensor, noise: float) -> bool:
-    """Whether sums differ from the exact ones by more than the tolerance plus rounding."""
+    """Whether sums differ from the exact ones by more than tolerance and rounding."""
     error = float((summed - exact).abs().sum())
     return not error <= TOLERANCE * float(exact.sum()) + noise * exact.numel()

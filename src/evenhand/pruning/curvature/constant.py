@@ -17,6 +17,7 @@ from timm.models.xcit import PositionalEncodingFourier
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
+from evenhand.networks.calling import with_gradients
 
 METHODS: Mapping[type[nn.Module], str] = {
     RelPosMlp: "get_bias",
@@ -27,8 +28,8 @@ METHODS: Mapping[type[nn.Module], str] = {
 The output is ``(1, …)``, or ``(rows, …)`` with equal rows."""
 
 Tap = Callable[[Tensor, Callable[[Tensor], None]], Tensor]
-"""Function of an output and of a function that takes the output's gradient; it returns the output
-to use instead."""
+"""Returns an output unchanged, and calls a function with the output's gradient in the backward
+pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,15 +109,9 @@ class ConstantModule:
     ) -> dict[str, Tensor]:
         """Return the gradients of the parameters by sample, from those of the output's copies."""
         parameters = [self.module.get_parameter(name) for name in self.names]
-        with torch.enable_grad():
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-            try:
-                output = compute(*args)[0]
-                grads = torch.autograd.grad(output, parameters, grad, is_grads_batched=True)
-            finally:
-                for parameter in parameters:
-                    parameter.requires_grad_(False)
+        with torch.enable_grad(), with_gradients(parameters):
+            output = compute(*args)[0]
+            grads = torch.autograd.grad(output, parameters, grad, is_grads_batched=True)
         return dict(zip(self.names, grads, strict=True))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from evenhand.networks.calling import Forward, call, logits_of, take
+from evenhand.networks.calling import Forward, call, logits_of, take, with_gradients
 from evenhand.pruning.curvature.loss import PLAIN, Loss
-from evenhand.pruning.curvature.noise import report_noise, thinning_step
+from evenhand.pruning.curvature.noise import describe_noise, thinning_step
 from evenhand.pruning.curvature.types import Curvature, GroupBatch
 from evenhand.pruning.registry import register_estimator
 
@@ -21,9 +22,10 @@ from evenhand.pruning.registry import register_estimator
 def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvature:
     """Return the mean of z ⊙ Hz over random signs z (Bekas et al., Appl. Numer. Math. 2007).
 
-    It handles any layer. h may be negative, as the Hessian's diagonal may. Each draw takes a second
-    backward pass for each group. The estimate is noisy if the Hessian is far from diagonal; a log
-    message gives the rank correlation of two halves of the draws, and how many draws are enough.
+    H is the Hessian of the loss. The estimator handles any layer. Its values may be negative. Each
+    draw takes a second backward pass for each group. The estimate is noisy if the Hessian is far
+    from diagonal; a log message gives the rank correlation of two halves of the draws, and how many
+    draws are enough.
     """
 
     def curvature(
@@ -34,42 +36,38 @@ def hutchinson(draws: int, rng: torch.Generator, loss: Loss = PLAIN) -> Curvatur
     ) -> dict[Any, dict[str, Tensor]]:
         model.eval()
         chosen = {name: p for name, p in model.named_parameters() if name in set(names)}
-        were_trainable = [parameter.requires_grad for parameter in chosen.values()]
         sums: dict[Any, dict[str, Tensor]] = {}
         counts: dict[Any, Tensor | float] = {}
         step = thinning_step(chosen)
         halves: dict[Any, tuple[Tensor, Tensor]] = {}
-        for parameter in chosen.values():
-            parameter.requires_grad_(True)
-        try:
-            with sdpa_kernel(SDPBackend.MATH):  # other backends cannot be differentiated twice
-                for batch in batches:
-                    for group, rows in batch.rows.items():
-                        totals = sums.setdefault(
-                            group, {name: torch.zeros_like(p) for name, p in chosen.items()}
-                        )
-                        logits = logits_of(model, take(batch.inputs, rows), forward)
-                        labels = batch.labels[rows]
-                        loss.check(model, logits, labels)
-                        weight = loss.weights(labels, logits.detach()).sum()
-                        counts[group] = counts.get(group, 0.0) + weight
-                        total = loss.losses(logits, labels).sum()
-                        if (
-                            total.requires_grad
-                        ):  # false if the loss depends on none of the parameters
-                            new = _add(total, chosen, totals, draws, rng, step)
-                            old = halves.get(group, (0.0, 0.0))
-                            halves[group] = (old[0] + new[0], old[1] + new[1])
-        finally:
-            for parameter, before in zip(chosen.values(), were_trainable, strict=True):
-                parameter.requires_grad_(before)
-        report_noise(halves, draws)
+        # Only the backend MATH can be differentiated twice.
+        with with_gradients(chosen.values()), sdpa_kernel(SDPBackend.MATH):
+            for group, inputs, labels in _by_group(batches):
+                zeros = {name: torch.zeros_like(p) for name, p in chosen.items()}
+                totals = sums.setdefault(group, zeros)
+                logits = logits_of(model, inputs, forward)
+                loss.check(model, logits, labels)
+                weight = loss.weights(labels, logits.detach()).sum()
+                counts[group] = counts.get(group, 0.0) + weight
+                total = loss.losses(logits, labels).sum()
+                if total.requires_grad:  # false if the loss depends on none of the parameters
+                    first, second = _add(total, chosen, totals, draws, rng, step)
+                    earlier = halves.get(group, (0.0, 0.0))
+                    halves[group] = (earlier[0] + first, earlier[1] + second)
+        logging.getLogger(__name__).warning(describe_noise(halves, draws))
         return {
             group: {name: total / (draws * counts[group]) for name, total in totals.items()}
             for group, totals in sums.items()
         }
 
     return curvature
+
+
+def _by_group(batches: Iterable[GroupBatch]) -> Iterator[tuple[Any, Any, Tensor]]:
+    """Yield the group, the inputs and the labels of each group in each batch."""
+    for batch in batches:
+        for group, rows in batch.rows.items():
+            yield group, take(batch.inputs, rows), batch.labels[rows]
 
 
 def _add(
@@ -80,7 +78,10 @@ def _add(
     rng: torch.Generator,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """Add z ⊙ Hz of each draw to ``into``; return the sums of both halves, thinned by ``step``."""
+    """Add z ⊙ Hz of each draw to ``into``; return the sums of the two halves of the draws.
+
+    The halves hold every ``step``-th number.
+    """
     tensors = list(parameters.values())
     halves: list[list[Tensor]] = [[], []]
     first = grad(loss, tensors, create_graph=True, materialize_grads=True)

@@ -1,8 +1,8 @@
 """Sums of squared per-sample gradients of a layer, from its input and the gradient of its output.
 
-For a layer that is linear in its parameters, a sample's gradient is the product of these two. The
-functions here add its square over the samples. They work on blocks of samples, so that only the
-gradients of one block are in memory.
+In a layer that is linear in its parameters, a sample's gradient is the sum over positions of the
+product of these two. A rule (`AddSquares`) adds the squares of these gradients for one parameter.
+Rules work on blocks of samples, so that only the gradients of one block are in memory.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ It adds the squared gradients of a parameter, summed over the samples, to the te
 parameter's shape."""
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-BLOCK = 2**18  # gradients in memory at a time; as many fit into a core's cache
-PAIRS = 24  # products that take as long as writing and reading one gradient of a sample
+BLOCK = 2**18  # numbers of a block's gradients; as many fit into a core's cache
+PAIRS = 24  # multiplications that take as long as writing and reading one number in memory
 
 
-def linear_weight(layer: nn.Linear, x: Tensor, grad: Tensor, into: Tensor) -> None:
-    """``(O, I)``: every position of a sample shares the weight."""
+def add_linear(layer: nn.Linear, x: Tensor, grad: Tensor, into: Tensor) -> None:
+    """Add the squares for a weight ``(O, I)``, which all positions of a sample share."""
     inputs = x.flatten(1, -2) if x.ndim > 2 else x[:, None]  # (n, P, I)
     grads = grad.flatten(1, -2) if grad.ndim > 2 else grad[:, None]  # (n, P, O)
     add_squares(grads[:, None], inputs[:, None], into[None])
 
 
-def conv_weight(layer: Convolution, x: Tensor, grad: Tensor, into: Tensor) -> None:
-    """``(O, I / groups, *kernel)``: a linear layer on the patches that the kernel sees."""
+def add_convolution(layer: Convolution, x: Tensor, grad: Tensor, into: Tensor) -> None:
+    """Add the squares for a kernel ``(O, I / groups, *size)``: a linear layer on patches."""
     groups = layer.groups
     grads = grad.movedim(1, -1).reshape(len(x), -1, groups, grad.shape[1] // groups)
     grads = grads.transpose(1, 2)  # (n, G, P, O / G)
     sums = into.movedim(1, -1).view(groups, len(into) // groups, -1)  # (G, O / G, kernel · I / G)
     per_block = max(1, BLOCK // max(1, grads[0].numel() // groups * sums.shape[2] // sums.shape[1]))
-    padded = _padded(layer, x).movedim(1, -1).contiguous()
+    padded = _pad(layer, x).movedim(1, -1).contiguous()
     for start in range(0, len(x), per_block):
         block = slice(start, start + per_block)
         add_squares(grads[block], _patches(layer, padded[block]), sums)
 
 
-def embedding_weight(layer: nn.Embedding, x: Tensor, grad: Tensor, into: Tensor) -> None:
-    """``(V, D)``: a sample's gradient of an entry is the sum over its occurrences."""
+def add_embedding(layer: nn.Embedding, x: Tensor, grad: Tensor, into: Tensor) -> None:
+    """Add the squares for a table ``(V, D)``; an entry's gradient is summed over occurrences."""
     sample = torch.arange(len(x), device=x.device).repeat_interleave(x[0].numel())
     entry, grads = x.flatten(), grad.flatten(0, -2)
     if layer.padding_idx is not None:
@@ -67,35 +67,32 @@ def embedding_weight(layer: nn.Embedding, x: Tensor, grad: Tensor, into: Tensor)
     into.index_add_(0, pairs % len(into), per_sample.square_())
 
 
-def summed(axis: int) -> AddSquares:
-    """Return the function for a shift along an axis of the output (a bias)."""
+def shift_rule(axis: int) -> AddSquares:
+    """Return the rule for a shift along an axis of the output (a bias)."""
 
     def add(layer: nn.Module, x: Tensor, grad: Tensor, into: Tensor) -> None:
-        into.add_(_over_positions(grad, axis, into.ndim).square().sum(0))
+        into.add_(_sum_positions(grad, axis, into.ndim).square().sum(0))
 
     return add
 
 
-def scaled(axis: int, name: str = "weight") -> AddSquares:
-    """Return the function for a factor along an axis of the output, as in a normalisation.
+def scale_rule(axis: int, name: str = "weight") -> AddSquares:
+    """Return the rule for a factor along an axis of the output, as in a normalisation.
 
-    The factor multiplies the output of the layer with all factors 1 and all shifts 0.
+    The factor's gradient is the output's gradient times the output with factors 1 and shifts 0.
     """
 
     def add(layer: nn.Module, x: Tensor, grad: Tensor, into: Tensor) -> None:
         neutral = {key: torch.zeros_like(p) for key, p in layer.named_parameters()}
         neutral[name] = torch.ones_like(neutral[name])
         unscaled = functional_call(layer, neutral, (x.clone(),))  # the layer may work in place
-        into.add_(_over_positions(grad * unscaled, axis, into.ndim).square().sum(0))
+        into.add_(_sum_positions(grad * unscaled, axis, into.ndim).square().sum(0))
 
     return add
 
 
-def before_activation(rule: AddSquares) -> AddSquares:
-    """Return the function for a normalisation that ends with an activation.
-
-    ``rule`` is the function for the same normalisation without an activation.
-    """
+def activated_rule(rule: AddSquares) -> AddSquares:
+    """Return the rule for a normalisation with an activation, from the rule for one without."""
 
     def add(layer: Any, x: Tensor, grad: Tensor, into: Tensor) -> None:
         with _without_activation(layer):
@@ -120,41 +117,41 @@ def _without_activation(layer: Any) -> Iterator[None]:
         layer.act, layer.drop = act, drop
 
 
-def _activated(rules: Mapping[str, AddSquares]) -> Mapping[str, AddSquares]:
-    return {name: before_activation(rule) for name, rule in rules.items()}
+def _with_activation(rules: Mapping[str, AddSquares]) -> Mapping[str, AddSquares]:
+    return {name: activated_rule(rule) for name, rule in rules.items()}
 
 
-_CONVOLUTION: Mapping[str, AddSquares] = {"weight": conv_weight, "bias": summed(1)}
-_CHANNELS: Mapping[str, AddSquares] = {"weight": scaled(1), "bias": summed(1)}
-_FEATURES: Mapping[str, AddSquares] = {"weight": scaled(-1), "bias": summed(-1)}
+_CONVOLUTION: Mapping[str, AddSquares] = {"weight": add_convolution, "bias": shift_rule(1)}
+_CHANNELS: Mapping[str, AddSquares] = {"weight": scale_rule(1), "bias": shift_rule(1)}
+_FEATURES: Mapping[str, AddSquares] = {"weight": scale_rule(-1), "bias": shift_rule(-1)}
 
 RULES: Mapping[type[nn.Module], Mapping[str, AddSquares]] = {
-    nn.Linear: {"weight": linear_weight, "bias": summed(-1)},
+    nn.Linear: {"weight": add_linear, "bias": shift_rule(-1)},
     nn.Conv1d: _CONVOLUTION,
     nn.Conv2d: _CONVOLUTION,
     nn.Conv3d: _CONVOLUTION,
     PaddedConv1d: _CONVOLUTION,
     Conv2dSame: _CONVOLUTION,
-    nn.Embedding: {"weight": embedding_weight},
+    nn.Embedding: {"weight": add_embedding},
     nn.BatchNorm1d: _CHANNELS,
     nn.BatchNorm2d: _CHANNELS,
     nn.BatchNorm3d: _CHANNELS,
-    BatchNormAct2d: _activated(_CHANNELS),
-    GroupNormAct: _activated(_CHANNELS),
-    LayerNormAct2d: _activated(_CHANNELS),
-    LayerNormAct: _activated(_FEATURES),
+    BatchNormAct2d: _with_activation(_CHANNELS),
+    GroupNormAct: _with_activation(_CHANNELS),
+    LayerNormAct2d: _with_activation(_CHANNELS),
+    LayerNormAct: _with_activation(_FEATURES),
     nn.GroupNorm: _CHANNELS,
     LayerNorm2d: _CHANNELS,
     nn.LayerNorm: _FEATURES,
     FastLayerNorm: _FEATURES,
-    LayerScale: {"gamma": scaled(-1, "gamma")},
-    LayerScale2d: {"gamma": scaled(1, "gamma")},
+    LayerScale: {"gamma": scale_rule(-1, "gamma")},
+    LayerScale2d: {"gamma": scale_rule(1, "gamma")},
 }
-"""Exact type of a layer → parameter → function. Subclasses are left out: they may compute something
+"""Exact type of a layer → parameter → rule. Subclasses are left out: they may compute something
 else."""
 
-FOLDED = (nn.Linear, nn.LayerNorm, FastLayerNorm, LayerScale)
-"""Layers that work on the last axis only, so that a sample may have several rows (its windows)."""
+LAST_AXIS_LAYERS = (nn.Linear, nn.LayerNorm, FastLayerNorm, LayerScale)
+"""Layers that work on the last axis only; a sample may be several rows of their input (windows)."""
 
 
 def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
@@ -188,16 +185,14 @@ def _add_by_pairs(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
     """
     first, second = torch.triu_indices(grads.shape[2], grads.shape[2], device=grads.device)
     multiplicity = torch.where(first == second, 1.0, 2.0).to(grads.dtype)  # (pairs,)
-    both_grads = (
-        grads[:, :, first] * grads[:, :, second] * multiplicity[:, None]
-    )  # (n, G, pairs, O)
-    both_inputs = inputs[:, :, first] * inputs[:, :, second]  # (n, G, pairs, K)
-    columns = both_grads.transpose(0, 1).flatten(1, 2).transpose(1, 2)  # (G, O, n · pairs)
-    into.baddbmm_(columns, both_inputs.transpose(0, 1).flatten(1, 2))
+    grad_products = grads[:, :, first] * grads[:, :, second] * multiplicity[:, None]
+    input_products = inputs[:, :, first] * inputs[:, :, second]  # (n, G, pairs, K)
+    columns = grad_products.transpose(0, 1).flatten(1, 2).transpose(1, 2)  # (G, O, n · pairs)
+    into.baddbmm_(columns, input_products.transpose(0, 1).flatten(1, 2))
 
 
-def _padded(layer: Convolution, x: Tensor) -> Tensor:
-    """Pad the input as the layer does, ``(n, I, *size)``."""
+def _pad(layer: Convolution, x: Tensor) -> Tensor:
+    """Return the input padded as the layer pads it, ``(n, I, *size)``."""
     if isinstance(layer, PaddedConv1d):
         return layer.padded(x)
     if isinstance(layer, Conv2dSame):
@@ -222,25 +217,24 @@ def _patches(layer: Convolution, padded: Tensor) -> Tensor:
     ``padded`` is contiguous, ``(n, *size, I)``.
     """
     n, *size, channels = padded.shape
-    strides = padded.stride()
-    places = [
-        (length - hop * (kernel - 1) - 1) // step + 1
-        for length, hop, kernel, step in zip(
+    samples, *axes, _ = padded.stride()
+    positions = [
+        (length - dilation * (kernel - 1) - 1) // stride + 1
+        for length, dilation, kernel, stride in zip(
             size, layer.dilation, layer.kernel_size, layer.stride, strict=True
         )
     ]
     per_group = channels // layer.groups
-    shape = (n, *places, *layer.kernel_size, layer.groups, per_group)
-    steps = [step * stride for step, stride in zip(layer.stride, strides[1:-1], strict=True)]
-    hops = [hop * stride for hop, stride in zip(layer.dilation, strides[1:-1], strict=True)]
-    view = padded.as_strided(
-        shape, (strides[0], *steps, *hops, per_group, 1), padded.storage_offset()
-    )
-    return view.movedim(-2, 1).flatten(2, 1 + len(places)).flatten(3)
+    shape = (n, *positions, *layer.kernel_size, layer.groups, per_group)
+    between_patches = [a * b for a, b in zip(layer.stride, axes, strict=True)]
+    in_a_patch = [a * b for a, b in zip(layer.dilation, axes, strict=True)]
+    strides = (samples, *between_patches, *in_a_patch, per_group, 1)
+    view = padded.as_strided(shape, strides, padded.storage_offset())
+    return view.movedim(-2, 1).flatten(2, 1 + len(positions)).flatten(3)
 
 
-def _over_positions(grad: Tensor, axis: int, trailing: int) -> Tensor:
-    """Sum over all axes except the samples' and the parameter's own, ``(n, *parameter)``."""
-    parameter_axes = range(1, 2) if axis == 1 else range(grad.ndim - trailing, grad.ndim)
-    others = [place for place in range(1, grad.ndim) if place not in parameter_axes]
-    return grad.sum(others) if others else grad
+def _sum_positions(grad: Tensor, axis: int, parameter_ndim: int) -> Tensor:
+    """Return the sum over all axes except those of samples and parameter, ``(n, *parameter)``."""
+    parameter_axes = range(1, 2) if axis == 1 else range(grad.ndim - parameter_ndim, grad.ndim)
+    positions = [place for place in range(1, grad.ndim) if place not in parameter_axes]
+    return grad.sum(positions) if positions else grad

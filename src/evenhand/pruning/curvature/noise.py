@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,27 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RELIABLE = 0.8  # rank correlation with another estimate of as many draws
-PLACES = 100_000  # the largest number of parameters that are compared, evenly spread
+RELIABLE = 0.8  # rank correlation of two estimates of as many draws
+MOST = 100_000  # the largest number of parameters that are compared, evenly spaced
 
 
 def thinning_step(parameters: Mapping[str, Tensor]) -> int:
-    """Return the step that thins parameters to at most `PLACES` numbers."""
-    return sum(parameter.numel() for parameter in parameters.values()) // PLACES + 1
+    """Return the step that thins parameters to at most `MOST` numbers."""
+    return sum(parameter.numel() for parameter in parameters.values()) // MOST + 1
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Return Spearman's correlation of two estimates ``(n,)``; nan where one is constant."""
+    """Return Spearman's correlation of two estimates ``(n,)``; NaN if one is constant."""
     ranks = torch.stack([half.argsort().argsort().double() for half in (first, second)])
     constant = any(bool((half == half[:1]).all()) for half in (first, second))
     return math.nan if constant else float(torch.corrcoef(ranks)[0, 1])
 
 
 def draws_needed(agreement: float, draws: int, goal: float = RELIABLE) -> float:
-    """Return how many draws an estimate needs to agree with another one as well as wanted.
+    """Return the number of draws with which two estimates reach a rank correlation.
 
-    Spearman-Brown formula: if two estimates agree by r, two estimates of k times as many draws
-    agree by k r / (1 + (k - 1) r).
+    Spearman-Brown formula: if two estimates correlate by r, two estimates from k times as many
+    draws correlate by k r / (1 + (k - 1) r).
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ def draws_needed(agreement: float, draws: int, goal: float = RELIABLE) -> float:
     draws
         Number of draws of both halves together.
     goal
-        The wanted agreement, above 0 and below 1.
+        The rank correlation to reach, above 0 and below 1.
 
     Examples
     --------
@@ -54,7 +53,7 @@ def draws_needed(agreement: float, draws: int, goal: float = RELIABLE) -> float:
 
 
 def describe_noise(halves: Mapping[Any, Sequence[Tensor]], draws: int) -> str:
-    """Return a sentence on the agreement of two halves of the draws in correlations group."""
+    """Return a sentence on how well two halves of the draws agree in each group."""
     if draws < 2:
         return (
             "hutchinson: the noise of a single draw is unknown; with two or more (--draws 2), the "
@@ -68,8 +67,3 @@ def describe_noise(halves: Mapping[Any, Sequence[Tensor]], draws: int) -> str:
         f"hutchinson: the ranks of two halves of its {draws} draws correlate by {correlations}; "
         f"{enough} would bring two estimates to {RELIABLE} (Spearman-Brown)."
     )
-
-
-def report_noise(halves: Mapping[Any, Sequence[Tensor]], draws: int) -> None:
-    """Log the noise of an estimate."""
-    logging.getLogger(__name__).warning(describe_noise(halves, draws))

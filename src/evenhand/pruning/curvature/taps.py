@@ -1,4 +1,8 @@
-"""Squared per-sample gradients of a whole network, summed inside its layers in a backward pass."""
+"""Squared per-sample gradients of a whole network, summed inside its layers in a backward pass.
+
+A tap on a layer is the identity on its output. In the backward pass it gets the gradient of this
+output, and adds the squares of the gradients of the layer's parameters to the sums of each group.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,29 @@ from torch.overrides import TorchFunctionMode
 
 from evenhand.errors import EvenhandError, some
 from evenhand.networks.calling import Forward, call, logits_of
-from evenhand.pruning.curvature.attention import OpenAttention, is_open
+from evenhand.pruning.curvature.attention import ExplicitAttention, has_explicit_form
 from evenhand.pruning.curvature.constant import ConstantModule, constant_modules
-from evenhand.pruning.curvature.layers import FOLDED, RULES, AddSquares, linear_weight, summed
+from evenhand.pruning.curvature.layers import (
+    LAST_AXIS_LAYERS,
+    RULES,
+    AddSquares,
+    add_linear,
+    shift_rule,
+)
 from evenhand.pruning.curvature.loss import Loss
 from evenhand.pruning.curvature.types import ADVICE, Curvature, GroupBatch
 
 Directions = Callable[[Tensor, Tensor], Sequence[Tensor]]
 """Function of logits and labels; it returns gradients of the logits' shape, weighted by sample.
 
-Each is propagated back, and the squares of the parameters' gradients are summed."""
+A backward pass from each of them gives a gradient for each sample and parameter; their squares are
+summed."""
 
 
 def summed_squares(directions: Directions, loss: Loss) -> Curvature:
-    """Return the curvature function that averages squared per-sample gradients along directions.
+    """Return the curvature function that averages squared per-sample gradients.
 
-    The average is the sum over samples, divided by the sum of their weights in the loss.
+    Each group's sum over its samples is divided by the sum of their weights in the loss.
     """
 
     def curvature(
@@ -41,17 +52,17 @@ def summed_squares(directions: Directions, loss: Loss) -> Curvature:
         forward: Forward = call,
     ) -> dict[Any, dict[str, Tensor]]:
         model.eval()
-        sums = _Sums(model, names, forward)
+        sums = _SquareSums(model, names, forward)
         counts: dict[Any, Tensor | float] = {}
         with _frozen(model), sums.taps():
             for batch in batches:
-                logits = sums.forward(batch)
+                logits = sums.logits(batch)
                 loss.check(model, logits, batch.labels)
                 weights = loss.weights(batch.labels, logits.detach())
-                reached = logits.requires_grad  # false if the logits depend on no tapped layer
-                drawn = directions(logits.detach(), batch.labels) if reached else ()
-                for number, direction in enumerate(drawn, 1):
-                    torch.autograd.backward(logits, direction, retain_graph=number < len(drawn))
+                depends = logits.requires_grad  # false if the logits depend on no tapped layer
+                vectors = directions(logits.detach(), batch.labels) if depends else ()
+                for number, vector in enumerate(vectors, 1):
+                    torch.autograd.backward(logits, vector, retain_graph=number < len(vectors))
                     sums.add_repeated()
                 for group, rows in batch.rows.items():
                     counts[group] = counts.get(group, 0.0) + weights[rows].sum()
@@ -64,20 +75,19 @@ def summed_squares(directions: Directions, loss: Loss) -> Curvature:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tapped:
-    """A layer, and for each of its parameters the function that adds squared gradients."""
+class _TappedLayer:
+    """A layer with its name in the network, and the rule for each of its parameters."""
 
     name: str
     layer: nn.Module
-    rules: dict[str, AddSquares]  # parameter's name in the layer → function
+    rules: dict[str, AddSquares]  # parameter's name in the layer → rule
 
 
-class _Sums:
-    """The sums of squared gradients of one pass over the batches."""
+class _SquareSums:
+    """The sums of squared gradients by group and parameter, in one pass over the batches."""
 
-    def __init__(self, model: nn.Module, names: Collection[str], call: Forward) -> None:
-        self.model = model
-        self.call = call
+    def __init__(self, model: nn.Module, names: Collection[str], forward: Forward) -> None:
+        self.model, self.forward = model, forward
         self.by_group: dict[Any, dict[str, Tensor]] = {}
         self.parameters = {name: p for name, p in model.named_parameters() if name in set(names)}
         _refuse_shared(model, self.parameters)
@@ -89,49 +99,59 @@ class _Sums:
             for name, parameter in self.parameters.items()
             if not any(name.startswith(f"{path}.") for path in (*self.attentions, *self.constant))
         }
-        self.layers, self.bare = _tapped_and_bare(model, others)
-        self.rows: dict[Any, slice] = {}
-        self.size = 0
-        self.calls: list[str] = []  # of layers, in this forward pass
-        self.repeated: dict[str, list[tuple[_Tapped, Tensor, Tensor]]] = {}
+        self.layers, self.broadcast = _layers_and_broadcast(model, others)
+        self.rows: dict[Any, slice] = {}  # group → its samples in the present batch
+        self.size = 0  # number of samples in the present batch
+        self.calls: list[str] = []  # names of tapped layers, once for each call in the forward pass
+        self.repeated: dict[str, list[tuple[_TappedLayer, Tensor, Tensor]]] = {}
         device = next(model.parameters()).device
         self.anchor = torch.zeros((), device=device, requires_grad=True)
 
     @contextmanager
     def taps(self) -> Iterator[None]:
-        """Read the gradients of the layers while the block runs."""
+        """Tap the layers while the block runs."""
         with ExitStack() as stack:
             functional = [layer for layer in self.layers if _is_functional(self.model, layer)]
             if functional:
                 stack.enter_context(_FunctionalTaps(functional, self._tap_output))
             for tapped in self.layers:
-                if tapped in functional:
-                    continue
-                # Prepended: it must get the layer's output before other hooks change it.
-                handle = tapped.layer.register_forward_hook(self._hook(tapped), prepend=True)
-                stack.callback(handle.remove)
+                if tapped not in functional:
+                    # Prepended, to get the layer's output before other hooks change it.
+                    handle = tapped.layer.register_forward_hook(self._hook(tapped), prepend=True)
+                    stack.callback(handle.remove)
             for name, layer in self.attentions.items():
-                layer.forward = OpenAttention(layer, partial(self._project, name, layer))  # type: ignore[method-assign]
+                layer.forward = ExplicitAttention(layer, partial(self._project, name, layer))  # type: ignore[method-assign]
                 stack.callback(delattr, layer, "forward")
             for path, module in self.constant.items():
-                stack.enter_context(self._taps_of_constant(path, module))
+                stack.enter_context(self._tap_constant(path, module))
             if self.attentions:
-                stack.callback(torch.backends.mha.set_fastpath_enabled, _fast_path())
+                fast_path = torch.backends.mha.get_fastpath_enabled()
+                stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
                 torch.backends.mha.set_fastpath_enabled(False)  # it would bypass the taps
             yield
 
-    def forward(self, batch: GroupBatch) -> Tensor:
+    def logits(self, batch: GroupBatch) -> Tensor:
         """Return the logits of a batch; backward passes from them add to the sums."""
         self.rows, self.size, self.calls = dict(batch.rows), len(batch.labels), []
         for group in self.rows:
             if group not in self.by_group:  # parameters that no gradient reaches stay 0
                 self.by_group[group] = {name: _zeros(p) for name, p in self.parameters.items()}
-        expanded = {name: self._expanded(name, p) for name, p in self.bare.items()}
-        with _swapped(self.model, expanded):
-            logits = logits_of(self.model, batch.inputs, self.call)
+        copies = {name: self._copied(name, p) for name, p in self.broadcast.items()}
+        with _replaced_parameters(self.model, copies):
+            logits = logits_of(self.model, batch.inputs, self.forward)
+        self._check_calls()
+        return logits
+
+    def _check_calls(self) -> None:
+        """Refuse layers that did not run exactly once in the forward pass.
+
+        Layers of `LAST_AXIS_LAYERS` may run several times, as in a recurrent network.
+        """
         tapped = (*(layer.name for layer in self.layers), *self.attentions, *self.constant)
         counts = {name: self.calls.count(name) for name in tapped}
-        repeatable = {layer.name for layer in self.layers if isinstance(layer.layer, FOLDED)}
+        repeatable = {
+            layer.name for layer in self.layers if isinstance(layer.layer, LAST_AXIS_LAYERS)
+        }
         wrong = [
             f"{name} ({count} times)"
             for name, count in counts.items()
@@ -142,29 +162,27 @@ class _Sums:
                 f"per-sample gradients need each layer to run exactly once; these do not: "
                 f"{', '.join(wrong)}.{ADVICE}"
             )
-        return logits
 
-    def _hook(self, tapped: _Tapped) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Any]:
+    def _hook(self, tapped: _TappedLayer) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Any]:
         def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            if not torch.is_grad_enabled():  # a rule may call the layer in the backward pass
-                return None
-            return self._tap_output(tapped, inputs[0], output)
+            # Without gradients it is a rule that calls the layer, in the backward pass.
+            return self._tap_output(tapped, inputs[0], output) if torch.is_grad_enabled() else None
 
         return hook
 
-    def _tap_output(self, tapped: _Tapped, inputs: Tensor, output: Tensor) -> Tensor:
+    def _tap_output(self, tapped: _TappedLayer, inputs: Tensor, output: Tensor) -> Tensor:
+        """Return a layer's output with a tap, which applies the rules of the layer."""
         x = inputs.detach()
         self.calls.append(tapped.name)
         rows = x.shape[0]
-        windows = rows // self.size if isinstance(tapped.layer, FOLDED) else 1
+        windows = rows // self.size if isinstance(tapped.layer, LAST_AXIS_LAYERS) else 1
         if not rows == output.shape[0] == windows * self.size:
             raise EvenhandError(
                 f"the layer {tapped.name} gets {rows} rows for {self.size} samples, so "
                 f"gradients cannot be separated by sample.{ADVICE}"
             )
-        if (
-            windows > 1
-        ):  # a sample's windows are adjacent rows; the check against autograd confirms it
+        if windows > 1:
+            # A sample's windows are adjacent rows; `check_squares` confirms it.
             x = x.reshape(self.size, windows, *x.shape[1:])
 
         def add(grad: Tensor) -> None:
@@ -177,19 +195,18 @@ class _Sums:
         return self._tap(output, add)
 
     def add_repeated(self) -> None:
-        """Add the squares of layers that ran several times, as in a recurrent network.
+        """Add the squares of layers that were called several times, as in a recurrent network.
 
-        A sample's gradient is the sum over the runs. So the runs are treated as positions of one
-        run.
+        A sample's gradient is the sum over the calls: they are treated as positions of one call.
         """
-        for runs in self.repeated.values():
-            tapped = runs[0][0]
-            inputs = torch.cat([_by_position(x) for _, x, _ in runs], dim=1)
-            grads = torch.cat([_by_position(grad) for _, _, grad in runs], dim=1)
+        for calls in self.repeated.values():
+            tapped = calls[0][0]
+            inputs = torch.cat([_by_position(x) for _, x, _ in calls], dim=1)
+            grads = torch.cat([_by_position(grad) for _, _, grad in calls], dim=1)
             self._add_layer(tapped, inputs, grads)
         self.repeated = {}
 
-    def _add_layer(self, tapped: _Tapped, x: Tensor, grad: Tensor) -> None:
+    def _add_layer(self, tapped: _TappedLayer, x: Tensor, grad: Tensor) -> None:
         for group, rows in self.rows.items():
             for parameter, add in tapped.rules.items():
                 into = self.by_group[group][f"{tapped.name}.{parameter}".lstrip(".")]
@@ -198,28 +215,33 @@ class _Sums:
     def _project(
         self, path: str, layer: nn.MultiheadAttention, x: Tensor, name: str, rows: slice
     ) -> Tensor:
-        """Return a projection of an attention, tapped."""
+        """Return an attention's projection of ``x`` with a tap.
+
+        ``name`` is the projection's weight, and ``rows`` are those of query, key or value in a
+        fused weight or bias.
+        """
         weight = layer.get_parameter(name)
-        bias_name = "out_proj.bias" if name.startswith("out") else "in_proj_bias"
-        bias = layer.out_proj.bias if name.startswith("out") else layer.in_proj_bias
-        separate = name.endswith("_proj_weight") and name[0] in "qkv"
-        weight_rows = slice(None) if separate else rows
+        is_output = name == "out_proj.weight"
+        bias_name = "out_proj.bias" if is_output else "in_proj_bias"
+        bias = layer.out_proj.bias if is_output else layer.in_proj_bias
+        is_fused = is_output or name == "in_proj_weight"
+        weight_rows = rows if is_fused else slice(None)
         inputs = x.detach()
-        if name.startswith("out"):
+        if is_output:
             self.calls.append(path)
 
         def add(grad: Tensor) -> None:
             for group, samples in self.rows.items():
                 sums = self.by_group[group]
                 if (into := sums.get(f"{path}.{name}")) is not None:
-                    linear_weight(layer.out_proj, inputs[samples], grad[samples], into[weight_rows])
+                    add_linear(layer.out_proj, inputs[samples], grad[samples], into[weight_rows])
                 if (into := sums.get(f"{path}.{bias_name}")) is not None:
-                    summed(-1)(layer, inputs[samples], grad[samples], into[rows])
+                    shift_rule(-1)(layer, inputs[samples], grad[samples], into[rows])
 
         output = F.linear(x, weight[weight_rows], None if bias is None else bias[rows])
         return self._tap(output, add)
 
-    def _taps_of_constant(self, path: str, module: ConstantModule) -> AbstractContextManager[None]:
+    def _tap_constant(self, path: str, module: ConstantModule) -> AbstractContextManager[None]:
         def tap(output: Tensor, listener: Callable[[Tensor], None]) -> Tensor:
             self.calls.append(path)
             return self._tap(output, listener)
@@ -230,8 +252,8 @@ class _Sums:
 
         return module.tapped(lambda: self.size, tap, add)
 
-    def _expanded(self, name: str, parameter: Tensor) -> Tensor:
-        """Return a parameter ``(1, …)`` repeated for each sample, which separates gradients."""
+    def _copied(self, name: str, parameter: Tensor) -> Tensor:
+        """Return a copy of a parameter ``(1, …)`` for each sample, with a tap on the copies."""
 
         def add(grad: Tensor) -> None:
             for group, rows in self.rows.items():
@@ -240,6 +262,7 @@ class _Sums:
         return self._tap(parameter.detach().expand(self.size, *parameter.shape[1:]), add)
 
     def _tap(self, output: Tensor, listener: Callable[[Tensor], None]) -> Tensor:
+        """Return the output, whose gradient the listener gets in the backward pass."""
         tapped: Tensor = _Tap.apply(output, self.anchor, listener)  # type: ignore[no-untyped-call]
         return tapped
 
@@ -252,7 +275,8 @@ def _by_position(values: Tensor) -> Tensor:
 class _Tap(torch.autograd.Function):
     """The identity; in the backward pass it calls a listener with the gradient.
 
-    The anchor requires a gradient, so that the backward pass also reaches the first layer.
+    The anchor requires a gradient: all parameters are frozen, so nothing else lets the backward
+    pass reach the first layer.
     """
 
     @staticmethod
@@ -269,10 +293,10 @@ class _Tap(torch.autograd.Function):
 
 
 class _FunctionalTaps(TorchFunctionMode):
-    """Taps multiplications by a layer's weight where the layer itself is not called."""
+    """Taps multiplications by a layer's weight in networks that do not call the layer itself."""
 
     def __init__(
-        self, layers: Sequence[_Tapped], tap: Callable[[_Tapped, Tensor, Tensor], Tensor]
+        self, layers: Sequence[_TappedLayer], tap: Callable[[_TappedLayer, Tensor, Tensor], Tensor]
     ) -> None:
         super().__init__()
         self.layers = {id(tapped.layer.weight): tapped for tapped in layers}
@@ -289,7 +313,7 @@ class _FunctionalTaps(TorchFunctionMode):
         return output
 
 
-def _is_functional(model: nn.Module, tapped: _Tapped) -> bool:
+def _is_functional(model: nn.Module, tapped: _TappedLayer) -> bool:
     """Whether an attention multiplies by a layer's weight without calling the layer (BEiT, EVA).
 
     Such attentions hold the biases of query and value themselves.
@@ -306,18 +330,14 @@ def _attentions(
         path: layer
         for path, layer in model.named_modules()
         if isinstance(layer, nn.MultiheadAttention)
-        and is_open(layer)
+        and has_explicit_form(layer)
         and any(name.startswith(f"{path}.") for name in parameters)
     }
 
 
-def _fast_path() -> bool:
-    return bool(torch.backends.mha.get_fastpath_enabled())
-
-
 @contextmanager
-def _swapped(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let a network use other tensors for some of its parameters while the block runs."""
+def _replaced_parameters(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Replace some parameters of a network by other tensors while the block runs."""
     with ExitStack() as stack:
         for name, tensor in tensors.items():
             owner, _, leaf = name.rpartition(".")
@@ -328,7 +348,7 @@ def _swapped(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def _refuse_shared(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
-    """Refuse weights that layers share: each layer gives only a part of a sample's gradient."""
+    """Refuse weights that layers share: a tap on one layer gets only a part of the gradient."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -341,7 +361,7 @@ def _refuse_shared(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
 
 
 def _refuse_mixing(model: nn.Module) -> None:
-    """Refuse layers that let a sample's loss depend on the other samples of its batch."""
+    """Refuse layers that make a sample's loss depend on the other samples of its batch."""
     mixing = [
         f"{name} ({type(layer).__name__})"
         for name, layer in model.named_modules()
@@ -354,31 +374,31 @@ def _refuse_mixing(model: nn.Module) -> None:
         )
 
 
-def _tapped_and_bare(
+def _layers_and_broadcast(
     model: nn.Module, parameters: Mapping[str, Tensor]
-) -> tuple[list[_Tapped], dict[str, Tensor]]:
-    """Return the layers to tap, and the other parameters, which are broadcast over samples."""
-    layers: dict[str, _Tapped] = {}
-    bare, refused = {}, []
+) -> tuple[list[_TappedLayer], dict[str, Tensor]]:
+    """Return the layers to tap, and the parameters that are broadcast over samples."""
+    layers: dict[str, _TappedLayer] = {}
+    broadcast, refused = {}, []
     for name, parameter in parameters.items():
         owner, _, leaf = name.rpartition(".")
         layer = model.get_submodule(owner)
         rule = RULES.get(type(layer), {}).get(leaf)
         if rule is not None:
-            layers.setdefault(owner, _Tapped(owner, layer, {})).rules[leaf] = rule
+            layers.setdefault(owner, _TappedLayer(owner, layer, {})).rules[leaf] = rule
         elif not list(layer.buffers(recurse=False)) and _is_broadcast(layer, parameter):
-            bare[name] = parameter
+            broadcast[name] = parameter
         else:
             refused.append(f"{name} (in a {type(layer).__name__})")
     if refused:
         raise EvenhandError(f"per-sample gradients are unknown for {some(refused)}.{ADVICE}")
-    return list(layers.values()), bare
+    return list(layers.values()), broadcast
 
 
 def _is_broadcast(layer: nn.Module, parameter: Tensor) -> bool:
-    """Whether a parameter has an axis for samples, as class tokens and position embeddings do.
+    """Whether a parameter has a first axis of length 1, as class tokens and positions do.
 
-    Its module has children: it is a network or a block, not a layer.
+    Its module must have children, as a network or a block has.
     """
     return any(True for _ in layer.children()) and parameter.ndim > 1 and len(parameter) == 1
 

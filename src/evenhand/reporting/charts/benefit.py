@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from evenhand.metrics import Bootstrap, Scored
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.registry import Floats
-from evenhand.reporting.charts.forest import Axis, axis_over, labelled_ticks
+from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
 from evenhand.reporting.charts.polyline import polyline
-from evenhand.reporting.charts.scatter import Ticks
-from evenhand.reporting.text.numbers import PLAIN, count_text
+from evenhand.reporting.text.numbers import PLAIN
+from evenhand.wording import count_text
 
 THRESHOLDS = (0.01, *(round(number / 50, 2) for number in range(1, 26)))
 """Probabilities of .01 to .5, the usual range of thresholds for treatment."""
@@ -82,14 +82,12 @@ def benefit_view(parts: Mapping[str, Scored], positive: str) -> BenefitView:
         The word for a positive sample.
     """
     curves = {name: _curve(rows) for name, rows in parts.items()}
-    across = axis_over([0.0, THRESHOLDS[-1]])
-    up = axis_over([LOWEST, *_heights(curves.values())])
+    x = axis_over([0.0, THRESHOLDS[-1]])
+    y = axis_over([LOWEST, *_heights(curves.values())])
     return BenefitView(
-        pictures=tuple(
-            _picture(name, curve, (across, up), positive) for name, curve in curves.items()
-        ),
-        x_ticks=labelled_ticks(across, PLAIN),
-        y_ticks=tuple((100 - place, text) for place, text in labelled_ticks(up, PLAIN)),
+        pictures=tuple(_picture(name, curve, (x, y), positive) for name, curve in curves.items()),
+        x_ticks=labelled_ticks(x, PLAIN),
+        y_ticks=labelled_ticks(y, PLAIN, from_top=True),
     )
 
 
@@ -127,7 +125,7 @@ def _picture(
         model=_points(threshold, benefit, axes),
         everybody=_points(threshold, everybody, axes),
         bands=tuple(_points(outline[0], outline[1], axes) for outline in outlines),
-        zero=round(100 - axes[1].position(0.0), 2),
+        zero=axes[1].from_top(0.0),
     )
 
 
@@ -139,8 +137,8 @@ def stretches(mask: NDArray[np.bool_]) -> list[slice]:
 
 def _points(x: Floats, y: Floats, axes: tuple[Axis, Axis]) -> str:
     """Return the points of a line in percent; the browser cuts off points outside the picture."""
-    across, up = axes
+    x_axis, y_axis = axes
     return polyline(
-        100 * (x - across.low) / (across.high - across.low),
-        100 - 100 * (y - up.low) / (up.high - up.low),
+        100 * (x - x_axis.low) / (x_axis.high - x_axis.low),
+        100 - 100 * (y - y_axis.low) / (y_axis.high - y_axis.low),
     )

@@ -11,8 +11,8 @@ from evenhand.metrics import UNKNOWN, Groups, Scored
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
 from evenhand.reporting.charts.polyline import polyline
-from evenhand.reporting.text.numbers import count_text
 from evenhand.reporting.text.vocabulary import shown
+from evenhand.wording import count_text
 
 DRAWN = 8
 """Largest number of groups that are drawn, as readers cannot distinguish more line styles."""
@@ -30,7 +30,7 @@ class CurveSeries:
 
     Attributes
     ----------
-    name, look
+    name, style
         The group, and the number of its line style.
     points
         The points of the line.
@@ -39,7 +39,7 @@ class CurveSeries:
     """
 
     name: str
-    look: int
+    style: int
     points: str
     marks: tuple[tuple[float, float, str], ...] = ()
 
@@ -50,8 +50,8 @@ class CurvePicture:
 
     Attributes
     ----------
-    title, across, up
-        The title, and the names of the x axis and the y axis.
+    title, x_label, y_label
+        The title, and the names of the axes.
     series
         The lines.
     diagonal
@@ -59,8 +59,8 @@ class CurvePicture:
     """
 
     title: str
-    across: str
-    up: str
+    x_label: str
+    y_label: str
     series: tuple[CurveSeries, ...]
     diagonal: bool
 
@@ -115,7 +115,7 @@ def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tu
 def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreView:
     sized = zip(groups.levels, groups.sizes, strict=True)
     sizes = {level: size for level, size in sized if size and level != UNKNOWN}
-    parts = {shown(level): rows.take(groups.rows(level)) for level in _largest(sizes)}
+    parts = {shown(level): rows.take(groups.rows(level)) for level in largest_groups(sizes, DRAWN)}
     few = f"The {DRAWN} groups with the most samples are drawn, of {len(sizes):,} groups."
     left_out = (few,) if len(parts) < len(sizes) else ()
     ranked = {name: part for name, part in parts.items() if 0 < part.labels.sum() < len(part)}
@@ -140,37 +140,37 @@ def _pictures(
     parts: Mapping[str, Scored], ranked: Mapping[str, Scored], positive: str
 ) -> tuple[CurvePicture, ...]:
     """Draw ROC and precision–recall of groups with both classes, and calibration of all groups."""
-    looks = {name: look for look, name in enumerate(parts)}
-    counts = {name: flagged(part) for name, part in ranked.items()}
+    styles = {name: style for style, name in enumerate(parts)}
+    counts = {name: count_flagged(part) for name, part in ranked.items()}
     return (
         CurvePicture(
             "ROC",
             "Share of other cases flagged",
             f"Share of {positive} cases found",
-            tuple(_line(name, looks[name], *roc(*every)) for name, every in counts.items()),
+            tuple(_line(name, styles[name], *roc(*every)) for name, every in counts.items()),
             True,
         ),
         CurvePicture(
             "Precision–recall",
             f"Share of {positive} cases found",
             f"Share of flagged cases that are {positive}",
-            tuple(_line(name, looks[name], *recall(*every)) for name, every in counts.items()),
+            tuple(_line(name, styles[name], *recall(*every)) for name, every in counts.items()),
             False,
         ),
         CurvePicture(
             "Calibration",
             "Mean score",
             f"Share of cases that are {positive}",
-            tuple(_calibration(name, looks[name], part) for name, part in parts.items()),
+            tuple(_calibration(name, styles[name], part) for name, part in parts.items()),
             True,
         ),
     )
 
 
-def _largest(size: dict[str, int]) -> list[str]:
-    """Return the largest groups, at most `DRAWN`, in the order of the levels."""
-    names = set(sorted(size, key=lambda name: size[name], reverse=True)[:DRAWN])
-    return [name for name in size if name in names]
+def largest_groups(sizes: Mapping[str, int], most: int) -> list[str]:
+    """Return the groups with the most samples, at most ``most``, in the order of ``sizes``."""
+    names = set(sorted(sizes, key=lambda name: sizes[name], reverse=True)[:most])
+    return [name for name in sizes if name in names]
 
 
 def roc(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
@@ -197,7 +197,7 @@ def calibration(rows: Scored) -> Iterator[tuple[float, float, int]]:
         )
 
 
-def flagged(rows: Scored) -> tuple[Floats, Floats]:
+def count_flagged(rows: Scored) -> tuple[Floats, Floats]:
     """Return the numbers of positives and negatives at or above each score, highest score first."""
     order = np.argsort(-rows.scores)
     score, positive = rows.scores[order], rows.labels[order] == 1
@@ -205,20 +205,20 @@ def flagged(rows: Scored) -> tuple[Floats, Floats]:
     return np.cumsum(positive)[last].astype(float), np.cumsum(~positive)[last].astype(float)
 
 
-def _line(name: str, look: int, x: Floats, y: Floats) -> CurveSeries:
+def _line(name: str, style: int, x: Floats, y: Floats) -> CurveSeries:
     """Lay out a line with at most `POINTS_KEPT` points."""
     chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS_KEPT)).round().astype(int))
-    return CurveSeries(name, look, polyline(100 * x[chosen], 100 - 100 * y[chosen]))
+    return CurveSeries(name, style, polyline(100 * x[chosen], 100 - 100 * y[chosen]))
 
 
-def _calibration(name: str, look: int, rows: Scored) -> CurveSeries:
+def _calibration(name: str, style: int, rows: Scored) -> CurveSeries:
     bins = list(calibration(rows))
-    line = _line(name, look, np.array([b[0] for b in bins]), np.array([b[1] for b in bins]))
+    line = _line(name, style, np.array([b[0] for b in bins]), np.array([b[1] for b in bins]))
     marks = tuple(
         (round(100 * score, 2), round(100 - 100 * share, 2), "few" if n < 10 else "")
         for score, share, n in bins
     )
-    return CurveSeries(name, look, line.points, marks)
+    return CurveSeries(name, style, line.points, marks)
 
 
 def _distribution(name: str, rows: Scored, positive: str) -> Distribution:

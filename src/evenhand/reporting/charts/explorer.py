@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evenhand.metrics import Groups, Scored
 from evenhand.metrics.registry import Floats
+from evenhand.reporting.charts.curves import largest_groups
 from evenhand.reporting.text.numbers import PERCENT, POINTS
 from evenhand.reporting.text.vocabulary import shown
 
@@ -108,29 +109,19 @@ def explorer(
     decided = 0.5 if rows.threshold is None else rows.threshold
     thresholds = np.unique([*(k / STEPS for k in range(STEPS + 1)), decided])
     start = int(np.searchsorted(thresholds, decided))
-    everyone = _counts("everyone", rows.labels, rows.scores, thresholds, compared=False)
+    everyone = _counts("everyone", rows, slice(None), thresholds, compared=False)
     tables = []
     for name, levels in groups.items():
-        drawn, in_gap = _largest(levels), set(compared[name])
+        sizes = dict(zip(levels.levels, levels.sizes.tolist(), strict=True))
+        drawn, in_gap = largest_groups(sizes, DRAWN), set(compared[name])
         by_level = (
-            _counts(
-                shown(level), rows.labels[members], rows.scores[members], thresholds,
-                compared=level in in_gap,
-            )
-            for level, members in ((level, levels.rows(level)) for level in drawn)
-        )  # fmt: skip
+            _counts(shown(level), rows, levels.rows(level), thresholds, compared=level in in_gap)
+            for level in drawn
+        )
         counts = (everyone, *by_level)
         few = LARGEST.format(len(levels.levels), DRAWN) if len(drawn) < len(levels.levels) else ""
         tables.append(ExplorerTable(shown(name), counts, explorer_cells(counts, start), few))
     return Explorer(tuple(thresholds.tolist()), start, tuple(tables))
-
-
-def _largest(groups: Groups) -> tuple[str, ...]:
-    """Return the levels with the most samples, at most `DRAWN`, in their order."""
-    if len(groups.levels) <= DRAWN:
-        return groups.levels
-    chosen = np.sort(np.argsort(-groups.sizes, kind="stable")[:DRAWN])
-    return tuple(groups.levels[index] for index in chosen)
 
 
 def explorer_cells(
@@ -151,9 +142,15 @@ def explorer_cells(
 
 
 def _counts(
-    name: str, labels: NDArray[np.intp], scores: Floats, thresholds: Floats, *, compared: bool
+    name: str,
+    rows: Scored,
+    members: NDArray[np.intp] | slice,
+    thresholds: Floats,
+    *,
+    compared: bool,
 ) -> DecisionCounts:
     """Count the flagged positives and negatives of a group at each threshold."""
+    labels, scores = rows.labels[members], rows.scores[members]
 
     def flagged(label: int) -> tuple[int, ...]:
         rising = np.sort(scores[labels == label])
@@ -161,9 +158,8 @@ def _counts(
         return tuple(at_or_above.tolist())
 
     positives = int(labels.sum())
-    return DecisionCounts(
-        name, positives, len(labels) - positives, flagged(1), flagged(0), compared
-    )
+    negatives = len(labels) - positives
+    return DecisionCounts(name, positives, negatives, flagged(1), flagged(0), compared)
 
 
 def _share(count: int, whole: int) -> float:

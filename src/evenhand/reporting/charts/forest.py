@@ -3,70 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evenhand.files import finite_or_none
+from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
 from evenhand.reporting.estimates import NO_VALUE, Estimate
-from evenhand.reporting.text.numbers import PLAIN, Scale, plain
-
-ROOM = 0.06
-"""Share of the range of values that the axis leaves free at each end."""
+from evenhand.reporting.text.numbers import PLAIN, Scale
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A linear axis.
+class ForestEntry:
+    """The content of a row of a forest plot, before it is laid out (see `ForestRow`)."""
 
-    Attributes
-    ----------
-    low, high
-        The values at its ends.
-    ticks
-        The values that are labelled.
-    """
+    name: str
+    estimate: Estimate
+    note: str = ""
+    kind: str = "group"
+    tag: str = ""
+    section: str = ""
 
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-
-    def position(self, value: float) -> float:
-        """Return the position of a value in percent of the width, from 0 to 100."""
-        place = 100 * (value - self.low) / (self.high - self.low)
-        return round(min(max(place, 0.0), 100.0), 2)
-
-
-def axis_over(
-    values: Iterable[float],
-    *,
-    max_ticks: int = 5,
-    limits: tuple[float, float] = (-math.inf, math.inf),
-) -> Axis:
-    """Return an axis that contains all values, with round ticks within limits.
-
-    Parameters
-    ----------
-    values
-        The values; those that are not finite are ignored.
-    max_ticks
-        The largest number of ticks.
-    limits
-        The range of the ticks.
-
-    Examples
-    --------
-    >>> axis_over([0.61, 0.84]).ticks
-    (0.6, 0.7, 0.8)
-    """
-    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    if high - low < 1e-9:
-        low, high = low - 0.05, high + 0.05
-    room = ROOM * (high - low)
-    low, high = low - room, high + room
-    step = _round_step((high - low) / max_ticks)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    ticks = (round(k * step, 10) for k in range(first, last + 1))
-    return Axis(low, high, tuple(tick for tick in ticks if limits[0] <= tick <= limits[1]))
+    @property
+    def ends(self) -> list[float]:
+        """The value and the ends of its interval that are defined; none if the value is not."""
+        value, low, high = map(
+            finite_or_none, (self.estimate.value, self.estimate.low, self.estimate.high)
+        )
+        return [] if value is None else [end for end in (value, low, high) if end is not None]
 
 
 @dataclass(frozen=True)
@@ -94,10 +57,10 @@ class ForestRow:
     x: float | None
     x_low: float | None
     x_high: float | None
-    kind: str = "group"
-    tag: str = ""
-    reason: str = ""
-    section: str = ""
+    kind: str
+    tag: str
+    reason: str
+    section: str
 
 
 @dataclass(frozen=True)
@@ -105,33 +68,21 @@ class Forest:
     """A forest plot: rows on one axis, and a reference value as a line through all rows."""
 
     title: str
-    says: str
+    caption: str
     axis: Axis
     rows: tuple[ForestRow, ...]
-    ticks: tuple[tuple[float, str], ...]
+    ticks: Ticks
     reference: float | None = None
     reference_name: str = ""
 
 
 @dataclass(frozen=True)
-class Line:
-    """The content of a row of a forest plot, before it is laid out (see `ForestRow`)."""
-
-    name: str
-    estimate: Estimate
-    note: str = ""
-    kind: str = "group"
-    tag: str = ""
-    section: str = ""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a forest plot shows its numbers.
+class ForestFrame:
+    """The title of a forest plot, and how it shows its numbers.
 
     Attributes
     ----------
-    title, says
+    title, caption
         The heading, and a sentence on the meaning of a value.
     scale
         The format of values.
@@ -142,65 +93,49 @@ class Look:
     """
 
     title: str
-    says: str = ""
+    caption: str = ""
     scale: Scale = PLAIN
     reference: float | None = None
     reference_name: str = ""
     limits: tuple[float, float] = (-math.inf, math.inf)
 
+    def axis_over(self, entries: Sequence[ForestEntry]) -> Axis:
+        """Return an axis that contains the entries and the reference."""
+        reference = [] if self.reference is None else [self.reference]
+        ends = [end for entry in entries for end in entry.ends]
+        return axis_over([*reference, *ends], limits=self.limits)
 
-def forest(lines: Sequence[Line], look: Look) -> Forest:
-    """Lay out a forest plot; a line with an undefined value shows the reason."""
-    reference = [] if look.reference is None else [look.reference]
-    ends = [end for line in lines for end in _ends(line.estimate)]
-    axis = axis_over([*reference, *ends], limits=look.limits)
+
+def forest(entries: Sequence[ForestEntry], frame: ForestFrame) -> Forest:
+    """Lay out a forest plot; an entry with an undefined value shows the reason."""
+    axis = frame.axis_over(entries)
+    has_values = any(entry.ends for entry in entries)
     return Forest(
-        title=look.title,
-        says=look.says,
+        title=frame.title,
+        caption=frame.caption,
         axis=axis,
-        rows=tuple(_row(line, axis, look.scale) for line in lines),
-        ticks=labelled_ticks(axis, look.scale) if ends else (),
-        reference=None if look.reference is None else axis.position(look.reference),
-        reference_name="" if look.reference is None else look.reference_name,
+        rows=tuple(_row(entry, axis, frame.scale) for entry in entries),
+        ticks=labelled_ticks(axis, frame.scale) if has_values else (),
+        reference=None if frame.reference is None else axis.position(frame.reference),
+        reference_name="" if frame.reference is None else frame.reference_name,
     )
 
 
-def _ends(estimate: Estimate) -> list[float]:
-    ends = (estimate.value, estimate.low, estimate.high)
-    return [] if estimate.value is None else [end for end in ends if end is not None]
-
-
-def _row(line: Line, axis: Axis, scale: Scale) -> ForestRow:
-    estimate = line.estimate
+def _row(entry: ForestEntry, axis: Axis, scale: Scale) -> ForestRow:
+    estimate = entry.estimate
     value, low, high = estimate.value, estimate.low, estimate.high
     if value is None:
         low = high = None
     return ForestRow(
-        name=line.name,
-        note=line.note,
+        name=entry.name,
+        note=entry.note,
         value="" if value is None else scale.text(value),
         interval="" if value is None else scale.interval(low, high),
         x=None if value is None else axis.position(value),
         x_low=None if low is None else axis.position(low),
         x_high=None if high is None else axis.position(high),
-        kind=line.kind,
-        tag=line.tag,
+        kind=entry.kind,
+        tag=entry.tag,
         reason=(estimate.undefined or NO_VALUE) if value is None else "",
-        section=line.section,
+        section=entry.section,
     )
-
-
-def labelled_ticks(axis: Axis, scale: Scale) -> tuple[tuple[float, str], ...]:
-    """Return position and text of each tick, with as few decimals as needed."""
-    values = [scale.factor * tick for tick in axis.ticks]
-    digits = next(d for d in range(12) if all(abs(round(v, d) - v) < 1e-8 for v in values))
-    return tuple(
-        (axis.position(tick), plain(value, digits))
-        for tick, value in zip(axis.ticks, values, strict=True)
-    )
-
-
-def _round_step(raw: float) -> float:
-    """Return the smallest of 1, 2, 2.5, 5 × 10ᵏ that is at least ``raw``."""
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))

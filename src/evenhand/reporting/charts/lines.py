@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evenhand.reporting.charts.forest import axis_over, labelled_ticks
-from evenhand.reporting.charts.scatter import Ticks
+from evenhand.reporting.charts.linear_axis import Axis, PlotFrame, Ticks, axis_over, labelled_ticks
 from evenhand.reporting.text.numbers import PLAIN
 
-SIDE = 6.0
-"""Free room at each side, in percent of the width."""
+MARGIN = 6.0
+"""Free space at each side, in percent of the width."""
 
-APART = 1.6
+MARK_DISTANCE = 1.6
 """Distance between the marks of two series at the same position, in percent of the width."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A value at a position, with its interval; None where undefined."""
+class LineValue:
+    """A value of a series with its interval; None where undefined."""
 
     value: float | None
     low: float | None = None
@@ -26,21 +25,11 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Place:
+class XTick:
     """A position on the x axis, in any unit, and its label."""
 
     position: float
     label: str
-
-
-@dataclass(frozen=True)
-class LineFrame:
-    """The title and the explanation of a line chart, and the names of its x axis and y axis."""
-
-    title: str
-    says: str
-    across: str
-    up: str
 
 
 @dataclass(frozen=True)
@@ -56,10 +45,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class DrawnLine:
-    """One series, laid out."""
+    """One series, laid out; ``style`` is the number of its line style."""
 
     name: str
-    look: int
+    style: int
     points: str
     marks: tuple[Mark, ...]
 
@@ -68,64 +57,68 @@ class DrawnLine:
 class LineChart:
     """A line chart, laid out."""
 
-    frame: LineFrame
+    frame: PlotFrame
     lines: tuple[DrawnLine, ...]
     x_ticks: Ticks
     y_ticks: Ticks
 
 
 def line_chart(
-    series: Mapping[str, Sequence[Reading]], places: Sequence[Place], frame: LineFrame
+    series: Mapping[str, Sequence[LineValue]], ticks: Sequence[XTick], frame: PlotFrame
 ) -> LineChart:
-    """Lay out a line for each series, with a reading at each place.
+    """Lay out a line for each series, with a value at each tick.
 
-    The marks of several series at the same place stand side by side, so their intervals do not
+    The marks of several series at the same tick stand side by side, so their intervals do not
     overlap.
     """
-    readings = [reading for series_readings in series.values() for reading in series_readings]
-    ends = [
-        end
-        for reading in readings
-        for end in (reading.value, reading.low, reading.high)
-        if end is not None
-    ]
-    axis = axis_over(ends)
-    xs = _positions(places)
+    numbers = (
+        number
+        for values in series.values()
+        for value in values
+        for number in (value.value, value.low, value.high)
+        if number is not None
+    )
+    axis = axis_over(numbers)
+    xs = _positions(ticks)
     lines = []
-    for look, (name, readings_of) in enumerate(series.items()):
-        shift = APART * (look - (len(series) - 1) / 2)
+    for style, (name, values) in enumerate(series.items()):
+        shift = MARK_DISTANCE * (style - (len(series) - 1) / 2)
         marks = tuple(
             Mark(
                 round(x + shift, 2),
-                100 - axis.position(reading.value),
-                None if reading.low is None else 100 - axis.position(reading.low),
-                None if reading.high is None else 100 - axis.position(reading.high),
-                _mark_text(name, place, reading),
+                axis.from_top(value.value),
+                _from_top(axis, value.low),
+                _from_top(axis, value.high),
+                _mark_text(name, tick, value),
             )
-            for x, place, reading in zip(xs, places, readings_of, strict=True)
-            if reading.value is not None
+            for x, tick, value in zip(xs, ticks, values, strict=True)
+            if value.value is not None
         )
-        points = " ".join(f"{mark.x},{mark.y:.2f}" for mark in marks)
-        lines.append(DrawnLine(name, look, points, marks))
+        points = " ".join(f"{mark.x},{mark.y}" for mark in marks)
+        lines.append(DrawnLine(name, style, points, marks))
     return LineChart(
         frame,
         tuple(lines),
-        tuple((x, place.label) for x, place in zip(xs, places, strict=True)),
-        tuple((100 - height, text) for height, text in labelled_ticks(axis, PLAIN)),
+        tuple((x, tick.label) for x, tick in zip(xs, ticks, strict=True)),
+        labelled_ticks(axis, PLAIN, from_top=True),
     )
 
 
-def _positions(places: Sequence[Place]) -> list[float]:
-    """Return the positions of places in percent of the width."""
-    low, high = min(place.position for place in places), max(place.position for place in places)
+def _from_top(axis: Axis, value: float | None) -> float | None:
+    return None if value is None else axis.from_top(value)
+
+
+def _positions(ticks: Sequence[XTick]) -> list[float]:
+    """Return the positions of ticks in percent of the width."""
+    low, high = min(tick.position for tick in ticks), max(tick.position for tick in ticks)
     if high == low:
-        return [50.0 for _ in places]
-    room = 100 - 2 * SIDE
-    return [round(SIDE + room * (place.position - low) / (high - low), 2) for place in places]
+        return [50.0 for _ in ticks]
+    width = 100 - 2 * MARGIN
+    return [round(MARGIN + width * (tick.position - low) / (high - low), 2) for tick in ticks]
 
 
-def _mark_text(name: str, place: Place, reading: Reading) -> str:
-    """Return the text of a mark: series, place, value and interval."""
-    interval = PLAIN.interval(reading.low, reading.high)
-    value = "" if reading.value is None else PLAIN.text(reading.value)
-    return f"{name}, {place.label}: {value}" + (f" ({interval})" if interval else "")
+def _mark_text(name: str, tick: XTick, value: LineValue) -> str:
+    """Return the text of a mark: series, tick, value and interval."""
+    interval = PLAIN.interval(value.low, value.high)
+    number = "" if value.value is None else PLAIN.text(value.value)
+    return f"{name}, {tick.label}: {number}" + (f" ({interval})" if interval else "")

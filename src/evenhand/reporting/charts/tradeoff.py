@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+from evenhand.files import finite_or_none
 from evenhand.metrics import Target
-from evenhand.reporting.charts.forest import axis_over
-from evenhand.reporting.text.numbers import finite, plain
+from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
+from evenhand.reporting.text.numbers import PLAIN, plain
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,16 @@ class TrialDot:
 class Tradeoff:
     """The plot of two targets of a study; up and to the right is better."""
 
-    across: str
-    up: str
+    x_label: str
+    y_label: str
     dots: tuple[TrialDot, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
+    x_ticks: Ticks
+    y_ticks: Ticks
 
 
 def is_complete(row: Mapping[Any, Any], target: str) -> bool:
     """Return whether a trial was trained to its end and has a value."""
-    return row["state"] == "complete" and finite(row[target]) is not None
+    return row["state"] == "complete" and finite_or_none(row[target]) is not None
 
 
 def tradeoffs(
@@ -53,36 +54,28 @@ def tradeoffs(
 def _tradeoff(
     done: Sequence[Mapping[Any, Any]], pair: tuple[Target, Target], chosen: int | None
 ) -> Tradeoff:
-    x, y = (_places(done, target) for target in pair)
+    x, y = (_axis(done, target) for target in pair)
     dots = [
         TrialDot(
             number=int(row["number"]),
-            x=across,
-            y=100 - up,
+            x=x.position(row[pair[0].name]),
+            y=y.from_top(row[pair[1].name]),
             values=", ".join(f"{target.label} {plain(row[target.name])}" for target in pair),
             front=bool(row.get("pareto", False)),
             chosen=row["number"] == chosen,
         )
-        for row, across, up in zip(done, x[0], y[0], strict=True)
+        for row in done
     ]
     return Tradeoff(
-        across=pair[0].label,
-        up=pair[1].label,
+        x_label=pair[0].label,
+        y_label=pair[1].label,
         dots=tuple(sorted(dots, key=lambda dot: (dot.chosen, dot.front))),
-        x_ticks=x[1],
-        y_ticks=tuple((100 - place, text) for place, text in y[1]),
+        x_ticks=labelled_ticks(x, PLAIN),
+        y_ticks=labelled_ticks(y, PLAIN, from_top=True),
     )
 
 
-def _places(
-    done: Sequence[Mapping[Any, Any]], target: Target
-) -> tuple[list[float], tuple[tuple[float, str], ...]]:
-    """Return the position of each trial, where larger is better, and the ticks."""
+def _axis(done: Sequence[Mapping[Any, Any]], target: Target) -> Axis:
+    """Return the axis of a target; better values are farther from its beginning."""
     axis = axis_over([row[target.name] for row in done])
-    digits = 2 if axis.high - axis.low > 0.05 else 3
-
-    def height(value: float) -> float:
-        return axis.position(value) if target.maximise else round(100 - axis.position(value), 2)
-
-    ticks = tuple((height(tick), plain(tick, digits)) for tick in axis.ticks)
-    return [height(row[target.name]) for row in done], ticks
+    return axis if target.maximise else replace(axis, low=axis.high, high=axis.low)

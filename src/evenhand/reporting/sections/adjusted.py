@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from evenhand.reporting.part import Part
 from evenhand.reporting.report import Report
-from evenhand.reporting.section import section
+from evenhand.reporting.section import PART, section
 
 
-@section("report", "adjusted", "What was adjusted", place=65)
+@section("report", "adjusted", "What was adjusted", place=65, template=PART)
 def adjusted_view(report: Report) -> Part | None:
     """Return the adjustments of a report; None where there are none."""
     return report.adjusted

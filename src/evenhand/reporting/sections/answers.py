@@ -19,7 +19,8 @@ from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
     chance_sentence,
-    detectable_sentence,
+    detectable_gap_sentence,
+    detectable_group_sentences,
     gap_sentence,
     group_sentence,
     groups_sentence,
@@ -28,16 +29,15 @@ from evenhand.reporting.text.sentences import (
     overall_cost_sentence,
     paired_chip,
     paired_sentence,
-    smaller_sentence,
+    spread_sentence,
     strategy_sentence,
-    usual_sentences,
     where,
 )
 from evenhand.reporting.text.vocabulary import (
     first_upper,
     in_sentence,
     lower_first,
-    opening,
+    model_at_start,
     shown,
     term,
 )
@@ -68,13 +68,13 @@ class Dots:
         The group.
     count
         The number of found cases out of a hundred.
-    counted
+    cases
         The numbers behind it, as in ``"7 of 9"``, or "".
     """
 
     name: str
     count: int
-    counted: str
+    cases: str
 
 
 @dataclass(frozen=True)
@@ -155,30 +155,31 @@ def strategy_answer(
         group_changes(rows, validation, (model, other), attribute, metric) for other in others
     ]
     defined = [change for change in possible if change is not None]
-    changed = [group.difference for change in defined for group in change.groups]
+    claimed = [
+        group.difference
+        for change in defined
+        for group in change.groups
+        if paired_chip(group.difference) != "cannot tell"
+    ]
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
     further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
     return ReportAnswer(
-        topic=f"{listed((opening(model), *others), 'or')}, by {shown(attribute)}?",
+        topic=f"{listed((model_at_start(model), *others), 'or')}, by {shown(attribute)}?",
         headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
-            *(group_sentence(row) for row in changed if paired_chip(row) != "cannot tell"),
+            *map(group_sentence, claimed),
             *map(_further_sentence, further),
             *(verdict.text for verdict in levelling),
-            *usual_sentences(rows, paired),
+            *detectable_group_sentences(rows, paired),
         ),
         notes=(PICKED, TWO_MODELS),
         outcome="levelled down" if down else _outcome(paired, further),
         verdicts=(
             *(_paired_verdict(row, paired_sentence(row)) for row in (*paired, *overall)),
-            *(
-                _paired_verdict(row, group_sentence(row))
-                for row in changed
-                if paired_chip(row) != "cannot tell"
-            ),
+            *(_paired_verdict(row, group_sentence(row)) for row in claimed),
             *(_paired_verdict(row, _further_sentence(row)) for row in further),
             *levelling,
         ),
@@ -208,10 +209,10 @@ def spread_answer(
     paired = [row for row in spreads if row.model == model and row.against]
     if not paired:
         return None
-    others = listed((opening(model), *(row.against or "" for row in paired)), "or")
+    others = listed((model_at_start(model), *(row.against or "" for row in paired)), "or")
     return ReportAnswer(
         topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
-        headline=smaller_sentence(paired),
+        headline=spread_sentence(paired),
         details=_side_by_side(spreads, paired),
         notes=(SPREAD, TWO_MODELS),
         outcome=_outcome(paired, ()),
@@ -317,7 +318,7 @@ def group_answer(
 
 def _why_nothing(members: Sequence[Estimate]) -> str:
     """Return why no group of an attribute is served worse than another."""
-    compared = [row for row in members if row.compared and row.of_group]
+    compared = [row for row in members if row.compared and row.is_of_group]
     if len(names(compared, "group")) < 2:
         return "there are no two groups to compare"
     judged = [row for row in compared if row.term.better != "neither"]
@@ -332,7 +333,7 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
 
 def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) -> ReportAnswer:
     """Return the answer by one metric, with the gaps in other metrics if it shows no gap."""
-    gaps = [] if ends.apart else [other for other in others if other.apart]
+    gaps = [] if ends.differs else [other for other in others if other.differs]
     headline = groups_sentence(ends.worst, ends.best, positive)
     size, chance = gap_sentence(ends), chance_sentence(ends)
     further = [_gap_verdict(gap, apart_sentence(gap)) for gap in gaps]
@@ -341,7 +342,7 @@ def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) 
         headline=headline,
         details=(size, chance, *(verdict.text for verdict in further)),
         notes=(INTERVAL_ABOVE_0,) if has_interval_above_0(ends) else (),
-        outcome="a gap" if ends.apart or gaps else "cannot tell",
+        outcome="a gap" if ends.differs or gaps else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
         gap_in=listed([in_sentence(gap.worst.metric) for gap in gaps]),
         verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *further),
@@ -351,7 +352,7 @@ def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) 
 def _gap_verdict(ends: Extremes, text: str) -> Verdict:
     """Return sentences on a gap as a verdict."""
     worst, p = ends.worst, None if ends.gap is None else ends.gap.p_adjusted
-    return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, ends.apart, text, p)
+    return Verdict(f"{worst.metric} gap of {worst.model}", worst.attribute, ends.differs, text, p)
 
 
 def _least_favourable(outcomes: Sequence[OutcomeWord]) -> OutcomeWord:
@@ -421,7 +422,7 @@ def answer_view(report: Report) -> AnswerView:
         *dict.fromkeys(note for answer in answers for note in answer.notes),
         *filter(None, map(chance_remark, _overall_aucs(report))),
         *((CORRECTED,) if tested else ()),
-        *(detectable_sentence(*detectable) for detectable in report.detectable),
+        *(detectable_gap_sentence(*detectable) for detectable in report.detectable),
         *report.notes,
     )
     return AnswerView(answers, remarks)
@@ -433,7 +434,7 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
     return (
         *dict.fromkeys(verdict for answer in _answers(report) for verdict in answer.verdicts),
         *(
-            Verdict(f"chance: {row.model}", EVERYBODY, row.claimed, text, row.p_adjusted)
+            Verdict(f"chance: {row.model}", EVERYBODY, row.is_claimed, text, row.p_adjusted)
             for row, text in chance
             if text
         ),
@@ -444,13 +445,13 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
 def _overall_aucs(report: Report) -> list[Estimate]:
     """Return the AUC of everybody under each model that the answers are about."""
     overall = find(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
-    return [row for row in overall if row.model in report.answered]
+    return [row for row in overall if row.model in report.answered_models]
 
 
 def _answers(report: Report) -> tuple[ReportAnswer, ...]:
     """Return the answers of a report: on spreads, on the worst group, then on each attribute."""
     rows, validation = report.reported, find(report.estimates, split="val")
-    models, single = report.answered, report.single
+    models, single = report.answered_models, report.single
     group_answers = [
         replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer
         for model in models

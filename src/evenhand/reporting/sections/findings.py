@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from evenhand.metrics import EVERYBODY, Target
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.search_record import (
     CandidateRecord,
@@ -16,11 +16,10 @@ from evenhand.reporting.search_record import (
     StudyRecord,
     UnitImportance,
 )
-from evenhand.reporting.text.numbers import PLAIN, listed, plain
+from evenhand.reporting.text.numbers import SIGNED, listed, plain, plain_or_undefined
 from evenhand.reporting.text.vocabulary import shown
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
-SIGNED = replace(PLAIN, signed=True)
 FACTORS = {"mask": "mask", "method": "method", "rate": "learning rate"}
 
 
@@ -90,7 +89,7 @@ def findings(study: StudyRecord, targets: Sequence[Target]) -> Findings:
 def _confirmed(candidates: Sequence[CandidateRecord], target: Target, study: StudyRecord) -> Forest:
     """Draw the value of each candidate in the search, and its mean over fresh seeds."""
     chosen = study.chosen or ChosenRecord(study=study.name, trial=study.trial)
-    lines = []
+    entries = []
     for candidate in candidates:
         objective = candidate.objectives[target.name]
         origin = study.name if candidate.study is None else candidate.study
@@ -98,16 +97,18 @@ def _confirmed(candidates: Sequence[CandidateRecord], target: Target, study: Stu
         trial = f"trial {candidate.trial}"
         name = trial if origin == study.name else f"{origin}, {trial}"
         section = f"{name}{', chosen' if is_chosen else ''}"
-        lines.append(
-            Line("in the search", _estimate(objective.searched), kind="other", section=section)
+        entries.append(
+            ForestEntry(
+                "in the search", _estimate(objective.searched), kind="other", section=section
+            )
         )
         mean = _estimate(objective.mean, objective.mean_low, objective.mean_high)
         kind = "chosen" if is_chosen else "group"
-        lines.append(
-            Line(f"mean of {candidate.seeds} fresh seeds", mean, kind=kind, section=section)
+        entries.append(
+            ForestEntry(f"mean of {candidate.seeds} fresh seeds", mean, kind=kind, section=section)
         )
     better = "Higher" if target.maximise else "Lower"
-    return forest(lines, Look(target.label, f"On the validation set. {better} is better."))
+    return forest(entries, ForestFrame(target.label, f"On the validation set. {better} is better."))
 
 
 def _fit_columns(fit: FitRecord, targets: Sequence[Target]) -> tuple[str, ...]:
@@ -136,7 +137,7 @@ def _fit_rows(
         for fit in fits
     ]
     rows = [
-        FitRow(f"seed {fit.seed}", fit.seed == delivered, tuple(map(_number, row)))
+        FitRow(f"seed {fit.seed}", fit.seed == delivered, tuple(map(plain_or_undefined, row)))
         for fit, row in zip(fits, values, strict=True)
     ]
     if len(fits) > 1:
@@ -144,12 +145,8 @@ def _fit_rows(
             None if None in column else sum(column) / len(fits)
             for column in zip(*values, strict=True)
         )
-        rows.append(FitRow("mean", False, tuple(map(_number, means))))
+        rows.append(FitRow("mean", False, tuple(map(plain_or_undefined, means))))
     return tuple(rows)
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else plain(value)
 
 
 def _optimism(confirmed: Sequence[CandidateRecord], target: Target) -> str:
@@ -176,11 +173,11 @@ def _importance(
     """Draw the importance of each unit or method for a target, the largest first."""
     target_rows = [row for row in rows if row.objective == target.name]
     target_rows.sort(key=lambda row: -abs(row.difference))
-    lines = [
-        Line(
+    entries = [
+        ForestEntry(
             row.name,
             _estimate(row.difference, row.low, row.high),
-            note=f"{counted(row.trials_with, 'trial')} with, {row.trials_without} without",
+            note=f"{count_text(row.trials_with, 'trial')} with, {row.trials_without} without",
         )
         for row in target_rows
     ]
@@ -188,14 +185,14 @@ def _importance(
         "unit": "trials that tune the unit, less the mean of trials that do not.",
         "method": "trials with the method, less the mean of all other trials.",
     }
-    look = Look(
+    frame = ForestFrame(
         f"{kind.capitalize()}s and {target.name}",
         f"Mean {target.label} of {compared[kind]}",
         SIGNED,
         0.0,
         "no difference",
     )
-    return forest(lines, look)
+    return forest(entries, frame)
 
 
 def _choice(chosen: ChosenRecord) -> str:
@@ -215,7 +212,7 @@ def _factors(study: StudyRecord, target: Target) -> str | None:
     rows = [row for row in study.factors or () if row.objective == target.name]
     if not rows:
         return None
-    explained, trials = rows[0].explained, counted(rows[0].trials, "trial")
+    explained, trials = rows[0].explained, count_text(rows[0].trials, "trial")
     if explained <= 0:
         return (
             f"{target.label}: the importance of mask, method and learning rate is not known, as "

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evenhand.metrics import EVERYBODY
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate, find, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.sections.strategies import SUMMED_UP, look_of, metric_of_comparison
+from evenhand.reporting.sections.strategies import SUMMED_UP, forest_frame, metric_of_comparison
 
 SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -37,8 +37,8 @@ def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple
 
 def _by_split(rows: Sequence[Estimate]) -> Forest:
     """Draw a number on each split, model by model."""
-    lines = [
-        Line(
+    entries = [
+        ForestEntry(
             SPLIT_NAMES.get(row.split, row.split),
             row,
             kind="chosen" if row.split == "test" else "other",
@@ -48,8 +48,8 @@ def _by_split(rows: Sequence[Estimate]) -> Forest:
         for row in sorted(find(rows, model=model), key=_split_order)
     ]
     if not rows:
-        return forest((), Look(""))
-    return forest(lines, look_of(rows[0].attribute, rows[0].base, rows[0].aggregate))
+        return forest((), ForestFrame(""))
+    return forest(entries, forest_frame(rows[0].attribute, rows[0].base, rows[0].aggregate))
 
 
 def _split_order(row: Estimate) -> int:

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import NO_VALUE, Estimate, Estimates, find, first, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import POINTS, Scale, count_text
-from evenhand.reporting.text.sentences import p_text, reading
+from evenhand.reporting.text.numbers import POINTS, Scale
+from evenhand.reporting.text.sentences import explain_pictures, p_text
 from evenhand.reporting.text.vocabulary import CountedCases, shown, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
+from evenhand.wording import count_text
 
 DRAWN = 20
 """Largest number of groups in a picture; if there are more, it shows the worst groups."""
@@ -84,7 +85,7 @@ class GroupView:
 class GroupsView:
     """The explanation of the pictures, and the groups under the main and the other models."""
 
-    reading: str
+    explanation: str
     main: tuple[GroupView, ...]
     others: tuple[GroupView, ...]
 
@@ -107,7 +108,7 @@ def groups_view(report: Report) -> GroupsView | None:
         return None
     first_view, *further = main
     return GroupsView(
-        reading(report.single),
+        explain_pictures(report.single),
         (first_view, *map(_without_explanations, further)),
         tuple(map(_without_explanations, others)),
     )
@@ -128,7 +129,7 @@ def group_view(
         The word for a positive sample.
     """
     attribute_rows = find(rows, model=model, attribute=attribute)
-    members = Estimates(row for row in attribute_rows if row.group != EVERYBODY and row.of_group)
+    members = Estimates(row for row in attribute_rows if row.group != EVERYBODY and row.is_of_group)
     if not members:
         return None
     count = len(names(members, "group"))
@@ -143,7 +144,7 @@ def group_view(
         columns=tuple(term(metric).label for metric in metrics),
         table=_table(rows, members, metrics),
         differences=_differences(attribute_rows, metrics),
-        across=_across([row for row in attribute_rows if not row.of_group]),
+        across=_across([row for row in attribute_rows if not row.is_of_group]),
         folded=FOLDED.format(count=count_text(count, "group"), drawn=DRAWN)
         if count > DRAWN
         else "",
@@ -226,14 +227,14 @@ def _differences(rows: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fore
     for metric in metrics:
         differences = _largest_differences(find(rows, base=metric, aggregate="difference"))
         if differences:
-            lines = [
-                Line(f"{shown(row.group)} − {shown(row.reference or '')}", row)
+            entries = [
+                ForestEntry(f"{shown(row.group)} − {shown(row.reference or '')}", row)
                 for row in differences
             ]
             base = differences[0].term
             scale = replace(base.scale, signed=True)
-            look = Look(base.label, "", scale, 0.0, "no difference")
-            plots.append(forest(lines, look))
+            frame = ForestFrame(base.label, "", scale, 0.0, "no difference")
+            plots.append(forest(entries, frame))
     return tuple(plots)
 
 
@@ -267,8 +268,8 @@ def _without_explanations(view: GroupView) -> GroupView:
     """Return a view whose pictures do not explain their metric."""
     return replace(
         view,
-        leading=tuple(replace(plot, says="") for plot in view.leading),
-        further=tuple(replace(plot, says="") for plot in view.further),
+        leading=tuple(replace(plot, caption="") for plot in view.leading),
+        further=tuple(replace(plot, caption="") for plot in view.further),
     )
 
 
@@ -276,15 +277,15 @@ def _plot(
     rows: Sequence[Estimate], attribute_rows: Sequence[Estimate], metric: str, positive: str
 ) -> Forest:
     """Draw everybody and each group of an attribute in one metric."""
-    lines = group_lines(attribute_rows, metric, positive)
-    overall = everyone(rows, lines[0].estimate)
+    entries = group_entries(attribute_rows, metric, positive)
+    overall = everyone(rows, entries[0].estimate)
     if overall is not None:
-        lines.insert(0, everyone_line(overall, positive))
-    return forest(lines, group_look(metric, overall, positive))
+        entries.insert(0, everyone_entry(overall, positive))
+    return forest(entries, group_frame(metric, overall, positive))
 
 
-def group_lines(rows: Sequence[Estimate], metric: str, positive: str) -> list[Line]:
-    """Return a line for each group of an attribute under one model, the unknown level last.
+def group_entries(rows: Sequence[Estimate], metric: str, positive: str) -> list[ForestEntry]:
+    """Return an entry for each group of an attribute under one model, the unknown level last.
 
     Parameters
     ----------
@@ -300,7 +301,7 @@ def group_lines(rows: Sequence[Estimate], metric: str, positive: str) -> list[Li
     ends = extremes(rows, metric)
     tag = "lowest" if measured.better == "higher" else "highest"
     return [
-        Line(
+        ForestEntry(
             shown(row.group),
             row,
             count_note(row, measured.counts, positive),
@@ -311,18 +312,18 @@ def group_lines(rows: Sequence[Estimate], metric: str, positive: str) -> list[Li
     ]
 
 
-def everyone_line(overall: Estimate, positive: str) -> Line:
-    """Return the line of everybody."""
+def everyone_entry(overall: Estimate, positive: str) -> ForestEntry:
+    """Return the entry of everybody."""
     note = count_note(overall, overall.term.counts, positive)
-    return Line("everyone", overall, note, "everyone")
+    return ForestEntry("everyone", overall, note, "everyone")
 
 
-def group_look(metric: str, overall: Estimate | None, positive: str) -> Look:
-    """Return the look of a plot of a metric by group, with a line at everybody's value."""
+def group_frame(metric: str, overall: Estimate | None, positive: str) -> ForestFrame:
+    """Return the frame of a plot of a metric by group, with a line at everybody's value."""
     measured = term(metric)
-    return Look(
+    return ForestFrame(
         measured.label,
-        measured.says.format(positive=positive),
+        measured.meaning.format(positive=positive),
         measured.scale,
         None if overall is None else overall.value,
         "everyone",
@@ -334,7 +335,7 @@ def _kind(row: Estimate, ends: Extremes | None) -> str:
     """Return the kind of mark of a row; the worst group is marked only if a gap is claimed."""
     if is_unknown(row.group):
         return "unknown"
-    return "worst" if ends and row is ends.worst and ends.apart else "group"
+    return "worst" if ends and row is ends.worst and ends.differs else "group"
 
 
 def _table(

@@ -10,15 +10,21 @@ from evenhand.metrics import EVERYBODY, UNKNOWN
 from evenhand.reporting.estimates import Estimate, find
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
-from evenhand.reporting.section import section
+from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.vocabulary import shown
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
 
 
-@section("report", "intersections", "Which intersections are too small to compare?", place=35)
+@section(
+    "report",
+    "intersections",
+    "Which intersections are too small to compare?",
+    place=35,
+    template=PART,
+)
 def intersections_view(report: Report) -> Part | None:
     """Return the intersections, and every group that is too small; None without intersections."""
     settings = report.record.settings if report.record else None
@@ -29,8 +35,8 @@ def intersections_view(report: Report) -> Part | None:
     groups = [row for row in rows if row.attribute in crossed and _is_group(row)]
     small = tuple(_small(groups))
     sentences = (
-        f"{counted(len(crossed), 'intersection')} of up to {settings.intersections} attributes, "
-        f"with {counted(len(groups), 'group')} that occur. p-values are corrected over these "
+        f"{count_text(len(crossed), 'intersection')} of up to {settings.intersections} attributes, "
+        f"with {count_text(len(groups), 'group')} that occur. p-values are corrected over these "
         "groups and all other comparisons of this page, so more groups need clearer differences.",
         f"{len(small)} of these groups are too small to compare; they take no part in gaps and "
         "verdicts.",

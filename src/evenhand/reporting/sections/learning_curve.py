@@ -8,12 +8,11 @@ from evenhand.metrics.learning_curve import ALL, HALF, LearningCurve
 from evenhand.metrics.parity import percentile_interval
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
-from evenhand.reporting.charts.lines import LineChart, LineFrame, Place, Reading, line_chart
-from evenhand.reporting.part import Fold, Part, Table
-from evenhand.reporting.text.numbers import Scale, plain
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
+from evenhand.reporting.part import HiddenPart, Part, Table
+from evenhand.reporting.text.numbers import SIGNED, plain, plain_or_undefined
 from evenhand.reporting.verdicts import Verdict
-
-CHANGE = Scale(signed=True)
 
 
 def curve_part(curve: LearningCurve, served_worst: Mapping[str, str]) -> Part:
@@ -28,8 +27,8 @@ def curve_part(curve: LearningCurve, served_worst: Mapping[str, str]) -> Part:
         training patients are reduced.
     """
     sentences = [verdict.text for verdict in curve_verdicts(curve, served_worst)]
-    table = Fold(f"Every number of the curve: {curve.name}", Part(tables=(_table(curve),)))
-    return Part(sentences=tuple(sentences), charts=tuple(_charts(curve)), folds=(table,))
+    table = HiddenPart(f"Every number of the curve: {curve.name}", Part(tables=(_table(curve),)))
+    return Part(sentences=tuple(sentences), charts=tuple(_charts(curve)), hidden=(table,))
 
 
 def curve_verdicts(curve: LearningCurve, served_worst: Mapping[str, str]) -> list[Verdict]:
@@ -85,33 +84,33 @@ def _meaning(change: Difference) -> str:
 def _with_interval(change: Difference) -> str:
     if change.value is None:
         return "undefined"
-    interval = CHANGE.interval(change.low, change.high)
-    return f"{CHANGE.text(change.value)} ({interval})" if interval else CHANGE.text(change.value)
+    interval = SIGNED.interval(change.low, change.high)
+    return f"{SIGNED.text(change.value)} ({interval})" if interval else SIGNED.text(change.value)
 
 
 def _charts(curve: LearningCurve) -> Iterator[LineChart]:
     """Yield a chart for each attribute: the AUC of its groups at each share."""
-    places = [Place(share, f"{share:.0%}") for share in curve.values]
+    ticks = [XTick(share, f"{share:.0%}") for share in curve.values]
     groups = [key for key in curve.keys if EVERYBODY not in (key.attribute, key.group)]
     for attribute in dict.fromkeys(key.attribute for key in groups):
         series = {
-            key.group: [_reading(curve, share, key) for share in curve.values]
+            key.group: [_value(curve, share, key) for share in curve.values]
             for key in groups
             if key.attribute == attribute
         }
-        frame = LineFrame(
+        frame = PlotFrame(
             f"AUC of each group of {attribute}, with fewer patients: {curve.name}",
             "Mean over fits, with 95 % intervals of each point (bootstrap of patients).",
             f"Share of the training patients: {curve.name}",
             "AUC on test patients",
         )
-        yield line_chart(series, places, frame)
+        yield line_chart(series, ticks, frame)
 
 
-def _reading(curve: LearningCurve, share: float, key: Key) -> Reading:
+def _value(curve: LearningCurve, share: float, key: Key) -> LineValue:
     mean = curve.values[share][key].mean(axis=0)
     low, high = percentile_interval(mean) or (None, None)
-    return Reading(None if mean[0] != mean[0] else float(mean[0]), low, high)
+    return LineValue(None if mean[0] != mean[0] else float(mean[0]), low, high)
 
 
 def _table(curve: LearningCurve) -> Table:
@@ -136,5 +135,4 @@ def _name(key: Key) -> str:
 
 
 def _mean(curve: LearningCurve, share: float, key: Key) -> str:
-    value = _reading(curve, share, key).value
-    return "undefined" if value is None else plain(value)
+    return plain_or_undefined(_value(curve, share, key).value)

@@ -15,7 +15,7 @@ from evenhand.reporting.text.sentences import (
     signed_amount,
     where,
 )
-from evenhand.reporting.text.vocabulary import group_kind, in_sentence, opening, shown, term
+from evenhand.reporting.text.vocabulary import group_kind, in_sentence, model_at_start, shown, term
 from evenhand.reporting.text.worst_best import is_unknown
 from evenhand.reporting.verdicts import Verdict
 
@@ -136,7 +136,7 @@ def levelling_verdict(change: Changes) -> Verdict | None:
 
 
 def _levelling_sentence(change: Changes, worst: Estimate) -> str:
-    reference, attribute = change.against, change.attribute
+    model, reference, attribute = model_at_start(change.model), change.against, change.attribute
     data = "on validation" if worst.split == "val" else "in these data"
     worst_group = (
         f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
@@ -149,12 +149,12 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
     lost = listed([where(row.attribute, row.group) for row in change.losses])
     if change.levelled_down:
         return (
-            f"Levelled down: {opening(change.model)} serves patients worse than {reference} where "
-            f"{lost}, while {worst_group} is not shown to be served better."
+            f"Levelled down: {model} serves patients worse than {reference} where {lost}, while "
+            f"{worst_group} is not shown to be served better."
         )
     return (
-        f"{opening(change.model)} serves patients worse than {reference} where {lost}; as "
-        f"{worst_group} is served better, this is a trade and not levelling down."
+        f"{model} serves patients worse than {reference} where {lost}; as {worst_group} is served "
+        "better, this is a trade and not levelling down."
     )
 
 

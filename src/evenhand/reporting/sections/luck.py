@@ -8,7 +8,7 @@ from typing import Literal
 from evenhand.metrics import find_target
 from evenhand.reporting.text.numbers import Scale
 from evenhand.reporting.text.vocabulary import Term, term
-from evenhand.wording import counted
+from evenhand.wording import count_text
 
 Span = tuple[float, float | None, float | None]
 """A value, and the ends of its 95 % interval by patient; None where there is no interval."""
@@ -73,8 +73,8 @@ def luck_sentences(luck: Luck) -> tuple[str, ...]:
             "steps tends to look better than it is; trust the other half and the test patients.",
         )
     return (
-        f"Step {luck.step} was chosen on all {counted(luck.choosing, 'validation patient')}, who "
-        f"are too few for one half to choose and the other to confirm: {chosen} by pruning "
+        f"Step {luck.step} was chosen on all {count_text(luck.choosing, 'validation patient')}, "
+        f"who are too few for one half to choose and the other to confirm: {chosen} by pruning "
         f"({better} is better).",
         f"{_REPEATED[luck.how]} The estimated luck of the choice is {size}. Without it: "
         f"{confirmed}. The interval does not include the error of this estimate; trust the test "

@@ -10,7 +10,6 @@ from evenhand.experiments.records import RunRecord
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import duration
-from evenhand.reporting.text.vocabulary import opening
 from evenhand.settings import Settings
 
 
@@ -31,7 +30,7 @@ class Provenance:
     rule: str = ""
 
 
-APART = {
+SHOWN_ELSEWHERE = {
     *("job", "chosen", "seed", "fingerprint", "schema_version"),  # they come first
     *("settings", "versions", "seconds", "parent"),  # they have separate tables
     *("status", "answer"),  # the run is not finished yet; the answer is at the top of the page
@@ -43,7 +42,7 @@ APART = {
 def provenance(report: Report) -> Provenance | None:
     """Return the provenance of a report, None if nothing is known."""
     facts = fact_tables(report.record) if report.record else ()
-    pairs = [(opening(row.model), row.threshold) for row in report.single]
+    pairs = [(row.model, row.threshold) for row in report.single]
     thresholds = dict.fromkeys((name, cut) for name, cut in pairs if cut is not None)
     has_any = facts or thresholds or report.threshold_rule
     return Provenance(facts, tuple(thresholds), report.threshold_rule) if has_any else None
@@ -58,7 +57,7 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
         "fingerprint": record.fingerprint,
         "schema": record.schema_version,
     }
-    others = record.model_dump(mode="json", exclude_unset=True, exclude=APART)
+    others = record.model_dump(mode="json", exclude_unset=True, exclude=SHOWN_ELSEWHERE)
     parents = [ancestor.parent for ancestor in record.lineage() if ancestor.parent is not None]
     if parents:
         others |= {"pruned": f"{parents[0].model} of {parents[0].run}"}

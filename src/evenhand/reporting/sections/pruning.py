@@ -20,8 +20,9 @@ from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRe
 from evenhand.reporting.report import Pruning, Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.luck import luck_sentences
-from evenhand.reporting.text.numbers import PERCENT, count_text, listed, plain
+from evenhand.reporting.text.numbers import PERCENT, listed, plain, plain_or_undefined
 from evenhand.reporting.text.vocabulary import MODELS
+from evenhand.wording import count_text
 
 QUANTILE = 1.645
 """The 95 % quantile of the normal distribution."""
@@ -46,33 +47,33 @@ class PruningView:
     ----------
     sentences, luck
         Sentences on the pruning, and on the luck of the choice.
-    way
+    step_charts
         The charts of the steps.
     columns, steps
         The table of the steps: whether the step was chosen, and its cells.
     groups, layers
         The groups and rows of the table of layers.
-    saliency, saliency_says
+    saliency, saliency_caption
         The charts of the saliency, and their explanation.
-    premise, premise_says
+    premise, premise_caption
         The charts of the premise, and their explanation.
-    costs, cost_says
+    costs, cost_caption
         The table of size and speed, and its explanation.
     """
 
     sentences: tuple[str, ...]
     luck: tuple[str, ...]
-    way: tuple[Chart, ...]
+    step_charts: tuple[Chart, ...]
     columns: tuple[str, ...]
     steps: tuple[tuple[bool, tuple[str, ...]], ...]
     groups: tuple[str, ...]
     layers: tuple[LayerRow, ...]
     saliency: tuple[Chart, ...]
-    saliency_says: str
+    saliency_caption: str
     premise: tuple[Chart, ...]
-    premise_says: str
+    premise_caption: str
     costs: tuple[tuple[str, ...], ...]
-    cost_says: str
+    cost_caption: str
 
 
 @section("report", "pruning", "What was pruned", place=70)
@@ -85,8 +86,8 @@ def pruning_view(pruning: Pruning) -> PruningView:
     """Lay out a pruning."""
     record, curve = pruning.record, pruning.curve
     groups = (record.unprivileged, *record.betas)
-    # The order of the levels gives groups the same look as in the curves of the scores.
-    looks = {group: look for look, group in enumerate(record.premise.correlation)}
+    # The order of the levels gives groups the same line style as in the curves of the scores.
+    styles = {group: style for style, group in enumerate(record.premise.correlation)}
     return PruningView(
         sentences=(
             record.roles,
@@ -94,17 +95,17 @@ def pruning_view(pruning: Pruning) -> PruningView:
             record.verdict,
         ),
         luck=_luck(record),
-        way=(criterion_chart(curve, record), group_chart(curve, record, looks)),
+        step_charts=(criterion_chart(curve, record), group_chart(curve, record, styles)),
         columns=_columns(curve, record, groups),
         steps=_steps(curve, record, groups),
         groups=groups,
         layers=tuple(_layer(layer, groups) for layer in record.premise.layers),
-        saliency=_saliency_charts(pruning, groups, looks),
-        saliency_says=_saliency_says(record),
-        premise=tuple(premise_chart(record, group, looks[group]) for group in groups),
-        premise_says=_premise_says(record),
+        saliency=_saliency_charts(pruning, groups, styles),
+        saliency_caption=_saliency_caption(record),
+        premise=tuple(premise_chart(record, group, styles[group]) for group in groups),
+        premise_caption=_premise_caption(record),
         costs=tuple(_cost(name, cost) for name, cost in record.cost.items()),
-        cost_says=_cost_says(record),
+        cost_caption=_cost_caption(record),
     )
 
 
@@ -180,7 +181,7 @@ def _layer(layer: LayerRecord, groups: Sequence[str]) -> LayerRow:
 
 
 def _saliency_charts(
-    pruning: Pruning, groups: Sequence[str], looks: Mapping[str, int]
+    pruning: Pruning, groups: Sequence[str], styles: Mapping[str, int]
 ) -> tuple[Chart, ...]:
     """Draw the layers that lost the largest and the smallest share of their parameters."""
     sample = pruning.saliency
@@ -191,13 +192,13 @@ def _saliency_charts(
     rows = {name: sample[sample["parameter"] == name] for name in shown}
     by_name = {layer.name: layer for layer in layers}
     return tuple(
-        saliency_chart(by_name[name], rows[name], groups, looks)
+        saliency_chart(by_name[name], rows[name], groups, styles)
         for name in shown
         if len(rows[name])
     )
 
 
-def _saliency_says(record: PruningRecord) -> str:
+def _saliency_caption(record: PruningRecord) -> str:
     others = listed(list(record.betas))
     return (
         "The predicted growth of each group's error (second-order term) if one parameter is set to "
@@ -207,7 +208,7 @@ def _saliency_says(record: PruningRecord) -> str:
     )
 
 
-def _premise_says(record: PruningRecord) -> str:
+def _premise_caption(record: PruningRecord) -> str:
     premise = record.premise
     return (
         "The method assumes that the second-order term predicts the effect of a removal on each "
@@ -232,7 +233,7 @@ def _guidance(premise: PremiseRecord) -> str:
         few = count_text(layers, "layer")
         return f"{few} are too few to show whether the saliency predicts the effect of a removal."
     weak = [
-        f"{group} ({'undefined' if rank is None else plain(rank, 2)})"
+        f"{group} ({plain_or_undefined(rank, 2)})"
         for group, rank in premise.correlation.items()
         if rank is None or rank <= limit
     ]
@@ -256,7 +257,7 @@ def _cost(name: str, cost: CostRecord) -> tuple[str, ...]:
     )
 
 
-def _cost_says(record: PruningRecord) -> str:
+def _cost_caption(record: PruningRecord) -> str:
     device = next(iter(record.cost.values())).device
     if record.structure == "channel":
         effect = "Whole channels are removed, so the model is smaller and faster."

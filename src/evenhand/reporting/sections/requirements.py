@@ -10,10 +10,11 @@ from evenhand.experiments.records import RunRecord, data_settings
 from evenhand.reporting.check_record import CheckRecord, Finding, GroupCount
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
-from evenhand.reporting.text.numbers import count_text, listed
+from evenhand.reporting.text.numbers import listed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
+from evenhand.wording import count_text
 
 TITLES = {
     "attributes": "Protected attributes",
@@ -35,7 +36,7 @@ TITLES = {
 }
 """The titles of requirements by name."""
 
-LOOKS = {"pass": "better", "note": "", "warn": "unsure", "fail": "worse"}
+CSS_CLASSES = {"pass": "better", "note": "", "warn": "unsure", "fail": "worse"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class FindingRow:
     measured: str
     threshold: str
     status: str
-    look: str
+    css_class: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def requirements_page(measured: CheckRecord, record: RunRecord[Settings]) -> str
 def requirements(check: CheckRecord) -> dict[str, Any]:
     """Return the rows of the table, and the headline."""
     rows = [_row(finding) for finding in check.findings]
-    return {"rows": rows, "headline": headline(check), "look": LOOKS[check.status]}
+    return {"rows": rows, "headline": headline(check), "css_class": CSS_CLASSES[check.status]}
 
 
 @section("check", "counts", "Groups and splits", place=20)
@@ -115,7 +116,8 @@ def headline(check: CheckRecord) -> str:
     """Return the sentence that sums up the outcomes."""
     findings = check.findings
     by_status = {
-        status: [finding for finding in findings if finding.status == status] for status in LOOKS
+        status: [finding for finding in findings if finding.status == status]
+        for status in CSS_CLASSES
     }
     met = f"{len(by_status['pass'])} of {count_text(len(findings), 'requirement')} are met"
     parts = [
@@ -134,7 +136,7 @@ def _row(finding: Finding) -> FindingRow:
         finding.measured,
         finding.threshold,
         finding.status,
-        LOOKS[finding.status],
+        CSS_CLASSES[finding.status],
     )
 
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenhand.files import finite_or_none
 from evenhand.metrics import Target
-from evenhand.reporting.charts.forest import Axis, axis_over
+from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
 from evenhand.reporting.charts.tradeoff import Tradeoff, is_complete, tradeoffs
 from evenhand.reporting.report import Report, Search
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.findings import Findings, findings
-from evenhand.reporting.text.numbers import finite, plain
+from evenhand.reporting.text.numbers import PLAIN, plain
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class History:
     better: str
     points: tuple[TrialPoint, ...]
     steps: tuple[BestStep, ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    lr_ticks: tuple[tuple[float, str], ...]
+    y_ticks: Ticks
+    x_ticks: Ticks
+    lr_ticks: Ticks
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _view(study: StudyRecord, search: Search) -> StudyView:
         pruned=counted["pruned"],
         repeated=counted["repeated"],
         failed=len(states) - sum(counted.values()),
-        adopted=sum(finite(row.get("adopted")) is not None for row in records),
+        adopted=sum(finite_or_none(row.get("adopted")) is not None for row in records),
         histories=tuple(
             _history(records, target, _marked_trial(study, records, target))
             for target in search.targets
@@ -121,8 +122,8 @@ def _view(study: StudyRecord, search: Search) -> StudyView:
 
 def _history(records: Sequence[Mapping[Any, Any]], target: Target, chosen: int | None) -> History:
     """Lay out the pictures of a target; the chosen trial is marked."""
-    values = [value for row in records if (value := finite(row[target.name])) is not None]
-    rates = [rate for row in records if (rate := finite(row.get("lr"))) is not None]
+    values = [value for row in records if (value := finite_or_none(row[target.name])) is not None]
+    rates = [rate for row in records if (rate := finite_or_none(row.get("lr"))) is not None]
     x = axis_over([row["number"] for row in records])
     y = axis_over(values)
     lr = _log_axis(rates)
@@ -131,10 +132,7 @@ def _history(records: Sequence[Mapping[Any, Any]], target: Target, chosen: int |
         better="higher" if target.maximise else "lower",
         points=tuple(_point(row, target, (x, y, lr), row["number"] == chosen) for row in records),
         steps=_steps(records, x, y, target),
-        y_ticks=tuple(
-            (100 - y.position(tick), plain(tick, 2 if y.high - y.low > 0.05 else 3))
-            for tick in y.ticks
-        ),
+        y_ticks=labelled_ticks(y, PLAIN, from_top=True),
         x_ticks=tuple(
             (x.position(tick), plain(tick, 0)) for tick in x.ticks if float(tick).is_integer()
         ),
@@ -164,9 +162,9 @@ def _point(
 ) -> TrialPoint:
     """Lay out a trial."""
     x, y, lr = axes
-    value, rate = finite(row[target.name]), finite(row.get("lr"))
+    value, rate = finite_or_none(row[target.name]), finite_or_none(row.get("lr"))
     mask, origin = row.get("mask"), str(row.get("origin", "sampler"))
-    repeats, adopted = finite(row.get("repeats")), finite(row.get("adopted"))
+    repeats, adopted = finite_or_none(row.get("repeats")), finite_or_none(row.get("adopted"))
     return TrialPoint(
         number=int(row["number"]),
         state=str(row["state"]) if repeats is None else f"repeats trial {repeats:.0f}",
@@ -178,7 +176,7 @@ def _point(
         method=f"{row.get('method', '')} {row.get('method_settings', '')}".strip(),
         x=x.position(row["number"]),
         x_lr=None if rate is None else lr.position(math.log10(rate)),
-        y=None if value is None else 100 - y.position(value),
+        y=None if value is None else y.from_top(value),
         chosen=chosen,
     )
 
@@ -199,9 +197,7 @@ def _steps(
         return ()
     ends = [*jumps[1:], (float(records[-1]["number"]), jumps[-1][1])]
     return tuple(
-        BestStep(
-            x.position(start), x.position(end), 100 - y.position(value), 100 - y.position(after)
-        )
+        BestStep(x.position(start), x.position(end), y.from_top(value), y.from_top(after))
         for (start, value), (end, after) in zip(jumps, ends, strict=True)
     )
 

@@ -15,7 +15,7 @@ from evenhand.reporting.similarity_record import (
     SimilarityRecord,
     mean,
 )
-from evenhand.reporting.text.numbers import count_text, plain, signed
+from evenhand.reporting.text.numbers import plain, signed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
 from evenhand.representation.jackknife import MeanSize
@@ -25,6 +25,7 @@ from evenhand.representation.results import (
     SizeRatio,
 )
 from evenhand.settings import Settings
+from evenhand.wording import count_text
 
 STRONGEST = 0.6
 """The size of a difference from which on a cell has the full colour."""
@@ -36,16 +37,16 @@ class HeatCell:
 
     Attributes
     ----------
-    text, says
+    text, detail
         The value, and its layers and interval as text.
-    strength, look
+    strength, color
         The strength of the colour in percent, and the colour (``similar`` or ``apart``).
     """
 
     text: str
     strength: float
-    look: str
-    says: str
+    color: str
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -92,16 +93,16 @@ class Conclusion:
 def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> str:
     """Return the page of a comparison of the layers of two models."""
     first, second = measured.models
-    lede = (
+    introduction = (
         f"The similarity of {first} and {second} in each group, layer by layer: "
         f"{count_text(measured.patients, measured.unit)} of the {measured.split} split, "
         "one sample each."
     )
     title = f"evenhand similarity: {first} and {second}"
-    return section_page(title, lede, sections_of("similarity", measured), record)
+    return section_page(title, introduction, sections_of("similarity", measured), record)
 
 
-@section("similarity", "similarity", "Does each group look alike to both models?", place=10)
+@section("similarity", "similarity", "Does each group color alike to both models?", place=10)
 def similarity_section(measured: SimilarityRecord) -> dict[str, Any]:
     """Return the answers with their heat maps, and the ratios."""
     return {
@@ -254,9 +255,9 @@ def _difference(title: str, note: str, numbers: LayerMatrix, measured: Similarit
     """Lay out a heat map of differences of similarities."""
 
     def cell(value: float, interval: str) -> HeatCell:
-        look = "similar" if value > 0 else "apart"
+        color = "similar" if value > 0 else "apart"
         strength = 100 * min(abs(value) / STRONGEST, 1)
-        return HeatCell(signed(plain(value, 2)), strength, look, interval)
+        return HeatCell(signed(plain(value, 2)), strength, color, interval)
 
     return _heat_map(title, note, numbers, measured, cell)
 

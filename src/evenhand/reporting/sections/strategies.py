@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY, leading_metric
-from evenhand.reporting.charts.forest import Forest, Line, Look, forest
+from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate, Estimates, find, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
@@ -54,7 +54,7 @@ def strategies_view(report: Report) -> StrategyComparison | None:
     """Lay out the models of a report side by side; None if there is only one model."""
     validation = find(report.estimates, split="val")
     view = comparison(report.reported, report.attributes, report.chosen, validation, report.judged)
-    return view and replace(view, gains=_without_answers(view.gains, report.answered))
+    return view and replace(view, gains=_without_answers(view.gains, report.answered_models))
 
 
 def _without_answers(
@@ -94,7 +94,7 @@ def comparison(
         return None
     metric = metric_of_comparison(single)
     paired = [row for row in rows if row.against and row.attribute == EVERYBODY]
-    of_group = Estimates(row for row in paired if row.of_group)
+    of_group = Estimates(row for row in paired if row.is_of_group)
     others = [name for name in names(of_group, "metric") if name != metric]
     plots = [_by_model(single, EVERYBODY, metric, None, chosen)]
     for attribute in attributes:
@@ -133,7 +133,7 @@ def _gains(
 
 def metric_of_comparison(rows: Sequence[Estimate]) -> str:
     """Return the metric that the models of some rows are compared by (see `leading_metric`)."""
-    return leading_metric(names([row for row in rows if row.of_group], "metric"))
+    return leading_metric(names([row for row in rows if row.is_of_group], "metric"))
 
 
 def _by_model(
@@ -141,8 +141,8 @@ def _by_model(
 ) -> Forest:
     """Draw a number of everybody or across groups, a line for each model."""
     numbers = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
-    lines = [Line(row.model, row, kind=_kind(row.model, chosen)) for row in numbers]
-    return forest(lines, look_of(attribute, metric, kind))
+    entries = [ForestEntry(row.model, row, kind=_kind(row.model, chosen)) for row in numbers]
+    return forest(entries, forest_frame(attribute, metric, kind))
 
 
 def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str | None) -> Forest:
@@ -152,8 +152,8 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
         for row in find(rows, attribute=attribute, metric=metric)
         if row.group != EVERYBODY and not is_unknown(row.group)
     )
-    lines = [
-        Line(
+    entries = [
+        ForestEntry(
             row.model,
             row,
             kind=_kind(row.model, chosen),
@@ -162,7 +162,7 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
         for group in names(group_rows, "group")
         for row in find(group_rows, group=group)
     ]
-    return forest(lines, look_of(attribute, metric))
+    return forest(entries, forest_frame(attribute, metric))
 
 
 def _kind(model: str, chosen: str | None) -> str:
@@ -172,11 +172,11 @@ def _kind(model: str, chosen: str | None) -> str:
     return "chosen" if model == chosen else "other"
 
 
-def look_of(attribute: str, metric: str, kind: str | None = None) -> Look:
-    """Return the look of a plot of one number."""
+def forest_frame(attribute: str, metric: str, kind: str | None = None) -> ForestFrame:
+    """Return the frame of a plot of one number."""
     measured = term(metric, kind)
     by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
-    return Look(f"{measured.label} {by}", "", measured.scale, limits=measured.limits)
+    return ForestFrame(f"{measured.label} {by}", "", measured.scale, limits=measured.limits)
 
 
 def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) -> tuple[Forest, ...]:
@@ -190,11 +190,11 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
     return tuple(
         forest(
             [
-                _paired_line(row)
+                _paired_entry(row)
                 for attribute in (EVERYBODY, *attributes)
                 for row in find(differences, model=model, against=against, attribute=attribute)
             ],
-            Look(
+            ForestFrame(
                 f"{model} − {against or ''}",
                 f"Difference in {term(metric).label}. Zero is no difference.",
                 replace(term(metric, "gap").scale, signed=True),
@@ -206,12 +206,12 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
     )
 
 
-def _paired_line(row: Estimate) -> Line:
-    """Return the line of a difference between two models, with its outcome."""
+def _paired_entry(row: Estimate) -> ForestEntry:
+    """Return the entry of a difference between two models, with its outcome."""
     across = {"worst": "worst group", "gap": "gap"}
     name = across[row.aggregate] if row.aggregate else shown(row.group)
     everyone = row.attribute == EVERYBODY
-    return Line(
+    return ForestEntry(
         name="everyone" if everyone else name,
         estimate=row,
         note="" if row.p_adjusted is None else paired_chip(row),

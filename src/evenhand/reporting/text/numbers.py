@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
@@ -26,6 +25,11 @@ def plain(value: float, digits: int = 3) -> str:
     return text.replace("-", MINUS)
 
 
+def plain_or_undefined(value: float | None, digits: int = 3) -> str:
+    """Return a number as `plain` does, and None as "undefined"."""
+    return "undefined" if value is None else plain(value, digits)
+
+
 def p_value_text(p: float) -> str:
     """Return a p-value as ``= 0.031``, or as ``< 0.001`` if it is smaller than that.
 
@@ -35,19 +39,6 @@ def p_value_text(p: float) -> str:
     ('= 0.031', '< 0.001')
     """
     return f"= {plain(p)}" if p >= SMALLEST_P else f"< {SMALLEST_P}"
-
-
-def finite(value: Any) -> float | None:
-    """Return the cell of a table as a number, None where it is empty or not finite.
-
-    Examples
-    --------
-    >>> finite(0.5), finite(None), finite(float("nan"))
-    (0.5, None, None)
-    """
-    if value is None or value != value or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 @dataclass(frozen=True)
@@ -96,6 +87,7 @@ class Scale:
 
 
 PLAIN = Scale()
+SIGNED = Scale(signed=True)
 PERCENT = Scale(100.0, 1, f"{NBSP}%")
 POINTS = Scale(100.0, 1, f"{NBSP}points")
 """Differences of percentages."""
@@ -133,18 +125,6 @@ def hundredths(share: float) -> int:
     (61, -2)
     """
     return math.floor(100 * share + 0.5 + 1e-9)  # 100 * 0.605 is 60.49999… in floating point
-
-
-def count_text(count: int, singular: str, plural: str | None = None) -> str:
-    """Return a count with its noun.
-
-    Examples
-    --------
-    >>> count_text(1, "patient"), count_text(1204, "patient")
-    ('1 patient', '1,204 patients')
-    """
-    noun = singular if count == 1 else plural or f"{singular}s"
-    return f"{count:,} {noun}"
 
 
 def listed(items: list[str] | tuple[str, ...], last: str = "and") -> str:

@@ -10,7 +10,6 @@ from evenhand.metrics.intervals import FEW, FEW_DRAWN
 from evenhand.reporting.estimates import NO_VALUE, Estimate, find
 from evenhand.reporting.text.numbers import (
     NBSP,
-    count_text,
     hundredths,
     listed,
     out_of_hundred,
@@ -22,11 +21,12 @@ from evenhand.reporting.text.vocabulary import (
     first_upper,
     group_kind,
     lower_first,
-    opening,
+    model_at_start,
     shown,
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes
+from evenhand.wording import count_text
 
 LEVEL = 0.95
 """The level of intervals whose row has none."""
@@ -52,14 +52,14 @@ def where(attribute: str, group: str) -> str:
     return " and ".join(f"{part} is {level}" for part, level in zip(parts, levels, strict=True))
 
 
-def again(attribute: str, group: str) -> str:
+def where_again(attribute: str, group: str) -> str:
     """Return a second group of the same attribute as a clause, without naming the attribute."""
     return where(attribute, group) if "*" in attribute or "|" in attribute else f"it is {group}"
 
 
 def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
     """Return the sentence on a model's results in two groups, in counts out of a hundred."""
-    in_worst, in_best = where(worst.attribute, worst.group), again(best.attribute, best.group)
+    in_worst, in_best = where(worst.attribute, worst.group), where_again(best.attribute, best.group)
     low, high = worst.value or 0.0, best.value or 0.0
     if worst.metric == "auc" and worst.positives is not None:
         return (
@@ -144,7 +144,7 @@ def chance_sentence(extremes: Extremes) -> str:
             f"{_untested_reason(extremes)}Without a test it is not known whether the {groups} "
             "differ."
         )
-    if extremes.apart:
+    if extremes.differs:
         whom = "The two groups" if are_two else f"At least two of the {groups}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
     base = extremes.worst.metric
@@ -178,7 +178,7 @@ def has_interval_above_0(extremes: Extremes) -> bool:
     gap = extremes.gap
     is_tested = gap is not None and gap.p_adjusted is not None
     is_above = gap is not None and gap.low is not None and gap.low > 0
-    return is_tested and is_above and not extremes.apart
+    return is_tested and is_above and not extremes.differs
 
 
 INTERVAL_ABOVE_0 = (
@@ -231,7 +231,7 @@ def apart_sentence(extremes: Extremes) -> str:
     return (
         f"In {_named(worst.metric)} the groups do differ by more than chance explains: "
         f"{measured.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
-        f"{measured.scale.text(best.value or 0.0)} where {again(best.attribute, best.group)} "
+        f"{measured.scale.text(best.value or 0.0)} where {where_again(best.attribute, best.group)} "
         f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
     )
 
@@ -258,14 +258,14 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     doubt = (
         f"; these data do not show whether it does better or worse than {unsure}" if unsure else ""
     )
-    subject = opening(whom)
+    subject = model_at_start(whom)
     return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
 SIZES: Mapping[OutcomeWord, str] = {"better": "smaller", "worse": "larger"}
 
 
-def smaller_sentence(paired: Sequence[Estimate]) -> str:
+def spread_sentence(paired: Sequence[Estimate]) -> str:
     """Return the answer to whether a difference across groups is smaller than in other models.
 
     Parameters
@@ -288,7 +288,9 @@ def smaller_sentence(paired: Sequence[Estimate]) -> str:
     return f"{first_upper(subject)} is {listed(clauses, 'but')}{doubt}."
 
 
-def usual_sentences(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
+def detectable_group_sentences(
+    rows: Sequence[Estimate], paired: Sequence[Estimate]
+) -> tuple[str, ...]:
     """Return sentences on the detectable difference of a group, where no difference is shown.
 
     Parameters
@@ -330,7 +332,7 @@ def models_sentence(rows: Sequence[Estimate]) -> str:
     example, measured = rows[0], rows[0].base_term
     whom = f"the worst {group_kind(example.attribute)}" if example.aggregate else "everybody"
     label = f"{measured.label} of {whom}"
-    is_fairness = not example.of_group and example.aggregate is None
+    is_fairness = not example.is_of_group and example.aggregate is None
     if example.aggregate not in (None, "worst") or is_fairness:
         label = example.term.label
     text = example.term.scale.text
@@ -359,11 +361,11 @@ def group_sentence(difference: Estimate) -> str:
 def paired_chip(difference: Estimate) -> OutcomeWord:
     """Return the outcome of a paired difference for its first model.
 
-    It is ``better`` or ``worse`` if a difference is claimed (see `Estimate.claimed`) and the metric
-    has a better direction, else ``cannot tell``.
+    It is ``better`` or ``worse`` if a difference is claimed (see `Estimate.is_claimed`) and the
+    metric has a better direction, else ``cannot tell``.
     """
     better = difference.term.better
-    if not difference.claimed or not difference.value or better == "neither":
+    if not difference.is_claimed or not difference.value or better == "neither":
         return "cannot tell"
     return "better" if (difference.value > 0) == (better == "higher") else "worse"
 
@@ -375,17 +377,17 @@ def chance_remark(auc: Estimate) -> str | None:
     """
     if auc.value is None or auc.low is None or auc.high is None:
         return None
-    if auc.low > CHANCE if auc.p_adjusted is None else auc.claimed and auc.value > CHANCE:
+    if auc.low > CHANCE if auc.p_adjusted is None else auc.is_claimed and auc.value > CHANCE:
         return None
-    is_worse = auc.claimed and auc.value < CHANCE
+    is_worse = auc.is_claimed and auc.value < CHANCE
     verb = "is worse than" if is_worse else "is not shown to be better than"
     return (
-        f"{opening(auc.model)} {verb} chance: the AUC of everybody is {plain(auc.value)} "
+        f"{model_at_start(auc.model)} {verb} chance: the AUC of everybody is {plain(auc.value)} "
         f"({interval(auc, auc.metric)}). The results of such a model by group mean little."
     )
 
 
-def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
+def detectable_gap_sentence(attribute: str, metric: str, gap: float) -> str:
     """Return the sentence on the smallest gap that a test set of this size can detect."""
     unit = " points" if term(metric).share else ""
     return (
@@ -397,7 +399,7 @@ def detectable_sentence(attribute: str, metric: str, gap: float) -> str:
 NO_SPLIT = "(the predictions name no split)"
 
 
-def lede(rows: Sequence[Estimate], split: str | None, patient: str, positive: str) -> str:
+def introduction(rows: Sequence[Estimate], split: str | None, patient: str, positive: str) -> str:
     """Return the sentence on the reported samples; ``split`` is None if the data have no splits."""
     if not rows:
         return "This report has no numbers."
@@ -412,7 +414,7 @@ def lede(rows: Sequence[Estimate], split: str | None, patient: str, positive: st
     return f"{text}, {largest.positives:,} of the samples {positive}."
 
 
-def reading(rows: Sequence[Estimate]) -> str:
+def explain_pictures(rows: Sequence[Estimate]) -> str:
     """Return the explanation of the pictures of groups."""
     levels = [level(row) for row in rows if row.has_interval]
     mark = "Each mark is the value of a group; the diamond and the dashed line are everyone."

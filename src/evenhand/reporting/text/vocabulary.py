@@ -24,7 +24,7 @@ class Term:
     ----------
     label
         The name.
-    says
+    meaning
         The meaning of a value, as a sentence; ``{positive}`` stands for the positive class.
     counts
         The cases that it is computed from.
@@ -37,7 +37,7 @@ class Term:
     """
 
     label: str
-    says: str = ""
+    meaning: str = ""
     counts: CountedCases = "samples"
     scale: Scale = PLAIN
     limits: tuple[float, float] = (-math.inf, math.inf)
@@ -49,12 +49,12 @@ class Term:
         return self.scale in (PERCENT, POINTS)
 
 
-def _share(label: str, says: str, counts: CountedCases = "samples") -> Term:
-    return Term(label, says, counts, PERCENT, (0.0, 1.0))
+def _share(label: str, meaning: str, counts: CountedCases = "samples") -> Term:
+    return Term(label, meaning, counts, PERCENT, (0.0, 1.0))
 
 
-def _score(label: str, says: str, counts: CountedCases = "both") -> Term:
-    return Term(label, says, counts, PLAIN, (0.0, 1.0))
+def _score(label: str, meaning: str, counts: CountedCases = "both") -> Term:
+    return Term(label, meaning, counts, PLAIN, (0.0, 1.0))
 
 
 TERMS = {
@@ -132,7 +132,7 @@ def term(base: str, aggregate: str | None = None) -> Term:
 
     The label of a metric that is not registered is its name.
     """
-    metric = _of_group(base)
+    metric = _metric_term(base)
     if aggregate is None:
         return metric
     label = ACROSS.get(aggregate, "{} " + aggregate.replace("_", " ")).format(metric.label)
@@ -147,13 +147,13 @@ def term(base: str, aggregate: str | None = None) -> Term:
     return Term(label)
 
 
-def _of_group(name: str) -> Term:
+def _metric_term(name: str) -> Term:
     """Return the words for a metric or fairness metric."""
     registered = find_metric(name) if is_metric(name) else FAIRNESS.get(name)
     if registered is None:
         return TERMS.get(name, Term(name.replace("_", " ")))
-    says = registered.title.replace("{", "(").replace("}", ")")  # a title is not a template
-    measured = TERMS.get(name, Term(_label(registered), says))
+    meaning = registered.title.replace("{", "(").replace("}", ")")  # a title is not a template
+    measured = TERMS.get(name, Term(_label(registered), meaning))
     direction = registered.direction
     better: Better = direction if direction in ("higher", "lower") else "neither"
     return replace(measured, better=better)
@@ -219,12 +219,12 @@ def model_names(files: Iterable[Path] = ()) -> dict[str, str]:
     return {name: words for name, words in MODELS.items() if name not in stems}
 
 
-def opening(model: str) -> str:
+def model_at_start(model: str) -> str:
     """Return the name of a model at the start of a sentence; names of users are unchanged.
 
     Examples
     --------
-    >>> opening("full fine-tuning"), opening("resnet_a")
+    >>> model_at_start("full fine-tuning"), model_at_start("resnet_a")
     ('Full fine-tuning', 'resnet_a')
     """
     return first_upper(model) if model in MODELS.values() else model

@@ -35,9 +35,9 @@ class Extremes:
     detectable: float | None = None
 
     @property
-    def apart(self) -> bool:
+    def differs(self) -> bool:
         """Whether a difference between the groups is claimed."""
-        return self.gap is not None and self.gap.claimed
+        return self.gap is not None and self.gap.is_claimed
 
 
 def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
