@@ -11,7 +11,7 @@ import torch
 import evenhand
 from evenhand import Cohort, EvenhandError
 from evenhand.cohort.cohort import UnreadableError
-from evenhand.cohort.datasets import as_picture, hand_over
+from evenhand.cohort.datasets import as_picture, store_in_process
 from evenhand.cohort.store.samples import store_samples
 from evenhand.jobs.tune import fitting
 from evenhand.networks.inputs import ImageForm
@@ -96,7 +96,7 @@ def test_a_job_trains_on_it(tmp_path):
     assert table.groupby("patient_id")["split"].nunique().eq(1).all()
     assert run.record.source.reader == "dataset"
     again = Cohort.from_dataset(Torch(), FRAME, **COLUMNS)
-    assert hand_over(again) == run.record.settings.data, "a run that was killed is continued"
+    assert store_in_process(again) == run.record.settings.data, "a run that was killed is continued"
     with pytest.raises(EvenhandError, match="no attribute 'site'"):
         evenhand.finetune(cohort, **{**more, "attribute": "site", "out": tmp_path / "b"})
     with pytest.raises(EvenhandError, match="--label cannot be given with dataset"):

@@ -236,14 +236,14 @@ class TestSize:
         for thread in threads:
             thread.join()
         assert most <= 2
-        assert module._in_flight == 0
+        assert module._reserved_pixels == 0
 
     def test_an_image_that_fails_gives_its_room_back(self, tmp_path, table):
         cohort = opened(table)
         (tmp_path / "images" / "000.png").write_bytes(b"no picture")
         with pytest.raises(UnreadableError):
             cohort.read("images/000.png")
-        assert module._in_flight == 0
+        assert module._reserved_pixels == 0
 
 
 @pytest.mark.parametrize("flag", [{"bit_depth": 12}, {"page": 1}])

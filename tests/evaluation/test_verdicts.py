@@ -177,7 +177,7 @@ def test_a_loss_beside_a_gain_of_the_worst_served_is_a_trade(compared):
     of_a0 = {item.about: item for item in verdicts_of(run) if item.attribute == "a0"}
     verdict = of_a0["levelling down: new against old"]
     assert not verdict.claim
-    assert verdict.text.endswith("is served better, this is a trade and not levelling down.")
+    assert verdict.text.endswith("is served better, this is a trade-off, not levelling down.")
     assert "levelled down" not in chips_of(run)
 
 

@@ -39,5 +39,5 @@ def test_hutchinson_says_how_noisy_it_is(caplog):
     assert "two halves of its 6 draws correlate by" in several
     assert "(a)" in several
     assert "(b)" in several
-    assert "draws would bring two estimates to 0.8" in several
+    assert "draws are needed for a correlation of 0.8" in several
     assert "the noise of a single draw is unknown" in item

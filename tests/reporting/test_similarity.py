@@ -16,7 +16,7 @@ from evenhand.reporting.similarity_record import (
     SimilarityRecord,
     mean,
 )
-from evenhand.representation.jackknife import MeanSize
+from evenhand.representation.jackknife import IntervalEstimate
 from evenhand.representation.results import AttributeSimilarity, GroupSimilarity, LayerMatrix
 
 
@@ -37,7 +37,7 @@ def attribute(p):
         best="a",
         worst="b",
         difference=matrix(0.2),
-        size=MeanSize(0.2, 0.1, 0.3),
+        size=IntervalEstimate(0.2, 0.1, 0.3),
     )
 
 

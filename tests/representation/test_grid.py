@@ -17,7 +17,7 @@ from evenhand.representation.grid import (
     correlation_of,
     size_ratio_of,
 )
-from evenhand.representation.jackknife import Jackknifed, absolute_mean, size_ratio
+from evenhand.representation.jackknife import Jackknifed, mean_absolute, size_ratio
 
 N, WIDTH, LEVEL = 120, 6, 0.95
 HOW = comparison_of(
@@ -103,7 +103,7 @@ def test_the_ratio_of_one_pair_of_models_is_that_of_similarity():
     ]
     single = [
         Sizes(mean.value[None, None], mean.influence[:, None, None], np.zeros((1, 1, 1)))
-        for mean in map(absolute_mean, numbers)
+        for mean in map(mean_absolute, numbers)
     ]
     ratio = size_ratio_of(*single, LEVEL)
     expected = size_ratio(*numbers, LEVEL, rng)

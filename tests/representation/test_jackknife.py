@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evenhand.representation import Jackknifed, mean_size, size_ratio
+from evenhand.representation import Jackknifed, mean_absolute_interval, size_ratio
 from evenhand.representation.jackknife import ratio_of
 
 
@@ -32,9 +32,9 @@ def test_a_patient_on_both_sides_of_a_difference_counts_once():
 
 def test_the_size_of_nothing_holds_zero_and_of_something_does_not():
     noise = rng().standard_normal((100, 9))
-    size = mean_size(means(noise), 0.95, rng())
+    size = mean_absolute_interval(means(noise), 0.95, rng())
     assert size.low == 0 < size.value < size.high
-    size = mean_size(means(noise + np.resize([1, -1], 9)), 0.95, rng())
+    size = mean_absolute_interval(means(noise + np.resize([1, -1], 9)), 0.95, rng())
     assert 0.5 < size.low < 1 < size.high < 1.5
 
 
@@ -59,7 +59,7 @@ def test_the_ratio_covers_the_truth():
 def test_no_ratio_is_told_over_numbers_whose_intervals_together_hold_0():
     # Nine numbers of 1.5, each with an error of 1 of its own: their mean is clear of 0 by itself.
     other = Jackknifed(np.full((3, 3), 1.5), np.eye(9).reshape(9, 3, 3))
-    assert mean_size(other, 0.95, np.random.default_rng(0)).low == 0
+    assert mean_absolute_interval(other, 0.95, np.random.default_rng(0)).low == 0
     assert size_ratio(other, other, 0.95, np.random.default_rng(0)) is None
 
 

@@ -82,7 +82,7 @@ class DatasetImages:
             raise UnreadableError(f"item {sample_id} of the dataset: {error}") from error
 
     def _as_image(self, item: Any) -> Image:
-        """Return an image in `size`; without a size, it is unchanged, with all channels."""
+        """Return an image resized to `size`, or unchanged with all channels if `size` is None."""
         if self.size is None:
             return np.asarray(as_picture(item, None))
         return fit_picture(as_picture(item, ImageForm.of(self.size).channels), self.size)
@@ -119,7 +119,7 @@ class Items:
         Raises
         ------
         EvenhandError
-            If names of variables occur twice, or a function is for samples of the other kind.
+            If ``variables`` repeats a name, or ``image`` or ``series`` does not fit it.
         """
         if len(set(self.variables)) < len(self.variables):
             raise EvenhandError(f"variables {self.variables}: give each a different name.")
@@ -146,7 +146,7 @@ def dataset_cohort(
         changes between two reads.
     """
     items.check()
-    _refuse_other_than_sequence(dataset)
+    _require_sequence(dataset)
     if len(dataset) != len(frame):
         raise EvenhandError(
             f"the dataset has {len(dataset):,} items and the frame {len(frame):,} rows; row k "
@@ -158,13 +158,14 @@ def dataset_cohort(
     else:
         source = DatasetImages(dataset, items.image or _image_column(dataset) or first_image)
     _refuse_random_items(source)
-    mark = _fingerprint(source, items)
+    fingerprint = _fingerprint(source, items)
     read: Read = source if isinstance(source, DatasetImages) else _whole_series(source)
     table = frame.reset_index(drop=True).astype("str")
     table = table.assign(**{SAMPLE: list(map(str, range(len(table))))})
 
     def find(names: pd.Series) -> TableSamples:
-        return TableSamples(np.ones(len(names), np.bool_), (), read, items.variables, mark)
+        exists = np.ones(len(names), np.bool_)
+        return TableSamples(exists, (), read, channels=items.variables, fingerprint=fingerprint)
 
     columns = (SAMPLE, str(settings.label), str(settings.patient))
     return build_cohort(READER, table, Path("frame"), columns, settings, find)
@@ -175,7 +176,7 @@ def _whole_series(source: SeriesItems) -> Series:
     return whole_recordings(source.ids, partial(source.load, steps), steps)
 
 
-def _refuse_other_than_sequence(dataset: Any) -> None:
+def _require_sequence(dataset: Any) -> None:
     """Refuse objects from which item k cannot be read."""
     if isinstance(dataset, Mapping):
         raise EvenhandError(
@@ -207,12 +208,12 @@ def _image_column(dataset: Any) -> Callable[[Any], Any] | None:
 
 
 def first_image(item: Any) -> Any:
-    """Return the image of an item: the first element of a tuple, or a mapping's by a usual key.
+    """Return the image of an item: the first of a tuple, or a mapping's value under a usual key.
 
     Raises
     ------
     EvenhandError
-        If a mapping has none of these names.
+        If a mapping has none of the usual keys (`IMAGE_KEYS`).
 
     Examples
     --------
@@ -251,12 +252,12 @@ def as_picture(image: Any, channels: int | None = RGB) -> Picture:
         ends = (array.shape[0], array.shape[-1]) if array.ndim == 3 else (RGB,)
         channels = RGB if RGB in ends else min(ends)
     try:
-        rows = _as_uint8(with_channels_last(array, channels))
+        pixels = _as_uint8(with_channels_last(array, channels))
     except ValueError as error:
         raise EvenhandError(f"{array.shape} is no image: {error}.") from None
-    if rows.shape[2] not in MODES:
-        return rows
-    return PIL.Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows).convert("RGB")
+    if pixels.shape[2] not in MODES:
+        return pixels
+    return PIL.Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
 
 
 def _as_uint8(array: np.ndarray[Any, Any]) -> Image:
@@ -292,34 +293,34 @@ def _fingerprint(read: DatasetImages | SeriesItems, items: Items) -> str:
     return digest.hexdigest()
 
 
-_handed_over: dict[str, Cohort] = {}
+_stored_cohorts: dict[str, Cohort] = {}
 
 
-def hand_over(cohort: Cohort) -> str:
+def store_in_process(cohort: Cohort) -> str:
     """Store a cohort in this process, and return the DATA with which jobs find it.
 
     Examples
     --------
     >>> from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
-    >>> hand_over(make_phantoms(PhantomSettings(patients=10, size=16))).partition(":")[0]
+    >>> store_in_process(make_phantoms(PhantomSettings(patients=10, size=16))).partition(":")[0]
     'dataset'
     """
     if READER not in READERS:
-        register_reader(READER, ABOUT)(_read_handed_over)
+        register_reader(READER, ABOUT)(_read_stored_cohort)
     rows = pd.util.hash_pandas_object(cohort.table, index=False).to_numpy().tobytes()
     key = hashlib.sha256(cohort.source.fingerprint.encode() + rows).hexdigest()[:16]
-    _handed_over[key] = cohort
+    _stored_cohorts[key] = cohort
     return f"{READER}:{key}"
 
 
-def _read_handed_over(path: str, settings: DataSettings) -> Cohort:
-    """Return a cohort of `hand_over`."""
-    columns = ("label", "patient", "image_column", *SERIES, "bins", "slices")
-    refuse_settings(READER, settings, (*columns, *ClassSettings.model_fields))
-    if path not in _handed_over:
+def _read_stored_cohort(path: str, settings: DataSettings) -> Cohort:
+    """Return a cohort that `store_in_process` stored."""
+    unused = ("label", "patient", "image_column", *SERIES, "bins", "slices")
+    refuse_settings(READER, settings, (*unused, *ClassSettings.model_fields))
+    if path not in _stored_cohorts:
         raise EvenhandError(
             f"dataset:{path} was made by Cohort.from_dataset in another process, so it does not "
             "exist in this one. Give the cohort itself. For workers and commands, register a "
             "reader that makes it (evenhand.register_reader) in a module of --import."
         )
-    return _handed_over[path]
+    return _stored_cohorts[path]

@@ -60,7 +60,7 @@ def data_set_facts(about: DataSet) -> dict[str, str]:
     facts = {
         "task": about.task,
         "modality": about.modality,
-        "patients": {"patient": ""}.get(about.unit, f"unknown: each {about.unit} counts as one"),
+        "patients": "" if about.unit == "patient" else f"unknown: each {about.unit} counts as one",
         "labels": _label_text(about),
         "attributes": ", ".join(attributes),
         "layout": "\n".join(
@@ -86,19 +86,19 @@ def _description(reader: Reader) -> str:
 
 
 def _label_text(about: DataSet) -> str:
-    """List the label conventions; findings with the same policies form one item."""
-    policies: dict[str, tuple[str, ...]] = {}
+    """List the labels (FINDING or FINDING:POLICY); findings with equal policies form one item."""
+    policies_of: dict[str, tuple[str, ...]] = {}
     for name in about.labels:
         finding, _, policy = name.partition(":")
-        policies[finding] = (*policies.get(finding, ()), *([policy] if policy else []))
-    without_policy = ", ".join(finding for finding, levels in policies.items() if not levels)
-    findings_by_levels: dict[tuple[str, ...], list[str]] = {}
-    for finding, levels in policies.items():
-        if levels:
-            findings_by_levels.setdefault(levels, []).append(finding)
+        policies_of[finding] = (*policies_of.get(finding, ()), *([policy] if policy else []))
+    without_policy = ", ".join(finding for finding, policies in policies_of.items() if not policies)
+    findings_of: dict[tuple[str, ...], list[str]] = {}
+    for finding, policies in policies_of.items():
+        if policies:
+            findings_of.setdefault(policies, []).append(finding)
     items = [
-        f"{', '.join(findings)} (each :{', :'.join(levels)})"
-        for levels, findings in findings_by_levels.items()
+        f"{', '.join(findings)} (each :{', :'.join(policies)})"
+        for policies, findings in findings_of.items()
     ]
     return "; ".join(filter(None, [without_policy, *items])) or about.yours.get("labels", "given")
 

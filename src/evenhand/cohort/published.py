@@ -37,22 +37,21 @@ class SourceSamples:
     Parameters
     ----------
     table
-        A row for each sample, as text: the columns ``sample`` and ``patient``; ``file`` (a path;
-        not needed if one file holds all samples); the columns that labels and attributes read
-        (those of absent optional files may be missing); and ``split`` (train, val, test) if the
-        data set has its own, the same for all labels. The index is the row of ``source``, as
-        ``read_table`` counts it.
+        A row for each sample, as text. Columns: ``sample``, ``patient``, and those that labels and
+        attributes read; the columns of absent optional files may be missing. ``file`` is a path; it
+        is not needed if one file holds all samples. ``split`` (train, val, test) is the data set's
+        own split, if it is the same for all labels. The index is the row number in ``source``.
     sample, patient
         The names of the columns of sample ids and of patient ids.
     source
-        The table of these rows, or the folder of several (see ``stack_tables``), for messages.
+        For messages: the path of the table, or the folder of several (see ``stack_tables``).
     tables
         All tables that were read.
     open
         Opens a file as a picture.
     cut
         Reads a slice, if the files are volumes.
-    remark_on
+    volume_remark
         Returns a sentence for the run's notes on how a volume is read, or "".
     read
         Returns the `Read` of the given rows, if samples are not single image files: for series, or
@@ -72,7 +71,7 @@ class SourceSamples:
     tables: tuple[Path, ...]
     open: Open = open_picture
     cut: Cut | None = None
-    remark_on: Callable[[Path], str] = lambda _: ""
+    volume_remark: Callable[[Path], str] = lambda _: ""
     read: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
     unlisted: tuple[str, ...] = ()
@@ -88,8 +87,8 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
 
     def register(find: Find) -> Find:
         def open_cohort(path: str, settings: DataSettings) -> Cohort:
-            volumes = () if data_set.slices else ("slices",)
-            unused = ("patient", "image_column", "positive", "conflict", *SERIES, *volumes)
+            unused_slices = () if data_set.slices else ("slices",)
+            unused = ("patient", "image_column", "positive", "conflict", *SERIES, *unused_slices)
             refuse_settings(name, settings, unused)
             for module in data_set.needs:
                 import_extra(module, "readers")
@@ -111,7 +110,7 @@ def published(name: str, data_set: DataSet) -> Callable[[Find], Find]:
 def _with_blank_columns(
     table: pd.DataFrame, data_set: DataSet, root: Path, attributes: Iterable[str]
 ) -> pd.DataFrame:
-    """Return a table with blank columns for those of absent optional files.
+    """Return a table with a blank column for each column of an absent optional file.
 
     Raises
     ------
@@ -121,10 +120,10 @@ def _with_blank_columns(
     optional = [entry for entry in data_set.layout if entry.columns]
     blank = dict.fromkeys(name for entry in optional for name in entry.columns)
     blank = {name: None for name in blank if name not in table.columns}
-    reads = {rule.name: rule.column for rule in data_set.attributes} | {**data_set.open_attributes}
+    column_of = {r.name: r.column for r in data_set.attributes} | {**data_set.open_attributes}
     for name in (part for attribute in attributes for part in attribute_parts(attribute)):
-        if reads.get(name) in blank:
-            lacking = [e for e in optional if reads[name] in e.columns and not locate(root, e)]
+        if column_of.get(name) in blank:
+            lacking = [e for e in optional if column_of[name] in e.columns and not locate(root, e)]
             files = " or ".join(f"{entry.name} ({entry.what})" for entry in lacking)
             raise EvenhandError(
                 f"{root} lacks {files}, which the attribute {name!r} is read from. Put it there, "
@@ -170,7 +169,7 @@ def _cohort(
 def _with_classes(
     samples: SourceSamples, data_set: DataSet, label: Label
 ) -> tuple[pd.DataFrame, tuple[str, ...], str]:
-    """Return the rows with a class and its number as ``class``, the classes and the meaning."""
+    """Return the rows that have a class (its number: ``class``), the classes and the meaning."""
     table, source = samples.table, samples.source
     refuse_blank(table, source, (samples.sample, samples.patient))
     refuse_repeated(table, source, samples.sample)
@@ -179,8 +178,8 @@ def _with_classes(
         table = table.assign(split=table[label.split])
     name, classes = label.classify(table, source)
     number = name.map({class_name: number for number, class_name in enumerate(classes)})
-    without = int(number.isna().sum())
-    left_out = f"; {without} of {len(table)} samples left out" if without else ""
+    unlabelled = int(number.isna().sum())
+    left_out = f"; {unlabelled} of {len(table)} samples left out" if unlabelled else ""
     return (
         table.assign(**{"class": number}).dropna(subset="class"),
         classes,
@@ -194,7 +193,7 @@ def _existing_rows(
     """Return the rows whose files exist, the stamps of the files, and sentences on absent ones."""
     if "file" not in table.columns:
         return table, (), ()
-    # As objects, because each access to a text of Arrow creates a new one, which is slow.
+    # Python strings: each access to an Arrow string would create a new one, which is slow.
     table = table.assign(file=table["file"].astype(object))
     status = read_status(table["file"], samples.source, root)
     absent = status.absent(samples.source, skip=skip)
@@ -222,16 +221,17 @@ def _make_read(
         return table, samples.sample, samples.read(table)
     if samples.cut is not None:
         table = expand_slices(table, samples.sample, slices)
-        return table, "slice", volume_slices(table, samples.source, samples.cut, samples.remark_on)
+        read = volume_slices(table, samples.source, samples.cut, samples.volume_remark)
+        return table, "slice", read
     files = image_files(table["file"], table[samples.sample], samples.source, samples.open)
     return table, samples.sample, files
 
 
 def _columns(data_set: DataSet, label: Label) -> list[str]:
     """Return the columns that the label and the attributes need, each once."""
-    rules = [attribute.column for attribute in data_set.attributes]
-    of_label = [label.column, *([label.split] if label.split else [])]
-    return list(dict.fromkeys([*of_label, *rules, *data_set.open_attributes.values()]))
+    label_columns = [label.column, *([label.split] if label.split else [])]
+    rule_columns = [rule.column for rule in data_set.attributes]
+    return list(dict.fromkeys([*label_columns, *rule_columns, *data_set.open_attributes.values()]))
 
 
 def _without_impossible_ages(

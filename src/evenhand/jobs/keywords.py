@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, get_origin, overload
 from pydantic import ValidationError
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.datasets import READER, hand_over
+from evenhand.cohort.datasets import READER, store_in_process
 from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.files import to_path
@@ -112,7 +112,7 @@ def make_settings(kind: type[S], keywords: Mapping[str, Any]) -> S:
     for name in values.keys() - kind.model_fields.keys():
         raise unknown_name("setting", name, kind.model_fields)
     without_cohorts = {
-        name: hand_over(value) if isinstance(value, Cohort) else value
+        name: store_in_process(value) if isinstance(value, Cohort) else value
         for name, value in values.items()
     }
     try:

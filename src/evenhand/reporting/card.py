@@ -24,7 +24,7 @@ from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.numbers import PERCENT, listed
 from evenhand.reporting.text.sentences import NO_SPLIT, introduction, level
-from evenhand.reporting.text.vocabulary import model_at_start, model_names, shown, term
+from evenhand.reporting.text.vocabulary import model_at_sentence_start, model_names, shown, term
 from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
@@ -94,7 +94,7 @@ def model_card(
     }
     parts = [
         f"---\n{_front(record, model_rows, name)}---",
-        f"# {_plain(model_at_start(shown_names.get(name, name)))}",
+        f"# {_plain(model_at_sentence_start(shown_names.get(name, name)))}",
     ]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from evenhand.representation.jackknife import MeanSize
+from evenhand.representation.jackknife import IntervalEstimate
 from evenhand.representation.results import (
     AttributeSimilarity,
     LayerMatrix,
@@ -40,7 +40,7 @@ class AttributeSummary(BaseModel, frozen=True):
     """
 
     groups: tuple[GroupSummary, ...]
-    size: MeanSize | None = None
+    size: IntervalEstimate | None = None
     difference: float | None = None
 
     @classmethod

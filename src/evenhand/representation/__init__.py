@@ -2,7 +2,12 @@
 
 from evenhand.representation.cka import batches, cka
 from evenhand.representation.hsic import FEWEST, hsic, row_terms
-from evenhand.representation.jackknife import Jackknifed, MeanSize, mean_size, size_ratio
+from evenhand.representation.jackknife import (
+    IntervalEstimate,
+    Jackknifed,
+    mean_absolute_interval,
+    size_ratio,
+)
 from evenhand.representation.layers import Layer, rbf_layer
 from evenhand.representation.permutation import GroupSamples, GroupTest, group_test
 
@@ -10,14 +15,14 @@ __all__ = [
     "FEWEST",
     "GroupSamples",
     "GroupTest",
+    "IntervalEstimate",
     "Jackknifed",
     "Layer",
-    "MeanSize",
     "batches",
     "cka",
     "group_test",
     "hsic",
-    "mean_size",
+    "mean_absolute_interval",
     "rbf_layer",
     "row_terms",
     "size_ratio",

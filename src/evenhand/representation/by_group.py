@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evenhand.files import finite_or_none
 from evenhand.metrics import UNKNOWN, Groups, holm
 from evenhand.representation.cka import batches, cka
-from evenhand.representation.jackknife import Jackknifed, mean_size, size_ratio
+from evenhand.representation.jackknife import Jackknifed, mean_absolute_interval, size_ratio
 from evenhand.representation.layers import Layer
 from evenhand.representation.permutation import GroupSamples, group_test
 from evenhand.representation.results import (
@@ -134,7 +134,9 @@ def _measure_attribute(
         best=ranked[-1],
         worst=ranked[0],
         difference=_layer_matrix(difference, settings.level),
-        size=mean_size(difference, settings.level, np.random.default_rng(settings.seed)),
+        size=mean_absolute_interval(
+            difference, settings.level, np.random.default_rng(settings.seed)
+        ),
     )
     return contrasted, difference
 

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from evenhand.metrics.registry import Floats
 from evenhand.representation.by_group import Comparison
 from evenhand.representation.cka import batches, cka
-from evenhand.representation.jackknife import Jackknifed, MeanSize, absolute_mean, ratio_of
+from evenhand.representation.jackknife import IntervalEstimate, Jackknifed, mean_absolute, ratio_of
 from evenhand.representation.layers import Layer, RowIndices
 from evenhand.representation.permutation import GroupSamples, permuted_differences
 
@@ -104,7 +104,7 @@ class Sizes:
     def of_contrasts(cls, contrasts: Sequence[Sequence[GroupContrast]]) -> Sizes:
         """Return the sizes of contrasts by seed and cell; layers that do not vary are left out."""
         sizes = [
-            [absolute_mean(_defined(contrast.difference)) for contrast in row] for row in contrasts
+            [mean_absolute(_defined(contrast.difference)) for contrast in row] for row in contrasts
         ]
         permuted = [
             [np.nanmean(np.abs(contrast.permuted), axis=(1, 2)) for contrast in row]
@@ -187,7 +187,7 @@ class SeededMean:
         return np.asarray(-stdtrit(freedom, (1 - level) / 2), np.float64)
 
 
-def size_ratio_of(larger: Sizes, smaller: Sizes, level: float) -> MeanSize | None:
+def size_ratio_of(larger: Sizes, smaller: Sizes, level: float) -> IntervalEstimate | None:
     """Return the ratio of two attributes' mean sizes, with Fieller's interval.
 
     The interval is over patients and seeds; the result is None if the interval is unbounded.

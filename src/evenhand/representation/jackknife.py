@@ -48,15 +48,17 @@ class Jackknifed:
 
 
 @dataclass(frozen=True)
-class MeanSize:
-    """The mean of the absolute values of several numbers, with an interval."""
+class IntervalEstimate:
+    """A number with its interval, such as the mean of |number| over layers."""
 
     value: float
     low: float
     high: float
 
 
-def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> MeanSize:
+def mean_absolute_interval(
+    numbers: Jackknifed, level: float, rng: np.random.Generator
+) -> IntervalEstimate:
     """Return the mean of |number| with an interval.
 
     If all true numbers are 0, their estimates still differ from 0, so the mean of |estimate| is too
@@ -70,7 +72,7 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Me
     largest = np.abs(drawn / np.where(error > 0, error, 1)).max(axis=1)
     margin = np.quantile(largest, level) * error
     size = np.abs(flat)
-    return MeanSize(
+    return IntervalEstimate(
         float(size.mean()),
         float(np.maximum(size - margin, 0).mean()),
         float((size + margin).mean()),
@@ -79,18 +81,20 @@ def mean_size(numbers: Jackknifed, level: float, rng: np.random.Generator) -> Me
 
 def size_ratio(
     first: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
-) -> MeanSize | None:
+) -> IntervalEstimate | None:
     """Return mean |first| / mean |other| with Fieller's interval (J. R. Stat. Soc. B 1954).
 
     Both come from the same patients. The result is None if the interval of the denominator
-    (`mean_size`) contains 0, or if Fieller's interval is unbounded.
+    (`mean_absolute_interval`) contains 0, or if Fieller's interval is unbounded.
     """
-    if not mean_size(other, level, rng).low > 0:
+    if not mean_absolute_interval(other, level, rng).low > 0:
         return None
-    return ratio_of(absolute_mean(first), absolute_mean(other), float(-ndtri((1 - level) / 2)))
+    return ratio_of(mean_absolute(first), mean_absolute(other), float(-ndtri((1 - level) / 2)))
 
 
-def ratio_of(numerator: Jackknifed, denominator: Jackknifed, quantile: float) -> MeanSize | None:
+def ratio_of(
+    numerator: Jackknifed, denominator: Jackknifed, quantile: float
+) -> IntervalEstimate | None:
     """Return the ratio of two numbers on the same patients, with Fieller's interval.
 
     ``quantile`` is half the width of the interval in standard errors. The result is None if the
@@ -107,13 +111,13 @@ def ratio_of(numerator: Jackknifed, denominator: Jackknifed, quantile: float) ->
     if a <= 0:
         return None
     root = math.sqrt(max(b**2 - a * c, 0.0))
-    return MeanSize(
+    return IntervalEstimate(
         float(numerator.value / denominator.value), max(0.0, (b - root) / a), (b + root) / a
     )
 
 
-def absolute_mean(numbers: Jackknifed) -> Jackknifed:
-    """Return the mean of |number|; its influence is that of Σ s·number / n, s the sign of each."""
+def mean_absolute(numbers: Jackknifed) -> Jackknifed:
+    """Return the mean of |number|; its influence is that of the mean of sign · number."""
     sign = np.sign(numbers.value)
     influence = (sign * numbers.influence).reshape(len(numbers.influence), -1).mean(axis=1)
     return Jackknifed(np.abs(numbers.value).mean(), influence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evenhand.representation.jackknife import MeanSize
+from evenhand.representation.jackknife import IntervalEstimate
 
 Matrix = tuple[tuple[float | None, ...], ...]
 """A number for each pair of layers, those of the first network as rows; None where undefined."""
@@ -76,7 +76,7 @@ class ServedContrast(NamedTuple):
     best: str
     worst: str
     difference: LayerMatrix
-    size: MeanSize
+    size: IntervalEstimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class AttributeSimilarity:
     best: str | None = None
     worst: str | None = None
     difference: LayerMatrix | None = None
-    size: MeanSize | None = None
+    size: IntervalEstimate | None = None
     undefined: str | None = None
 
     @property
@@ -123,11 +123,11 @@ class SizeRatio:
     undefined: str | None = None
 
     @property
-    def size(self) -> MeanSize | None:
+    def size(self) -> IntervalEstimate | None:
         """The ratio with its interval; None if it is undefined."""
         if self.value is None or self.low is None or self.high is None:
             return None
-        return MeanSize(self.value, self.low, self.high)
+        return IntervalEstimate(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, kw_only=True)

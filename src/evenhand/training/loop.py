@@ -80,7 +80,7 @@ def fit(
     cache
         Cache for activations of frozen layers; None to compute them in every step.
     method
-        A mitigation method that was not used before; by default empirical risk minimisation.
+        A new instance of a mitigation method; by default empirical risk minimisation.
     groups
         ``(n,)``: the level of each training row, for the method's attribute.
 
@@ -94,26 +94,26 @@ def fit(
     accelerator = make_accelerator(settings)
     order_rng, dropout_seed = _spawn(settings.seed, accelerator.process_index)
     method = method or TrainingMethod()
-    order, levels = _begin_method(method, splits.train, groups, settings, order_rng)
+    sampler, levels = _set_up_method(method, splits.train, groups, settings, order_rng)
     split_head(model, method, len(splits.train.classes))
     model = place_model(model, accelerator.device)
     if settings.compile:
         model.compile()
-    starts = _starts(len(order), settings.batch_size, accelerator.num_processes)
-    count = settings.epochs * len(starts)
-    steps = make_steps(model, schedule, settings, accelerator, count, method, levels)
+    starts = _starts(len(sampler), settings.batch_size, accelerator.num_processes)
+    max_steps = settings.epochs * len(starts)
+    steps = make_steps(model, schedule, settings, accelerator, max_steps, method, levels)
     feed = Feed(model, splits, settings, accelerator, cache)
-    best = Best(settings.patience)
+    best = EarlyStopping(settings.patience)
     mask = None
-    with seeded(dropout_seed, accelerator.device), bar("training", count) as advance:
+    with seeded(dropout_seed, accelerator.device), bar("training", max_steps) as advance:
         for epoch in range(settings.epochs):
             if schedule(epoch) != mask:
                 mask = schedule(epoch)
                 set_trainable(model, mask)
-            cut = feed.cut(schedule.reach(epoch + 1))
+            cut = feed.cut(schedule.reach(epoch + 1))  # below all layers tuned so far
             train, upper = feed.train(epoch, cut)
             train_mode(model)
-            rows = np.fromiter(order, dtype=np.intp)
+            rows = np.fromiter(sampler, dtype=np.intp)
             batches = _batches(rows, settings.batch_size, accelerator)
             with _explain_single_samples(model, len(rows), settings.batch_size):
                 loss = steps.take(train, batches, upper, advance)
@@ -131,7 +131,7 @@ def fit(
     best.restore(model)
     steps.head_input.remove()
     accelerator.unwrap_model(steps.trainee, keep_fp32_wrapper=False)  # removes autocast
-    model._compiled_call_impl = None
+    model._compiled_call_impl = None  # undoes model.compile()
     if (average := method.final_weights()) is not None:
         train_mode(model)
         load_average(model, average, feed.train(0, None)[0], settings.batch_size)
@@ -139,7 +139,7 @@ def fit(
     return release_model(model)
 
 
-def _begin_method(
+def _set_up_method(
     method: TrainingMethod,
     train: Cohort,
     groups: ArrayLike | None,
@@ -155,11 +155,11 @@ def _begin_method(
         groups = np.full(len(train), "everybody")
     patients = train.table["patient_id"].to_numpy()
     classes = len(train.classes)
-    order = method.sampler(train.labels, groups, patients, classes=classes, seed=rng)
+    sampler = method.sampler(train.labels, groups, patients, classes=classes, seed=rng)
     method.class_weight = class_weight(settings, train.labels, classes)
     method.label_smoothing = settings.label_smoothing
-    codes = level_codes(order.rows.groups, order.rows.levels)
-    return order, torch.from_numpy(codes)
+    codes = level_codes(sampler.rows.groups, sampler.rows.levels)
+    return sampler, torch.from_numpy(codes)
 
 
 def _log_loss(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
@@ -192,7 +192,7 @@ def _check_finite(name: str, value: float, epoch: int, settings: FitSettings) ->
         )
 
 
-class Best:
+class EarlyStopping:
     """Early stopping: the weights of the best epoch, and the number of epochs since then."""
 
     def __init__(self, patience: int) -> None:
@@ -202,7 +202,7 @@ class Best:
         self.state: dict[str, Tensor] | None = None
 
     def stop(self, score: float, model: nn.Module) -> bool:
-        """Record an epoch's score; return whether ``patience`` epochs had no better one."""
+        """Record an epoch's score; return True after ``patience`` epochs without a better score."""
         if not self.patience:
             return False
         if score > self.score:

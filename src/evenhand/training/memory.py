@@ -14,7 +14,7 @@ from evenhand.networks.inputs import ImageForm, Images, SeriesInputs
 from evenhand.networks.model import Model
 
 LARGE = 512 * 512
-"""Smallest number of pixels of an image for a forecast, which takes one forward pass."""
+"""Images with fewer pixels get no forecast, because it takes one forward pass."""
 GIGABYTE = 10**9
 
 
@@ -83,14 +83,17 @@ def memory_warning(model: Model, batch_size: int, device: torch.device) -> str |
 
 
 def warn_of_memory(
-    make: Callable[[], Model], inputs: Images | SeriesInputs, batch_size: int, device: torch.device
+    build_model: Callable[[], Model],
+    inputs: Images | SeriesInputs,
+    batch_size: int,
+    device: torch.device,
 ) -> None:
-    """Log a warning if a step on large images will not fit; ``make`` is called only for them."""
+    """Log a warning if a step on large images will not fit; other images build no model."""
     if isinstance(inputs, SeriesInputs):
         return
     form = ImageForm.of(inputs)
     if form.height * form.width < LARGE:
         return
-    warning = memory_warning(make(), batch_size, device)
+    warning = memory_warning(build_model(), batch_size, device)
     if warning is not None:
         logging.getLogger(__name__).warning(warning)

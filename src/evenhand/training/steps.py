@@ -26,12 +26,12 @@ from evenhand.training.settings import FitSettings
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The model, the optimizer and the method of a fit, which take its steps."""
+    """Takes the training steps of a fit with its model, optimizer and method."""
 
     accelerator: Accelerator
     trainee: nn.Module  # the model as the accelerator runs it
     optimizer: AdamW
-    rate: LambdaLR
+    scheduler: LambdaLR
     method: TrainingMethod
     levels: Tensor  # (n,) level of each training row as a number; -1 for unknown
     head_input: HeadInput
@@ -50,11 +50,11 @@ class Steps:
         Parameters
         ----------
         source
-            Samples, or activations at a cut.
+            Samples, or activations of the frozen prefix.
         batches
             Batches of this process, as positions in the source.
         upper
-            The part of the backbone above the cut; None if the source gives samples.
+            The backbone above the frozen prefix; None if the source gives samples.
         advance
             Function that is called after each step.
         """
@@ -65,17 +65,19 @@ class Steps:
             levels = self.levels[torch.from_numpy(positions)].to(device)
             with self.accelerator.autocast():
                 outputs = self.trainee(batch.inputs, upper)
-                value = self.method.loss(outputs, self.head_input.features, batch.labels, levels)
-            self.accelerator.backward(value)
+                loss = self.method.loss(outputs, self.head_input.features, batch.labels, levels)
+            self.accelerator.backward(loss)
             self.optimizer.step()
             self.optimizer.zero_grad()
-            self.rate.step()
+            self.scheduler.step()
             self.method.after_step(self.accelerator.unwrap_model(self.trainee))
-            total += value.detach() * len(positions)
+            total += loss.detach() * len(positions)
             count += len(positions)
             advance()
         for buffer in self.trainee.buffers():
-            broadcast(buffer)  # each process sees other samples; the main process saves its model
+            broadcast(
+                buffer
+            )  # each process sees different samples; the main process saves its model
         return float(self.accelerator.reduce(total)) / float(self.accelerator.reduce(count))
 
 
@@ -93,9 +95,9 @@ class HeadInput:
     def __init__(self, head: nn.Module, *, record: bool) -> None:
         self.head = head
         self.features: Tensor | None = None
-        self._hook = head.register_forward_pre_hook(self._keep) if record else None
+        self._hook = head.register_forward_pre_hook(self._record) if record else None
 
-    def _keep(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _record(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.features = inputs[0]
 
     def remove(self) -> None:
@@ -109,7 +111,7 @@ def make_steps(
     schedule: Schedule,
     settings: FitSettings,
     accelerator: Accelerator,
-    count: int,
+    max_steps: int,
     method: TrainingMethod,
     levels: Tensor,
 ) -> Steps:
@@ -125,19 +127,19 @@ def make_steps(
         Settings of the fit.
     accelerator
         Device and precision.
-    count
+    max_steps
         Largest number of steps; the learning rate rises and falls over them.
     method
         The mitigation method, which computes the loss.
     levels
         ``(n,)`` level of each training row as a number; -1 for unknown.
     """
-    # Neither fp32 nor bf16 scales losses, so the accelerator need not wrap the optimizer.
+    # Only fp16 needs loss scaling by a wrapped optimizer; the fit uses fp32 or bf16.
     optimizer = _optimizer(model, schedule, settings)
-    rate = LambdaLR(optimizer, warmup_cosine(settings.warmup, count))
+    scheduler = LambdaLR(optimizer, warmup_cosine(settings.warmup, max_steps))
     trainee = accelerator.prepare(model)
     head_input = HeadInput(model.head, record=method.needs_features)
-    return Steps(accelerator, trainee, optimizer, rate, method, levels, head_input)
+    return Steps(accelerator, trainee, optimizer, scheduler, method, levels, head_input)
 
 
 def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW:
@@ -158,8 +160,8 @@ def _optimizer(model: Model, schedule: Schedule, settings: FitSettings) -> AdamW
             groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     return AdamW(
         [
-            {"params": tuned, "lr": rate, "weight_decay": settings.weight_decay * matrices}
-            for (rate, matrices), tuned in groups.items()
+            {"params": group, "lr": rate, "weight_decay": settings.weight_decay * is_matrix}
+            for (rate, is_matrix), group in groups.items()
         ],
         fused=True,
     )
@@ -177,11 +179,11 @@ def warmup_cosine(warmup: float, steps: int) -> Callable[[int], float]:
     steps
         Largest number of steps.
     """
-    warm = round(warmup * steps)
+    warmup_steps = round(warmup * steps)
 
     def factor(step: int) -> float:
-        if step < warm:
-            return (step + 1) / (warm + 1)
-        return (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        return (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps))) / 2
 
     return factor

@@ -8,13 +8,13 @@ from evenhand.workers.engine import Job, Lost, T
 
 
 class Inline:
-    """Runs each job when it is drawn; its worker is this process."""
+    """Runs each job in this process when the caller asks for its outcome."""
 
     workers = 1
-    meeting_point = None
+    meeting_point = None  # jobs need no connection to this process
 
     def run(self, jobs: Iterable[Job[T] | None]) -> Iterator[tuple[Job[T], T | Lost]]:
-        """Run jobs in order, and yield each with its value."""
+        """Run jobs in order, and yield each with its value; a None in ``jobs`` ends the run."""
         for job in jobs:
             if job is None:
                 return

@@ -60,8 +60,11 @@ def test_a_blank_line_of_one_channel_is_a_step(path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("pulse,spo2,temp\n1,2,3\n", r"has 1 time steps, not 6 as .*/000\.csv has"),
-        ("pulse,spo2,hr,ph\n1,2,3,4\n", r"lacks the columns temp and has also hr, ph as .*/000"),
+        ("pulse,spo2,temp\n1,2,3\n", r"has 1 time steps instead of 6, unlike .*/000\.csv\."),
+        (
+            "pulse,spo2,hr,ph\n1,2,3,4\n",
+            r"lacks the columns temp and has also hr, ph, unlike .*/000",
+        ),
         ("pulse,spo2,temp\n1,2,3\n1,,much\n", "cannot be read: row 3: 'temp' is no number: 'much'"),
         ("pulse,spo2,temp\n1,2,3\n1,2\n", r"cannot be read: .*Row #3: Expected 3 columns, got 2"),
         ("pulse,spo2,temp\n1,2,3\n1,1e60,3\n", "cannot be read: row 3 holds a number that is not"),

@@ -25,7 +25,7 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_WORKING = 12  # bytes per value that scaling needs, in addition to the array
+_SCALING_BYTES = 12  # bytes per value that scaling needs, in addition to the array
 _PER_PIXEL = 4  # bytes per pixel in memory, as `admit` counts them
 
 
@@ -44,10 +44,10 @@ class ArrayForm:
         return int(width), int(height)
 
     @property
-    def held(self) -> int:
+    def memory_pixels(self) -> int:
         """Memory that decoding needs, in pixels of 4 bytes."""
         values = int(np.prod(self.shape, dtype=np.int64))
-        return values * (self.dtype.itemsize + _WORKING) // _PER_PIXEL
+        return values * (self.dtype.itemsize + _SCALING_BYTES) // _PER_PIXEL
 
 
 def open_npz(path: Path, size: int | None, key: str, span: Range) -> PIL.Image.Image:
@@ -72,13 +72,13 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 
 def read_npz(path: Path, part: PlaneChoice) -> NDArray[Any]:
-    """Read the array of an npz file that ``part`` names; by default, its only array.
+    """Read the array that ``part`` names from an npz file; without a name, its only array.
 
     Raises
     ------
     ValueError
-        If `read_npy` would refuse the array, the file holds no array or none of that name, or it
-        holds several arrays and ``part`` names none.
+        If the named array is missing, no name is given and the file does not hold exactly one
+        array, or `read_npy` would refuse the array.
     """
     with _open_arrays(path) as arrays:
         name = _array_name(list(arrays.files), part)
@@ -244,7 +244,7 @@ def _array_name(names: list[str], part: PlaneChoice) -> str:
         raise ValueError(f"it has no array {part.name!r}; it has {some(names)}")
     if len(names) > 1:
         raise ValueError(
-            f"it has {len(names)} arrays ({some(names)}), and a sample is one. Write "
+            f"it has {len(names)} arrays ({some(names)}), but a sample is one array. Write "
             f"FILE#{names[0]} in the table"
         )
     return names[0]
@@ -268,4 +268,4 @@ def _form_of(file: IO[bytes]) -> ArrayForm:
 
 def _admit(form: ArrayForm) -> None:
     width, height = form.size
-    admit(width, height, held=form.held)
+    admit(width, height, memory_pixels=form.memory_pixels)

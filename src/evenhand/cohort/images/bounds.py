@@ -12,39 +12,39 @@ from evenhand.cohort.settings import MAX_PIXELS
 
 
 class _Thread(threading.local):
-    """The limit of the current thread, and the pixels that it holds."""
+    """The limit of the current thread, and the pixels that it reserved."""
 
     limit: int = MAX_PIXELS
-    inside = False
+    in_block = False
     pixels = 0
 
 
 _thread = _Thread()
 _changed = threading.Condition()
-_in_flight = 0
+_reserved_pixels = 0
 
 
 @contextmanager
 def decoding_room(limit: int) -> Iterator[None]:
-    """Reserve the pixels that `admit` grants in the block until the block ends.
+    """Release the memory that `admit` reserves in the block when the block ends.
 
     Parameters
     ----------
     limit
         The largest number of pixels of one image, and of all threads together.
     """
-    global _in_flight
-    _thread.limit, _thread.inside, _thread.pixels = limit, True, 0
+    global _reserved_pixels
+    _thread.limit, _thread.in_block, _thread.pixels = limit, True, 0
     try:
         yield
     finally:
         with _changed:
-            _in_flight -= _thread.pixels
+            _reserved_pixels -= _thread.pixels
             _changed.notify_all()
-        _thread.limit, _thread.inside, _thread.pixels = MAX_PIXELS, False, 0
+        _thread.limit, _thread.in_block, _thread.pixels = MAX_PIXELS, False, 0
 
 
-def admit(width: int, height: int, *, held: int | None = None) -> None:
+def admit(width: int, height: int, *, memory_pixels: int | None = None) -> None:
     """Check an image's size before it is decoded, and wait until there is room for it.
 
     A thread reserves room once for each image. If no other image is being decoded, there is always
@@ -54,27 +54,27 @@ def admit(width: int, height: int, *, held: int | None = None) -> None:
     ----------
     width, height
         The size of the image in pixels, as its file declares it.
-    held
-        The pixels that decoding keeps in memory; by default, width × height.
+    memory_pixels
+        Memory that decoding needs, in pixels of 4 bytes; by default, width × height.
 
     Raises
     ------
     ValueError
         If the image has more pixels than the limit of the enclosing `decoding_room`.
     """
-    global _in_flight
+    global _reserved_pixels
     pixels, limit = width * height, _thread.limit
     if pixels > limit:
         raise ValueError(
             f"it has {width:,} x {height:,} = {pixels:,} pixels, more than the {limit:,} that "
             f"--max-pixels allows. If you trust the file, give --max-pixels {pixels}"
         )
-    if not _thread.inside or _thread.pixels:
+    if not _thread.in_block or _thread.pixels:
         return
-    need = pixels if held is None else held
+    need = pixels if memory_pixels is None else memory_pixels
     with _changed:
-        _changed.wait_for(lambda: _in_flight == 0 or _in_flight + need <= limit)
-        _in_flight += need
+        _changed.wait_for(lambda: _reserved_pixels == 0 or _reserved_pixels + need <= limit)
+        _reserved_pixels += need
         _thread.pixels = need
 
 
@@ -85,7 +85,7 @@ _pillow_limit: int | None = None
 
 @contextmanager
 def without_pillow_limit() -> Iterator[None]:
-    """Switch off Pillow's own limit, whose warning lacks the file's name, during the block.
+    """Switch off Pillow's own limit in the block, because its warning does not name the file.
 
     The limit is a global variable of Pillow. It is restored when the last such block ends.
     """

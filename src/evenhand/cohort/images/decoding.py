@@ -85,7 +85,7 @@ def open_picture(
     with without_pillow_limit(), _open_image(path) as image:
         _seek_page(image, page)
         if is_deep(image):
-            admit(*image.size, held=2 * image.width * image.height)
+            admit(*image.size, memory_pixels=2 * image.width * image.height)
             pixels, alpha = read_deep(image, path, bit_depth)
             return _over_white(PIL.Image.fromarray(pixels).convert("RGB"), alpha)
         if image.mode.startswith(("I", "F")):
@@ -192,7 +192,7 @@ def _admit(image: PIL.Image.Image, size: Images | None) -> None:
         form = ImageForm.of(size)
         image.draft("RGB", (form.width, form.height))
     whole = bool(image.info.get("progressive"))  # decoding holds a progressive JPEG at full size
-    admit(width, height, held=width * height if whole else image.width * image.height)
+    admit(width, height, memory_pixels=width * height if whole else image.width * image.height)
 
 
 def _over_white(colours: PIL.Image.Image, alpha: NDArray[np.uint8] | None) -> PIL.Image.Image:

@@ -101,7 +101,7 @@ def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
             "give --page to read the same frame of every file"
         )
     width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
-    admit(width, height, held=_HELD * width * height)
+    admit(width, height, memory_pixels=_HELD * width * height)
     _require_decoder(pydicom, header)
     pixels: NDArray[Any] = pydicom.pixels.pixel_array(header, index=index or 0)
     return pixels

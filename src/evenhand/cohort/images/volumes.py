@@ -43,24 +43,24 @@ class VolumeSlices(ImageFiles):
         Sample id → position of the slice in its volume, from 0 (bottom) to 1 (top).
     cut
         Reads a slice.
-    remark_on
+    volume_remark
         Returns a sentence for the run's notes on how a volume is read, or "".
     """
 
     place: Mapping[str, float] = field(default_factory=dict)
     cut: Cut
-    remark_on: Callable[[Path], str] = lambda _: ""
+    volume_remark: Callable[[Path], str] = lambda _: ""
 
     def remark(self, sample_id: str) -> str:
         """Return a sentence for the run's notes on the volume of a sample, or ""."""
-        return self.remark_on(Path(self.files[sample_id]))
+        return self.volume_remark(Path(self.files[sample_id]))
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
         return self.cut(Path(self.files[sample_id]), self.place[sample_id])
 
 
 def volume_slices(
-    table: pd.DataFrame, source: Path, cut: Cut, remark_on: Callable[[Path], str]
+    table: pd.DataFrame, source: Path, cut: Cut, volume_remark: Callable[[Path], str]
 ) -> VolumeSlices:
     """Return the reader of the slices in a table of ``expand_slices``; ``source`` is its file."""
     ids = table["slice"]
@@ -70,7 +70,7 @@ def volume_slices(
         table=source,
         place=dict(zip(ids, table["place"], strict=True)),
         cut=cut,
-        remark_on=remark_on,
+        volume_remark=volume_remark,
     )
 
 
@@ -143,11 +143,11 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
         if len(volume.shape) > 2:
             volume = nibabel.as_closest_canonical(volume)
             height, width, depth = volume.shape[:3]
-            admit(width, height, held=_HELD * width * height)
+            admit(width, height, memory_pixels=_HELD * width * height)
             index = part.slice(depth)
             pixels = np.asarray(volume.slicer[:, :, index : index + 1].dataobj, np.float32)
         else:
-            admit(*volume.shape, held=_HELD * math.prod(volume.shape))
+            admit(*volume.shape, memory_pixels=_HELD * math.prod(volume.shape))
             part.slice(depth)
             pixels = np.asarray(volume.dataobj, np.float32)
     pixels = np.rot90(pixels.reshape(pixels.shape[:2]))  # the front of the head is above

@@ -44,7 +44,7 @@ CHEXPERT = DataSet(
         white_attribute("race_white", "PRIMARY_RACE"),
     ),
     open_attributes={"view": "Frontal/Lateral"},
-    caution="Misleads as labels are read from reports by software, and race comes from "
+    caution="Misleads because software reads the labels from reports, and race comes from "
     "registration: errors of both may differ between groups.",
 )
 
@@ -67,10 +67,12 @@ def find_chexpert(root: Path) -> SourceSamples:
     refuse_rows(table["PATIENT"].isna(), path, problem)
     table["file"] = _image_paths(table, root)
     if not demographics.exists():
-        return SourceSamples(table, "image", "PATIENT", path, (path,))
+        return SourceSamples(table, sample="image", patient="PATIENT", source=path, tables=(path,))
     people = read_table(demographics)
     table = look_up(table, "PATIENT", people, demographics, ("PRIMARY_RACE",))
-    return SourceSamples(table, "image", "PATIENT", path, (path, demographics))
+    return SourceSamples(
+        table, sample="image", patient="PATIENT", source=path, tables=(path, demographics)
+    )
 
 
 def _image_paths(table: pd.DataFrame, root: Path) -> pd.Series:

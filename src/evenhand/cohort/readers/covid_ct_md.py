@@ -21,14 +21,14 @@ COVID, CAP, NORMAL = ("COVID-19",), ("CAP",), ("Normal",)
 
 COVID_CT_MD = DataSet(
     title="COVID-CT-MD",
-    task="COVID-19, against pneumonia of another kind and healthy lungs",
+    task="COVID-19, against community-acquired pneumonia (CAP) and healthy lungs",
     modality="chest CT, axial slices",
     licence="CC BY-NC 4.0",
     access="https://doi.org/10.6084/m9.figshare.12991592, free",
     layout=(
         LayoutEntry(TABLE, "one row per patient"),
         LayoutEntry(
-            "* Cases", "COVID-19 Cases, Cap Cases, Normal Cases: a folder of DICOMs each patient"
+            "* Cases", "COVID-19 Cases, Cap Cases, Normal Cases: one DICOM folder per patient"
         ),
     ),
     labels={
@@ -46,7 +46,7 @@ COVID_CT_MD = DataSet(
 
 @published("covid_ct_md", COVID_CT_MD)
 def find_covid_ct_md(root: Path) -> SourceSamples:
-    """Find the series, shown through a window for lungs; ages are written as ``045Y``."""
+    """Find the CT series, shown with the lung window; ages are written as ``045Y``."""
     path = root / TABLE
     table = read_table(path)
     require_columns(table, path, ("Folder", "Patient Age"))
@@ -55,11 +55,11 @@ def find_covid_ct_md(root: Path) -> SourceSamples:
     cut = partial(cut_dicom_series, window=LUNG)
     return SourceSamples(
         table,
-        "Folder",
-        "Folder",
-        path,
-        (path,),
+        sample="Folder",
+        patient="Folder",
+        source=path,
+        tables=(path,),
         cut=cut,
-        remark_on=localizer_remark,
+        volume_remark=localizer_remark,
         unlisted=unlisted,
     )

@@ -13,7 +13,7 @@ from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns
 
 TABLE = "fitzpatrick17k.csv"
-THREE = ("benign", "malignant", "non-neoplastic")
+PARTITION = ("benign", "malignant", "non-neoplastic")
 TYPES = ("I", "II", "III", "IV", "V", "VI")
 SCALE = "fitzpatrick_scale"
 
@@ -25,7 +25,7 @@ FITZPATRICK17K = DataSet(
     access="table at https://github.com/mattgroh/fitzpatrick17k, images from the addresses in it",
     layout=(
         LayoutEntry(TABLE, "one row per image"),
-        LayoutEntry("*/", "folder of images named by md5hash, whatever it is called"),
+        LayoutEntry("*/", "folder of any name, with images named by md5hash"),
     ),
     unit="image",
     labels={
@@ -33,7 +33,7 @@ FITZPATRICK17K = DataSet(
             "three_partition_label",
             {"other": ("benign", "non-neoplastic"), "malignant": ("malignant",)},
         ),
-        "three": by_value("three_partition_label", {name: (name,) for name in THREE}),
+        "three": by_value("three_partition_label", {name: (name,) for name in PARTITION}),
         "nine": each_value("nine_partition_label"),
         "condition": each_value("label"),
     },
@@ -45,8 +45,8 @@ FITZPATRICK17K = DataSet(
             "skin_tone", SCALE, {"I-III": ("1", "2", "3"), "IV-VI": ("4", "5", "6")}
         ),
     ),
-    caution="Misleads as patients are unknown: images of one person can lie in training and test. "
-    "Skin types were judged from the photograph.",
+    caution="Misleads because patients are unknown: images of one person can lie in training and "
+    "test. Skin types were judged from the photograph.",
 )
 
 
@@ -58,4 +58,6 @@ def find_fitzpatrick17k(root: Path) -> SourceSamples:
     require_columns(table, path, ("md5hash",))
     files, unlisted = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
     table = table.assign(file=files)
-    return SourceSamples(table, "md5hash", "md5hash", path, (path,), unlisted=unlisted)
+    return SourceSamples(
+        table, sample="md5hash", patient="md5hash", source=path, tables=(path,), unlisted=unlisted
+    )

@@ -17,7 +17,7 @@ from evenhand.tables.table_checks import require_columns
 
 TABLE = LayoutEntry("**/data_summary.csv", "one row per patient")
 SPLITS = {"training": "train", "validation": "val", "test": "test"}
-THICKNESS = (-2.0, 350.0)  # micrometres; -2 is missing
+THICKNESS = (-2.0, 350.0)  # micrometres; -2 marks missing values
 
 GF3300 = DataSet(
     title="Harvard-GF3300",
@@ -55,5 +55,13 @@ def find_gf3300(root: Path) -> SourceSamples:
     files, unlisted = files_by_name(name, root, "*", (".npz",))
     split = table["use"].str.casefold().map(SPLITS)
     table = table.assign(name=name, file=files, split=split)
-    opened = partial(open_npz, key="rnflt", span=THICKNESS)
-    return SourceSamples(table, "name", "name", path, (path,), open=opened, unlisted=unlisted)
+    open_map = partial(open_npz, key="rnflt", span=THICKNESS)
+    return SourceSamples(
+        table,
+        sample="name",
+        patient="name",
+        source=path,
+        tables=(path,),
+        open=open_map,
+        unlisted=unlisted,
+    )

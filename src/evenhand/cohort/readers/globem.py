@@ -21,9 +21,9 @@ from evenhand.tables.table_checks import refuse_rows, require_columns
 
 DAYS = 28
 DEMOGRAPHICS = "demographics.csv"
-ABOUT = ("gender", "age", "race", "disability")
+PEOPLE_COLUMNS = ("gender", "age", "race", "disability")
 KINDS = ("location", "screen", "sleep", "steps")
-# Each feature by part of the day, as it is and normalised per person; "_dis" are letters.
+# Features by part of the day, raw and normalised per person; "_dis" columns hold letters.
 CHANNEL = re.compile(
     r"f_(loc|screen|slp|steps):(?!.*_dis:).*:(morning|afternoon|evening|night|allday)"
 )
@@ -42,7 +42,7 @@ GLOBEM = DataSet(
             DEMOGRAPHICS,
             "PID, gender, age, race, disability; on request",
             required=False,
-            columns=ABOUT,
+            columns=PEOPLE_COLUMNS,
         ),
     ),
     labels={
@@ -66,8 +66,8 @@ GLOBEM = DataSet(
         attribute_by_level("disability", "disability", {"yes": ("1", "yes")}, rest="no"),
     ),
     open_attributes={"race": "race", "platform": "platform"},
-    caution="Misleads as the label is a short weekly survey: groups may answer it differently. "
-    "Weeks of a person are much alike.",
+    caution="Misleads because the label is a short weekly survey: groups may answer it "
+    "differently. Weeks of a person are similar.",
 )
 
 
@@ -94,17 +94,17 @@ def find_globem(root: Path) -> SourceSamples:
     tables = [path for study in studies for path in study.rglob("*.csv")]
     if demographics.is_file():
         people = read_table(demographics)
-        require_columns(people, demographics, ("PID", *ABOUT))
+        require_columns(people, demographics, ("PID", *PEOPLE_COLUMNS))
         people = people.rename(columns={"PID": "pid"})
-        table = look_up(table, "pid", people, demographics, ABOUT)
+        table = look_up(table, "pid", people, demographics, PEOPLE_COLUMNS)
         tables.append(demographics)
     values = {name: table[channels] for name, table in features.items()}
     return SourceSamples(
         table,
-        "survey",
-        "pid",
-        root,
-        tuple(tables),
+        sample="survey",
+        patient="pid",
+        source=root,
+        tables=tuple(tables),
         read=lambda rows: _windows(rows, values),
         channels=tuple(channels),
     )
@@ -136,7 +136,7 @@ def _read_features(study: Path) -> pd.DataFrame:
         refuse_rows(day.isna(), path, "'date' is no date.")
         part = part.set_index([part.pop("pid"), day])
         refuse_rows(
-            pd.Series(part.index.duplicated(), day.index), path, "the day of a pid comes twice."
+            pd.Series(part.index.duplicated(), day.index), path, "a pid has two rows for this day."
         )
         parts.append(part)
     return pd.concat(parts, axis=1)

@@ -40,8 +40,8 @@ HAM10000 = DataSet(
     },
     attributes=(sex_attribute("sex"), attribute_by_bins("age", "age", (60,))),
     open_attributes={"localization": "localization"},
-    caution="Misleads as the data know lesions: two lesions of one patient can lie in training and "
-    "test.",
+    caution="Misleads because the data name lesions, not patients: two lesions of one patient can "
+    "lie in training and test.",
 )
 
 
@@ -53,4 +53,11 @@ def find_ham10000(root: Path) -> SourceSamples:
     require_columns(table, metadata, ("image_id", "lesion_id"))
     files, unlisted = files_by_name(table["image_id"], root, IMAGES, (".jpg",))
     table = table.assign(file=files)
-    return SourceSamples(table, "image_id", "lesion_id", metadata, (metadata,), unlisted=unlisted)
+    return SourceSamples(
+        table,
+        sample="image_id",
+        patient="lesion_id",
+        source=metadata,
+        tables=(metadata,),
+        unlisted=unlisted,
+    )

@@ -44,8 +44,8 @@ ISIC2019 = DataSet(
     },
     attributes=(sex_attribute("sex"), attribute_by_bins("age", "age_approx", (60,))),
     open_attributes={"site": "anatom_site_general"},
-    caution="Misleads as the data know lesions: two lesions of one patient can lie in training and "
-    "test. It contains HAM10000, which is no external test of it.",
+    caution="Misleads because the data name lesions, not patients: two lesions of one patient can "
+    "lie in training and test. HAM10000 is part of it, so it is no external test set.",
 )
 
 
@@ -63,11 +63,18 @@ def find_isic2019(root: Path) -> SourceSamples:
         diagnosis=_diagnosis(table, truth),
         file=files,
     )
-    return SourceSamples(table, "image", "lesion", truth, (truth, metadata), unlisted=unlisted)
+    return SourceSamples(
+        table,
+        sample="image",
+        patient="lesion",
+        source=truth,
+        tables=(truth, metadata),
+        unlisted=unlisted,
+    )
 
 
 def _diagnosis(table: pd.DataFrame, truth: Path) -> pd.Series:
-    """Return the one diagnosis of each row whose column holds 1."""
+    """Return the diagnosis of each row: the one column that holds 1."""
     marked = table[list(DIAGNOSES)].apply(pd.to_numeric, errors="coerce") == 1
     problem = f"exactly one of {', '.join(DIAGNOSES)} must be 1. Correct the rows, or remove them."
     refuse_rows(marked.sum(axis=1) != 1, truth, problem)

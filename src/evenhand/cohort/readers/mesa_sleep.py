@@ -80,10 +80,10 @@ def find_mesa_sleep(root: Path) -> SourceSamples:
     nights = _night_recordings(epochs)
     return SourceSamples(
         table,
-        "epoch",
-        "mesaid",
-        root,
-        (*paths, demographics),
+        sample="epoch",
+        patient="mesaid",
+        source=root,
+        tables=(*paths, demographics),
         read=lambda rows: _windows(rows, nights),
         channels=CHANNELS,
     )

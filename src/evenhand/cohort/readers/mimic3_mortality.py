@@ -85,10 +85,10 @@ def find_mimic3_mortality(root: Path) -> SourceSamples:
     table, splits, notes = _with_split(table, root)
     return SourceSamples(
         table,
-        "stay",
-        "SUBJECT_ID",
-        root,
-        (*lists.values(), *people, *splits),
+        sample="stay",
+        patient="SUBJECT_ID",
+        source=root,
+        tables=(*lists.values(), *people, *splits),
         read=_series,
         channels=CHANNELS,
         unlisted=unlisted,

@@ -52,34 +52,38 @@ MIMIC_CXR = DataSet(
         white_attribute("race_white", "race"),
     ),
     open_attributes={"insurance": "insurance", "language": "language", "view": "ViewPosition"},
-    caution="Misleads as labels are read from reports by software, and race comes from "
+    caution="Misleads because software reads the labels from reports, and race comes from "
     "registration: errors of both may differ between groups.",
 )
 
 
 @published("mimic_cxr", MIMIC_CXR)
 def find_mimic_cxr(root: Path) -> SourceSamples:
-    """Find the X-rays of the metadata; race, insurance and language as at the first admission."""
-    path, findings = find_entry(root, METADATA), find_entry(root, LABELS)
-    table, labels = read_table(path), read_table(findings)
+    """Find the listed X-rays; race, insurance and language are those of the first admission."""
+    path, labels_path = find_entry(root, METADATA), find_entry(root, LABELS)
+    table, labels = read_table(path), read_table(labels_path)
     require_columns(table, path, ("dicom_id", "subject_id", "study_id", "ViewPosition"))
-    table = look_up(table, "study_id", labels, findings, FINDINGS)
+    table = look_up(table, "study_id", labels, labels_path, FINDINGS)
     table.loc[~table["study_id"].isin(labels["study_id"]), list(FINDINGS)] = NO_REPORT
     patient = table["subject_id"]
     table["file"] = (
         f"{root}/files/p" + patient.str[:2] + "/p" + patient + "/s" + table["study_id"] + "/"
     ) + (table["dicom_id"] + ".jpg")
-    table, patients = _with_columns_of(table, root, PATIENTS)
-    table, admissions = _with_columns_of(table, root, ADMISSIONS)
+    table, patients = _add_columns(table, root, PATIENTS)
+    table, admissions = _add_columns(table, root, ADMISSIONS)
     return SourceSamples(
-        table, "dicom_id", "subject_id", path, (path, findings, *patients, *admissions)
+        table,
+        sample="dicom_id",
+        patient="subject_id",
+        source=path,
+        tables=(path, labels_path, *patients, *admissions),
     )
 
 
-def _with_columns_of(
+def _add_columns(
     table: pd.DataFrame, root: Path, entry: LayoutEntry
 ) -> tuple[pd.DataFrame, list[Path]]:
-    """Return the images with columns of MIMIC-IV, if its table exists."""
+    """Add the columns of an optional table; return the images, and the path if it exists."""
     path = find_optional(root, entry)
     if path is None:
         return table, []

@@ -54,4 +54,12 @@ def find_oasis1(root: Path) -> SourceSamples:
         table["ID"], root, "*", FORMATS, key=lambda name: name[:id_length]
     )
     table = table.assign(file=files, patient=table["ID"].str[: len("OAS1_0001")])
-    return SourceSamples(table, "ID", "patient", path, (path,), cut=cut_nifti, unlisted=unlisted)
+    return SourceSamples(
+        table,
+        sample="ID",
+        patient="patient",
+        source=path,
+        tables=(path,),
+        cut=cut_nifti,
+        unlisted=unlisted,
+    )

@@ -47,7 +47,7 @@ OL3I = DataSet(
 
 @published("ol3i", OL3I)
 def find_ol3i(root: Path) -> SourceSamples:
-    """Find the slices, shown through a window for soft tissue; each label has its own split."""
+    """Find the slices, shown with the soft-tissue window; each label has its own split."""
     path, slices = root / TABLE, root / SLICES
     table = read_table(path)
     require_columns(table, path, ("anon_id",))
@@ -61,4 +61,12 @@ def find_ol3i(root: Path) -> SourceSamples:
     def read(rows: pd.DataFrame) -> Read:
         return hdf5_images(rows["file"], rows["anon_id"], path, SOFT_TISSUE)
 
-    return SourceSamples(table, "anon_id", "anon_id", path, (path,), read=read, unlisted=unlisted)
+    return SourceSamples(
+        table,
+        sample="anon_id",
+        patient="anon_id",
+        source=path,
+        tables=(path,),
+        read=read,
+        unlisted=unlisted,
+    )

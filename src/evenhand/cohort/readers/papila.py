@@ -58,7 +58,14 @@ def find_papila(root: Path) -> SourceSamples:
     table = stack_tables({path.name: _read_eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
     table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
-    return SourceSamples(table, "image", "ID", clinical, tuple(paths.values()), unlisted=unlisted)
+    return SourceSamples(
+        table,
+        sample="image",
+        patient="ID",
+        source=clinical,
+        tables=tuple(paths.values()),
+        unlisted=unlisted,
+    )
 
 
 def _read_eye(path: Path, eye: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ ABOUT = DataSet(
     task="malignant lesion, or benign",
     modality="images made from a seed",
     licence="none is needed",
-    access="nothing to get: phantom:, or phantom:patients=400,harder=0.5,seed=3",
+    access="no download: give phantom:, or phantom:patients=400,harder=0.5,seed=3",
     attributes=tuple(ATTRIBUTES.values()),
     caution="Misleads as evidence about patients: its biases are planted.",
 )
@@ -41,9 +41,9 @@ def phantom_settings(
     EvenhandError
         If a name or value is not allowed, or a setting does not apply to phantoms.
     """
-    columns = ("label", "patient", "image_column", *SERIES, "bins", "slices")
+    unused = ("label", "patient", "image_column", *SERIES, "bins", "slices")
     refuse_settings(
-        settings.data.partition(":")[0], settings, (*columns, *ClassSettings.model_fields)
+        settings.data.partition(":")[0], settings, (*unused, *ClassSettings.model_fields)
     )
     values = {}
     for item in filter(None, path.split(",")):

@@ -68,8 +68,8 @@ PHYSIONET2012 = DataSet(
     ),
     unit="stay",
     attributes=(SEX, AGE, UNIT),
-    caution="Misleads as patients are unknown: each stay counts as one. The type of intensive care "
-    "goes with age and outcome.",
+    caution="Misleads because patients are unknown: each stay counts as one. The type of intensive "
+    "care goes with age and outcome.",
 )
 
 

@@ -14,7 +14,7 @@ ABOUT = DataSet(
     task="sick, or well",
     modality="vital signs made from a seed",
     licence="none is needed",
-    access="nothing to get: series_phantom:, or series_phantom:patients=400,harder=0.5,seed=3",
+    access="no download: give series_phantom:, or series_phantom:patients=400,harder=0.5,seed=3",
     attributes=tuple(ATTRIBUTES.values()),
     caution="Misleads as evidence about patients: its biases are planted.",
 )

@@ -20,7 +20,7 @@ from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.reading import BLANK
 
-# Errors of csv and pyarrow for a damaged file; `_numbers` raises ValueError, too.
+# Errors of csv and pyarrow for a damaged file; `_read_numbers` raises ValueError, too.
 _DAMAGED = (OSError, ValueError, csv.Error)
 _NO_NUMBER = re.compile(r"column #(\d+): Row #(\d+): .* invalid value (.*)", re.DOTALL)
 
@@ -63,41 +63,40 @@ class SeriesFiles:
         problems = []
         for sample_id, path in self.files.items():
             try:
-                steps = self._steps(sample_id)
+                series = self._read(sample_id)
             except UnreadableError as error:
                 problems.append(error)
             else:
-                return SeriesForm(path, tuple(steps.columns), len(steps))
+                return SeriesForm(path, tuple(series.columns), len(series))
         raise problems[0] if problems else EvenhandError(f"{self.table} names no series.")
 
     def load(self, form: SeriesForm, sample_id: str) -> Values:
         """Return the values ``(T, C)`` of one series, NaN for blank cells."""
-        steps = self._steps(sample_id)
-        present, required = set(steps.columns), set(form.channels)
+        series = self._read(sample_id)
+        present, required = set(series.columns), set(form.channels)
         if present != required:
             absent, extra = sorted(required - present), sorted(present - required)
             lacks = f"lacks the columns {some(absent)}" if absent else ""
             more = f"has also {some(extra)}" if extra else ""
-            raise self._unlike_first(sample_id, " and ".join(filter(None, (lacks, more))), form)
-        if len(steps) != form.steps:
-            raise self._unlike_first(
-                sample_id, f"has {len(steps)} time steps, not {form.steps}", form
-            )
-        return steps[list(form.channels)].to_numpy(np.float32)
+            raise self._form_error(sample_id, " and ".join(filter(None, (lacks, more))), form)
+        if len(series) != form.steps:
+            problem = f"has {len(series)} time steps instead of {form.steps}"
+            raise self._form_error(sample_id, problem, form)
+        return series[list(form.channels)].to_numpy(np.float32)
 
-    def _steps(self, sample_id: str) -> pd.DataFrame:
+    def _read(self, sample_id: str) -> pd.DataFrame:
         try:
-            return _numbers(self.files[sample_id])
+            return _read_numbers(self.files[sample_id])
         except _DAMAGED as error:
-            raise UnreadableError(f"{self._place(sample_id)} cannot be read: {error}") from error
+            raise UnreadableError(f"{self._location(sample_id)} cannot be read: {error}") from error
 
-    def _unlike_first(self, sample_id: str, problem: str, form: SeriesForm) -> UnreadableError:
+    def _form_error(self, sample_id: str, problem: str, form: SeriesForm) -> UnreadableError:
         return UnreadableError(
-            f"{self._place(sample_id)} {problem} as {form.path} has. All series of a table have "
-            "the same channels and length."
+            f"{self._location(sample_id)} {problem}, unlike {form.path}. All series of a table "
+            "must have the same channels and length."
         )
 
-    def _place(self, sample_id: str) -> str:
+    def _location(self, sample_id: str) -> str:
         return f"{self.files[sample_id]} ({self.table}, row {self.rows[sample_id]})"
 
 
@@ -124,7 +123,7 @@ def series_files(
     return whole_recordings(ids, partial(read.load, form), form.steps), form.channels
 
 
-def _numbers(path: Path) -> pd.DataFrame:
+def _read_numbers(path: Path) -> pd.DataFrame:
     """Read a file as float32, one column per channel; a blank line is a step without values.
 
     Raises
@@ -155,10 +154,10 @@ def _numbers(path: Path) -> pd.DataFrame:
             name = channels[int(cell[1])]
             raise ValueError(f"row {cell[2]}: {name!r} is no number: {cell[3]}") from error
         raise
-    steps: pd.DataFrame = table.to_pandas()
-    infinite = np.isinf(steps.to_numpy()).any(axis=1)
+    series: pd.DataFrame = table.to_pandas()
+    infinite = np.isinf(series.to_numpy()).any(axis=1)
     if infinite.any():
         raise ValueError(f"row {2 + int(infinite.argmax())} holds a number that is not finite")
-    if steps.isna().all(axis=None):
+    if series.isna().all(axis=None):
         raise ValueError("nothing was observed in it: every cell is blank")
-    return steps
+    return series

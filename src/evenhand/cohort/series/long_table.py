@@ -37,7 +37,7 @@ class Measurements:
         Length of every series.
     rows
         Name of a series → the slice of its measurements.
-    places
+    positions
         ``(n,)`` positions in the flattened grid: step × number of channels + channel.
     values
         ``(n,)`` measured values.
@@ -47,7 +47,7 @@ class Measurements:
     channels: tuple[str, ...]
     steps: int
     rows: dict[str, slice]
-    places: NDArray[np.intp]
+    positions: NDArray[np.intp]
     values: NDArray[np.float64]
 
     def load(self, series: str) -> Values:
@@ -55,8 +55,8 @@ class Measurements:
         if series not in self.rows:
             raise UnreadableError(f"{self.path} has no measurement of {series!r}.")
         rows, size = self.rows[series], self.steps * len(self.channels)
-        count = np.bincount(self.places[rows], minlength=size)
-        total = np.bincount(self.places[rows], self.values[rows], size)
+        count = np.bincount(self.positions[rows], minlength=size)
+        total = np.bincount(self.positions[rows], self.values[rows], size)
         with np.errstate(invalid="ignore"):
             mean = (total / count).astype(np.float32)  # 0 / 0 is NaN: not observed
         return mean.reshape(self.steps, len(self.channels))
@@ -78,7 +78,7 @@ def long_series(
     table
         The path of the table of samples.
     settings
-        The length and number of steps, and the variables.
+        The settings of DATA: length and number of steps, and variables.
 
     Raises
     ------
@@ -105,7 +105,11 @@ def long_series(
     value = _numbers(rows, VALUE, path)
     channel = rows[VARIABLE].map({name: index for index, name in enumerate(channels)})
     observed = pd.DataFrame(
-        {"key": rows[key], "place": step * len(channels) + channel.astype("int64"), "value": value}
+        {
+            "key": rows[key],
+            "position": step * len(channels) + channel.astype("int64"),
+            "value": value,
+        }
     )[value.notna()].sort_values("key", kind="stable")
     if observed.empty:
         raise EvenhandError(f"{path}: nothing was observed, every value is blank.")
@@ -116,7 +120,7 @@ def long_series(
         channels,
         steps,
         {str(name): slice(a, b) for name, a, b in zip(series, starts, ends, strict=True)},
-        observed["place"].to_numpy(np.intp),
+        observed["position"].to_numpy(np.intp),
         observed["value"].to_numpy(np.float64),
     )
     return whole_recordings(names.tolist(), measurements.load, steps), channels

@@ -59,17 +59,17 @@ def with_static(
 
 
 def numeric_columns(
-    table: pd.DataFrame, columns: Collection[str], taken: Collection[str], source: Path
+    table: pd.DataFrame, columns: Collection[str], forbidden: Collection[str], source: Path
 ) -> pd.DataFrame:
     """Return columns of a user's table as numbers, NaN for blank cells.
 
     Parameters
     ----------
     table
-        The table as text, indexed by the rows as messages count them.
+        The table as text, indexed by the row numbers for messages.
     columns
         The columns for the encoder to read.
-    taken
+    forbidden
         The columns of label, sample and patient, which the encoder must not read.
     source
         The path of the table.
@@ -77,10 +77,10 @@ def numeric_columns(
     Raises
     ------
     EvenhandError
-        If a column is missing, is in ``taken``, or has a cell that is not a finite number.
+        If a column is missing, is in ``forbidden``, or has a cell that is not a finite number.
     """
     require_columns(table, source, columns)
-    if wrong := sorted(set(columns) & set(taken)):
+    if wrong := sorted(set(columns) & set(forbidden)):
         raise EvenhandError(
             f"--static {some(wrong)}: this is the label, the sample or the patient, which no "
             "encoder may read. Name variables that are known at the start of the series."

@@ -15,7 +15,7 @@ from evenhand.workers import WorkerSettings
 class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     """The entries, and the recipe that all of them share."""
 
-    machine = frozenset({"add"})
+    machine = frozenset({"add"})  # not recorded with a run; see `Settings.machine`
 
     target: tuple[str, ...] = Field(
         ("auc_worst",),
@@ -32,10 +32,10 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     )
     strategy: tuple[str, ...] = Field(
         (),
-        description="entry: a strategy of `evenhand finetune --strategy`, trained without a "
-        "method; fairtune, whose trials search masks (of the default family of `evenhand tune`) "
-        "and learning rates; or fairtune:both, whose trials also search methods; repeatable. erm, "
-        "the whole network without a method, is always an entry",
+        description="entry, trained without a method: a strategy of `evenhand finetune "
+        "--strategy`, or fairtune (its trials search masks of `evenhand tune`'s default family, "
+        "and learning rates); fairtune:both also searches methods; repeatable. The entry erm (the "
+        "whole network, no method) is always added",
     )
     start: tuple[str, ...] = Field(
         (),
@@ -51,19 +51,19 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
         (),
         description="entry: FairPrune of the models of erm, as SETTING=VALUE,… with the settings "
         "beta, share, limit, budget, estimator, batches and batch_size of `evenhand prune`, and "
-        "target, which chooses the step [default: --target]; repeatable",
+        "target, the number that chooses the pruning step [default: --target]; repeatable",
     )
     curve: tuple[str, ...] = Field(
         (),
-        description="learning curve of erm, outside the plan, with a quarter, a half and three "
-        "quarters of the training patients: of everybody, or of the group ATTRIBUTE=LEVEL; one fit "
-        "for each share, fold and seed; repeatable",
+        description="learning curve: erm is trained on a quarter, a half and three quarters of "
+        "the training patients, everybody or the group ATTRIBUTE=LEVEL; one fit for each share, "
+        "fold and seed; not part of the plan; repeatable",
     )
     primary: str = Field(
         "auc_worst",
         description="primary number, which decides: auc, auc_worst, auc_gap, "
         "equalized_odds_difference or brier, across groups of every --attribute, or of one "
-        "(auc_gap:age); the plan has it before the first fit",
+        "(auc_gap:age); the plan fixes it before the first fit",
     )
     decides: Literal["every", "chosen"] = Field(
         "every",
@@ -96,7 +96,7 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     external: str | None = Field(
         None,
         description="labelled external patients, READER:PATH or a table: every entry scores them, "
-        "and the differences that are shown on DATA are tested on them, outside the plan",
+        "and the differences that are significant on DATA are tested again; not part of the plan",
     )
     map: tuple[str, ...] = Field(
         (),
@@ -145,12 +145,12 @@ class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
             )
         name, attribute = split_primary(self.primary)
         if name not in PRIMARY:
-            raise ValueError(f"--primary {self.primary}: it is one of {', '.join(PRIMARY)}")
+            raise ValueError(f"--primary {self.primary}: must be one of {', '.join(PRIMARY)}")
         if attribute and (name in OVERALL or attribute not in self.attribute):
             allowed = "no attribute" if name in OVERALL else ", ".join(self.attribute)
             raise ValueError(
-                f"--primary {self.primary}: after {name}: may come {allowed}. Name one of them, or "
-                f"leave :{attribute} out"
+                f"--primary {self.primary}: {name} allows {allowed} after the colon. Name one of "
+                f"them, or leave :{attribute} out"
             )
         return self
 

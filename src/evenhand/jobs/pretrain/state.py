@@ -19,7 +19,7 @@ from evenhand.files import DamagedError, replacing
 from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.networks.checkpoints import write_tensors
 from evenhand.pretraining.learners import Learner
-from evenhand.training.loop import Best
+from evenhand.training.loop import EarlyStopping
 
 STATE = "pretraining.safetensors"
 """The file of the state in the run directory."""
@@ -48,7 +48,7 @@ class PretrainingState:
     scheduler: LambdaLR
     order_rng: np.random.Generator
     views_rng: Generator
-    best: Best
+    best: EarlyStopping
     curve: LossCurve
 
     def save(self, path: Path) -> None:

@@ -27,7 +27,7 @@ from evenhand.pretraining.learners import Encoder, Learner
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.progress import bar
 from evenhand.training.device import make_accelerator, place_model, release_model, seeded
-from evenhand.training.loop import Best, DivergedError
+from evenhand.training.loop import DivergedError, EarlyStopping
 from evenhand.training.predict import unit
 from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
@@ -100,7 +100,7 @@ def train_encoder(
         steps = settings.epochs * _steps(source, settings)
         optimizer, scheduler = _optimizer(learner, settings, steps)
         state = PretrainingState(
-            learner, optimizer, scheduler, order, rng, Best(patience), LossCurve()
+            learner, optimizer, scheduler, order, rng, EarlyStopping(patience), LossCurve()
         )
         learning = _Learning(model, state, accelerator, settings, steps)
         learning.run(source, held_source, int(held_seed), folder, tracker)
@@ -269,5 +269,5 @@ class _Learning:
         return embedding_spread(embeddings), effective_rank(embeddings)
 
 
-def _is_over(best: Best) -> bool:
+def _is_over(best: EarlyStopping) -> bool:
     return bool(best.patience) and best.epochs_without_better >= best.patience

@@ -40,11 +40,13 @@ class FadingInput(nn.Module):
         self.embed = nn.Linear(3 * variables, WIDTH)
 
     def forward(self, series: Tensor) -> Tensor:
-        """Return embedded steps ``(B, T, D)`` of series ``(B, 2C, T)``."""
-        held, observed = series.chunk(2, dim=1)
+        """Return embedded steps ``(B, T, D)`` of series ``(B, 2C, T)``: last values, then mask."""
+        last_observed, observed = series.chunk(2, dim=1)
         since = steps_since_seen(observed)
-        faded = held * torch.exp(-F.softplus(self.fading)[:, None] * since)  # γ = 1 if observed
-        read = torch.cat([faded, observed, since.log1p()], dim=1).transpose(1, 2)  # (B, T, 3C)
+        decayed = last_observed * torch.exp(
+            -F.softplus(self.fading)[:, None] * since
+        )  # γ = 1 if observed
+        read = torch.cat([decayed, observed, since.log1p()], dim=1).transpose(1, 2)  # (B, T, 3C)
         return F.dropout(self.embed(read), DROPOUT, self.training)
 
 
@@ -91,7 +93,7 @@ class Summary(nn.Module):
 class GruEncoder(LayeredEncoder):
     """An embedding of fading values, a GRU, and a summary of its states.
 
-    ``forward`` takes ``(B, 2C, T)``, held values and then whether they were observed, and returns
+    ``forward`` takes ``(B, 2C, T)``, last observed values and then the mask, and returns
     ``(B, 64)``. T is any number of steps. Its layers and units are ``input``, ``recurrence`` and
     ``summary``.
     """

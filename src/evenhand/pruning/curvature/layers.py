@@ -31,8 +31,8 @@ It adds the squared gradients of a parameter, summed over the samples, to the te
 parameter's shape."""
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-BLOCK = 2**18  # numbers of a block's gradients; as many fit into a core's cache
-PAIRS = 24  # multiplications that take as long as writing and reading one number in memory
+BLOCK = 2**18  # numbers in the gradients of a block; this many fit into a core's cache
+MEMORY_COST = 24  # writing and reading a number takes as long as so many multiplications
 
 
 def add_linear(layer: nn.Linear, x: Tensor, grad: Tensor, into: Tensor) -> None:
@@ -100,9 +100,9 @@ def activated_rule(rule: AddSquares) -> AddSquares:
         with torch.enable_grad():
             start = normalised.detach().requires_grad_()
             output = layer.act(layer.drop(start.clone()))  # both may work in place
-            (before,) = torch.autograd.grad(output, start, grad)
+            (grad_before,) = torch.autograd.grad(output, start, grad)
         with _without_activation(layer):
-            rule(layer, x, before, into)
+            rule(layer, x, grad_before, into)
 
     return add
 
@@ -151,7 +151,7 @@ RULES: Mapping[type[nn.Module], Mapping[str, AddSquares]] = {
 else."""
 
 LAST_AXIS_LAYERS = (nn.Linear, nn.LayerNorm, FastLayerNorm, LayerScale)
-"""Layers that work on the last axis only; a sample may be several rows of their input (windows)."""
+"""Layers that work on the last axis only. In window attention, a sample is several input rows."""
 
 
 def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
@@ -166,7 +166,8 @@ def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
         Sums ``(G, O, K)``.
     """
     positions = grads.shape[2]
-    if positions * (positions + 1) // 2 <= positions + PAIRS:
+    # Cost of each number of `into`: a product per pair, or one per position and a memory access.
+    if positions * (positions + 1) // 2 <= positions + MEMORY_COST:
         _add_by_pairs(grads, inputs, into)
         return
     per_block = max(1, BLOCK // into.numel())

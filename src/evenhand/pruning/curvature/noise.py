@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-RELIABLE = 0.8  # rank correlation of two estimates of as many draws
-MOST = 100_000  # the largest number of parameters that are compared, evenly spaced
+RELIABLE = 0.8  # rank correlation at which two estimates with equal draws count as reliable
+MAX_COMPARED = 100_000  # parameters, evenly spaced
 
 
 def thinning_step(parameters: Mapping[str, Tensor]) -> int:
-    """Return the step that thins parameters to at most `MOST` numbers."""
-    return sum(parameter.numel() for parameter in parameters.values()) // MOST + 1
+    """Return the step that thins parameters to at most `MAX_COMPARED` numbers."""
+    return sum(parameter.numel() for parameter in parameters.values()) // MAX_COMPARED + 1
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
@@ -62,8 +62,8 @@ def describe_noise(halves: Mapping[Any, Sequence[Tensor]], draws: int) -> str:
     agreements = {group: rank_correlation(*pair) for group, pair in halves.items()}
     correlations = ", ".join(f"{value:.2f} ({group})" for group, value in agreements.items())
     needed = max(draws_needed(value, draws) for value in agreements.values())
-    enough = f"about {math.ceil(needed)} draws" if needed < math.inf else "no number of draws"
+    enough = f"about {math.ceil(needed)} draws" if needed < math.inf else "infinitely many draws"
     return (
         f"hutchinson: the ranks of two halves of its {draws} draws correlate by {correlations}; "
-        f"{enough} would bring two estimates to {RELIABLE} (Spearman-Brown)."
+        f"{enough} are needed for a correlation of {RELIABLE} (Spearman-Brown)."
     )

@@ -37,7 +37,7 @@ from evenhand.reporting.text.vocabulary import (
     first_upper,
     in_sentence,
     lower_first,
-    model_at_start,
+    model_at_sentence_start,
     shown,
     term,
 )
@@ -165,7 +165,7 @@ def strategy_answer(
     further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
     return ReportAnswer(
-        topic=f"{listed((model_at_start(model), *others), 'or')}, by {shown(attribute)}?",
+        topic=f"{listed((model_at_sentence_start(model), *others), 'or')}, by {shown(attribute)}?",
         headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
@@ -209,7 +209,7 @@ def spread_answer(
     paired = [row for row in spreads if row.model == model and row.against]
     if not paired:
         return None
-    others = listed((model_at_start(model), *(row.against or "" for row in paired)), "or")
+    others = listed((model_at_sentence_start(model), *(row.against or "" for row in paired)), "or")
     return ReportAnswer(
         topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
         headline=spread_sentence(paired),

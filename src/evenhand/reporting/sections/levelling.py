@@ -15,7 +15,13 @@ from evenhand.reporting.text.sentences import (
     signed_amount,
     where,
 )
-from evenhand.reporting.text.vocabulary import group_kind, in_sentence, model_at_start, shown, term
+from evenhand.reporting.text.vocabulary import (
+    group_kind,
+    in_sentence,
+    model_at_sentence_start,
+    shown,
+    term,
+)
 from evenhand.reporting.text.worst_best import is_unknown
 from evenhand.reporting.verdicts import Verdict
 
@@ -136,7 +142,11 @@ def levelling_verdict(change: Changes) -> Verdict | None:
 
 
 def _levelling_sentence(change: Changes, worst: Estimate) -> str:
-    model, reference, attribute = model_at_start(change.model), change.against, change.attribute
+    model, reference, attribute = (
+        model_at_sentence_start(change.model),
+        change.against,
+        change.attribute,
+    )
     data = "on validation" if worst.split == "val" else "in these data"
     worst_group = (
         f"the group that {reference} serves worst {data} ({where(attribute, worst.group)})"
@@ -154,7 +164,7 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
         )
     return (
         f"{model} serves patients worse than {reference} where {lost}; as {worst_group} is served "
-        "better, this is a trade and not levelling down."
+        "better, this is a trade-off, not levelling down."
     )
 
 
@@ -175,7 +185,7 @@ def gains_tables(
     attributes: Sequence[str],
     metric: str,
 ) -> tuple[GainsTable, ...]:
-    """Return a table of gains and losses for each pair of models, with everybody first."""
+    """Return a table of gains and losses for each pair of models; its first row is everybody."""
     paired = [row for row in rows if row.against and row.metric == metric]
     pairs = dict.fromkeys((row.model, row.against or "") for row in paired)
     return tuple(_table(rows, validation, pair, attributes, metric) for pair in pairs)
@@ -218,16 +228,16 @@ def _changes_of(
     row = first(rows, model=pair[0], against=pair[1], **wanted)
     if row is None:
         return None
-    single = first(rows, model=pair[1], against=None, **wanted)
-    return Changes(*pair, EVERYBODY, metric, (GroupChange(row, single),), None)
+    reference = first(rows, model=pair[1], against=None, **wanted)
+    return Changes(*pair, EVERYBODY, metric, (GroupChange(row, reference),), None)
 
 
 def _cells(change: GroupChange) -> tuple[str, ...]:
-    row, single = change.difference, change.reference
+    row, reference = change.difference, change.reference
     name = (
         "everyone" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {shown(row.group)}"
     )
-    value = None if single is None else single.value
+    value = None if reference is None else reference.value
     if row.value is None:
         return name, f"{row.patients:,}", "", row.undefined or "undefined", "", ""
     p = "" if row.p_adjusted is None else p_value_text(row.p_adjusted).removeprefix("= ")

@@ -14,7 +14,9 @@ from evenhand.reporting.text.numbers import PLAIN, SIGNED
 from evenhand.reporting.text.vocabulary import shown
 
 CAPTION = "AUC of a new probe over pairs of patients with the same label."
-PAIRED = "Paired by patient; below 0, the layer reveals less of the attribute."
+CHANGE_CAPTION = (
+    "Differences of two models, paired by patient; below 0, the first model's layer reveals less."
+)
 
 
 @section("report", "probe", "What do the layers reveal of the attribute?", place=63, template=PART)
@@ -34,12 +36,14 @@ def probe_view(report: Report) -> Part | None:
 
 
 def _plots(attribute: str, rows: Sequence[ProbeRow], report: Report) -> list[Forest]:
-    """Return a plot of the AUCs of an attribute, and a plot of their differences if there are."""
+    """Return a plot of the AUCs of an attribute, and a plot of their differences, if any."""
     frame = ForestFrame(attribute, CAPTION, PLAIN, 0.5, "chance")
-    change = ForestFrame(f"{attribute}: change of this AUC", PAIRED, SIGNED, 0.0, "no change")
+    change_frame = ForestFrame(
+        f"{attribute}: change of this AUC", CHANGE_CAPTION, SIGNED, 0.0, "no change"
+    )
     values = [_entry(row, report) for row in rows if row.against is None]
     changes = [_entry(row, report) for row in rows if row.against is not None]
-    return [forest(values, frame), *([forest(changes, change)] if changes else [])]
+    return [forest(values, frame), *([forest(changes, change_frame)] if changes else [])]
 
 
 def _entry(row: ProbeRow, report: Report) -> ForestEntry:

@@ -23,7 +23,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The record of a run, the decision threshold of each model, and the rule of thresholds."""
+    """The record of a run, the decision threshold of each model, and the rule that chose it."""
 
     facts: tuple[Facts, ...]
     thresholds: tuple[tuple[str, float], ...] = ()
@@ -33,7 +33,7 @@ class Provenance:
 SHOWN_ELSEWHERE = {
     *("job", "chosen", "seed", "fingerprint", "schema_version"),  # they come first
     *("settings", "versions", "seconds", "parent"),  # they have separate tables
-    *("status", "answer"),  # the run is not finished yet; the answer is at the top of the page
+    *("status", "answer"),  # the status is not final yet; the answer is at the top of the page
 }
 """Fields of the record that the table of other fields leaves out."""
 
@@ -43,7 +43,9 @@ def provenance(report: Report) -> Provenance | None:
     """Return the provenance of a report, None if nothing is known."""
     facts = fact_tables(report.record) if report.record else ()
     pairs = [(row.model, row.threshold) for row in report.single]
-    thresholds = dict.fromkeys((name, cut) for name, cut in pairs if cut is not None)
+    thresholds = dict.fromkeys(
+        (name, threshold) for name, threshold in pairs if threshold is not None
+    )
     has_any = facts or thresholds or report.threshold_rule
     return Provenance(facts, tuple(thresholds), report.threshold_rule) if has_any else None
 

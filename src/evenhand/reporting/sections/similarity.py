@@ -18,7 +18,7 @@ from evenhand.reporting.similarity_record import (
 from evenhand.reporting.text.numbers import plain, signed
 from evenhand.reporting.text.vocabulary import shown
 from evenhand.reporting.verdicts import Verdict
-from evenhand.representation.jackknife import MeanSize
+from evenhand.representation.jackknife import IntervalEstimate
 from evenhand.representation.results import (
     GroupSimilarity,
     LayerMatrix,
@@ -175,7 +175,7 @@ def _mean_and_p(group: GroupSummary) -> str:
     return plain(group.mean) + ("" if p is None else f", p = {plain(p)}")
 
 
-def _plain_interval(size: MeanSize) -> str:
+def _plain_interval(size: IntervalEstimate) -> str:
     return f"{plain(size.value)} ({plain(size.low)} to {plain(size.high)})"
 
 

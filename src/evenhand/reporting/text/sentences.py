@@ -21,7 +21,7 @@ from evenhand.reporting.text.vocabulary import (
     first_upper,
     group_kind,
     lower_first,
-    model_at_start,
+    model_at_sentence_start,
     shown,
     term,
 )
@@ -258,7 +258,7 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     doubt = (
         f"; these data do not show whether it does better or worse than {unsure}" if unsure else ""
     )
-    subject = model_at_start(whom)
+    subject = model_at_sentence_start(whom)
     return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
 
 
@@ -382,8 +382,9 @@ def chance_remark(auc: Estimate) -> str | None:
     is_worse = auc.is_claimed and auc.value < CHANCE
     verb = "is worse than" if is_worse else "is not shown to be better than"
     return (
-        f"{model_at_start(auc.model)} {verb} chance: the AUC of everybody is {plain(auc.value)} "
-        f"({interval(auc, auc.metric)}). The results of such a model by group mean little."
+        f"{model_at_sentence_start(auc.model)} {verb} chance: the AUC of everybody is "
+        f"{plain(auc.value)} ({interval(auc, auc.metric)}). The results of such a model by "
+        "group mean little."
     )
 
 

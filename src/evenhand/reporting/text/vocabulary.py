@@ -219,12 +219,12 @@ def model_names(files: Iterable[Path] = ()) -> dict[str, str]:
     return {name: words for name, words in MODELS.items() if name not in stems}
 
 
-def model_at_start(model: str) -> str:
+def model_at_sentence_start(model: str) -> str:
     """Return the name of a model at the start of a sentence; names of users are unchanged.
 
     Examples
     --------
-    >>> model_at_start("full fine-tuning"), model_at_start("resnet_a")
+    >>> model_at_sentence_start("full fine-tuning"), model_at_sentence_start("resnet_a")
     ('Full fine-tuning', 'resnet_a')
     """
     return first_upper(model) if model in MODELS.values() else model
