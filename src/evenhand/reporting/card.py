@@ -23,7 +23,7 @@ from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.numbers import PERCENT, listed
-from evenhand.reporting.text.sentences import NO_SPLIT, introduction, level
+from evenhand.reporting.text.sentences import NO_SPLIT, chance_remark, introduction, level
 from evenhand.reporting.text.vocabulary import model_at_sentence_start, model_names, shown, term
 from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
@@ -162,8 +162,11 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
 
 
 def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str) -> list[str]:
-    """Return the samples, then a paragraph and a table row for each attribute."""
+    """Return the samples, a warning about chance, and a paragraph and a row for each attribute."""
     lines = [_plain(introduction(rows, split, unit, positive))]
+    overall = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
+    for remark in filter(None, map(chance_remark, overall)):
+        lines += ["", f"**{_plain(remark)}**"]
     attributes = [name for name in names(rows, "attribute") if name != EVERYBODY]
     if not attributes:
         return lines

@@ -66,14 +66,21 @@ def _tested_spreads(paired: pd.DataFrame) -> list[str]:
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> str:
-    """Return the claims of a page as text, or a sentence that it makes no claim."""
+    """Return the claims and warnings of a page as text, or a sentence that it makes no claim."""
+    warnings = [plain_text(verdict.text) for verdict in verdicts if verdict.is_warning]
+    answers = [verdict for verdict in verdicts if not verdict.is_warning]
     claims = [
         f"{plain_text(verdict.about)}, {_by(verdict.attribute)}: {plain_text(verdict.text)}"
-        for verdict in verdicts
+        for verdict in answers
         if verdict.claim
     ]
-    if claims or not verdicts:
-        return "\n".join(claims)
+    if not claims and verdicts:
+        claims = [_no_claim(answers)]
+    return "\n".join([*warnings, *claims])
+
+
+def _no_claim(verdicts: Sequence[Verdict]) -> str:
+    """Return the sentence about verdicts none of which claims a difference."""
     if all(verdict.attribute == "*" for verdict in verdicts):
         return "These data do not show any difference. No groups were compared."
     if all(verdict.p_adjusted is None for verdict in verdicts):

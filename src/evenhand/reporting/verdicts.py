@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from evenhand.files import parse_record, read_object, write_json
 
 SCHEMA = 1
+CHANCE_TOPIC = "chance"
+"""The topic of a warning that a model is not shown to be better than chance."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Verdict:
     claim: bool
     text: str
     p_adjusted: float | None = None
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether it warns that a model is not shown to be better than chance."""
+        return self.about.startswith(f"{CHANCE_TOPIC}: ")
 
 
 class _File(BaseModel):

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -124,14 +125,19 @@ def _words_and_initials(counts: Mapping[str, int]) -> list[tuple[str, ...]]:
 
 
 def merge_line(name: str, pairs: Iterable[tuple[str, ...]]) -> str:
-    """Return the flags that merge values, ready to paste into a shell.
+    """Return the flags that merge values, ready to paste into a shell; linked pairs share a flag.
 
     Examples
     --------
-    >>> merge_line("sex", [("Male", "male"), ("Female", "F")])
-    '--merge sex=Male,male --merge sex=Female,F'
+    >>> merge_line("sex", [("Male", "male"), ("Female", "F"), ("Male", "M"), ("male", "M")])
+    '--merge sex=Female,F --merge sex=Male,male,M'
     """
-    return " ".join(flag_text("merge", f"{name}={join_values(pair)}") for pair in pairs)
+    spellings: list[list[str]] = []
+    for pair in pairs:
+        linked = [values for values in spellings if {*values} & {*pair}]
+        spellings = [values for values in spellings if values not in linked]
+        spellings.append(list(dict.fromkeys((*chain.from_iterable(linked), *pair))))
+    return " ".join(flag_text("merge", f"{name}={join_values(values)}") for values in spellings)
 
 
 def join_values(values: Iterable[str]) -> str:
