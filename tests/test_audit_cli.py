@@ -191,7 +191,7 @@ def test_another_split_and_bca(path, tmp_path):
     assert auc["interval_method"].iloc[0].startswith(("bca", "percentile (BCa breaks down)"))
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "of the validation split" in page
-    assert "chosen on the rows that are reported" in page
+    assert "chosen on the reported rows" in page
     assert f"{text['val', 'female']:.3f}" in ended.out
 
 
@@ -290,7 +290,7 @@ def test_an_operating_point_of_ones_own(path, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words", "message"),
     [
-        (lambda t: t.drop(columns="p(mel)"), (), "has no column p(mel)"),
+        (lambda t: t.drop(columns="p(mel)"), (), "has no column 'p(mel)'"),
         (lambda t: t.rename(columns={"age": "sex"}), (), "the column sex twice"),
         (lambda t: t.assign(y_true="icu"), (), "label must be a whole number from 0, not icu"),
         (lambda t: t.assign(y_true=np.arange(len(t)) % 3), (), "labels must be 0 … 1"),

@@ -19,7 +19,6 @@ from evenhand import flags
 from evenhand.cli import app
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
-SKETCHES = ROOT / "docs" / "architecture.md"  # shows what commands look like: `[--out DIR]`
 BLOCK = re.compile(r"^[ ]*```sh\n(.*?)^[ ]*```", re.MULTILINE | re.DOTALL)
 ELLIPSES = {"...", "…"}
 
@@ -45,8 +44,6 @@ def commands() -> list[Command]:
     """Return every command in the shell blocks of the pages."""
     rows = []
     for page in PAGES:
-        if page == SKETCHES:
-            continue
         for block in BLOCK.findall(page.read_text(encoding="utf-8")):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)

@@ -202,7 +202,7 @@ def test_a_rule_that_all_models_share_is_told_once_and_so_is_that_it_fits_the_ro
     settings = AuditSettings(inputs=paths, attribute=("sex",), replicates=19, split="val")
     text = (audit(settings, tmp_path / "run").root / "report.html").read_text("utf-8")
     assert text.count("Decision rule: ") == 1
-    assert text.count("The threshold was chosen on the rows that are reported") == 1
+    assert text.count("The threshold was chosen on the reported rows") == 1
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -84,7 +84,7 @@ def test_columns_that_are_called_otherwise_are_mapped(run, tmp_path):
     [
         ("age=years", "no --map name 'age'"),
         ("years", "--map 'years': write it as NAME=COLUMN"),
-        ("years=nowhere", "has no column nowhere"),
+        ("years=nowhere", "has no column 'nowhere'"),
     ],
 )
 def test_what_cannot_be_mapped_is_refused(run, tmp_path, text, message):

@@ -19,7 +19,7 @@ FEWEST_PRODUCTS = 100
 """Smallest number of multiplications per output value of a network's layers for bf16 on a CPU.
 
 bf16 makes matrix products faster, but adds casts to all other operations. Measured on an AMD EPYC
-(docs/speed.md), it is slower at 30 and faster from 110 on.
+(docs/results/speed.md), it is slower at 30 and faster from 110 on.
 """
 
 
