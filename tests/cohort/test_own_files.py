@@ -284,7 +284,7 @@ class Payload:
 
 
 BAD_ARRAYS = {
-    "several": ("a.npz", lambda p: np.savez(p, a=PLANE, b=PLANE), "2 arrays (a, b), and a sample"),
+    "several": ("a.npz", lambda p: np.savez(p, a=PLANE, b=PLANE), "2 arrays (a, b), but a sample"),
     "none": ("a.npz", lambda p: np.savez(p), "an npz file without any array"),
     "unknown": ("a.npz#c", lambda p: np.savez(p, a=PLANE), "it has no array 'c'; it has a"),
     "part": ("a.npy#c", lambda p: np.save(p, PLANE), "it is one array and has no part #c"),
