@@ -72,6 +72,16 @@ def test_mapped_columns_bins_and_intersections(path, tmp_path):
     assert only_row(rows, group="female*under 60", metric="auc", split="test")["n"] == len(mine)
 
 
+def test_an_attribute_without_a_known_value_gives_no_gap_and_no_curves(tmp_path):
+    file = tmp_path / "mine.csv"
+    table().assign(sex="NA").to_csv(file, index=False)
+    rows, _ = run("audit", tmp_path / "out", file, *MAP, "--attribute", "sex")
+    assert (
+        "two are needed"
+        in only_row(rows, attribute="sex", metric="auc_gap", split="test").undefined
+    )
+
+
 @pytest.mark.parametrize("kind", ["semicolons", "parquet"])
 def test_other_ways_to_write_the_same_table(path, tmp_path, kind):
     words = (*MAP, "--attribute", "sex", "--attribute", "site")

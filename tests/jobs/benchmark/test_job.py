@@ -241,6 +241,33 @@ def test_only_the_network_of_the_best_trial_is_saved(cache, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([0.6, 0.7, 0.8], "it has 3 trials, and a fit has 2"),
+        ([0.6], "the network of its best trial"),
+        ([True], "values"),
+        (None, "values"),
+    ],
+)
+def test_damaged_trials_are_refused_by_name(values, says, cache, tmp_path, monkeypatch):
+    command = (*RECIPE, "--strategy", "head", *training(cache), "--out", tmp_path / "run")
+
+    def killed(*arguments, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patches:
+        patches.setattr(fitting, "train_model", killed)
+        assert evenhand(*command).status == 130
+    file = tmp_path / "run/fits/erm/fold1-seed0/trials.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({} if values is None else {"values": values}))
+    outcome = evenhand(*command)
+    assert outcome.status == 2
+    assert f"{file} is damaged" in outcome.err
+    assert says in outcome.err
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--method", "nothing"), "nothing"),

@@ -20,7 +20,7 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, Trained, save_trained, train_model
 from evenhand.experiments.task_cache import check_node
-from evenhand.files import finite_or_none, parse_record, read_object, write_json
+from evenhand.files import DamagedError, finite_or_none, parse_record, read_object, write_json
 from evenhand.jobs.benchmark.adjusting import adjust_predictions
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
@@ -38,6 +38,7 @@ from evenhand.tables.predictions import Predictions, read_predictions, write_pre
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, unit
 from evenhand.training.tracking import tracked
+from evenhand.wording import count_text
 from evenhand.workers import Engine, Job, complete_jobs
 
 SCORED = ("val", "test")
@@ -102,7 +103,7 @@ class TrialsRecord(BaseModel, frozen=True):
         of the best is saved.
     """
 
-    values: tuple[float | None, ...] = ()
+    values: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,8 @@ def run_fits(context: BenchmarkContext, fits: Sequence[Fit]) -> None:
 def run_fit(context: BenchmarkContext, fit: Fit) -> None:
     """Train every trial of a fit, and score the test patients with the best model only."""
     task, run = context.task(fit), context.run
+    maximise = task.targets[0].maximise
+    _refuse_damaged_trials(run, fit, context.settings.trials, maximise=maximise)
     encoder = _pretrain_encoder(context, task, fit) if fit.entry.objective else None
 
     def score(trial: Trial) -> float:
@@ -195,7 +198,7 @@ def run_fit(context: BenchmarkContext, fit: Fit) -> None:
 
     scored = run_trials(task, context.settings, fit.entry, fit.seed, score, encoder)
     values = [value for _, value in scored]
-    best = _best_trial(values, maximise=task.targets[0].maximise)
+    best = _best_trial(values, maximise=maximise)
     if best is None:
         raise EvenhandError(
             f"{fit.name}: training diverged at every learning rate. Give a lower --lr-max."
@@ -359,12 +362,25 @@ def _train_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> Trained:
         )
 
 
+def _refuse_damaged_trials(run: Run, fit: Fit, trials: int, *, maximise: bool) -> None:
+    """Refuse finished trials that are more than a fit has, or that lack the best network."""
+    values = _finished_trials(run, fit)
+    path, best = _trials_file(run, fit), _best_trial(values, maximise=maximise)
+    advice = f"Remove {path}; the same command trains the trials of this fit again."
+    if len(values) > trials:
+        problem = f"it has {count_text(len(values), 'trial')}, and a fit has {trials}"
+        raise DamagedError(path, problem, advice)
+    if best is not None and not (_trial_folder(run, fit, best) / "model.json").is_file():
+        problem = f"the network of its best trial, {_trial_folder(run, fit, best)}, is missing"
+        raise DamagedError(path, problem, advice)
+
+
 def _finished_trials(run: Run, fit: Fit) -> list[float]:
     """Return the validation targets of the finished trials, in order; NaN if training diverged."""
     path = _trials_file(run, fit)
     if not path.exists():
         return []
-    record = parse_record(TrialsRecord, read_object(path), path)
+    record = parse_record(TrialsRecord, read_object(path), path, strict=True)
     return [math.nan if value is None else value for value in record.values]
 
 

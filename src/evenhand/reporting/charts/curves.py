@@ -108,13 +108,22 @@ class ScoreView:
 
 
 def score_views(rows: Scored, groups: Mapping[str, Groups], positive: str) -> tuple[ScoreView, ...]:
-    """Lay out the scores of two classes by each attribute."""
-    return tuple(_view(rows, name, levels, positive) for name, levels in groups.items())
+    """Lay out the scores of two classes by each attribute that has a known group."""
+    return tuple(
+        _view(rows, name, levels, positive)
+        for name, levels in groups.items()
+        if _known_sizes(levels)
+    )
+
+
+def _known_sizes(groups: Groups) -> dict[str, int]:
+    """Return level → number of samples, of known levels that occur."""
+    sizes = zip(groups.levels, groups.sizes, strict=True)
+    return {level: int(size) for level, size in sizes if size and level != UNKNOWN}
 
 
 def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreView:
-    sized = zip(groups.levels, groups.sizes, strict=True)
-    sizes = {level: size for level, size in sized if size and level != UNKNOWN}
+    sizes = _known_sizes(groups)
     parts = {shown(level): rows.take(groups.rows(level)) for level in largest_groups(sizes, DRAWN)}
     few = f"The {DRAWN} groups with the most samples are drawn, of {len(sizes):,} groups."
     left_out = (few,) if len(parts) < len(sizes) else ()
