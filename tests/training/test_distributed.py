@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evenhand.cohort import PhantomSettings, make_phantoms, split_patients, store_samples
+from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
+from evenhand.cohort.splits import split_patients
+from evenhand.cohort.store.samples import store_samples
 from evenhand.masks.masks import Schedule
 from evenhand.networks.model import build_model
 from evenhand.tables.predictions import write_predictions
@@ -92,7 +94,7 @@ def test_two_processes_do_what_one_does_and_one_of_them_prints_and_writes(tmp_pa
         done = launched(script, *words, tmp_path / "two", *again)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("report: ") == 1
-        assert done.stdout.count("everybody") == 2  # AUC and accuracy
+        assert done.stdout.count("everybody  ") == 2  # AUC and accuracy, in the table
     first, two = (open_run(tmp_path / name) for name in ("one", "two"))
     assert two.finished
     assert {path.name for path in two.root.iterdir()} == {
@@ -111,8 +113,8 @@ def test_two_processes_score_with_the_running_statistics_that_are_saved(tmp_path
     script = tmp_path / "script.py"
     script.write_text("from evenhand.cli import main; main()")
     data, cache = "phantom:patients=80,size=32,seed=1", tmp_path / "cache"
-    words = ("finetune", data, *training(cache, "--backbone", "test_resnet"))
-    words += ("--batch-size", 16, "--epochs", 2, "--patience", 2, "--lr", 1e-3)
+    words = ("finetune", data, *training(cache, "--backbone", "test_resnet", "--batch-size", 16))
+    words += ("--epochs", 2, "--patience", 2, "--lr", 1e-3)
     done = launched(script, *words, "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
     alone = ("predict", tmp_path / "two", data, "--cache", cache, "--out", tmp_path / "alone")
