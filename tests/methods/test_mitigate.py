@@ -361,3 +361,21 @@ def test_tensors_of_any_floating_type(dtype):
         )
     inferred = mitigate(scores, label, group, "thresholds:at_test=inferred", features=table)
     assert inferred.decisions(scores, features=table).shape == (400,)
+
+
+@pytest.mark.parametrize("missing", [None, "", "NA", " not reported"])
+def test_groups_are_read_as_audit_reads_them(missing):
+    """Blanks around a name and a number's form make no group, and a withheld name is unknown."""
+    rng = np.random.default_rng(0)
+    groups = np.array(["f", "m"], dtype=object)[rng.integers(0, 2, 600)]
+    labels = rng.integers(0, 2, 600)
+    scores = np.clip(0.3 * labels + 0.6 * rng.random(600), 0, 1)
+    patients = np.arange(600)
+    unusual = groups.copy()
+    unusual[:60], groups[:60] = missing, "unknown"
+    unusual[60:200] = [f" {name} " for name in groups[60:200]]
+    plain, other = (
+        mitigate(scores, labels, values, "recalibrate", patients=patients)
+        for values in (groups, unusual)
+    )
+    np.testing.assert_array_equal(plain.scores(scores, groups), other.scores(scores, unusual))

@@ -13,6 +13,8 @@ from pydantic import Field
 
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.arrays import as_array
+from evenhand.tables.attributes import means_unknown
+from evenhand.tables.reading import read_column
 from evenhand.wording import count_text
 
 Floats = NDArray[np.float64]
@@ -223,34 +225,24 @@ def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
 
 
 def group_names(groups: ArrayLike) -> NDArray[np.str_]:
-    """Return the names of groups; a missing one is ``"unknown"``.
+    """Return the names of groups, read as `evenhand audit` reads a column.
 
-    A whole number has the same name as an integer and as a float: pandas converts integers to
-    floats if one of them is missing.
+    Blanks around a name are cut, 1.0 is "1", and a missing, blank or withheld one is "unknown".
 
     Examples
     --------
-    >>> group_names([1.0, 2, None, "f"]).tolist()
-    ['1', '2', 'unknown', 'f']
+    >>> group_names([1.0, 2, None, "f ", "NA"]).tolist()
+    ['1', '2', 'unknown', 'f', 'unknown']
     """
     raw = _as_given(groups)
-    if raw.dtype.kind in "US":
-        return raw.astype(np.str_)
-    raw = raw.astype(object)
-    if any(isinstance(value, list | dict | set) for value in raw.ravel()):
+    if raw.dtype.kind == "O" and any(isinstance(item, list | dict | set) for item in raw.ravel()):
         raise EvenhandError("groups contains lists; give one name for each row.")
-    names = {value: _name(value) for value in pd.unique(raw.ravel())}
-    named = [names.get(value, UNKNOWN) for value in raw.ravel()]
+    text = read_column(pd.Series(raw.ravel()))
+    names = {value: UNKNOWN if means_unknown(value) else value for value in text.dropna().unique()}
+    named = [names.get(value, UNKNOWN) for value in text]
     return np.array(named, dtype=np.str_).reshape(raw.shape)
 
 
 def _as_given(values: ArrayLike) -> NDArray[Any]:
     """Return an array; lists become objects, as numpy turns None beside strings into text."""
     return as_array(values if hasattr(values, "dtype") else np.asarray(values, dtype=object))
-
-
-def _name(value: Any) -> str:
-    if pd.isna(value):
-        return UNKNOWN
-    whole = isinstance(value, float | np.floating) and value % 1 == 0
-    return str(int(value) if whole else value)
