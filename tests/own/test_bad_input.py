@@ -232,10 +232,17 @@ ON_ARRAYS = [
     (probed, {"attribute": ["f"] * ROWS}, "a probe needs two"),
     (probed, {"attribute": {"sex": GROUPS, "age": GROUPS}}, r"2 columns \(sex, age\)"),
     (probed, {"level": 95}, "level=95"),
+    (probed, {"given": [None, *"ab" * 19, "a"]}, r"given: row 0 has no value \(1 row in all\)"),
+    (probed, {"patients": [1.0, np.nan] * 20}, r"patients: row 1 has no value \(20 rows in all\)"),
     (adjusted, {"groups": GROUPS[:4]}, "4 groups for 40 rows"),
     (adjusted, {"scores": SCORES * 9 - 4}, "scores are probabilities"),
     (adjusted, {"y": ["a"] * ROWS}, "labels must be integers"),
 ]
+
+
+def test_a_probe_takes_values_of_several_types():
+    mixed = probed(given=[1, 1, "a", "a"] * 10)
+    assert mixed.value == probed(given=["1", "1", "a", "a"] * 10).value
 
 
 @pytest.mark.parametrize(("work", "more", "text"), ON_ARRAYS)

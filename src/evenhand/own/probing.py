@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, check_seed, some
@@ -12,6 +13,7 @@ from evenhand.own.inputs import as_groups, as_numbers, of_length
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.representation.probe import ProbeResult, measure_probe
 from evenhand.tables.row_order import refuse_other_order
+from evenhand.wording import count_text
 
 
 def probe(
@@ -60,8 +62,8 @@ def probe(
     Raises
     ------
     EvenhandError
-        If lengths differ, features are not finite, the seed is not a whole number from 0, or a
-        level has fewer than two patients.
+        If lengths differ, features are not finite, ``given`` or ``patients`` lacks a value, the
+        seed is not a whole number from 0, or a level has fewer than two patients.
 
     Examples
     --------
@@ -122,8 +124,14 @@ def probe(
 def _codes(values: Any, count: int, what: str, default: NDArray[np.intp]) -> NDArray[np.intp]:
     if values is None:
         return default
-    column = of_length(values, count, what)
-    return np.unique(column, return_inverse=True)[1].astype(np.intp)
+    column = pd.Series(of_length(values, count, what))
+    missing = np.flatnonzero(column.isna())
+    if len(missing):
+        raise EvenhandError(
+            f"{what}: row {missing[0]} has no value ({count_text(len(missing), 'row')} in all). "
+            "Leave these rows out."
+        )
+    return pd.factorize(column, sort=True)[0].astype(np.intp)
 
 
 def _refuse_few(levels: list[str], codes: NDArray[np.intp], owners: NDArray[np.intp]) -> None:
