@@ -222,8 +222,8 @@ def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
 
 def test_detectable_gap() -> None:
     assert detectable_gap_sentence("age", "sensitivity", 0.09) == (
-        "A test set of this size usually cannot show a gap in Sensitivity by age that is smaller "
-        "than 9.0 points."
+        "A gap in Sensitivity by age that is smaller than 9.0 points is shown in fewer than 80 of "
+        "100 test sets of this size."
     )
 
 

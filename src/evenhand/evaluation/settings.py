@@ -55,8 +55,8 @@ class InputSettings(ReadSettings, title="Predictions"):
     """Settings that name the predictions, and how to read them."""
 
     inputs: tuple[Path, ...] = Field(
-        description="predictions (CSV or parquet) or run directories; compare subtracts the later "
-        "from the earlier, so name the new model first"
+        description="predictions (CSV or parquet) or run directories. `compare` shows the "
+        "first minus each other one, so name the new model first"
     )
 
 
@@ -145,7 +145,8 @@ class MeasureSettings(ChoiceSettings, GroupSettings, title="Measurement"):
         0,
         ge=0,
         le=1_000_000,
-        description="permutations for each test of no difference; 0: no tests",
+        description="permutations for each test of no difference; 0: tests from the resamples "
+        "(max-t) only",
     )
 
     @field_validator("permutations")

@@ -201,7 +201,10 @@ def mitigate(
     _refuse_several_classes(name, kind, labels)
     if inputs.ndim != (2 if kind.takes == "features" else 1):
         kind_text = "features (n, D)" if kind.takes == "features" else "scores (n,) of class 1"
-        raise EvenhandError(f"{name} takes {kind_text}; the array has the shape {inputs.shape}.")
+        advice = " Give scores[:, 1]." if inputs.ndim == 2 and inputs.shape[1] == 2 else ""
+        raise EvenhandError(
+            f"{name} takes {kind_text}; the array has the shape {inputs.shape}.{advice}"
+        )
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
     table = _check_length(_group_table(groups), len(labels), "groups")
     fit: PostHocFit = kind.fit(inputs, labels, _groups_for(table, kind), **computed, **checked)

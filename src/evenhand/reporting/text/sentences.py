@@ -392,8 +392,8 @@ def detectable_gap_sentence(attribute: str, metric: str, gap: float) -> str:
     """Return the sentence on the smallest gap that a test set of this size can detect."""
     unit = " points" if term(metric).share else ""
     return (
-        f"A test set of this size usually cannot show a gap in {term(metric).label} by "
-        f"{shown(attribute)} that is smaller than {amount(gap, metric)}{unit}."
+        f"A gap in {term(metric).label} by {shown(attribute)} that is smaller than "
+        f"{amount(gap, metric)}{unit} is shown in fewer than 80 of 100 test sets of this size."
     )
 
 
