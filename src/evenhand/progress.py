@@ -1,8 +1,9 @@
-"""Progress bars with the time left, on standard error if it is a terminal."""
+"""Progress with the time left, on standard error: bars in a terminal, else a line now and then."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+SECONDS = 60.0
+"""The least time between two lines of progress where standard error is no terminal."""
+
+
 class Advance(Protocol):
     """Advances a bar."""
 
@@ -23,10 +28,23 @@ class Advance(Protocol):
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Advance]:
-    """Show a bar during the block; nested bars are shown below each other."""
-    if not (sys.stderr.isatty() and is_main()):
+    """Show progress during the block; nested bars are shown below each other in a terminal.
+
+    Elsewhere, such as in the log file of a cluster, the outermost bar prints a line at most every
+    `SECONDS`.
+    """
+    if not is_main():
         yield _advance_nothing
-        return
+    elif sys.stderr.isatty():
+        with _drawn_bar(title, total) as advance:
+            yield advance
+    else:
+        with _printed_lines(title, total) as advance:
+            yield advance
+
+
+@contextmanager
+def _drawn_bar(title: str, total: int) -> Iterator[Advance]:
     shared = _shared()
     task = shared.add_task(title, total=total, text="")
     outermost = len(shared.task_ids) == 1
@@ -44,6 +62,40 @@ def bar(title: str, total: int) -> Iterator[Advance]:
         shared.remove_task(task)
         if outermost:
             shared.stop()
+
+
+_printing: list[str] = []
+"""The title of the bar that prints lines; other bars of the process are inside it."""
+
+
+@contextmanager
+def _printed_lines(title: str, total: int) -> Iterator[Advance]:
+    from multiprocessing import parent_process
+
+    if _printing or parent_process() is not None:
+        yield _advance_nothing
+        return
+    done = counted = 0
+    last = time.monotonic()
+
+    def advance(steps: int = 1, *, text: str = "") -> None:
+        nonlocal done, counted, last
+        done += steps
+        passed = time.monotonic() - last
+        if passed < 1:  # a command that continues counts what is finished at once
+            counted = done
+        elif passed >= SECONDS:
+            minutes = passed / 60 * (total - done) / max(done - counted, 1)
+            behind = f" ({text})" if text else ""
+            line = f"{title}: {done:,} of {total:,}{behind}, about {minutes:.0f} min left"
+            print(line, file=sys.stderr, flush=True)
+            counted, last = done, time.monotonic()
+
+    _printing.append(title)
+    try:
+        yield advance
+    finally:
+        _printing.clear()
 
 
 def _advance_nothing(steps: int = 1, *, text: str = "") -> None:
