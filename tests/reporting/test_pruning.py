@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from tests.records import make_record
 
+from evenhand.reporting import model_card
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.report import Pruning
 from evenhand.reporting.sections.pruning import pruning_view
@@ -67,6 +70,13 @@ def pruning(**changes: Any) -> Pruning:
         },
     }
     return Pruning(curve, PruningRecord.model_validate(facts | changes))
+
+
+@pytest.mark.parametrize(("chosen", "unchanged"), [(0, True), (1, False)])
+def test_the_card_says_when_no_step_was_chosen(chosen, unchanged, make_rows, make_report):
+    rows = make_report(make_rows("auc", 0.71, 0.83, model="pruned")).rows
+    card = model_card(make_record(), rows, "pruned", pruning=pruning(chosen=chosen))
+    assert ("- unchanged: no step within the budget" in card) == unchanged
 
 
 def test_the_chosen_step_is_marked_at_its_place():

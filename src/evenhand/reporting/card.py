@@ -157,6 +157,8 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
         f"- chosen: step {step['step']:.0f} of {len(pruning.curve) - 1}, a sparsity of "
         f"{PERCENT.text(step['sparsity'])} of the prunable parameters"
     )
+    if name == "pruned" and record.chosen == 0:
+        yield "- unchanged: no step within the budget was better on validation than no pruning"
     if name == "finetuned":
         yield "- fine-tuned after the pruning; pruned parameters stay zero"
 
