@@ -32,14 +32,17 @@ def test_outside_a_terminal_the_outermost_bar_prints_a_line_a_minute(monkeypatch
             inner(90)
         assert capsys.readouterr().err == ""
         advance(text="head")
-        assert capsys.readouterr().err == "trials: 6 of 10 (head), about 4 min left\n"
+        assert capsys.readouterr().err == "trials: 6 of 10; head; about 4 min left\n"
         now = 150.0
         advance()
     assert capsys.readouterr().err == ""
     with progress.bar("chosen fits", 2) as advance:
         now = 300.0
         advance()
-    assert capsys.readouterr().err == "chosen fits: 1 of 2, about 2 min left\n"
+        assert capsys.readouterr().err == "chosen fits: 1 of 2; about 2 min left\n"
+        now = 600.0
+        advance()
+    assert capsys.readouterr().err == "chosen fits: 2 of 2\n"
 
 
 def test_where_nobody_watches_quick_work_shows_nothing_and_rich_is_not_needed():

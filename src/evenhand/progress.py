@@ -86,8 +86,9 @@ def _printed_lines(title: str, total: int) -> Iterator[Advance]:
             counted = done
         elif passed >= SECONDS:
             minutes = passed / 60 * (total - done) / max(done - counted, 1)
-            behind = f" ({text})" if text else ""
-            line = f"{title}: {done:,} of {total:,}{behind}, about {minutes:.0f} min left"
+            left = f"; about {max(minutes, 1):.0f} min left" if done < total else ""
+            behind = f"; {text}" if text else ""
+            line = f"{title}: {done:,} of {total:,}{behind}{left}"
             print(line, file=sys.stderr, flush=True)
             counted, last = done, time.monotonic()
 
