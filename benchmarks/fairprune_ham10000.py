@@ -124,7 +124,7 @@ def task_of(arguments: argparse.Namespace, run: Path, attribute: str, kind: str)
 
 @dataclass(frozen=True)
 class ParityNumbers:
-    """The model to prune, and the place of the predictions of each outcome."""
+    """The model to prune, the folder for predictions, and the settings of one-shot pruning."""
 
     task: PruneTask
     root: Path
@@ -151,7 +151,7 @@ class ParityNumbers:
 
 
 def one_shot(judged: ParityNumbers) -> Iterator[Cell]:
-    """Prune in one step at each β and share, and by the controls, with one curvature."""
+    """Prune in one step by FairPrune at each β and share, and by two controls."""
     task = judged.task
     state = initial_state(task)
     h = step_curvature(task, task.model, tuple(state.mask), 1)

@@ -224,7 +224,7 @@ def finished(root: Path) -> bool:
 
 
 def done(arguments: argparse.Namespace, fold: Fold, strategy: str) -> bool:
-    """Return whether all runs of a strategy on a fold are finished."""
+    """Return whether a strategy has finished all of its runs on a fold."""
     if strategy == FAIRTUNE:
         return all(finished(fold.root(arguments.out) / f"{FAIRTUNE}-{name}") for name in ATTRIBUTES)
     return all(finished(root_of(arguments, fold, strategy, lr)) for lr in RATES)

@@ -51,7 +51,7 @@ MASKS = {"full": "full", "half": "random:0"}
 
 @dataclass(frozen=True)
 class Scale:
-    """The sizes of all measurements."""
+    """The networks, image size and numbers of samples and epochs of all measurements."""
 
     backbone: str
     convolutional: str
@@ -190,7 +190,7 @@ def images_per_second(bench: Bench, model: Model, mask: Mask, settings: FitSetti
 
 
 def channels(bench: Bench) -> None:
-    """Fine-tune a convolutional network with channels last, as a fit does, and with them first."""
+    """Compare the speed of fine-tuning with channels last, as in a fit, and with channels first."""
     model, settings = build(bench.scale.convolutional, bench.scale), bench.settings()
     mask = full_mask(model.backbone)
     last = images_per_second(bench, deepcopy(model), mask, settings)

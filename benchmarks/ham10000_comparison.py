@@ -48,7 +48,7 @@ ENTRIES = {
 
 
 def settings_of(arguments: argparse.Namespace) -> BenchmarkSettings:
-    """Return the settings, which are the same for all entries."""
+    """Return the settings of the benchmark."""
     return BenchmarkSettings(
         data=f"ham10000:{arguments.data}",
         label="malignant",

@@ -104,7 +104,7 @@ def measured(flags: list[str]) -> float:
 
 
 def memory(name: str, batch: int, way: str, classes: int) -> int:
-    """Return the peak of bytes beyond those of the process with its model and batch (Linux)."""
+    """Return the peak memory in bytes, less what the process with model and batch needs (Linux)."""
     plain, ours = both(name, batch, "fisher" if way == "plain" else way, classes)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")

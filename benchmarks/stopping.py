@@ -153,7 +153,7 @@ def trials_of(run: Run) -> pd.DataFrame:
 
 
 def epochs_of(run: Run) -> int:
-    """Return the epochs that the three searches trained, without those of confirmation."""
+    """Return the number of epochs that the three searches trained; confirmation does not count."""
     trials = trials_of(run)
     own = trials["study"].isin([FAIRTUNE, "full", "head"]) & (trials["adopted"] == "")
     return int(trials.loc[own & trials["state"].isin(["complete", "pruned"]), "epochs"].sum())

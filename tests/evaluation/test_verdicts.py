@@ -123,7 +123,9 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
         )
     assert print_verdicts(verdicts_of(run)) == "These data do not show any difference."
     assert print_verdicts(()) == ""
-    everybody = Verdict("chance: full", "*", False, "full cannot be told from chance.")
+    everybody = Verdict(
+        "chance: full", "*", False, "full cannot be told from chance.", warning=True
+    )
     printed = print_verdicts([everybody])
     assert printed.startswith("full cannot be told from chance.\n")
     assert printed.endswith("No groups were compared.")
@@ -132,7 +134,7 @@ def test_where_nothing_is_claimed_the_page_says_what_would_have_shown(audited):
 def test_page_terminal_and_card_warn_of_a_model_that_is_no_better_than_chance(audited, tmp_path):
     random = table().assign(score=np.random.default_rng(5).random(len(table())))
     run = audited(random)
-    (warning,) = (verdict for verdict in verdicts_of(run) if verdict.is_warning)
+    (warning,) = (verdict for verdict in verdicts_of(run) if verdict.warning)
     text = warning.text.replace("\xa0", " ")
     assert "is not shown to be better than chance" in text
     assert text in words_of(run)
@@ -140,7 +142,7 @@ def test_page_terminal_and_card_warn_of_a_model_that_is_no_better_than_chance(au
     write_card(run, None, tmp_path / "card.md")
     card = (tmp_path / "card.md").read_text(encoding="utf-8").replace("\xa0", " ")
     assert f"**{text}**" in card
-    assert not any(verdict.is_warning for verdict in verdicts_of(audited(table())))
+    assert not any(verdict.warning for verdict in verdicts_of(audited(table())))
 
 
 @pytest.mark.parametrize(("permutations", "few"), [(39, True), (299, False)])
@@ -154,7 +156,7 @@ def test_a_page_says_that_permutations_are_too_few(audited, permutations, few):
 def test_the_terminal_says_where_nothing_was_tested():
     untested = Verdict("ece gap of a", "sex", False, "Without a test nobody can tell.")
     assert print_verdicts([untested]).startswith("No difference was tested")
-    chance = Verdict("chance: a", "*", False, "No better than chance.", 0.4)
+    chance = Verdict("chance: a", "*", False, "No better than chance.", 0.4, warning=True)
     assert print_verdicts([untested, chance]).splitlines()[1].startswith("No difference was tested")
     tested = Verdict("auc gap of a", "sex", False, "Cannot tell.", 0.7)
     assert print_verdicts([untested, tested]) == "These data do not show any difference."

@@ -19,7 +19,7 @@ Batches = Iterable[tuple[Any, Any, Any]]
 def sort_by_group(
     batches: Batches, groups: Sequence[Hashable], device: torch.device
 ) -> Iterator[GroupBatch]:
-    """Yield the batches on a device; in each, the samples of a group are adjacent.
+    """Move each batch to a device, sort its samples by group, and yield it.
 
     A batch may lack a group. Samples of groups that are not in ``groups`` are left out.
 

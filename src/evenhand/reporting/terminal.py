@@ -67,8 +67,8 @@ def _tested_spreads(paired: pd.DataFrame) -> list[str]:
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> str:
     """Return the claims and warnings of a page as text, or a sentence that it makes no claim."""
-    warnings = [plain_text(verdict.text) for verdict in verdicts if verdict.is_warning]
-    answers = [verdict for verdict in verdicts if not verdict.is_warning]
+    warnings = [plain_text(verdict.text) for verdict in verdicts if verdict.warning]
+    answers = [verdict for verdict in verdicts if not verdict.warning]
     claims = [
         f"{plain_text(verdict.about)}, {_by(verdict.attribute)}: {plain_text(verdict.text)}"
         for verdict in answers

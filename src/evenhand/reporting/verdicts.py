@@ -11,8 +11,6 @@ from pydantic import BaseModel
 from evenhand.files import parse_record, read_object, write_json
 
 SCHEMA = 1
-CHANCE_TOPIC = "chance"
-"""The topic of a warning that a model is not shown to be better than chance."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class Verdict:
         The statement in a few sentences.
     p_adjusted
         The p-value of the claim, corrected over the family of the page; None if nothing was tested.
+    warning
+        Whether it warns that a model is not shown to be better than chance.
     """
 
     about: str
@@ -38,11 +38,7 @@ class Verdict:
     claim: bool
     text: str
     p_adjusted: float | None = None
-
-    @property
-    def is_warning(self) -> bool:
-        """Whether it warns that a model is not shown to be better than chance."""
-        return self.about.startswith(f"{CHANCE_TOPIC}: ")
+    warning: bool = False
 
 
 class _File(BaseModel):

@@ -83,7 +83,7 @@ class CutActivations:
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """The samples whose activations are cached; the training samples are some or all of them."""
+    """The samples whose activations are cached: the training samples, and maybe others."""
 
     source: BatchSource
     places: NDArray[np.intp] | None = None  # (n,) row of each training sample; None: all, in order

@@ -137,7 +137,7 @@ def _end_fork_server() -> None:
 
 
 def _context(threads: int) -> SpawnContext | ForkServerContext:
-    """Return the multiprocessing context that starts a worker with this number of threads."""
+    """Return a multiprocessing context whose workers use this number of threads."""
     return get_context("forkserver") if threads in _fork_server_threads else _SPAWN
 
 

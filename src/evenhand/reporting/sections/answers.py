@@ -42,7 +42,7 @@ from evenhand.reporting.text.vocabulary import (
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
-from evenhand.reporting.verdicts import CHANCE_TOPIC, Verdict
+from evenhand.reporting.verdicts import Verdict
 
 PICKED = (
     "The worst group is picked from the same data, which biases its value and its interval where "
@@ -434,7 +434,14 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
     return (
         *dict.fromkeys(verdict for answer in _answers(report) for verdict in answer.verdicts),
         *(
-            Verdict(f"{CHANCE_TOPIC}: {row.model}", EVERYBODY, row.is_claimed, text, row.p_adjusted)
+            Verdict(
+                f"chance: {row.model}",
+                EVERYBODY,
+                row.is_claimed,
+                text,
+                row.p_adjusted,
+                warning=True,
+            )
             for row, text in chance
             if text
         ),

@@ -173,7 +173,7 @@ def _kind(model: str, chosen: str | None) -> str:
 
 
 def forest_frame(attribute: str, metric: str, kind: str | None = None) -> ForestFrame:
-    """Return the frame of a plot of one number."""
+    """Return the labels, scale and limits of a plot of one metric."""
     measured = term(metric, kind)
     by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
     return ForestFrame(f"{measured.label} {by}", "", measured.scale, limits=measured.limits)
