@@ -126,7 +126,7 @@ def _keep(run: Run, fit: Fit) -> None:
     assert len(text.encode()) <= LARGEST
     path = table_path(fit)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if fit.entry.is_chosen_from:
+    if fit.entry.is_candidate:
         write_json(path.with_suffix(".json"), fit_record(run, fit).model_dump())
     write_text(path, text)
     print(f"kept {fit.name}", flush=True)
@@ -171,7 +171,7 @@ def _restore(run: Run, folds: Folds, fit: Fit) -> None:
         parts.append(scored_table(split, splits[split], np.c_[1 - score, score]))
     cohort = folds.cohort
     rows = pd.concat(parts, ignore_index=True)
-    if fit.entry.is_chosen_from:
+    if fit.entry.is_candidate:
         write_json(fit.folder(run) / "fit.json", read_json(path.with_suffix(".json")))
     write_predictions(fit.predictions(run), Predictions(rows, cohort.classes, cohort.levels))
 
