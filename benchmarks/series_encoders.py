@@ -62,6 +62,7 @@ RECIPES = {
     "gru": Recipe("gru", more=GRU),
     "gru, height and icu": Recipe("gru", ("height", "icu"), GRU),
     "gru, static": Recipe("gru", STATIC, GRU),
+    "gru, static, swad": Recipe("gru", STATIC, {**GRU, "method": "swad"}),
     "patch_transformer": Recipe("patch_transformer", more=PATCH),
     "patch_transformer, static": Recipe("patch_transformer", STATIC, PATCH),
     "trees": Recipe("trees"),
