@@ -22,8 +22,9 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, import_extra, pick, some
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_of_values, attribute_parts
+from evenhand.tables.attributes import Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.own_attributes import impossible_ages
 from evenhand.tables.spelling import refuse_spellings
 from evenhand.tables.table_checks import refuse_blank, refuse_repeated, require_columns, rows_text
@@ -46,7 +47,7 @@ class SourceSamples:
     source
         For messages: the path of the table, or the folder of several (see ``stack_tables``).
     tables
-        All tables that were read.
+        All tables that were read; by default ``source`` alone.
     open
         Opens a file as a picture.
     cut
@@ -68,7 +69,7 @@ class SourceSamples:
     sample: str
     patient: str
     source: Path
-    tables: tuple[Path, ...]
+    tables: tuple[Path, ...] = ()
     open: Open = open_picture
     cut: Cut | None = None
     volume_remark: Callable[[Path], str] = lambda _: ""
@@ -135,7 +136,8 @@ def _with_blank_columns(
 def _cohort(
     name: str, data_set: DataSet, samples: SourceSamples, root: Path, settings: DataSettings
 ) -> Cohort:
-    refuse_outside(samples.tables, root)
+    tables = samples.tables or (samples.source,)
+    refuse_outside(tables, root)
     convention = settings.label or next(iter(data_set.labels))
     table, classes, meaning = _with_classes(samples, data_set, data_set.labels[convention])
     table, stamps, absent = _existing_rows(samples, table, root, skip=settings.skip_unreadable)
@@ -143,7 +145,7 @@ def _cohort(
     attributes = _attributes(name, data_set, table, samples.source, settings)
     slices = settings.slices or data_set.slices
     table, sample, read = _make_read(samples, table, slices)
-    files = fingerprint(stamps, samples.tables)
+    files = fingerprint(stamps, tables)
     return Cohort(
         table=cohort_table(table, sample, samples.patient, table["class"], attributes).assign(
             **split_column(table, samples.patient, samples.source)

@@ -14,12 +14,11 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError, some
 from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.attributes import attribute_parts, group_of
+from evenhand.tables.predictions import SPLITS
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
 from evenhand.wording import count_text
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)

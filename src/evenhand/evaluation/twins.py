@@ -15,9 +15,10 @@ from evenhand.evaluation.requests import Request
 from evenhand.evaluation.rows import groups_in, scored_rows, split_rows
 from evenhand.evaluation.settings import MeasureSettings
 from evenhand.metrics import EVERYBODY
-from evenhand.metrics.groups import UNKNOWN, Groups
+from evenhand.metrics.groups import Groups
 from evenhand.representation.jackknife import Jackknifed
 from evenhand.tables.columns import PAIR
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 FEWEST = 10

@@ -14,6 +14,7 @@ from pydantic import Field
 from evenhand.errors import EvenhandError, some
 from evenhand.tables.arrays import as_array
 from evenhand.tables.attributes import means_unknown
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.reading import read_column
 from evenhand.wording import count_text
 
@@ -35,7 +36,6 @@ Count = Annotated[int, Field(ge=1, le=2**31)]
 Strengths = Annotated[Sequence[Positive], Field(min_length=1)]
 """Numbers above 0, at least one."""
 
-UNKNOWN = "unknown"
 MOST_UNKNOWN = 0.2
 """Largest share of rows whose group may be unknown before a method refuses."""
 

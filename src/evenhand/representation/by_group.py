@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.files import finite_or_none
-from evenhand.metrics import UNKNOWN, Groups, holm
+from evenhand.metrics import Groups, holm
 from evenhand.representation.cka import batches, cka
 from evenhand.representation.jackknife import Jackknifed, mean_absolute_interval, size_ratio
 from evenhand.representation.layers import Layer
@@ -23,6 +23,7 @@ from evenhand.representation.results import (
     Similarity,
     SizeRatio,
 )
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import UNKNOWN, Attribute, means_unknown
+from evenhand.tables.attributes import Attribute, means_unknown
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.table_checks import refuse_rows
 from evenhand.wording import flag_text
 

@@ -58,7 +58,6 @@ def find_covid_ct_md(root: Path) -> SourceSamples:
         sample="Folder",
         patient="Folder",
         source=path,
-        tables=(path,),
         cut=cut,
         volume_remark=localizer_remark,
         unlisted=unlisted,

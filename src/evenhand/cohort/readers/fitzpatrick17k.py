@@ -58,6 +58,4 @@ def find_fitzpatrick17k(root: Path) -> SourceSamples:
     require_columns(table, path, ("md5hash",))
     files, unlisted = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
     table = table.assign(file=files)
-    return SourceSamples(
-        table, sample="md5hash", patient="md5hash", source=path, tables=(path,), unlisted=unlisted
-    )
+    return SourceSamples(table, sample="md5hash", patient="md5hash", source=path, unlisted=unlisted)

@@ -61,7 +61,6 @@ def find_gf3300(root: Path) -> SourceSamples:
         sample="name",
         patient="name",
         source=path,
-        tables=(path,),
         open=open_map,
         unlisted=unlisted,
     )

@@ -58,6 +58,5 @@ def find_ham10000(root: Path) -> SourceSamples:
         sample="image_id",
         patient="lesion_id",
         source=metadata,
-        tables=(metadata,),
         unlisted=unlisted,
     )

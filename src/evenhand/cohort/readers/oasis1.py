@@ -59,7 +59,6 @@ def find_oasis1(root: Path) -> SourceSamples:
         sample="ID",
         patient="patient",
         source=path,
-        tables=(path,),
         cut=cut_nifti,
         unlisted=unlisted,
     )

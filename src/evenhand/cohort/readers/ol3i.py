@@ -66,7 +66,6 @@ def find_ol3i(root: Path) -> SourceSamples:
         sample="anon_id",
         patient="anon_id",
         source=path,
-        tables=(path,),
         read=read,
         unlisted=unlisted,
     )
