@@ -20,7 +20,7 @@ from evenhand.cohort.layouts import check_layout, files_below, locate, read_stat
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
-from evenhand.errors import EvenhandError, import_extra, pick, some
+from evenhand.errors import EvenhandError, first_few, import_extra, pick
 from evenhand.files import Stamp, fingerprint
 from evenhand.tables.attributes import Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
@@ -211,7 +211,7 @@ def _unlisted_notes(samples: SourceSamples) -> tuple[str, ...]:
         return ()
     return (
         f"{len(samples.unlisted)} of the files below the folder are named by no row of "
-        f"{samples.source} and are not used: {some(samples.unlisted)}.",
+        f"{samples.source} and are not used: {first_few(samples.unlisted)}.",
     )
 
 
@@ -250,7 +250,7 @@ def _without_impossible_ages(
             table = table.assign(**{rule.column: raw.mask(impossible)})
             notes.append(
                 f"{rows_text(raw.index[impossible])} of {source}: the age is "
-                f"{some(raw[impossible].unique())}, which no person has; taken as unknown."
+                f"{first_few(raw[impossible].unique())}, which no person has; taken as unknown."
             )
     return table, notes
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.arrays import as_array
 from evenhand.tables.attributes import means_unknown
 from evenhand.tables.levels import UNKNOWN
@@ -205,7 +205,7 @@ def require_labels(rows: Rows, method: str, least: int = 1) -> None:
     """
     if problems := lacking_labels(rows, least):
         raise EvenhandError(
-            f"{method} needs every class in every group: {some(problems)}. Merge the group with "
+            f"{method} needs every class in every group: {first_few(problems)}. Merge the group with "
             "another, leave it out, or choose another method."
         )
 

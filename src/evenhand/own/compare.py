@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.masks.structure import block_names
 from evenhand.metrics.groups import Groups
 from evenhand.networks.calling import (
@@ -64,7 +64,7 @@ class SimilarityTable:
         rows = self.frame[(self.frame["attribute"] == attribute) & (self.frame["group"] == group)]
         if rows["value"].isna().all():
             groups = self.frame.dropna(subset="value")[["attribute", "group"]].drop_duplicates()
-            listed = some(f"{name}={level}" for name, level in groups.itertuples(index=False))
+            listed = first_few(f"{name}={level}" for name, level in groups.itertuples(index=False))
             raise EvenhandError(f"there are no values of {attribute}={group}. Groups: {listed}.")
         return rows.pivot(index="first", columns="second", values="value").loc[
             rows["first"].unique(), rows["second"].unique()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.calling import count_rows, move_to_device, take
 from evenhand.pruning.curvature.types import GroupBatch
 
@@ -58,9 +58,9 @@ def _check_groups(counts: Mapping[Hashable, int], groups: Sequence[Hashable], nu
             "DataLoader, or a new generator."
         )
     if missing := [group for group in groups if not counts.get(group)]:
-        levels = some(f"{level!r} ({n})" for level, n in counts.items())
+        levels = first_few(f"{level!r} ({n})" for level, n in counts.items())
         raise EvenhandError(
-            f"no sample of the {number} batches is of the group {some(map(repr, missing))}; their "
+            f"no sample of the {number} batches is of the group {first_few(map(repr, missing))}; their "
             f"groups are: {levels}. Give more batches, or other groups as unprivileged= and betas=."
         )
 
@@ -86,7 +86,7 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
     if isinstance(groups, Mapping):
         if len(groups) != 1:
             raise EvenhandError(
-                f"batch {number} has groups of {len(groups)} attributes ({some(groups)}); saliency "
+                f"batch {number} has groups of {len(groups)} attributes ({first_few(groups)}); saliency "
                 "takes one attribute: give its column alone."
             )
         groups = next(iter(groups.values()))

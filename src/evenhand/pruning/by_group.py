@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.calling import Forward, as_it_was, call, require_network, take
 from evenhand.networks.head import find_head
 from evenhand.pruning.batches import Batches, sort_by_group
@@ -200,7 +200,7 @@ def make_scoring(
         )
     if wrong := [group for group, beta in betas.items() if not _is_weight(beta)]:
         raise EvenhandError(
-            f"betas={dict(betas)}: the weight of {some(map(repr, wrong))} is no number ≥ 0."
+            f"betas={dict(betas)}: the weight of {first_few(map(repr, wrong))} is no number ≥ 0."
         )
     if unprivileged in betas:
         raise EvenhandError(
@@ -223,7 +223,7 @@ def _refuse_infinite(curvature: Mapping[Hashable, Mapping[str, Tensor]]) -> None
     infinite = [name for h in curvature.values() for name in h if not h[name].isfinite().all()]
     if infinite:
         raise EvenhandError(
-            f"the second derivatives of {some(dict.fromkeys(infinite))} are not finite. Are inputs "
+            f"the second derivatives of {first_few(dict.fromkeys(infinite))} are not finite. Are inputs "
             "or weights NaN, or too large for their type?"
         )
 

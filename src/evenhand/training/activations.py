@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.layers import Pool, record_activations
 from evenhand.networks.model import Model
 from evenhand.progress import bar
@@ -60,7 +60,7 @@ def activations(
             outputs[HEAD_INPUT] = model.features(inputs)
             if unused := [name for name in layers if name not in outputs]:
                 raise EvenhandError(
-                    f"the layers {some(unused)} of {model.spec.backbone} did not run on a batch, "
+                    f"the layers {first_few(unused)} of {model.spec.backbone} did not run on a batch, "
                     "so they have no representations. Name other layers with --layer."
                 )
             for name in layers:

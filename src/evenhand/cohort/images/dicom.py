@@ -26,7 +26,7 @@ from evenhand.cohort.images.planes import (
     grey_plane,
     in_8_bits,
 )
-from evenhand.errors import import_extra, some
+from evenhand.errors import first_few, import_extra
 from evenhand.networks.inputs import Images
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -273,7 +273,7 @@ def localizer_remark(folder: Path) -> str:
     localizers = _series_in(folder, folder.stat().st_mtime_ns).localizers
     if not localizers:
         return ""
-    names = some(path.name for path in localizers)
+    names = first_few(path.name for path in localizers)
     return f"{folder}: localizer images are no slices of the volume and were left out ({names})."
 
 
@@ -328,7 +328,7 @@ def _refuse_several(what: str, value: Mapping[Path, str]) -> None:
     if len(first) > 1:
         raise ValueError(
             f"its slices are of {len(first)} {what}: "
-            f"{some(f'{name} ({kind})' for kind, name in first.items())}. Keep one "
+            f"{first_few(f'{name} ({kind})' for kind, name in first.items())}. Keep one "
             "volume in each folder"
         )
 
