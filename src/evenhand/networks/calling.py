@@ -139,7 +139,7 @@ def with_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def as_it_was(module: nn.Module) -> Iterator[None]:
+def restore_state(module: nn.Module) -> Iterator[None]:
     """Restore a network after the block, also if the block raises an error.
 
     Training modes, buffers and ``requires_grad`` are restored; hooks and the values of parameters
