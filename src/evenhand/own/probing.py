@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, check_seed, first_few
 from evenhand.own.inputs import as_groups, as_numbers, of_length
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.representation.probe import ProbeResult, measure_probe
 from evenhand.tables.row_order import refuse_other_order
 from evenhand.wording import count_text
@@ -104,7 +104,7 @@ def probe(
     _refuse_few(levels, codes, owners)
     strata = _codes(given, len(table), "given", np.zeros(len(table), dtype=np.intp))[rows]
     numbers = measure_probe(table[rows], codes, strata, owners, seed)
-    mean = Jackknifed(numbers.value.mean(), numbers.influence.mean(axis=1))
+    mean = JackknifeEstimate(numbers.value.mean(), numbers.influence.mean(axis=1))
     low, high = mean.interval(level)
     fewest = min(len(np.unique(owners[codes == k])) for k in range(len(levels)))
     all_right = ((1 - level) / 2) ** (1 / fewest)  # Clopper–Pearson: ``fewest`` of ``fewest``
