@@ -31,7 +31,7 @@ from evenhand.training.loop import DivergedError, EarlyStopping
 from evenhand.training.predict import unit
 from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
-from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
+from evenhand.training.tracking import NO_TRACKERS, Trackers, epoch_numbers
 
 FEWEST = 16  # training samples, at least: a contrastive loss needs other samples
 WARMUP = 0.1  # share of the steps
@@ -46,7 +46,7 @@ def train_encoder(
     settings: ContrastSettings,
     seed: int,
     folder: Path | None = None,
-    tracker: Tracked = UNTRACKED,
+    tracker: Trackers = NO_TRACKERS,
 ) -> tuple[Model, LossCurve]:
     """Train a model's backbone in place on views of each sample; labels are not read.
 
@@ -194,7 +194,7 @@ class _Learning:
         held_source: BatchSource,
         seed: int,
         folder: Path | None,
-        tracker: Tracked,
+        tracker: Trackers,
     ) -> None:
         """Train to the end, from the state in the folder if there is one."""
         file = folder / STATE if folder else None
