@@ -332,7 +332,8 @@ def _read_config(config: Path) -> dict[str, Any]:
     empty = [str(name) for name, value in values.items() if value == ""]
     if empty:
         raise EvenhandError(
-            f"--config {config}: {first_few(empty)} has an empty value. Give it one or leave it out."
+            f"--config {config}: {first_few(empty)} has an empty value. Give it one or leave it "
+            "out."
         )
     return {"imports" if name == "import" else str(name): value for name, value in values.items()}
 

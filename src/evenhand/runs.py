@@ -272,8 +272,9 @@ def _clear_folder(root: Path) -> None:
     contents = Contents.of(root)
     if contents.strange or contents.written:
         raise EvenhandError(
-            f"{root} is not empty and holds no run ({first_few(contents.strange or contents.written)}). "
-            "Name another folder with --out, or empty it."
+            f"{root} is not empty and holds no run "
+            f"({first_few(contents.strange or contents.written)}). Name another folder with --out, "
+            "or empty it."
         )
     remove_temporary(root)
 

@@ -180,8 +180,8 @@ def _require_sequence(dataset: Any) -> None:
     """Refuse objects from which item k cannot be read."""
     if isinstance(dataset, Mapping):
         raise EvenhandError(
-            f"a {type(dataset).__name__} of {first_few(map(repr, dataset))} holds several datasets: "
-            "give one of them, or concatenate them."
+            f"a {type(dataset).__name__} of {first_few(map(repr, dataset))} holds several "
+            "datasets: give one of them, or concatenate them."
         )
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise EvenhandError(

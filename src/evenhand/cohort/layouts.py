@@ -60,8 +60,8 @@ def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the da
         target = os.path.realpath(outside[0])
         verb = "is a link that leads" if len(outside) == 1 else "are links that lead"
         raise EvenhandError(
-            f"{where}: {first_few(outside)} {verb} outside {root} (to {target}). Copy the files in, or "
-            "give the folder that they lie in."
+            f"{where}: {first_few(outside)} {verb} outside {root} (to {target}). Copy the files "
+            "in, or give the folder that they lie in."
         )
 
 
@@ -103,8 +103,8 @@ def find_optional(root: Path, entry: LayoutEntry) -> Path | None:
     if len(paths) > 1:
         raise EvenhandError(
             f"{root} has {len(paths)} of {entry} ({entry.what}): "
-            f"{first_few(path.relative_to(root) for path in paths)}. Keep the one that belongs to the "
-            "data, and move the others out."
+            f"{first_few(path.relative_to(root) for path in paths)}. Keep the one that belongs to "
+            "the data, and move the others out."
         )
     return paths[0] if paths else None
 
@@ -230,8 +230,8 @@ class FileStatus:
         if len(absent) and not skip:
             raise EvenhandError(
                 f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(self.files)} files "
-                f"{'is' if len(absent) == 1 else 'are'} absent: {first_few(absent)}. Put them there, "
-                f"or leave them out with --skip-unreadable.{unpack_hint(self.root)}"
+                f"{'is' if len(absent) == 1 else 'are'} absent: {first_few(absent)}. Put them "
+                f"there, or leave them out with --skip-unreadable.{unpack_hint(self.root)}"
             )
         return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
 

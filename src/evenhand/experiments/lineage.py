@@ -54,9 +54,9 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
         if leaked := sorted(held_out & _ids_in_source(_origin(splits.train.source), patients)):
             raise EvenhandError(
                 f"{flag} {weights} was trained on {len(leaked)} of the {len(held_out)} patients of "
-                f"the validation and test split ({first_few(leaked)}). Give the same --seed, --split "
-                "and --attribute as in the run that trained on them, or leave its patients out "
-                f"with --exclude-patients {path}."
+                f"the validation and test split ({first_few(leaked)}). Give the same --seed, "
+                "--split and --attribute as in the run that trained on them, or leave its patients "
+                f"out with --exclude-patients {path}."
             )
 
 

@@ -254,8 +254,8 @@ def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.
         near = inside or difflib.get_close_matches(unknown[0], unit_of, n=3)
         nearest = f"; near it: {first_few(near)}" if near else ""
         raise UnknownNameError(
-            f"the network has no unit {first_few(map(repr, unknown))}{nearest}. units_of(module) lists "
-            "its units."
+            f"the network has no unit {first_few(map(repr, unknown))}{nearest}. units_of(module) "
+            "lists its units."
         )
     if other := [unit for unit in units if not isinstance(unit, str | Unit)]:
         raise EvenhandError(

@@ -205,8 +205,8 @@ def require_labels(rows: Rows, method: str, least: int = 1) -> None:
     """
     if problems := lacking_labels(rows, least):
         raise EvenhandError(
-            f"{method} needs every class in every group: {first_few(problems)}. Merge the group with "
-            "another, leave it out, or choose another method."
+            f"{method} needs every class in every group: {first_few(problems)}. Merge the group "
+            "with another, leave it out, or choose another method."
         )
 
 

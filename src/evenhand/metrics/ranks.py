@@ -76,8 +76,8 @@ def rank_recipes(
     ]
     if undefined:
         raise EvenhandError(
-            f"the number of {first_few(map(repr, undefined))} is undefined on a data set, so entries "
-            "cannot be ranked; leave these entries or that data set out."
+            f"the number of {first_few(map(repr, undefined))} is undefined on a data set, so "
+            "entries cannot be ranked; leave these entries or that data set out."
         )
     ranks = rankdata(-table if higher_is_better else table, axis=0).mean(axis=1)
     mean = dict(zip(values, (float(rank) for rank in ranks), strict=True))

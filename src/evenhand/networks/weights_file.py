@@ -133,8 +133,8 @@ def _refuse_lacking(state: State, own: State, name: str, file: Path) -> None:
     if wrong:
         raise EvenhandError(
             f"{file} does not fit {name}: {len(wrong)} of {len(own)} tensors differ "
-            f"({'; '.join(wrong[:3])}). Its names begin with {first_few(_beginnings(state))}. Give the "
-            "--backbone that it was saved from."
+            f"({'; '.join(wrong[:3])}). Its names begin with {first_few(_beginnings(state))}. Give "
+            "the --backbone that it was saved from."
         )
 
 

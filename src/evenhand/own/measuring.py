@@ -316,8 +316,8 @@ def _refuse_single_patients(groups: Mapping[str, Groups], rows: Scored) -> None:
         if len(compared) > 1 and max(compared) == 1:
             raise EvenhandError(
                 f"each of the {len(compared):,} groups of {name!r} "
-                f"({first_few(map(repr, column.compared()))}) has one patient, so no interval can be "
-                "computed. Give an attribute whose groups have several patients."
+                f"({first_few(map(repr, column.compared()))}) has one patient, so no interval can "
+                "be computed. Give an attribute whose groups have several patients."
             )
 
 

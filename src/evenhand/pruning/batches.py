@@ -60,8 +60,9 @@ def _check_groups(counts: Mapping[Hashable, int], groups: Sequence[Hashable], nu
     if missing := [group for group in groups if not counts.get(group)]:
         levels = first_few(f"{level!r} ({n})" for level, n in counts.items())
         raise EvenhandError(
-            f"no sample of the {number} batches is of the group {first_few(map(repr, missing))}; their "
-            f"groups are: {levels}. Give more batches, or other groups as unprivileged= and betas=."
+            f"no sample of the {number} batches is of the group {first_few(map(repr, missing))}; "
+            f"their groups are: {levels}. Give more batches, or other groups as unprivileged= and "
+            "betas=."
         )
 
 
@@ -86,8 +87,8 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
     if isinstance(groups, Mapping):
         if len(groups) != 1:
             raise EvenhandError(
-                f"batch {number} has groups of {len(groups)} attributes ({first_few(groups)}); saliency "
-                "takes one attribute: give its column alone."
+                f"batch {number} has groups of {len(groups)} attributes ({first_few(groups)}); "
+                "saliency takes one attribute: give its column alone."
             )
         groups = next(iter(groups.values()))
     levels = groups.tolist() if hasattr(groups, "tolist") else groups

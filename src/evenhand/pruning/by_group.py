@@ -223,8 +223,8 @@ def _refuse_infinite(curvature: Mapping[Hashable, Mapping[str, Tensor]]) -> None
     infinite = [name for h in curvature.values() for name in h if not h[name].isfinite().all()]
     if infinite:
         raise EvenhandError(
-            f"the second derivatives of {first_few(dict.fromkeys(infinite))} are not finite. Are inputs "
-            "or weights NaN, or too large for their type?"
+            f"the second derivatives of {first_few(dict.fromkeys(infinite))} are not finite. Are "
+            "inputs or weights NaN, or too large for their type?"
         )
 
 

@@ -193,9 +193,9 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     has_value = ~unbinned.map(means_unknown).astype("bool")
     problem = (
         f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "
-        f"{first_few(unbinned[has_value].unique())}. Write a number (or 90+ or >89, if the last bin "
-        "begins at that number or below), and nothing if the number is unknown; or leave --bins "
-        "out to take the values as levels."
+        f"{first_few(unbinned[has_value].unique())}. Write a number (or 90+ or >89, if the last "
+        "bin begins at that number or below), and nothing if the number is unknown; or leave "
+        "--bins out to take the values as levels."
     )
     refuse_rows(has_value, source, problem)
 

@@ -266,9 +266,9 @@ def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
     refuse_rows(
         lists,
         path,
-        f"{column.name} holds lists, as in {first_few(text.unique()[:1])}. Write each class's score in "
-        "a column of its own: score_0, score_1 and so on; for two classes, write only the score "
-        "of the positive one, as score.",
+        f"{column.name} holds lists, as in {first_few(text.unique()[:1])}. Write each class's "
+        "score in a column of its own: score_0, score_1 and so on; for two classes, write only the "
+        "score of the positive one, as score.",
     )
     refuse_rows(
         bad, path, f"{column.name} must be a finite number, not {first_few(text.unique())}."

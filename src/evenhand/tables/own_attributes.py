@@ -236,9 +236,9 @@ def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, sourc
     if 2 * single > len(counts):
         raise EvenhandError(
             f"{source}: the attribute {rule.name!r} has {len(counts)} levels, as in "
-            f"{first_few(counts.index[:2])}, and {single} of them have one patient each: no metric can "
-            "be computed for a group of one patient. Name a column that groups people; from dates "
-            "or free text, make such a column first."
+            f"{first_few(counts.index[:2])}, and {single} of them have one patient each: no metric "
+            "can be computed for a group of one patient. Name a column that groups people; from "
+            "dates or free text, make such a column first."
         )
 
 

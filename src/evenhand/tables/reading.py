@@ -219,8 +219,8 @@ def _refuse_merged(path: Path, sheet: Any) -> None:
     if merged:
         rows = sorted({row for cells in merged for row in range(cells.min_row, cells.max_row + 1)})
         raise EvenhandError(
-            f"{path}, {rows_text(rows)}: merged cells ({first_few(merged)}); only the first of them "
-            "holds a value. Unmerge them in the spreadsheet, and fill in each row."
+            f"{path}, {rows_text(rows)}: merged cells ({first_few(merged)}); only the first of "
+            "them holds a value. Unmerge them in the spreadsheet, and fill in each row."
         )
 
 

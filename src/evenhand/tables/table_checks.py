@@ -90,8 +90,9 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
     refuse_rows(
         short,
         path,
-        f"the {whose} id {first_few(ids[short].unique())} is a number that a spreadsheet has shortened; "
-        "different ids may have become equal. Write the column as text or whole numbers.",
+        f"the {whose} id {first_few(ids[short].unique())} is a number that a spreadsheet has "
+        "shortened; different ids may have become equal. Write the column as text or whole "
+        "numbers.",
     )
     nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False)
     if nobody.any():
@@ -99,8 +100,8 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
     refuse_rows(
         nobody,
         path,
-        f"the {whose} id is {first_few(ids[nobody].unique())}, which would put all these rows into one "
-        f"{whose}. Give each row its own id (a new one if it is unknown), or remove the rows.",
+        f"the {whose} id is {first_few(ids[nobody].unique())}, which would put all these rows into "
+        f"one {whose}. Give each row its own id (a new one if it is unknown), or remove the rows.",
     )
 
 

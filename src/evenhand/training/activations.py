@@ -60,8 +60,8 @@ def activations(
             outputs[HEAD_INPUT] = model.features(inputs)
             if unused := [name for name in layers if name not in outputs]:
                 raise EvenhandError(
-                    f"the layers {first_few(unused)} of {model.spec.backbone} did not run on a batch, "
-                    "so they have no representations. Name other layers with --layer."
+                    f"the layers {first_few(unused)} of {model.spec.backbone} did not run on a "
+                    "batch, so they have no representations. Name other layers with --layer."
                 )
             for name in layers:
                 rows = outputs[name].float().cpu().numpy()

@@ -178,8 +178,8 @@ def _refuse_parts(classes: set[str], root: Path) -> None:
     images = {name for name in classes if re.fullmatch(r"(images?|imgs?|inputs?)", name.lower())}
     if masks and images and masks | images == classes:
         raise EvenhandError(
-            f"{root} has the folders {first_few(sorted(classes))}, which are images and masks and no "
-            "classes. Give a table of the images with --image-column and --label."
+            f"{root} has the folders {first_few(sorted(classes))}, which are images and masks and "
+            "no classes. Give a table of the images with --image-column and --label."
         )
 
 
@@ -196,10 +196,10 @@ def _refuse_two_levels(images: dict[str, tuple[str, ...]], root: Path) -> None:
         fewer, more = sorted((below[first], below[other]), key=len)
         if len(fewer) > 1 and fewer <= more and "" not in fewer:
             raise EvenhandError(
-                f"{root}: the folders {first!r} and {other!r} both hold {first_few(sorted(fewer))}, so "
-                "it is not clear which level names the classes. Splits must be called train, val "
-                "and test; without splits, give the folder of one level of classes, or a table "
-                "with --image-column."
+                f"{root}: the folders {first!r} and {other!r} both hold "
+                f"{first_few(sorted(fewer))}, so it is not clear which level names the classes. "
+                "Splits must be called train, val and test; without splits, give the folder of one "
+                "level of classes, or a table with --image-column."
             )
 
 
@@ -246,8 +246,9 @@ def _with_metadata(
     needed = [name for name in (patient, "split") if name in added]
     if needed and len(unnamed):
         raise EvenhandError(
-            f"{metadata} has no row for {len(unnamed)} of {len(table)} images: {first_few(unnamed)}. "
-            f"Add rows with {' and '.join(map(repr, needed))}, or remove the images."
+            f"{metadata} has no row for {len(unnamed)} of {len(table)} images: "
+            f"{first_few(unnamed)}. Add rows with {' and '.join(map(repr, needed))}, or remove the "
+            "images."
         )
     return described.set_axis(pd.Index(row))
 

@@ -247,8 +247,8 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
     if len(several):
         raise EvenhandError(
             f"{source}, {rows_text(several.index)}: --patient {column} makes each part of a file a "
-            f"separate patient, but {first_few(several.unique())} has several parts. Name a column of "
-            "patients."
+            f"separate patient, but {first_few(several.unique())} has several parts. Name a column "
+            "of patients."
         )
 
 

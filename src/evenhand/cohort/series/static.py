@@ -52,7 +52,8 @@ def with_static(
     """
     if repeated := sorted(set(channels) & set(static.columns)):
         raise EvenhandError(
-            f"--static {first_few(repeated)}: the series have a channel of that name. Rename the column."
+            f"--static {first_few(repeated)}: the series have a channel of that name. Rename the "
+            "column."
         )
     recordings = replace(series.recordings, load=WithStatic(series, static))
     return replace(series, recordings=recordings), (*channels, *map(str, static.columns))

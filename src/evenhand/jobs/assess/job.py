@@ -105,8 +105,8 @@ def _check_groups(task: Task) -> None:
         compared = groups.compared(task.excluded.get(name, ()))
         if len(compared) < 2:
             raise EvenhandError(
-                f"--exclude-group leaves {first_few(compared) or 'no group'} of {name}, and fairness "
-                "compares two groups or more. Exclude fewer."
+                f"--exclude-group leaves {first_few(compared) or 'no group'} of {name}, and "
+                "fairness compares two groups or more. Exclude fewer."
             )
 
 

@@ -150,8 +150,8 @@ def _read_predictions(
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
             f"{count_text(len(unshared), 'sample')} of the split {settings.split!r} are in one of "
-            f"them only ({first_few(unshared)}). Train both on the same data, with the same --split and "
-            "--seed."
+            f"them only ({first_few(unshared)}). Train both on the same data, with the same "
+            "--split and --seed."
         )
     return shared_rows(first, second)
 
