@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evenhand.errors import EvenhandError, first_few
-from evenhand.networks.calling import count_rows, move_to_device, take
+from evenhand.networks.calling import count_rows, move_to_device, take_rows
 from evenhand.pruning.curvature.types import GroupBatch
 
 Batches = Iterable[tuple[Any, Any, Any]]
@@ -46,7 +46,7 @@ def sort_by_group(
         if present:
             order = [position for positions in present.values() for position in positions]
             if order != list(range(len(levels))):
-                inputs, labels = take(inputs, order), labels[order]
+                inputs, labels = take_rows(inputs, order), labels[order]
             yield GroupBatch(move_to_device(inputs, device), labels.to(device), _slices(present))
     _check_groups(counts, groups, number)
 

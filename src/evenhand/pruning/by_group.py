@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, first_few
-from evenhand.networks.calling import Forward, call, require_network, restore_state, take
+from evenhand.networks.calling import Forward, call, require_network, restore_state, take_rows
 from evenhand.networks.head import find_head
 from evenhand.pruning.batches import Batches, sort_by_group
 from evenhand.pruning.curvature import GroupBatch, check_squares, check_steady, find_estimator
@@ -96,7 +96,7 @@ class Scoring:
         if first is None:
             return stream
         rows = [0, len(first.labels) - 1]
-        inputs, labels = take(first.inputs, rows), first.labels[rows]
+        inputs, labels = take_rows(first.inputs, rows), first.labels[rows]
         if any_layer:
             check_steady(module, inputs, self.forward)
         else:
