@@ -36,7 +36,7 @@ from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, unit
+from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, to_unit_range
 from evenhand.training.tracking import open_trackers
 from evenhand.wording import count_text
 from evenhand.workers import Engine, Job, complete_jobs
@@ -402,7 +402,7 @@ def _features(model: Model, cohort: Cohort, task: Task) -> NDArray[np.float64]:
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(source), BATCH):
             positions = np.arange(start, min(start + BATCH, len(source)))
-            parts.append(model.features(unit(source.take(positions).inputs)).float().cpu())
+            parts.append(model.features(to_unit_range(source.take(positions).inputs)).float().cpu())
     return torch.cat(parts).numpy().astype(np.float64)
 
 

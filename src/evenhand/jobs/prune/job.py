@@ -46,7 +46,7 @@ from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
-from evenhand.training.predict import predict_cohorts, unit
+from evenhand.training.predict import predict_cohorts, to_unit_range
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Trackers, epoch_numbers, open_trackers
 from evenhand.wording import count_text
@@ -255,7 +255,7 @@ def _write_record(
     kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
     premise = check_premise(task, saliency, pruned_counts)
-    sample = unit(task.source.take(np.array([0])).inputs)
+    sample = to_unit_range(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
             **asdict(
