@@ -171,7 +171,7 @@ class Feed:
             backbone = self._model.eval().backbone
             with self._accelerator.autocast():
                 sample = to_unit_range(self._val.take(np.arange(min(2, len(self._val)))).inputs)
-                sample = self._model.readable(self._model.scaled(sample))
+                sample = self._model.backbone_inputs(self._model.scale(sample))
                 cut = cut_at(backbone, first_depth(backbone, mask), sample)
                 if cut is not None:
                     # The first cut is the highest, so one computation serves all cuts.
@@ -260,7 +260,7 @@ class Feed:
             for first in range(0, len(samples), size):
                 inputs = inputs_of.take(np.arange(first, min(first + size, len(samples)))).inputs
                 if lower is None:
-                    inputs = self._model.readable(self._model.scaled(to_unit_range(inputs)))
+                    inputs = self._model.backbone_inputs(self._model.scale(to_unit_range(inputs)))
                 yield activations_at(network, backbone, cut.depth, inputs)
 
     def _nearest_lower(

@@ -243,7 +243,7 @@ class _Learning:
 
     def loss(self, inputs: Tensor, rng: torch.Generator) -> Tensor:
         """Draw views of a batch, and return their loss."""
-        batch = self.state.learner.draw(self.model.scaled(to_unit_range(inputs)), rng)
+        batch = self.state.learner.draw(self.model.scale(to_unit_range(inputs)), rng)
         with self.accelerator.autocast():
             loss: Tensor = self.state.learner(*batch)
             return loss
@@ -263,7 +263,7 @@ class _Learning:
         learner = self.state.learner.eval()
         count = min(MEASURED_SAMPLES, len(source))
         positions = np.linspace(0, len(source) - 1, count).round().astype(np.intp)
-        samples = self.model.scaled(to_unit_range(source.take(positions).inputs))
+        samples = self.model.scale(to_unit_range(source.take(positions).inputs))
         with self.accelerator.autocast():
             embeddings = learner.embed(learner.read(samples))
         return embedding_spread(embeddings), effective_rank(embeddings)
