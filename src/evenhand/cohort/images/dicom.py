@@ -17,7 +17,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from evenhand.cohort.images.bounds import admit
+from evenhand.cohort.images.bounds import DECODING_COPIES, admit
 from evenhand.cohort.images.planes import (
     WHOLE,
     PlaneChoice,
@@ -31,7 +31,6 @@ from evenhand.networks.inputs import Images
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-_HELD = 4  # memory that decoding needs, in units of a picture's pixels at four bytes each
 _DECODERS = {
     "JPEG-LS": "pyjpegls",
     "JPEG": "pylibjpeg[all]",
@@ -101,7 +100,7 @@ def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
             "give --page to read the same frame of every file"
         )
     width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
-    admit(width, height, memory_pixels=_HELD * width * height)
+    admit(width, height, memory_pixels=DECODING_COPIES * width * height)
     _require_decoder(pydicom, header)
     pixels: NDArray[Any] = pydicom.pixels.pixel_array(header, index=index or 0)
     return pixels

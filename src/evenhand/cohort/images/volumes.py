@@ -12,7 +12,7 @@ import pandas as pd
 import PIL.Image
 from numpy.typing import NDArray
 
-from evenhand.cohort.images.bounds import admit
+from evenhand.cohort.images.bounds import DECODING_COPIES, admit
 from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.images.planes import (
     PlaneChoice,
@@ -26,7 +26,6 @@ from evenhand.errors import EvenhandError, import_extra
 Cut = Callable[[Path, float], PIL.Image.Image]
 """Reads the slice of a volume at a position from 0 (bottom) to 1 (top), or raises ValueError."""
 
-_HELD = 4  # memory that decoding needs, in units of a slice's pixels at four bytes each
 LUNG = (-600.0, 1500.0)
 """Centre and width of the window, in Hounsfield units, that shows lungs."""
 SOFT_TISSUE = (40.0, 400.0)
@@ -143,11 +142,11 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
         if len(volume.shape) > 2:
             volume = nibabel.as_closest_canonical(volume)
             height, width, depth = volume.shape[:3]
-            admit(width, height, memory_pixels=_HELD * width * height)
+            admit(width, height, memory_pixels=DECODING_COPIES * width * height)
             index = part.slice(depth)
             pixels = np.asarray(volume.slicer[:, :, index : index + 1].dataobj, np.float32)
         else:
-            admit(*volume.shape, memory_pixels=_HELD * math.prod(volume.shape))
+            admit(*volume.shape, memory_pixels=DECODING_COPIES * math.prod(volume.shape))
             part.slice(depth)
             pixels = np.asarray(volume.dataobj, np.float32)
     pixels = np.rot90(pixels.reshape(pixels.shape[:2]))  # the front of the head is above
