@@ -14,7 +14,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
-from evenhand.cohort.images.volumes import Cut, expand_slices, volume_slices
+from evenhand.cohort.images.volumes import ReadSlice, expand_slices, volume_slices
 from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
@@ -50,7 +50,7 @@ class SourceSamples:
         All tables that were read; by default ``source`` alone.
     open
         Opens a file as a picture.
-    cut
+    read_slice
         Reads a slice, if the files are volumes.
     volume_remark
         Returns a sentence for the run's notes on how a volume is read, or "".
@@ -71,7 +71,7 @@ class SourceSamples:
     source: Path
     tables: tuple[Path, ...] = ()
     open: Open = open_picture
-    cut: Cut | None = None
+    read_slice: ReadSlice | None = None
     volume_remark: Callable[[Path], str] = lambda _: ""
     read: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
@@ -200,7 +200,7 @@ def _existing_rows(
     status = read_status(table["file"], samples.source, root)
     absent = status.absent(samples.source, skip=skip)
     table = table.assign(file=status.files)[status.exists]
-    if samples.cut is not None:
+    if samples.read_slice is not None:
         status = read_status(files_below(table["file"]), samples.source, root)
     return table, status.stamps(), absent
 
@@ -221,9 +221,9 @@ def _make_read(
     """Return the table with a row for each sample, its column of sample ids, and the `Read`."""
     if samples.read is not None:
         return table, samples.sample, samples.read(table)
-    if samples.cut is not None:
+    if samples.read_slice is not None:
         table = expand_slices(table, samples.sample, slices)
-        read = volume_slices(table, samples.source, samples.cut, samples.volume_remark)
+        read = volume_slices(table, samples.source, samples.read_slice, samples.volume_remark)
         return table, "slice", read
     files = image_files(table["file"], table[samples.sample], samples.source, samples.open)
     return table, samples.sample, files

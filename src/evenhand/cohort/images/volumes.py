@@ -23,7 +23,7 @@ from evenhand.cohort.images.planes import (
 )
 from evenhand.errors import EvenhandError, import_extra
 
-Cut = Callable[[Path, float], PIL.Image.Image]
+ReadSlice = Callable[[Path, float], PIL.Image.Image]
 """Reads the slice of a volume at a position from 0 (bottom) to 1 (top), or raises ValueError."""
 
 LUNG = (-600.0, 1500.0)
@@ -40,14 +40,14 @@ class VolumeSlices(ImageFiles):
     ----------
     place
         Sample id → position of the slice in its volume, from 0 (bottom) to 1 (top).
-    cut
+    read_slice
         Reads a slice.
     volume_remark
         Returns a sentence for the run's notes on how a volume is read, or "".
     """
 
     place: Mapping[str, float] = field(default_factory=dict)
-    cut: Cut
+    read_slice: ReadSlice
     volume_remark: Callable[[Path], str] = lambda _: ""
 
     def remark(self, sample_id: str) -> str:
@@ -55,11 +55,11 @@ class VolumeSlices(ImageFiles):
         return self.volume_remark(Path(self.files[sample_id]))
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
-        return self.cut(Path(self.files[sample_id]), self.place[sample_id])
+        return self.read_slice(Path(self.files[sample_id]), self.place[sample_id])
 
 
 def volume_slices(
-    table: pd.DataFrame, source: Path, cut: Cut, volume_remark: Callable[[Path], str]
+    table: pd.DataFrame, source: Path, read_slice: ReadSlice, volume_remark: Callable[[Path], str]
 ) -> VolumeSlices:
     """Return the reader of the slices in a table of ``expand_slices``; ``source`` is its file."""
     ids = table["slice"]
@@ -68,7 +68,7 @@ def volume_slices(
         rows=dict(zip(ids, table.index, strict=True)),
         table=source,
         place=dict(zip(ids, table["place"], strict=True)),
-        cut=cut,
+        read_slice=read_slice,
         volume_remark=volume_remark,
     )
 

@@ -52,13 +52,13 @@ def find_covid_ct_md(root: Path) -> SourceSamples:
     require_columns(table, path, ("Folder", "Patient Age"))
     table["Patient Age"] = table["Patient Age"].str.extract(r"^(\d+)Y?$", expand=False)
     table["file"], unlisted = folders_by_name(table["Folder"], root, "* Cases/*")
-    cut = partial(cut_dicom_series, window=LUNG)
+    read_slice = partial(cut_dicom_series, window=LUNG)
     return SourceSamples(
         table,
         sample="Folder",
         patient="Folder",
         source=path,
-        cut=cut,
+        read_slice=read_slice,
         volume_remark=localizer_remark,
         unlisted=unlisted,
     )

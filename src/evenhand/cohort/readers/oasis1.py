@@ -59,6 +59,6 @@ def find_oasis1(root: Path) -> SourceSamples:
         sample="ID",
         patient="patient",
         source=path,
-        cut=cut_nifti,
+        read_slice=cut_nifti,
         unlisted=unlisted,
     )
