@@ -59,7 +59,7 @@ class SourceSamples:
         pictures that lie in one file.
     channels
         The names of the channels of series.
-    unlisted
+    unused_files
         Files that look like samples but are in no row.
     notes
         Further sentences about the data for the report.
@@ -75,7 +75,7 @@ class SourceSamples:
     volume_remark: Callable[[Path], str] = lambda _: ""
     read: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
-    unlisted: tuple[str, ...] = ()
+    unused_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -162,7 +162,7 @@ def _cohort(
             slices=slices or None,
             window=data_set.window,
             left_out=absent,
-            notes=(*_unlisted_notes(samples), *samples.notes, *notes),
+            notes=(*_unused_files_notes(samples), *samples.notes, *notes),
         ),
         channels=samples.channels,
     )
@@ -205,13 +205,13 @@ def _existing_rows(
     return table, status.stamps(), absent
 
 
-def _unlisted_notes(samples: SourceSamples) -> tuple[str, ...]:
+def _unused_files_notes(samples: SourceSamples) -> tuple[str, ...]:
     """Return a note on files that no row names, which may mean that a table is incomplete."""
-    if not samples.unlisted:
+    if not samples.unused_files:
         return ()
     return (
-        f"{len(samples.unlisted)} of the files below the folder are named by no row of "
-        f"{samples.source} and are not used: {first_few(samples.unlisted)}.",
+        f"{len(samples.unused_files)} of the files below the folder are named by no row of "
+        f"{samples.source} and are not used: {first_few(samples.unused_files)}.",
     )
 
 

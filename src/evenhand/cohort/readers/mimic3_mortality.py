@@ -80,7 +80,7 @@ def find_mimic3_mortality(root: Path) -> SourceSamples:
         {f"{part}/{path.name}": _read_stays(path, root / part) for part, path in lists.items()}
     )
     files = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
-    unlisted = tuple(sorted(set(files) - set(table["file"])))
+    unused_files = tuple(sorted(set(files) - set(table["file"])))
     table, people = _with_people(table, root)
     table, splits, notes = _with_split(table, root)
     return SourceSamples(
@@ -91,7 +91,7 @@ def find_mimic3_mortality(root: Path) -> SourceSamples:
         tables=(*lists.values(), *people, *splits),
         read=_series,
         channels=CHANNELS,
-        unlisted=unlisted,
+        unused_files=unused_files,
         notes=notes,
     )
 

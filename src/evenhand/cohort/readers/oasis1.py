@@ -50,7 +50,7 @@ def find_oasis1(root: Path) -> SourceSamples:
     table = read_table(path)
     require_columns(table, path, ("ID",))
     id_length = len("OAS1_0001_MR1")
-    files, unlisted = files_by_name(
+    files, unused_files = files_by_name(
         table["ID"], root, "*", FORMATS, key=lambda name: name[:id_length]
     )
     table = table.assign(file=files, patient=table["ID"].str[: len("OAS1_0001")])
@@ -60,5 +60,5 @@ def find_oasis1(root: Path) -> SourceSamples:
         patient="patient",
         source=path,
         read_slice=cut_nifti,
-        unlisted=unlisted,
+        unused_files=unused_files,
     )

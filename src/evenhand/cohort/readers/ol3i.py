@@ -56,7 +56,7 @@ def find_ol3i(root: Path) -> SourceSamples:
     table["file"] = [
         str(slices) if name in stored else f"{slices}/{name}" for name in table["anon_id"]
     ]
-    unlisted = tuple(f"{slices}/{name}" for name in sorted(stored - set(table["anon_id"])))
+    unused_files = tuple(f"{slices}/{name}" for name in sorted(stored - set(table["anon_id"])))
 
     def read(rows: pd.DataFrame) -> Read:
         return hdf5_images(rows["file"], rows["anon_id"], path, SOFT_TISSUE)
@@ -67,5 +67,5 @@ def find_ol3i(root: Path) -> SourceSamples:
         patient="anon_id",
         source=path,
         read=read,
-        unlisted=unlisted,
+        unused_files=unused_files,
     )
