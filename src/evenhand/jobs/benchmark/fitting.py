@@ -30,7 +30,7 @@ from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.training import train_encoder
+from evenhand.jobs.pretrain.training import train_tracked_encoder
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.progress import bar
@@ -299,13 +299,17 @@ def _pretrain_encoder(context: BenchmarkContext, task: Task, fit: Fit) -> Path:
             device=settings.device,
             precision=settings.precision,
             seed=fit.seed,
+            track=settings.track,
         )
-        tracked_values = {"lr": contrast.lr, "seed": fit.seed, "ssl": contrast.ssl}
         name = folder.relative_to(context.run.root / "fits").as_posix()
-        with open_trackers(settings, context.run.root, name, tracked_values) as tracker:
-            model, curve = train_encoder(
-                task.model(fit.seed), task.splits.train, contrast, fit.seed, tracker=tracker
-            )
+        model, curve = train_tracked_encoder(
+            task.model(fit.seed),
+            task.splits.train,
+            contrast,
+            fit.seed,
+            root=context.run.root,
+            name=name,
+        )
         save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=curve.best_loss)
     return folder / "model.safetensors"
 

@@ -31,7 +31,7 @@ from evenhand.training.loop import DivergedError, EarlyStopping
 from evenhand.training.predict import to_unit_range
 from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
-from evenhand.training.tracking import NO_TRACKERS, Trackers, epoch_numbers
+from evenhand.training.tracking import NO_TRACKERS, Trackers, epoch_numbers, open_trackers
 
 FEWEST = 16  # training samples, at least: a contrastive loss needs other samples
 WARMUP = 0.1  # share of the steps
@@ -106,6 +106,27 @@ def train_encoder(
         learning.run(source, held_source, int(held_seed), folder, tracker)
         state.best.restore(learner)
     return release_model(model), state.curve
+
+
+def train_tracked_encoder(
+    model: Model,
+    train: Cohort,
+    settings: ContrastSettings,
+    seed: int,
+    *,
+    root: Path,
+    name: str,
+    folder: Path | None = None,
+) -> tuple[Model, LossCurve]:
+    """Train an encoder as `train_encoder` does, and log its epochs in the settings' trackers.
+
+    ``root`` is the run directory, and ``name`` the encoder's name in it.
+    """
+    loop = LoopSettings(device=settings.device, precision=settings.precision, track=settings.track)
+    about = {"lr": settings.lr, "seed": seed, "ssl": settings.ssl}
+    resumed = folder is not None and (folder / STATE).exists()
+    with open_trackers(loop, root, name, about, resumed=resumed) as tracker:
+        return train_encoder(model, train, settings, seed, folder, tracker)
 
 
 def remove_state(folder: Path) -> None:
