@@ -91,11 +91,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     root = Path(path)
     check_layout(root, PHYSIONET2012)
     outcomes = _outcome_tables(root)
-    table = pd.concat([_read_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
-    table = pd.concat([table, pd.DataFrame(map(_read_admission, table["file"]))], axis=1)
-    empty = table["empty"].to_numpy(bool)
-    left_out = tuple(f"{file} holds no measurement" for file in table["file"][empty])
-    table = table[~empty].reset_index(drop=True)
+    table, left_out = _read_stays(root, outcomes)
     age = bins["age"].attribute("age", "Age") if "age" in bins else AGE
     values = read_values(settings)
     values.check_names(("sex", "age", "icu"))
@@ -123,6 +119,15 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
         ),
         channels=channels,
     )
+
+
+def _read_stays(root: Path, outcomes: Sequence[Path]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the stays with their outcomes and values at admission, and those left out."""
+    table = pd.concat([_read_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
+    table = pd.concat([table, pd.DataFrame(map(_read_admission, table["file"]))], axis=1)
+    empty = table["empty"].to_numpy(bool)
+    left_out = tuple(f"{file} holds no measurement" for file in table["file"][empty])
+    return table[~empty].reset_index(drop=True), left_out
 
 
 def _static(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
