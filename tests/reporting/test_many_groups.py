@@ -19,7 +19,7 @@ from evenhand.metrics import (
 )
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import explorer
-from evenhand.reporting.estimates import Estimates, estimates, find
+from evenhand.reporting.estimates import Estimates, estimates, find_rows
 from evenhand.reporting.page import render
 from evenhand.reporting.report import Report
 from evenhand.reporting.sections.groups import DRAWN, group_view
@@ -133,11 +133,11 @@ def test_rows_are_looked_up_without_a_scan(measured, monkeypatch):
     """A lookup by fields that were asked for before touches no row but those that it returns."""
     rows = estimates(measured[2])
     wanted = {"group": "g03", "metric": "auc"}
-    result = find(rows, **wanted)
+    result = find_rows(rows, **wanted)
     assert result == tuple(r for r in rows if r.group == "g03" and r.metric == "auc") != ()
     monkeypatch.setattr(Estimates, "__iter__", None)
-    assert find(rows, group="g04", metric="auc")[0].group == "g04"
-    assert len(find(rows, group="nobody", metric="auc")) == 0
+    assert find_rows(rows, group="g04", metric="auc")[0].group == "g04"
+    assert len(find_rows(rows, group="nobody", metric="auc")) == 0
 
 
 def test_rows_of_every_level_are_those_of_a_mask():

@@ -46,7 +46,7 @@ from evenhand.reporting import (
     render,
     verdicts_of,
 )
-from evenhand.reporting.estimates import find
+from evenhand.reporting.estimates import find_rows
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import SearchRecord
@@ -222,7 +222,7 @@ def report_of(
     )
     if not adjustments:
         return page
-    reported = find(page.estimates, split=settings.split)
+    reported = find_rows(page.estimates, split=settings.split)
     return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
 
 

@@ -39,7 +39,7 @@ from evenhand.reporting import (
     verdicts_of,
 )
 from evenhand.reporting.charts.axes import draw_forest
-from evenhand.reporting.estimates import find, first
+from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import shown
@@ -102,16 +102,16 @@ class GroupTable:
         """
         model = self.page.main_model if model is None else self.page.shown_name(model)
         pick("model", model, dict.fromkeys(self.page.models))
-        rows = find(self.page.single, model=model)
+        rows = find_rows(self.page.single, model=model)
         measured = dict.fromkeys(row.base for row in rows if row.is_of_group)
         pick("metric in this table", metric, measured)
         groups = {
             shown(attribute): group_entries(
-                find(rows, attribute=attribute), metric, self.page.positive
+                find_rows(rows, attribute=attribute), metric, self.page.positive
             )
             for attribute in self.page.attributes
         }
-        overall = first(rows, attribute="*", metric=metric)
+        overall = first_row(rows, attribute="*", metric=metric)
         top = [] if overall is None else [everyone_entry(overall, self.page.positive)]
         frame = group_frame(metric, overall, self.page.positive)
         if ax is None:

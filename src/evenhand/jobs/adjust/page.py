@@ -12,7 +12,7 @@ from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Aim, GroupThreshold, Thresholds
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.metrics import CLAIM, EVERYBODY
-from evenhand.reporting.estimates import Estimate, Estimates, first
+from evenhand.reporting.estimates import Estimate, Estimates, first_row
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.text.numbers import p_value_text, plain
 from evenhand.reporting.text.vocabulary import first_upper, shown
@@ -93,10 +93,10 @@ def _equalised_odds_table(
         key = {"attribute": attribute, "group": EVERYBODY, "metric": EODDS}
         for name in adjustments:
             paired = next((row for row in rows.where(model=name, **key) if row.against), None)
-            after = first(rows, model=name, against=None, **key)
+            after = first_row(rows, model=name, against=None, **key)
             if paired is None or after is None:
                 continue
-            before = first(rows, model=paired.against, against=None, **key)
+            before = first_row(rows, model=paired.against, against=None, **key)
             cells.append(
                 (f"{shown(attribute)}, {name}", *map(_value_text, (before, after, paired)))
             )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import BESIDE, EVERYBODY, headline_order
-from evenhand.reporting.estimates import Estimate, find, first, names
+from evenhand.reporting.estimates import Estimate, find_rows, first_row, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import group_changes, levelling_verdict
@@ -144,11 +144,13 @@ def strategy_answer(
     ReportAnswer or None
         None if the model is compared with no other model.
     """
-    worst_rows = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst")
+    worst_rows = find_rows(
+        rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst"
+    )
     paired = [row for row in worst_rows if row.model == model and row.against]
     if not paired:
         return None
-    everybody = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
+    everybody = find_rows(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
     possible = [
@@ -205,7 +207,7 @@ def spread_answer(
     ReportAnswer or None
         None if the model is compared with no other model.
     """
-    spreads = find(rows, attribute=attribute, group=EVERYBODY, metric=metric)
+    spreads = find_rows(rows, attribute=attribute, group=EVERYBODY, metric=metric)
     paired = [row for row in spreads if row.model == model and row.against]
     if not paired:
         return None
@@ -247,7 +249,7 @@ def _claimed_differences(
         row
         for metric in metrics
         for attribute in attributes
-        for row in find(rows, model=model, attribute=attribute, metric=metric)
+        for row in find_rows(rows, model=model, attribute=attribute, metric=metric)
         if row.against and paired_chip(row) != "cannot tell"
         if row.group != EVERYBODY or attribute == EVERYBODY
     ]
@@ -272,7 +274,7 @@ def _paired_verdict(row: Estimate, text: str) -> Verdict:
 def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
     """Return sentences on a number of each model, and on the differences between the models."""
     models = (paired[0].model, *names(paired, "against"))
-    single = [first(rows, model=name, against=None) for name in models]
+    single = [first_row(rows, model=name, against=None) for name in models]
     return (
         models_sentence([row for row in single if row is not None]),
         *map(paired_sentence, paired),
@@ -298,7 +300,7 @@ def group_answer(
     ReportAnswer or None
         None if there are no rows about groups.
     """
-    attribute_rows = find(rows, model=model, attribute=attribute, against=None)
+    attribute_rows = find_rows(rows, model=model, attribute=attribute, against=None)
     members = [
         row for row in attribute_rows if row.group != EVERYBODY and not is_unknown(row.group)
     ]
@@ -451,13 +453,13 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
 
 def _overall_aucs(report: Report) -> list[Estimate]:
     """Return the AUC of everybody under each model that the answers are about."""
-    overall = find(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
+    overall = find_rows(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
     return [row for row in overall if row.model in report.answered_models]
 
 
 def _answers(report: Report) -> tuple[ReportAnswer, ...]:
     """Return the answers of a report: on spreads, on the worst group, then on each attribute."""
-    rows, validation = report.reported, find(report.estimates, split="val")
+    rows, validation = report.reported, find_rows(report.estimates, split="val")
     models, single = report.answered_models, report.single
     group_answers = [
         replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer

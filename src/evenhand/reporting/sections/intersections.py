@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from evenhand.evaluation.intersections import why_too_small
 from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics import EVERYBODY
-from evenhand.reporting.estimates import Estimate, find
+from evenhand.reporting.estimates import Estimate, find_rows
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import PART, section
@@ -32,7 +32,9 @@ def intersections_view(report: Report) -> Part | None:
     if not isinstance(settings, GroupSettings) or settings.intersections < 2:
         return None
     crossed = [name for name in report.attributes if "*" in name and "|" not in name]
-    rows = find(report.single, model=report.main_model, base=metric_of_comparison(report.single))
+    rows = find_rows(
+        report.single, model=report.main_model, base=metric_of_comparison(report.single)
+    )
     groups = [row for row in rows if row.attribute in crossed and _is_group(row)]
     small = tuple(_small(groups))
     sentences = (

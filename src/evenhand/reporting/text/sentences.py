@@ -7,7 +7,7 @@ from typing import Literal
 
 from evenhand.metrics import CHANCE, DETECTABLE, find_metric
 from evenhand.metrics.intervals import FEW, FEW_DRAWN
-from evenhand.reporting.estimates import NO_VALUE, Estimate, find
+from evenhand.reporting.estimates import NO_VALUE, Estimate, find_rows
 from evenhand.reporting.text.numbers import (
     NBSP,
     hundredths,
@@ -303,7 +303,7 @@ def detectable_group_sentences(
     sentences = []
     for row in paired:
         pair = {"model": row.model, "against": row.against, "attribute": row.attribute}
-        detectable_rows = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
+        detectable_rows = find_rows(rows, **pair, base=row.base, aggregate=DETECTABLE)
         largest = max(
             (estimate.value for estimate in detectable_rows if estimate.value is not None),
             default=0.0,
