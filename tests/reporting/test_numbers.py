@@ -5,7 +5,7 @@ import pytest
 from evenhand.metrics import FAIRNESS, METRICS
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.text.numbers import PERCENT, duration, listed, out_of_hundred, plain, signed
-from evenhand.reporting.text.vocabulary import TERMS, shown, term
+from evenhand.reporting.text.vocabulary import TERMS, display_name, term
 from evenhand.wording import count_text
 
 
@@ -29,7 +29,7 @@ from evenhand.wording import count_text
         (duration(4.21), "4.2 s"),
         (duration(59.97), "1 min 0 s"),
         (duration(7300), "2 h 1 min"),
-        (shown("female*60+"), "female × 60+"),
+        (display_name("female*60+"), "female × 60+"),
         (term("auc", "worst").label, "AUC of the worst group"),
         (term("sensitivity", "gap").label, "Sensitivity gap"),
         (term("made_up").label, "made up"),

@@ -42,7 +42,7 @@ from evenhand.reporting.charts.axes import draw_forest
 from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.tables.arrays import as_array
 from evenhand.tables.bins import FEW
 from evenhand.tables.row_order import group_columns, refuse_other_order
@@ -106,7 +106,7 @@ class GroupTable:
         measured = dict.fromkeys(row.base for row in rows if row.is_of_group)
         pick("metric in this table", metric, measured)
         groups = {
-            shown(attribute): group_entries(
+            display_name(attribute): group_entries(
                 find_rows(rows, attribute=attribute), metric, self.page.positive
             )
             for attribute in self.page.attributes

@@ -24,7 +24,12 @@ from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.numbers import PERCENT, listed
 from evenhand.reporting.text.sentences import NO_SPLIT, chance_remark, introduction, level
-from evenhand.reporting.text.vocabulary import model_at_sentence_start, model_names, shown, term
+from evenhand.reporting.text.vocabulary import (
+    display_name,
+    model_at_sentence_start,
+    model_names,
+    term,
+)
 from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
@@ -145,7 +150,7 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
     betas = listed([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
     yield (
         f"- pruned for {_plain(record.unprivileged)}, the unprivileged group by "
-        f"{_plain(shown(record.attribute))}, against {_plain(betas)}"
+        f"{_plain(display_name(record.attribute))}, against {_plain(betas)}"
     )
     channels = record.structure == "channel"
     yield f"- structure: {'whole channels are removed' if channels else 'single weights are zero'}"
@@ -188,8 +193,10 @@ def _extremes(rows: Sequence[Estimate], metric: str, attributes: Sequence[str]) 
     for attribute in attributes:
         gap = extremes(find_rows(rows, attribute=attribute), metric)
         if gap:
-            ends = [f"{_plain(shown(row.group))} {_value(row)}" for row in (gap.worst, gap.best)]
-            cells = (f"by {_plain(shown(attribute))}", everyone, *ends, _value(gap.gap))
+            ends = [
+                f"{_plain(display_name(row.group))} {_value(row)}" for row in (gap.worst, gap.best)
+            ]
+            cells = (f"by {_plain(display_name(attribute))}", everyone, *ends, _value(gap.gap))
             yield f"| {' | '.join(cells)} |"
 
 
@@ -218,7 +225,7 @@ def _gaps(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
         return []
     head = ["| attribute | number | value (interval) |", "|---|---|---|"]
     return head + [
-        f"| {_plain(shown(row.attribute))} | {_plain(row.term.label)} | {_value(row)} |"
+        f"| {_plain(display_name(row.attribute))} | {_plain(row.term.label)} | {_value(row)} |"
         for row in rows
     ]
 
@@ -237,7 +244,7 @@ def _value(row: Estimate | None) -> str:
 def _group(row: Estimate) -> str:
     if row.attribute == EVERYBODY:
         return "everyone"
-    return f"{_plain(shown(row.attribute))}: {_plain(shown(row.group))}"
+    return f"{_plain(display_name(row.attribute))}: {_plain(display_name(row.group))}"
 
 
 def _plain(text: object) -> str:

@@ -34,11 +34,11 @@ from evenhand.reporting.text.sentences import (
     where,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     first_upper,
     in_sentence,
     lower_first,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
@@ -167,7 +167,7 @@ def strategy_answer(
     further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
     return ReportAnswer(
-        topic=f"{listed((model_at_sentence_start(model), *others), 'or')}, by {shown(attribute)}?",
+        topic=f"{listed((model_at_sentence_start(model), *others), 'or')}, by {display_name(attribute)}?",
         headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
@@ -213,7 +213,7 @@ def spread_answer(
         return None
     others = listed((model_at_sentence_start(model), *(row.against or "" for row in paired)), "or")
     return ReportAnswer(
-        topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
+        topic=f"{others}: {lower_first(paired[0].term.label)} by {display_name(attribute)}?",
         headline=spread_sentence(paired),
         details=_side_by_side(spreads, paired),
         notes=(SPREAD, TWO_MODELS),
@@ -311,8 +311,8 @@ def group_answer(
             others = (extremes(attribute_rows, other) for other in BESIDE if other != metric)
             return _extremes_answer(ends, [other for other in others if other], positive)
     return ReportAnswer(
-        topic=first_upper(shown(attribute)),
-        headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
+        topic=first_upper(display_name(attribute)),
+        headline=f"Nothing can be said about {display_name(attribute)}: {_why_nothing(members)}.",
         details=tuple(_undefined_reasons(members)),
         outcome="cannot tell",
     )
@@ -340,7 +340,7 @@ def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) 
     size, chance = gap_sentence(ends), chance_sentence(ends)
     further = [_gap_verdict(gap, apart_sentence(gap)) for gap in gaps]
     return ReportAnswer(
-        topic=first_upper(shown(ends.worst.attribute)),
+        topic=first_upper(display_name(ends.worst.attribute)),
         headline=headline,
         details=(size, chance, *(verdict.text for verdict in further)),
         notes=(INTERVAL_ABOVE_0,) if has_interval_above_0(ends) else (),
@@ -366,7 +366,7 @@ def _least_favourable(outcomes: Sequence[OutcomeWord]) -> OutcomeWord:
 def _dots(*groups: Estimate) -> tuple[Dots, ...]:
     return tuple(
         Dots(
-            shown(row.group),
+            display_name(row.group),
             hundredths(row.value or 0.0),
             f"{round((row.value or 0.0) * row.positives)} of {row.positives:,}"
             if row.positives

@@ -17,7 +17,7 @@ from evenhand.reporting.search_record import (
     UnitImportance,
 )
 from evenhand.reporting.text.numbers import SIGNED, listed, plain, plain_or_undefined
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.wording import count_text
 
 FACTORS = {"mask": "mask", "method": "method", "rate": "learning rate"}
@@ -114,7 +114,9 @@ def _confirmed(candidates: Sequence[CandidateRecord], target: Target, study: Stu
 def _fit_columns(fit: FitRecord, targets: Sequence[Target]) -> tuple[str, ...]:
     """Return the column names of the table of chosen fits."""
     groups = (
-        "everyone" if row.group == EVERYBODY else f"{shown(row.attribute)}: {shown(row.group)}"
+        "everyone"
+        if row.group == EVERYBODY
+        else f"{display_name(row.attribute)}: {display_name(row.group)}"
         for row in fit.auc
     )
     return (

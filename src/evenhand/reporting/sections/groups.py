@@ -14,7 +14,7 @@ from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import POINTS, Scale
 from evenhand.reporting.text.sentences import explain_pictures, p_text
-from evenhand.reporting.text.vocabulary import CountedCases, shown, term
+from evenhand.reporting.text.vocabulary import CountedCases, display_name, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.wording import count_text
 
@@ -138,7 +138,7 @@ def group_view(
     plots = {metric: _plot(rows, attribute_rows, metric, positive) for metric in metrics}
     return GroupView(
         model=model,
-        attribute=shown(attribute),
+        attribute=display_name(attribute),
         leading=tuple(plot for metric, plot in plots.items() if metric in leading),
         further=tuple(plot for metric, plot in plots.items() if metric not in leading),
         columns=tuple(term(metric).label for metric in metrics),
@@ -228,7 +228,7 @@ def _differences(rows: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fore
         differences = _largest_differences(find_rows(rows, base=metric, aggregate="difference"))
         if differences:
             entries = [
-                ForestEntry(f"{shown(row.group)} − {shown(row.reference or '')}", row)
+                ForestEntry(f"{display_name(row.group)} − {display_name(row.reference or '')}", row)
                 for row in differences
             ]
             base = differences[0].term
@@ -251,7 +251,7 @@ def _groups_text(row: Estimate) -> str:
     """Return the groups that a number across groups is about."""
     if row.group == EVERYBODY:
         return "all groups"
-    return f"{shown(row.group)} against {shown(row.reference or 'the reference')}"
+    return f"{display_name(row.group)} against {display_name(row.reference or 'the reference')}"
 
 
 def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -302,7 +302,7 @@ def group_entries(rows: Sequence[Estimate], metric: str, positive: str) -> list[
     tag = "lowest" if measured.better == "higher" else "highest"
     return [
         ForestEntry(
-            shown(row.group),
+            display_name(row.group),
             row,
             count_note(row, measured.counts, positive),
             _kind(row, ends),
@@ -357,7 +357,7 @@ def _table_row(by_metric: Mapping[str, Estimate], metrics: Sequence[str]) -> Tab
     """Return the table row of a group, given its rows by metric."""
     example = next(iter(by_metric.values()))
     cells = tuple(_cell(by_metric.get(metric)) for metric in metrics)
-    name = "everyone" if example.group == EVERYBODY else shown(example.group)
+    name = "everyone" if example.group == EVERYBODY else display_name(example.group)
     return TableRow(name, example.n, example.patients, example.positives, cells)
 
 

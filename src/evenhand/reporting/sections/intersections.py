@@ -12,7 +12,7 @@ from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
@@ -59,4 +59,4 @@ def _small(rows: Sequence[Estimate]) -> Iterator[tuple[str, ...]]:
             why = why_too_small(row.patients, row.n, row.positives) or "left out by --exclude-group"
             positives = "–" if row.positives is None else f"{row.positives:,}"
             counts = (f"{row.n:,}", f"{row.patients:,}", positives)
-            yield (shown(row.group), shown(row.attribute), *counts, why)
+            yield (display_name(row.group), display_name(row.attribute), *counts, why)

@@ -16,10 +16,10 @@ from evenhand.reporting.text.sentences import (
     where,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     group_kind,
     in_sentence,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import is_unknown
@@ -235,7 +235,9 @@ def _changes_of(
 def _cells(change: GroupChange) -> tuple[str, ...]:
     row, reference = change.difference, change.reference
     name = (
-        "everyone" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {shown(row.group)}"
+        "everyone"
+        if row.attribute == EVERYBODY
+        else f"{display_name(row.attribute)}: {display_name(row.group)}"
     )
     value = None if reference is None else reference.value
     if row.value is None:

@@ -12,7 +12,7 @@ from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import GainsTable, gains_tables
 from evenhand.reporting.text.sentences import paired_chip
-from evenhand.reporting.text.vocabulary import shown, term
+from evenhand.reporting.text.vocabulary import display_name, term
 from evenhand.reporting.text.worst_best import is_unknown
 
 SUMMED_UP = ("worst", "gap")
@@ -157,7 +157,7 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
             row.model,
             row,
             kind=_kind(row.model, chosen),
-            section=shown(group),
+            section=display_name(group),
         )
         for group in names(group_rows, "group")
         for row in find_rows(group_rows, group=group)
@@ -175,7 +175,7 @@ def _kind(model: str, chosen: str | None) -> str:
 def forest_frame(attribute: str, metric: str, kind: str | None = None) -> ForestFrame:
     """Return the labels, scale and limits of a plot of one metric."""
     measured = term(metric, kind)
-    by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
+    by = "of everyone" if attribute == EVERYBODY else f"by {display_name(attribute)}"
     return ForestFrame(f"{measured.label} {by}", "", measured.scale, limits=measured.limits)
 
 
@@ -209,12 +209,12 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
 def _paired_entry(row: Estimate) -> ForestEntry:
     """Return the entry of a difference between two models, with its outcome."""
     across = {"worst": "worst group", "gap": "gap"}
-    name = across[row.aggregate] if row.aggregate else shown(row.group)
+    name = across[row.aggregate] if row.aggregate else display_name(row.group)
     everyone = row.attribute == EVERYBODY
     return ForestEntry(
         name="everyone" if everyone else name,
         estimate=row,
         note="" if row.p_adjusted is None else paired_chip(row),
         kind="everyone" if everyone else "unknown" if is_unknown(row.group) else "group",
-        section="" if everyone else f"by {shown(row.attribute)}",
+        section="" if everyone else f"by {display_name(row.attribute)}",
     )

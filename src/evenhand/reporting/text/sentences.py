@@ -18,11 +18,11 @@ from evenhand.reporting.text.numbers import (
     signed,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     first_upper,
     group_kind,
     lower_first,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes
@@ -48,7 +48,7 @@ def where(attribute: str, group: str) -> str:
         return f"{where(attribute, group)} and {control.replace('=', ' is ', 1)}"
     parts, levels = attribute.split("*"), group.split("*")
     if len(parts) != len(levels):
-        return f"{shown(attribute)} is {shown(group)}"
+        return f"{display_name(attribute)} is {display_name(group)}"
     return " and ".join(f"{part} is {level}" for part, level in zip(parts, levels, strict=True))
 
 
@@ -392,7 +392,7 @@ def detectable_gap_sentence(attribute: str, metric: str, gap: float) -> str:
     """Return the sentence on the smallest gap that a test set of this size can detect."""
     unit = " points" if term(metric).share else ""
     return (
-        f"A gap in {term(metric).label} by {shown(attribute)} that is smaller than "
+        f"A gap in {term(metric).label} by {display_name(attribute)} that is smaller than "
         f"{amount(gap, metric)}{unit} is shown in fewer than 80 of 100 test sets of this size."
     )
 
