@@ -17,7 +17,7 @@ from evenhand.networks.model import Model
 from evenhand.own.probing import probe
 from evenhand.progress import bar
 from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.representation.probe import ProbeResult
 from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
@@ -104,7 +104,7 @@ def probed_levels(groups: Groups, samples: Predictions) -> tuple[NDArray[np.str_
             names[rows] = UNKNOWN
     if not small:
         return names, []
-    return names, [f"{listed(small)} left out; a probe takes {FEWEST} patients of a level."]
+    return names, [f"{join_words(small)} left out; a probe takes {FEWEST} patients of a level."]
 
 
 def _probe_layer(

@@ -22,7 +22,7 @@ from evenhand.reporting.report import Pruning
 from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import PERCENT, listed
+from evenhand.reporting.text.numbers import PERCENT, join_words
 from evenhand.reporting.text.sentences import NO_SPLIT, chance_remark, introduction, level
 from evenhand.reporting.text.vocabulary import (
     display_name,
@@ -147,7 +147,7 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
     if name == "before":
         yield f"- state: before pruning, {before.parameters:,} parameters"
         return
-    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
+    betas = join_words([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
     yield (
         f"- pruned for {_plain(record.unprivileged)}, the unprivileged group by "
         f"{_plain(display_name(record.attribute))}, against {_plain(betas)}"

@@ -12,7 +12,7 @@ from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import group_changes, levelling_verdict
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import hundredths, listed
+from evenhand.reporting.text.numbers import hundredths, join_words
 from evenhand.reporting.text.sentences import (
     INTERVAL_ABOVE_0,
     OutcomeWord,
@@ -166,8 +166,9 @@ def strategy_answer(
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
     further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
+    models = join_words((model_at_sentence_start(model), *others), "or")
     return ReportAnswer(
-        topic=f"{listed((model_at_sentence_start(model), *others), 'or')}, by {display_name(attribute)}?",
+        topic=f"{models}, by {display_name(attribute)}?",
         headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
@@ -211,7 +212,9 @@ def spread_answer(
     paired = [row for row in spreads if row.model == model and row.against]
     if not paired:
         return None
-    others = listed((model_at_sentence_start(model), *(row.against or "" for row in paired)), "or")
+    others = join_words(
+        (model_at_sentence_start(model), *(row.against or "" for row in paired)), "or"
+    )
     return ReportAnswer(
         topic=f"{others}: {lower_first(paired[0].term.label)} by {display_name(attribute)}?",
         headline=spread_sentence(paired),
@@ -230,7 +233,7 @@ def _headline(
     if not further_metrics:
         return text
     lost = dict.fromkeys(row.metric for row in further if paired_chip(row) == "worse")
-    cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
+    cost = f" It costs {join_words([in_sentence(name) for name in lost])}." if lost else ""
     return f"{paired[0].base_term.label}: {text}{cost}"
 
 
@@ -326,7 +329,7 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
     judged = [row for row in compared if row.term.better != "neither"]
     if not judged:
         labels = [term(metric).label for metric in names(compared, "metric")]
-        return f"no value of {listed(labels)} is better than another"
+        return f"no value of {join_words(labels)} is better than another"
     defined = Counter(row.metric for row in judged if row.value is not None)
     if max(defined.values(), default=0) < 2:
         return "there are no two groups whose numbers are defined"
@@ -346,7 +349,7 @@ def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) 
         notes=(INTERVAL_ABOVE_0,) if has_interval_above_0(ends) else (),
         outcome="a gap" if ends.differs or gaps else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
-        gap_in=listed([in_sentence(gap.worst.metric) for gap in gaps]),
+        gap_in=join_words([in_sentence(gap.worst.metric) for gap in gaps]),
         verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *further),
     )
 

@@ -16,7 +16,7 @@ from evenhand.reporting.search_record import (
     StudyRecord,
     UnitImportance,
 )
-from evenhand.reporting.text.numbers import SIGNED, listed, plain, plain_or_undefined
+from evenhand.reporting.text.numbers import SIGNED, join_words, plain, plain_or_undefined
 from evenhand.reporting.text.vocabulary import display_name
 from evenhand.wording import count_text
 
@@ -199,7 +199,9 @@ def _importance(
 
 def _choice(chosen: ChosenRecord) -> str:
     """Return the sentence with the chosen method, its settings and the learning rate."""
-    settings = listed([f"{name} {_text(value)}" for name, value in chosen.method_settings.items()])
+    settings = join_words(
+        [f"{name} {_text(value)}" for name, value in chosen.method_settings.items()]
+    )
     details = f" ({settings})" if settings else ""
     rate = "" if chosen.lr is None else f", at a learning rate of {chosen.lr:.2g}"
     return f"Method chosen: {chosen.method}{details}{rate}."
@@ -226,7 +228,7 @@ def _factors(study: StudyRecord, target: Target) -> str | None:
     return (
         f"{target.label}: a random forest explains {100 * explained:.0f} % of the variance of "
         f"held-out trials (of {trials}). Shuffling a factor among the trials lowers this share: "
-        f"{listed(parts)} percentage points."
+        f"{join_words(parts)} percentage points."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import Estimate, find_rows, first_row
-from evenhand.reporting.text.numbers import listed, p_value_text, signed
+from evenhand.reporting.text.numbers import join_words, p_value_text, signed
 from evenhand.reporting.text.sentences import (
     amount,
     interval_or_reason,
@@ -156,7 +156,7 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
             f"Against {reference}, no {group_kind(attribute)} is shown to lose "
             f"{in_sentence(change.metric)}."
         )
-    lost = listed([where(row.attribute, row.group) for row in change.losses])
+    lost = join_words([where(row.attribute, row.group) for row in change.losses])
     if change.levelled_down:
         return (
             f"Levelled down: {model} serves patients worse than {reference} where {lost}, while "

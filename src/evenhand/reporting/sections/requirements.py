@@ -10,7 +10,7 @@ from evenhand.experiments.records import RunRecord, data_settings
 from evenhand.reporting.check_record import CheckRecord, Finding, GroupCount
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.reporting.text.vocabulary import display_name
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
@@ -143,7 +143,7 @@ def _row(finding: Finding) -> FindingRow:
 def _titles(findings: Sequence[Finding]) -> str:
     """Return the titles of requirements, each once, as a phrase."""
     titles = [TITLES[finding.requirement] for finding in findings]
-    return listed([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
+    return join_words([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
 
 
 def _counts(counts: Sequence[GroupCount]) -> list[GroupCountsTable]:

@@ -207,7 +207,10 @@ def _conclusion(name: str, measured: SimilarityRecord) -> Conclusion:
     tested = summaries or [AttributeSummary.of(attribute)]
     differing = [_differing(summary) for summary in tested]
     if not any(differing):
-        text = f"No group by {display_name(name)} is shown to be represented differently from the others."
+        text = (
+            f"No group by {display_name(name)} is shown to be represented differently from the "
+            "others."
+        )
         return Conclusion(text, details)
     difference = mean(contrast.difference.value)
     same_sign = all((summary.difference or 0.0) * difference > 0 for summary in summaries)

@@ -9,7 +9,7 @@ from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import NO_VALUE, Estimate
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.reporting.text.vocabulary import display_name
 
 
@@ -65,7 +65,7 @@ def _undefined_row(rows: Sequence[Estimate]) -> UndefinedRow:
         split=row.split,
         attribute="any" if row.attribute == EVERYBODY else display_name(row.attribute),
         group=_group(row),
-        metrics=listed(metrics),
+        metrics=join_words(metrics),
         reason=row.undefined or NO_VALUE,
         n=row.n,
         patients=row.patients,
