@@ -29,8 +29,7 @@ from evenhand.own.inputs import as_groups, as_labels, as_numbers, of_length
 from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, mask_trials
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates
 from evenhand.search.methods import SearchedMethod, with_methods
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice, Rates, flat_space, repeat_space
+from evenhand.search.spaces import Choice, Rates, Space, flat_space, repeat_space
 from evenhand.search.study import identity_of, open_study, originals, stopping_floor
 from evenhand.tables.row_order import group_columns, refuse_other_order
 from evenhand.training.loop import DivergedError

@@ -17,8 +17,7 @@ from evenhand.files import finite_or_none
 from evenhand.masks.masks import Mask
 from evenhand.metrics import Target, costs, ranked
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 from evenhand.search.study import originals
 
 LEVEL = 0.95

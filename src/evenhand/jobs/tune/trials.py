@@ -13,8 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from evenhand.errors import EvenhandError
 from evenhand.metrics import Target, costs, front, ranked
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 from evenhand.search.study import ADOPTED, FINISHED, originals
 
 
