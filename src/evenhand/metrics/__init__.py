@@ -33,7 +33,7 @@ from evenhand.metrics.registry import (
 )
 from evenhand.metrics.resample import Bootstrap
 from evenhand.metrics.rows import COLUMNS, EVERYBODY, MetricRow, as_records, as_table
-from evenhand.metrics.scored import Scored, scored
+from evenhand.metrics.scored import Scored, as_scored
 from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
@@ -68,6 +68,7 @@ __all__ = [
     "Target",
     "Test",
     "as_records",
+    "as_scored",
     "as_table",
     "attribute_groups",
     "auc_error",
@@ -103,7 +104,6 @@ __all__ = [
     "ranked",
     "register_fairness",
     "register_metric",
-    "scored",
     "thresholds_by_group",
     "within",
     "youden",

@@ -16,13 +16,13 @@ from evenhand.jobs.check.findings import at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.metrics import (
     Plan,
+    as_scored,
     auc_error,
     design_effect,
     detectable_gap,
     groups_of,
     holm,
     measure,
-    scored,
 )
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.power import factor_for
@@ -144,7 +144,7 @@ def _rates(
     number, name = outcome
     groups = group_of(table, attribute, train.levels).cat.remove_unused_categories()
     is_case = (table["label"] == number).to_numpy()
-    rows = scored(
+    rows = as_scored(
         is_case.astype(np.int64), is_case.astype(float), patients=table["patient_id"].to_numpy()
     )
     plan = Plan(metrics=("selection_rate",), across=("difference", "ratio"))
