@@ -19,7 +19,7 @@ from evenhand.metrics.guide import Advice, guide_errors, guide_representation
 from evenhand.metrics.headlines import BESIDE, headline_order, leading_metric
 from evenhand.metrics.listing import list_metrics, metric_listing
 from evenhand.metrics.measured import Measured, judge
-from evenhand.metrics.pareto import costs, find_rule, front, ranked
+from evenhand.metrics.pareto import costs, find_rule, front, rank_points
 from evenhand.metrics.permutation import Test, holm, permutation_test
 from evenhand.metrics.plan import Plan, check_plan, compared_levels
 from evenhand.metrics.power import auc_error, design_effect, detectable_gap
@@ -101,7 +101,7 @@ __all__ = [
     "occurring",
     "permutation_test",
     "policy",
-    "ranked",
+    "rank_points",
     "register_fairness",
     "register_metric",
     "thresholds_by_group",

@@ -72,7 +72,7 @@ def decision_curve(
 
     Examples
     --------
-    >>> from evenhand.metrics.scored import scored
+    >>> from evenhand.metrics.scored import as_scored
     >>> rows = as_scored([0, 1, 0, 1], [0.1, 0.8, 0.3, 0.4])
     >>> curve = decision_curve(rows, {}, [0.2], rng=np.random.default_rng(0))
     >>> curve[["net_benefit", "treat_all"]].to_numpy().round(4).tolist()
