@@ -235,17 +235,11 @@ def _factors(study: StudyRecord, target: Target) -> str | None:
 def _estimate(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
     """Return a value on the validation set as an estimate."""
     return Estimate(
-        model="",
         split="val",
-        attribute=EVERYBODY,
-        group=EVERYBODY,
         base="",
         value=value,
         low=low,
         high=high,
         level=0.95,
-        n=0,
-        patients=0,
-        positives=None,
         undefined="a training diverged" if value is None else None,
     )
