@@ -133,7 +133,7 @@ def test_what_is_frozen_drops_nothing_out(name):
 def test_a_frozen_prefix_is_cut_off_exactly(name):
     model = model_of(name).eval()
     backbone = model.backbone
-    sample = model.readable(model.scaled(series_with_gaps()))
+    sample = model.backbone_inputs(model.scale(series_with_gaps()))
     for depth in sorted({unit.depth for unit in parts(backbone)} - {0, 1}):
         set_trainable(model, frozenset(u.name for u in parts(backbone) if u.depth >= depth))
         cut = cut_at(backbone, depth, sample)

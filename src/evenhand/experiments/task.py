@@ -43,7 +43,7 @@ from evenhand.training.loop import Epoch, fit
 from evenhand.training.memory import warn_of_memory
 from evenhand.training.predict import class_probabilities, predict_cohorts
 from evenhand.training.settings import FitSettings, LoopSettings
-from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
+from evenhand.training.tracking import NO_TRACKERS, Trackers, epoch_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +273,7 @@ def train_model(
     settings: FitSettings,
     report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
     mitigation: Mitigation | None = None,
-    tracker: Tracked = UNTRACKED,
+    tracker: Trackers = NO_TRACKERS,
 ) -> Trained:
     """Train a model, and return it with its targets on validation rows.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
-from evenhand.metrics.groups import UNKNOWN, Groups
+from evenhand.metrics.groups import Groups
 from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
@@ -19,6 +19,7 @@ from evenhand.progress import bar
 from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
 from evenhand.reporting.text.numbers import listed
 from evenhand.representation.probe import ProbeResult
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.wording import count_text

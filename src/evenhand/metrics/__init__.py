@@ -6,7 +6,6 @@ from evenhand.metrics.claims import CHANCE, CLAIM
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness, register_fairness
 from evenhand.metrics.groups import (
-    UNKNOWN,
     Excluded,
     Groups,
     attribute_groups,
@@ -39,6 +38,7 @@ from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.metrics.thresholds import Policy, policy, thresholds_by_group, youden
+from evenhand.tables.levels import UNKNOWN
 
 __all__ = [
     "BESIDE",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, check_seed, import_extra, pick, some
+from evenhand.errors import EvenhandError, check_seed, first_few, import_extra, pick
 from evenhand.files import to_path, write_text
 from evenhand.metrics import (
     DETECTABLE,
@@ -316,8 +316,8 @@ def _refuse_single_patients(groups: Mapping[str, Groups], rows: Scored) -> None:
         if len(compared) > 1 and max(compared) == 1:
             raise EvenhandError(
                 f"each of the {len(compared):,} groups of {name!r} "
-                f"({some(map(repr, column.compared()))}) has one patient, so no interval can be "
-                "computed. Give an attribute whose groups have several patients."
+                f"({first_few(map(repr, column.compared()))}) has one patient, so no interval can "
+                "be computed. Give an attribute whose groups have several patients."
             )
 
 

@@ -24,7 +24,7 @@ from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
 from evenhand.networks.augment import DRAWS, Augment, DrawnNumbers, find_augmentation, none
 from evenhand.networks.model import Model
 from evenhand.training.frozen_prefix import ActivationCache, ActivationRows
-from evenhand.training.predict import channels_last, unit
+from evenhand.training.predict import channels_last, to_unit_range
 from evenhand.training.settings import FitSettings
 
 PLAIN = "as they are"  # stands for samples without augmentation in the names of cached activations
@@ -45,7 +45,7 @@ class AugmentedView:
         """Return the samples at some positions, augmented."""
         batch = self.source.take(positions)
         drawn = DrawnNumbers(self.draws[torch.from_numpy(positions).to(self.draws.device)])
-        return replace(batch, inputs=self.augment(unit(batch.inputs), drawn))
+        return replace(batch, inputs=self.augment(to_unit_range(batch.inputs), drawn))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +170,8 @@ class Feed:
         if mask not in self._cuts:
             backbone = self._model.eval().backbone
             with self._accelerator.autocast():
-                sample = unit(self._val.take(np.arange(min(2, len(self._val)))).inputs)
-                sample = self._model.readable(self._model.scaled(sample))
+                sample = to_unit_range(self._val.take(np.arange(min(2, len(self._val)))).inputs)
+                sample = self._model.backbone_inputs(self._model.scale(sample))
                 cut = cut_at(backbone, first_depth(backbone, mask), sample)
                 if cut is not None:
                     # The first cut is the highest, so one computation serves all cuts.
@@ -260,7 +260,7 @@ class Feed:
             for first in range(0, len(samples), size):
                 inputs = inputs_of.take(np.arange(first, min(first + size, len(samples)))).inputs
                 if lower is None:
-                    inputs = self._model.readable(self._model.scaled(unit(inputs)))
+                    inputs = self._model.backbone_inputs(self._model.scale(to_unit_range(inputs)))
                 yield activations_at(network, backbone, cut.depth, inputs)
 
     def _nearest_lower(

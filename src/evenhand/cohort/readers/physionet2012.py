@@ -22,7 +22,7 @@ from evenhand.cohort.registry import (
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.series.static import static_fingerprint, static_note, with_static
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.files import fingerprint
 from evenhand.tables.attributes import attribute_by_value
 from evenhand.tables.bins import attribute_by_bins, parse_bins
@@ -155,7 +155,7 @@ def _outcome_tables(root: Path) -> list[Path]:
     ]
     if lacking:
         raise EvenhandError(
-            f"{root} lacks {some(lacking)}. Put it there, or remove the other half of the set."
+            f"{root} lacks {first_few(lacking)}. Put it there, or remove the other half of the set."
         )
     return [tables[name] for name in sorted(tables)]
 
@@ -177,7 +177,7 @@ def _read_outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     if without_outcome:
         raise EvenhandError(
             f"{outcomes} has no outcome for {len(without_outcome)} stays of {folder}: "
-            f"{some(without_outcome)}. Add the rows, or take the files out."
+            f"{first_few(without_outcome)}. Add the rows, or take the files out."
         )
     stamps = pd.Series(list(status.stamps()), table.index)
     stays = table[["RecordID"]].assign(file=status.files.map(Path), stamp=stamps)

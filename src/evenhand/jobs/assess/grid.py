@@ -26,7 +26,7 @@ from evenhand.networks.model import Head, Model, build_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.training.settings import FitSettings
-from evenhand.training.tracking import tracked
+from evenhand.training.tracking import open_trackers
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def pretrain_encoder(
         tracked_values = {"lr": contrast.lr, "seed": seed, "ssl": start.objective}
         name = folder.relative_to(run.root).as_posix()
         resumed = (folder / STATE).exists()
-        with tracked(settings, run.root, name, tracked_values, resumed=resumed) as tracker:
+        with open_trackers(settings, run.root, name, tracked_values, resumed=resumed) as tracker:
             model, curve = train_encoder(model, task.splits.train, contrast, seed, folder, tracker)
         cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - start_time)
         record = {**curve.best_record, "losses": curve.judged_losses, "cost": cost.model_dump()}
@@ -178,7 +178,7 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     model, schedule = make_cell_model(task, settings, run, cell)
     start_time = time.monotonic()
     tracked_values = {"lr": settings.lr, "seed": cell.seed}
-    with tracked(settings, run.root, cell.name, tracked_values) as tracker:
+    with open_trackers(settings, run.root, cell.name, tracked_values) as tracker:
         fit_settings = _fit_settings(cell_task, settings, run, cell)
         trained = train_model(cell_task, model, schedule, fit_settings, tracker=tracker)
     cost = TrainingCost(

@@ -29,7 +29,8 @@ from evenhand.metrics.power import factor_for
 from evenhand.metrics.rates import equal_rates_p
 from evenhand.reporting.check_record import Finding
 from evenhand.reporting.text.numbers import p_value_text
-from evenhand.tables.attributes import UNKNOWN, group_of
+from evenhand.tables.attributes import group_of
+from evenhand.tables.levels import UNKNOWN
 
 
 def base_rate_findings(

@@ -22,7 +22,7 @@ from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import input_notes, model_inputs
 from evenhand.training.precision import settle_precision
 from evenhand.training.settings import LoopSettings
-from evenhand.training.tracking import tracked
+from evenhand.training.tracking import open_trackers
 
 ENCODER = "encoder"
 """The name of the model in the run."""
@@ -78,7 +78,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         )
         tracked_values = {"lr": settings.lr, "seed": settings.seed, "ssl": settings.ssl}
         resumed = (run.root / STATE).exists()
-        with tracked(loop, run.root, ENCODER, tracked_values, resumed=resumed) as tracker:
+        with open_trackers(loop, run.root, ENCODER, tracked_values, resumed=resumed) as tracker:
             model, curve = train_encoder(
                 model, splits.train, settings, settings.seed, run.root, tracker
             )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evenhand.metrics import UNKNOWN, Groups, Scored
+from evenhand.metrics import Groups, Scored
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
 from evenhand.reporting.charts.polyline import polyline
 from evenhand.reporting.text.vocabulary import shown
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 DRAWN = 8

@@ -10,8 +10,8 @@ from evenhand.reporting.estimates import Estimate, find, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.strategies import SUMMED_UP, forest_frame, metric_of_comparison
+from evenhand.tables.predictions import SPLITS
 
-SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from evenhand.evaluation.intersections import why_too_small
 from evenhand.evaluation.settings import GroupSettings
-from evenhand.metrics import EVERYBODY, UNKNOWN
+from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import Estimate, find
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.vocabulary import shown
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")

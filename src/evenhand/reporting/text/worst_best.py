@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.metrics import DETECTABLE, EVERYBODY, UNKNOWN
+from evenhand.metrics import DETECTABLE, EVERYBODY
 from evenhand.reporting.estimates import Estimate, find, first
 from evenhand.reporting.text.vocabulary import term
+from evenhand.tables.levels import UNKNOWN
 
 
 @dataclass(frozen=True)
