@@ -10,12 +10,12 @@ from evenhand.metrics import (
     MetricRow,
     Plan,
     RowNames,
+    as_scored,
     as_table,
     groups_of,
     judge,
     measure,
     measure_part,
-    scored,
 )
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import explorer
@@ -36,7 +36,7 @@ def measured() -> tuple:
     group = np.repeat(names, 30)
     labels = rng.integers(0, 2, len(group))
     labels[group == "g07"] = 0
-    samples = scored(labels, rng.uniform(0, 1, len(group)))
+    samples = as_scored(labels, rng.uniform(0, 1, len(group)))
     levels = groups_of(group)
     plan = Plan(metrics=("auc", "accuracy", "log_loss"), across=("worst", "gap", "difference"))
     names = RowNames("model", split="test")
@@ -85,7 +85,7 @@ def test_few_groups_are_all_drawn(measured):
 
 def test_undefined_numbers_name_a_few_groups(measured):
     samples, levels, _ = measured
-    nobody = scored(np.zeros(len(samples.labels)), samples.scores)
+    nobody = as_scored(np.zeros(len(samples.labels)), samples.scores)
     plan = Plan(metrics=("auc",), across=("gap",))
     rows = measure(nobody, {"site": levels}, plan, rng=np.random.default_rng(0))
     (reason,) = rows.loc[rows["metric"] == "auc_gap", "undefined"]

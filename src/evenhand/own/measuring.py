@@ -23,11 +23,11 @@ from evenhand.metrics import (
     Plan,
     RowNames,
     Scored,
+    as_scored,
     as_table,
     compared_levels,
     judge,
     measure_part,
-    scored,
 )
 from evenhand.own.inputs import as_groups, group_array
 from evenhand.reporting import (
@@ -279,7 +279,7 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
         raise EvenhandError(
             f"{lengths_text} rows; give one row for each sample, in the same order."
         )
-    return scored(labels, scores, patients=patient_ids, threshold=threshold)
+    return as_scored(labels, scores, patients=patient_ids, threshold=threshold)
 
 
 def _as_tuple(names: Sequence[str]) -> tuple[str, ...]:
