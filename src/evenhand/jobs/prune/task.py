@@ -75,7 +75,7 @@ class PruneTask:
     untouched, before
         The untouched model's predictions of validation rows, and the judge's numbers of them.
     rank_values
-        Each group's value of ``rank_by`` on all validation patients.
+        Each group's value of ``rank_by`` on the validation patients that choose.
     roles
         The unprivileged group, and β of the privileged groups.
     source, positions
