@@ -48,6 +48,17 @@ def test_groups_are_told_in_counts_out_of_a_hundred() -> None:
     )
 
 
+def test_a_headline_about_decisions_names_the_threshold() -> None:
+    old, young = (replace(row, threshold=0.4312) for row in (OLD, YOUNG))
+    assert groups_sentence(old, young, "malignant") == (
+        "Where age is 60+, the model finds 61 of 100 malignant cases at the threshold 0.431; where "
+        "it is under 60, 84."
+    )
+    assert groups_sentence(old, replace(young, threshold=0.3), "malignant").endswith(
+        "at the threshold 0.431; where it is under 60, 84 at the threshold 0.3."
+    )
+
+
 def test_groups_told_by_auc_and_accuracy() -> None:
     old, young = (replace(row, base="auc") for row in (OLD, YOUNG))
     assert groups_sentence(old, young, "malignant") == (
@@ -60,7 +71,7 @@ def test_groups_told_by_auc_and_accuracy() -> None:
     )
     old, young = (replace(row, base="accuracy") for row in (OLD, YOUNG))
     assert groups_sentence(old, young, "") == (
-        "Where age is 60+, the model is right in 61 of 100 cases; where it is under 60, in 84."
+        "Where age is 60+, the model is right in 61 of 100 cases; where it is under 60, 84."
     )
 
 
@@ -260,15 +271,13 @@ def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case(
         ("specificity", "specificity", "61.0 %", "84.0 %", "15.0 to 31.0 points"),
     ],
 )
-def test_a_gap_is_told_where_sensitivity_cannot_tell(
-    metric: str, label: str, worst: str, best: str, gap: str
-) -> None:
+def test_a_further_gap_is_told(metric: str, label: str, worst: str, best: str, gap: str) -> None:
     old, young = replace(OLD, base=metric), replace(YOUNG, base=metric)
     extremes = Extremes(old, young, 2, replace(GAP, base=metric, aggregate="gap", p_adjusted=0.02))
     assert same(
         apart_sentence(extremes),
-        f"In {label} the groups do differ by more than chance explains: {worst} where age is 60+, "
-        f"{best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
+        f"In {label}, too, the groups differ by more than chance explains: {worst} where age is "
+        f"60+, {best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
     )
 
 
