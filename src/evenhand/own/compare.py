@@ -120,16 +120,16 @@ class SimilarityTable:
 
     def _remarks(self) -> list[str]:
         """Return the meaning of the table's columns and marks, and why groups are undefined."""
-        undefined = self.frame.dropna(subset="undefined").drop_duplicates(["attribute", "group"])
+        undefined = {
+            _column_name(attribute, group): rows["undefined"].iloc[0]
+            for (attribute, group), rows in self._by_group
+        }
         return [
             f"* the group differs from all other patients (p_adjusted of at most {CLAIM:g}, "
             "corrected over layers).",
             "second: the layer at the same depth; best: the layer most similar to first for "
             "everybody. .frame has all pairs of layers, with intervals.",
-            *(
-                f"{_column_name(row.attribute, row.group)}: {row.undefined}."
-                for row in undefined.itertuples()
-            ),
+            *(f"{name}: {reason}." for name, reason in undefined.items() if reason is not None),
         ]
 
     def __repr__(self) -> str:
