@@ -92,6 +92,7 @@ def test_the_headline_is_about_a_gap_that_is_shown_and_every_judged_metric_is_na
     answer = answer_where(*shown)
     assert headline in answer.headline
     assert answer.chip == chip
+    assert answer.headline.startswith("No gap is shown. ") == (not shown)
     assert bool(answer.dots) == ("finds" in headline)
     for text in others:
         assert sum(text in sentence for sentence in answer.details) == 1

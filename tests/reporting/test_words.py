@@ -9,7 +9,6 @@ from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
     chance_sentence,
-    detectable_gap_sentence,
     detectable_group_sentences,
     explain_pictures,
     gap_sentence,
@@ -229,13 +228,6 @@ def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
     )
     assert not overall_cost_sentence([unsure])
     assert not overall_cost_sentence([])
-
-
-def test_detectable_gap() -> None:
-    assert detectable_gap_sentence("age", "sensitivity", 0.09) == (
-        "A gap in Sensitivity by age that is smaller than 9.0 points is shown in fewer than 80 of "
-        "100 test sets of this size."
-    )
 
 
 def test_whom_the_numbers_are_about() -> None:

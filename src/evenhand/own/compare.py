@@ -129,7 +129,11 @@ class SimilarityTable:
             "corrected over layers).",
             "second: the layer at the same depth; best: the layer most similar to first for "
             "everybody. .frame has all pairs of layers, with intervals.",
-            *(f"{name}: {reason}." for name, reason in undefined.items() if reason is not None),
+            *(
+                f"{name}: {reason}."
+                for name, reason in undefined.items()
+                if isinstance(reason, str)
+            ),
         ]
 
     def __repr__(self) -> str:

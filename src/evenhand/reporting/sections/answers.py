@@ -19,7 +19,6 @@ from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
     chance_sentence,
-    detectable_gap_sentence,
     detectable_group_sentences,
     gap_sentence,
     group_sentence,
@@ -53,6 +52,7 @@ SPREAD = (
     "A smaller difference across groups does not mean that any group is served better; the answers "
     "on the worst group show what each group gains and loses."
 )
+NO_GAP = "No gap is shown."
 FLAGGED = "The model flags a case if its score is at or above the threshold."
 TWO_MODELS = (
     "This holds for these two models: training the same recipe with another seed may give another "
@@ -347,7 +347,8 @@ def _judged_extremes(rows: Sequence[Estimate], metrics: Sequence[str]) -> list[E
 def _extremes_answer(judged: Sequence[Extremes], positive: str) -> ReportAnswer:
     """Return the answer by the judged metrics; the headline is about the first of them."""
     ends, *others = judged
-    headline = groups_sentence(ends.worst, ends.best, positive)
+    doubt = "" if ends.differs else f"{NO_GAP} "
+    headline = doubt + groups_sentence(ends.worst, ends.best, positive)
     size, chance = gap_sentence(ends), chance_sentence(ends)
     further = [
         _gap_verdict(gap, apart_sentence(gap) if gap.differs else no_gap_sentence(gap))
@@ -435,20 +436,13 @@ def answer_view(report: Report) -> AnswerView:
         verdict.p_adjusted is not None for answer in answers for verdict in answer.verdicts
     )
     remarks = (
-        *((f"{FLAGGED} {report.threshold_rule}",) if _names_a_threshold(report) else ()),
+        *((f"{FLAGGED} {report.threshold_rule}",) if report.names_thresholds else ()),
         *dict.fromkeys(note for answer in answers for note in answer.notes),
         *filter(None, map(chance_remark, _overall_aucs(report))),
         *((CORRECTED,) if tested else ()),
-        *(detectable_gap_sentence(*detectable) for detectable in report.detectable),
         *report.notes,
     )
     return AnswerView(answers, remarks)
-
-
-def _names_a_threshold(report: Report) -> bool:
-    """Return whether answers are about decisions at a threshold whose origin is known."""
-    decided = any(row.threshold is not None for row in report.single if row.is_of_group)
-    return bool(report.threshold_rule) and decided
 
 
 def verdicts_of(report: Report) -> tuple[Verdict, ...]:

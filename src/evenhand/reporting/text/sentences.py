@@ -423,15 +423,6 @@ def chance_remark(auc: Estimate) -> str | None:
     )
 
 
-def detectable_gap_sentence(attribute: str, metric: str, gap: float) -> str:
-    """Return the sentence on the smallest gap that a test set of this size can detect."""
-    unit = " points" if term(metric).share else ""
-    return (
-        f"A gap in {term(metric).label} by {shown(attribute)} that is smaller than "
-        f"{amount(gap, metric)}{unit} is shown in fewer than 80 of 100 test sets of this size."
-    )
-
-
 NO_SPLIT = "(the predictions name no split)"
 
 
