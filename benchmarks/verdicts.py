@@ -95,7 +95,7 @@ def noise(rows: pd.DataFrame, alike: float, rng: np.random.Generator) -> NDArray
 
 def predictions(rows: pd.DataFrame, logit: NDArray[np.float64]) -> Predictions:
     """Return predictions in the layout of the contract."""
-    names = [name for name in rows if name.startswith("attr_")]
+    names = [name for name in rows.columns if name.startswith("attr_")]
     table = rows.drop(columns="signal").assign(score=norm.cdf(logit))
     levels = {}
     for name in names:

@@ -111,7 +111,7 @@ def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:
         ) from error
 
 
-def some(values: Iterable[object]) -> str:
+def first_few(values: Iterable[object]) -> str:
     """Return the first few values joined by commas, and the number of further ones."""
     texts = [str(value) for value in values]
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""

@@ -110,7 +110,7 @@ def test_weights_of_a_balance_add_up_alike():
     losses = method.loss(logits, None, uneven.labels, uneven.levels)
     losses.backward()
     size = logits.grad.abs().sum(dim=1)  # of equal logits, every row's gradient is its weight
-    numbers = method.known_cells().numbers(uneven.labels, uneven.levels)
+    numbers = method.training_groups().numbers(uneven.labels, uneven.levels)
     sums = torch.stack([size[numbers == group].sum() for group in range(4)])
     torch.testing.assert_close(sums, sums[:1].expand(4))
     corr = np.cov(uneven.labels, uneven.levels, aweights=size.numpy())[0, 1]

@@ -19,7 +19,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
-from evenhand.metrics import Bootstrap, Plan, find_metric, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, find_metric, groups_of, measure
 from evenhand.metrics.estimate import estimate
 from evenhand.metrics.families import join_families, metric_family
 from evenhand.metrics.intervals import (
@@ -99,7 +99,7 @@ def draw(separations, size, prevalence, rng):
     for less, e in zip((0, LESS), noise, strict=True):
         s = np.array(separations)[group] - less
         logit = s * (s * (label - 0.5) + e) + np.log(prevalence / (1 - prevalence))
-        models.append(scored(label, expit(logit), patients=patient))
+        models.append(as_scored(label, expit(logit), patients=patient))
     return models, {"x": groups_of([f"g{g}" for g in group])}
 
 

@@ -16,6 +16,7 @@ from evenhand.reporting.text.sentences import (
     has_interval_above_0,
     introduction,
     models_sentence,
+    no_gap_sentence,
     overall_cost_sentence,
     p_text,
     paired_chip,
@@ -228,6 +229,21 @@ def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
     )
     assert not overall_cost_sentence([unsure])
     assert not overall_cost_sentence([])
+
+
+@pytest.mark.parametrize(
+    ("p", "outcome"),
+    [(0.2, "(corrected p = 0.200); a difference of 30.0 points would usually show (power 80 %)"),
+     (None, "(not tested)")],
+)  # fmt: skip
+def test_a_further_metric_without_a_gap_says_what_would_show_if_it_was_tested(
+    p: float | None, outcome: str
+) -> None:
+    ends = Extremes(OLD, YOUNG, 2, replace(GAP, p_adjusted=p), detectable=0.3)
+    assert same(
+        no_gap_sentence(ends),
+        f"No gap is shown in sensitivity: lowest 61.0 %, highest 84.0 % {outcome}.",
+    )
 
 
 def test_whom_the_numbers_are_about() -> None:

@@ -45,11 +45,11 @@ from evenhand.reporting import (
     render,
     verdicts_of,
 )
-from evenhand.reporting.estimates import find
+from evenhand.reporting.estimates import find_rows
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import SearchRecord
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.settings import Settings
@@ -220,7 +220,7 @@ def report_of(
     )
     if not adjustments:
         return page
-    reported = find(page.estimates, split=settings.split)
+    reported = find_rows(page.estimates, split=settings.split)
     return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
 
 
@@ -269,7 +269,7 @@ def _rules(
         models.setdefault(rule, []).append(display_names.get(name, name))
     if len(models) == 1:
         return dict.fromkeys(models, "")
-    return {rule: f" of {listed(names)}" for rule, names in models.items()}
+    return {rule: f" of {join_words(names)}" for rule, names in models.items()}
 
 
 def _samples(requests: Mapping[str, Request], split: str) -> dict[str, ModelSamples]:

@@ -11,7 +11,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.reopen import current_data
 from evenhand.cohort.store.samples import store_samples
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import Run
 from evenhand.networks.model import Model
@@ -58,7 +58,7 @@ def reread_samples(
     if len(absent):
         raise EvenhandError(
             f"{settings.data} lacks {len(absent)} of the {len(samples)} samples that the models "
-            f"scored: {some(absent)}. Give the present place of {run.root}'s data with --data."
+            f"scored: {first_few(absent)}. Give the present place of {run.root}'s data with --data."
         )
     cohort = store_samples(whole.select(rows), model.spec.images, cache)
     check_fits(cohort, model)

@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.arrays import as_array
 from evenhand.tables.attributes import means_unknown
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.reading import read_column
 from evenhand.wording import count_text
 
@@ -35,7 +36,6 @@ Count = Annotated[int, Field(ge=1, le=2**31)]
 Strengths = Annotated[Sequence[Positive], Field(min_length=1)]
 """Numbers above 0, at least one."""
 
-UNKNOWN = "unknown"
 MOST_UNKNOWN = 0.2
 """Largest share of rows whose group may be unknown before a method refuses."""
 
@@ -205,8 +205,8 @@ def require_labels(rows: Rows, method: str, least: int = 1) -> None:
     """
     if problems := lacking_labels(rows, least):
         raise EvenhandError(
-            f"{method} needs every class in every group: {some(problems)}. Merge the group with "
-            "another, leave it out, or choose another method."
+            f"{method} needs every class in every group: {first_few(problems)}. Merge the group "
+            "with another, leave it out, or choose another method."
         )
 
 

@@ -30,7 +30,7 @@ UNKNOWN_CODE = -1
 
 
 @dataclass(frozen=True, eq=False)
-class GroupCells:
+class TrainingGroups:
     """The groups of the training rows, numbered from 0.
 
     Attributes
@@ -96,7 +96,7 @@ class TrainingMethod:
     by: By = "attribute"
 
     def __init__(self) -> None:
-        self.cells: GroupCells | None = None
+        self.groups: TrainingGroups | None = None
         self.class_weight: Tensor | None = None
         self.label_smoothing = 0.0
 
@@ -128,11 +128,11 @@ class TrainingMethod:
         count = classes or int(np.max(as_array(labels))) + 1
         rows = check_rows(labels, groups, patients, classes=count)
         codes = torch.from_numpy(level_codes(rows.groups, rows.levels))
-        cells = GroupCells(rows.levels, count, self.by, torch.zeros(0))
+        cells = TrainingGroups(rows.levels, count, self.by, torch.zeros(0))
         numbers = cells.numbers(torch.from_numpy(rows.labels), codes)
         size = len(rows.levels) * (count if self.by == "label*attribute" else 1)
         sizes = torch.bincount(numbers[numbers >= 0], minlength=size)
-        self.cells = GroupCells(rows.levels, count, self.by, sizes)
+        self.groups = TrainingGroups(rows.levels, count, self.by, sizes)
         self.check(rows)
         return EpochSampler(self, rows, numbers.numpy(), np.random.default_rng(seed))
 
@@ -234,7 +234,7 @@ class TrainingMethod:
         """
         allowed = (
             "give a tensor (B,) of codes of the levels, -1 for unknown: "
-            "torch.from_numpy(level_codes(groups, method.known_cells().levels))"
+            "torch.from_numpy(level_codes(groups, method.training_groups().levels))"
         )
         if not isinstance(groups, Tensor) or groups.is_floating_point():
             kind = getattr(groups, "dtype", "")
@@ -245,14 +245,14 @@ class TrainingMethod:
             )
         on_cpu = groups.device.type == "cpu" and len(groups) > 0
         highest = int(groups.max()) if on_cpu else UNKNOWN_CODE
-        if self.cells is not None and highest >= len(self.cells.levels):
+        if self.groups is not None and highest >= len(self.groups.levels):
             raise EvenhandError(
-                f"groups: a code is {highest}, but there are {len(self.cells.levels)} levels, from "
-                f"0; {allowed}."
+                f"groups: a code is {highest}, but there are {len(self.groups.levels)} levels, "
+                f"from 0; {allowed}."
             )
         return groups.long()
 
-    def known_cells(self) -> GroupCells:
+    def training_groups(self) -> TrainingGroups:
         """Return the groups of the training rows.
 
         Raises
@@ -260,12 +260,12 @@ class TrainingMethod:
         EvenhandError
             If ``sampler`` was not called.
         """
-        if self.cells is None:
+        if self.groups is None:
             raise EvenhandError(
                 f"{type(self).__name__} does not know the training rows: call "
                 "sampler(labels, groups, patients) before the first loss."
             )
-        return self.cells
+        return self.groups
 
 
 class EpochSampler(Sampler[int]):

@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError, check_seed
-from evenhand.methods.arrays import UNKNOWN, Floats, group_names
+from evenhand.methods.arrays import Floats, group_names
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.tables.arrays import as_array
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.row_order import group_columns, refuse_other_order
 
 GroupsLike = ArrayLike | pd.Series | pd.DataFrame | Mapping[str, ArrayLike]

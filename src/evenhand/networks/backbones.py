@@ -12,7 +12,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from evenhand.errors import EvenhandError, UnknownNameError, some
+from evenhand.errors import EvenhandError, UnknownNameError, first_few
 from evenhand.files import parse_record, read_object
 from evenhand.networks.inputs import RGB, ImageForm, Images, Inputs, SeriesInputs
 from evenhand.networks.own import USUAL_STEPS, bare_network, create_own, is_own
@@ -94,8 +94,8 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     if channels != inputs.channels:
         raise EvenhandError(
             f"--weights {weights}: that model takes {len(channels) or 'no'} channels "
-            f"({some(channels)}), and the data have {len(inputs.channels)} "
-            f"({some(inputs.channels)}). Give weights that were learnt on the same channels."
+            f"({first_few(channels)}), and the data have {len(inputs.channels)} "
+            f"({first_few(inputs.channels)}). Give weights that were learnt on the same channels."
         )
     return inputs.model_copy(update={"mean": earlier.mean, "std": earlier.std})
 

@@ -94,14 +94,14 @@ def logits_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Tensor
     return logits
 
 
-def take(inputs: Any, rows: Any) -> Any:
+def take_rows(inputs: Any, rows: Any) -> Any:
     """Return some rows of every tensor in a batch's inputs."""
     if isinstance(inputs, Tensor):
         return inputs[rows]
     if isinstance(inputs, Mapping):
-        return {name: take(value, rows) for name, value in inputs.items()}
+        return {name: take_rows(value, rows) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return tuple(take(value, rows) for value in inputs)
+        return tuple(take_rows(value, rows) for value in inputs)
     return inputs
 
 
@@ -139,7 +139,7 @@ def with_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def as_it_was(module: nn.Module) -> Iterator[None]:
+def restore_state(module: nn.Module) -> Iterator[None]:
     """Restore a network after the block, also if the block raises an error.
 
     Training modes, buffers and ``requires_grad`` are restored; hooks and the values of parameters

@@ -13,17 +13,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.masks.structure import block_names
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.groups import Groups
 from evenhand.networks.calling import (
-    as_it_was,
     call,
     count_rows,
     move_to_device,
     output_of,
     require_network,
+    restore_state,
 )
 from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.model import Model
@@ -66,7 +66,7 @@ class SimilarityTable:
         rows = self.frame[(self.frame["attribute"] == attribute) & (self.frame["group"] == group)]
         if rows["value"].isna().all():
             groups = self.frame.dropna(subset="value")[["attribute", "group"]].drop_duplicates()
-            listed = some(f"{name}={level}" for name, level in groups.itertuples(index=False))
+            listed = first_few(f"{name}={level}" for name, level in groups.itertuples(index=False))
             raise EvenhandError(f"there are no values of {attribute}={group}. Groups: {listed}.")
         return rows.pivot(index="first", columns="second", values="value").loc[
             rows["first"].unique(), rows["second"].unique()
@@ -219,7 +219,7 @@ def compare_layers(
         _layers(module, wanted)
         for module, wanted in zip((first, second), _layers_by_network(layers), strict=True)
     ]
-    with as_it_was(first), as_it_was(second):
+    with restore_state(first), restore_state(second):
         features, labels = _activations((first, second), names, loader, pool, forward)
     count = len(features[0][0])
     columns = as_groups(groups, count)

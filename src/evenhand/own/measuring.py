@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, check_seed, import_extra, pick, some
+from evenhand.errors import EvenhandError, check_seed, first_few, import_extra, pick
 from evenhand.files import to_path, write_text
 from evenhand.metrics import (
     DETECTABLE,
@@ -23,11 +23,11 @@ from evenhand.metrics import (
     Plan,
     RowNames,
     Scored,
+    as_scored,
     as_table,
     compared_levels,
     judge,
     measure_part,
-    scored,
 )
 from evenhand.own.inputs import as_groups, group_array
 from evenhand.reporting import (
@@ -38,10 +38,10 @@ from evenhand.reporting import (
     verdicts_of,
 )
 from evenhand.reporting.charts.axes import draw_forest
-from evenhand.reporting.estimates import find, first
+from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.tables.arrays import as_array
 from evenhand.tables.bins import FEW
 from evenhand.tables.row_order import group_columns, refuse_other_order
@@ -101,16 +101,16 @@ class GroupTable:
         """
         model = self.page.main_model if model is None else self.page.shown_name(model)
         pick("model", model, dict.fromkeys(self.page.models))
-        rows = find(self.page.single, model=model)
+        rows = find_rows(self.page.single, model=model)
         measured = dict.fromkeys(row.base for row in rows if row.is_of_group)
         pick("metric in this table", metric, measured)
         groups = {
-            shown(attribute): group_entries(
-                find(rows, attribute=attribute), metric, self.page.positive
+            display_name(attribute): group_entries(
+                find_rows(rows, attribute=attribute), metric, self.page.positive
             )
             for attribute in self.page.attributes
         }
-        overall = first(rows, attribute="*", metric=metric)
+        overall = first_row(rows, attribute="*", metric=metric)
         top = [] if overall is None else [everyone_entry(overall, self.page.positive)]
         frame = group_frame(metric, overall, self.page.positive)
         if ax is None:
@@ -277,7 +277,7 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
         raise EvenhandError(
             f"{lengths_text} rows; give one row for each sample, in the same order."
         )
-    return scored(labels, scores, patients=patient_ids, threshold=threshold)
+    return as_scored(labels, scores, patients=patient_ids, threshold=threshold)
 
 
 def _as_tuple(names: Sequence[str]) -> tuple[str, ...]:
@@ -314,8 +314,8 @@ def _refuse_single_patients(groups: Mapping[str, Groups], rows: Scored) -> None:
         if len(compared) > 1 and max(compared) == 1:
             raise EvenhandError(
                 f"each of the {len(compared):,} groups of {name!r} "
-                f"({some(map(repr, column.compared()))}) has one patient, so no interval can be "
-                "computed. Give an attribute whose groups have several patients."
+                f"({first_few(map(repr, column.compared()))}) has one patient, so no interval can "
+                "be computed. Give an attribute whose groups have several patients."
             )
 
 

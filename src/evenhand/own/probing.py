@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, check_seed, some
+from evenhand.errors import EvenhandError, check_seed, first_few
 from evenhand.own.inputs import as_groups, as_numbers, of_length
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.representation.probe import ProbeResult, measure_probe
 from evenhand.tables.row_order import refuse_other_order
 from evenhand.wording import count_text
@@ -88,7 +88,7 @@ def probe(
     columns = as_groups(attribute, len(table))
     if len(columns) > 1:
         raise EvenhandError(
-            f"attribute= has {len(columns)} columns ({some(columns)}); give one column."
+            f"attribute= has {len(columns)} columns ({first_few(columns)}); give one column."
         )
     ((name, groups),) = columns.items()
     levels = [level for level in groups.compared() if len(groups.rows(level))]
@@ -104,7 +104,7 @@ def probe(
     _refuse_few(levels, codes, owners)
     strata = _codes(given, len(table), "given", np.zeros(len(table), dtype=np.intp))[rows]
     numbers = measure_probe(table[rows], codes, strata, owners, seed)
-    mean = Jackknifed(numbers.value.mean(), numbers.influence.mean(axis=1))
+    mean = JackknifeEstimate(numbers.value.mean(), numbers.influence.mean(axis=1))
     low, high = mean.interval(level)
     fewest = min(len(np.unique(owners[codes == k])) for k in range(len(levels)))
     all_right = ((1 - level) / 2) ** (1 / fewest)  # Clopper–Pearson: ``fewest`` of ``fewest``
@@ -139,7 +139,7 @@ def _refuse_few(levels: list[str], codes: NDArray[np.intp], owners: NDArray[np.i
     few = [f"{name!r} ({count})" for name, count in counts.items() if count < 2]
     if few:
         raise EvenhandError(
-            f"{len(few)} of {len(levels)} levels have fewer than two patients: {some(few)}; a "
+            f"{len(few)} of {len(levels)} levels have fewer than two patients: {first_few(few)}; a "
             "probe scores other patients than those it is trained on. Leave their rows out; if the "
             "attribute is a number, bin it first, such as with pandas.cut."
         )

@@ -12,8 +12,7 @@ from optuna.trial import TrialState
 from evenhand.masks.units import Unit
 from evenhand.metrics import Target
 from evenhand.search.confirmation import Candidate
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 
 TWO_SEEDS = (
     "Two seeds give very wide intervals (low to high); confirm_seeds=3 or more makes them narrower."

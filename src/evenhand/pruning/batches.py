@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evenhand.errors import EvenhandError, some
-from evenhand.networks.calling import count_rows, move_to_device, take
+from evenhand.errors import EvenhandError, first_few
+from evenhand.networks.calling import count_rows, move_to_device, take_rows
 from evenhand.pruning.curvature.types import GroupBatch
 
 Batches = Iterable[tuple[Any, Any, Any]]
@@ -46,7 +46,7 @@ def sort_by_group(
         if present:
             order = [position for positions in present.values() for position in positions]
             if order != list(range(len(levels))):
-                inputs, labels = take(inputs, order), labels[order]
+                inputs, labels = take_rows(inputs, order), labels[order]
             yield GroupBatch(move_to_device(inputs, device), labels.to(device), _slices(present))
     _check_groups(counts, groups, number)
 
@@ -58,10 +58,11 @@ def _check_groups(counts: Mapping[Hashable, int], groups: Sequence[Hashable], nu
             "DataLoader, or a new generator."
         )
     if missing := [group for group in groups if not counts.get(group)]:
-        levels = some(f"{level!r} ({n})" for level, n in counts.items())
+        levels = first_few(f"{level!r} ({n})" for level, n in counts.items())
         raise EvenhandError(
-            f"no sample of the {number} batches is of the group {some(map(repr, missing))}; their "
-            f"groups are: {levels}. Give more batches, or other groups as unprivileged= and betas=."
+            f"no sample of the {number} batches is of the group {first_few(map(repr, missing))}; "
+            f"their groups are: {levels}. Give more batches, or other groups as unprivileged= and "
+            "betas=."
         )
 
 
@@ -86,8 +87,8 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
     if isinstance(groups, Mapping):
         if len(groups) != 1:
             raise EvenhandError(
-                f"batch {number} has groups of {len(groups)} attributes ({some(groups)}); saliency "
-                "takes one attribute: give its column alone."
+                f"batch {number} has groups of {len(groups)} attributes ({first_few(groups)}); "
+                "saliency takes one attribute: give its column alone."
             )
         groups = next(iter(groups.values()))
     levels = groups.tolist() if hasattr(groups, "tolist") else groups

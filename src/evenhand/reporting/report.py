@@ -13,7 +13,7 @@ import pandas as pd
 from evenhand.evaluation.twins import TwinRecord
 from evenhand.experiments.records import RunRecord
 from evenhand.metrics import Groups, MetricRow, Scored, Target
-from evenhand.reporting.estimates import Estimates, estimates, find, names
+from evenhand.reporting.estimates import Estimates, estimates, find_rows, names
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import StudyRecord
@@ -218,12 +218,12 @@ class Report:
     @cached_property
     def reported(self) -> Estimates:
         """The rows of the reported split."""
-        return find(self.estimates, split=self.split)
+        return find_rows(self.estimates, split=self.split)
 
     @cached_property
     def single(self) -> Estimates:
         """The rows of the reported split that are about one model each."""
-        return find(self.reported, against=None)
+        return find_rows(self.reported, against=None)
 
     @cached_property
     def models(self) -> tuple[str, ...]:

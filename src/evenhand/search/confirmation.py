@@ -15,10 +15,9 @@ from scipy.stats import t as student
 from evenhand.errors import EvenhandError
 from evenhand.files import finite_or_none
 from evenhand.masks.masks import Mask
-from evenhand.metrics import Target, costs, ranked
+from evenhand.metrics import Target, costs, rank_points
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 from evenhand.search.study import originals
 
 LEVEL = 0.95
@@ -84,7 +83,7 @@ class Candidate:
         Fits that diverged are left out.
         """
         finite = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
-        order = ranked(costs(self.fit_values[finite], targets), rule)
+        order = rank_points(costs(self.fit_values[finite], targets), rule)
         # `ranked` leaves out fits that the rule does not allow; they come last.
         order += [k for k in range(len(finite)) if k not in order]
         return self.seeds[int(finite[order[len(order) // 2]])]
@@ -196,7 +195,7 @@ def best_candidate(
             "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
     means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in ranked_candidates])
-    return ranked_candidates[ranked(costs(means, targets), rule)[0]]
+    return ranked_candidates[rank_points(costs(means, targets), rule)[0]]
 
 
 def _half_width(values: NDArray[np.float64]) -> float:

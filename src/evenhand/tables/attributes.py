@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.tables.levels import level_order
+from evenhand.tables.levels import UNKNOWN, level_order
 from evenhand.tables.reading import plain_cell
 
-UNKNOWN = "unknown"
 _RACES = (
     ("White", re.compile("white|caucasian")),  # first, because "caucasian" contains "asian"
     ("Black", re.compile("black|african american")),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.attributes import attribute_by_value, attribute_parts
 from evenhand.tables.bins import NumericBins
 from evenhand.tables.classes import order_classes, polarity, unclear_positive
@@ -251,7 +251,7 @@ def _whole_numbers(text: pd.Series, path: Path) -> pd.Series:
     numbers = _numbers(text).to_numpy()
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     problem = (
-        f"{text.name} must be a whole number from 0, not {some(text[bad].unique())}. For two "
+        f"{text.name} must be a whole number from 0, not {first_few(text[bad].unique())}. For two "
         "classes, write 1 for the positive one and 0 for the other, or two words."
     )
     refuse_rows(pd.Series(bad, text.index), path, problem)
@@ -266,11 +266,13 @@ def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
     refuse_rows(
         lists,
         path,
-        f"{column.name} holds lists, as in {some(text.unique()[:1])}. Write each class's score in "
-        "a column of its own: score_0, score_1 and so on; for two classes, write only the score "
-        "of the positive one, as score.",
+        f"{column.name} holds lists, as in {first_few(text.unique()[:1])}. Write each class's "
+        "score in a column of its own: score_0, score_1 and so on; for two classes, write only the "
+        "score of the positive one, as score.",
     )
-    refuse_rows(bad, path, f"{column.name} must be a finite number, not {some(text.unique())}.")
+    refuse_rows(
+        bad, path, f"{column.name} must be a finite number, not {first_few(text.unique())}."
+    )
     return numbers
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.wording import flag_text
 
 # Printable ASCII without outer blanks: text that is already clean.
@@ -158,7 +158,9 @@ def refuse_spellings(name: str, values: pd.Series, source: Path) -> None:
     counts = {str(value): int(count) for value, count in values.value_counts().items()}
     pairs = spellings(counts)
     if pairs:
-        shown = some(" and ".join(f"{value!r} ({counts[value]})" for value in p) for p in pairs)
+        shown = first_few(
+            " and ".join(f"{value!r} ({counts[value]})" for value in p) for p in pairs
+        )
         raise EvenhandError(
             f"{source}: {name!r} seems to have one value in several spellings: {shown}. If they "
             "mean different things, give them other names. If they mean the same, merge them: "

@@ -17,7 +17,7 @@ from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
 from evenhand.metrics.parity import ParityNumbers
 from evenhand.metrics.rows import Key
-from evenhand.metrics.scored import scored
+from evenhand.metrics.scored import as_scored
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
 CHOICE = (
@@ -159,5 +159,5 @@ def test_a_choice_that_cannot_be_measured_is_refused_before_any_work(
 def test_sizes_count_patients_of_the_rarer_class_not_their_images():
     patients = np.array([*range(60), *[60] * 10, *[61] * 10])
     labels = (patients >= 60).astype(int)
-    rows = scored(labels, np.linspace(0, 1, 80), patients=patients)
+    rows = as_scored(labels, np.linspace(0, 1, 80), patients=patients)
     assert RowCounts.of(rows) == RowCounts(80, 62, 20, 2)

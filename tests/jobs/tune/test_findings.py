@@ -16,8 +16,7 @@ from evenhand.metrics import find_rule, find_target
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.findings import findings
 from evenhand.search.confirmation import Candidate, best_candidate, choices_to_confirm
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 
 AUC, GAP = find_target("auc_worst"), find_target("auc_gap")
 

@@ -28,7 +28,7 @@ from evenhand.cohort.series.static import (
 )
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.files import Stamp, fingerprint
 from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.bins import parse_bins
@@ -247,8 +247,8 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
     if len(several):
         raise EvenhandError(
             f"{source}, {rows_text(several.index)}: --patient {column} makes each part of a file a "
-            f"separate patient, but {some(several.unique())} has several parts. Name a column of "
-            "patients."
+            f"separate patient, but {first_few(several.unique())} has several parts. Name a column "
+            "of patients."
         )
 
 

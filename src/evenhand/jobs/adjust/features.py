@@ -27,7 +27,7 @@ from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import BATCH, channels_last, unit
+from evenhand.training.predict import BATCH, channels_last, to_unit_range
 from evenhand.training.settings import LoopSettings
 
 Features = NDArray[np.float32]
@@ -91,7 +91,7 @@ def features_of(model: Model, cohort: Cohort, accelerator: Accelerator) -> Featu
     ):
         for start in range(0, len(source), BATCH):
             rows = np.arange(start, min(start + BATCH, len(source)))
-            model(channels_last(unit(source.take(rows).inputs)))
+            model(channels_last(to_unit_range(source.take(rows).inputs)))
             parts.append(latest[0].float().cpu().numpy())
             advance(len(rows))
     return np.concatenate(parts)

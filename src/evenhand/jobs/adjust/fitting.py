@@ -30,11 +30,12 @@ from evenhand.methods.afterwards.multicalibrate import (
     check_segments,
     segments_of,
 )
-from evenhand.methods.arrays import MOST_UNKNOWN, UNKNOWN
+from evenhand.methods.arrays import MOST_UNKNOWN
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 if TYPE_CHECKING:  # imports torch

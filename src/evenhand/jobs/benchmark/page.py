@@ -24,7 +24,7 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
 from evenhand.reporting.part import AnswerBox, Part, Table
 from evenhand.reporting.section import PART, section, sections_of
-from evenhand.reporting.text.numbers import SIGNED, listed, plain
+from evenhand.reporting.text.numbers import SIGNED, join_words, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import count_text
 
@@ -233,7 +233,7 @@ def _groups(outcome: Outcome) -> Part:
         by_key = result.by_key(name)
         rows.append((_display_name(result, name), *(change_text(by_key[key]) for key in keys)))
     worst = [f"{level} of {attribute}" for attribute, level in result.worst.items()]
-    worst_text = f"{ERM} serves {listed(worst)} worst on validation patients. " if worst else ""
+    worst_text = f"{ERM} serves {join_words(worst)} worst on validation patients. " if worst else ""
     return Part(
         sentences=(
             f"{worst_text}Changes of each group's AUC from {ERM}, with corrected intervals.",
@@ -285,7 +285,7 @@ def _selection(outcome: Outcome) -> Part | None:
     selection = outcome.result.selection
     if selection is None:
         return None
-    picks = listed([f"{name} {count}" for name, count in selection.picks.items()])
+    picks = join_words([f"{name} {count}" for name, count in selection.picks.items()])
     return Part(
         sentences=(
             "In each fold and for each seed, the trained entry with the best target on validation "
@@ -303,8 +303,8 @@ def _selection(outcome: Outcome) -> Part | None:
 @section("benchmark", "plan", "The plan", place=110, template=PART)
 def _plan(outcome: Outcome) -> Part:
     record = outcome.record
-    entries = listed([entry.name for entry in record.plan.entries])
-    added = listed([entry.name for entry in record.added])
+    entries = join_words([entry.name for entry in record.plan.entries])
+    added = join_words([entry.name for entry in record.added])
     return Part(
         sentences=(
             f"Written before any test patient was scored, with the hash {record.hash[:16]}: "

@@ -22,7 +22,7 @@ from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
 from evenhand.reporting.probe_record import FILE, ProbeRow
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.training.device import make_accelerator
@@ -160,10 +160,10 @@ def _row(
 def _interval(value: float, folds: Sequence[_FoldProbe]) -> tuple[float, float]:
     """Return the ends of the interval of a mean over folds and seeds."""
     influence = np.concatenate([fold.influence for fold in folds]) / len(folds)
-    patient_error = float(Jackknifed(np.array(value), influence).error)
+    patient_error = float(JackknifeEstimate(np.array(value), influence).error)
     seeds = len(folds[0].values)
     if seeds == 1:
-        low, high = Jackknifed(np.array(value), influence).interval(LEVEL)
+        low, high = JackknifeEstimate(np.array(value), influence).interval(LEVEL)
         return float(low), float(high)
     seed_variance = sum(float(fold.values.var(ddof=1)) for fold in folds) / seeds / len(folds) ** 2
     quantile = float(stdtrit(len(folds) * (seeds - 1), (1 + LEVEL) / 2))

@@ -13,7 +13,8 @@ from evenhand.cohort.splits import Splits
 from evenhand.jobs.check.findings import at_least, at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.reporting.check_record import Finding
-from evenhand.tables.attributes import UNKNOWN, group_of
+from evenhand.tables.attributes import group_of
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 COLUMNS = ("attribute", "group", "split", "patients", "samples", "positives", "fewest")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,9 +72,8 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     """
     trained = finished_run(settings.run)
     name = trained.model_with_weights(settings.model)
-    label_named = settings.label is not None or any(
-        text.startswith("label=") for text in settings.map
-    )
+    mapped = any(text.startswith("label=") for text in settings.map)
+    label_named = mapped or settings.label is not None
     settings = _inherit(settings, trained)
     model = load_model(trained.folder(name))
     settings = _without_positive(model.spec.classes, settings)
@@ -109,9 +108,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     predictions = _score(model, cohort, adjustment, make_accelerator(loop))
-    if data.pairs is not None:
-        pairs = predictions.table["sample_id"].map(data.pairs).fillna("")
-        predictions = replace(predictions, table=predictions.table.assign(**{PAIR: pairs}))
+    predictions = _with_pairs(predictions, data.pairs)
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)
@@ -139,6 +136,14 @@ def _score(
     inferred = adjustment.attribute == "inferred"
     features = features_of(model, cohort, accelerator) if inferred else None
     return apply_adjustment(adjustment, predictions, features)
+
+
+def _with_pairs(predictions: Predictions, pairs: Mapping[str, str] | None) -> Predictions:
+    """Return predictions with the column of pair ids, if the data have pair ids."""
+    if pairs is None:
+        return predictions
+    column = predictions.table["sample_id"].map(pairs).fillna("")
+    return replace(predictions, table=predictions.table.assign(**{PAIR: column}))
 
 
 def _without_positive(classes: tuple[str, ...], settings: PredictSettings) -> PredictSettings:

@@ -103,7 +103,7 @@ class Cdann(TrainingMethod):
 
     def _adversary(self, features: Tensor, labels: Tensor, levels: Tensor) -> Tensor:
         """Return the discriminator's weighted cross-entropy, a scalar."""
-        cells = self.known_cells()
+        cells = self.training_groups()
         output = self._network(features)(features).view(len(features), cells.classes, -1)
         label_logits = output[torch.arange(len(features), device=features.device), labels]
         losses = functional.cross_entropy(label_logits, levels, reduction="none")
@@ -122,7 +122,7 @@ class Cdann(TrainingMethod):
 
     def _network(self, features: Tensor) -> nn.Sequential:
         if self.discriminator is None:
-            cells = self.known_cells()
+            cells = self.training_groups()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 self.discriminator = nn.Sequential(

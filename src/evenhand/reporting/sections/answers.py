@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import BESIDE, EVERYBODY, headline_order
-from evenhand.reporting.estimates import Estimate, find, first, names
+from evenhand.reporting.estimates import Estimate, find_rows, first_row, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import group_changes, levelling_verdict
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import hundredths, listed
+from evenhand.reporting.text.numbers import hundredths, join_words
 from evenhand.reporting.text.sentences import (
     INTERVAL_ABOVE_0,
     OutcomeWord,
@@ -34,11 +34,11 @@ from evenhand.reporting.text.sentences import (
     where,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     first_upper,
     in_sentence,
     lower_first,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
@@ -146,11 +146,13 @@ def strategy_answer(
     ReportAnswer or None
         None if the model is compared with no other model.
     """
-    worst_rows = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst")
+    worst_rows = find_rows(
+        rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst"
+    )
     paired = [row for row in worst_rows if row.model == model and row.against]
     if not paired:
         return None
-    everybody = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
+    everybody = find_rows(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
     possible = [
@@ -166,8 +168,9 @@ def strategy_answer(
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
     further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
+    models = join_words((model_at_sentence_start(model), *others), "or")
     return ReportAnswer(
-        topic=f"{listed((model_at_sentence_start(model), *others), 'or')}, by {shown(attribute)}?",
+        topic=f"{models}, by {display_name(attribute)}?",
         headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
@@ -207,13 +210,15 @@ def spread_answer(
     ReportAnswer or None
         None if the model is compared with no other model.
     """
-    spreads = find(rows, attribute=attribute, group=EVERYBODY, metric=metric)
+    spreads = find_rows(rows, attribute=attribute, group=EVERYBODY, metric=metric)
     paired = [row for row in spreads if row.model == model and row.against]
     if not paired:
         return None
-    others = listed((model_at_sentence_start(model), *(row.against or "" for row in paired)), "or")
+    others = join_words(
+        (model_at_sentence_start(model), *(row.against or "" for row in paired)), "or"
+    )
     return ReportAnswer(
-        topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
+        topic=f"{others}: {lower_first(paired[0].term.label)} by {display_name(attribute)}?",
         headline=spread_sentence(paired),
         details=_side_by_side(spreads, paired),
         notes=(SPREAD, TWO_MODELS),
@@ -230,7 +235,7 @@ def _headline(
     if not further_metrics:
         return text
     lost = dict.fromkeys(row.metric for row in further if paired_chip(row) == "worse")
-    cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
+    cost = f" It costs {join_words([in_sentence(name) for name in lost])}." if lost else ""
     return f"{paired[0].base_term.label}: {text}{cost}"
 
 
@@ -249,7 +254,7 @@ def _claimed_differences(
         row
         for metric in metrics
         for attribute in attributes
-        for row in find(rows, model=model, attribute=attribute, metric=metric)
+        for row in find_rows(rows, model=model, attribute=attribute, metric=metric)
         if row.against and paired_chip(row) != "cannot tell"
         if row.group != EVERYBODY or attribute == EVERYBODY
     ]
@@ -274,7 +279,7 @@ def _paired_verdict(row: Estimate, text: str) -> Verdict:
 def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
     """Return sentences on a number of each model, and on the differences between the models."""
     models = (paired[0].model, *names(paired, "against"))
-    single = [first(rows, model=name, against=None) for name in models]
+    single = [first_row(rows, model=name, against=None) for name in models]
     return (
         models_sentence([row for row in single if row is not None]),
         *map(paired_sentence, paired),
@@ -300,7 +305,7 @@ def group_answer(
     ReportAnswer or None
         None if there are no rows about groups.
     """
-    attribute_rows = find(rows, model=model, attribute=attribute, against=None)
+    attribute_rows = find_rows(rows, model=model, attribute=attribute, against=None)
     members = [
         row for row in attribute_rows if row.group != EVERYBODY and not is_unknown(row.group)
     ]
@@ -309,8 +314,8 @@ def group_answer(
     if judged := _judged_extremes(attribute_rows, names(members, "metric")):
         return _extremes_answer(judged, positive)
     return ReportAnswer(
-        topic=first_upper(shown(attribute)),
-        headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
+        topic=first_upper(display_name(attribute)),
+        headline=f"Nothing can be said about {display_name(attribute)}: {_why_nothing(members)}.",
         details=tuple(_undefined_reasons(members)),
         outcome="cannot tell",
     )
@@ -324,7 +329,7 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
     judged = [row for row in compared if row.term.better != "neither"]
     if not judged:
         labels = [term(metric).label for metric in names(compared, "metric")]
-        return f"no value of {listed(labels)} is better than another"
+        return f"no value of {join_words(labels)} is better than another"
     defined = Counter(row.metric for row in judged if row.value is not None)
     if max(defined.values(), default=0) < 2:
         return "there are no two groups whose numbers are defined"
@@ -355,13 +360,13 @@ def _extremes_answer(judged: Sequence[Extremes], positive: str) -> ReportAnswer:
         for gap in others
     ]
     return ReportAnswer(
-        topic=first_upper(shown(ends.worst.attribute)),
+        topic=first_upper(display_name(ends.worst.attribute)),
         headline=headline,
         details=(size, chance, *(verdict.text for verdict in further)),
         notes=(INTERVAL_ABOVE_0,) if has_interval_above_0(ends) else (),
         outcome="a gap" if ends.differs else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
-        gap_in=listed([in_sentence(gap.worst.metric) for gap in judged if gap.differs]),
+        gap_in=join_words([in_sentence(gap.worst.metric) for gap in judged if gap.differs]),
         verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *further),
     )
 
@@ -381,7 +386,7 @@ def _least_favourable(outcomes: Sequence[OutcomeWord]) -> OutcomeWord:
 def _dots(*groups: Estimate) -> tuple[Dots, ...]:
     return tuple(
         Dots(
-            shown(row.group),
+            display_name(row.group),
             hundredths(row.value or 0.0),
             f"{round((row.value or 0.0) * row.positives)} of {row.positives:,}"
             if row.positives
@@ -468,13 +473,13 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
 
 def _overall_aucs(report: Report) -> list[Estimate]:
     """Return the AUC of everybody under each model that the answers are about."""
-    overall = find(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
+    overall = find_rows(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
     return [row for row in overall if row.model in report.answered_models]
 
 
 def _answers(report: Report) -> tuple[ReportAnswer, ...]:
     """Return the answers of a report: on spreads, on the worst group, then on each attribute."""
-    rows, validation = report.reported, find(report.estimates, split="val")
+    rows, validation = report.reported, find_rows(report.estimates, split="val")
     models, single = report.answered_models, report.single
     group_answers = [
         replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer

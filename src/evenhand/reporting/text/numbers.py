@@ -127,7 +127,7 @@ def hundredths(share: float) -> int:
     return math.floor(100 * share + 0.5 + 1e-9)  # 100 * 0.605 is 60.49999… in floating point
 
 
-def listed(items: list[str] | tuple[str, ...], last: str = "and") -> str:
+def join_words(items: list[str] | tuple[str, ...], last: str = "and") -> str:
     """Return items as a phrase.
 
     Examples

@@ -7,22 +7,22 @@ from typing import Literal
 
 from evenhand.metrics import CHANCE, DETECTABLE, find_metric
 from evenhand.metrics.intervals import FEW, FEW_DRAWN
-from evenhand.reporting.estimates import NO_VALUE, Estimate, find
+from evenhand.reporting.estimates import NO_VALUE, Estimate, find_rows
 from evenhand.reporting.text.numbers import (
     NBSP,
     hundredths,
-    listed,
+    join_words,
     out_of_hundred,
     p_value_text,
     plain,
     signed,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     first_upper,
     group_kind,
     lower_first,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes
@@ -48,7 +48,7 @@ def where(attribute: str, group: str) -> str:
         return f"{where(attribute, group)} and {control.replace('=', ' is ', 1)}"
     parts, levels = attribute.split("*"), group.split("*")
     if len(parts) != len(levels):
-        return f"{shown(attribute)} is {shown(group)}"
+        return f"{display_name(attribute)} is {display_name(group)}"
     return " and ".join(f"{part} is {level}" for part, level in zip(parts, levels, strict=True))
 
 
@@ -191,7 +191,7 @@ def _untested_reason(extremes: Extremes) -> str:
     counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
     return (
         f"The gap was not tested: its {_named(extremes.worst.metric)} rests on too few patients "
-        f"where {listed(counts)}, and a test needs {FEW} in each group "
+        f"where {join_words(counts)}, and a test needs {FEW} in each group "
         f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or merge groups (--merge, "
         "--bins). "
     )
@@ -264,10 +264,11 @@ def no_gap_sentence(ends: Extremes) -> str:
     """Return the sentence on another metric than that of the headline, if no gap is shown in it."""
     text = ends.worst.term.scale.text
     low, high = sorted(row.value or 0.0 for row in (ends.worst, ends.best))
-    tested = (p_text(ends.gap) if ends.gap else "") or "not tested"
+    p = p_text(ends.gap) if ends.gap else ""
+    outcome = f"({p}){_detectable_clause(ends)}" if p else "(not tested)"
     return (
         f"No gap is shown in {_named(ends.worst.metric)}: lowest {text(low)}, highest {text(high)} "
-        f"({tested}){_detectable_clause(ends)}."
+        f"{outcome}."
     )
 
 
@@ -283,8 +284,10 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
-    clauses = [f"{side} than {listed(sides[side])}" for side in ("better", "worse") if sides[side]]
-    unsure = listed(sides["cannot tell"], "or")
+    clauses = [
+        f"{side} than {join_words(sides[side])}" for side in ("better", "worse") if sides[side]
+    ]
+    unsure = join_words(sides["cannot tell"], "or")
     if not clauses:
         return (
             f"These data do not show that {whom} serves its worst {by} better or worse than "
@@ -294,7 +297,7 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
         f"; these data do not show whether it does better or worse than {unsure}" if unsure else ""
     )
     subject = model_at_sentence_start(whom)
-    return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
+    return f"{subject} serves its worst {by} {join_words(clauses, 'but')}{doubt}."
 
 
 SIZES: Mapping[OutcomeWord, str] = {"better": "smaller", "worse": "larger"}
@@ -312,15 +315,17 @@ def spread_sentence(paired: Sequence[Estimate]) -> str:
     sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
-    unsure = listed(sides["cannot tell"], "or")
+    unsure = join_words(sides["cannot tell"], "or")
     clauses = [
-        f"{word} than that of {listed(sides[side])}" for side, word in SIZES.items() if sides[side]
+        f"{word} than that of {join_words(sides[side])}"
+        for side, word in SIZES.items()
+        if sides[side]
     ]
     subject = f"the {label} of {paired[0].model}"
     if not clauses:
         return f"These data do not show that {subject} is smaller or larger than that of {unsure}."
     doubt = f"; for {unsure}, these data do not show which is smaller" if unsure else ""
-    return f"{first_upper(subject)} is {listed(clauses, 'but')}{doubt}."
+    return f"{first_upper(subject)} is {join_words(clauses, 'but')}{doubt}."
 
 
 def detectable_group_sentences(
@@ -338,7 +343,7 @@ def detectable_group_sentences(
     sentences = []
     for row in paired:
         pair = {"model": row.model, "against": row.against, "attribute": row.attribute}
-        detectable_rows = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
+        detectable_rows = find_rows(rows, **pair, base=row.base, aggregate=DETECTABLE)
         largest = max(
             (estimate.value for estimate in detectable_rows if estimate.value is not None),
             default=0.0,
@@ -359,7 +364,7 @@ def overall_cost_sentence(overall: Sequence[Estimate]) -> str:
         Differences of a metric of everybody: the model less each other model.
     """
     better = [row.against or "" for row in overall if paired_chip(row) == "worse"]
-    return f" It serves everybody together worse than {listed(better)}." if better else ""
+    return f" It serves everybody together worse than {join_words(better)}." if better else ""
 
 
 def models_sentence(rows: Sequence[Estimate]) -> str:
@@ -374,7 +379,7 @@ def models_sentence(rows: Sequence[Estimate]) -> str:
     values = [
         f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows
     ]
-    return f"{label}: {listed(values)}."
+    return f"{label}: {join_words(values)}."
 
 
 def paired_sentence(difference: Estimate) -> str:

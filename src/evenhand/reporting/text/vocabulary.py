@@ -238,10 +238,10 @@ def group_kind(attribute: str) -> str:
     >>> group_kind("sex*age"), group_kind("group")
     ('sex × age group', 'group')
     """
-    return "group" if attribute == "group" else f"{shown(attribute)} group"
+    return "group" if attribute == "group" else f"{display_name(attribute)} group"
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """Return the shown name of a group or attribute, with a cross between parts of intersections.
 
     Examples
