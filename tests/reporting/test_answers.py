@@ -210,3 +210,20 @@ def test_many_answers_have_an_overview_and_few_have_none(
     assert [topic for topics in overview("ABCDE").values() for topic in topics] == [
         f"Age under {name}" for name in "ABCDE"
     ]
+
+
+@pytest.mark.parametrize("low", [None, -0.1])
+def test_models_with_the_same_numbers_are_said_to_have_the_same(low: float | None) -> None:
+    high = None if low is None else -low
+    pair = {"model": "tuned", "against": "full", "value": 0.0, "low": low, "high": high}
+    worst = replace(ROW, aggregate="worst", group="*")
+    both = [replace(worst, model=name) for name in ("tuned", "full")]
+    overall = replace(ROW, attribute="*", group="*", **pair)
+    singles = [replace(ROW, attribute="*", group="*", model=name) for name in ("tuned", "full")]
+    answer = strategy_answer(
+        [*both, *singles, replace(worst, **pair), overall], "tuned", "sex", "auc"
+    )
+    assert answer
+    same = "have the same AUC of everybody and of the worst group." in answer.headline
+    assert same == (low is None)
+    assert answer.outcome == "cannot tell"

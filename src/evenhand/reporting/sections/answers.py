@@ -171,7 +171,8 @@ def strategy_answer(
     models = join_words((model_at_sentence_start(model), *others), "or")
     return ReportAnswer(
         topic=f"{models}, by {display_name(attribute)}?",
-        headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
+        headline=_same_models(paired, overall)
+        or _headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
@@ -225,6 +226,18 @@ def spread_answer(
         outcome=_outcome(paired, ()),
         verdicts=tuple(_paired_verdict(row, paired_sentence(row)) for row in paired),
     )
+
+
+def _same_models(paired: Sequence[Estimate], overall: Sequence[Estimate]) -> str:
+    """Return the sentence on models whose numbers are equal in every resample, else ""."""
+    rows = (*paired, *overall)
+    if not overall or any(row.value != 0 or row.low is not None for row in rows):
+        return ""
+    models = join_words(
+        (model_at_sentence_start(paired[0].model), *(str(row.against) for row in paired))
+    )
+    label = in_sentence(paired[0].base)
+    return f"{models} have the same {label} of everybody and of the worst group."
 
 
 def _headline(
