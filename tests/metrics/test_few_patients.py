@@ -121,8 +121,9 @@ def simulate(separations, size, prevalence, cohorts, rng, method="auto") -> pd.D
             ):
                 if ends.low is not None:
                     within = ends.low <= truth <= ends.high
-                    held.append((kind, name, within, few, ends.high - ends.low))
-    rows = pd.DataFrame(held, columns=["kind", "metric", "held", "few", "width"])
+                    marked = few < ends.few
+                    held.append((kind, name, within, few, marked, ends.high - ends.low))
+    rows = pd.DataFrame(held, columns=["kind", "metric", "held", "few", "marked", "width"])
     return rows.assign(size=size, prevalence=prevalence)
 
 
@@ -224,7 +225,7 @@ if __name__ == "__main__":
     pieces = []
     for design_table in all_designs(int(cohorts), method, map(int, sizes)):
         few = pd.cut(design_table["few"], [0, 4, 9, 19, 39, 79, 159, 1000])
-        keys = ["design", "size", "prevalence", "kind", "metric", few]
+        keys = ["design", "size", "prevalence", "kind", "metric", "marked", few]
         table = design_table.groupby(keys, observed=True).agg(
             held=("held", "sum"), n=("held", "size"), width=("width", "median")
         )

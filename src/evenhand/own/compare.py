@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, check_count, check_level, check_seed, first_few
 from evenhand.masks.structure import block_names
 from evenhand.metrics.groups import Groups
 from evenhand.networks.calling import (
@@ -25,7 +25,7 @@ from evenhand.networks.calling import (
 )
 from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.model import Model
-from evenhand.own.inputs import as_groups, of_length
+from evenhand.own.inputs import as_codes, as_groups
 from evenhand.representation import Layer
 from evenhand.representation.by_group import Comparison, PatientLayers, measure_similarity
 from evenhand.representation.results import GroupSimilarity, Similarity
@@ -33,6 +33,9 @@ from evenhand.tables.arrays import as_array
 
 MOST_LAYERS = 12
 """The largest number of layers that are compared by default."""
+
+LEAST = 4
+"""The smallest number of patients for which unbiased CKA is defined."""
 
 Layers = Sequence[str] | tuple[Sequence[str], Sequence[str]] | None
 
@@ -148,6 +151,17 @@ def compare_layers(
     """
     require_network(first, "first")
     require_network(second, "second")
+    check_seed(seed)
+    check_level(level)
+    check_count("minimum", minimum)
+    check_count("permutations", permutations)
+    check_count("batch", batch, least=LEAST)
+    if not isinstance(loader, Iterable):
+        raise EvenhandError(
+            f"loader= is {type(loader).__name__}; give a list or a DataLoader of batches."
+        )
+    if pool not in ("mean", "flat"):
+        raise EvenhandError(f"pool={pool!r}: give 'mean' or 'flat'.")
     names = [
         _layers(module, wanted)
         for module, wanted in zip((first, second), _layers_by_network(layers), strict=True)
@@ -177,6 +191,13 @@ def compare_layers(
 def _layers_by_network(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
     if layers is None:
         return None, None
+    if isinstance(layers, str):
+        layers = (layers,)
+    if not isinstance(layers, Sequence) or not all(layers) or not layers:
+        raise EvenhandError(
+            f"layers={layers!r}: give names of layers, or two sequences of names, one for each "
+            "network."
+        )
     if len(layers) == 2 and not any(isinstance(entry, str) for entry in layers):
         return layers[0], layers[1]
     return list(map(str, layers)), list(map(str, layers))
@@ -188,6 +209,10 @@ def _layers(module: nn.Module, wanted: Sequence[str] | None) -> tuple[str, ...]:
     if wanted is None:
         is_timm = isinstance(module, Model) or hasattr(network, "feature_info")
         names = layer_names(network) if is_timm else block_names(network)
+        if not names:
+            raise EvenhandError(
+                f"layers=: {type(network).__name__} has no blocks. Name the layers to compare."
+            )
         indices = np.unique(np.linspace(0, len(names) - 1, MOST_LAYERS).round().astype(int))
         return tuple(names[index] for index in indices)
     if missing := [name for name in wanted if name not in modules or not name]:
@@ -281,8 +306,7 @@ def _number_labels(labels: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
 def _first_rows(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:
     if patients is None:
         return np.arange(count)
-    column = of_length(patients, count, "patients")
-    return np.sort(np.unique(column, return_index=True)[1])
+    return np.sort(np.unique(as_codes(patients, count, "patients"), return_index=True)[1])
 
 
 def _frame(similarity: Similarity, names: Sequence[Sequence[str]]) -> pd.DataFrame:

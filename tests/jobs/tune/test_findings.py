@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
+from evenhand.jobs.tune.outcome import delivery_of
 from evenhand.metrics import find_rule, find_target
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.findings import findings
@@ -92,7 +95,12 @@ def test_no_candidate_that_was_not_chosen_has_a_better_mean(candidates):
     ],
 )
 def test_the_fit_in_the_middle_is_delivered(goal, values, seed):
-    assert candidate(0, 0.9, values).median_seed((goal,), find_rule(None, (goal,))) == seed
+    chosen, rule = candidate(0, 0.9, values), find_rule(None, (goal,))
+    assert chosen.median_seed((goal,), rule) == seed
+    job = SimpleNamespace(task=SimpleNamespace(targets=(goal,)), rule=rule)
+    result = SimpleNamespace(contender=SimpleNamespace(name="full"), chosen=chosen)
+    delivery = delivery_of(job, result)
+    assert (delivery.seed, delivery.seeds) == (seed, chosen.seeds)
 
 
 def test_of_several_goals_the_rule_says_which_fit_is_in_the_middle():

@@ -76,7 +76,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
         source=inputs.source,
         cuts={**inputs.cuts, **cuts},
         parent=parent,
-        notes=notes_of({BEFORE: before.predictions}),
+        notes=[*notes_of({BEFORE: before.predictions}), *before.notes],
     )
     _write_models(run, before, fitted)
     chosen = next(iter(fitted)) if len(fitted) == 1 else None
