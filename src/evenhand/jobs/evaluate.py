@@ -41,7 +41,6 @@ from evenhand.reporting import (
     Report,
     Search,
     UnitShare,
-    detectable_differences,
     probe_record,
     render,
     verdicts_of,
@@ -204,7 +203,6 @@ def report_of(
         pruning=pruning_of(run),
         units=_units(run, main_model),
         samples=_samples(requests, settings.split),
-        detectable=detectable_differences(rows, main_model, settings.split),
         threshold_rule=" ".join(
             f"Decision rule{of_models}: {how}." for (_, how), of_models in rules.items()
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from evenhand.errors import EvenhandError, check_count, check_level, check_seed, first_few
 from evenhand.masks.structure import block_names
+from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.groups import Groups
 from evenhand.networks.calling import (
     call,
@@ -73,20 +75,85 @@ class SimilarityTable:
             rows["first"].unique(), rows["second"].unique()
         ]
 
+    def layers(self) -> pd.DataFrame:
+        """Return a row for each layer of the first network, and a column for each group.
+
+        Returns
+        -------
+        DataFrame
+            ``first``; ``second``, its counterpart: the layer of the second network at the same
+            depth; ``best``, the layer of the second network that is most similar to it for
+            everybody; then the CKA of ``first`` and ``second`` for ``everybody`` and in each group
+            (``sex=f``), NaN where it is undefined.
+        """
+        columns = {
+            _column_name(attribute, group): rows.set_index(["first", "second"])["value"]
+            for (attribute, group), rows in self._by_group
+        }
+        pairs = pd.MultiIndex.from_tuples(self._counterparts, names=["first", "second"])
+        values = pd.DataFrame(columns).astype(float)
+        best = values["everybody"].unstack(sort=False).fillna(-np.inf).idxmax(axis=1)
+        shown = values.loc[pairs].reset_index()
+        shown.insert(2, "best", shown["first"].map(best))
+        return shown
+
+    @property
+    def _by_group(self) -> Any:
+        return self.frame.groupby(["attribute", "group"], sort=False)
+
+    @property
+    def _counterparts(self) -> list[tuple[str, str]]:
+        """The layers of the first network, each with that of the second at the same depth."""
+        first, second = (list(self.frame[name].unique()) for name in ("first", "second"))
+        depths = np.linspace(0, len(second) - 1, len(first)).round().astype(int)
+        return [(name, second[depth]) for name, depth in zip(first, depths, strict=True)]
+
+    def _marked(self) -> pd.DataFrame:
+        """Return `layers` as text, with a mark where a group differs from all other patients."""
+        shown = self.layers()
+        for (attribute, group), rows in self._by_group:
+            name = _column_name(attribute, group)
+            p = rows.set_index(["first", "second"])["p_adjusted"].astype(float)
+            differs = (p.loc[self._counterparts] <= CLAIM).to_numpy()
+            shown[name] = [
+                "undefined" if np.isnan(value) else f"{value:.3f}{' *' if mark else '  '}"
+                for value, mark in zip(shown[name], differs, strict=True)
+            ]
+        return shown
+
+    def _remarks(self) -> list[str]:
+        """Return the meaning of the table's columns and marks, and why groups are undefined."""
+        undefined = {
+            _column_name(attribute, group): rows["undefined"].iloc[0]
+            for (attribute, group), rows in self._by_group
+        }
+        return [
+            f"* the group differs from all other patients (p_adjusted of at most {CLAIM:g}, "
+            "corrected over layers).",
+            "second: the layer at the same depth; best: the layer most similar to first for "
+            "everybody. .frame has all pairs of layers, with intervals.",
+            *(
+                f"{name}: {reason}."
+                for name, reason in undefined.items()
+                if isinstance(reason, str)
+            ),
+        ]
+
     def __repr__(self) -> str:
-        """Return the pair of layers with the highest CKA of each group, a line each."""
-        defined = self.frame.dropna(subset="value")
-        best = defined.loc[defined.groupby(["attribute", "group"], sort=False)["value"].idxmax()]
-        shown = best[["attribute", "group", "first", "second", "value", "low", "high", "patients"]]
-        table = shown.to_string(index=False, float_format="{:.3f}".format)
-        return (
-            f"{len(self.frame)} rows of layers and groups. The pair of layers with the highest CKA "
-            f"in each group (.frame has all pairs):\n{table}"
-        )
+        """Return the CKA of each layer with its counterpart, by group."""
+        table = self._marked().to_string(index=False, line_width=100)
+        title = "CKA of each layer with its counterpart (1: identical up to rotation and scale):"
+        return "\n".join([title, table, *self._remarks()])
 
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""
-        return str(self.frame.to_html(index=False, float_format="{:.3f}".format))
+        remarks = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks())
+        return f"{self._marked().to_html(index=False)}{remarks}"
+
+
+def _column_name(attribute: str, group: str) -> str:
+    """Return the name of a group as a column."""
+    return "everybody" if attribute == "*" else f"{attribute}={group}"
 
 
 def compare_layers(

@@ -42,7 +42,6 @@ from evenhand.own.inputs import as_groups, group_array
 from evenhand.reporting import (
     ModelSamples,
     Report,
-    detectable_differences,
     render,
     render_table,
     verdicts_of,
@@ -255,7 +254,6 @@ def measure_groups(
             attributes=tuple(coded),
             split=SPLIT,
             samples=samples,
-            detectable=detectable_differences(numbers, names[0], SPLIT),
             threshold_rule=f"Decision rule: fixed at {threshold:g}." if rows.binary else "",
         )
     )

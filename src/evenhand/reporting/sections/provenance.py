@@ -23,7 +23,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The record of a run, the decision threshold of each model, and the rule that chose it."""
+    """The record of a run, the decision threshold of each model, and the rule if it is here."""
 
     facts: tuple[Facts, ...]
     thresholds: tuple[tuple[str, float], ...] = ()
@@ -50,8 +50,8 @@ def provenance(report: Report) -> Provenance | None:
     thresholds = dict.fromkeys(
         (name, threshold) for name, threshold in pairs if threshold is not None
     )
-    has_any = facts or thresholds or report.threshold_rule
-    return Provenance(facts, tuple(thresholds), report.threshold_rule) if has_any else None
+    rule = "" if report.names_thresholds else report.threshold_rule  # it is below the answers
+    return Provenance(facts, tuple(thresholds), rule) if facts or thresholds or rule else None
 
 
 def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
