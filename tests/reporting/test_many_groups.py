@@ -146,3 +146,11 @@ def test_rows_of_every_level_are_those_of_a_mask():
     for level in levels.levels:
         wanted = np.flatnonzero(levels.codes == levels.levels.index(level))
         assert levels.rows(level).tolist() == wanted.tolist()
+
+
+def test_the_terminal_says_why_a_number_has_no_interval():
+    why = "the same in every resample"
+    row = MetricRow(
+        model="m", split="test", attribute="*", group="*", base="auc", value=0.0, no_interval=why
+    )
+    assert f"none: {why}" in print_table(as_table([row]))

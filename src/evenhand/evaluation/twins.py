@@ -222,7 +222,9 @@ def _rows_of_model(
         row = _row(name, (attribute, group, reference), mean, twins, pairs, level)
         if reference is None and chosen.any():
             otherwise = float(twins.otherwise[chosen].mean())
-            row = row.model_copy(update={"decided_otherwise": otherwise})
+            low, high = (end and min(max(end, 0.0), 1.0) for end in (row.low, row.high))
+            limited = {"decided_otherwise": otherwise, "low": low, "high": high}
+            row = row.model_copy(update=limited)
         yield row
 
 

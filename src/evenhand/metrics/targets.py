@@ -118,6 +118,21 @@ class Target:
         return self.direction == "maximize"
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest possible value, infinite where there is no limit.
+
+        Examples
+        --------
+        >>> from evenhand.metrics import find_target
+        >>> find_target("auc_worst").limits, find_target("log_loss_gap").limits
+        ((0.0, 1.0), (0.0, inf))
+        """
+        if not all(metric.share for metric in self.metrics):
+            return (0.0 if self.is_spread else -math.inf), math.inf
+        is_sum = isinstance(self.metric, Fairness) and not self.is_spread and not self.maximise
+        return 0.0, math.inf if is_sum else 1.0
+
+    @property
     def is_overall(self) -> bool:
         """Whether it is computed on all samples together, without groups."""
         return self.aggregate == OVERALL

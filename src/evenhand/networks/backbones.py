@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from evenhand.errors import EvenhandError, UnknownNameError, first_few
-from evenhand.files import parse_record, read_object
+from evenhand.files import read_json_record
 from evenhand.networks.inputs import RGB, ImageForm, Images, Inputs, SeriesInputs
 from evenhand.networks.own import USUAL_STEPS, bare_network, create_own, is_own
 from evenhand.networks.registry import BACKBONES, SERIES_ENCODERS
@@ -89,7 +89,7 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     record_path = weights_file(weights).parent / "model.json"
     if not record_path.is_file():
         return inputs
-    earlier = parse_record(_InputsRecord, read_object(record_path), record_path).spec.inputs
+    earlier = read_json_record(_InputsRecord, record_path).spec.inputs
     channels = earlier.channels if isinstance(earlier, SeriesInputs) else ()
     if channels != inputs.channels:
         raise EvenhandError(

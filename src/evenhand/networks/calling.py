@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
+from evenhand.tables.arrays import as_array
 
 Forward = Callable[[nn.Module, Any], Any]
 """Calls a network on inputs and returns its logits."""
@@ -49,8 +50,13 @@ def output_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Any:
     Raises
     ------
     CallError
-        If the call fails; the message has the reason.
+        If the call fails, or the network has no weights; the message has the reason.
     """
+    if next(module.parameters()).is_meta:
+        raise CallError(
+            f"{type(module).__name__} is on the device 'meta' and has no weights. Load them first: "
+            "module.to_empty(device='cpu'), then load_state_dict."
+        )
     try:
         return forward(module, inputs)
     except EvenhandError:
@@ -121,8 +127,27 @@ def move_to_device(inputs: Any, device: torch.device) -> Any:
     if isinstance(inputs, tuple | list):
         return tuple(move_to_device(value, device) for value in inputs)
     if isinstance(inputs, Tensor) or hasattr(inputs, "__array__"):
-        return torch.as_tensor(inputs).to(device)
+        return as_tensor(inputs).to(device)
     return inputs
+
+
+def as_tensor(inputs: Any) -> Tensor:
+    """Return an array or a data frame of numbers as a tensor; a tensor is unchanged.
+
+    Raises
+    ------
+    EvenhandError
+        If there are no numbers, or a tensor has no values (on the device "meta").
+    """
+    if isinstance(inputs, Tensor) and not inputs.is_meta:
+        return inputs
+    array = as_array(inputs)
+    if array.dtype.kind not in "biuf":
+        raise EvenhandError(
+            f"inputs: {type(inputs).__name__} {array.shape} of {array.dtype}; give a tensor or an "
+            "array of numbers."
+        )
+    return torch.as_tensor(array)
 
 
 @contextmanager

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from evenhand.errors import EvenhandError, first_few
-from evenhand.networks.calling import count_rows, move_to_device, take_rows
+from evenhand.networks.calling import as_tensor, count_rows, move_to_device, take_rows
 from evenhand.pruning.curvature.types import GroupBatch
+from evenhand.tables.arrays import as_array
+from evenhand.tables.spelling import refuse_group_spellings
 
 Batches = Iterable[tuple[Any, Any, Any]]
 """Iterable (a list, a DataLoader) of inputs, labels and the group of each sample."""
@@ -64,6 +66,8 @@ def _check_groups(counts: Mapping[Hashable, int], groups: Sequence[Hashable], nu
             f"their groups are: {levels}. Give more batches, or other groups as unprivileged= and "
             "betas=."
         )
+    named = {level: count for level, count in counts.items() if isinstance(level, str)}
+    refuse_group_spellings("groups of the batches", named)
 
 
 def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
@@ -72,8 +76,10 @@ def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
         kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
         raise EvenhandError(f"batch {number} is {kind}; give batches (inputs, labels, groups).")
     inputs, labels, groups = batch[0], _labels(batch[1], number), _levels(batch[2], number)
-    if not isinstance(inputs, Tensor) and hasattr(inputs, "__array__"):
-        inputs = torch.as_tensor(inputs)
+    if isinstance(inputs, Tensor) or hasattr(inputs, "__array__"):
+        inputs = as_tensor(inputs)
+    if isinstance(inputs, Tensor) and inputs.layout != torch.strided:
+        raise EvenhandError(f"batch {number}: sparse inputs are not taken; give .to_dense().")
     lengths = {"inputs": count_rows(inputs), "labels": len(labels), "groups": len(groups)}
     if len({length for length in lengths.values() if length is not None}) > 1:
         lengths_text = ", ".join(f"{length} {name}" for name, length in lengths.items())
@@ -91,6 +97,8 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
                 "saliency takes one attribute: give its column alone."
             )
         groups = next(iter(groups.values()))
+    if isinstance(groups, Tensor):
+        groups = as_array(groups)
     levels = groups.tolist() if hasattr(groups, "tolist") else groups
     column = list(levels) if isinstance(levels, Iterable) else []
     column = [level.item() if hasattr(level, "item") else level for level in column]
@@ -104,7 +112,7 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
 
 def _labels(labels: Any, number: int) -> Tensor:
     try:
-        values = torch.as_tensor(labels)
+        values = torch.as_tensor(as_array(labels))
         whole = not values.dtype.is_floating_point and not values.dtype.is_complex
         values = values.long() if whole else values
         return values.reshape(1) if values.ndim == 0 else values

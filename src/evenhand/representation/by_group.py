@@ -93,7 +93,7 @@ def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similar
     }
     return Similarity(
         patients=len(everybody),
-        everybody=_layer_matrix(whole, settings.level),
+        everybody=_layer_matrix(whole, settings.level, limit=1.0),
         attributes=_adjust({name: similarity for name, (similarity, _) in by_attribute.items()}),
         ratios=tuple(_ratios(contrasts, settings)),
     )
@@ -115,7 +115,7 @@ def _measure_attribute(
             group=level, patients=count, auc=finite_or_none(performance.get(level))
         )
         if level in values:
-            group = replace(group, **vars(_layer_matrix(values[level], settings.level)))
+            group = replace(group, **vars(_layer_matrix(values[level], settings.level, limit=1.0)))
             if len(large) > 1:
                 group = _with_p(group, patients, rows[level], settings, rng)
         else:
@@ -134,7 +134,7 @@ def _measure_attribute(
         attribute,
         best=ranked[-1],
         worst=ranked[0],
-        difference=_layer_matrix(difference, settings.level),
+        difference=_layer_matrix(difference, settings.level, limit=2.0),
         size=mean_absolute_interval(
             difference, settings.level, np.random.default_rng(settings.seed)
         ),
@@ -196,8 +196,9 @@ def _undefined_reason(level: str, count: int, settings: Comparison) -> str:
     return f"{count_text(count, 'patient')}; {settings.minimum} are needed for a claim"
 
 
-def _layer_matrix(numbers: JackknifeEstimate, level: float) -> LayerMatrix:
-    low, high = numbers.interval(level)
+def _layer_matrix(numbers: JackknifeEstimate, level: float, *, limit: float) -> LayerMatrix:
+    """Return numbers with intervals that are cut at ``-limit`` and ``limit``."""
+    low, high = np.clip(numbers.interval(level), -limit, limit)
     return LayerMatrix(_as_matrix(numbers.value), _as_matrix(low), _as_matrix(high))
 
 

@@ -12,16 +12,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, first_few
-from evenhand.tables.attributes import Attribute, attribute_of_values, means_unknown
+from evenhand.tables.attributes import LONGEST, Attribute, attribute_of_values, means_unknown
 from evenhand.tables.bins import FEW, NumericBins, read_numbers, refuse_measurement, refuse_unbinned
 from evenhand.tables.levels import likely_unknown, ranges_as_dates
-from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
+from evenhand.tables.spelling import (
+    abbreviations,
+    join_values,
+    merge_line,
+    refuse_spellings,
+    whole_numbers,
+)
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
 from evenhand.wording import count_text, flag_text
-
-LONGEST = 200
-"""The largest number of characters of a group's name."""
 
 OLDEST = 120
 """The highest age in years that is accepted."""
@@ -105,6 +108,7 @@ def read_own_attribute(
     levels = attribute_of_values(name, str(raw.name), raw).levels
     # Before conflicts, because two spellings of a value are no conflict.
     refuse_spellings(name, raw[raw.isin(levels)], source)
+    raw = whole_numbers(raw)
     raw, differing = settle_conflicts(name, raw, patients, source, values.conflicts.get(name))
     rule = attribute_of_values(name, str(raw.name), raw)
     _refuse_dates(rule, raw, source)

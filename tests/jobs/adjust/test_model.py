@@ -189,5 +189,5 @@ def inputs_of(run, cache):
     """Return the inputs of the test samples, in the order of the predictions."""
     record = open_run(run).record
     data_overrides = DataOverrides(None, (), (), cache, False, ValueSettings())
-    test = reopen(run, data_settings(record), 32, data_overrides).test
+    test = reopen(run, data_settings(record), 32, data_overrides, None).test
     return to_unit_range(BatchSource(test, torch.device("cpu")).take(np.arange(len(test))).inputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +121,14 @@ def test_a_picked_metric_has_a_verdict_of_its_own(ssl, text):
     assert text in row.text
     assert row.text in answer.answer.details
     assert row.claim == ("not certain." not in text)
+
+
+def test_the_interval_of_auc_over_two_seeds_ends_at_its_limits():
+    poor, good = judged(0.1, 0.2), judged(0.1, 0.2)
+    poor, good = (replace(model, auc=model.auc + by) for model, by in ((poor, -0.3), (good, 0.15)))
+    models = {"supervised": (poor, good)}
+    value = Evaluation(1.0, "supervised", models, {}, {}, SIZES).auc_over_seeds("supervised")
+    assert (value.low, value.high) == (0.0, 1.0)
 
 
 def test_odds_differences_stand_beside_deviations(run):

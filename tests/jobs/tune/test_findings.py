@@ -57,6 +57,26 @@ def test_optimism_is_how_much_better_the_search_looked_whichever_way_is_better()
     assert text["auc_gap"]["mean_high"] == pytest.approx(0.12 + half)
 
 
+@pytest.mark.parametrize(
+    ("target", "again", "interval"),
+    [
+        (AUC, [0.9, 0.3], (0.0, 1.0)),
+        (GAP, [0.02, 0.2], (0.0, 1.0)),
+        (find_target("eopp1_sum"), [0.2, 1.8], (0.0, None)),
+        (find_target("log_loss_worst"), [0.5, 3.0], (None, None)),
+    ],
+)
+def test_the_interval_over_two_seeds_is_cut_at_the_limits_of_the_target(target, again, interval):
+    objective = candidate(4, [0.8], [[value] for value in again]).objective(0, target)
+    mean, half = np.mean(again), student.ppf(0.975, 1) * np.std(again, ddof=1) / np.sqrt(2)
+    low, high = (end if end is not None else free for end, free in
+                 zip(interval, (mean - half, mean + half), strict=True))  # fmt: skip
+    assert (objective.mean_low, objective.mean_high) == pytest.approx((low, high))
+    sign = 1 if target.maximise else -1
+    ends = sorted(sign * (0.8 - end) for end in (low, high))
+    assert [objective.optimism_low, objective.optimism_high] == pytest.approx(ends)
+
+
 def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_ever():
     lucky, steady = candidate(1, 0.9, [0.6, 0.7]), candidate(2, 0.8, [0.78, 0.76])
     diverged = candidate(3, 0.95, [0.99, np.nan])

@@ -35,7 +35,7 @@ from evenhand.tables.bins import parse_bins
 from evenhand.tables.classes import Classes, order_classes
 from evenhand.tables.own_attributes import OwnAttribute, read_own_attribute
 from evenhand.tables.reading import read_table
-from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.spelling import refuse_spellings, whole_number
 from evenhand.tables.table_checks import (
     refuse_blank,
     refuse_ids,
@@ -336,6 +336,7 @@ def _classes(raw: pd.Series, source: Path, positive: str | None) -> tuple[pd.Ser
         problem = f"the label {name!r} is not a class: give whole numbers or names."
         refuse_rows(number % 1 != 0, source, problem)
         raw = number.astype("int64").astype("str")
+        positive = positive if positive is None else whole_number(positive)
     classes = order_classes([str(value) for value in raw.unique()], positive, repr(name))
     codes = raw.map({value: code for code, value in enumerate(classes.names)})
     return codes, classes

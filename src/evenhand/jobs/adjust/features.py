@@ -17,7 +17,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.reopen import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
-from evenhand.experiments.records import data_settings
+from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer
@@ -39,10 +39,11 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A run's model, and its features in the order of the run's predictions."""
+    """A run's model, its features in the order of the run's predictions, and notes on its data."""
 
     model: Model
     features: Features
+    notes: tuple[str, ...] = ()
 
 
 def read_network(
@@ -59,7 +60,13 @@ def read_network(
     overrides = DataOverrides(
         settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings()
     )
-    splits = reopen(run.root, data_settings(run.record), model.spec.images, overrides)
+    splits = reopen(
+        run.root,
+        data_settings(run.record),
+        model.spec.images,
+        overrides,
+        data_fingerprint(run.record),
+    )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     accelerator = make_accelerator(loop)
     cohorts = [cohort for _, cohort in splits.items()]
@@ -73,7 +80,7 @@ def read_network(
             f"sample {absent.iloc[0]!r} of the predictions in {run.root} is not among the run's "
             "data. Give the data that the run was trained on with --data."
         )
-    network = Network(model, features[rows])
+    network = Network(model, features[rows], splits.train.source.notes)
     _check_scores(network, predictions, run)
     return network
 

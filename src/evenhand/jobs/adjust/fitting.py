@@ -80,6 +80,11 @@ class UnadjustedModel:
         assert self.run is not None
         return read_network(self.run, self.name, self.predictions, self.settings)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the data, if a method read them again."""
+        return self.network.notes if "network" in vars(self) else ()
+
     @cached_property
     def groups(self) -> NDArray[np.str_]:
         """``(n,)`` the group of each row."""

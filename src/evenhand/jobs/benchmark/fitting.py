@@ -20,7 +20,7 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, Trained, save_trained, train_model
 from evenhand.experiments.task_cache import check_node
-from evenhand.files import DamagedError, finite_or_none, parse_record, read_object, write_json
+from evenhand.files import DamagedError, finite_or_none, read_json_record, write_json
 from evenhand.jobs.benchmark.adjusting import adjust_predictions
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
@@ -331,7 +331,7 @@ def _scored_cohorts(task: Task) -> list[tuple[str, Cohort]]:
 def fit_record(run: Run, fit: Fit) -> EntryFitRecord:
     """Return the record of a finished fit."""
     path = fit.folder(run) / "fit.json"
-    return parse_record(EntryFitRecord, read_object(path), path)
+    return read_json_record(EntryFitRecord, path)
 
 
 def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
@@ -386,7 +386,7 @@ def _finished_trials(run: Run, fit: Fit) -> list[float]:
     path = _trials_file(run, fit)
     if not path.exists():
         return []
-    record = parse_record(TrialsRecord, read_object(path), path, strict=True)
+    record = read_json_record(TrialsRecord, path, strict=True)
     return [math.nan if value is None else value for value in record.values]
 
 

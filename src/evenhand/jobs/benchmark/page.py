@@ -28,6 +28,7 @@ from evenhand.reporting.text.numbers import SIGNED, join_words, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import count_text
 
+DECISIONS_ONLY = "not compared: it changes only decisions"
 OTHER_SECTIONS = (generalization_page.external_part, request.request_part, probe_page.probe_part)
 """Sections of this page that other modules register when they are imported."""
 
@@ -92,7 +93,7 @@ def _overview_row(result: Result, name: str) -> tuple[str, ...]:
     primary = [by_key.get(key) for key in result.primary]
     return (
         _display_name(result, name),
-        *("not compared" if change is None else change_text(change) for change in primary),
+        *(DECISIONS_ONLY if change is None else change_text(change) for change in primary),
         "; ".join(map(_group_change, worst)) or "not compared",
         _loss_text(lowest, worst),
         _outcome_text(result, name, primary),

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
 from evenhand.experiments.task import Task
-from evenhand.files import parse_record, read_object, write_json
+from evenhand.files import read_json_record, write_json
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.probing import LEVEL, PATIENTS, probed_levels
 from evenhand.jobs.rereading import draw_one_per_patient
@@ -130,7 +130,7 @@ def _fold_probes(
 
 
 def _read(folder: Path) -> NetworkProbe:
-    return parse_record(NetworkProbe, read_object(folder / FILE), folder / FILE)
+    return read_json_record(NetworkProbe, folder / FILE)
 
 
 def _less(

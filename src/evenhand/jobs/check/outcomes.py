@@ -88,8 +88,8 @@ def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSetting
     return Finding(
         "base_rate",
         attribute,
-        f"{worst.outcome} in {worst.group} {group_rate:.3f}, in {worst.reference} "
-        f"{reference_rate:.3f}: difference {worst.difference}, ratio {worst.ratio}; corrected p "
+        f"share of samples with {worst.outcome}: {worst.group} {group_rate:.3f}, {worst.reference} "
+        f"{reference_rate:.3f}; difference {worst.difference}, ratio {worst.ratio}; corrected p "
         f"{p_value_text(worst.p)}",
         group_rate - reference_rate,
         limit,

@@ -13,12 +13,13 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import store_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
+from evenhand.cohort.reopen import with_change_note
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.intersections import resolve_intersections
 from evenhand.evaluation.rows import choose_cut
 from evenhand.evaluation.settings import PredictSettings
-from evenhand.experiments.records import SourceRecord, data_settings
+from evenhand.experiments.records import SourceRecord, data_fingerprint, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.jobs.adjust.adjustment import Adjustment, apply_adjustment, read_adjustment
 from evenhand.jobs.adjust.features import features_of
@@ -98,7 +99,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         reads=(trained.root, Path(cohort.source.path), *settings.exclude_patients),
         overwrite=overwrite,
     )
-    source = cohort.source
+    source = _with_own_change(cohort, trained).source
     run.note(
         models=[name],
         source=SourceRecord.of(source),
@@ -172,6 +173,18 @@ def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
         )
     for name in sorted({part for attribute in attributes for part in attribute_parts(attribute)}):
         pick("attribute", name, cohort.attributes)
+
+
+def _with_own_change(cohort: Cohort, trained: Run) -> Cohort:
+    """Return a cohort with a note if it is the data of the model's run, and has changed since."""
+    earlier = trained.record.source
+    is_own = (
+        earlier is not None
+        and bool(earlier.path)
+        and Path(earlier.path).resolve() == Path(cohort.source.path).resolve()
+    )
+    recorded = data_fingerprint(trained.record) if is_own else None
+    return with_change_note(cohort, recorded, trained.root)
 
 
 def _overlap_notes(cohort: Cohort, trained: Run) -> list[str]:

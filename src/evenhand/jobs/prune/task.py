@@ -17,7 +17,7 @@ from evenhand.cohort.reopen import DataOverrides, current_data, merge_values, re
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
-from evenhand.experiments.records import data_settings
+from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import fingerprint
 from evenhand.jobs.adjust.adjustment import read_adjustment
@@ -194,7 +194,10 @@ def _open_splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
         settings.skip_unreadable,
         settings,
     )
-    splits = reopen(trained.root, data_settings(trained.record), model.spec.images, overrides)
+    record = trained.record
+    splits = reopen(
+        trained.root, data_settings(record), model.spec.images, overrides, data_fingerprint(record)
+    )
     if splits.train.classes != model.spec.classes:
         raise EvenhandError(
             f"the data have the classes {', '.join(splits.train.classes)}; the model has "

@@ -72,6 +72,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
         reads=(*settings.runs, Path(cohorts[0].source.path)),
         overwrite=overwrite,
     )
+    run.note(notes=cohorts[0].source.notes)
     with run.phase("reading layers"):
         accelerator = make_accelerator(LoopSettings(device=settings.device))
         features = [

@@ -84,8 +84,7 @@ class Cdann(TrainingMethod):
         plain = self.plain_loss(logits, labels)
         if not self.strength:
             return plain
-        if features is None:
-            raise EvenhandError("cdann needs the features that the head takes; pass them to loss.")
+        features, labels = self.check_features(features, labels), labels.long()
         groups = self.check_codes(groups, labels)
         has_group = groups >= 0
         if not has_group.any():
@@ -121,6 +120,7 @@ class Cdann(TrainingMethod):
         self._optimizer.step()
 
     def _network(self, features: Tensor) -> nn.Sequential:
+        """Return the discriminator, which is made for the width of the first features."""
         if self.discriminator is None:
             cells = self.training_groups()
             with torch.random.fork_rng(devices=[]):
@@ -134,6 +134,12 @@ class Cdann(TrainingMethod):
             if self._pending is not None:
                 self.discriminator.load_state_dict(self._pending["discriminator"])
                 self._optimizer.load_state_dict(self._pending["optimizer"])
+        width = self.discriminator[0].in_features
+        if features.shape[1] != width:
+            raise EvenhandError(
+                f"features: {features.shape[1]} columns, but earlier batches had {width}; give the "
+                "features of the same layer in all batches."
+            )
         return self.discriminator
 
     def state_dict(self) -> dict[str, Any]:

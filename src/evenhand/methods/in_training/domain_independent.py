@@ -60,6 +60,7 @@ class DomainIndependent(TrainingMethod):
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
         """Return the mean cross-entropy; each row is scored by the head of its group."""
+        labels = self.check_batch(logits, labels)
         heads = self._heads(logits) + self.priors.to(logits)
         codes = self.check_codes(groups, labels)
         index = codes.clamp(min=0)[:, None, None].expand(-1, 1, heads.shape[2])

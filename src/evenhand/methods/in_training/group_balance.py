@@ -125,11 +125,12 @@ class GroupBalance(TrainingMethod):
         if self.how != "weights":
             return self.plain_loss(logits, labels)
         cells = self.training_groups()
+        losses = self.row_losses(logits, labels)
         sizes = cells.sizes.to(logits.device, logits.dtype)
         weights = sizes.sum() / (len(cells) * sizes)
-        numbers = cells.numbers(labels, self.check_codes(groups, labels))
+        numbers = cells.numbers(labels.long(), self.check_codes(groups, labels))
         row_weights = weights[numbers.clamp(min=0)].where(numbers >= 0, 1.0)
-        return (row_weights * self.row_losses(logits, labels)).mean()
+        return (row_weights * losses).mean()
 
 
 def refuse_empty_groups(method: TrainingMethod, name: str) -> None:

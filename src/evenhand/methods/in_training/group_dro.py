@@ -72,7 +72,7 @@ class GroupDRO(TrainingMethod):
     ) -> Tensor:
         """Update the weights, and return the weighted loss of the groups in a batch."""
         losses = self.row_losses(logits, labels)
-        numbers = self.training_groups().numbers(labels, self.check_codes(groups, labels))
+        numbers = self.training_groups().numbers(labels.long(), self.check_codes(groups, labels))
         means, sizes = group_means(losses, numbers, len(self.weights))
         if torch.is_grad_enabled():
             self.note(means.detach().float().cpu(), sizes.float().cpu())

@@ -89,7 +89,12 @@ class SoftEodds(TrainingMethod):
         plain = self.plain_loss(logits, labels)
         if not self.strength:
             return plain
-        return plain + self.penalty(logits, labels, groups)
+        if logits.shape[1] != 2:
+            raise EvenhandError(
+                f"logits: shape {tuple(logits.shape)}; soft-eodds is for two classes: give two "
+                "columns."
+            )
+        return plain + self.penalty(logits, labels.long(), groups)
 
     def penalty(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
         """Update the running means by a batch, and return the penalty on their differences."""

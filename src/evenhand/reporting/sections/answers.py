@@ -19,13 +19,13 @@ from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
     chance_sentence,
-    detectable_gap_sentence,
     detectable_group_sentences,
     gap_sentence,
     group_sentence,
     groups_sentence,
     has_interval_above_0,
     models_sentence,
+    no_gap_sentence,
     overall_cost_sentence,
     paired_chip,
     paired_sentence,
@@ -52,6 +52,8 @@ SPREAD = (
     "A smaller difference across groups does not mean that any group is served better; the answers "
     "on the worst group show what each group gains and loses."
 )
+NO_GAP = "No gap is shown."
+FLAGGED = "The model flags a case if its score is at or above the threshold."
 TWO_MODELS = (
     "This holds for these two models: training the same recipe with another seed may give another "
     "result."
@@ -96,7 +98,7 @@ class ReportAnswer:
     verdicts
         The statements of the answer as verdicts.
     gap_in
-        The metrics that show a gap, in words, if the metric of the headline shows none; else "".
+        The metrics in which a gap is shown, in words; "" if there are none.
     notes
         Sentences that hold for several answers; the page has each of them once.
     """
@@ -112,7 +114,7 @@ class ReportAnswer:
 
     @property
     def chip(self) -> str:
-        """The outcome as it is shown, with the metrics of a gap that is not the headline's."""
+        """The outcome as it is shown, with the metrics in which a gap is shown."""
         return f"{self.outcome} in {self.gap_in}" if self.gap_in else self.outcome
 
 
@@ -169,7 +171,8 @@ def strategy_answer(
     models = join_words((model_at_sentence_start(model), *others), "or")
     return ReportAnswer(
         topic=f"{models}, by {display_name(attribute)}?",
-        headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
+        headline=_same_models(paired, overall)
+        or _headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
@@ -223,6 +226,18 @@ def spread_answer(
         outcome=_outcome(paired, ()),
         verdicts=tuple(_paired_verdict(row, paired_sentence(row)) for row in paired),
     )
+
+
+def _same_models(paired: Sequence[Estimate], overall: Sequence[Estimate]) -> str:
+    """Return the sentence on models whose numbers are equal in every resample, else ""."""
+    rows = (*paired, *overall)
+    if not overall or any(row.value != 0 or row.low is not None for row in rows):
+        return ""
+    models = join_words(
+        (model_at_sentence_start(paired[0].model), *(str(row.against) for row in paired))
+    )
+    label = in_sentence(paired[0].base)
+    return f"{models} have the same {label} of everybody and of the worst group."
 
 
 def _headline(
@@ -309,10 +324,8 @@ def group_answer(
     ]
     if not members:
         return None
-    for metric in headline_order(names(members, "metric")):
-        if ends := extremes(attribute_rows, metric):
-            others = (extremes(attribute_rows, other) for other in BESIDE if other != metric)
-            return _extremes_answer(ends, [other for other in others if other], positive)
+    if judged := _judged_extremes(attribute_rows, names(members, "metric")):
+        return _extremes_answer(judged, positive)
     return ReportAnswer(
         topic=first_upper(display_name(attribute)),
         headline=f"Nothing can be said about {display_name(attribute)}: {_why_nothing(members)}.",
@@ -336,20 +349,37 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
     return "the numbers of all groups are equal"
 
 
-def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) -> ReportAnswer:
-    """Return the answer by one metric, with the gaps in other metrics if it shows no gap."""
-    gaps = [] if ends.differs else [other for other in others if other.differs]
-    headline = groups_sentence(ends.worst, ends.best, positive)
+def _judged_extremes(rows: Sequence[Estimate], metrics: Sequence[str]) -> list[Extremes]:
+    """Return the extremes of each judged metric: first those whose gap is shown.
+
+    The judged metrics are the first one whose values differ between groups, and `BESIDE`.
+    """
+    possible = (extremes(rows, metric) for metric in headline_order(metrics))
+    lead = next(filter(None, possible), None)
+    if lead is None:
+        return []
+    beside = (extremes(rows, metric) for metric in BESIDE if metric != lead.worst.metric)
+    return sorted([lead, *filter(None, beside)], key=lambda ends: not ends.differs)
+
+
+def _extremes_answer(judged: Sequence[Extremes], positive: str) -> ReportAnswer:
+    """Return the answer by the judged metrics; the headline is about the first of them."""
+    ends, *others = judged
+    doubt = "" if ends.differs else f"{NO_GAP} "
+    headline = doubt + groups_sentence(ends.worst, ends.best, positive)
     size, chance = gap_sentence(ends), chance_sentence(ends)
-    further = [_gap_verdict(gap, apart_sentence(gap)) for gap in gaps]
+    further = [
+        _gap_verdict(gap, apart_sentence(gap) if gap.differs else no_gap_sentence(gap))
+        for gap in others
+    ]
     return ReportAnswer(
         topic=first_upper(display_name(ends.worst.attribute)),
         headline=headline,
         details=(size, chance, *(verdict.text for verdict in further)),
         notes=(INTERVAL_ABOVE_0,) if has_interval_above_0(ends) else (),
-        outcome="a gap" if ends.differs or gaps else "cannot tell",
+        outcome="a gap" if ends.differs else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
-        gap_in=join_words([in_sentence(gap.worst.metric) for gap in gaps]),
+        gap_in=join_words([in_sentence(gap.worst.metric) for gap in judged if gap.differs]),
         verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *further),
     )
 
@@ -424,10 +454,10 @@ def answer_view(report: Report) -> AnswerView:
         verdict.p_adjusted is not None for answer in answers for verdict in answer.verdicts
     )
     remarks = (
+        *((f"{FLAGGED} {report.threshold_rule}",) if report.names_thresholds else ()),
         *dict.fromkeys(note for answer in answers for note in answer.notes),
         *filter(None, map(chance_remark, _overall_aucs(report))),
         *((CORRECTED,) if tested else ()),
-        *(detectable_gap_sentence(*detectable) for detectable in report.detectable),
         *report.notes,
     )
     return AnswerView(answers, remarks)

@@ -20,6 +20,7 @@ from evenhand.reporting.text.numbers import SIGNED, join_words, plain, plain_or_
 from evenhand.reporting.text.vocabulary import display_name
 from evenhand.wording import count_text
 
+TWO_SEEDS = "Two seeds give very wide intervals; three or more make them narrower."
 FACTORS = {"mask": "mask", "method": "method", "rate": "learning rate"}
 
 
@@ -30,7 +31,8 @@ class Findings:
     Attributes
     ----------
     confirmed, optimism
-        For each target: the values with fresh seeds, and a sentence on the optimism of the search.
+        For each target: the values with fresh seeds, and a sentence on the optimism of the search,
+        after a remark on the intervals if there are two seeds.
     importance, methods
         For each target: the importance of units, and of methods.
     choice
@@ -69,7 +71,10 @@ def findings(study: StudyRecord, targets: Sequence[Target]) -> Findings:
     is_of_other_study = chosen is not None and chosen.study != study.name
     return Findings(
         confirmed=tuple(_confirmed(confirmed, target, study) for target in targets if confirmed),
-        optimism=tuple(_optimism(confirmed, target) for target in targets if confirmed),
+        optimism=(
+            *((TWO_SEEDS,) if any(candidate.seeds == 2 for candidate in confirmed) else ()),
+            *(_optimism(confirmed, target) for target in targets if confirmed),
+        ),
         importance=tuple(
             _importance(study.units, "unit", target) for target in targets if study.units
         ),

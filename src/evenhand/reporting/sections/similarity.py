@@ -98,6 +98,7 @@ def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> 
         f"{count_text(measured.patients, measured.unit)} of the {measured.split} split, "
         "one sample each."
     )
+    introduction = " ".join((introduction, *record.notes))
     title = f"evenhand similarity: {first} and {second}"
     return section_page(title, introduction, sections_of("similarity", measured), record)
 

@@ -132,7 +132,7 @@ def join_words(items: list[str] | tuple[str, ...], last: str = "and") -> str:
 
     Examples
     --------
-    >>> listed(["sex", "age", "site"])
+    >>> join_words(["sex", "age", "site"])
     'sex, age and site'
     """
     if len(items) < 2:

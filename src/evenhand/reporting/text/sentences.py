@@ -67,19 +67,38 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
             f"{out_of_hundred(low)} times in 100 (AUC {plain(low)}); where {in_best}, "
             f"{out_of_hundred(high)} times ({plain(high)})."
         )
-    if worst.metric == "sensitivity":
+    measured, at_worst = term(worst.metric), threshold_clause(worst)
+    at_best = "" if worst.threshold == best.threshold else threshold_clause(best)
+    if worst.metric in COUNTED:
+        counted = COUNTED[worst.metric].format(count=out_of_hundred(low), positive=positive)
         return (
-            f"Where {in_worst}, the model finds {out_of_hundred(low)} of 100 {positive} cases; "
-            f"where {in_best}, {out_of_hundred(high)}."
+            f"Where {in_worst}, the model {counted}{at_worst}; where {in_best}, "
+            f"{out_of_hundred(high)}{at_best}."
         )
-    if worst.metric == "accuracy":
-        return (
-            f"Where {in_worst}, the model is right in {out_of_hundred(low)} of 100 cases; "
-            f"where {in_best}, in {out_of_hundred(high)}."
-        )
-    measured = term(worst.metric)
     text = measured.scale.text
-    return f"Where {in_worst}, the {measured.label} is {text(low)}; where {in_best}, {text(high)}."
+    return (
+        f"Where {in_worst}, the {measured.label} is {text(low)}{at_worst}; where {in_best}, "
+        f"{text(high)}{at_best}."
+    )
+
+
+COUNTED = {
+    "sensitivity": "finds {count} of 100 {positive} cases",
+    "specificity": "rightly clears {count} of 100 cases that are not {positive}",
+    "accuracy": "is right in {count} of 100 cases",
+}
+"""Metrics of which a headline speaks in counts out of a hundred."""
+
+
+def threshold_clause(row: Estimate) -> str:
+    """Return the decision threshold of a number as a clause; empty if it needs none.
+
+    Examples
+    --------
+    >>> threshold_clause(Estimate(base="sensitivity", threshold=0.4312))
+    ' at the threshold 0.431'
+    """
+    return "" if row.threshold is None else f" at the threshold {row.threshold:.3g}"
 
 
 def amount(value: float, metric: str, digits: int = 1) -> str:
@@ -147,13 +166,18 @@ def chance_sentence(extremes: Extremes) -> str:
     if extremes.differs:
         whom = "The two groups" if are_two else f"At least two of the {groups}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
-    base = extremes.worst.metric
-    reach = ""
-    if extremes.detectable is not None:
-        reach = f"; a difference of {amount_with_unit(extremes.detectable, base)} {USUALLY}"
     return (
-        f"These data do not show that the {groups} differ in {_named(base)} ({p_text(gap)}){reach}."
+        f"These data do not show that the {groups} differ in {_named(extremes.worst.metric)} "
+        f"({p_text(gap)}){_detectable_clause(extremes)}."
     )
+
+
+def _detectable_clause(extremes: Extremes) -> str:
+    """Return the clause on the difference that would usually show; empty if it is not known."""
+    if extremes.detectable is None:
+        return ""
+    size = amount_with_unit(extremes.detectable, extremes.worst.metric)
+    return f"; a difference of {size} {USUALLY}"
 
 
 def _untested_reason(extremes: Extremes) -> str:
@@ -223,16 +247,28 @@ def _named(metric: str) -> str:
 
 
 def apart_sentence(extremes: Extremes) -> str:
-    """Return the sentence on a gap in another metric than that of the headline."""
+    """Return the sentence on a gap that is shown in another metric than that of the headline."""
     worst, best = extremes.worst, extremes.best
     measured, gap = term(worst.metric), extremes.gap
     within = interval(gap, worst.metric, max(1, _digits(extremes, gap))) if gap else ""
     unit = " points" if measured.share and within else ""
     return (
-        f"In {_named(worst.metric)} the groups do differ by more than chance explains: "
+        f"In {_named(worst.metric)}, too, the groups differ by more than chance explains: "
         f"{measured.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
         f"{measured.scale.text(best.value or 0.0)} where {where_again(best.attribute, best.group)} "
         f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
+    )
+
+
+def no_gap_sentence(ends: Extremes) -> str:
+    """Return the sentence on another metric than that of the headline, if no gap is shown in it."""
+    text = ends.worst.term.scale.text
+    low, high = sorted(row.value or 0.0 for row in (ends.worst, ends.best))
+    p = p_text(ends.gap) if ends.gap else ""
+    outcome = f"({p}){_detectable_clause(ends)}" if p else "(not tested)"
+    return (
+        f"No gap is shown in {_named(ends.worst.metric)}: lowest {text(low)}, highest {text(high)} "
+        f"{outcome}."
     )
 
 
@@ -389,15 +425,6 @@ def chance_remark(auc: Estimate) -> str | None:
         f"{model_at_sentence_start(auc.model)} {verb} chance: the AUC of everybody is "
         f"{plain(auc.value)} ({interval(auc, auc.metric)}). The results of such a model by "
         "group mean little."
-    )
-
-
-def detectable_gap_sentence(attribute: str, metric: str, gap: float) -> str:
-    """Return the sentence on the smallest gap that a test set of this size can detect."""
-    unit = " points" if term(metric).share else ""
-    return (
-        f"A gap in {term(metric).label} by {display_name(attribute)} that is smaller than "
-        f"{amount(gap, metric)}{unit} is shown in fewer than 80 of 100 test sets of this size."
     )
 
 

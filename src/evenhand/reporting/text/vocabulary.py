@@ -246,7 +246,7 @@ def display_name(name: str) -> str:
 
     Examples
     --------
-    >>> shown("female*60+"), shown("sex|site=A")
+    >>> display_name("female*60+"), display_name("sex|site=A")
     ('female × 60+', 'sex where site is A')
     """
     attribute, _, control = name.partition("|")
