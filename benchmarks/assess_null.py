@@ -30,12 +30,13 @@ from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.judging import judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity import combine_seeds
-from evenhand.jobs.similarity.layers import PatientLayers, similarity_record
+from evenhand.jobs.similarity.layers import similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import groups_of
 from evenhand.reporting.sections.similarity import similarity_verdicts
 from evenhand.reporting.verdicts import Verdict
 from evenhand.representation import Layer
+from evenhand.representation.by_group import PatientLayers
 from evenhand.tables.predictions import Predictions
 
 TEST, VAL, WIDTH = 400, 200, 8

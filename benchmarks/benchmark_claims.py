@@ -26,7 +26,7 @@ from evenhand.jobs.benchmark.adjusting import TestedModel
 from evenhand.jobs.benchmark.comparing import Result, compare_entries
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
-from evenhand.metrics.scored import scored
+from evenhand.metrics.scored import as_scored
 from evenhand.metrics.thresholds import youden
 from evenhand.tables.predictions import Predictions
 
@@ -84,7 +84,7 @@ def fit_fold(
     table["label"], table["score"] = world.labels[test], on_test
     table["attr_group"] = world.groups[test]
     cut = youden(world.labels[val], on_val)
-    rows = scored(world.labels[test], on_test, patients=names, threshold=cut)
+    rows = as_scored(world.labels[test], on_test, patients=names, threshold=cut)
     return TestedModel(Predictions(table, ("0", "1"), {"group": ("a", "b")}), rows)
 
 

@@ -4,7 +4,7 @@
 job, with reading, augmentation and validation. Both count CPU seconds of this process in
 alternating pairs, so that other work on the machine matters less; set `OMP_NUM_THREADS=1`. `seeds`
 trains the same recipe with several seeds in each precision, and prints the differences of the
-targets.
+targets. `reuse` makes steps in two processes in turn, of which one reuses freed memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
 
@@ -29,6 +32,7 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.networks.model import build_model
 from evenhand.training import loop
 from evenhand.training.device import place_model
+from evenhand.training.memory import reuse_freed_memory
 from input_pipeline import data_settings
 
 NETWORKS = {"resnet18": 64, "vit_tiny_patch16_224": 64, "tf_efficientnet_lite0": 96}
@@ -45,7 +49,7 @@ BATCH, LR = 64, 3e-4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("step", "fit", "seeds"))
+    parser.add_argument("what", choices=("step", "fit", "seeds", "reuse"))
     parser.add_argument("--data", help="ham10000:PATH; JPEGs of phantoms where it is absent")
     parser.add_argument("--network", nargs="*", choices=tuple(NETWORKS), default=tuple(NETWORKS))
     parser.add_argument("--weights", default="none", help="file of the network's weights")
@@ -57,6 +61,9 @@ def main() -> None:
         if flags.what == "step":
             show_ratios("step", name, step_seconds(name, flags.repeats))
             continue
+        if flags.what == "reuse":
+            show_ratios("reuse", name, reuse_seconds(name, flags.repeats))
+            continue
         with tempfile.TemporaryDirectory() as folder:
             settings = fit_settings(flags, name, Path(folder))
             if flags.what == "fit":
@@ -66,18 +73,36 @@ def main() -> None:
 
 
 def step_seconds(name: str, repeats: int) -> dict[str, list[float]]:
+    return in_turn({way: step_of(name, *kind) for way, kind in WAYS.items()}, repeats)
+
+
+def reuse_seconds(name: str, repeats: int) -> dict[str, list[float]]:
+    """Return CPU seconds of a step in fp32 with channels last, by whether memory is reused."""
+    context = get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, context) as plain,
+        ProcessPoolExecutor(1, context, initializer=reuse_freed_memory) as reusing,
+    ):
+        pools = {PLAIN: plain, "reuse": reusing}
+        rounds = [
+            {way: pool.submit(seconds_in_process, name).result() for way, pool in pools.items()}
+            for _ in range(repeats + 1)
+        ]
+    return {way: [taken[way] for taken in rounds[1:]] for way in pools}
+
+
+def seconds_in_process(name: str) -> float:
+    """Return the CPU seconds of a step; the process keeps the network for the next call."""
+    return seconds(step_of(name, last=True, precision="fp32"))
+
+
+@lru_cache
+def step_of(name: str, last: bool, precision: str) -> Callable[[], None]:
+    """Return a function that makes a training step on a batch."""
     size = NETWORKS[name]
     rng = torch.Generator().manual_seed(0)
     images = torch.rand(BATCH, 3, size, size, generator=rng)
     labels = torch.randint(0, 2, (BATCH,), generator=rng)
-    steps = {way: step_of(name, *kind, images, labels) for way, kind in WAYS.items()}
-    return in_turn(steps, repeats)
-
-
-def step_of(
-    name: str, last: bool, precision: str, images: torch.Tensor, labels: torch.Tensor
-) -> Callable[[], None]:
-    """Return a function that makes a training step on a batch."""
     model = build_model(name, "none", NETWORKS[name], ("a", "b"), seed=0)
     model = (place_model(model, torch.device("cpu")) if last else model).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, fused=True)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from torch import Tensor
@@ -263,10 +263,11 @@ def grid(part: pd.DataFrame) -> str:
     lines = [heading("method", "β", "share", *SHOWN)]
     same = part[part["method"] != "iterated, channels"]
     order = same.groupby(["method", "beta", "share"], sort=False, dropna=False)
-    for (method, beta, share), own in order:
+    for key, own in order:
+        method, beta, share = cast(tuple[str, float, float], key)
         values = [f"{own[f'test.{name}'].mean():.3f}" for name in SHOWN]
         shown = "" if pd.isna(beta) else f"{beta:g}"
-        lines.append(line(str(method), shown, f"{share:g} %", *values))
+        lines.append(line(method, shown, f"{share:g} %", *values))
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ from evenhand.jobs.finetune.job import finetune
 from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.strategies import find_strategy
-from evenhand.metrics import Bootstrap, Plan, Scored, measure, scored, youden
+from evenhand.metrics import Bootstrap, Plan, Scored, as_scored, measure, youden
 from evenhand.networks.checkpoints import read_model_record
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions
@@ -268,7 +268,7 @@ def pooled(
     patients = rows.table["patient_id"].to_numpy()
     threshold = np.concatenate(thresholds)
     return (
-        scored(rows.labels, rows.scores, patients=patients, threshold=threshold),
+        as_scored(rows.labels, rows.scores, patients=patients, threshold=threshold),
         rows,
     )
 

@@ -22,7 +22,7 @@ import torch
 
 from evenhand import EvenhandError, build_model, group_saliency
 from evenhand.masks.strategies import find_strategy
-from evenhand.masks.truncate import cut_at
+from evenhand.masks.truncate import truncate_at
 from evenhand.masks.units import all_units, families, parts
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_unprunable
@@ -125,9 +125,9 @@ def truncation(model: Model) -> str:
     """Cut the network behind its blocks or stages, or at the nearest place where that is exact."""
     backbone = model.backbone.requires_grad_(False)
     deepest = parts(backbone)[-1].depth
-    cut = cut_at(backbone, deepest, batch(model)[0])
+    truncation = truncate_at(backbone, deepest, batch(model)[0])
     backbone.requires_grad_(True)
-    return "none" if cut is None else f"{cut.depth} of {deepest}"
+    return "none" if truncation is None else f"{truncation.depth} of {deepest}"
 
 
 @cache

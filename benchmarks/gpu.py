@@ -42,7 +42,7 @@ from evenhand.networks.model import Model, build_model
 from evenhand.training import loop
 from evenhand.training.frozen_prefix import ActivationCache
 from evenhand.training.loop import Epoch, fit
-from evenhand.training.predict import unit
+from evenhand.training.predict import to_unit_range
 from evenhand.training.settings import FitSettings
 
 GOAL = 0.4  # of the measured matrix rate, full fine-tuning
@@ -209,7 +209,7 @@ def pipeline(bench: Bench) -> None:
 
     def batch() -> None:
         inputs = source.take(rng.choice(len(source), size, replace=False)).inputs
-        upright(unit(inputs), generator)
+        upright(to_unit_range(inputs), generator)
 
     detail = {"images_per_second": size / seconds(batch, bench.device), "batch_size": size}
     report_claim("input_pipeline", None, None, detail)

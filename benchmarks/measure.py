@@ -25,7 +25,7 @@ from fairlearn.metrics import (
     true_positive_rate,
 )
 
-from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, groups_of, measure
 
 RATES = (
     *("accuracy", "sensitivity", "specificity", "ppv", "npv", "selection_rate"),
@@ -69,7 +69,7 @@ def make(rows: int, patients: int, groups: int) -> pd.DataFrame:
 
 
 def run_ours(table: pd.DataFrame) -> pd.DataFrame:
-    rows = scored(
+    rows = as_scored(
         table["label"], table["score"], patients=table["patient"].to_numpy(), threshold=THRESHOLD
     )
     plan = Plan(metrics=("auc", *RATES), bootstrap=Bootstrap(RESAMPLES))

@@ -34,6 +34,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
 from evenhand import measure_groups, refit_last_layer
+from evenhand.cohort.images.decoding import ImageArray
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.methods.base import TrainingMethod, level_codes
 from evenhand.methods.in_training.jtt import wrong_rows
@@ -147,6 +148,7 @@ def split(world: str, seed: int) -> dict[str, Part]:
     """Return the splits of the phantoms of a world and seed."""
     cohort = make_phantoms(PhantomSettings(**COMMON, **WORLDS[world], seed=seed))
     table = cohort.table
+    assert isinstance(cohort.read, ImageArray)
     images = torch.from_numpy(cohort.read.images).permute(0, 3, 1, 2).float() / 127.5 - 1
     parts = {}
     for name in ("train", "val", "test"):

@@ -25,6 +25,7 @@ from evenhand.jobs.prune.halves import Halves
 from evenhand.jobs.prune.judge import Judge
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import Bootstrap, find_target
+from evenhand.reporting.sections.luck import Span
 from evenhand.tables.predictions import Predictions
 
 STEPS = 10
@@ -120,7 +121,7 @@ def errors(
     }
 
 
-def holds_0(span: luck.Span) -> float:
+def holds_0(span: Span) -> float:
     _, low, high = span
     return float("nan") if low is None or high is None else float(low <= 0 <= high)
 

@@ -30,6 +30,7 @@ from evenhand.cohort.labels import CHEST_FINDINGS
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.readers.mesa_sleep import CHANNELS
+from evenhand.cohort.series.recordings import Series
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.building import CHUNK, JOURNAL
 from evenhand.cohort.store.samples import store_samples
@@ -79,6 +80,7 @@ def windows(root: Path) -> list[dict[str, object]]:
     cohort = open_cohort(DataSettings(data=f"mesa_sleep:{root}"))
     seconds = time.perf_counter() - start
     raw = len(cohort) * len(CHANNELS) * 4
+    assert isinstance(cohort.read, Series)
     ids = buffers(cohort.table["sample_id"])
     assert ids == buffers(cohort.read.windows.index), "ids are counted once: they must be shared"
     parts = {

@@ -164,7 +164,7 @@ def fit_trees(settings: FinetuneSettings, splits: Splits, seed: int) -> Predicti
         if name != "train":
             score = trees.predict_proba(summaries(part))[:, 1]
             tables.append(part.table.assign(split=name, score=score))
-    return Predictions(pd.concat(tables, ignore_index=True), splits.val.classes)
+    return Predictions(pd.concat(tables, ignore_index=True), splits.val.classes, splits.val.levels)
 
 
 def summaries(cohort: Cohort) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, groups_of, measure
 
 SPREADS = ("equalized_odds_difference", "sensitivity_gap")
 WORLDS = {  # the tilts of both models, and the groups
@@ -65,7 +65,7 @@ def differences(
     group, label = rng.integers(0, groups, patients), rng.integers(0, 2, patients)
     signal = 0.8 * (rng.normal(0, 1, patients) + 1.8 * label) - 0.8
     both = [
-        scored(
+        as_scored(
             label,
             norm.cdf(signal + rng.normal(0, 0.6, patients) + tilt * (group / (groups - 1) - 0.5)),
             patients=np.arange(patients),

@@ -143,7 +143,7 @@ def pretrain(model: Model, name: str, samples: Tensor, seed: int, steps: int) ->
         for step in range(steps):
             rate = min((step + 1) / (WARMUP * steps), 0.5 * (1 + np.cos(np.pi * step / steps)))
             optimizer.param_groups[0]["lr"] = RATE * rate
-            batch = model.scaled(samples[torch.randperm(len(samples), generator=rng)[:BATCH]])
+            batch = model.scale(samples[torch.randperm(len(samples), generator=rng)[:BATCH]])
             learner(*learner.draw(batch, rng)).backward()
             optimizer.step()
             optimizer.zero_grad()

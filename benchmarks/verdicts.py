@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -28,6 +27,7 @@ from evenhand.evaluation.intersections import small_groups
 from evenhand.evaluation.requests import DEFAULT_AGGREGATES, DEFAULT_FAIRNESS, without_intervals
 from evenhand.evaluation.rows import DecisionThreshold, groups_in, measure_model, measure_pair
 from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
+from evenhand.metrics import table as measuring
 from evenhand.metrics.contrasts import adjust_together
 from evenhand.metrics.groups import excluded_groups
 from evenhand.reporting import Report, render, verdicts_of
@@ -95,7 +95,7 @@ def noise(rows: pd.DataFrame, alike: float, rng: np.random.Generator) -> NDArray
 
 def predictions(rows: pd.DataFrame, logit: NDArray[np.float64]) -> Predictions:
     """Return predictions in the layout of the contract."""
-    names = [name for name in rows if name.startswith("attr_")]
+    names = [name for name in rows.columns if name.startswith("attr_")]
     table = rows.drop(columns="signal").assign(score=norm.cdf(logit))
     levels = {}
     for name in names:
@@ -241,8 +241,11 @@ def timed(n: int) -> None:
           f"(quartiles {low:.3f} to {high:.3f})", flush=True)  # fmt: skip
 
 
+def without_verdicts() -> AbstractContextManager[object]:
+    return patch.object(measuring, "_find_claims", lambda *_, **__: ())
+
+
 def _ratios(n: int) -> Iterator[float]:
-    without_verdicts = partial(patch, "evenhand.metrics.table._claims", lambda *_, **__: ())
     for seed in range(n + 1):
         seconds = {}
         for on in (True, False) if seed % 2 else (False, True):

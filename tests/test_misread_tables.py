@@ -330,3 +330,33 @@ def test_the_page_is_written_last(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         audited(tmp_path, scores())
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_csv_a_parquet_and_arrays_have_the_same_levels(tmp_path):
+    import evenhand as package
+
+    sex = np.arange(80) // 2 % 2.0
+    frame = scores(sex=sex)
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    frame.to_parquet(tmp_path / "mine.parquet")
+    settings = {"attribute": "sex", "replicates": 30, "metric": "auc"}
+    doors = [
+        package.audit(tmp_path / f"mine.{kind}", **settings, out=tmp_path / kind).metrics
+        for kind in ("csv", "parquet")
+    ]
+    doors += [
+        package.measure_groups(
+            frame["label"], frame["score"], groups, patients=frame["patient_id"], replicates=30
+        ).frame
+        for groups in ({"sex": sex}, {"sex": sex.astype(str)}, frame["sex"].astype("Float64"))
+    ]
+    assert {tuple(sorted({*door["group"]})) for door in doors} == {("*", "0", "1")}
+
+
+def test_a_label_of_floats_has_the_same_positive_class(tmp_path):
+    frame = scores(label=np.arange(80) % 2 + 1.0)
+    for positive in ("2", "2.0"):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        ended, rows = audited(tmp_path, frame, "--positive", positive)
+        assert ended.status == 0, ended.err
+        assert values(rows)["auc", "*"] > 0.7

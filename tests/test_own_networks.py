@@ -187,7 +187,7 @@ def test_a_folder_of_transformers_starts_with_its_weights(saved_vit, capfd):
     for name, parameter in started.backbone.network.named_parameters():
         assert torch.equal(parameter, own[name])
     images = torch.rand(2, 3, 32, 32)
-    scaled = started.eval().readable(images)
+    scaled = started.eval().backbone_inputs(images)
     expected = network.vit(pixel_values=scaled).last_hidden_state[:, 0]
     assert torch.allclose(started.features(images), expected, atol=1e-5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from numbers import Integral
+from numbers import Integral, Real
 from types import ModuleType
 from typing import TypeVar
 
@@ -71,6 +71,49 @@ def check_seed(seed: object) -> None:
         raise EvenhandError(f"seed={seed!r}: give a whole number ≥ 0.")
 
 
+def check_count(argument: str, count: object, *, least: int = 1, most: int = 2**31 - 1) -> None:
+    """Refuse a count that is not a whole number from ``least`` to ``most``.
+
+    Raises
+    ------
+    EvenhandError
+        If ``count`` is of another type, or outside of this range.
+
+    Examples
+    --------
+    >>> check_count("draws", 0, most=100)
+    Traceback (most recent call last):
+    evenhand.errors.EvenhandError: draws=0: give a whole number from 1 to 100.
+    """
+    whole = isinstance(count, Integral) and not isinstance(count, bool)
+    if not (whole and least <= count <= most):  # type: ignore[operator]
+        raise EvenhandError(f"{argument}={count!r}: give a whole number from {least} to {most:,}.")
+
+
+def check_name(argument: str, name: object) -> None:
+    """Refuse a name that is no text.
+
+    Raises
+    ------
+    EvenhandError
+        If ``name`` is of another type.
+    """
+    if not isinstance(name, str):
+        raise EvenhandError(f"{argument}={name!r}: give a name, as text.")
+
+
+def check_level(level: object) -> None:
+    """Refuse a coverage of intervals that is not a number between 0 and 1.
+
+    Raises
+    ------
+    EvenhandError
+        If ``level`` is of another type, or outside of this range.
+    """
+    if not (isinstance(level, Real) and not isinstance(level, bool) and 0 < float(level) < 1):
+        raise EvenhandError(f"level={level!r}: give a coverage between 0 and 1, such as 0.95.")
+
+
 def unknown_name(what: str, name: str, choices: Iterable[str]) -> UnknownNameError:
     """Return the error for an unknown name; for the parameters see `pick`."""
     names = sorted(choices)
@@ -111,7 +154,7 @@ def import_extra(module: str, extra: str, what: str = "this") -> ModuleType:
         ) from error
 
 
-def some(values: Iterable[object]) -> str:
+def first_few(values: Iterable[object]) -> str:
     """Return the first few values joined by commas, and the number of further ones."""
     texts = [str(value) for value in values]
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""

@@ -336,6 +336,13 @@ def _checked_object(value: Any, path: Path, schema: int | None) -> FileObject:
     return value
 
 
+def read_json_record(
+    model: type[M], path: Path, schema: int | None = None, *, strict: bool = False
+) -> M:
+    """Read a JSON file that Evenhand wrote as a record, by `read_object` and `parse_record`."""
+    return parse_record(model, read_object(path, schema), path, strict=strict)
+
+
 def parse_record(model: type[M], values: FileObject, path: Path, *, strict: bool = False) -> M:
     """Check a JSON object of a file, and return it as a record.
 

@@ -20,7 +20,7 @@ from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
 from evenhand.earlier_names import current_settings, earlier_settings, refuse_both_names
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.plugins import import_modules
 from evenhand.settings import Settings, plain_values, problems
 
@@ -332,7 +332,8 @@ def _read_config(config: Path) -> dict[str, Any]:
     empty = [str(name) for name, value in values.items() if value == ""]
     if empty:
         raise EvenhandError(
-            f"--config {config}: {some(empty)} has an empty value. Give it one or leave it out."
+            f"--config {config}: {first_few(empty)} has an empty value. Give it one or leave it "
+            "out."
         )
     return {"imports" if name == "import" else str(name): value for name, value in values.items()}
 

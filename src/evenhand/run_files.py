@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.files import writing, written_name
 from evenhand.locks import LOCK_FILES
 
@@ -125,7 +125,7 @@ def remove_run(root: Path) -> None:
     contents = Contents.of(root)
     if contents.strange:
         raise EvenhandError(
-            f"{root} holds files that no run writes: {some(contents.strange)}. Nothing was "
+            f"{root} holds files that no run writes: {first_few(contents.strange)}. Nothing was "
             "removed. Move these files away, or name another folder with --out."
         )
     remove_temporary(root)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from evenhand.earlier_names import current_settings
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.files import (
     DamagedError,
     FileObject,
@@ -272,8 +272,9 @@ def _clear_folder(root: Path) -> None:
     contents = Contents.of(root)
     if contents.strange or contents.written:
         raise EvenhandError(
-            f"{root} is not empty and holds no run ({some(contents.strange or contents.written)}). "
-            "Name another folder with --out, or empty it."
+            f"{root} is not empty and holds no run "
+            f"({first_few(contents.strange or contents.written)}). Name another folder with --out, "
+            "or empty it."
         )
     remove_temporary(root)
 

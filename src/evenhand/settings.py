@@ -21,9 +21,9 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defe
     Each class builds its checks at their first use, so that ``--help`` is fast.
     """
 
-    machine: ClassVar[frozenset[str]] = frozenset()
-    """Settings of this class about the machine: folders, memory, workers. A run does not record
-    them, and may be continued with other values."""
+    unrecorded: ClassVar[frozenset[str]] = frozenset()
+    """Settings of this class that a run does not record: folders, memory, workers. The run
+    may be continued with other values of them."""
 
     @field_validator("*")
     @classmethod
@@ -36,14 +36,14 @@ class Settings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, defe
         return value
 
     @classmethod
-    def machine_settings(cls) -> frozenset[str]:
-        """Return the names of the machine settings of this class and its base classes."""
+    def unrecorded_settings(cls) -> frozenset[str]:
+        """Return the names of the unrecorded settings of this class and its base classes."""
         bases = [base for base in cls.__mro__ if issubclass(base, Settings)]
-        return frozenset[str]().union(*(base.machine for base in bases))
+        return frozenset[str]().union(*(base.unrecorded for base in bases))
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings that ``run.json`` records, as JSON values."""
-        return self.model_dump(mode="json", exclude={*self.machine_settings()})
+        return self.model_dump(mode="json", exclude={*self.unrecorded_settings()})
 
 
 def plain_values(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 
 UNITS = ("a", "b", "c", "d")
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from tests.command import evenhand, training
 
+from evenhand.evaluation.twins import Twins, _rows_of_model
 from evenhand.files import read_json
 
 PEOPLE = 400
@@ -67,6 +68,14 @@ def test_audit_measures_twins_by_group(tmp_path):
     page = (tmp_path / "a" / "report.html").read_text()
     assert "Does a shortcut move the score?" in page
     assert f"sticker: it is unknown or differs between the twins in {PEOPLE}" in page
+
+
+def test_the_interval_of_a_mean_distance_ends_at_0():
+    distance = np.array([1.0] + [0.0] * 11)
+    twins = Twins(distance, distance, np.arange(12), {})
+    (row,) = _rows_of_model("model", twins, {}, 0.95)
+    assert row.low == 0
+    assert row.high > distance.mean()
 
 
 def test_an_audited_run_knows_its_twins_and_compare_pairs_models_by_patient(tmp_path):

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evenhand.masks.masks import find_units, full_mask, set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
-from evenhand.masks.truncate import activations_at, cut_at, first_depth, upper_part
+from evenhand.masks.truncate import activations_at, first_depth, truncate_at, upper_part
 from evenhand.masks.units import parts
 from evenhand.networks.model import build_model
 
@@ -38,11 +38,11 @@ def test_a_cut_at_any_depth_is_exact(name):
     with torch.no_grad():
         whole = backbone(sample)
         for depth in range(1, top + 2):
-            cut = cut_at(backbone, depth, sample)
-            assert cut is not None
-            assert cut.depth == depth
+            truncation = truncate_at(backbone, depth, sample)
+            assert truncation is not None
+            assert truncation.depth == depth
             activations = activations_at(backbone, backbone, depth, sample)
-            assert torch.allclose(cut.upper(activations), whole, atol=1e-6)
+            assert torch.allclose(truncation.upper(activations), whole, atol=1e-6)
 
 
 def test_a_network_that_is_no_chain_is_not_cut():
@@ -56,9 +56,9 @@ def test_a_network_that_is_no_chain_is_not_cut():
 
     set_trainable(model, frozenset())
     with torch.no_grad():
-        assert cut_at(backbone, 3, sample) is not None
+        assert truncate_at(backbone, 3, sample) is not None
         backbone.__class__ = Past
-        assert cut_at(backbone, 3, sample) is None
+        assert truncate_at(backbone, 3, sample) is None
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -93,7 +93,7 @@ def test_the_rest_shares_the_weights_and_runs_nothing_below_the_cut(name):
 
 def test_no_cut_where_there_is_nothing_below_or_no_chain():
     model, sample = backbone_of("test_vit")
-    assert cut_at(model.backbone, 0, sample) is None
+    assert truncate_at(model.backbone, 0, sample) is None
 
     class Skipping(nn.Module):
         def __init__(self, inner):
@@ -104,15 +104,15 @@ def test_no_cut_where_there_is_nothing_below_or_no_chain():
         def forward(self, images):
             return self.inner(images) + images.mean()
 
-    assert cut_at(Skipping(model.backbone), 3, sample) is None
+    assert truncate_at(Skipping(model.backbone), 3, sample) is None
 
 
 def test_no_cut_above_what_may_change():
     model, sample = backbone_of("test_vit")
     set_trainable(model, frozenset({"blocks.1.mlp"}))
-    cut = cut_at(model.backbone, 5, sample)
-    assert cut is not None
-    assert cut.depth == 2
+    truncation = truncate_at(model.backbone, 5, sample)
+    assert truncation is not None
+    assert truncation.depth == 2
 
 
 def test_the_first_depth_of_a_mask():
@@ -173,4 +173,4 @@ class Asserting(nn.Module):
 
 def test_a_network_that_asserts_what_it_reads_is_not_cut():
     network = Asserting().eval().requires_grad_(False)
-    assert cut_at(network, 1, torch.rand(2, 3, 8, 8)) is None
+    assert truncate_at(network, 1, torch.rand(2, 3, 8, 8)) is None

@@ -110,7 +110,7 @@ def test_weights_of_a_balance_add_up_alike():
     losses = method.loss(logits, None, uneven.labels, uneven.levels)
     losses.backward()
     size = logits.grad.abs().sum(dim=1)  # of equal logits, every row's gradient is its weight
-    numbers = method.known_cells().numbers(uneven.labels, uneven.levels)
+    numbers = method.training_groups().numbers(uneven.labels, uneven.levels)
     sums = torch.stack([size[numbers == group].sum() for group in range(4)])
     torch.testing.assert_close(sums, sums[:1].expand(4))
     corr = np.cov(uneven.labels, uneven.levels, aweights=size.numpy())[0, 1]
@@ -472,7 +472,7 @@ def test_groups_of_a_batch_that_are_no_codes_are_refused(name, groups, text):
 
 
 def test_labels_that_are_no_tensor_are_refused():
-    with pytest.raises(EvenhandError, match="labels: ndarray; give a tensor"):
+    with pytest.raises(EvenhandError, match="labels: ndarray, for 2 rows of logits; give a tensor"):
         TrainingMethod().loss(torch.randn(2, 2), None, np.array([0, 1]), None)
 
 
@@ -483,3 +483,105 @@ def test_domain_independent_says_how_many_outputs_its_head_needs():
     for work in (method.scored, lambda logits: method.loss(logits, None, codes, codes)):
         with pytest.raises(EvenhandError, match=r"shape \(2, 2\); give 2 × 2 columns"):
             work(torch.randn(2, 2))
+
+
+def batch_of(name):
+    """Return a method with training rows, and a batch (logits, features, labels, groups) for it."""
+    others = {"erm": TrainingMethod, "jtt": lambda: Jtt(wrong=[False] * 8), "swad": Swad}
+    method = {**READS_GROUPS, **others}[name]()
+    method.sampler([0, 1] * 4, [*"aaaabbbb"])
+    outputs = method.head_outputs(2)
+    return method, [
+        torch.randn(4, outputs, generator=torch.Generator().manual_seed(0)),
+        torch.randn(4, 3, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 1, 0, 1]),
+        torch.tensor([0, 0, 1, 1]),
+    ]
+
+
+LOGITS, FEATURES, BATCH_LABELS, CODES = range(4)
+NO_LOGITS = (
+    *(torch.ones(4, 2, dtype=torch.int64), torch.randn(4, 2, dtype=torch.complex64)),
+    *(torch.randn(4, 1), torch.randn(4), torch.randn(0, 2), torch.randn(4, 2, 2)),
+    *(torch.randn(4, 2, device="meta"), torch.randn(4, 2).to_sparse()),
+    *(torch.randn(4, 4).to_sparse(), torch.ones(4, 4, dtype=torch.int64), torch.randn(0, 4)),
+    *(np.zeros((4, 2)), [[0.0, 1.0]] * 4, None),
+)
+NO_LABELS = (
+    torch.tensor([0, 1, 0, 2]),
+    torch.tensor([0, 1, 0, -1]),
+    torch.tensor([0, 1, 0, -100]),  # which torch leaves out of the mean
+    torch.tensor([0.0, 1.0, 0.0, 1.0]),
+    torch.tensor([[0, 1]] * 4),
+    torch.tensor([0, 1, 0]),
+    torch.tensor([0, 1, 0, 1], device="meta"),
+    torch.tensor([0, 1, 0, 1]).to_sparse(),
+    [0, 1, 0, 1],
+    None,
+)
+
+
+@pytest.mark.parametrize("name", ["erm", *READS_GROUPS, "jtt", "swad"])
+@pytest.mark.parametrize(("place", "values"), [(LOGITS, NO_LOGITS), (BATCH_LABELS, NO_LABELS)])
+def test_batches_that_do_not_fit_are_refused(name, place, values):
+    for value in values:
+        method, batch = batch_of(name)
+        batch[place] = value
+        with pytest.raises(EvenhandError, match="labels: " if place else r"logits(:| of shape) "):
+            method.loss(*batch)
+
+
+@pytest.mark.parametrize("name", ["cdann", "coral"])
+@pytest.mark.parametrize(
+    "features",
+    [
+        *(torch.randn(3, 3), torch.randn(4), torch.randn(4, 0), torch.randn(4, 3, 1)),
+        *(torch.ones(4, 3, dtype=torch.int64), torch.randn(4, 3, device="meta"), None),
+        *(torch.randn(4, 3).to_sparse(), np.zeros((4, 3))),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(name, features):
+    method, batch = batch_of(name)
+    batch[FEATURES] = features
+    with pytest.raises(EvenhandError, match=r"features: |needs the features"):
+        method.loss(*batch)
+
+
+def test_features_of_another_layer_are_refused():
+    method, batch = batch_of("cdann")
+    method.loss(*batch)
+    batch[FEATURES] = torch.randn(4, 5)
+    with pytest.raises(EvenhandError, match="features: 5 columns, but earlier batches had 3"):
+        method.loss(*batch)
+
+
+@pytest.mark.parametrize("name", READS_GROUPS)
+def test_codes_below_unknown_are_refused(name):
+    method, batch = batch_of(name)
+    batch[CODES] = torch.tensor([0, 0, 1, -2])
+    with pytest.raises(EvenhandError, match="groups: a code is -2, but there are 2 levels"):
+        method.loss(*batch)
+
+
+def test_three_logits_are_refused_by_a_method_for_two_classes():
+    method, batch = batch_of("soft-eodds")
+    batch[LOGITS] = torch.randn(4, 3)
+    with pytest.raises(EvenhandError, match="soft-eodds is for two classes: give two columns"):
+        method.loss(*batch)
+
+
+@pytest.mark.parametrize("name", ["erm", *READS_GROUPS])
+def test_labels_of_any_whole_type_are_the_same_classes(name):
+    losses = []
+    for dtype in (torch.int64, torch.bool, torch.uint8, torch.int32):
+        method, batch = batch_of(name)
+        batch[BATCH_LABELS] = batch[BATCH_LABELS].to(dtype)
+        losses.append(method.loss(*batch).item())
+    assert len({*losses}) == 1
+
+
+@pytest.mark.parametrize("wrong", [["True", "False"], [0.5, np.nan], [[True], [False]], 3, None])
+def test_wrong_rows_are_true_or_false(wrong):
+    with pytest.raises(EvenhandError, match="jtt: wrong"):
+        Jtt(wrong=wrong)
+    assert Jtt(wrong=torch.tensor([1, 0])).wrong.tolist() == [True, False]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from evenhand.metrics import Bootstrap, Plan, find_metric, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, find_metric, measure
 from evenhand.metrics.estimate import point
 
 ERROR = find_metric("squared_calibration_error")
@@ -24,7 +24,7 @@ def test_with_one_row_for_each_patient_it_is_kumars():
         values = labels[scores == level]
         bias = values.mean() * (1 - values.mean()) / (len(values) - 1)
         expected += len(values) / 500 * ((values.mean() - level) ** 2 - bias)
-    assert point(scored(labels, scores), ERROR, (0, 1)) == pytest.approx(expected, rel=1e-12)
+    assert point(as_scored(labels, scores), ERROR, (0, 1)) == pytest.approx(expected, rel=1e-12)
 
 
 def cohort(patients, wrong, rng):
@@ -33,7 +33,7 @@ def cohort(patients, wrong, rng):
     shown = rng.choice(LEVELS, size=patients)
     true = expit(np.log(shown / (1 - shown)) - wrong)
     label = rng.random(patients) < true
-    return scored(label[patient], shown[patient], patients=patient), np.mean(apart(wrong) ** 2)
+    return as_scored(label[patient], shown[patient], patients=patient), np.mean(apart(wrong) ** 2)
 
 
 def apart(wrong):

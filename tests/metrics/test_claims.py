@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from evenhand.metrics import Bootstrap, Plan, groups_of, judge, measure, measure_part, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, groups_of, judge, measure, measure_part
 from evenhand.metrics import table as table_module
 from evenhand.metrics.claims import _worst
 from evenhand.metrics.contrasts import JointTest, adjust_together, contrast, side
@@ -30,7 +30,7 @@ def cohort(seed=0, patients=400, auc=(0.85, 0.85), attributes=1):
     patient = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
     signal = (label - 0.5) * norm.ppf(np.choose(group[0], auc)) * 2**0.5
     noise = rng.normal(size=patients)[patient] + rng.normal(size=len(patient))
-    rows = scored(
+    rows = as_scored(
         label[patient], norm.cdf(signal[patient] + noise / 2**0.5), patients=patient, threshold=0.5
     )
     names = [
@@ -95,7 +95,7 @@ def test_the_names_of_groups_do_not_matter():
 def test_paired_rows_are_claimed_by_group_for_everybody_and_for_the_worst_group():
     rows, groups = cohort(patients=600)
     harmed = groups["a0"].codes == 1
-    worse = scored(
+    worse = as_scored(
         rows.labels,
         np.where(harmed, rows.scores / 5 + np.random.default_rng(2).random(len(rows)) / 2,
                  rows.scores),
@@ -263,9 +263,9 @@ def test_a_metric_without_an_interval_is_never_claimed(paired):
     groups = groups_of(np.repeat(["large", "small"], [1500, 60]))
     risk = rng.uniform(0.02, 0.98, 1560)
     labels = (rng.random(1560) < risk).astype(int)
-    against = scored(labels, np.full(1560, 0.5)) if paired else None
+    against = as_scored(labels, np.full(1560, 0.5)) if paired else None
     plan = Plan(("ece",), ("gap", "worst"))
-    rows = measure(scored(labels, risk), {"g": groups}, plan, rng=rng, against=against)
+    rows = measure(as_scored(labels, risk), {"g": groups}, plan, rng=rng, against=against)
     assert set(rows["metric"]) >= {"ece", "ece_gap"}
     assert rows["p_adjusted"].isna().all()
 
@@ -278,11 +278,11 @@ def test_the_worst_error_is_the_highest_one():
     before = np.where(wrong[0] < 0.4, 1 - labels, labels)
     after = np.where(wrong[1] < np.where(levels == "a", 0.05, 0.4), 1 - labels, labels)
     table = measure(
-        scored(labels, after.astype(float)),
+        as_scored(labels, after.astype(float)),
         {"g": groups_of(levels)},
         Plan(("error_rate",), ("worst",)),
         rng=np.random.default_rng(1),
-        against=scored(labels, before.astype(float)),
+        against=as_scored(labels, before.astype(float)),
     )
     p = table.set_index(["attribute", "group", "metric"])["p_adjusted"]
     assert p["g", "a", "error_rate"] < 0.001

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evenhand.metrics import scored
+from evenhand.metrics import as_scored
 from evenhand.metrics.estimate import estimate
 from evenhand.metrics.families import family_of_draws
 from evenhand.metrics.intervals import extreme_interval, resampled_interval, spread_interval
@@ -55,7 +55,7 @@ def draw(separation, size, rng):
     noise += np.sqrt(1 - ALIKE) * rng.normal(size=(2, len(patient)))
     noise[1] = 0.8 * noise[0] + 0.6 * noise[1]
     models = [
-        scored(label, norm.cdf(s[group] * (label - 0.5) + e), patients=patient)
+        as_scored(label, norm.cdf(s[group] * (label - 0.5) + e), patients=patient)
         for s, e in zip((separation, separation - LESS), noise, strict=True)
     ]
     return models, [np.flatnonzero(group == g) for g in range(len(separation))]
@@ -83,7 +83,7 @@ def simulate(separation, cohorts, rng, size=PATIENTS):
         patients = resample(size * len(separation), BCA, rng)
         a, b = (values(rows, groups, patients) for rows in (item, two))
         rows = resample(len(item), PERCENTILE, rng)
-        plain = values(scored(item.labels, item.scores), groups, rows)
+        plain = values(as_scored(item.labels, item.scores), groups, rows)
         for m, name in enumerate(["auc", "sensitivity"]):
             for how, bootstrap in (("percentile", PERCENTILE), ("bca", BCA)):
                 note(f"group {name}, {how}", a[0, m], first[0, m], patients, bootstrap)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import Plan, decision_curve, groups_of, measure, scored
+from evenhand.metrics import Plan, as_scored, decision_curve, groups_of, measure
 
 
 def cohort(n=400):
     rng = np.random.default_rng(0)
     labels = (rng.random(n) < 0.3).astype(int)
-    rows = scored(labels, np.round(rng.beta(1 + 2 * labels, 3), 2), patients=np.arange(n) // 2)
+    rows = as_scored(labels, np.round(rng.beta(1 + 2 * labels, 3), 2), patients=np.arange(n) // 2)
     return rows, {"x": groups_of(rng.choice(["a", "b"], size=n))}
 
 
@@ -27,7 +27,7 @@ def test_each_point_is_the_metric_at_that_threshold():
 
 def test_treating_all_is_flagging_everybody():
     rows, groups = cohort()
-    sure = scored(rows.labels, np.ones(len(rows)), patients=rows.patients)
+    sure = as_scored(rows.labels, np.ones(len(rows)), patients=rows.patients)
     curve = decision_curve(sure, groups, [0.05, 0.2, 0.5], rng=np.random.default_rng(0))
     assert curve["net_benefit"].to_numpy() == pytest.approx(curve["treat_all"].to_numpy())
 
@@ -35,7 +35,7 @@ def test_treating_all_is_flagging_everybody():
 def test_more_classes_and_strange_thresholds():
     rows, _ = cohort()
     with pytest.raises(EvenhandError, match="for two classes; there are 3"):
-        decision_curve(scored([0, 1], np.eye(3)[:2]), {}, rng=np.random.default_rng(0))
+        decision_curve(as_scored([0, 1], np.eye(3)[:2]), {}, rng=np.random.default_rng(0))
     with pytest.raises(EvenhandError, match="write a number between 0 and 1"):
         decision_curve(rows, {}, [1.0], rng=np.random.default_rng(0))
 

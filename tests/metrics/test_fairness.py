@@ -15,9 +15,9 @@ from evenhand.metrics import (
     SUMMARIES,
     Bootstrap,
     Plan,
+    as_scored,
     groups_of,
     measure,
-    scored,
 )
 
 # Order of the counts: TP, FP, TN, FN of the privileged, then of the unprivileged group.
@@ -87,7 +87,7 @@ def from_counts(privileged, unprivileged):
         labels += [1] * tp + [0] * fp + [0] * tn + [1] * fn
         decisions += [1] * tp + [1] * fp + [0] * tn + [0] * fn
         group += [name] * (tp + fp + tn + fn)
-    return scored(labels, np.asarray(decisions, float)), {"x": groups_of(group)}
+    return as_scored(labels, np.asarray(decisions, float)), {"x": groups_of(group)}
 
 
 def values(rows, groups, metrics=(), across=(), **plan):
@@ -117,7 +117,7 @@ def alike(seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(2, size=400)
     scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
-    return scored(labels, scores), {"x": groups_of(rng.choice(["a", "b"], 400))}
+    return as_scored(labels, scores), {"x": groups_of(rng.choice(["a", "b"], 400))}
 
 
 def test_intervals_of_sizes_hold_their_value_and_parity():
@@ -148,7 +148,7 @@ def test_a_share_of_parity_does_not_pass_1():
 @pytest.mark.parametrize("shift", [-1.0, 1.0])
 def test_ratios_of_what_may_be_negative_are_not_bounded(shift):
     rows, groups = alike(1)
-    moved = scored(rows.labels, 1 / (1 + np.exp(-shift - 4 * (rows.scores - 0.5))))
+    moved = as_scored(rows.labels, 1 / (1 + np.exp(-shift - 4 * (rows.scores - 0.5))))
     plan = Plan(("calibration_intercept",), ("ratio", "min_ratio"), bootstrap=Bootstrap(200))
     table = measure(moved, groups, plan, rng=np.random.default_rng(0))
     ratios = table[table["metric"].str.contains("ratio")]
@@ -177,7 +177,7 @@ def test_agrees_with_fairlearn(data):
         "equal_opportunity_difference": fl.equal_opportunity_difference,
         "equalized_odds_difference": fl.equalized_odds_difference,
     }
-    rows, groups = scored(y, decided.astype(float)), {"x": groups_of(group)}
+    rows, groups = as_scored(y, decided.astype(float)), {"x": groups_of(group)}
     result, _ = values(rows, groups, (), (*expected, "equalized_odds_mean"))
     for name, reference in expected.items():
         assert result[name] == pytest.approx(
@@ -198,7 +198,7 @@ def test_summaries_agree_with_fairlearn(data):
     }
     frame = fl.MetricFrame(metrics=rates, y_true=y, y_pred=decided, sensitive_features=group)
     result, _ = values(
-        scored(y, decided.astype(float)),
+        as_scored(y, decided.astype(float)),
         {"x": groups_of(group)},
         tuple(rates),
         ("gap", "min_ratio", "worst", "best"),
@@ -217,7 +217,7 @@ def test_fairprune_by_hand():
     # Three classes; group a decides everything right, b takes half of class 0 for class 1.
     labels = [0, 0, 1, 1, 2, 2] * 2
     decided = [0, 0, 1, 1, 2, 2, 0, 1, 1, 1, 2, 2]
-    rows = scored(labels, np.eye(3)[decided])
+    rows = as_scored(labels, np.eye(3)[decided])
     groups = {"x": groups_of(["a"] * 6 + ["b"] * 6)}
     result, _ = values(rows, groups, (), tuple(n for n in FAIRNESS if n != "equity_scaled_auc"))
     # TPR differs by 1/2 in class 0; TNR by 1/4 in class 1, whose false positives are 1 of 4
@@ -236,7 +236,7 @@ def test_fairprune_by_hand():
 
 def test_opposite_errors_cancel_in_fairprunes_equalized_odds_only():
     # a: TPR 1, FPR 0; b: TPR 1/2, FPR 1/2
-    rows = scored([1, 1, 0, 0] * 2, [1.0, 1, 0, 0, 1, 0, 1, 0])
+    rows = as_scored([1, 1, 0, 0] * 2, [1.0, 1, 0, 0, 1, 0, 1, 0])
     groups = {"x": groups_of(["a"] * 4 + ["b"] * 4)}
     result, _ = values(rows, groups, (), ("eodd_fairprune_sum", "equalized_odds_difference"))
     assert result["eodd_fairprune_sum"] == 0
@@ -244,7 +244,7 @@ def test_opposite_errors_cancel_in_fairprunes_equalized_odds_only():
 
 
 def test_equity_scaled_auc_by_hand():
-    rows = scored([0, 1, 0, 1, 0, 1], [0.1, 0.9, 0.8, 0.2, 0.3, 0.4])
+    rows = as_scored([0, 1, 0, 1, 0, 1], [0.1, 0.9, 0.8, 0.2, 0.3, 0.4])
     groups = {"x": groups_of(["a", "a", "b", "b", "unknown", "unknown"])}
     result, _ = values(rows, groups, (), ("equity_scaled_auc",))
     # a 1, b 0; together .9 and .2 against .1 and .8: three of four pairs are in order
@@ -256,7 +256,7 @@ def test_equity_scaled_auc_leaves_out_the_same_classes_everywhere():
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 1])  # the second group has no class 2
     scores = rng.dirichlet(np.ones(3), 10)
     group = np.array(["a"] * 6 + ["b"] * 4)
-    rows, groups = scored(labels, scores), {"x": groups_of(group)}
+    rows, groups = as_scored(labels, scores), {"x": groups_of(group)}
     result, _ = values(rows, groups, ("auc",), ("equity_scaled_auc",))
 
     def macro(rows):
@@ -274,7 +274,7 @@ def test_renaming_groups_changes_nothing(data):
     scores = np.clip(decided * 0.5 + y * 0.2, 0, 1)
     renamed = np.char.add("z", np.char.replace(group, "g", ""))[::1]
     swapped = np.array([f"q{9 - int(name[1:])}" for name in renamed])  # the order turns round
-    rows = scored(y, scores)
+    rows = as_scored(y, scores)
     result = [
         values(rows, {"x": groups_of(names)}, ("auc", "sensitivity"), ("gap", *FAIRNESS))[1]
         for names in (group, swapped)
@@ -284,7 +284,7 @@ def test_renaming_groups_changes_nothing(data):
 
 
 def test_an_undefined_group_makes_a_gap_undefined_unless_it_is_excluded():
-    rows = scored([0, 1, 0, 1, 0, 0], [0.1, 0.9, 0.2, 0.8, 0.3, 0.7])
+    rows = as_scored([0, 1, 0, 1, 0, 0], [0.1, 0.9, 0.2, 0.8, 0.3, 0.7])
     groups = {"x": groups_of(["a", "a", "b", "b", "c", "c"])}
     every = ("worst", "gap", "equal_opportunity_difference", "eopp1_sum", "equity_scaled_auc")
     _, table = values(rows, groups, ("auc",), every)
@@ -299,7 +299,7 @@ def test_an_undefined_group_makes_a_gap_undefined_unless_it_is_excluded():
 
 
 def test_an_attribute_without_any_known_level_has_reasons_instead_of_numbers():
-    rows = scored([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
+    rows = as_scored([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])
     groups = {"g": groups_of(["unknown"] * 4)}
     across = (*SUMMARIES, *CONTRASTS, *FAIRNESS)
     table = measure(rows, groups, Plan(("auc",), across), rng=np.random.default_rng(0))

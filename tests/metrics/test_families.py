@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import t as student
 
-from evenhand.metrics import Bootstrap, Plan, find_metric, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, find_metric, groups_of, measure
 from evenhand.metrics.families import LONGEST, distances, metric_family, t_quantile
 from evenhand.metrics.resample import resample
 
 
 def family_of(metric, values, labels):
-    groups = {f"g{g}": scored(labels, np.full(len(labels), 0.5)) for g in range(len(values))}
+    groups = {f"g{g}": as_scored(labels, np.full(len(labels), 0.5)) for g in range(len(values))}
     resamples = resample(len(labels), Bootstrap(values.shape[1] - 1), np.random.default_rng(0))
     return metric_family(groups, find_metric(metric), values, resamples, (0, 1))
 
@@ -80,7 +80,7 @@ def test_reaches_are_positive_and_grow_with_what_is_asked(
 def test_with_many_patients_all_methods_agree():
     rng = np.random.default_rng(0)
     labels = (rng.random(4000) < 0.3).astype(int)
-    rows = scored(labels, expit(2 * labels - 1 + rng.normal(size=4000)))
+    rows = as_scored(labels, expit(2 * labels - 1 + rng.normal(size=4000)))
     groups = {"x": groups_of(rng.choice(["a", "b"], size=4000))}
     metrics = ("auc", "sensitivity", "log_loss", "calibration_slope")
     ends = []
@@ -103,7 +103,7 @@ def test_groups_that_share_their_patients_are_told_apart_better():
     groups = {"eye": groups_of(np.tile(["left", "right"], 100))}
     widths = []
     for patients in (np.arange(200) // 2, np.arange(200)):
-        rows = scored(label, score, patients=patients)
+        rows = as_scored(label, score, patients=patients)
         table = measure(rows, groups, Plan(("auc",), ("difference", "gap")), rng=rng)
         row = table.set_index("metric").loc["auc_difference"]
         widths.append(row["high"] - row["low"])
@@ -116,7 +116,7 @@ def test_groups_that_share_their_patients_are_told_apart_better():
 def test_a_row_that_rests_on_few_patients_says_so(positives, few, few_apart):
     rng = np.random.default_rng(3)
     labels = np.tile([1] * positives + [0] * 30, 2)
-    rows = scored(labels, expit(labels + rng.normal(size=len(labels))))
+    rows = as_scored(labels, expit(labels + rng.normal(size=len(labels))))
     groups = {"x": groups_of(np.repeat(["a", "b"], positives + 30))}
     across = ("difference", "gap", "worst", "ratio")
     table = measure(rows, groups, Plan(("auc", "brier"), across), rng=rng)
@@ -136,7 +136,7 @@ def test_a_row_that_rests_on_few_patients_says_so(positives, few, few_apart):
 def test_two_models_are_compared_in_a_mean_on_few_patients_with_a_mark():
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1], 35)
-    first, two = (scored(labels, expit(labels + rng.normal(size=70))) for _ in range(2))
+    first, two = (as_scored(labels, expit(labels + rng.normal(size=70))) for _ in range(2))
     table = measure(first, {}, Plan(("log_loss", "auc"), ()), rng=rng, against=two)
     rows = table.set_index("metric")
     assert (rows["interval_method"] == "t").all()

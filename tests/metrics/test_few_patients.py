@@ -19,7 +19,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
-from evenhand.metrics import Bootstrap, Plan, find_metric, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, find_metric, groups_of, measure
 from evenhand.metrics.estimate import estimate
 from evenhand.metrics.families import join_families, metric_family
 from evenhand.metrics.intervals import (
@@ -99,7 +99,7 @@ def draw(separations, size, prevalence, rng):
     for less, e in zip((0, LESS), noise, strict=True):
         s = np.array(separations)[group] - less
         logit = s * (s * (label - 0.5) + e) + np.log(prevalence / (1 - prevalence))
-        models.append(scored(label, expit(logit), patients=patient))
+        models.append(as_scored(label, expit(logit), patients=patient))
     return models, {"x": groups_of([f"g{g}" for g in group])}
 
 
@@ -121,8 +121,9 @@ def simulate(separations, size, prevalence, cohorts, rng, method="auto") -> pd.D
             ):
                 if ends.low is not None:
                     within = ends.low <= truth <= ends.high
-                    held.append((kind, name, within, few, ends.high - ends.low))
-    rows = pd.DataFrame(held, columns=["kind", "metric", "held", "few", "width"])
+                    marked = few < ends.few
+                    held.append((kind, name, within, few, marked, ends.high - ends.low))
+    rows = pd.DataFrame(held, columns=["kind", "metric", "held", "few", "marked", "width"])
     return rows.assign(size=size, prevalence=prevalence)
 
 
@@ -224,7 +225,7 @@ if __name__ == "__main__":
     pieces = []
     for design_table in all_designs(int(cohorts), method, map(int, sizes)):
         few = pd.cut(design_table["few"], [0, 4, 9, 19, 39, 79, 159, 1000])
-        keys = ["design", "size", "prevalence", "kind", "metric", few]
+        keys = ["design", "size", "prevalence", "kind", "metric", "marked", few]
         table = design_table.groupby(keys, observed=True).agg(
             held=("held", "sum"), n=("held", "size"), width=("width", "median")
         )

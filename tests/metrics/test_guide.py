@@ -7,12 +7,12 @@ from evenhand.metrics import (
     FAIRNESS,
     METRICS,
     Plan,
+    as_scored,
     groups_of,
     guide_errors,
     guide_representation,
     list_metrics,
     measure,
-    scored,
 )
 from evenhand.metrics.forms import looped
 from evenhand.metrics.registry import metric
@@ -39,7 +39,7 @@ def test_the_tree_of_errors(decision, share, name):
     ],
 )
 def test_advice_can_be_measured(advice):
-    rows = scored([0, 1, 0, 1] * 2, [0.9, 0.1, 0.2, 0.8] * 2)
+    rows = as_scored([0, 1, 0, 1] * 2, [0.9, 0.1, 0.2, 0.8] * 2)
     plan = Plan((advice.metric,), advice.across, bootstrap=None)
     table = measure(
         rows, {"x": groups_of(["a"] * 4 + ["b"] * 4)}, plan, rng=np.random.default_rng()
@@ -62,7 +62,7 @@ def test_a_new_metric_is_one_function_with_one_decorator():
 
     try:
         rng = np.random.default_rng(0)
-        rows = scored([0, 1] * 20, rng.random(40), patients=np.repeat(np.arange(20), 2))
+        rows = as_scored([0, 1] * 20, rng.random(40), patients=np.repeat(np.arange(20), 2))
         seen = []
         plan, tell = Plan(("median_score",)), lambda done, _: seen.append(done)
         table = measure(rows, {}, plan, rng=rng, progress=tell)

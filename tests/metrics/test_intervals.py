@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from evenhand.metrics import Bootstrap, Plan, families, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, families, groups_of, measure
 from evenhand.metrics.families import family_of_draws
 from evenhand.metrics.intervals import (
     CONSTANT,
@@ -24,7 +24,7 @@ from evenhand.metrics.resample import as_resamples, resample
 def test_what_is_no_share_has_no_exact_interval():
     """A Brier score of 0 in every resample is no count of trials."""
     labels = np.tile([0, 1], 10)
-    rows = scored(labels, labels.astype(float))
+    rows = as_scored(labels, labels.astype(float))
     table = measure(rows, {}, Plan(("brier", "auc"), ()), rng=np.random.default_rng(0))
     brier, auc = table.to_dict("records")
     assert (brier["value"], brier["no_interval"]) == (0, CONSTANT)
@@ -54,7 +54,7 @@ def test_agrees_with_scipy(method):
     probability = rng.beta(0.3, 3, size=120)
     labels = np.zeros(120, dtype=int)
     plan = Plan(("brier",), (), bootstrap=Bootstrap(20_000, method=method))
-    table = measure(scored(labels, probability), {}, plan, rng=np.random.default_rng(2))
+    table = measure(as_scored(labels, probability), {}, plan, rng=np.random.default_rng(2))
     expected = scipy.stats.bootstrap(
         (probability**2,),
         np.mean,
@@ -84,7 +84,7 @@ def test_bca_breaks_down_to_percentiles_and_says_so():
 def test_five_of_five_less_seven_of_seven_is_no_proof_of_equality():
     """Both shares are the same in every resample; their exact intervals speak instead."""
     labels = [1] * 12 + [0] * 8
-    rows = scored(labels, np.where(labels, 0.9, 0.1))
+    rows = as_scored(labels, np.where(labels, 0.9, 0.1))
     groups = {"x": groups_of(["a"] * 5 + ["b"] * 7 + ["a"] * 4 + ["b"] * 4)}
     plan = Plan(("sensitivity",), ("difference", "gap", "worst"))
     table = measure(rows, groups, plan, rng=np.random.default_rng(0)).set_index("metric")
@@ -103,15 +103,15 @@ def test_five_of_five_less_seven_of_seven_is_no_proof_of_equality():
 
 def test_some_less_none_of_seven_reaches_as_far_down_as_seven_may_hide():
     labels, group = np.ones(47, dtype=int), np.repeat(["some", "none"], [40, 7])
-    rows = scored(labels, np.append(np.tile([0.9, 0.1], 20), np.full(7, 0.1)))
+    rows = as_scored(labels, np.append(np.tile([0.9, 0.1], 20), np.full(7, 0.1)))
     plan = Plan(("sensitivity",), ("difference",), references={"x": "none"})
     table = measure(rows, {"x": groups_of(group)}, plan, rng=np.random.default_rng(0))
-    some = table[(table["group"] == "some") & (table["metric"] == "sensitivity")].iloc[0]
+    first_few = table[(table["group"] == "some") & (table["metric"] == "sensitivity")].iloc[0]
     less = table[table["metric"] == "sensitivity_difference"].iloc[0]
     hidden = 1 - 0.025 ** (1 / 7)  # the upper end of none of seven, by Clopper and Pearson
     # A few resamples have none of the seven in them, and are left out of the difference.
-    assert less["low"] == pytest.approx(0.5 - np.hypot(0.5 - some["low"], hidden), abs=2e-3)
-    assert less["high"] == pytest.approx(some["high"], abs=2e-3)
+    assert less["low"] == pytest.approx(0.5 - np.hypot(0.5 - first_few["low"], hidden), abs=2e-3)
+    assert less["high"] == pytest.approx(first_few["high"], abs=2e-3)
 
 
 def one_perfect_group(perfect=5, others=20):
@@ -120,7 +120,7 @@ def one_perfect_group(perfect=5, others=20):
     result = (np.arange(2 * others) // 2) % 2 == 0
     score = np.append(np.ones(perfect), np.where(result, 0.9, 0.1))
     names = ["perfect"] * perfect + ["other"] * (2 * others)
-    return scored(labels, score), groups_of(names)
+    return as_scored(labels, score), groups_of(names)
 
 
 def test_a_group_that_no_resample_changes_widens_what_is_said_beside_it():
@@ -151,7 +151,7 @@ def test_only_a_group_that_can_be_the_worst_hinders_comparing_the_worst(perfect,
     """No error of 400 cases that all are found reaches down to 20 of 40; that of 5 does."""
     rows, values = one_perfect_group(perfect)
     fewer = np.arange(len(rows.scores)) % 8 < 3
-    worse = scored(rows.labels, np.where((values.codes == 0) & fewer, 0.1, rows.scores))
+    worse = as_scored(rows.labels, np.where((values.codes == 0) & fewer, 0.1, rows.scores))
     assert values.levels[0] == "other"
     plan = Plan(("sensitivity",), ("worst", "best"))
     table = measure(rows, {"x": values}, plan, rng=np.random.default_rng(0), against=worse)
@@ -171,7 +171,7 @@ def test_what_is_made_of_a_value_that_never_changes_makes_no_claim():
     """A group of one patient is the same in every resample that draws it; nothing bounds 2 of 3."""
     labels, patients = np.array([1, 1, 1, 0] + [1, 0] * 20), np.append([0] * 4, np.arange(1, 41))
     score = np.append([0.9, 0.9, 0.3, 0.2], np.linspace(0.05, 0.95, 40).round(2))
-    rows = scored(labels, score, patients=patients)
+    rows = as_scored(labels, score, patients=patients)
     groups = {"x": groups_of(["one"] * 4 + ["other"] * 40)}
     across = ("difference", "gap", "worst", "ratio", "average_absolute_odds_difference")
     plan = Plan(("sensitivity", "log_loss"), across)
@@ -183,7 +183,7 @@ def test_what_is_made_of_a_value_that_never_changes_makes_no_claim():
     assert len(beside) == 9
     assert beside["low"].isna().all()
     assert beside["no_interval"].str.contains("the same in every resample: 'one'").all()
-    flat = scored(labels, np.full(44, 0.5), patients=patients)
+    flat = as_scored(labels, np.full(44, 0.5), patients=patients)
     less = measure(rows, groups, plan, rng=np.random.default_rng(0), against=flat)
     assert less[less["metric"] == "log_loss_difference"]["low"].isna().all()
 
@@ -196,7 +196,7 @@ def test_what_is_made_of_a_value_that_never_changes_makes_no_claim():
 def test_nothing_is_certain(samples, seed):
     """No interval is a point, and each holds its value, whatever was found in whichever group."""
     names, labels, decided = zip(*samples, strict=True)
-    rows = scored(np.array(labels, dtype=int), np.where(decided, 0.8, 0.2))
+    rows = as_scored(np.array(labels, dtype=int), np.where(decided, 0.8, 0.2))
     across = ("worst", "best", "gap", "difference", "ratio", "equalized_odds_difference", "eom")
     plan = Plan(("auc", "sensitivity", "accuracy", "log_loss"), across, bootstrap=Bootstrap(60))
     table = measure(rows, {"x": groups_of(names)}, plan, rng=np.random.default_rng(seed))
@@ -209,7 +209,7 @@ def test_nothing_is_certain(samples, seed):
 
 def test_macro_shares_are_as_sure_as_their_rarest_class():
     labels = np.repeat([0, 1, 2], [40, 40, 3])
-    rows = scored(labels, np.eye(3)[labels])
+    rows = as_scored(labels, np.eye(3)[labels])
     table = measure(rows, {}, Plan(("sensitivity",), ()), rng=np.random.default_rng(0))
     assert table["low"][0] == pytest.approx(0.025 ** (1 / 3))
 
@@ -223,7 +223,7 @@ def test_differences_cover_where_a_group_is_nearly_perfect():
     hits, certain = {"sensitivity_difference": 0, "sensitivity_gap": 0}, 0
     for _ in range(300):
         result = rng.random(85) < np.repeat([0.97, 0.8], [25, 60])
-        rows = scored(np.ones(85, dtype=int), np.where(result, 0.9, 0.1))
+        rows = as_scored(np.ones(85, dtype=int), np.where(result, 0.9, 0.1))
         table = measure(rows, values, plan, rng=rng).set_index("metric")
         certain += result[:25].all()
         for metric in hits:
@@ -251,7 +251,7 @@ def test_a_share_of_all_or_none_is_not_certain():
     """Five of five patients with a positive, each with two images."""
     patients = np.repeat(np.arange(25), 2)
     labels = (patients < 5).astype(int)
-    rows = scored(labels, np.where(labels == 1, 0.9, 0.1), patients=patients)
+    rows = as_scored(labels, np.where(labels == 1, 0.9, 0.1), patients=patients)
     metrics = ("sensitivity", "false_negative_rate", "specificity", "accuracy", "auc")
     table = measure(rows, {}, Plan(metrics, ()), rng=np.random.default_rng(0)).set_index("metric")
     for name, k, n in (
@@ -307,7 +307,7 @@ def test_no_interval_where_most_resamples_are_undefined(share, has_interval):
 
 
 def test_what_bca_leaves_out_is_no_resample_of_a_gap():
-    rows = scored(np.tile([0, 1], 150), np.random.default_rng(1).random(300))
+    rows = as_scored(np.tile([0, 1], 150), np.random.default_rng(1).random(300))
     groups = {"x": groups_of(np.repeat(["a", "b", "c"], 100))}
     ends = []
     for method in ("percentile", "bca"):
@@ -347,7 +347,7 @@ def test_a_gap_is_the_same_however_many_pairs_are_worked_on_at_a_time(pairs, mon
 
 def test_intervals_of_gaps_are_never_below_nought():
     rng = np.random.default_rng(0)
-    rows = scored(rng.integers(2, size=200), rng.random(200))
+    rows = as_scored(rng.integers(2, size=200), rng.random(200))
     groups = {"x": groups_of(rng.choice(["a", "b", "c"], size=200))}
     plan = Plan(("auc",), ("gap", "demographic_parity_difference", "equalized_odds_difference"))
     table = measure(rows, groups, plan, rng=rng)
@@ -365,7 +365,7 @@ def test_intervals_of_the_worst_and_best_group_are_about_those_groups(metric):
     group = np.repeat(["a", "b", "c"], 300)
     labels = rng.integers(2, size=900)
     apart = np.repeat([0.2, 2.0, 4.0], 300)
-    rows = scored(labels, 1 / (1 + np.exp(-apart * (labels - 0.5) - rng.normal(size=900))))
+    rows = as_scored(labels, 1 / (1 + np.exp(-apart * (labels - 0.5) - rng.normal(size=900))))
     plan = Plan((metric,), ("worst", "best"))
     table = measure(rows, {"x": groups_of(group)}, plan, rng=rng).set_index("metric")
     worst, best = table.loc[f"{metric}_worst"], table.loc[f"{metric}_best"]
@@ -378,7 +378,7 @@ def test_intervals_of_the_worst_and_best_group_are_about_those_groups(metric):
 def test_intervals_of_shares_stay_shares():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=60)
-    rows = scored(
+    rows = as_scored(
         labels, np.clip(0.5 + 0.3 * (labels - 0.5) + 0.5 * rng.random(60), 0, 1), threshold=0.8
     )
     groups = {"x": groups_of(np.repeat(["a", "b", "c"], 20))}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import evenhand.metrics.stream
 from evenhand.errors import EvenhandError
-from evenhand.metrics import METRICS, Scored, metric_listing, scored
+from evenhand.metrics import METRICS, Scored, as_scored, metric_listing
 from evenhand.metrics.estimate import common_classes, estimate, point, why_undefined
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.resample import Bootstrap, resample
@@ -178,7 +178,7 @@ def samples(draw, n_classes=2):
         scores[np.arange(n_classes), np.arange(n_classes)] += 1  # each class is decided once
         scores /= scores.sum(axis=1, keepdims=True)
     patients = rng.integers(max(1, n // draw(st.integers(1, 4))), size=n)
-    return scored(labels, scores, patients=patients, threshold=0.4)
+    return as_scored(labels, scores, patients=patients, threshold=0.4)
 
 
 def tolerance(name):
@@ -189,7 +189,7 @@ def test_log_loss_takes_scores_of_many_classes_relative_to_their_sum():
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(3, size=50), rng.dirichlet(np.ones(3), size=50)
     metric = find_metric("log_loss")
-    half, whole = (point(scored(labels, s), metric, (0, 1, 2)) for s in (scores / 2, scores))
+    half, whole = (point(as_scored(labels, s), metric, (0, 1, 2)) for s in (scores / 2, scores))
     assert half == pytest.approx(whole, rel=1e-12)
 
 
@@ -260,7 +260,7 @@ def test_how_resamples_are_split_into_batches_changes_nothing(rows, size):
 @pytest.mark.parametrize("labels", [[], [0, 0], [1, 1]])
 @pytest.mark.parametrize("score", [0.1, 0.9])
 def test_undefined_has_a_reason_and_no_value(name, labels, score):
-    rows = scored(labels, np.full(len(labels), score), threshold=0.5)
+    rows = as_scored(labels, np.full(len(labels), score), threshold=0.5)
     metric = find_metric(name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -280,22 +280,22 @@ def test_undefined_has_a_reason_and_no_value(name, labels, score):
 def test_separated_classes_have_no_calibration_slope(labels, defined):
     metric = find_metric("calibration_slope")
     for scores in ([0.1, 0.2, 0.8, 0.9], [0.946, 0.9461, 0.9462, 0.99]):
-        value = point(scored(labels, scores), metric, (0, 1))
+        value = point(as_scored(labels, scores), metric, (0, 1))
         assert np.isfinite(value) == defined
-    tied = point(scored([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9]), metric, (0, 1))
+    tied = point(as_scored([0, 0, 1, 1], [0.1, 0.5, 0.5, 0.9]), metric, (0, 1))
     assert np.isnan(tied)
 
 
 def test_wild_scores_are_fitted():
     scores = np.append(np.full(40, 1e-7), [0.5 + 1e-3, 0.5 - 1e-3] * 20)
     labels = np.append([1] + [0] * 39, [1, 0] * 20)
-    rows = scored(labels, scores)
+    rows = as_scored(labels, scores)
     result = point(rows, find_metric("calibration_slope"), (0, 1))
     assert result == pytest.approx(calibration(rows, free_slope=True), rel=1e-6)
 
 
 def test_an_infinite_value_is_undefined():
-    rows = scored([0, 1], [1.0, 0.2], threshold=1.0)  # the odds of the threshold are infinite
+    rows = as_scored([0, 1], [1.0, 0.2], threshold=1.0)  # the odds of the threshold are infinite
     assert np.isnan(point(rows, find_metric("net_benefit"), (0, 1)))
 
 
@@ -331,7 +331,7 @@ def test_chance_has_no_precision_gain_at_any_prevalence():
     """Where AUPRC follows the prevalence."""
     rng = np.random.default_rng(0)
     for prevalence in (0.2, 0.5, 0.8):
-        rows = scored((rng.random(40_000) < prevalence).astype(int), rng.random(40_000))
+        rows = as_scored((rng.random(40_000) < prevalence).astype(int), rng.random(40_000))
         assert point(rows, find_metric("auprg"), (0, 1)) == pytest.approx(0, abs=0.05)
         assert point(rows, find_metric("auprc"), (0, 1)) == pytest.approx(prevalence, abs=0.02)
 

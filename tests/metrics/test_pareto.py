@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import costs, find_rule, find_target, front, ranked
+from evenhand.metrics import costs, find_rule, find_target, front, rank_points
 
 AUC, WORST, GAP = (find_target(name) for name in ("auc", "auc_worst", "auc_gap"))
 # overall AUC and worst AUC: two extremes, one between them, and one that the second beats
@@ -21,7 +21,7 @@ points = arrays(float, st.tuples(st.integers(1, 12), st.integers(1, 3)), element
 
 
 def best(rule, values=VALUES, objectives=(AUC, WORST)):
-    return ranked(costs(values, objectives), find_rule(rule, objectives))[0]
+    return rank_points(costs(values, objectives), find_rule(rule, objectives))[0]
 
 
 def test_by_hand():
@@ -50,7 +50,7 @@ def test_a_point_is_on_the_front_exactly_when_none_beats_it(cost):
 @given(points, st.sampled_from(["ideal", "minimax"]))
 def test_all_are_ranked_once_and_no_point_before_one_that_beats_it(cost, rule):
     objectives = (GAP, GAP)
-    order = ranked(cost, find_rule(rule, objectives))
+    order = rank_points(cost, find_rule(rule, objectives))
     assert sorted(order) == list(range(len(cost)))
     place = np.argsort(order)
     for item, other in np.ndindex(len(cost), len(cost)):
@@ -60,7 +60,7 @@ def test_all_are_ranked_once_and_no_point_before_one_that_beats_it(cost, rule):
 
 def test_one_objective_is_ranked_by_its_value_and_undefined_ones_are_left_out():
     cost = costs(np.array([0.7, np.nan, 0.9, 0.8, 0.9]), (WORST,))
-    assert ranked(cost, find_rule(None, (WORST,))) == [2, 4, 3, 0]
+    assert rank_points(cost, find_rule(None, (WORST,))) == [2, 4, 3, 0]
 
 
 @pytest.mark.parametrize(

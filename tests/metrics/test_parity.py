@@ -9,7 +9,7 @@ from scipy.stats import norm
 from evenhand.metrics.groups import groups_of
 from evenhand.metrics.parity import judge_parity, mean_of, percentile_interval, relative_reduction
 from evenhand.metrics.resample import Bootstrap, resample
-from evenhand.metrics.scored import scored
+from evenhand.metrics.scored import as_scored
 
 # TP, FP, TN, FN of the privileged and the unprivileged group, the six ratios, and the AAOD.
 CASES = (
@@ -35,7 +35,7 @@ def rows_of(*groups: tuple[int, int, int, int]):
         labels += [1] * tp + [0] * fp + [0] * tn + [1] * fn
         scores += [0.9] * (tp + fp) + [0.1] * (tn + fn)
         names += [name] * (tp + fp + tn + fn)
-    return scored(labels, scores), {"which": groups_of(names)}
+    return as_scored(labels, scores), {"which": groups_of(names)}
 
 
 def judged(*groups, replicates: int = 0):
@@ -96,7 +96,7 @@ def test_groups_that_are_alike_are_not_said_to_deviate():
         scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
         groups = {"which": groups_of(rng.choice(["a", "b"], 600))}
         resamples = resample(600, Bootstrap(300), rng)
-        result = judge_parity(scored(labels.astype(int), scores), groups, resamples)
+        result = judge_parity(as_scored(labels.astype(int), scores), groups, resamples)
         values = result.deviation["which"]
         low.append(percentile_interval(values)[0])
         apart.append(result.apart["which"])
@@ -124,7 +124,7 @@ def cohort(rng, patients, sicker, harder):
     other = rng.random(patients) < 0.56
     labels = (rng.random(patients) < 0.14 + sicker * other).astype(int)
     scores = norm.cdf(rng.normal(size=patients) + labels * (1.25 + harder * other))
-    rows = scored(labels, scores, threshold=norm.cdf(0.55))
+    rows = as_scored(labels, scores, threshold=norm.cdf(0.55))
     return rows, {"which": groups_of(np.where(other, "b", "a"))}
 
 

@@ -8,7 +8,7 @@ from scipy.special import expit
 from scipy.stats import false_discovery_control, norm
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import Plan, groups_of, holm, measure, permutation_test, scored
+from evenhand.metrics import Plan, as_scored, groups_of, holm, measure, permutation_test
 from evenhand.metrics.estimate import estimate
 from evenhand.metrics.influence import influences, moments
 from evenhand.metrics.permutation import _statistics
@@ -25,13 +25,13 @@ def cohort(rng, sizes, prevalence, separation=1.0, images=3, like=0.7):
     common = rng.normal(size=sum(sizes))[patient]
     noise = np.sqrt(like) * common + np.sqrt(1 - like) * rng.normal(size=len(patient))
     apart = np.broadcast_to(separation, len(sizes))[group]
-    rows = scored(labels, norm.cdf(apart * (labels - 0.5) + noise), patients=patient)
+    rows = as_scored(labels, norm.cdf(apart * (labels - 0.5) + noise), patients=patient)
     return rows, [rows.take(np.flatnonzero(group == g)) for g in range(len(sizes))]
 
 
 def test_variance_of_the_auc_is_delongs_for_single_rows():
     rng = np.random.default_rng(0)
-    rows = scored(rng.integers(2, size=80), rng.random(80).round(1))
+    rows = as_scored(rng.integers(2, size=80), rng.random(80).round(1))
     up, down = rows.scores[rows.labels == 1], rows.scores[rows.labels == 0]
     order = (up[:, None] > down) + 0.5 * (up[:, None] == down)
     value, variance = moments(find_metric("auc"), rows, (0, 1))(np.ones((1, 80), dtype=np.uint8))
@@ -42,14 +42,14 @@ def test_variance_of_the_auc_is_delongs_for_single_rows():
 
 def test_a_dealing_that_is_as_extreme_as_the_data_counts():
     """Four patients: whatever the groups are called, one dealing in three is this one."""
-    rows = scored([1, 1, 1, 1], [0.9, 0.8, 0.2, 0.1])
+    rows = as_scored([1, 1, 1, 1], [0.9, 0.8, 0.2, 0.1])
     groups = {"a": rows.take(np.arange(2)), "b": rows.take(np.arange(2, 4))}
     result = permutation_test(groups, find_metric("brier"), 3000, np.random.default_rng(0))
     assert result.p == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_variance_of_a_share_is_the_binomials_for_single_rows():
-    rows = scored([1] * 40 + [0] * 60, [0.9] * 30 + [0.1] * 70)
+    rows = as_scored([1] * 40 + [0] * 60, [0.9] * 30 + [0.1] * 70)
     value, variance = moments(find_metric("sensitivity"), rows, (0, 1))(
         np.ones((1, 100), dtype=np.uint8)
     )
@@ -79,7 +79,7 @@ def test_variance_of_a_mean_over_classes_is_that_of_the_patient_bootstrap(name):
     patients = np.repeat(np.arange(300), 3)
     labels = rng.integers(4, size=300)[patients]
     scores = rng.dirichlet(np.ones(4), 900) + 0.5 * np.eye(4)[labels]
-    rows = scored(labels, scores / scores.sum(axis=1, keepdims=True), patients=patients)
+    rows = as_scored(labels, scores / scores.sum(axis=1, keepdims=True), patients=patients)
     metric, classes = find_metric(name), (0, 1, 3)
     resamples = resample(300, Bootstrap(1000), rng)
     values = estimate([rows], [metric], resamples, classes)[0, 0]
@@ -94,7 +94,7 @@ def test_many_classes_are_tested_over_those_that_all_groups_have():
     group = np.repeat(["a", "b"], [150, 90])
     good = np.where(group == "a", 2.0, 0.1)[:, None]
     scores = rng.dirichlet(np.ones(3), 240) + good * np.eye(3)[labels]
-    rows = scored(labels, scores / scores.sum(axis=1, keepdims=True))
+    rows = as_scored(labels, scores / scores.sum(axis=1, keepdims=True))
     parts = {name: rows.take(np.flatnonzero(group == name)) for name in ("a", "b")}
     test = permutation_test(parts, find_metric("auc"), 99, rng)
     assert test.p == 0.01
@@ -110,7 +110,7 @@ def test_influences_are_derivatives_by_the_weight_of_a_patient(seed, patients, t
     weights = rng.integers(1, 4, size=(1, patients)).astype(float)
     step = 1e-5
     for name in ("auc", "auprc", "calibration_slope", "calibration_intercept", "f1"):
-        values = influences(find_metric(name), scored(labels, score, patients=owner))
+        values = influences(find_metric(name), as_scored(labels, score, patients=owner))
         value, influence = values(weights)
         if np.isnan(value[0]) or abs(value[0]) > 20:  # a fit near separation bends too much
             continue
@@ -172,7 +172,7 @@ def prevalence_apart(rng, name):
         logit = rng.normal(np.array([0, -1.2])[group])
         labels = (rng.random(420) < expit(logit)).astype(int)
         scores = expit(logit)[patient]
-    rows = scored(labels[patient], scores, patients=patient)
+    rows = as_scored(labels[patient], scores, patients=patient)
     return [rows.take(np.flatnonzero(group[patient] == g)) for g in (0, 1)]
 
 
@@ -218,7 +218,7 @@ def test_patients_who_are_in_two_groups_are_refused():
 
 
 def test_an_undefined_group_is_not_tested():
-    rows = scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3])
+    rows = as_scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3])
     parts = {"a": rows.take(np.arange(2)), "b": rows.take(np.arange(2, 4))}
     test = permutation_test(parts, find_metric("auc"), 9, np.random.default_rng(0))
     assert test.reason == "no test: undefined in 'b'"
@@ -227,7 +227,7 @@ def test_an_undefined_group_is_not_tested():
 def test_undefined_permutations_are_counted():
     rng = np.random.default_rng(0)
     labels = np.array([1, 0] * 2 + [1, 0] + [0] * 14)
-    rows = scored(labels, rng.random(20))
+    rows = as_scored(labels, rng.random(20))
     parts = {"a": rows.take(np.arange(4)), "b": rows.take(np.arange(4, 20))}
     test = permutation_test(parts, find_metric("auc"), 199, rng)
     assert 0 < test.undefined < 199
@@ -281,7 +281,7 @@ def test_a_metric_that_the_data_leave_undefined_has_no_p_value():
     scores = np.where(np.arange(80) < 40, 0.25 + 0.5 * labels, rng.uniform(0.1, 0.9, size=80))
     groups = {"x": groups_of(np.repeat(["a", "b"], 40))}
     plan = Plan(("calibration_slope",), ("gap",), bootstrap=Bootstrap(9), permutations=50)
-    table = measure(scored(labels, scores), groups, plan, rng=rng)
+    table = measure(as_scored(labels, scores), groups, plan, rng=rng)
     (gap,) = table[table["metric"] == "calibration_slope_gap"].to_dict("records")
     assert np.isnan(gap["value"])
     assert np.isnan(gap["p"])

@@ -8,12 +8,12 @@ from sklearn.metrics import roc_auc_score
 from evenhand.metrics import (
     Bootstrap,
     Plan,
+    as_scored,
     auc_error,
     design_effect,
     detectable_gap,
     groups_of,
     measure,
-    scored,
 )
 
 
@@ -47,7 +47,7 @@ def test_no_positives_no_error():
 def test_rows_with_the_detectable_difference():
     rng = np.random.default_rng(0)
     labels = rng.integers(2, size=400)
-    rows = scored(labels, np.clip(0.3 * labels + 0.7 * rng.random(400), 0, 1))
+    rows = as_scored(labels, np.clip(0.3 * labels + 0.7 * rng.random(400), 0, 1))
     groups = {"x": groups_of(np.repeat(["a", "b"], [300, 100]))}
     plan = Plan(("auc",), ("difference", "detectable"), bootstrap=Bootstrap(1000))
     table = measure(rows, groups, plan, rng=rng).set_index("metric")

@@ -19,7 +19,7 @@ from evenhand.metrics.recipes import (
 )
 from evenhand.metrics.resample import Bootstrap, resample
 from evenhand.metrics.rows import Key
-from evenhand.metrics.scored import scored
+from evenhand.metrics.scored import as_scored
 
 AUC, GAP = Key("*", "*", "auc"), Key("g", "*", "auc", "gap")
 EODD = Key("g", "*", "equalized_odds_difference")
@@ -155,7 +155,7 @@ def test_values_are_those_of_scikit_learn():
     rng = np.random.default_rng(6)
     label, level = rng.integers(2, size=200), rng.choice(["a", "b"], 200)
     score = rng.random(200)
-    rows = scored(label, score)
+    rows = as_scored(label, score)
     values = compared_values(rows, {"g": groups_of(level)}, resample(200, Bootstrap(20), rng))
     assert values[AUC][0] == pytest.approx(roc_auc_score(label, score))
     assert values[Key("*", "*", "brier")][0] == pytest.approx(brier_score_loss(label, score))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import scored
+from evenhand.metrics import as_scored
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ from evenhand.metrics import scored
 )
 def test_arrays_that_are_refused(labels, scores, more, says):
     with pytest.raises(EvenhandError, match=says):
-        scored(labels, scores, **more)
+        as_scored(labels, scores, **more)
 
 
 def test_arrays_that_are_taken():
     for labels in ([False, True], [0.0, 1.0], np.array([0, 1], np.uint8), pd.Series([0, 1])):
-        assert scored(labels, [0.0, 1.0]).labels.tolist() == [0, 1]
-    assert len(scored([], [])) == 0
-    assert scored([0, 1], np.eye(3)[:2]).classes == ("0", "1", "2")
+        assert as_scored(labels, [0.0, 1.0]).labels.tolist() == [0, 1]
+    assert len(as_scored([], [])) == 0
+    assert as_scored([0, 1], np.eye(3)[:2]).classes == ("0", "1", "2")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, groups_of, measure
 from evenhand.metrics.contrasts import side
 from evenhand.metrics.spreads import MOST_PAIRS, compare_spreads
 
@@ -27,7 +27,7 @@ def paired(first_tilt, second_tilt, seed, groups=2, n=600):
 
     def model(tilt):
         moved = signal + rng.normal(0, 0.6, n) + tilt * (group / max(groups - 1, 1) - 0.5)
-        return scored(label, norm.cdf(moved), patients=np.arange(n))
+        return as_scored(label, norm.cdf(moved), patients=np.arange(n))
 
     first, second = model(first_tilt), model(second_tilt)
     levels = {"g": groups_of([f"g{value}" for value in group])}
@@ -55,7 +55,9 @@ def test_exchanged_models_have_the_negated_interval():
     label, group = rng.integers(0, 2, 500), rng.integers(0, 3, 500)
     levels = {"g": groups_of([f"g{value}" for value in group])}
     models = [
-        scored(label, rng.random(500) * 0.6 + 0.2 * label + tilt * group, patients=np.arange(500))
+        as_scored(
+            label, rng.random(500) * 0.6 + 0.2 * label + tilt * group, patients=np.arange(500)
+        )
         for tilt in (0.0, 0.08)
     ]
     there, back = (

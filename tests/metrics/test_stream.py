@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from evenhand.metrics import scored, sums
+from evenhand.metrics import as_scored, sums
 from evenhand.metrics.estimate import estimate
 from evenhand.metrics.forms.pairs import Scan, transposed_weights
 from evenhand.metrics.registry import METRICS
@@ -24,7 +24,7 @@ def samples(n=400, patients=150, decimals=None, seed=0):
     label = rng.integers(2, size=n)
     score = 1 / (1 + np.exp(-rng.normal(label - 0.5, 1)))
     score = score if decimals is None else score.round(decimals)
-    return scored(label, score, patients=rng.integers(patients, size=n))
+    return as_scored(label, score, patients=rng.integers(patients, size=n))
 
 
 def groupings(rows, seed=1):

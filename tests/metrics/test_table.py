@@ -10,11 +10,11 @@ from evenhand.metrics import (
     Bootstrap,
     Plan,
     as_records,
+    as_scored,
     groups_of,
     judge,
     measure,
     measure_part,
-    scored,
 )
 
 
@@ -27,7 +27,7 @@ def cohort():
     labels = rng.integers(2, size=200)[patient]
     scores = 1 / (1 + np.exp(-(labels - 0.5) * np.where(minority, 1, 3) + rng.normal(size=600)))
     names = np.where(minority, "few", np.where(patient % 7 == 1, "unknown", "many"))
-    return scored(labels, scores, patients=patient), {"x": groups_of(names)}
+    return as_scored(labels, scores, patients=patient), {"x": groups_of(names)}
 
 
 def run(cohort, seed=0, against=None, **plan):
@@ -61,7 +61,7 @@ def test_unknown_is_shown_and_takes_no_part(cohort):
     assert only_row(table, attribute="x", group="*", metric="auc_gap")["n"] == 600 - len(unknown)
     worse = rows.scores.copy()
     worse[unknown] = 1 - rows.labels[unknown]
-    changed = scored(rows.labels, worse, patients=rows.patients)
+    changed = as_scored(rows.labels, worse, patients=rows.patients)
     again = run((changed, groups), bootstrap=None)
     for name in ("auc_gap", "auc_worst", "auc_best"):
         assert only_row(again, metric=name)["value"] == only_row(table, metric=name)["value"]
@@ -71,7 +71,7 @@ def test_the_same_seed_the_same_rows_whatever_their_order(cohort):
     rows, groups = cohort
     order = np.random.default_rng(5).permutation(len(rows))
     names = pd.Categorical.from_codes(groups["x"].codes, groups["x"].levels)
-    shuffled = scored(rows.labels[order], rows.scores[order], patients=rows.patients[order])
+    shuffled = as_scored(rows.labels[order], rows.scores[order], patients=rows.patients[order])
     first = run(cohort, bootstrap=Bootstrap(100))
     again = run((shuffled, {"x": groups_of(names[order])}), bootstrap=Bootstrap(100))
     pd.testing.assert_frame_equal(first, again, rtol=1e-12, atol=1e-14)
@@ -82,7 +82,7 @@ def test_the_same_seed_the_same_rows_whatever_their_order(cohort):
 def test_patients_are_resampled_not_rows(cohort):
     """Three images that agree carry the information of about one."""
     rows, groups = cohort
-    apart = scored(rows.labels, rows.scores)
+    apart = as_scored(rows.labels, rows.scores)
     both = [run((d, groups), bootstrap=Bootstrap(400)) for d in (rows, apart)]
     widths = [only_row(t, attribute="*", metric="auc") for t in both]
     prevalences = [
@@ -125,7 +125,7 @@ def test_undefined_replicates_are_counted():
     labels = [0, 1] + [0] * 8 + [0, 1] * 5
     scores = np.linspace(0.1, 0.9, 20)
     groups = {"x": groups_of(["a"] * 10 + ["b"] * 10)}
-    rows = scored(labels, scores)
+    rows = as_scored(labels, scores)
     table = run((rows, groups), bootstrap=Bootstrap(2000))
     lost = only_row(table, group="a", metric="auc")["replicates_undefined"]
     assert lost / 2000 == pytest.approx(np.exp(-1), abs=0.05)  # the one positive is not drawn
@@ -133,18 +133,20 @@ def test_undefined_replicates_are_counted():
 
 
 def test_without_enough_replicates_there_is_no_interval():
-    rows = scored([0, 1], [0.1, 0.9])
+    rows = as_scored([0, 1], [0.1, 0.9])
     row = only_row(run((rows, {}), metrics=("auc",), bootstrap=Bootstrap(500)), metric="auc")
     assert row["value"] == 1
     assert row["replicates_undefined"] > 200
-    only = scored([0, 1, 0, 0, 0, 0], [0.1, 0.9, 0.3, 0.3, 0.2, 0.2], patients=[0, 1, 2, 2, 2, 2])
+    only = as_scored(
+        [0, 1, 0, 0, 0, 0], [0.1, 0.9, 0.3, 0.3, 0.2, 0.2], patients=[0, 1, 2, 2, 2, 2]
+    )
     assert only_row(run((only, {}), metrics=("auc",)), metric="auc")["value"] == 1
 
 
 def test_a_difference_of_two_shares_lies_within_one():
     labels, scores = np.ones(5, int), np.array([0.9, 0.9, 0.9, 0.9, 0.1])
     first, second = (
-        scored(labels, s, threshold=0.5) for s in (scores, scores[::-1] * [1, 0, 0, 0, 1])
+        as_scored(labels, s, threshold=0.5) for s in (scores, scores[::-1] * [1, 0, 0, 0, 1])
     )
     table = run((first, {}), against=second, metrics=("sensitivity",))
     row = only_row(table, metric="sensitivity")
@@ -155,7 +157,7 @@ def test_paired_differences_are_narrower_than_apart(cohort):
     rows, _ = cohort
     rng = np.random.default_rng(3)
     near = np.clip(rows.scores + rng.normal(scale=0.02, size=600), 0, 1)
-    other = scored(rows.labels, near, patients=rows.patients)
+    other = as_scored(rows.labels, near, patients=rows.patients)
     apart = only_row(run(cohort), attribute="*", metric="auc")
     paired = only_row(run(cohort, against=other), attribute="*", metric="auc")
     assert paired["high"] - paired["low"] < 0.3 * (apart["high"] - apart["low"])
@@ -167,7 +169,7 @@ def test_a_difference_between_models_may_lie_on_either_side_of_0(cohort, metric)
     rows, _ = cohort
     rng = np.random.default_rng(3)
     near = np.clip(rows.scores + rng.normal(scale=0.02, size=600), 0, 1)
-    other = scored(rows.labels, near, patients=rows.patients)
+    other = as_scored(rows.labels, near, patients=rows.patients)
     attribute = {"attribute": "*"} if metric == "auc" else {}
     row = only_row(run(cohort, against=other), metric=metric, **attribute)
     assert row["low"] < 0 < row["high"]
@@ -177,7 +179,7 @@ def test_intersections_and_many_classes():
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1, 2], 60)
     labels[:60][labels[:60] == 2] = 0  # group a has no sample of class 2
-    rows = scored(labels, rng.dirichlet(np.ones(3), 180), classes=("x", "y", "z"))
+    rows = as_scored(labels, rng.dirichlet(np.ones(3), 180), classes=("x", "y", "z"))
     table = run((rows, {"g": groups_of(["a"] * 60 + ["b"] * 120)}), bootstrap=Bootstrap(20))
     assert "macro without z" in only_row(table, group="b", metric="auc")["note"]
     assert "macro without z" in only_row(table, metric="auc_gap")["note"]
@@ -190,7 +192,7 @@ def test_three_hundred_levels_with_names_of_any_kind():
     rng = np.random.default_rng(0)
     names = ["<script>alert(1)</script>", 'a,"b"', "line\nline", *map(str, range(297))]
     groups = {"x": groups_of(np.tile(names, 20))}
-    rows = scored(rng.integers(2, size=6000), rng.random(6000))
+    rows = as_scored(rng.integers(2, size=6000), rng.random(6000))
     table = run((rows, groups), metrics=("accuracy",), bootstrap=Bootstrap(50))
     assert set(names) < set(table["group"])
     assert only_row(table, metric="accuracy_gap")["interval_method"] == "simultaneous"
@@ -255,7 +257,7 @@ def test_names_that_are_not_known(cohort, plan, says):
 
 
 def test_one_class_of_two_against_the_other():
-    rows = scored([0, 1], [0.1, 0.7], classes=("no", "yes"))
+    rows = as_scored([0, 1], [0.1, 0.7], classes=("no", "yes"))
     turned = rows.versus_rest(0)
     np.testing.assert_allclose(turned.scores, [0.9, 0.3])
     assert turned.labels.tolist() == [1, 0]
@@ -266,17 +268,17 @@ def test_one_class_of_two_against_the_other():
 def test_arrays_that_do_not_go_together(cohort):
     rows, _ = cohort
     with pytest.raises(EvenhandError, match="2 labels, 3 scores"):
-        scored([0, 1], [0.1, 0.2, 0.3])
+        as_scored([0, 1], [0.1, 0.2, 0.3])
     with pytest.raises(EvenhandError, match="labels run from 0 to 2"):
-        scored([0, 1, 2], [0.1, 0.2, 0.3])
+        as_scored([0, 1, 2], [0.1, 0.2, 0.3])
     with pytest.raises(EvenhandError, match="position 1 is not a finite number"):
-        scored([0, 1], [0.1, np.nan])
+        as_scored([0, 1], [0.1, np.nan])
     with pytest.raises(EvenhandError, match="no samples"):
-        run((scored([], []), {}))
+        run((as_scored([], []), {}))
     with pytest.raises(EvenhandError, match="2 levels for 600"):
         run((rows, {"x": groups_of(["a", "b"])}))
     with pytest.raises(EvenhandError, match="not scored on the same samples"):
-        run(cohort, against=scored(1 - rows.labels, rows.scores, patients=rows.patients))
+        run(cohort, against=as_scored(1 - rows.labels, rows.scores, patients=rows.patients))
     with pytest.raises(EvenhandError, match="at least one"):
         Bootstrap(0)
 

@@ -136,13 +136,13 @@ def noisy(n=400, seed=0):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_bound_is_the_pessimistic_end_of_the_reports_interval(name):
-    from evenhand.metrics import Plan, measure, scored, youden
+    from evenhand.metrics import Plan, as_scored, measure, youden
     from evenhand.metrics.targets import BOUND
 
     labels, scores, groups, patients = noisy()
     target = find_target(name)
     cut = youden(labels, scores) if target.decision_rule == "youden" else 0.5
-    rows = scored(labels, scores, patients=patients, threshold=cut)
+    rows = as_scored(labels, scores, patients=patients, threshold=cut)
     across = ("worst", "gap", "min_ratio", "equalized_odds_difference", "eopp1_sum")
     metrics = tuple(metric.name for metric in target.metrics)
     plan = Plan(metrics=metrics, across=across, bootstrap=BOUND)
@@ -275,10 +275,10 @@ def test_what_is_no_target(text, message):
 
 
 def test_every_metric_with_every_aggregate_is_what_the_report_says():
-    from evenhand.metrics import Plan, measure, scored, youden
+    from evenhand.metrics import Plan, as_scored, measure, youden
 
     labels, scores, groups, patients = noisy()
-    rows = scored(labels, scores, patients=patients, threshold=youden(labels, scores))
+    rows = as_scored(labels, scores, patients=patients, threshold=youden(labels, scores))
     across = (*SUMMARIES, *(name for name, item in FAIRNESS.items() if item.over != "reference"))
     table = measure(
         rows, groups, Plan(tuple(METRICS), across, bootstrap=None), rng=np.random.default_rng(0)

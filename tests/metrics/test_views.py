@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from evenhand.metrics import Bootstrap, Plan, groups_of, measure, scored
+from evenhand.metrics import Bootstrap, Plan, as_scored, groups_of, measure
 
 METRICS = ("bpsn_auc", "bnsp_auc", "sensitivity_at_shared_fpr", "auc")
 
@@ -18,7 +18,7 @@ def cohort(seed, n=240):
     names = rng.choice(["a", "b", "c", "unknown"], size=n)
     labels = rng.integers(2, size=n)
     scores = np.round(rng.beta(1 + 2 * labels, 2, size=n), 2)
-    return scored(labels, scores, patients=np.arange(n) // 2), names
+    return as_scored(labels, scores, patients=np.arange(n) // 2), names
 
 
 def table_of(rows, names, **plan):
@@ -56,7 +56,7 @@ def test_the_shared_threshold_is_one_for_all_groups():
     labels = rng.integers(2, size=2000)
     scores = 1 / (1 + np.exp(-(3 * labels - 1.5 * (names == "low") + rng.normal(size=2000))))
     table = measure(
-        scored(labels, scores),
+        as_scored(labels, scores),
         {"x": groups_of(names)},
         Plan(("sensitivity_at_shared_fpr", "sensitivity_at_specificity"), ("gap",), bootstrap=None),
         rng=rng,
@@ -88,7 +88,7 @@ def test_a_level_left_out_is_no_background():
     rows, names = cohort(1)
     both = table_of(rows, names, excluded={"x": {"c"}})
     included = names != "c"
-    few = scored(rows.labels[included], rows.scores[included], patients=rows.patients[included])
+    few = as_scored(rows.labels[included], rows.scores[included], patients=rows.patients[included])
     alone = table_of(few, names[included])
     for level in "ab":
         for metric in METRICS:

@@ -51,7 +51,7 @@ def test_what_was_not_observed_is_held_and_marked():
 
 def test_an_observed_mean_is_told_from_a_missing_value(model):
     observed, missing = torch.full((1, 2, 12), 1.0), torch.full((1, 2, 12), NAN)
-    first, other = (model.readable(model.scaled(series)) for series in (observed, missing))
+    first, other = (model.backbone_inputs(model.scale(series)) for series in (observed, missing))
     assert torch.equal(first[:, 0], other[:, 0])
     assert not torch.equal(first, other)
 
@@ -59,14 +59,14 @@ def test_an_observed_mean_is_told_from_a_missing_value(model):
 def test_a_constant_channel_says_only_whether_it_was_observed(model):
     series = torch.full((1, 2, 12), NAN)
     series[0, 1, 3] = 999.0
-    read = model.readable(model.scaled(series))
+    read = model.backbone_inputs(model.scale(series))
     assert read[0, 1].eq(0).all()
     assert read[0, 3].nonzero().flatten().tolist() == [3]
 
 
 def test_values_are_standardised_and_clipped(model):
     series = torch.tensor([[[5.0] + [1e6] * 11, [NAN] * 12]])
-    assert model.readable(model.scaled(series))[0, 0].tolist() == [2.0] + [5.0] * 11
+    assert model.backbone_inputs(model.scale(series))[0, 0].tolist() == [2.0] + [5.0] * 11
 
 
 def test_scores_are_finite_for_a_sample_without_any_observation(model):

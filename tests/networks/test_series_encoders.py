@@ -12,7 +12,7 @@ from evenhand import build_model, register_backbone
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import full_mask, set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
-from evenhand.masks.truncate import activations_at, cut_at
+from evenhand.masks.truncate import activations_at, truncate_at
 from evenhand.masks.units import default_family, families, parts
 from evenhand.networks.encoders.gru import FadingInput, Recurrence
 from evenhand.networks.encoders.observations import hold_last, steps_since_seen
@@ -133,14 +133,14 @@ def test_what_is_frozen_drops_nothing_out(name):
 def test_a_frozen_prefix_is_cut_off_exactly(name):
     model = model_of(name).eval()
     backbone = model.backbone
-    sample = model.readable(model.scaled(series_with_gaps()))
+    sample = model.backbone_inputs(model.scale(series_with_gaps()))
     for depth in sorted({unit.depth for unit in parts(backbone)} - {0, 1}):
         set_trainable(model, frozenset(u.name for u in parts(backbone) if u.depth >= depth))
-        cut = cut_at(backbone, depth, sample)
-        assert cut is not None
-        assert cut.depth == depth
+        truncation = truncate_at(backbone, depth, sample)
+        assert truncation is not None
+        assert truncation.depth == depth
         activations = activations_at(backbone, backbone, depth, sample)
-        torch.testing.assert_close(cut.upper(activations), backbone(sample))
+        torch.testing.assert_close(truncation.upper(activations), backbone(sample))
 
 
 @every_encoder

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from tests.own.test_group_saliency import ROLES, SEX, Twice, TwiceConvolved, noisy, once
 from tests.own.test_units import Tied, assert_same, state
 from torch import nn
 
 import evenhand
 from evenhand import EvenhandError
+from evenhand.methods.base import level_codes
 
 LABELS = torch.tensor([0, 1] * 6)
 INPUTS = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
@@ -36,7 +39,8 @@ def by_channel(module, **more):
 
 
 def comparison(module, loader=(MANY,), groups=GROUPS, **more):
-    return evenhand.compare_layers(module, module, loader, groups, permutations=9, **more)
+    settings = {"permutations": 9, **more}
+    return evenhand.compare_layers(module, module, loader, groups, **settings)
 
 
 def tuning(module, units=(), **more):
@@ -187,16 +191,29 @@ def search(scores, **more):
 
 
 def measured(scores=SCORES, **more):
-    settings = {"y_true": CLASSES, "groups": GROUPS, **more}
-    return evenhand.measure_groups(settings["y_true"], scores, settings["groups"])
+    settings = {"y_true": CLASSES, "groups": GROUPS, "replicates": 20, **more}
+    y_true, groups = settings.pop("y_true"), settings.pop("groups")
+    return evenhand.measure_groups(y_true, scores, groups, **settings)
 
 
 def probed(features=MANY, attribute=GROUPS, **more):
     return evenhand.probe(features, attribute, **more)
 
 
-def adjusted(scores=SCORES, y=CLASSES, groups=GROUPS):
-    return evenhand.mitigate(scores, y, groups, "thresholds")
+def adjusted(scores=SCORES, y=CLASSES, groups=GROUPS, method="thresholds"):
+    return evenhand.mitigate(scores, y, groups, method)
+
+
+def rescored(**more):
+    return adjusted(method="recalibrate").decisions(SCORES, GROUPS, **more)
+
+
+def compared(**more):
+    return comparison(once(), **more)
+
+
+def sampled(name="group-dro", labels=CLASSES, groups=GROUPS, **more):
+    return evenhand.training_method(name).sampler(labels, groups, **more)
 
 
 ONE_CLASS = np.array([0, 1] * 10 + [0] * 20)
@@ -237,6 +254,46 @@ ON_ARRAYS = [
     (adjusted, {"groups": GROUPS[:4]}, "4 groups for 40 rows"),
     (adjusted, {"scores": SCORES * 9 - 4}, "scores are probabilities"),
     (adjusted, {"y": ["a"] * ROWS}, "labels must be integers"),
+    (adjusted, {"method": 3}, "method=3: give a name"),
+    (adjusted, {"groups": {" ": GROUPS}}, "columns of groups: ' ' is no name"),
+    (rescored, {"threshold": np.nan}, "threshold=nan: give a number from 0 to 1"),
+    (rescored, {"threshold": "a"}, "threshold='a': give a number from 0 to 1"),
+    *((measured, {"metrics": value}, "metrics=.*: give a name") for value in (None, [3], [""])),
+    *((measured, {"aggregates": value}, "aggregates=.*: give a name") for value in (None, 3)),
+    *((measured, {"level": value}, "level=.*: give a cover") for value in (None, "a", 0, 95, True)),
+    *(
+        (measured, {"replicates": value}, "replicates=.*: give a whole number from 1 to 1,000,000")
+        for value in ("a", None, 1.5, 0, 2**40, True)
+    ),
+    *(
+        (measured, {"names": value}, "names=.*: give")
+        for value in (None, "ab", ("a", "b", "c"), (1, 2), ("", "b"), ("a", "a"))
+    ),
+    (measured, {"seed": "a"}, "seed='a': give a whole number"),
+    (measured, {"groups": {"s": GROUPS, "": GROUPS}}, "columns of groups: '' is no name"),
+    (measured, {"groups": pd.DataFrame([GROUPS] * 2, ["a", "a"]).T}, "'a' occurs twice"),
+    (adjusted, {"groups": pd.DataFrame([GROUPS] * 2, ["a", "a"]).T}, "'a' occurs twice"),
+    (measured, {"groups": [{"a": 1}] * ROWS}, "there are lists or records"),
+    (measured, {"groups": ["f" * 201, "m"] * 20}, "more than 200 characters"),
+    (measured, {"groups": [None, *range(39)]}, "holds numbers or dates, 39 different"),
+    (measured, {"groups": pd.Series(pd.date_range("2020", periods=ROWS))}, "40 different ones"),
+    (probed, {"features": MANY[:, :0]}, "give finite numbers"),
+    (probed, {"features": MANY.double() * 1e200}, r"features reach .*e\+200"),
+    (probed, {"seed": 2**40}, "give a whole number below"),
+    *((compared, {"layers": value}, "layers=.*: give names") for value in ([], 3, [""])),
+    *((compared, {"loader": value}, "loader= is .*; give a list") for value in (None, 3)),
+    *((compared, {"batch": value}, "batch=.*: give a whole number from 4") for value in (3, "a")),
+    (compared, {"permutations": 0}, "permutations=0"),
+    (compared, {"minimum": None}, "minimum=None"),
+    (compared, {"seed": -1}, "seed=-1"),
+    (compared, {"level": 2}, "level=2"),
+    (compared, {"pool": "max"}, "pool='max': give 'mean' or 'flat'"),
+    (compared, {"patients": [None] * ROWS}, "patients: row 0 has no value"),
+    (sampled, {"name": 3}, "name=3: give a name"),
+    *((sampled, {"labels": value}, "labels must be") for value in ([], ["a"] * ROWS, None)),
+    (sampled, {"labels": CLASSES * np.nan}, "labels must be"),
+    *((sampled, {"classes": value}, "classes=.*: give") for value in (0, 1, -1, 2.5, "a")),
+    *((sampled, {"seed": value}, "seed=.*: give") for value in ("a", -1, 1.5)),
 ]
 
 
@@ -284,3 +341,115 @@ def test_a_registered_metric_that_fails_is_named():
         METRICS.remove("broken")
     expected = rf"of the module {__name__} fails with IndexError: .*line \d+ of .*bad_input\.py"
     assert re.search(expected, str(refused.value))
+
+
+def test_categories_without_rows_are_no_groups():
+    cohort = pd.Categorical(GROUPS, categories=["x", "m", "f"])
+    frame = evenhand.measure_groups(CLASSES, SCORES, {"sex": cohort}, replicates=20).frame
+    assert [*dict.fromkeys(frame.loc[frame["attribute"] == "sex", "group"])][:2] == ["m", "f"]
+    assert "x" not in {*frame["group"]}
+    np.testing.assert_array_equal(
+        evenhand.probe(MANY, cohort).value, evenhand.probe(MANY, GROUPS).value
+    )
+
+
+SPELT = ["M", "m", "f", "f"] * 10
+ZEROS = ["1", "01", "2", "2"] * 10
+
+
+@pytest.mark.parametrize(("groups", "pair"), [(SPELT, "{'m': 'M'}"), (ZEROS, "{'1': '01'}")])
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda groups: measured(groups=groups),
+        lambda groups: measured(groups=pd.Categorical(groups)),
+        lambda groups: adjusted(groups={"sex": groups}),
+        lambda groups: evenhand.mitigate(MANY, CLASSES, np.array(groups), "dfr"),
+        lambda groups: evenhand.training_method("group-dro").sampler(CLASSES, groups),
+        lambda groups: probed(attribute=groups),
+        lambda groups: comparison(once(), groups=groups),
+        lambda groups: search(SCORES, groups=groups),
+        lambda groups: saliency(
+            once(),
+            [(INPUTS, LABELS, groups[:12])],
+            unprivileged=groups[2],
+            betas={groups[0]: 0.3},
+        ),
+    ],
+)
+def test_one_group_in_several_spellings_is_refused(work, groups, pair):
+    with pytest.raises(EvenhandError, match=r"several spellings") as refused:
+        work(groups)
+    assert str(refused.value).endswith(f"merge them: pandas.Series(groups).replace({pair})")
+
+
+def test_new_rows_agree_with_the_spelling_of_the_fit():
+    fitted = adjusted(groups={"sex": ["M", "F"] * 20})
+    assert len(fitted.decisions(SCORES, {"sex": ["M", "X"] * 20})) == ROWS
+    with pytest.raises(EvenhandError, match=r"replace\(\{'m': 'M'\}\)$"):
+        fitted.decisions(SCORES, {"sex": ["m", "F"] * 20})
+    assert level_codes(["M", "X"], ("F", "M")).tolist() == [1, -1]
+    with pytest.raises(EvenhandError, match=r"replace\(\{'m': 'M'\}\)$"):
+        level_codes(["m", "X"], ("F", "M"))
+
+
+HALF = ["\ud800", "m"] * 20
+META = torch.zeros(ROWS, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("work", "text"),
+    [
+        (lambda: measured(groups=HALF), "no valid text"),
+        (lambda: measured(groups={"s\ud800": GROUPS}), "no valid text"),
+        (lambda: measured(names=("\ud800", "b")), "no valid text"),
+        (lambda: adjusted(groups=HALF), "no valid text"),
+        (lambda: adjusted(groups={"s\ud800": GROUPS}), "no valid text"),
+        (lambda: probed(attribute=HALF), "no valid text"),
+        (lambda: comparison(once(), groups=HALF), "no valid text"),
+        (lambda: measured(META), "'meta' has no values"),
+        (lambda: measured(y_true=META), "'meta' has no values"),
+        (lambda: measured(groups=META), "'meta' has no values"),
+        (lambda: adjusted(META), "'meta' has no values"),
+        (lambda: probed(MANY.to("meta")), "'meta' has no values"),
+        (lambda: comparison(once(), [MANY.to("meta")]), "'meta' has no values"),
+        (lambda: comparison(once().to("meta")), "'meta' and has no weights"),
+        (lambda: saliency(once(), [(INPUTS.to("meta"), LABELS, SEX)]), "'meta' has no values"),
+        (lambda: saliency(once(), [(INPUTS, LABELS.to("meta"), SEX)]), "'meta' has no values"),
+        (lambda: saliency(once(), [(INPUTS.to_sparse(), LABELS, SEX)]), "sparse inputs"),
+        (lambda: saliency(once(), [(INPUTS.numpy().astype(str), LABELS, SEX)]), "give a tensor"),
+        (lambda: comparison(once(), [MANY.numpy().astype(object)]), "give a tensor"),
+    ],
+)
+def test_what_has_no_values_is_refused(work, text):
+    with pytest.raises(EvenhandError, match=text) as refused:
+        work()
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_nullable_and_sparse_features_are_read_as_numbers():
+    frame = pd.DataFrame(MANY.double().numpy())
+    expected = evenhand.mitigate(frame, CLASSES, GROUPS, "dfr").scores(frame)
+    nullable = [frame.astype("Float64"), frame.convert_dtypes(), sparse.csr_matrix(frame)]
+    for features in (*nullable, MANY.double().to_sparse()):
+        assert probed(features).value == probed(frame).value
+        fit = evenhand.mitigate(features, CLASSES, GROUPS, "dfr")
+        np.testing.assert_array_equal(fit.scores(features), expected)
+    one_less = frame.astype("Float64")
+    one_less.iloc[2, 1] = pd.NA
+    for work in (probed, lambda rows: evenhand.mitigate(rows, CLASSES, GROUPS, "dfr")):
+        with pytest.raises(EvenhandError, match="finite numbers"):
+            work(one_less)
+    network, inputs = once().double(), frame.astype("Float64")
+    pd.testing.assert_frame_equal(
+        comparison(network, [inputs]).frame, comparison(network, [MANY.double()]).frame
+    )
+
+
+def test_nullable_and_sparse_scores_and_labels_are_read_as_numbers():
+    table, fit = measured().frame, adjusted().fit
+    for score in (pd.Series(SCORES, dtype="Float64"), torch.tensor(SCORES).to_sparse()):
+        labels = (pd.Series(CLASSES, dtype="Int64"), pd.Series(CLASSES == 1, dtype="boolean"))
+        for label in (*labels, CLASSES * 1.0):
+            pd.testing.assert_frame_equal(measured(score, y_true=label).frame, table)
+            assert adjusted(score, label).fit == fit

@@ -39,9 +39,63 @@ def test_a_network_is_like_itself_in_every_group(own):
     matrix = table.matrix("sex", "f")
     assert list(matrix.index) == list(matrix.columns)
     assert len(matrix) >= 2
-    lines = str(table).splitlines()
-    assert len(lines) == 2 + 3  # a sentence, the header, everybody and two groups
-    assert all("1.000" in line for line in lines[2:])
+    layers = table.layers()
+    assert list(layers["first"]) == list(layers["second"]) == list(matrix.index)
+    assert list(layers.columns) == ["first", "second", "best", "everybody", "sex=f", "sex=m"]
+    np.testing.assert_allclose(layers[["everybody", "sex=f", "sex=m"]], 1, atol=1e-5)
+
+
+def test_the_table_shows_where_groups_differ_layer_by_layer():
+    """The planted difference is in one layer, and for men alone."""
+
+    class Layers(nn.Module):
+        def __init__(self, disturbed: bool) -> None:
+            super().__init__()
+            self.early, self.late, self.disturbed = nn.Identity(), nn.Identity(), disturbed
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            early, man = self.early(x[:, 1:]) * self.scale, x[:, :1]
+            return self.late(torch.where((man > 0) & self.disturbed, early.roll(1, 0), early))
+
+    inputs = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    inputs[:, 0] = torch.arange(200) % 2
+    sex = pd.Series(np.where(inputs[:, 0] > 0, "m", "f"), name="sex")
+    first, second = Layers(disturbed=False), Layers(disturbed=True)
+    table = compare_layers(first, second, [inputs], sex, layers=["early", "late"])
+    layers = table.layers().set_index("first")
+    assert layers.loc["early", "sex=m"] == pytest.approx(1)
+    assert layers.loc["late", "sex=m"] < 0.3 < 0.95 < layers.loc["late", "sex=f"]
+    title, header, early, late, mark, *_ = str(table).splitlines()
+    assert title.startswith("CKA of each layer with its counterpart")
+    assert header.split() == ["first", "second", "best", "everybody", "sex=f", "sex=m"]
+    assert "*" not in early
+    assert late.rstrip().endswith("*")
+    assert mark.startswith("* the group differs from all other patients")
+    assert "early" in table._repr_html_()
+
+
+def test_layers_of_networks_of_other_depths_meet_at_the_same_depth():
+    own = NETWORKS["plain CNN"]
+    module, inputs = own.make(), own.inputs(N)
+    table = compare_layers(
+        module, module, [inputs], SEX, layers=(["0", "2", "4"], ["0", "4"]), permutations=19
+    )
+    pairs = table.layers()[["first", "second", "best"]].to_numpy().tolist()
+    assert [pair[:2] for pair in pairs] == [["0", "0"], ["2", "0"], ["4", "4"]]
+    assert pairs[0][2] == "0"
+    assert pairs[2][2] == "4"
+
+
+def test_a_group_of_few_patients_is_said_to_be_undefined():
+    own = NETWORKS["plain CNN"]
+    sex = pd.Series(["f"] * 5 + ["m"] * (N - 5), name="sex")
+    table = compare_layers(
+        own.make(), own.make(seed=1), [own.inputs(N)], sex, layers=["4"], permutations=19
+    )
+    assert "undefined" in str(table).splitlines()[2]
+    assert str(table).splitlines()[-1].startswith("sex=f: 5 patients; 20 are needed")
+    assert table.frame["high"].max() <= 1
 
 
 def test_values_are_those_of_the_published_estimator():

@@ -55,7 +55,10 @@ def test_the_planted_mask_wins_and_is_confirmed_beside_the_known_strategies():
     assert "auc_worst" in masks._repr_html_()
     lines = str(masks).splitlines()
     assert lines[0] == "Search of 30 trials by auc_worst (higher is better)"
-    assert len(lines) == 4 + len(masks.confirmed)
+    assert len(lines) == 5 + len(masks.confirmed)
+    assert lines[-1].startswith("Two seeds give very wide intervals")
+    assert masks.confirmed["low"].min() >= 0
+    assert masks.confirmed["high"].max() <= 1
 
 
 def test_the_choice_has_the_seed_of_the_median_confirmation():

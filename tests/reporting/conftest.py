@@ -166,7 +166,6 @@ def tuned(make_report: Callable[..., Report]) -> Report:
             [StudyRecord.model_validate(study)],
         ),
         units=units,
-        detectable=[("age", "auc", 0.064)],
         threshold_rule="Youden's threshold, chosen on validation rows.",
         left_out=["images/7.jpg is truncated."],
         notes=["These data know lesions, not patients."],

@@ -11,6 +11,7 @@ import pytest
 from evenhand.reporting import Report
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.sections.answers import (
+    ReportAnswer,
     answer_view,
     group_answer,
     spread_answer,
@@ -31,23 +32,86 @@ def rows(metric: str, p: float) -> list[Estimate]:
     return [row, replace(row, group="m", value=0.9), gap]
 
 
-@pytest.mark.parametrize("apart", ["auc", "specificity"])
-def test_groups_that_differ_in_something_else_are_not_said_to_be_alike(apart: str) -> None:
-    tests = dict.fromkeys(("sensitivity", "auc", "specificity"), 0.2) | {apart: 0.01}
-    answer = group_answer([row for m, p in tests.items() for row in rows(m, p)], "m", "sex", "")
-    assert answer
-    assert answer.outcome == "a gap"
-    assert answer.chip == ("a gap in AUC" if apart == "auc" else f"a gap in {apart}")
-    assert "finds 70 of 100" in answer.headline
-    assert sum("the groups do differ" in sentence for sentence in answer.details) == 1
-
-
-def test_nothing_is_added_where_sensitivity_tells_the_groups_apart() -> None:
-    estimates = [*rows("sensitivity", 0.01), *rows("auc", 0.01), *rows("specificity", 0.01)]
+def answer_where(*shown: str) -> ReportAnswer:
+    """Return the answer of a page that shows a gap in some metrics and none in the others."""
+    tests = dict.fromkeys(("sensitivity", "auc", "specificity"), 0.2) | dict.fromkeys(shown, 0.01)
+    estimates = [row for metric, p in tests.items() for row in rows(metric, p)]
     answer = group_answer(estimates, "m", "sex", "sick")
     assert answer
-    assert answer.outcome == answer.chip == "a gap"
-    assert not any("the groups do differ" in sentence for sentence in answer.details)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("shown", "headline", "chip", "others"),
+    [
+        (
+            ["specificity"],
+            "rightly clears 70 of 100 cases that are not sick",
+            "a gap in specificity",
+            [
+                "No gap is shown in sensitivity: lowest 70.0",
+                "No gap is shown in AUC: lowest 0.700, highest 0.900 (corrected",
+            ],
+        ),
+        (
+            ["auc"],
+            "scores a sick case above another case 70 times in 100",
+            "a gap in AUC",
+            ["No gap is shown in sensitivity: ", "No gap is shown in specificity: "],
+        ),
+        (
+            ["sensitivity"],
+            "finds 70 of 100 sick cases",
+            "a gap in sensitivity",
+            ["No gap is shown in AUC: ", "No gap is shown in specificity: "],
+        ),
+        (
+            ["auc", "specificity"],
+            "scores a sick case above another case 70 times in 100",
+            "a gap in AUC and specificity",
+            ["In specificity, too, the groups differ", "No gap is shown in sensitivity: "],
+        ),
+        (
+            ["sensitivity", "auc", "specificity"],
+            "finds 70 of 100 sick cases",
+            "a gap in sensitivity, AUC and specificity",
+            ["In AUC, too, the groups differ", "In specificity, too, the groups differ"],
+        ),
+        (
+            [],
+            "finds 70 of 100 sick cases",
+            "cannot tell",
+            ["These data do not show that the two groups differ in sensitivity (",
+             "No gap is shown in AUC: ", "No gap is shown in specificity: "],
+        ),
+    ],
+)  # fmt: skip
+def test_the_headline_is_about_a_gap_that_is_shown_and_every_judged_metric_is_named(
+    shown: list[str], headline: str, chip: str, others: list[str]
+) -> None:
+    answer = answer_where(*shown)
+    assert headline in answer.headline
+    assert answer.chip == chip
+    assert answer.headline.startswith("No gap is shown. ") == (not shown)
+    assert bool(answer.dots) == ("finds" in headline)
+    for text in others:
+        assert sum(text in sentence for sentence in answer.details) == 1
+    claimed = {verdict.about for verdict in answer.verdicts if verdict.claim}
+    assert claimed == {f"{metric} gap of m" for metric in shown}
+    assert len(answer.verdicts) == 3
+
+
+def test_the_answer_names_the_threshold_and_its_rule(
+    make_report: Callable[..., Report], make_rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    rule = "Decision rule: Youden's index, on the validation rows."
+    auc = make_rows("auc", 0.7, 0.8)
+    decided = make_rows("sensitivity", 0.28, 0.56, threshold=0.4312)
+    view = answer_view(make_report([*auc, *decided], threshold_rule=rule))
+    assert "finds 28 of 100 malignant cases at the threshold 0.431; " in view.answers[0].headline
+    assert any(rule in remark for remark in view.remarks)
+    view = answer_view(make_report(auc, threshold_rule=rule))
+    assert not any(rule in remark for remark in view.remarks)
 
 
 def test_nobody_can_tell_where_nothing_does() -> None:
@@ -146,3 +210,20 @@ def test_many_answers_have_an_overview_and_few_have_none(
     assert [topic for topics in overview("ABCDE").values() for topic in topics] == [
         f"Age under {name}" for name in "ABCDE"
     ]
+
+
+@pytest.mark.parametrize("low", [None, -0.1])
+def test_models_with_the_same_numbers_are_said_to_have_the_same(low: float | None) -> None:
+    high = None if low is None else -low
+    pair = {"model": "tuned", "against": "full", "value": 0.0, "low": low, "high": high}
+    worst = replace(ROW, aggregate="worst", group="*")
+    both = [replace(worst, model=name) for name in ("tuned", "full")]
+    overall = replace(ROW, attribute="*", group="*", **pair)
+    singles = [replace(ROW, attribute="*", group="*", model=name) for name in ("tuned", "full")]
+    answer = strategy_answer(
+        [*both, *singles, replace(worst, **pair), overall], "tuned", "sex", "auc"
+    )
+    assert answer
+    same = "have the same AUC of everybody and of the worst group." in answer.headline
+    assert same == (low is None)
+    assert answer.outcome == "cannot tell"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from evenhand.metrics import groups_of, scored
+from evenhand.metrics import as_scored, groups_of
 from evenhand.reporting.charts.benefit import THRESHOLDS, benefit_view, stretches
 from evenhand.reporting.charts.curves import calibration, count_flagged, recall, roc, score_views
 from evenhand.reporting.charts.polyline import UNSEEN, polyline
@@ -20,7 +20,7 @@ SAMPLES = st.lists(
 def test_areas_below_the_curves_are_the_metrics(samples: list[tuple[int, int]]) -> None:
     labels = np.array([label for label, _ in samples])
     scores = np.array([score / 20 for _, score in samples])
-    rows = scored(labels, scores)
+    rows = as_scored(labels, scores)
     fpr, tpr = roc(*count_flagged(rows))
     assert np.trapezoid(tpr, fpr) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
     sensitivity, precision = recall(*count_flagged(rows))
@@ -29,12 +29,12 @@ def test_areas_below_the_curves_are_the_metrics(samples: list[tuple[int, int]]) 
 
 
 def test_calibration_by_hand() -> None:
-    rows = scored([0, 1, 1, 0], [0.0, 0.04, 1.0, 0.55])
+    rows = as_scored([0, 1, 1, 0], [0.0, 0.04, 1.0, 0.55])
     assert list(calibration(rows)) == [(0.02, 0.5, 2), (0.55, 0.0, 1), (1.0, 1.0, 1)]
 
 
 def test_a_group_of_one_class_has_no_curve_and_says_so() -> None:
-    rows = scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3], threshold=0.25)
+    rows = as_scored([0, 1, 0, 0], [0.1, 0.9, 0.2, 0.3], threshold=0.25)
     groups = {"age": groups_of(["old", "old", "young", "unknown"])}
     (view,) = score_views(rows, groups, "malignant")
     assert view.absent == (
@@ -52,14 +52,14 @@ def test_a_group_of_one_class_has_no_curve_and_says_so() -> None:
 
 
 def test_lines_are_drawn_from_the_lower_left() -> None:
-    rows = scored([0, 1], [0.1, 0.9])
+    rows = as_scored([0, 1], [0.1, 0.9])
     (view,) = score_views(rows, {"a": groups_of(["x", "x"])}, "p")
     assert view.pictures[0].series[0].points == "0,100 0,0 100,0"
 
 
 def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     rng = np.random.default_rng(0)
-    rows = scored(rng.integers(0, 2, 5000), rng.random(5000))
+    rows = as_scored(rng.integers(0, 2, 5000), rng.random(5000))
     (view,) = score_views(rows, {"a": groups_of(["x"] * 5000)}, "p")
     points = view.pictures[0].series[0].points.split()
     assert len(points) <= 150
@@ -69,7 +69,7 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
 def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
     levels = [f"site {k:02}" for k in range(12) for _ in range(2 if k == 3 else 2 * k + 2)]
     labels = np.arange(len(levels)) % 2
-    rows = scored(labels, np.linspace(0, 1, len(levels)))
+    rows = as_scored(labels, np.linspace(0, 1, len(levels)))
     (view,) = score_views(rows, {"site": groups_of(levels)}, "p")
     assert [group.name for group in view.distributions] == [f"site {k:02}" for k in range(4, 12)]
     assert view.absent == ("The 8 groups with the most samples are drawn, of 12 groups.",)
@@ -78,7 +78,7 @@ def test_of_many_groups_the_largest_are_drawn_and_the_page_says_so() -> None:
 def many_scores(n: int = 400):
     rng = np.random.default_rng(0)
     labels = (rng.random(n) < 0.3).astype(int)
-    return scored(labels, 1 / (1 + np.exp(1 - 2 * labels - rng.normal(size=n))))
+    return as_scored(labels, 1 / (1 + np.exp(1 - 2 * labels - rng.normal(size=n))))
 
 
 def test_net_benefit_is_drawn_where_the_metric_says() -> None:

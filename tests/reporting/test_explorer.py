@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evenhand.metrics import Groups, Plan, Scored, groups_of, measure, scored
+from evenhand.metrics import Groups, Plan, Scored, as_scored, groups_of, measure
 from evenhand.reporting import ModelSamples, Report, render
 from evenhand.reporting.charts.explorer import Explorer, explorer, explorer_cells
 
@@ -27,7 +27,7 @@ def samples(
     scores = np.clip(np.round(0.3 * labels + rng.random(160) * 0.7, 2), 0, 1)
     levels = rng.choice(["under 60", EVIL, "unknown"], 160, p=[0.6, 0.3, 0.1])
     groups = {"age": groups_of(levels)}
-    return scored(labels, scores, threshold=threshold), groups, {"age": ("under 60", EVIL)}
+    return as_scored(labels, scores, threshold=threshold), groups, {"age": ("under 60", EVIL)}
 
 
 def built_explorer(threshold: float = 0.371) -> Explorer:
@@ -54,7 +54,7 @@ def test_counts_give_what_is_measured(threshold: float) -> None:
 def test_what_is_not_compared_takes_no_part_and_an_undefined_group_makes_the_gap_undefined() -> (
     None
 ):
-    rows = scored([1, 0, 1, 0], [0.9, 0.1, 0.2, 0.3])
+    rows = as_scored([1, 0, 1, 0], [0.9, 0.1, 0.2, 0.3])
     result = explorer(rows, {"a": groups_of(["x", "x", "y", "y"])}, {"a": ("x",)})
     assert result.tables[0].rows[-1] == ("Gap", ("undefined",) * 4)  # one group alone
     result = explorer(rows, {"a": groups_of(["x", "x", "x", "y"])}, {"a": ("x", "y")})

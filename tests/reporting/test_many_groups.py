@@ -10,16 +10,16 @@ from evenhand.metrics import (
     MetricRow,
     Plan,
     RowNames,
+    as_scored,
     as_table,
     groups_of,
     judge,
     measure,
     measure_part,
-    scored,
 )
 from evenhand.reporting.charts.curves import score_views
 from evenhand.reporting.charts.explorer import explorer
-from evenhand.reporting.estimates import Estimates, estimates, find
+from evenhand.reporting.estimates import Estimates, estimates, find_rows
 from evenhand.reporting.page import render
 from evenhand.reporting.report import Report
 from evenhand.reporting.sections.groups import DRAWN, group_view
@@ -36,7 +36,7 @@ def measured() -> tuple:
     group = np.repeat(names, 30)
     labels = rng.integers(0, 2, len(group))
     labels[group == "g07"] = 0
-    samples = scored(labels, rng.uniform(0, 1, len(group)))
+    samples = as_scored(labels, rng.uniform(0, 1, len(group)))
     levels = groups_of(group)
     plan = Plan(metrics=("auc", "accuracy", "log_loss"), across=("worst", "gap", "difference"))
     names = RowNames("model", split="test")
@@ -85,7 +85,7 @@ def test_few_groups_are_all_drawn(measured):
 
 def test_undefined_numbers_name_a_few_groups(measured):
     samples, levels, _ = measured
-    nobody = scored(np.zeros(len(samples.labels)), samples.scores)
+    nobody = as_scored(np.zeros(len(samples.labels)), samples.scores)
     plan = Plan(metrics=("auc",), across=("gap",))
     rows = measure(nobody, {"site": levels}, plan, rng=np.random.default_rng(0))
     (reason,) = rows.loc[rows["metric"] == "auc_gap", "undefined"]
@@ -133,11 +133,11 @@ def test_rows_are_looked_up_without_a_scan(measured, monkeypatch):
     """A lookup by fields that were asked for before touches no row but those that it returns."""
     rows = estimates(measured[2])
     wanted = {"group": "g03", "metric": "auc"}
-    result = find(rows, **wanted)
+    result = find_rows(rows, **wanted)
     assert result == tuple(r for r in rows if r.group == "g03" and r.metric == "auc") != ()
     monkeypatch.setattr(Estimates, "__iter__", None)
-    assert find(rows, group="g04", metric="auc")[0].group == "g04"
-    assert len(find(rows, group="nobody", metric="auc")) == 0
+    assert find_rows(rows, group="g04", metric="auc")[0].group == "g04"
+    assert len(find_rows(rows, group="nobody", metric="auc")) == 0
 
 
 def test_rows_of_every_level_are_those_of_a_mask():
@@ -146,3 +146,11 @@ def test_rows_of_every_level_are_those_of_a_mask():
     for level in levels.levels:
         wanted = np.flatnonzero(levels.codes == levels.levels.index(level))
         assert levels.rows(level).tolist() == wanted.tolist()
+
+
+def test_the_terminal_says_why_a_number_has_no_interval():
+    why = "the same in every resample"
+    row = MetricRow(
+        model="m", split="test", attribute="*", group="*", base="auc", value=0.0, no_interval=why
+    )
+    assert f"none: {why}" in print_table(as_table([row]))

@@ -4,8 +4,15 @@ import pytest
 
 from evenhand.metrics import FAIRNESS, METRICS
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import PERCENT, duration, listed, out_of_hundred, plain, signed
-from evenhand.reporting.text.vocabulary import TERMS, shown, term
+from evenhand.reporting.text.numbers import (
+    PERCENT,
+    duration,
+    join_words,
+    out_of_hundred,
+    plain,
+    signed,
+)
+from evenhand.reporting.text.vocabulary import TERMS, display_name, term
 from evenhand.wording import count_text
 
 
@@ -24,12 +31,12 @@ from evenhand.wording import count_text
         (out_of_hundred(1.0), "100"),
         (count_text(1, "patient"), "1 patient"),
         (count_text(1204, "patient"), "1,204 patients"),
-        (listed(["sex"]), "sex"),
-        (listed(["sex", "age", "site"], "or"), "sex, age or site"),
+        (join_words(["sex"]), "sex"),
+        (join_words(["sex", "age", "site"], "or"), "sex, age or site"),
         (duration(4.21), "4.2 s"),
         (duration(59.97), "1 min 0 s"),
         (duration(7300), "2 h 1 min"),
-        (shown("female*60+"), "female × 60+"),
+        (display_name("female*60+"), "female × 60+"),
         (term("auc", "worst").label, "AUC of the worst group"),
         (term("sensitivity", "gap").label, "Sensitivity gap"),
         (term("made_up").label, "made up"),

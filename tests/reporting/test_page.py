@@ -92,10 +92,8 @@ def test_files_that_are_compared_keep_their_names(tuned: Report) -> None:
 
 def test_thresholds_are_told_with_their_rule(tuned: Report) -> None:
     text = Outline(render(tuned)).text
-    assert (
-        "Youden's threshold, chosen on validation rows. Decision threshold of FairTune: 0.4. "
-        "Decision threshold of head only: 0.4." in text
-    )
+    assert text.count("Youden's threshold, chosen on validation rows.") == 1
+    assert "Decision threshold of FairTune: 0.4. Decision threshold of head only: 0.4." in text
 
 
 def test_every_section_is_there_when_its_data_are(tuned: Report) -> None:
@@ -237,7 +235,6 @@ def evil(report: Report) -> Report:
         patient=EVIL,
         search=Search(trials, [Target(replace(find_metric("auc"), name=EVIL))], studies),
         units=[replace(unit, name=EVIL, kind=EVIL) for unit in units],
-        detectable=[(EVIL, EVIL, 0.1)],
         threshold_rule=EVIL,
         left_out=[EVIL],
         notes=[EVIL],

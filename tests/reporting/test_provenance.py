@@ -18,7 +18,11 @@ ROW = Estimate(
 
 def test_facts_become_tables_and_none_is_lost() -> None:
     settings = SimilaritySettings(runs=(Path("a"), Path("b")))
-    entries = {"seconds": {"search": 75}, "extra": {"a": 1, "b": [2, 3]}, "notes": ()}
+    entries = {
+        "seconds": {"search": 75, "evaluation": 3},
+        "extra": {"a": 1, "b": [2, 3]},
+        "notes": (),
+    }
     run, inputs, time = fact_tables(make_record("similarity", settings, **entries))
     about = ("job", "seed", "fingerprint", "schema", "models", "notes", "extra.a", "extra.b")
     assert tuple(name for name, _ in run.rows) == about

@@ -123,7 +123,8 @@ def test_the_optimism_of_the_best_is_said(more: dict[str, float], says: str) -> 
     ]
     study = {"name": "", "trial": 0, "confirmed": confirmed}
     (view,) = search_views(Search(trials(), [find_target("auc")], [studied(study)]))
-    (sentence,) = view.findings.optimism
+    few, sentence = view.findings.optimism
+    assert few.startswith("Two seeds give very wide intervals")
     assert says in sentence
     (plot,) = view.findings.confirmed
     assert [row.section for row in plot.rows][::2] == ["trial 2", "trial 0, chosen"]

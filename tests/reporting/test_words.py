@@ -9,7 +9,6 @@ from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
     chance_sentence,
-    detectable_gap_sentence,
     detectable_group_sentences,
     explain_pictures,
     gap_sentence,
@@ -17,6 +16,7 @@ from evenhand.reporting.text.sentences import (
     has_interval_above_0,
     introduction,
     models_sentence,
+    no_gap_sentence,
     overall_cost_sentence,
     p_text,
     paired_chip,
@@ -48,6 +48,17 @@ def test_groups_are_told_in_counts_out_of_a_hundred() -> None:
     )
 
 
+def test_a_headline_about_decisions_names_the_threshold() -> None:
+    old, young = (replace(row, threshold=0.4312) for row in (OLD, YOUNG))
+    assert groups_sentence(old, young, "malignant") == (
+        "Where age is 60+, the model finds 61 of 100 malignant cases at the threshold 0.431; where "
+        "it is under 60, 84."
+    )
+    assert groups_sentence(old, replace(young, threshold=0.3), "malignant").endswith(
+        "at the threshold 0.431; where it is under 60, 84 at the threshold 0.3."
+    )
+
+
 def test_groups_told_by_auc_and_accuracy() -> None:
     old, young = (replace(row, base="auc") for row in (OLD, YOUNG))
     assert groups_sentence(old, young, "malignant") == (
@@ -60,7 +71,7 @@ def test_groups_told_by_auc_and_accuracy() -> None:
     )
     old, young = (replace(row, base="accuracy") for row in (OLD, YOUNG))
     assert groups_sentence(old, young, "") == (
-        "Where age is 60+, the model is right in 61 of 100 cases; where it is under 60, in 84."
+        "Where age is 60+, the model is right in 61 of 100 cases; where it is under 60, 84."
     )
 
 
@@ -220,10 +231,18 @@ def test_what_a_gain_costs_everybody_is_said_where_it_is_certain() -> None:
     assert not overall_cost_sentence([])
 
 
-def test_detectable_gap() -> None:
-    assert detectable_gap_sentence("age", "sensitivity", 0.09) == (
-        "A gap in Sensitivity by age that is smaller than 9.0 points is shown in fewer than 80 of "
-        "100 test sets of this size."
+@pytest.mark.parametrize(
+    ("p", "outcome"),
+    [(0.2, "(corrected p = 0.200); a difference of 30.0 points would usually show (power 80 %)"),
+     (None, "(not tested)")],
+)  # fmt: skip
+def test_a_further_metric_without_a_gap_says_what_would_show_if_it_was_tested(
+    p: float | None, outcome: str
+) -> None:
+    ends = Extremes(OLD, YOUNG, 2, replace(GAP, p_adjusted=p), detectable=0.3)
+    assert same(
+        no_gap_sentence(ends),
+        f"No gap is shown in sensitivity: lowest 61.0 %, highest 84.0 % {outcome}.",
     )
 
 
@@ -260,15 +279,13 @@ def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case(
         ("specificity", "specificity", "61.0 %", "84.0 %", "15.0 to 31.0 points"),
     ],
 )
-def test_a_gap_is_told_where_sensitivity_cannot_tell(
-    metric: str, label: str, worst: str, best: str, gap: str
-) -> None:
+def test_a_further_gap_is_told(metric: str, label: str, worst: str, best: str, gap: str) -> None:
     old, young = replace(OLD, base=metric), replace(YOUNG, base=metric)
     extremes = Extremes(old, young, 2, replace(GAP, base=metric, aggregate="gap", p_adjusted=0.02))
     assert same(
         apart_sentence(extremes),
-        f"In {label} the groups do differ by more than chance explains: {worst} where age is 60+, "
-        f"{best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
+        f"In {label}, too, the groups differ by more than chance explains: {worst} where age is "
+        f"60+, {best} where it is under 60 (the gap's 95 % interval {gap}; corrected p = 0.020).",
     )
 
 

@@ -17,7 +17,7 @@ from evenhand.representation.grid import (
     correlation_of,
     size_ratio_of,
 )
-from evenhand.representation.jackknife import Jackknifed, mean_absolute, size_ratio
+from evenhand.representation.jackknife import JackknifeEstimate, mean_absolute, size_ratio
 
 N, WIDTH, LEVEL = 120, 6, 0.95
 HOW = comparison_of(
@@ -90,16 +90,17 @@ def test_seeds_that_differ_widen_the_interval(grids):
 
 def test_one_seed_and_many_patients_have_the_interval_of_patients(grids):
     rng = np.random.default_rng(1)
-    numbers = Jackknifed(np.array([0.3]), 0.01 * rng.normal(size=(5000, 1)))
+    numbers = JackknifeEstimate(np.array([0.3]), 0.01 * rng.normal(size=(5000, 1)))
     ends = SeededMean.over_seeds(numbers).interval(LEVEL)
-    expected = Jackknifed(numbers.value[0], numbers.influence[:, 0]).interval(LEVEL)
+    expected = JackknifeEstimate(numbers.value[0], numbers.influence[:, 0]).interval(LEVEL)
     assert np.allclose(ends, expected, atol=1e-3)
 
 
 def test_the_ratio_of_one_pair_of_models_is_that_of_similarity():
     rng = np.random.default_rng(2)
     numbers = [
-        Jackknifed(np.full(4, value), 1e-3 * rng.normal(size=(2000, 4))) for value in (0.6, 0.2)
+        JackknifeEstimate(np.full(4, value), 1e-3 * rng.normal(size=(2000, 4)))
+        for value in (0.6, 0.2)
     ]
     single = [
         Sizes(mean.value[None, None], mean.influence[:, None, None], np.zeros((1, 1, 1)))

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evenhand.representation import Jackknifed, mean_absolute_interval, size_ratio
+from evenhand.representation import JackknifeEstimate, mean_absolute_interval, size_ratio
 from evenhand.representation.jackknife import ratio_of
 
 
-def means(data: np.ndarray) -> Jackknifed:
+def means(data: np.ndarray) -> JackknifeEstimate:
     """Means of columns, whose jackknife is known."""
     n = len(data)
-    return Jackknifed(data.mean(axis=0), (data - data.mean(axis=0)) / np.sqrt(n * (n - 1)))
+    return JackknifeEstimate(data.mean(axis=0), (data - data.mean(axis=0)) / np.sqrt(n * (n - 1)))
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -58,7 +58,7 @@ def test_the_ratio_covers_the_truth():
 
 def test_no_ratio_is_told_over_numbers_whose_intervals_together_hold_0():
     # Nine numbers of 1.5, each with an error of 1 of its own: their mean is clear of 0 by itself.
-    other = Jackknifed(np.full((3, 3), 1.5), np.eye(9).reshape(9, 3, 3))
+    other = JackknifeEstimate(np.full((3, 3), 1.5), np.eye(9).reshape(9, 3, 3))
     assert mean_absolute_interval(other, 0.95, np.random.default_rng(0)).low == 0
     assert size_ratio(other, other, 0.95, np.random.default_rng(0)) is None
 
@@ -66,9 +66,9 @@ def test_no_ratio_is_told_over_numbers_whose_intervals_together_hold_0():
 def test_a_ratio_of_numbers_that_move_together_is_certain():
     """Fieller's interval by hand: twice a number over the number is 2 for any patients."""
     influence = np.random.default_rng(0).normal(0, 0.01, 50)
-    below = Jackknifed(np.array(0.4), influence)
-    above = Jackknifed(2 * below.value, 2 * influence)
+    below = JackknifeEstimate(np.array(0.4), influence)
+    above = JackknifeEstimate(2 * below.value, 2 * influence)
     ratio = ratio_of(above, below, 1.96)
     assert [ratio.value, ratio.low, ratio.high] == pytest.approx([2, 2, 2])
-    against = ratio_of(Jackknifed(above.value, -above.influence), below, 1.96)
+    against = ratio_of(JackknifeEstimate(above.value, -above.influence), below, 1.96)
     assert against.low < 1.8 < 2.2 < against.high

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from evenhand.errors import EvenhandError
-from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.bins import NumericBins
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.own_attributes import impossible_ages, read_own_attribute
 from evenhand.tables.settings import ValueSettings
 from evenhand.tables.values import read_values
@@ -132,3 +132,18 @@ def test_codes_for_unknown_are_named_with_their_flag():
 def test_two_spellings_in_one_patient_are_no_conflict(rule):
     with pytest.raises(EvenhandError, match=r"several spellings.*--merge sex=Male,male"):
         read("sex", ["Male", "male", "Male", "F", "F"], ["a", "a", "c", "b", "d"], **rule)
+
+
+@pytest.mark.parametrize("rule", [{}, {"unknown_value": ("code=9",)}, {"merge": ("code=1,2.0",)}])
+def test_whole_numbers_are_the_same_levels_with_and_without_a_fraction(rule):
+    with_fraction = read("code", ["0.0", "1.0", "2.0", "2.5", "9.0"], **rule)
+    without = read("code", ["0", "1", "2", "2.5", "9"], **rule)
+    assert with_fraction.rule.levels == without.rule.levels
+    assert levels(with_fraction) == levels(without)
+    assert levels(read("version", ["1.0.0", "01.0", "1.10"])) == ["1.0.0", "01.0", "1.10"]
+
+
+def test_both_formats_in_one_column_are_still_refused():
+    with pytest.raises(EvenhandError, match=r"'0' \(1\) and '0\.0' \(1\).*--merge code=0,0\.0"):
+        read("code", ["0", "0.0", "1"])
+    assert read("code", ["0", "0.0", "1"], merge=("code=0.0,0",)).rule.levels == ("0", "1")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.predictions import read_predictions
 from evenhand.tables.reading import look_up, read_table, stack_tables
 from evenhand.tables.table_checks import refuse_ids, refuse_rows
@@ -145,8 +145,8 @@ def test_no_row_is_refused_where_none_is_marked(tmp_path):
 
 
 def test_some_says_how_many_more():
-    assert some("abcde") == "a, b, c, d, e"
-    assert some("abcdefg") == "a, b, c, d, e and 2 more"
+    assert first_few("abcde") == "a, b, c, d, e"
+    assert first_few("abcdefg") == "a, b, c, d, e and 2 more"
 
 
 def test_a_spreadsheet_reads_as_the_same_csv_does(tmp_path):

@@ -1,6 +1,11 @@
-"""The forecast of what a step on large images holds."""
+"""The reuse of freed memory, and the forecast of what a step on large images holds."""
 
 from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -72,3 +77,34 @@ def test_the_command_line_says_it(tmp_path, monkeypatch, caplog):
     done = evenhand("finetune", "phantom:patients=40,size=16", *words, "--out", tmp_path / "run")
     assert done.status == 0, done.err
     assert "A step on 8 images of 32 x 32 pixels holds about" in caplog.text + done.err
+
+
+FAULTS = """
+import resource, torch
+from evenhand.training.device import make_accelerator
+from evenhand.training.settings import LoopSettings
+
+if {starts}:
+    make_accelerator(LoopSettings(device="cpu"))
+size = 64 * 2**20
+for _ in range(4):
+    last = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(size, dtype=torch.uint8) for _ in range(3)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - last)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of glibc only")
+def test_training_on_the_cpu_gets_no_new_pages_for_blocks_that_it_freed() -> None:
+    pages = 3 * 64 * 2**20 // resource.getpagesize()
+    plain, reusing = (new_pages(starts) for starts in (False, True))
+
+    assert reusing < pages / 10
+    assert plain > reusing * 10  # else the test would not notice a missing call
+
+
+def new_pages(starts: bool) -> int:
+    """Return the pages that a process gets for blocks as large as blocks that it freed before."""
+    command = [sys.executable, "-c", FAULTS.format(starts=starts)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

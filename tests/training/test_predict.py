@@ -13,7 +13,7 @@ from evenhand.networks.model import build_model
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training import predict as module
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import class_probabilities, predict_cohorts, unit
+from evenhand.training.predict import class_probabilities, predict_cohorts, to_unit_range
 from evenhand.training.settings import LoopSettings
 
 
@@ -50,10 +50,10 @@ def test_neither_has_the_order(backbone, splits, accelerator):
 
 
 def test_white_is_one_and_series_stay():
-    assert unit(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
+    assert to_unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
         [0, 0.2, 1]
     )
-    assert unit(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
+    assert to_unit_range(torch.tensor([-3.0, 300.0])).tolist() == [-3, 300]
 
 
 def test_scores_are_probabilities_of_the_models_logits(model, splits, accelerator):

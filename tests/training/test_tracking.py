@@ -16,7 +16,7 @@ from tests.command import PHANTOMS, evenhand, training
 from evenhand import read_predictions
 from evenhand.metrics import attribute_groups, find_target
 from evenhand.tables.attributes import group_of
-from evenhand.training.tracking import Tracked
+from evenhand.training.tracking import Trackers
 
 SERIES = "series_phantom:patients=160,steps=12,seed=1"
 STAND_IN = '''
@@ -182,5 +182,5 @@ def test_tensorboard_has_a_folder_for_each_fit(tmp_path):
 
 
 def test_nobody_follows_by_default():
-    assert not Tracked()
-    Tracked().log(1, {"loss": 1.0})
+    assert not Trackers()
+    Trackers().log(1, {"loss": 1.0})

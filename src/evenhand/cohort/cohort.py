@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.networks.inputs import Images
-from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_parts, group_of
+from evenhand.tables.attributes import Attribute, attribute_parts, group_of
 from evenhand.tables.classes import unclear_positive
+from evenhand.tables.levels import UNKNOWN
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]
@@ -325,7 +326,7 @@ def check_usable(cohort: Cohort, attributes: Sequence[str]) -> None:
         attribute does not exist or has fewer than two levels.
     """
     left_out = cohort.source.left_out
-    without = f"; left out: {some(left_out)}" if left_out else ""
+    without = f"; left out: {first_few(left_out)}" if left_out else ""
     present = [cohort.classes[label] for label in sorted(cohort.table["label"].unique())]
     if len(present) < 2:
         raise EvenhandError(

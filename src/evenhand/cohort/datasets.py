@@ -29,7 +29,7 @@ from evenhand.cohort.registry import (
 from evenhand.cohort.series.items import SeriesItems, first_series, sample_in
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.inputs import RGB, ImageForm, Images
 from evenhand.tables.settings import ClassSettings
 
@@ -180,8 +180,8 @@ def _require_sequence(dataset: Any) -> None:
     """Refuse objects from which item k cannot be read."""
     if isinstance(dataset, Mapping):
         raise EvenhandError(
-            f"a {type(dataset).__name__} of {some(map(repr, dataset))} holds several datasets: "
-            "give one of them, or concatenate them."
+            f"a {type(dataset).__name__} of {first_few(map(repr, dataset))} holds several "
+            "datasets: give one of them, or concatenate them."
         )
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise EvenhandError(
@@ -201,7 +201,7 @@ def _image_column(dataset: Any) -> Callable[[Any], Any] | None:
     names = [name for name, kind in features.items() if type(kind).__name__ == "Image"]
     if len(names) > 1:
         raise EvenhandError(
-            f"the dataset has {len(names)} columns of images ({some(names)}); choose one: "
+            f"the dataset has {len(names)} columns of images ({first_few(names)}); choose one: "
             f"image=lambda item: item[{names[0]!r}]."
         )
     return itemgetter(names[0]) if names else None

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.registry import DataSet, LayoutEntry
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.files import Stamp
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import rows_text
@@ -43,7 +43,7 @@ def check_layout(root: Path, data_set: DataSet) -> None:
         for _ in walk(root, root):  # refuses links that lead outside
             pass
         listed = "; ".join(f"{entry} ({entry.what})" for entry in absent)
-        content = some(sorted(path.name for path in root.iterdir())) or "nothing"
+        content = first_few(sorted(path.name for path in root.iterdir())) or "nothing"
         raise EvenhandError(
             f"{root} is not {data_set.title} as published. Missing: {listed}. The folder holds: "
             f"{content}.{_hint(root, data_set, absent)}"
@@ -60,8 +60,8 @@ def refuse_outside(paths: Iterable[Path | str], root: Path, where: str = "the da
         target = os.path.realpath(outside[0])
         verb = "is a link that leads" if len(outside) == 1 else "are links that lead"
         raise EvenhandError(
-            f"{where}: {some(outside)} {verb} outside {root} (to {target}). Copy the files in, or "
-            "give the folder that they lie in."
+            f"{where}: {first_few(outside)} {verb} outside {root} (to {target}). Copy the files "
+            "in, or give the folder that they lie in."
         )
 
 
@@ -103,8 +103,8 @@ def find_optional(root: Path, entry: LayoutEntry) -> Path | None:
     if len(paths) > 1:
         raise EvenhandError(
             f"{root} has {len(paths)} of {entry} ({entry.what}): "
-            f"{some(path.relative_to(root) for path in paths)}. Keep the one that belongs to the "
-            "data, and move the others out."
+            f"{first_few(path.relative_to(root) for path in paths)}. Keep the one that belongs to "
+            "the data, and move the others out."
         )
     return paths[0] if paths else None
 
@@ -230,8 +230,8 @@ class FileStatus:
         if len(absent) and not skip:
             raise EvenhandError(
                 f"{table}, {rows_text(absent.index)}: {len(absent)} of {len(self.files)} files "
-                f"{'is' if len(absent) == 1 else 'are'} absent: {some(absent)}. Put them there, "
-                f"or leave them out with --skip-unreadable.{unpack_hint(self.root)}"
+                f"{'is' if len(absent) == 1 else 'are'} absent: {first_few(absent)}. Put them "
+                f"there, or leave them out with --skip-unreadable.{unpack_hint(self.root)}"
             )
         return tuple(f"{path} ({table}, row {row}) is absent" for row, path in absent.items())
 
@@ -283,7 +283,7 @@ def read_status(files: pd.Series, table: Path, root: Path | None) -> FileStatus:
         rows = files.iloc[special]
         raise EvenhandError(
             f"{table}, {rows_text(rows.index)}: a pipe, a socket or a device instead of a file: "
-            f"{some(rows)}. Remove it from the data."
+            f"{first_few(rows)}. Remove it from the data."
         )
     if suspects and root is not None:
         linked_files = files.iloc[suspects]
@@ -355,7 +355,7 @@ def unpack_hint(root: Path | None) -> str:
         and path.is_file()
         and not path.with_name(path.name[: -len(ending)]).is_dir()
     ]
-    return f" Unpack {some(packed)}." if packed else ""
+    return f" Unpack {first_few(packed)}." if packed else ""
 
 
 def entry_paths(root: Path, entry: LayoutEntry) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from evenhand.cohort.layouts import entry_paths, files_below, walk
 from evenhand.cohort.readers import read_cohort, reader_of
 from evenhand.cohort.registry import READERS, DataSet, Reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import some
+from evenhand.errors import first_few
 from evenhand.tables.attributes import Attribute
 from evenhand.wording import count_text
 
@@ -39,16 +39,16 @@ def verify(data: str) -> str:
     lines = [f"{path or reader.name} is {reader.about.title}."]
     for entry in reader.about.layout:
         paths = [place.relative_to(path) for place in entry_paths(Path(path), entry)]
-        status = f"found: {some(paths)}" if paths else f"not there: {entry}"
+        status = f"found: {first_few(paths)}" if paths else f"not there: {entry}"
         lines.append(f"  {status} ({entry.what})")
     lines += ["", *_count_lines(cohort)]
     if not cohort.classes_ordered:
         lines.append("it is not obvious which class is the positive one: name it with --positive")
     if left_out := cohort.source.left_out:
-        lines.append(f"left out: {count_text(len(left_out), 'sample')}: {some(left_out)}")
+        lines.append(f"left out: {count_text(len(left_out), 'sample')}: {first_few(left_out)}")
     unused = _unused_files(Path(path), cohort)
     if unused:
-        lines += ["", f"{count_text(len(unused), 'file')} that no sample uses: {some(unused)}"]
+        lines += ["", f"{count_text(len(unused), 'file')} that no sample uses: {first_few(unused)}"]
     elif cohort.source.notes:
         lines += ["", *cohort.source.notes]
     return "\n".join(lines)

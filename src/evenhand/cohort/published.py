@@ -14,16 +14,17 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
-from evenhand.cohort.images.volumes import Cut, expand_slices, volume_slices
+from evenhand.cohort.images.volumes import ReadSlice, expand_slices, volume_slices
 from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
-from evenhand.errors import EvenhandError, import_extra, pick, some
+from evenhand.errors import EvenhandError, first_few, import_extra, pick
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_of_values, attribute_parts
+from evenhand.tables.attributes import Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.own_attributes import impossible_ages
 from evenhand.tables.spelling import refuse_spellings
 from evenhand.tables.table_checks import refuse_blank, refuse_repeated, require_columns, rows_text
@@ -46,10 +47,10 @@ class SourceSamples:
     source
         For messages: the path of the table, or the folder of several (see ``stack_tables``).
     tables
-        All tables that were read.
+        All tables that were read; by default ``source`` alone.
     open
         Opens a file as a picture.
-    cut
+    read_slice
         Reads a slice, if the files are volumes.
     volume_remark
         Returns a sentence for the run's notes on how a volume is read, or "".
@@ -58,7 +59,7 @@ class SourceSamples:
         pictures that lie in one file.
     channels
         The names of the channels of series.
-    unlisted
+    unused_files
         Files that look like samples but are in no row.
     notes
         Further sentences about the data for the report.
@@ -68,13 +69,13 @@ class SourceSamples:
     sample: str
     patient: str
     source: Path
-    tables: tuple[Path, ...]
+    tables: tuple[Path, ...] = ()
     open: Open = open_picture
-    cut: Cut | None = None
+    read_slice: ReadSlice | None = None
     volume_remark: Callable[[Path], str] = lambda _: ""
     read: Callable[[pd.DataFrame], Read] | None = None
     channels: tuple[str, ...] = ()
-    unlisted: tuple[str, ...] = ()
+    unused_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -135,7 +136,8 @@ def _with_blank_columns(
 def _cohort(
     name: str, data_set: DataSet, samples: SourceSamples, root: Path, settings: DataSettings
 ) -> Cohort:
-    refuse_outside(samples.tables, root)
+    tables = samples.tables or (samples.source,)
+    refuse_outside(tables, root)
     convention = settings.label or next(iter(data_set.labels))
     table, classes, meaning = _with_classes(samples, data_set, data_set.labels[convention])
     table, stamps, absent = _existing_rows(samples, table, root, skip=settings.skip_unreadable)
@@ -143,7 +145,7 @@ def _cohort(
     attributes = _attributes(name, data_set, table, samples.source, settings)
     slices = settings.slices or data_set.slices
     table, sample, read = _make_read(samples, table, slices)
-    files = fingerprint(stamps, samples.tables)
+    files = fingerprint(stamps, tables)
     return Cohort(
         table=cohort_table(table, sample, samples.patient, table["class"], attributes).assign(
             **split_column(table, samples.patient, samples.source)
@@ -160,7 +162,7 @@ def _cohort(
             slices=slices or None,
             window=data_set.window,
             left_out=absent,
-            notes=(*_unlisted_notes(samples), *samples.notes, *notes),
+            notes=(*_unused_files_notes(samples), *samples.notes, *notes),
         ),
         channels=samples.channels,
     )
@@ -198,18 +200,18 @@ def _existing_rows(
     status = read_status(table["file"], samples.source, root)
     absent = status.absent(samples.source, skip=skip)
     table = table.assign(file=status.files)[status.exists]
-    if samples.cut is not None:
+    if samples.read_slice is not None:
         status = read_status(files_below(table["file"]), samples.source, root)
     return table, status.stamps(), absent
 
 
-def _unlisted_notes(samples: SourceSamples) -> tuple[str, ...]:
+def _unused_files_notes(samples: SourceSamples) -> tuple[str, ...]:
     """Return a note on files that no row names, which may mean that a table is incomplete."""
-    if not samples.unlisted:
+    if not samples.unused_files:
         return ()
     return (
-        f"{len(samples.unlisted)} of the files below the folder are named by no row of "
-        f"{samples.source} and are not used: {some(samples.unlisted)}.",
+        f"{len(samples.unused_files)} of the files below the folder are named by no row of "
+        f"{samples.source} and are not used: {first_few(samples.unused_files)}.",
     )
 
 
@@ -219,9 +221,9 @@ def _make_read(
     """Return the table with a row for each sample, its column of sample ids, and the `Read`."""
     if samples.read is not None:
         return table, samples.sample, samples.read(table)
-    if samples.cut is not None:
+    if samples.read_slice is not None:
         table = expand_slices(table, samples.sample, slices)
-        read = volume_slices(table, samples.source, samples.cut, samples.volume_remark)
+        read = volume_slices(table, samples.source, samples.read_slice, samples.volume_remark)
         return table, "slice", read
     files = image_files(table["file"], table[samples.sample], samples.source, samples.open)
     return table, samples.sample, files
@@ -248,7 +250,7 @@ def _without_impossible_ages(
             table = table.assign(**{rule.column: raw.mask(impossible)})
             notes.append(
                 f"{rows_text(raw.index[impossible])} of {source}: the age is "
-                f"{some(raw[impossible].unique())}, which no person has; taken as unknown."
+                f"{first_few(raw[impossible].unique())}, which no person has; taken as unknown."
             )
     return table, notes
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.registry import READERS
 from evenhand.cohort.settings import DataSettings
@@ -45,7 +46,11 @@ class DataOverrides:
 
 
 def reopen(
-    root: Path, earlier: DataSettings, images: Images | None, overrides: DataOverrides
+    root: Path,
+    earlier: DataSettings,
+    images: Images | None,
+    overrides: DataOverrides,
+    recorded: str | None,
 ) -> Splits:
     """Return the splits of an earlier run, with a sample store behind them.
 
@@ -59,12 +64,15 @@ def reopen(
         Size and channels of the images; None for the default, and for series.
     overrides
         Settings that replace or extend the earlier ones.
+    recorded
+        The fingerprint of the data that the run recorded. If the present data have another, the
+        notes of their source say so.
 
     Raises
     ------
     EvenhandError
         If the run has no splits, or if the data are absent, lack a sample of the run or lack an
-        attribute. Changed labels and pictures are not noticed.
+        attribute.
     """
     splits = root / "splits.csv"
     if not splits.is_file():
@@ -80,11 +88,34 @@ def reopen(
         }
         | merge_values(earlier, overrides.values)
     )
-    cohort = open_cohort(settings)
+    cohort = with_change_note(open_cohort(settings), recorded, root)
     stored = store_samples(
         cohort, images, overrides.cache, skip_unreadable=overrides.skip_unreadable
     )
     return read_splits(splits, stored)
+
+
+def with_change_note(cohort: Cohort, recorded: str | None, root: Path) -> Cohort:
+    """Return a cohort whose notes say if its data changed after an earlier run.
+
+    Parameters
+    ----------
+    cohort
+        The present data.
+    recorded
+        The fingerprint that the earlier run recorded; no note without it.
+    root
+        The directory of the earlier run.
+    """
+    source = cohort.source
+    if not recorded or recorded == source.fingerprint:
+        return cohort
+    note = (
+        f"The data have changed since the run in {root} was made: a table has another content, or "
+        "a file another size or time of change (a copy may have another time). If labels or "
+        "images differ, the model was trained on other data than these."
+    )
+    return replace(cohort, source=replace(source, notes=(*source.notes, note)))
 
 
 def merge_values(earlier: ValueSettings, current: ValueSettings) -> dict[str, tuple[str, ...]]:

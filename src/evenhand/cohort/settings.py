@@ -17,7 +17,7 @@ MAX_PIXELS = 80_000_000  # limit for one image, and for the sum of images that a
 class DataSettings(ClassSettings, ImportSettings, title="Data"):
     """Settings of the data, the label, the attributes and the patients."""
 
-    machine = frozenset({"cache"})  # not recorded with a run; see `Settings.machine`
+    unrecorded = frozenset({"cache"})  # not recorded with a run; see `Settings.unrecorded`
 
     data: str = Field(
         description="READER:PATH (`evenhand datasets` lists readers), or a table of your own: "

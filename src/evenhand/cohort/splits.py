@@ -11,15 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.attributes import attribute_parts, group_of
+from evenhand.tables.predictions import SPLITS
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
 from evenhand.wording import count_text
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +263,7 @@ def check_patients_apart(patient: pd.Series, split: pd.Series, where: str) -> No
     splits_of = split.groupby(patient).unique()
     several = splits_of[splits_of.map(len) > 1].sort_index()
     if len(several):
-        listed = some(
+        listed = first_few(
             f"{name} ({' and '.join(sorted(splits))})" for name, splits in several.items()
         )
         raise EvenhandError(
@@ -297,9 +296,9 @@ def exclude_patients(cohort: Cohort, sources: Sequence[Path]) -> Cohort:
         in_source = patients.isin(ids)
         if not in_source.any():
             raise EvenhandError(
-                f"{source} names {count_text(len(ids), 'patient')} ({some(sorted(ids))}), "
+                f"{source} names {count_text(len(ids), 'patient')} ({first_few(sorted(ids))}), "
                 f"none of them in {cohort.source.path} (whose patients are "
-                f"{some(sorted(set(patients)))}). Was it made from other data?"
+                f"{first_few(sorted(set(patients)))}). Was it made from other data?"
             )
         excluded |= in_source
     if excluded.all():

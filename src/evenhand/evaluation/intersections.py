@@ -9,8 +9,8 @@ import numpy as np
 
 from evenhand.evaluation.rows import groups_in, split_rows
 from evenhand.evaluation.settings import GroupSettings
-from evenhand.metrics.groups import UNKNOWN
 from evenhand.tables.attributes import with_intersections
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 from evenhand.wording import count_text
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from evenhand.evaluation import metrics_schema1
-from evenhand.files import DamagedError, parse_record, read_object, write_rows_json
+from evenhand.files import DamagedError, read_json_record, write_rows_json
 from evenhand.metrics import COLUMNS, MetricRow, as_records
 
 SCHEMA = 2
@@ -39,7 +39,7 @@ def read_metrics(path: Path) -> list[MetricRow]:
     """
     advice = f"`evenhand report {path.parent}` writes it again."
     try:
-        file = parse_record(_Metrics, read_object(path, SCHEMA), path)
+        file = read_json_record(_Metrics, path, SCHEMA)
         is_schema_1 = file.schema_version == 1
         columns = metrics_schema1.COLUMNS if is_schema_1 else COLUMNS
         rows = []

@@ -21,13 +21,13 @@ from evenhand.metrics import (
     Progress,
     RowNames,
     Scored,
+    as_scored,
     as_table,
     attribute_groups,
     judge,
     measure_part,
     occurring,
     policy,
-    scored,
     thresholds_by_group,
     within,
 )
@@ -155,7 +155,7 @@ def _fit_cut_by_group(rule: Policy, rows: Predictions, by: str) -> DecisionThres
 
 def scored_rows(predictions: Predictions, cut: DecisionThreshold) -> Scored:
     """Return the arrays of predictions that `evenhand.metrics.measure` takes."""
-    return scored(
+    return as_scored(
         predictions.labels,
         predictions.scores,
         patients=predictions.patients[0],

@@ -15,9 +15,10 @@ from evenhand.evaluation.requests import Request
 from evenhand.evaluation.rows import groups_in, scored_rows, split_rows
 from evenhand.evaluation.settings import MeasureSettings
 from evenhand.metrics import EVERYBODY
-from evenhand.metrics.groups import UNKNOWN, Groups
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.metrics.groups import Groups
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.tables.columns import PAIR
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 FEWEST = 10
@@ -90,7 +91,7 @@ class Twins:
     patients: NDArray[np.intp]
     group: Mapping[str, NDArray[np.str_]]
 
-    def mean_distance(self, chosen: NDArray[np.bool_], people: int) -> Jackknifed | None:
+    def mean_distance(self, chosen: NDArray[np.bool_], people: int) -> JackknifeEstimate | None:
         """Return the mean distance of the chosen pairs and each patient's influence on it.
 
         ``people`` is the number of patients. The result is None if no pair is chosen.
@@ -107,7 +108,7 @@ class Twins:
         )
         involved = np.count_nonzero(counts)
         influence = np.where(counts > 0, value - left_out, 0.0) * np.sqrt(1 - 1 / involved)
-        return Jackknifed(np.asarray(value), influence)
+        return JackknifeEstimate(np.asarray(value), influence)
 
 
 def twin_record(
@@ -221,7 +222,9 @@ def _rows_of_model(
         row = _row(name, (attribute, group, reference), mean, twins, pairs, level)
         if reference is None and chosen.any():
             otherwise = float(twins.otherwise[chosen].mean())
-            row = row.model_copy(update={"decided_otherwise": otherwise})
+            low, high = (end and min(max(end, 0.0), 1.0) for end in (row.low, row.high))
+            limited = {"decided_otherwise": otherwise, "low": low, "high": high}
+            row = row.model_copy(update=limited)
         yield row
 
 
@@ -241,7 +244,7 @@ def _differences(
 def _row(
     model: str,
     comparison: tuple[str, str, str | None],
-    mean: Jackknifed | None,
+    mean: JackknifeEstimate | None,
     twins: Twins,
     pairs: NDArray[np.bool_],
     level: float,
@@ -266,7 +269,9 @@ def _row(
     )
 
 
-def _difference(first: Jackknifed | None, second: Jackknifed | None) -> Jackknifed | None:
+def _difference(
+    first: JackknifeEstimate | None, second: JackknifeEstimate | None
+) -> JackknifeEstimate | None:
     return None if first is None or second is None else first.minus(second)
 
 

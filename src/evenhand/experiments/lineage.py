@@ -11,7 +11,7 @@ import pandas as pd
 from evenhand.cohort.cohort import Source
 from evenhand.cohort.registry import READERS
 from evenhand.cohort.splits import Splits, read_listing, read_split_table, write_splits
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, open_run
 from evenhand.files import DamagedError
@@ -54,9 +54,9 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
         if leaked := sorted(held_out & _ids_in_source(_origin(splits.train.source), patients)):
             raise EvenhandError(
                 f"{flag} {weights} was trained on {len(leaked)} of the {len(held_out)} patients of "
-                f"the validation and test split ({some(leaked)}). Give the same --seed, --split "
-                "and --attribute as in the run that trained on them, or leave its patients out "
-                f"with --exclude-patients {path}."
+                f"the validation and test split ({first_few(leaked)}). Give the same --seed, "
+                "--split and --attribute as in the run that trained on them, or leave its patients "
+                f"out with --exclude-patients {path}."
             )
 
 

@@ -228,6 +228,11 @@ def read_record(path: Path) -> RunRecord[Settings]:
     return parse_record(RunRecord[Settings], content, path, strict=True)
 
 
+def data_fingerprint(record: RunRecord[Any]) -> str | None:
+    """Return the fingerprint of the data that a run read; None if it recorded none."""
+    return record.source.fingerprint if record.source is not None else None
+
+
 def data_settings(record: RunRecord[Settings]) -> DataSettings:
     """Return the settings with which a run read its data.
 

@@ -55,7 +55,7 @@ class TrainingSettings(
 ):
     """The settings of every job that trains."""
 
-    machine = frozenset({"prefix_memory", "prefix_disk"})
+    unrecorded = frozenset({"prefix_memory", "prefix_disk"})
 
     prefix_memory: int = Field(
         0,

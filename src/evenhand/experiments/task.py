@@ -43,7 +43,7 @@ from evenhand.training.loop import Epoch, fit
 from evenhand.training.memory import warn_of_memory
 from evenhand.training.predict import class_probabilities, predict_cohorts
 from evenhand.training.settings import FitSettings, LoopSettings
-from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
+from evenhand.training.tracking import NO_TRACKERS, Trackers, epoch_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +225,7 @@ def _check_memory(task: Task) -> None:
         model = task.model().to(accelerator.device)
         lowest = frozenset(unit.name for unit in parts(model.backbone) if unit.depth == 1)
         set_trainable(model, lowest)
-        Feed(model, task.splits, fit_settings, accelerator, task.activations).cut(lowest)
+        Feed(model, task.splits, fit_settings, accelerator, task.activations).truncate(lowest)
 
 
 def _check_defined(task: Task) -> None:
@@ -273,7 +273,7 @@ def train_model(
     settings: FitSettings,
     report: Callable[[int, tuple[float, ...]], None] = lambda epochs, values: None,
     mitigation: Mitigation | None = None,
-    tracker: Tracked = UNTRACKED,
+    tracker: Trackers = NO_TRACKERS,
 ) -> Trained:
     """Train a model, and return it with its targets on validation rows.
 
@@ -362,7 +362,7 @@ def save_and_score(task: Task, run: Run, name: str, trained: Trained, **facts: A
         feed = Feed(
             model.to(accelerator.device), task.splits, fit_settings, accelerator, task.activations
         )
-        read_split = partial(feed.split, cut=feed.cut(trained.mask))
+        read_split = partial(feed.split, truncation=feed.truncate(trained.mask))
     predictions = predict_cohorts(model, task.splits.items(), accelerator, read_split)
     if is_main():
         write_predictions(run.predictions_file(name), predictions)

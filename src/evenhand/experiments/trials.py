@@ -27,7 +27,7 @@ from evenhand.experiments.study_storage import (
     storage_errors,
 )
 from evenhand.progress import bar
-from evenhand.search.space import AnyChoice, Space
+from evenhand.search.spaces import AnyChoice, Space
 from evenhand.search.study import ADOPTED, FINISHED, label_of, originals, summary_of
 from evenhand.training.loop import DivergedError
 from evenhand.workers import Engine, Job, Lost

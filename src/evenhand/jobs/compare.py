@@ -119,11 +119,14 @@ def _write_probe(
     record, first = run.record, next(iter(models.values()))
     samples = draw_one_per_patient(first.of_split(settings.split), PATIENTS, settings.seed)
     accelerator = make_accelerator(LoopSettings())
-    layers = {
-        name: read_layers(
-            model, reread_samples(source, model, samples, data=None, cache=None), accelerator
-        )
+    cohorts = {
+        name: reread_samples(source, model, samples, data=None, cache=None)
         for name, (source, model) in trained.items()
+    }
+    changes = dict.fromkeys(note for cohort in cohorts.values() for note in cohort.source.notes)
+    run.note(notes=[*record.notes, *changes])
+    layers = {
+        name: read_layers(model, cohorts[name], accelerator) for name, (_, model) in trained.items()
     }
     probes = probe_record(
         layers,

@@ -29,7 +29,7 @@ from evenhand.evaluation.twins import twin_record
 from evenhand.experiments.records import RunRecord
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import TargetSettings
-from evenhand.files import parse_record, read_object, write_json, write_text
+from evenhand.files import parse_record, read_json_record, read_object, write_json, write_text
 from evenhand.jobs.adjust.adjustment import adjustments_of, judged_metrics
 from evenhand.jobs.adjust.page import adjustment_part, promise_verdicts
 from evenhand.jobs.prune.settings import PruneSettings
@@ -41,16 +41,15 @@ from evenhand.reporting import (
     Report,
     Search,
     UnitShare,
-    detectable_differences,
     probe_record,
     render,
     verdicts_of,
 )
-from evenhand.reporting.estimates import find
+from evenhand.reporting.estimates import find_rows
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import SearchRecord
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.reporting.text.vocabulary import model_names
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.settings import Settings
@@ -204,7 +203,6 @@ def report_of(
         pruning=pruning_of(run),
         units=_units(run, main_model),
         samples=_samples(requests, settings.split),
-        detectable=detectable_differences(rows, main_model, settings.split),
         threshold_rule=" ".join(
             f"Decision rule{of_models}: {how}." for (_, how), of_models in rules.items()
         ),
@@ -222,7 +220,7 @@ def report_of(
     )
     if not adjustments:
         return page
-    reported = find(page.estimates, split=settings.split)
+    reported = find_rows(page.estimates, split=settings.split)
     return replace(page, adjusted=adjustment_part(adjustments, reported, page.attributes))
 
 
@@ -271,7 +269,7 @@ def _rules(
         models.setdefault(rule, []).append(display_names.get(name, name))
     if len(models) == 1:
         return dict.fromkeys(models, "")
-    return {rule: f" of {listed(names)}" for rule, names in models.items()}
+    return {rule: f" of {join_words(names)}" for rule, names in models.items()}
 
 
 def _samples(requests: Mapping[str, Request], split: str) -> dict[str, ModelSamples]:
@@ -312,7 +310,7 @@ def _search(run: Run) -> Search | None:
 
 def _probe(run: Run) -> ProbeRecord | None:
     path = run.root / probe_record.FILE
-    return parse_record(ProbeRecord, read_object(path), path) if path.exists() else None
+    return read_json_record(ProbeRecord, path) if path.exists() else None
 
 
 def pruning_of(run: Run) -> Pruning | None:
@@ -320,7 +318,7 @@ def pruning_of(run: Run) -> Pruning | None:
     path = run.root / "pruning.json"
     if not path.exists():
         return None
-    record = parse_record(PruningRecord, read_object(path), path)
+    record = read_json_record(PruningRecord, path)
     saliency = run.root / "saliency.csv"
     sample = pd.read_csv(saliency) if saliency.exists() else None
     return Pruning(pd.read_csv(run.root / "curve.csv"), record, sample)
@@ -331,4 +329,4 @@ def _units(run: Run, model: str) -> tuple[UnitShare, ...]:
     path = run.folder(model) / "model.json"
     if not path.exists() and not path.with_suffix(".safetensors").exists():
         return ()
-    return tuple(parse_record(_Units, read_object(path), path).units)
+    return tuple(read_json_record(_Units, path).units)

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Cohort
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
-from evenhand.metrics.groups import UNKNOWN, Groups
+from evenhand.metrics.groups import Groups
 from evenhand.networks.layers import layer_names
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
 from evenhand.progress import bar
 from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.representation.probe import ProbeResult
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.wording import count_text
@@ -103,7 +104,7 @@ def probed_levels(groups: Groups, samples: Predictions) -> tuple[NDArray[np.str_
             names[rows] = UNKNOWN
     if not small:
         return names, []
-    return names, [f"{listed(small)} left out; a probe takes {FEWEST} patients of a level."]
+    return names, [f"{join_words(small)} left out; a probe takes {FEWEST} patients of a level."]
 
 
 def _probe_layer(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
 from evenhand.experiments.runs import Run, finished_run
-from evenhand.files import parse_record, read_object, to_path, write_text
+from evenhand.files import read_json_record, to_path, write_text
 from evenhand.jobs.card import is_card, write_card
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import StrPath
@@ -64,13 +64,13 @@ def write_page_and_verdicts(run: Run, page: str, verdicts: Iterable[Verdict]) ->
 def read_check(run: Run) -> CheckRecord:
     """Return the content of ``check.json``; a damaged file raises `DamagedError`."""
     path = run.root / check_record.FILE
-    return parse_record(CheckRecord, read_object(path, check_record.SCHEMA), path)
+    return read_json_record(CheckRecord, path, check_record.SCHEMA)
 
 
 def read_similarity(run: Run) -> SimilarityRecord:
     """Return the content of ``similarity.json``; a damaged file raises `DamagedError`."""
     path = run.root / similarity_record.FILE
-    return parse_record(SimilarityRecord, read_object(path, similarity_record.SCHEMA), path)
+    return read_json_record(SimilarityRecord, path, similarity_record.SCHEMA)
 
 
 PAGES: Mapping[str, Callable[[Run], None]] = {

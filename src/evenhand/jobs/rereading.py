@@ -9,10 +9,10 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.reopen import current_data
+from evenhand.cohort.reopen import current_data, with_change_note
 from evenhand.cohort.store.samples import store_samples
-from evenhand.errors import EvenhandError, some
-from evenhand.experiments.records import data_settings
+from evenhand.errors import EvenhandError, first_few
+from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run
 from evenhand.networks.model import Model
 from evenhand.tables.predictions import Predictions
@@ -52,13 +52,13 @@ def reread_samples(
     """
     earlier = data_settings(run.record)
     settings = earlier.model_copy(update={"data": current_data(earlier.data, data), "cache": cache})
-    whole = open_cohort(settings)
+    whole = with_change_note(open_cohort(settings), data_fingerprint(run.record), run.root)
     rows = pd.Index(whole.table["sample_id"]).get_indexer(pd.Index(samples.table["sample_id"]))
     absent = samples.table["sample_id"][rows < 0]
     if len(absent):
         raise EvenhandError(
             f"{settings.data} lacks {len(absent)} of the {len(samples)} samples that the models "
-            f"scored: {some(absent)}. Give the present place of {run.root}'s data with --data."
+            f"scored: {first_few(absent)}. Give the present place of {run.root}'s data with --data."
         )
     cohort = store_samples(whole.select(rows), model.spec.images, cache)
     check_fits(cohort, model)

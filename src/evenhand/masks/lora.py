@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, import_extra
 from evenhand.masks.units import block_of
-from evenhand.networks.calling import as_it_was
+from evenhand.networks.calling import restore_state
 from evenhand.networks.model import Model
 
 RANK = 8
@@ -157,7 +157,7 @@ def _ends_with_value(model: Model, attention: Any) -> bool:
     original = [p.detach().clone() for p in tensors]
     sample = torch.rand(1, *model.spec.inputs.shape, generator=torch.Generator().manual_seed(0))
     try:
-        with as_it_was(model), torch.no_grad():
+        with restore_state(model), torch.no_grad():
             model.eval()
             model(sample.to(tensors[0].device))
             for tensor in tensors:

@@ -33,7 +33,7 @@ def first_depth(backbone: nn.Module, mask: Mask) -> int:
     return min((unit.depth for unit in find_units(backbone, mask)), default=after_all)
 
 
-def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Truncation | None:
+def truncate_at(backbone: nn.Module, depth: int, sample: Tensor) -> Truncation | None:
     """Cut a backbone at a depth, or at the nearest lower depth where a cut is exact.
 
     The upper part is the same network with everything below the cut replaced by the identity. This
@@ -55,9 +55,9 @@ def cut_at(backbone: nn.Module, depth: int, sample: Tensor) -> Truncation | None
         None if nothing lies below the depth, or if no cut is exact.
     """
     for start in range(depth, EMBEDDING, -1):
-        cut = Truncation(start, upper_part(backbone, start))
-        if _is_exact(backbone, cut, sample):
-            return cut
+        truncation = Truncation(start, upper_part(backbone, start))
+        if _is_exact(backbone, truncation, sample):
+            return truncation
     return None
 
 
@@ -94,11 +94,11 @@ def _stop(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     raise _CutReached(inputs[0])
 
 
-def _is_exact(backbone: nn.Module, cut: Truncation, sample: Tensor) -> bool:
+def _is_exact(backbone: nn.Module, truncation: Truncation, sample: Tensor) -> bool:
     whole = backbone(sample)
     try:
-        activations = activations_at(backbone, backbone, cut.depth, sample)
-        split = cut.upper(activations)
+        activations = activations_at(backbone, backbone, truncation.depth, sample)
+        split = truncation.upper(activations)
     except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False  # the upper part needs a module below the cut
     same = split.shape == whole.shape and torch.allclose(split, whole, rtol=1e-4, atol=1e-5)

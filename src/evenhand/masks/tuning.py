@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from evenhand.errors import EvenhandError, UnknownNameError, pick, some
+from evenhand.errors import EvenhandError, UnknownNameError, first_few, pick
 from evenhand.masks.masks import freeze_others, train_mode
 from evenhand.masks.units import Unit, all_units, biases, families, parts
 from evenhand.networks.calling import require_network
@@ -252,10 +252,10 @@ def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.
     if unknown := [name for name in named if name not in unit_of]:
         inside = [name for name in unit_of if name.startswith(f"{unknown[0]}.")]
         near = inside or difflib.get_close_matches(unknown[0], unit_of, n=3)
-        nearest = f"; near it: {some(near)}" if near else ""
+        nearest = f"; near it: {first_few(near)}" if near else ""
         raise UnknownNameError(
-            f"the network has no unit {some(map(repr, unknown))}{nearest}. units_of(module) lists "
-            "its units."
+            f"the network has no unit {first_few(map(repr, unknown))}{nearest}. units_of(module) "
+            "lists its units."
         )
     if other := [unit for unit in units if not isinstance(unit, str | Unit)]:
         raise EvenhandError(
@@ -267,7 +267,7 @@ def _parameters(module: nn.Module, units: Iterable[Unit | str]) -> dict[int, nn.
     if missing:
         raise EvenhandError(
             f"the units are of another network: {type(module).__name__} has no parameter "
-            f"{some(missing)}. Give units of this network, from units_of(module)."
+            f"{first_few(missing)}. Give units of this network, from units_of(module)."
         )
     names = [name for unit in cut for name in unit.names]
     return {id(parameters[name]): parameters[name] for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.arrays import as_array
-from evenhand.tables.attributes import means_unknown
-from evenhand.tables.reading import read_column
+from evenhand.tables.attributes import read_groups
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 Floats = NDArray[np.float64]
@@ -35,7 +35,6 @@ Count = Annotated[int, Field(ge=1, le=2**31)]
 Strengths = Annotated[Sequence[Positive], Field(min_length=1)]
 """Numbers above 0, at least one."""
 
-UNKNOWN = "unknown"
 MOST_UNKNOWN = 0.2
 """Largest share of rows whose group may be unknown before a method refuses."""
 
@@ -205,14 +204,24 @@ def require_labels(rows: Rows, method: str, least: int = 1) -> None:
     """
     if problems := lacking_labels(rows, least):
         raise EvenhandError(
-            f"{method} needs every class in every group: {some(problems)}. Merge the group with "
-            "another, leave it out, or choose another method."
+            f"{method} needs every class in every group: {first_few(problems)}. Merge the group "
+            "with another, leave it out, or choose another method."
         )
+
+
+def count_classes(labels: ArrayLike) -> int:
+    """Return the highest label plus one, at least 2; 2 for values that are no labels."""
+    label = as_array(labels)
+    are_numbers = label.dtype.kind in "iubf" and label.size and np.isfinite(label).all()
+    return max(2, int(label.max()) + 1) if are_numbers else 2
 
 
 def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
     label = as_array(labels)
-    whole = label.ndim == 1 and len(label) > 0 and label.dtype.kind in "iub"
+    is_whole = label.dtype.kind in "iub" or (
+        label.dtype.kind == "f" and bool((label == np.round(label)).all())
+    )
+    whole = label.ndim == 1 and len(label) > 0 and is_whole
     if not whole or label.min() < 0 or label.max() >= classes:
         raise EvenhandError(
             f"labels must be integers from 0 to {classes - 1}, one for each row; they have shape "
@@ -220,14 +229,30 @@ def _labels(labels: ArrayLike, classes: int) -> NDArray[np.int64]:
             + (f" and values such as {label.ravel()[:3].tolist()}." if label.size else ".")
         )
     if len(np.unique(label)) < 2:
-        raise EvenhandError(f"all {count_text(len(label), 'row')} have the label {label[0]}.")
+        raise EvenhandError(f"all {count_text(len(label), 'row')} have the label {int(label[0])}.")
     return label.astype(np.int64)
 
 
-def group_names(groups: ArrayLike) -> NDArray[np.str_]:
+def group_names(
+    groups: ArrayLike, name: str = "groups", others: Iterable[str] = ()
+) -> NDArray[np.str_]:
     """Return the names of groups, read as `evenhand audit` reads a column.
 
     Blanks around a name are cut, 1.0 is "1", and a missing, blank or withheld one is "unknown".
+
+    Parameters
+    ----------
+    groups
+        The group of each row.
+    name
+        The name of the groups, for messages.
+    others
+        Groups of other rows, with whose spelling these must agree.
+
+    Raises
+    ------
+    EvenhandError
+        If there are lists, or a group has several spellings.
 
     Examples
     --------
@@ -235,12 +260,8 @@ def group_names(groups: ArrayLike) -> NDArray[np.str_]:
     ['1', '2', 'unknown', 'f', 'unknown']
     """
     raw = _as_given(groups)
-    if raw.dtype.kind == "O" and any(isinstance(item, list | dict | set) for item in raw.ravel()):
-        raise EvenhandError("groups contains lists; give one name for each row.")
-    text = read_column(pd.Series(raw.ravel()))
-    names = {value: UNKNOWN if means_unknown(value) else value for value in text.dropna().unique()}
-    named = [names.get(value, UNKNOWN) for value in text]
-    return np.array(named, dtype=np.str_).reshape(raw.shape)
+    text = read_groups(raw.ravel(), name, others)
+    return np.array(text.fillna(UNKNOWN), dtype=np.str_).reshape(raw.shape)
 
 
 def _as_given(values: ArrayLike) -> NDArray[Any]:

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Sampler
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, check_count, check_seed
 from evenhand.methods.arrays import Count as Count
 from evenhand.methods.arrays import NotNegative as NotNegative
 from evenhand.methods.arrays import Positive as Positive
-from evenhand.methods.arrays import Rows, check_rows, group_names
+from evenhand.methods.arrays import Rows, check_rows, count_classes, group_names
 from evenhand.methods.ranges import SettingRange
-from evenhand.tables.arrays import as_array
 
 By = Literal["attribute", "label*attribute"]
 """Definition of a group: all rows of one level, or the rows of one label within one level."""
@@ -30,7 +29,7 @@ UNKNOWN_CODE = -1
 
 
 @dataclass(frozen=True, eq=False)
-class GroupCells:
+class TrainingGroups:
     """The groups of the training rows, numbered from 0.
 
     Attributes
@@ -96,7 +95,7 @@ class TrainingMethod:
     by: By = "attribute"
 
     def __init__(self) -> None:
-        self.cells: GroupCells | None = None
+        self.groups: TrainingGroups | None = None
         self.class_weight: Tensor | None = None
         self.label_smoothing = 0.0
 
@@ -123,16 +122,21 @@ class TrainingMethod:
         Raises
         ------
         EvenhandError
-            If the arrays do not fit, or if the method cannot work with these groups.
+            If the arrays do not fit, a group has several spellings, a setting is outside of its
+            range, or the method cannot work with these groups.
         """
-        count = classes or int(np.max(as_array(labels))) + 1
+        if classes is not None:
+            check_count("classes", classes, least=2)
+        if not isinstance(seed, np.random.Generator):
+            check_seed(seed)
+        count = classes or count_classes(labels)
         rows = check_rows(labels, groups, patients, classes=count)
         codes = torch.from_numpy(level_codes(rows.groups, rows.levels))
-        cells = GroupCells(rows.levels, count, self.by, torch.zeros(0))
+        cells = TrainingGroups(rows.levels, count, self.by, torch.zeros(0))
         numbers = cells.numbers(torch.from_numpy(rows.labels), codes)
         size = len(rows.levels) * (count if self.by == "label*attribute" else 1)
         sizes = torch.bincount(numbers[numbers >= 0], minlength=size)
-        self.cells = GroupCells(rows.levels, count, self.by, sizes)
+        self.groups = TrainingGroups(rows.levels, count, self.by, sizes)
         self.check(rows)
         return EpochSampler(self, rows, numbers.numpy(), np.random.default_rng(seed))
 
@@ -167,14 +171,70 @@ class TrainingMethod:
         return self._cross_entropy(logits, labels, "mean")
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
-        if not isinstance(labels, Tensor):
-            raise EvenhandError(
-                f"labels: {type(labels).__name__}; give a tensor (B,) of classes from 0."
-            )
+        labels = self.check_batch(logits, labels)
         weight = None if self.class_weight is None else self.class_weight.to(logits.device)
         return functional.cross_entropy(
             logits, labels, weight, reduction=reduction, label_smoothing=self.label_smoothing
         )
+
+    def check_batch(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return a batch's labels as 64-bit integers.
+
+        Labels of a class that does not exist are found on a CPU only: elsewhere, the check would
+        wait for the device.
+
+        Raises
+        ------
+        EvenhandError
+            If logits are no floats ``(B, C)``, or labels no classes ``(B,)``.
+        """
+        fits = _is_dense(logits) and logits.is_floating_point() and logits.ndim == 2
+        if not fits or not len(logits) or logits.shape[1] < 2:
+            raise EvenhandError(
+                f"logits: {_describe(logits)}; give a tensor (B, C) of floats, with one row at "
+                "least and a column for each class. From one logit z for class 1: "
+                "torch.stack([torch.zeros_like(z), z], dim=1)."
+            )
+        allowed = "give a tensor (B,) of classes from 0"
+        if not (_is_dense(labels) and _is_whole(labels)) or labels.shape != logits.shape[:1]:
+            raise EvenhandError(
+                f"labels: {_describe(labels)}, for {len(logits)} rows of logits; {allowed}."
+            )
+        _check_device("labels", labels, logits)
+        if labels.device.type != "cpu":
+            return labels.long()
+        classes, codes = logits.shape[1], labels.long()
+        if self.needs_attribute and self.groups is not None:
+            classes = min(classes, self.groups.classes)
+        low, high = int(codes.min()), int(codes.max())
+        if low < 0 or high >= classes:
+            raise EvenhandError(
+                f"labels: a label is {low if low < 0 else high}, but there are {classes} classes; "
+                f"{allowed}."
+            )
+        return codes
+
+    def check_features(self, features: Tensor | None, labels: Tensor) -> Tensor:
+        """Return the features of a batch ``(B, D)``.
+
+        Raises
+        ------
+        EvenhandError
+            If there are none, or they are no tensor of floats with a row for each label.
+        """
+        if features is None:
+            name = type(self).__name__.lower()
+            raise EvenhandError(
+                f"{name} needs the features that the head takes; pass them to loss."
+            )
+        fits = _is_dense(features) and features.is_floating_point() and features.ndim == 2
+        if not fits or len(features) != len(labels) or not features.shape[1]:
+            raise EvenhandError(
+                f"features: {_describe(features)}, for {len(labels)} labels; give a tensor (B, D) "
+                "of floats, the input of the head."
+            )
+        _check_device("features", features, labels)
+        return features
 
     def loss(
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
@@ -223,36 +283,38 @@ class TrainingMethod:
     def check_codes(self, groups: Tensor, labels: Tensor) -> Tensor:
         """Return the codes of a batch's levels ``(B,)``, as 64-bit integers.
 
-        Codes above the highest level are found on a CPU only: elsewhere, the check would wait for
-        the device.
+        Codes that no level has are found on a CPU only: elsewhere, the check would wait for the
+        device.
 
         Raises
         ------
         EvenhandError
             If ``groups`` is no tensor of whole numbers, differs in length from ``labels``, or has
-            codes that no level has.
+            codes that no level has, or codes below −1.
         """
         allowed = (
             "give a tensor (B,) of codes of the levels, -1 for unknown: "
-            "torch.from_numpy(level_codes(groups, method.known_cells().levels))"
+            "torch.from_numpy(level_codes(groups, method.training_groups().levels))"
         )
-        if not isinstance(groups, Tensor) or groups.is_floating_point():
+        if not (_is_dense(groups) and _is_whole(groups)):
             kind = getattr(groups, "dtype", "")
             raise EvenhandError(f"groups: {type(groups).__name__} {kind}; {allowed}.")
         if groups.shape != labels.shape:
             raise EvenhandError(
                 f"groups: shape {tuple(groups.shape)} for {len(labels)} labels; {allowed}."
             )
-        on_cpu = groups.device.type == "cpu" and len(groups) > 0
-        highest = int(groups.max()) if on_cpu else UNKNOWN_CODE
-        if self.cells is not None and highest >= len(self.cells.levels):
-            raise EvenhandError(
-                f"groups: a code is {highest}, but there are {len(self.cells.levels)} levels, from "
-                f"0; {allowed}."
-            )
-        return groups.long()
+        _check_device("groups", groups, labels)
+        codes = groups.long()
+        if codes.device.type == "cpu" and self.groups is not None and len(codes):
+            low, high = int(codes.min()), int(codes.max())
+            if low < UNKNOWN_CODE or high >= len(self.groups.levels):
+                raise EvenhandError(
+                    f"groups: a code is {low if low < UNKNOWN_CODE else high}, but there are "
+                    f"{len(self.groups.levels)} levels, from 0; {allowed}."
+                )
+        return codes
 
-    def known_cells(self) -> GroupCells:
+    def training_groups(self) -> TrainingGroups:
         """Return the groups of the training rows.
 
         Raises
@@ -260,12 +322,37 @@ class TrainingMethod:
         EvenhandError
             If ``sampler`` was not called.
         """
-        if self.cells is None:
+        if self.groups is None:
             raise EvenhandError(
                 f"{type(self).__name__} does not know the training rows: call "
                 "sampler(labels, groups, patients) before the first loss."
             )
-        return self.cells
+        return self.groups
+
+
+def _is_dense(values: object) -> bool:
+    """Return whether values are a tensor with data, which is not sparse."""
+    return isinstance(values, Tensor) and not values.is_meta and values.layout == torch.strided
+
+
+def _is_whole(values: Tensor) -> bool:
+    return not (values.is_floating_point() or values.is_complex())
+
+
+def _describe(values: object) -> str:
+    """Describe a tensor by its shape and type; any other object by its class."""
+    if not isinstance(values, Tensor):
+        return type(values).__name__
+    kind = "" if _is_dense(values) else "meta, " if values.is_meta else f"{values.layout}, "
+    return f"{kind}shape {tuple(values.shape)} of {values.dtype}"
+
+
+def _check_device(name: str, values: Tensor, others: Tensor) -> None:
+    if values.device != others.device:
+        raise EvenhandError(
+            f"{name} are on the device {values.device}, the batch on {others.device}; move them: "
+            f"{name}.to({str(others.device)!r})."
+        )
 
 
 class EpochSampler(Sampler[int]):
@@ -292,13 +379,18 @@ class EpochSampler(Sampler[int]):
 def level_codes(groups: ArrayLike, levels: tuple[str, ...]) -> NDArray[np.int64]:
     """Return the position of each row's level among the levels; −1 for any other value.
 
+    Raises
+    ------
+    EvenhandError
+        If a value is a level in another spelling.
+
     Examples
     --------
     >>> level_codes(["m", "f", "unknown"], ("f", "m"))
     array([ 1,  0, -1])
     """
     codes = {level: code for code, level in enumerate(levels)}
-    names = group_names(groups).tolist()
+    names = group_names(groups, others=levels).tolist()
     return np.array([codes.get(name, UNKNOWN_CODE) for name in names], dtype=np.int64)
 
 

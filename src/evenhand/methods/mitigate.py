@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.errors import EvenhandError, check_seed
-from evenhand.methods.arrays import UNKNOWN, Floats, group_names
+from evenhand.errors import EvenhandError, check_name, check_seed
+from evenhand.methods.arrays import Floats, group_names
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
 from evenhand.tables.arrays import as_array
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.row_order import group_columns, refuse_other_order
+from evenhand.tables.spelling import check_names, count_values, refuse_group_spellings
 
 GroupsLike = ArrayLike | pd.Series | pd.DataFrame | Mapping[str, ArrayLike]
 
@@ -36,12 +39,16 @@ class Adjusted:
     attributes
         Names of the attributes that the method was fitted on; groups of new rows need the same
         names. An array without a name is called ``"group"``, and fits any single attribute.
+    levels
+        The groups of each attribute in the rows of the fit; groups of new rows must agree with
+        their spelling.
     """
 
     method: str
     fit: PostHocFit
     kind: PostHoc
     attributes: tuple[str, ...]
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def attribute(self) -> AttributeNeed:
@@ -93,6 +100,8 @@ class Adjusted:
         Arguments are those of `scores`. For two classes, a method without thresholds of its own
         decides class 1 at scores of ``threshold`` or more.
         """
+        if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise EvenhandError(f"threshold={threshold!r}: give a number from 0 to 1.")
         by = self._fit_argument(features_or_scores, groups, features)
         if (decide := getattr(self.fit, "decide", None)) is not None:
             decisions: NDArray[np.bool_] = decide(features_or_scores, by)
@@ -128,6 +137,9 @@ class Adjusted:
                 f"{self.method} was fitted on {', '.join(self.attributes)}, and groups= has no "
                 f"{', '.join(absent)}; it has: {', '.join(table)}."
             )
+        for name, levels in self.levels.items():
+            counts = dict.fromkeys(levels, 0) | count_values(table[name])
+            refuse_group_spellings(f"groups of {name!r}", counts)
         return _groups_for(table[list(self.attributes)], self.kind)
 
 
@@ -193,6 +205,7 @@ def mitigate(
     >>> adjusted.attribute
     'yes'
     """
+    check_name("method", method)
     name, kind, checked = post_hoc_from_text(method, **settings)
     check_seed(seed)
     arrays = {"scores": features_or_scores, "y_true": y_true, "patients": patients}
@@ -208,12 +221,13 @@ def mitigate(
     computed = kind.computed({"patients": patients, "features": features, "seed": seed})
     table = _check_length(_group_table(groups), len(labels), "groups")
     fit: PostHocFit = kind.fit(inputs, labels, _groups_for(table, kind), **computed, **checked)
-    return Adjusted(name, fit, kind, tuple(table))
+    levels = {str(column): tuple(names.unique()) for column, names in table.items()}
+    return Adjusted(name, fit, kind, tuple(table), levels)
 
 
 def _refuse_several_classes(name: str, kind: PostHoc, labels: NDArray[Any]) -> None:
     """Refuse more than two classes if a method takes scores of class 1."""
-    classes = len(np.unique(labels)) if labels.dtype.kind in "iu" else 2
+    classes = len(np.unique(labels)) if labels.dtype.kind in "iuf" else 2
     if kind.takes == "scores" and classes > 2:
         raise EvenhandError(f"{name} is for two classes; there are {classes}. dfr takes several.")
 
@@ -232,10 +246,15 @@ def _groups_for(table: pd.DataFrame, kind: PostHoc) -> Any:
 def _group_table(groups: GroupsLike) -> pd.DataFrame:
     """Return the names of groups, a column for each attribute."""
     if isinstance(groups, pd.DataFrame | Mapping):
-        columns = {str(name): group_names(values) for name, values in groups.items()}
+        check_names(groups, "columns of groups")
+        columns = {
+            str(name): group_names(values, f"groups of {str(name)!r}")
+            for name, values in groups.items()
+        }
     else:
         name = str(groups.name) if isinstance(groups, pd.Series) and groups.name else "group"
-        columns = {name: group_names(groups)}
+        check_names([name], "the name of groups")
+        columns = {name: group_names(groups, f"groups of {name!r}")}
     shapes = {name: values.shape for name, values in columns.items()}
     if (
         not columns

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from evenhand.errors import EvenhandError, pick, unknown_setting
+from evenhand.errors import EvenhandError, check_name, pick, unknown_setting
 from evenhand.methods.post_hoc import COMPUTED, PostHoc
 from evenhand.registry import Registry, caution_in
 
@@ -155,6 +155,7 @@ def training_method(name: str, **settings: Any) -> Any:
     >>> training_method("group-dro", rate=0.1).rate
     0.1
     """
+    check_name("name", name)
     kind = find_method(name, "training").load()
     allowed = inspect.signature(kind).parameters
     for setting in settings:

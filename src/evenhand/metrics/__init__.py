@@ -6,7 +6,6 @@ from evenhand.metrics.claims import CHANCE, CLAIM
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness, register_fairness
 from evenhand.metrics.groups import (
-    UNKNOWN,
     Excluded,
     Groups,
     attribute_groups,
@@ -20,7 +19,7 @@ from evenhand.metrics.guide import Advice, guide_errors, guide_representation
 from evenhand.metrics.headlines import BESIDE, headline_order, leading_metric
 from evenhand.metrics.listing import list_metrics, metric_listing
 from evenhand.metrics.measured import Measured, judge
-from evenhand.metrics.pareto import costs, find_rule, front, ranked
+from evenhand.metrics.pareto import costs, find_rule, front, rank_points
 from evenhand.metrics.permutation import Test, holm, permutation_test
 from evenhand.metrics.plan import Plan, check_plan, compared_levels
 from evenhand.metrics.power import auc_error, design_effect, detectable_gap
@@ -34,11 +33,12 @@ from evenhand.metrics.registry import (
 )
 from evenhand.metrics.resample import Bootstrap
 from evenhand.metrics.rows import COLUMNS, EVERYBODY, MetricRow, as_records, as_table
-from evenhand.metrics.scored import Scored, scored
+from evenhand.metrics.scored import Scored, as_scored
 from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.metrics.thresholds import Policy, policy, thresholds_by_group, youden
+from evenhand.tables.levels import UNKNOWN
 
 __all__ = [
     "BESIDE",
@@ -68,6 +68,7 @@ __all__ = [
     "Target",
     "Test",
     "as_records",
+    "as_scored",
     "as_table",
     "attribute_groups",
     "auc_error",
@@ -100,10 +101,9 @@ __all__ = [
     "occurring",
     "permutation_test",
     "policy",
-    "ranked",
+    "rank_points",
     "register_fairness",
     "register_metric",
-    "scored",
     "thresholds_by_group",
     "within",
     "youden",

@@ -43,7 +43,7 @@ def decision_curve(
     Parameters
     ----------
     rows
-        Samples of two classes (see `scored`); the thresholds in it are not used.
+        Samples of two classes (see `as_scored`); the thresholds in it are not used.
     groups
         The groups of samples, by attribute.
     thresholds
@@ -72,8 +72,8 @@ def decision_curve(
 
     Examples
     --------
-    >>> from evenhand.metrics.scored import scored
-    >>> rows = scored([0, 1, 0, 1], [0.1, 0.8, 0.3, 0.4])
+    >>> from evenhand.metrics.scored import as_scored
+    >>> rows = as_scored([0, 1, 0, 1], [0.1, 0.8, 0.3, 0.4])
     >>> curve = decision_curve(rows, {}, [0.2], rng=np.random.default_rng(0))
     >>> curve[["net_benefit", "treat_all"]].to_numpy().round(4).tolist()
     [[0.4375, 0.375]]

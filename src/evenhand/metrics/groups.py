@@ -12,9 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, pick
-
-UNKNOWN = "unknown"
-"""The level of samples whose level is not known."""
+from evenhand.tables.levels import UNKNOWN
 
 Excluded = Mapping[str, Collection[str]]
 """By attribute: the levels that take no part in gaps, worst groups or targets."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from evenhand.errors import some
+from evenhand.errors import first_few
 from evenhand.metrics.aggregates import Extreme
 from evenhand.metrics.families import (
     MANY,
@@ -100,7 +100,7 @@ NO_INTERVAL = Interval(None, None, None, 0)
 
 def unchanging_reason(names: Sequence[str]) -> str:
     """Return the reason why groups with these names have no error from resamples, in words."""
-    return f"{CONSTANT}: {some(map(repr, names))}"
+    return f"{CONSTANT}: {first_few(map(repr, names))}"
 
 
 def resampled_interval(values: Floats, resamples: Resamples, bootstrap: Bootstrap) -> Interval:

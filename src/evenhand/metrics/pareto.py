@@ -39,7 +39,7 @@ def front(cost: Floats) -> NDArray[np.bool_]:
     return on_front
 
 
-def ranked(cost: Floats, rule: PickRule) -> list[int]:
+def rank_points(cost: Floats, rule: PickRule) -> list[int]:
     """Return the indices of points with costs ``(n, k)``, the one that the rule picks first.
 
     The points of the front come first, then the front of the remaining points, and so on. Within

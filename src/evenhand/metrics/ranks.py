@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import friedmanchisquare, rankdata
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.metrics.permutation import holm
 
 MIN_DATA_SETS = 6
@@ -76,8 +76,8 @@ def rank_recipes(
     ]
     if undefined:
         raise EvenhandError(
-            f"the number of {some(map(repr, undefined))} is undefined on a data set, so entries "
-            "cannot be ranked; leave these entries or that data set out."
+            f"the number of {first_few(map(repr, undefined))} is undefined on a data set, so "
+            "entries cannot be ranked; leave these entries or that data set out."
         )
     ranks = rankdata(-table if higher_is_better else table, axis=0).mean(axis=1)
     mean = dict(zip(values, (float(rank) for rank in ranks), strict=True))

@@ -125,7 +125,7 @@ def _number_patients(
     return present, number[patients]
 
 
-def scored(
+def as_scored(
     labels: ArrayLike,
     scores: ArrayLike,
     *,
@@ -158,7 +158,7 @@ def scored(
 
     Examples
     --------
-    >>> scored([0, 1], [0.2, 0.9]).decisions
+    >>> as_scored([0, 1], [0.2, 0.9]).decisions
     array([0, 1])
     """
     label, score = _checked_labels(labels), _checked_scores(scores)

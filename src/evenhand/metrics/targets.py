@@ -20,7 +20,7 @@ from evenhand.metrics.intervals import CONSTANT, NEARLY_CONSTANT
 from evenhand.metrics.numbers import Parts, ResampledNumber, divide_samples, undivided_samples
 from evenhand.metrics.registry import Metric, find_metric
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
-from evenhand.metrics.scored import Scored, scored
+from evenhand.metrics.scored import Scored, as_scored
 from evenhand.metrics.table import unbounded_interval
 from evenhand.metrics.thresholds import youden
 from evenhand.wording import count_text
@@ -118,6 +118,21 @@ class Target:
         return self.direction == "maximize"
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The smallest and the largest possible value, infinite where there is no limit.
+
+        Examples
+        --------
+        >>> from evenhand.metrics import find_target
+        >>> find_target("auc_worst").limits, find_target("log_loss_gap").limits
+        ((0.0, 1.0), (0.0, inf))
+        """
+        if not all(metric.share for metric in self.metrics):
+            return (0.0 if self.is_spread else -math.inf), math.inf
+        is_sum = isinstance(self.metric, Fairness) and not self.is_spread and not self.maximise
+        return 0.0, math.inf if is_sum else 1.0
+
+    @property
     def is_overall(self) -> bool:
         """Whether it is computed on all samples together, without groups."""
         return self.aggregate == OVERALL
@@ -171,7 +186,7 @@ class Target:
         Parameters
         ----------
         labels, scores
-            As for `scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``.
+            As for `as_scored`: ``(n,)`` and ``(n,)`` or ``(n, C)``.
         groups
             The groups of every attribute, by its name.
         excluded
@@ -264,7 +279,7 @@ class Target:
         """
         label = np.asarray(labels, dtype=np.intp)
         shape = len(label) if n_classes == 2 else (len(label), n_classes)
-        rows = scored(label, np.full(shape, 0.5))
+        rows = as_scored(label, np.full(shape, 0.5))
         if self.is_overall:
             reason = self._why_undefined(rows, [rows])
             return (Problem(f"all samples: {reason}"),) if reason else ()
@@ -301,7 +316,7 @@ class Target:
         fitted = score.ndim == 1 and self.decision_rule == "youden"
         threshold = youden(labels, score) if fitted else 0.5
         owners = None if patients is None else np.asarray(patients)
-        return scored(labels, score, patients=owners, threshold=threshold)
+        return as_scored(labels, score, patients=owners, threshold=threshold)
 
     def _parts(
         self, rows: Scored, groups: Mapping[str, Groups], excluded: Excluded

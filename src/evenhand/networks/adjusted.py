@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
-from evenhand.networks.export import METADATA, TOLERANCE
+from evenhand.networks.export import (
+    METADATA,
+    TOLERANCE,
+    random_inputs,
+    read_onnx,
+    write_onnx,
+)
 from evenhand.networks.model import Model
 
 EDGE = 1e-6  # scores are clipped to [EDGE, 1 − EDGE] before their log-odds are computed
@@ -117,46 +123,23 @@ def write_adjusted_onnx(adjusted: AdjustedModel, path: Path) -> float:
         If the libraries for ONNX are not installed, or the graph's decisions differ from the
         model's.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401  (torch's exporter needs it)
-    except ImportError:
-        raise EvenhandError(
-            "--format onnx needs onnx, onnxscript and onnxruntime: pip install 'evenhand[export]'."
-        ) from None
-    adjusted = adjusted.cpu().eval()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    batch = torch.export.Dim("batch")
-    arguments = _sample(adjusted, 2)
-    names = ["inputs", "group"][: len(arguments)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's warnings about its own parts
-        torch.onnx.export(
-            adjusted,
-            arguments,
-            path,
-            input_names=names,
-            output_names=["logits", "score", "decision"],
-            dynamic_shapes=({0: batch},) * len(arguments),
-            external_data=False,
-            verbose=False,
-            dynamo=True,
-        )
+    write_onnx(adjusted, _arguments(adjusted, 2), path, ["logits", "score", "decision"])
+    import onnx
+
     graph = onnx.load(path)
     metadata = {"groups": list(adjusted.rule.groups), "attribute": adjusted.rule.attribute}
     onnx.helper.set_model_props(graph, {METADATA: json.dumps(metadata, ensure_ascii=False)})
     onnx.save(graph, path)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return max(_largest_error(adjusted, session, count) for count in TEST_BATCHES)
+    run = read_onnx(path)
+    return max(_largest_error(adjusted, run, count) for count in TEST_BATCHES)
 
 
-def _largest_error(adjusted: AdjustedModel, session: object, count: int) -> float:
+def _largest_error(
+    adjusted: AdjustedModel, run: Callable[..., list[NDArray[Any]]], count: int
+) -> float:
     """Return the largest error of a graph's logits; refuse a graph with other decisions."""
-    arguments = _sample(adjusted, count)
-    names = ["inputs", "group"][: len(arguments)]
-    inputs = {name: array.numpy() for name, array in zip(names, arguments, strict=True)}
-    logits, score, decision = session.run(None, inputs)  # type: ignore[attr-defined]
+    arguments = _arguments(adjusted, count)
+    logits, score, decision = run(*arguments)
     with torch.no_grad():
         expected = adjusted(*arguments)
     error = float(np.abs(logits - expected[0].numpy()).max())
@@ -172,10 +155,9 @@ def _largest_error(adjusted: AdjustedModel, session: object, count: int) -> floa
     return error
 
 
-def _sample(adjusted: AdjustedModel, count: int) -> tuple[Tensor, ...]:
+def _arguments(adjusted: AdjustedModel, count: int) -> tuple[Tensor, ...]:
     """Return random inputs, the same in each call, and the samples' groups if they are an input."""
-    rng = torch.Generator().manual_seed(0)
-    inputs = torch.rand(count, *adjusted.model.spec.inputs.shape, generator=rng)
+    inputs = random_inputs(adjusted.model, count)
     if not adjusted.takes_group:
         return (inputs,)
     return inputs, torch.arange(count) % len(adjusted.rule.groups)

@@ -12,8 +12,8 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from evenhand.errors import EvenhandError, UnknownNameError, some
-from evenhand.files import parse_record, read_object
+from evenhand.errors import EvenhandError, UnknownNameError, first_few
+from evenhand.files import read_json_record
 from evenhand.networks.inputs import RGB, ImageForm, Images, Inputs, SeriesInputs
 from evenhand.networks.own import USUAL_STEPS, bare_network, create_own, is_own
 from evenhand.networks.registry import BACKBONES, SERIES_ENCODERS
@@ -89,13 +89,13 @@ def inherit_scale(inputs: SeriesInputs, weights: str) -> SeriesInputs:
     record_path = weights_file(weights).parent / "model.json"
     if not record_path.is_file():
         return inputs
-    earlier = parse_record(_InputsRecord, read_object(record_path), record_path).spec.inputs
+    earlier = read_json_record(_InputsRecord, record_path).spec.inputs
     channels = earlier.channels if isinstance(earlier, SeriesInputs) else ()
     if channels != inputs.channels:
         raise EvenhandError(
             f"--weights {weights}: that model takes {len(channels) or 'no'} channels "
-            f"({some(channels)}), and the data have {len(inputs.channels)} "
-            f"({some(inputs.channels)}). Give weights that were learnt on the same channels."
+            f"({first_few(channels)}), and the data have {len(inputs.channels)} "
+            f"({first_few(inputs.channels)}). Give weights that were learnt on the same channels."
         )
     return inputs.model_copy(update={"mean": earlier.mean, "std": earlier.std})
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
+from evenhand.tables.arrays import as_array
 
 Forward = Callable[[nn.Module, Any], Any]
 """Calls a network on inputs and returns its logits."""
@@ -49,8 +50,13 @@ def output_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Any:
     Raises
     ------
     CallError
-        If the call fails; the message has the reason.
+        If the call fails, or the network has no weights; the message has the reason.
     """
+    if next(module.parameters()).is_meta:
+        raise CallError(
+            f"{type(module).__name__} is on the device 'meta' and has no weights. Load them first: "
+            "module.to_empty(device='cpu'), then load_state_dict."
+        )
     try:
         return forward(module, inputs)
     except EvenhandError:
@@ -94,14 +100,14 @@ def logits_of(module: nn.Module, inputs: Any, forward: Forward = call) -> Tensor
     return logits
 
 
-def take(inputs: Any, rows: Any) -> Any:
+def take_rows(inputs: Any, rows: Any) -> Any:
     """Return some rows of every tensor in a batch's inputs."""
     if isinstance(inputs, Tensor):
         return inputs[rows]
     if isinstance(inputs, Mapping):
-        return {name: take(value, rows) for name, value in inputs.items()}
+        return {name: take_rows(value, rows) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return tuple(take(value, rows) for value in inputs)
+        return tuple(take_rows(value, rows) for value in inputs)
     return inputs
 
 
@@ -121,8 +127,27 @@ def move_to_device(inputs: Any, device: torch.device) -> Any:
     if isinstance(inputs, tuple | list):
         return tuple(move_to_device(value, device) for value in inputs)
     if isinstance(inputs, Tensor) or hasattr(inputs, "__array__"):
-        return torch.as_tensor(inputs).to(device)
+        return as_tensor(inputs).to(device)
     return inputs
+
+
+def as_tensor(inputs: Any) -> Tensor:
+    """Return an array or a data frame of numbers as a tensor; a tensor is unchanged.
+
+    Raises
+    ------
+    EvenhandError
+        If there are no numbers, or a tensor has no values (on the device "meta").
+    """
+    if isinstance(inputs, Tensor) and not inputs.is_meta:
+        return inputs
+    array = as_array(inputs)
+    if array.dtype.kind not in "biuf":
+        raise EvenhandError(
+            f"inputs: {type(inputs).__name__} {array.shape} of {array.dtype}; give a tensor or an "
+            "array of numbers."
+        )
+    return torch.as_tensor(array)
 
 
 @contextmanager
@@ -139,7 +164,7 @@ def with_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def as_it_was(module: nn.Module) -> Iterator[None]:
+def restore_state(module: nn.Module) -> Iterator[None]:
     """Restore a network after the block, also if the block raises an error.
 
     Training modes, buffers and ``requires_grad`` are restored; hooks and the values of parameters

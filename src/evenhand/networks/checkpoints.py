@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evenhand.errors import EvenhandError
-from evenhand.files import DamagedError, parse_record, read_object, replacing, write_json
+from evenhand.files import DamagedError, read_json_record, replacing, write_json
 from evenhand.networks.model import Model, ModelSpec, random_model
 
 SCHEMA = 1
@@ -87,7 +87,7 @@ def read_model_record(folder: Path) -> ModelRecord:
         If the file is absent or damaged, or a later version wrote it.
     """
     path = folder / "model.json"
-    return parse_record(ModelRecord, read_object(path, SCHEMA), path)
+    return read_json_record(ModelRecord, path, SCHEMA)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

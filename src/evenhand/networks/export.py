@@ -7,17 +7,20 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, import_extra
 from evenhand.networks.checkpoints import load_tensors, write_tensors
 from evenhand.networks.model import Model, ModelSpec, random_model
 
 METADATA = "evenhand"
+ARGUMENTS = ("inputs", "group")  # the names of a graph's inputs
 TOLERANCE = 1e-4  # of the logits, relative to the largest
 
 Answer = Callable[[Tensor], Tensor]
@@ -51,40 +54,60 @@ def to_onnx(model: Model, path: Path) -> Answer:
         If the libraries for ONNX are not installed, or torch cannot export this network.
     """
     try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  (torch's exporter needs it)
-    except ImportError:
+        write_onnx(model, (random_inputs(model, 2),), path, ["logits"])
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise EvenhandError(
-            "--format onnx needs onnx, onnxscript and onnxruntime: pip install 'evenhand[export]'."
-        ) from None
+            f"torch {torch.__version__} cannot write {model.spec.backbone} as ONNX ({reason}). "
+            "Export it as --format safetensors."
+        ) from error
+    run = read_onnx(path)
+    return lambda inputs: torch.from_numpy(np.asarray(run(inputs)[0]))
+
+
+def write_onnx(
+    module: nn.Module, arguments: tuple[Tensor, ...], path: Path, outputs: list[str]
+) -> None:
+    """Write a network as an ONNX graph from a batch of `ARGUMENTS` to outputs with these names.
+
+    The network is moved to the CPU, and stays in evaluation mode.
+
+    Raises
+    ------
+    EvenhandError
+        If the libraries for ONNX are not installed.
+    """
+    for library in ("onnx", "onnxruntime", "onnxscript"):  # torch's exporter needs the last
+        import_extra(library, "export", "--format onnx")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's warnings about its own parts
-        try:
-            torch.onnx.export(
-                model.cpu().eval(),
-                (_sample(model, 2),),
-                path,
-                input_names=["inputs"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                external_data=False,
-                verbose=False,
-                dynamo=True,
-            )
-        except torch.onnx.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).strip().partition("\n")[0]
-            raise EvenhandError(
-                f"torch {torch.__version__} cannot write {model.spec.backbone} as ONNX ({reason}). "
-                "Export it as --format safetensors."
-            ) from error
+        torch.onnx.export(
+            module.cpu().eval(),
+            arguments,
+            path,
+            input_names=list(ARGUMENTS[: len(arguments)]),
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("batch")},) * len(arguments),
+            external_data=False,
+            verbose=False,
+            dynamo=True,
+        )
+
+
+def read_onnx(path: Path) -> Callable[..., list[NDArray[Any]]]:
+    """Return the function that runs the graph of :func:`write_onnx` on tensors."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
-    def answer(inputs: Tensor) -> Tensor:
-        (logits,) = session.run(["logits"], {"inputs": inputs.numpy()})
-        return torch.from_numpy(np.asarray(logits))
+    def run(*arguments: Tensor) -> list[NDArray[Any]]:
+        names = ARGUMENTS[: len(arguments)]
+        inputs = {name: array.numpy() for name, array in zip(names, arguments, strict=True)}
+        outputs: list[NDArray[Any]] = session.run(None, inputs)
+        return outputs
 
-    return answer
+    return run
 
 
 FORMATS: Mapping[str, Export] = {"onnx": to_onnx, "safetensors": to_safetensors}
@@ -101,7 +124,7 @@ def check_answers(model: Model, answer: Answer) -> float:
     model = model.cpu().eval()
     worst = 0.0
     for batch in (1, 5):  # the file has to take batches of any size
-        inputs = _sample(model, batch)
+        inputs = random_inputs(model, batch)
         with torch.no_grad():
             expected, exported = model(inputs), answer(inputs)
         worst = max(worst, float((expected - exported).abs().max()))
@@ -115,7 +138,7 @@ def check_answers(model: Model, answer: Answer) -> float:
     return worst
 
 
-def _sample(model: Model, batch: int) -> Tensor:
+def random_inputs(model: Model, batch: int) -> Tensor:
     """Return random inputs ``(batch, …)``, the same in each call."""
     rng = torch.Generator().manual_seed(0)
     return torch.rand(batch, *model.spec.inputs.shape, generator=rng)

@@ -55,14 +55,14 @@ class Model(nn.Module):
             shape = (1, -1) + (1,) * (len(spec.inputs.shape) - 1)
             self.register_buffer(name, by_channel.view(shape), persistent=False)
 
-    def scaled(self, inputs: Tensor) -> Tensor:
+    def scale(self, inputs: Tensor) -> Tensor:
         """Return series standardised by channel, with NaN for missing values; images unchanged."""
         if isinstance(self.spec.inputs, ImageInputs):
             return inputs
         scale = self.std.where(self.std > 0, torch.inf)  # constant channels become 0
         return ((inputs - self.mean) / scale).clamp(-CLIP, CLIP)
 
-    def readable(self, scaled: Tensor) -> Tensor:
+    def backbone_inputs(self, scaled: Tensor) -> Tensor:
         """Return the backbone's inputs for a scaled batch: ``(B, C, H, W)``, or ``(B, 2C, T)``."""
         if isinstance(self.spec.inputs, ImageInputs):
             return (scaled - self.mean) / self.std
@@ -70,7 +70,7 @@ class Model(nn.Module):
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return pooled representations ``(B, D)`` of a batch."""
-        out: Tensor = self.backbone(self.readable(self.scaled(inputs)))
+        out: Tensor = self.backbone(self.backbone_inputs(self.scale(inputs)))
         return out
 
     def forward(self, inputs: Tensor, upper: nn.Module | None = None) -> Tensor:

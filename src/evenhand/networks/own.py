@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.files import read_json
 from evenhand.networks.inputs import ImageForm, Images, SeriesInputs, Size
 from evenhand.networks.registry import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, OwnBackbone
@@ -242,7 +242,7 @@ def _with_saved_weights(auto: Any, folder: str, config: Any, more: dict[str, boo
             **more,
         )
     if lacking := sorted(info["missing_keys"]):
-        raise ValueError(f"{len(lacking)} tensors are missing: {some(lacking)}")
+        raise ValueError(f"{len(lacking)} tensors are missing: {first_few(lacking)}")
     loaded: nn.Module = network
     return loaded
 

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.inputs import RGB
 from evenhand.runs import open_folder
 
@@ -133,8 +133,8 @@ def _refuse_lacking(state: State, own: State, name: str, file: Path) -> None:
     if wrong:
         raise EvenhandError(
             f"{file} does not fit {name}: {len(wrong)} of {len(own)} tensors differ "
-            f"({'; '.join(wrong[:3])}). Its names begin with {some(_beginnings(state))}. Give the "
-            "--backbone that it was saved from."
+            f"({'; '.join(wrong[:3])}). Its names begin with {first_few(_beginnings(state))}. Give "
+            "the --backbone that it was saved from."
         )
 
 
@@ -147,7 +147,7 @@ def _refuse_left_over(
     if others and (left_over := sorted(set(others) - _classifier_tensors(name))):
         raise EvenhandError(
             f"{file} is not of {name}: {len(left_over)} of its {len(state)} tensors have no place "
-            f"there ({some(left_over)}). Give the --backbone that it was saved from."
+            f"there ({first_few(left_over)}). Give the --backbone that it was saved from."
         )
     return extra
 
@@ -157,7 +157,7 @@ def _report(file: Path, entry: str, fit: _Fit, left: Sequence[str]) -> None:
     parts = [f"its entry '{entry}'"] if entry else []
     parts += [f"the prefix '{fit.prefix}' is stripped"] if fit.prefix else []
     ignored = _beginnings([*left, *fit.outside])
-    parts += [f"left out: {some(ignored)}"] if ignored and (fit.prefix or entry) else []
+    parts += [f"left out: {first_few(ignored)}"] if ignored and (fit.prefix or entry) else []
     if parts and not (fit.prefix == "backbone." and file.suffix == ".safetensors"):
         _warn_once(f"--weights {file}: {'; '.join(parts)}.")
 
@@ -217,7 +217,7 @@ def _tensors(content: Mapping[Any, Any], file: Path, entry: str = "") -> _Weight
     if not held:
         raise EvenhandError(
             f"{file} holds no tensors by name{f' under {entry!r}' if entry else ''}; it has: "
-            f"{some(content)}. Save the network's state_dict() with torch.save."
+            f"{first_few(content)}. Save the network's state_dict() with torch.save."
         )
     holders = [key for key in _HOLDERS if key in held]
     key = holders[0] if holders else max(held, key=lambda name: len(held[name]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -12,20 +13,21 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, check_count, check_level, check_seed, first_few
 from evenhand.masks.structure import block_names
+from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.groups import Groups
 from evenhand.networks.calling import (
-    as_it_was,
     call,
     count_rows,
     move_to_device,
     output_of,
     require_network,
+    restore_state,
 )
 from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.model import Model
-from evenhand.own.inputs import as_groups, of_length
+from evenhand.own.inputs import as_codes, as_groups
 from evenhand.representation import Layer
 from evenhand.representation.by_group import Comparison, PatientLayers, measure_similarity
 from evenhand.representation.results import GroupSimilarity, Similarity
@@ -33,6 +35,9 @@ from evenhand.tables.arrays import as_array
 
 MOST_LAYERS = 12
 """The largest number of layers that are compared by default."""
+
+LEAST = 4
+"""The smallest number of patients for which unbiased CKA is defined."""
 
 Layers = Sequence[str] | tuple[Sequence[str], Sequence[str]] | None
 
@@ -64,26 +69,91 @@ class SimilarityTable:
         rows = self.frame[(self.frame["attribute"] == attribute) & (self.frame["group"] == group)]
         if rows["value"].isna().all():
             groups = self.frame.dropna(subset="value")[["attribute", "group"]].drop_duplicates()
-            listed = some(f"{name}={level}" for name, level in groups.itertuples(index=False))
+            listed = first_few(f"{name}={level}" for name, level in groups.itertuples(index=False))
             raise EvenhandError(f"there are no values of {attribute}={group}. Groups: {listed}.")
         return rows.pivot(index="first", columns="second", values="value").loc[
             rows["first"].unique(), rows["second"].unique()
         ]
 
+    def layers(self) -> pd.DataFrame:
+        """Return a row for each layer of the first network, and a column for each group.
+
+        Returns
+        -------
+        DataFrame
+            ``first``; ``second``, its counterpart: the layer of the second network at the same
+            depth; ``best``, the layer of the second network that is most similar to it for
+            everybody; then the CKA of ``first`` and ``second`` for ``everybody`` and in each group
+            (``sex=f``), NaN where it is undefined.
+        """
+        columns = {
+            _column_name(attribute, group): rows.set_index(["first", "second"])["value"]
+            for (attribute, group), rows in self._by_group
+        }
+        pairs = pd.MultiIndex.from_tuples(self._counterparts, names=["first", "second"])
+        values = pd.DataFrame(columns).astype(float)
+        best = values["everybody"].unstack(sort=False).fillna(-np.inf).idxmax(axis=1)
+        shown = values.loc[pairs].reset_index()
+        shown.insert(2, "best", shown["first"].map(best))
+        return shown
+
+    @property
+    def _by_group(self) -> Any:
+        return self.frame.groupby(["attribute", "group"], sort=False)
+
+    @property
+    def _counterparts(self) -> list[tuple[str, str]]:
+        """The layers of the first network, each with that of the second at the same depth."""
+        first, second = (list(self.frame[name].unique()) for name in ("first", "second"))
+        depths = np.linspace(0, len(second) - 1, len(first)).round().astype(int)
+        return [(name, second[depth]) for name, depth in zip(first, depths, strict=True)]
+
+    def _marked(self) -> pd.DataFrame:
+        """Return `layers` as text, with a mark where a group differs from all other patients."""
+        shown = self.layers()
+        for (attribute, group), rows in self._by_group:
+            name = _column_name(attribute, group)
+            p = rows.set_index(["first", "second"])["p_adjusted"].astype(float)
+            differs = (p.loc[self._counterparts] <= CLAIM).to_numpy()
+            shown[name] = [
+                "undefined" if np.isnan(value) else f"{value:.3f}{' *' if mark else '  '}"
+                for value, mark in zip(shown[name], differs, strict=True)
+            ]
+        return shown
+
+    def _remarks(self) -> list[str]:
+        """Return the meaning of the table's columns and marks, and why groups are undefined."""
+        undefined = {
+            _column_name(attribute, group): rows["undefined"].iloc[0]
+            for (attribute, group), rows in self._by_group
+        }
+        return [
+            f"* the group differs from all other patients (p_adjusted of at most {CLAIM:g}, "
+            "corrected over layers).",
+            "second: the layer at the same depth; best: the layer most similar to first for "
+            "everybody. .frame has all pairs of layers, with intervals.",
+            *(
+                f"{name}: {reason}."
+                for name, reason in undefined.items()
+                if isinstance(reason, str)
+            ),
+        ]
+
     def __repr__(self) -> str:
-        """Return the pair of layers with the highest CKA of each group, a line each."""
-        defined = self.frame.dropna(subset="value")
-        best = defined.loc[defined.groupby(["attribute", "group"], sort=False)["value"].idxmax()]
-        shown = best[["attribute", "group", "first", "second", "value", "low", "high", "patients"]]
-        table = shown.to_string(index=False, float_format="{:.3f}".format)
-        return (
-            f"{len(self.frame)} rows of layers and groups. The pair of layers with the highest CKA "
-            f"in each group (.frame has all pairs):\n{table}"
-        )
+        """Return the CKA of each layer with its counterpart, by group."""
+        table = self._marked().to_string(index=False, line_width=100)
+        title = "CKA of each layer with its counterpart (1: identical up to rotation and scale):"
+        return "\n".join([title, table, *self._remarks()])
 
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""
-        return str(self.frame.to_html(index=False, float_format="{:.3f}".format))
+        remarks = "".join(f"<p>{escape(remark)}</p>" for remark in self._remarks())
+        return f"{self._marked().to_html(index=False)}{remarks}"
+
+
+def _column_name(attribute: str, group: str) -> str:
+    """Return the name of a group as a column."""
+    return "everybody" if attribute == "*" else f"{attribute}={group}"
 
 
 def compare_layers(
@@ -148,11 +218,22 @@ def compare_layers(
     """
     require_network(first, "first")
     require_network(second, "second")
+    check_seed(seed)
+    check_level(level)
+    check_count("minimum", minimum)
+    check_count("permutations", permutations)
+    check_count("batch", batch, least=LEAST)
+    if not isinstance(loader, Iterable):
+        raise EvenhandError(
+            f"loader= is {type(loader).__name__}; give a list or a DataLoader of batches."
+        )
+    if pool not in ("mean", "flat"):
+        raise EvenhandError(f"pool={pool!r}: give 'mean' or 'flat'.")
     names = [
         _layers(module, wanted)
         for module, wanted in zip((first, second), _layers_by_network(layers), strict=True)
     ]
-    with as_it_was(first), as_it_was(second):
+    with restore_state(first), restore_state(second):
         features, labels = _activations((first, second), names, loader, pool, forward)
     count = len(features[0][0])
     columns = as_groups(groups, count)
@@ -177,6 +258,13 @@ def compare_layers(
 def _layers_by_network(layers: Layers) -> tuple[Sequence[str] | None, Sequence[str] | None]:
     if layers is None:
         return None, None
+    if isinstance(layers, str):
+        layers = (layers,)
+    if not isinstance(layers, Sequence) or not all(layers) or not layers:
+        raise EvenhandError(
+            f"layers={layers!r}: give names of layers, or two sequences of names, one for each "
+            "network."
+        )
     if len(layers) == 2 and not any(isinstance(entry, str) for entry in layers):
         return layers[0], layers[1]
     return list(map(str, layers)), list(map(str, layers))
@@ -188,6 +276,10 @@ def _layers(module: nn.Module, wanted: Sequence[str] | None) -> tuple[str, ...]:
     if wanted is None:
         is_timm = isinstance(module, Model) or hasattr(network, "feature_info")
         names = layer_names(network) if is_timm else block_names(network)
+        if not names:
+            raise EvenhandError(
+                f"layers=: {type(network).__name__} has no blocks. Name the layers to compare."
+            )
         indices = np.unique(np.linspace(0, len(names) - 1, MOST_LAYERS).round().astype(int))
         return tuple(names[index] for index in indices)
     if missing := [name for name in wanted if name not in modules or not name]:
@@ -281,8 +373,7 @@ def _number_labels(labels: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
 def _first_rows(patients: ArrayLike | None, count: int) -> NDArray[np.intp]:
     if patients is None:
         return np.arange(count)
-    column = of_length(patients, count, "patients")
-    return np.sort(np.unique(column, return_index=True)[1])
+    return np.sort(np.unique(as_codes(patients, count, "patients"), return_index=True)[1])
 
 
 def _frame(similarity: Similarity, names: Sequence[Sequence[str]]) -> pd.DataFrame:

@@ -13,21 +13,25 @@ from evenhand.errors import EvenhandError
 from evenhand.metrics.groups import Groups, groups_of
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.tables.arrays import as_array
-from evenhand.tables.attributes import attribute_by_value, attribute_of_values, means_unknown
+from evenhand.tables.attributes import attribute_by_value, attribute_of_values, read_groups
 from evenhand.tables.reading import read_column
+from evenhand.tables.spelling import check_names
+from evenhand.wording import count_text
 
 
 def as_groups(groups: Any, count: int) -> dict[str, Groups]:
     """Return the groups of each attribute from a Series, an array, a mapping or a data frame.
 
     Values are read as from a table: blanks around them are removed, and values that are missing,
-    masked, blank, or mean unknown ("not reported") become the level ``"unknown"``. A Series
-    without a name, or an array, becomes the attribute ``"group"``.
+    masked, blank, or mean unknown ("not reported") become the level ``"unknown"``. Categories
+    without rows are no groups. A Series without a name, or an array, becomes the attribute
+    ``"group"``.
 
     Raises
     ------
     EvenhandError
-        If a column has another length than ``count`` or is called ``"*"``, or there is no column.
+        If a column has another length than ``count`` or is called ``"*"``, there is no column, or
+        a group has several spellings.
 
     Examples
     --------
@@ -35,9 +39,11 @@ def as_groups(groups: Any, count: int) -> dict[str, Groups]:
     ('f', 'm', 'unknown')
     """
     if isinstance(groups, pd.DataFrame | Mapping):
+        check_names(groups, "columns of groups")
         columns = {str(name): groups[name] for name in groups}
     else:
         columns = {str(getattr(groups, "name", None) or "group"): groups}
+        check_names(columns, "the name of groups")
     if not columns:
         raise EvenhandError("groups= has no column; give a column for each protected attribute.")
     if EVERYBODY in columns:
@@ -50,14 +56,15 @@ def as_groups(groups: Any, count: int) -> dict[str, Groups]:
 
 def _groups_of(column: Any, count: int, name: str) -> Groups:
     """Return the groups of a column; a categorical column keeps the order of its categories."""
+    what = f"groups of {name!r}"
     if isinstance(getattr(column, "dtype", None), pd.CategoricalDtype) and len(column) == count:
-        values = pd.Series(column)
+        values = pd.Series(column).cat.remove_unused_categories()
         categories = read_column(pd.Series(values.cat.categories))
-        raw = pd.Series([*categories, None], dtype="str").take(values.cat.codes.to_numpy())
-        levels = dict.fromkeys(text for text in categories.dropna() if not means_unknown(text))
-        rule = attribute_by_value(name, name, {level: level for level in levels})
+        text = pd.Series([*categories, None], dtype="str").take(values.cat.codes.to_numpy())
+        raw, order = read_groups(text, what), read_groups(categories, what).dropna()
+        rule = attribute_by_value(name, name, {level: level for level in order})
     else:
-        raw = read_column(pd.Series(of_length(group_array(column), count, f"groups of {name!r}")))
+        raw = read_groups(of_length(group_array(column), count, what), what)
         rule = attribute_of_values(name, name, raw)
     return groups_of(rule.levels_of(raw)).without_empty_unknown()
 
@@ -103,6 +110,24 @@ def of_length(values: Any, count: int, what: str) -> NDArray[Any]:
             f"{what}: {array.shape} values for {count} rows; give one value for each row."
         )
     return array
+
+
+def as_codes(values: Any, count: int, what: str) -> NDArray[np.intp]:
+    """Return a number from 0 for each value of an array ``(count,)``; equal values have the same.
+
+    Raises
+    ------
+    EvenhandError
+        If ``values`` have another length, or one is missing; the message calls them ``what``.
+    """
+    column = pd.Series(of_length(values, count, what))
+    missing = np.flatnonzero(column.isna())
+    if len(missing):
+        raise EvenhandError(
+            f"{what}: row {missing[0]} has no value ({count_text(len(missing), 'row')} in all). "
+            "Leave these rows out."
+        )
+    return pd.factorize(column, sort=True)[0].astype(np.intp)
 
 
 def as_numbers(values: Any, what: str) -> NDArray[np.float64]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, partial
 from numbers import Real
 from pathlib import Path
@@ -13,7 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, check_seed, import_extra, pick, some
+from evenhand.errors import (
+    EvenhandError,
+    check_count,
+    check_level,
+    check_seed,
+    first_few,
+    import_extra,
+    pick,
+)
 from evenhand.files import to_path, write_text
 from evenhand.metrics import (
     DETECTABLE,
@@ -23,32 +32,36 @@ from evenhand.metrics import (
     Plan,
     RowNames,
     Scored,
+    as_scored,
     as_table,
     compared_levels,
     judge,
     measure_part,
-    scored,
 )
 from evenhand.own.inputs import as_groups, group_array
 from evenhand.reporting import (
     ModelSamples,
     Report,
-    detectable_differences,
     render,
     render_table,
     verdicts_of,
 )
 from evenhand.reporting.charts.axes import draw_forest
-from evenhand.reporting.estimates import find, first
+from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.tables.arrays import as_array
 from evenhand.tables.bins import FEW
 from evenhand.tables.row_order import group_columns, refuse_other_order
+from evenhand.tables.spelling import check_names
 
 SPLIT = "test"
 """The split in the rows, as for predictions without a column ``split``."""
+
+
+MOST = 1_000_000
+"""The largest number of resamples."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,16 +115,16 @@ class GroupTable:
         """
         model = self.page.main_model if model is None else self.page.shown_name(model)
         pick("model", model, dict.fromkeys(self.page.models))
-        rows = find(self.page.single, model=model)
+        rows = find_rows(self.page.single, model=model)
         measured = dict.fromkeys(row.base for row in rows if row.is_of_group)
         pick("metric in this table", metric, measured)
         groups = {
-            shown(attribute): group_entries(
-                find(rows, attribute=attribute), metric, self.page.positive
+            display_name(attribute): group_entries(
+                find_rows(rows, attribute=attribute), metric, self.page.positive
             )
             for attribute in self.page.attributes
         }
-        overall = first(rows, attribute="*", metric=metric)
+        overall = first_row(rows, attribute="*", metric=metric)
         top = [] if overall is None else [everyone_entry(overall, self.page.positive)]
         frame = group_frame(metric, overall, self.page.positive)
         if ax is None:
@@ -197,8 +210,8 @@ def measure_groups(
     EvenhandError
         If lengths differ, a score is not a probability, a label is not one of the classes, labels,
         scores or patients are masked or complex, no metric is named, a metric or aggregate does not
-        exist, the seed is not a whole number from 0, groups are measurements or single patients, or
-        indexes show that rows are in different orders.
+        exist, a setting is outside of its range, a group has several spellings, groups are
+        measurements or single patients, or indexes show that rows are in different orders.
 
     Examples
     --------
@@ -211,13 +224,16 @@ def measure_groups(
     refuse_other_order({**columns, **group_columns(groups)})
     if y_score is None:
         raise EvenhandError("y_score=None: give the probability of class 1, or of each class.")
-    if len({*names}) < 2:
+    if len({*_names("names", names)}) != 2 or len(names) != 2:
         raise EvenhandError(f"names={names!r}: give the two models two different names.")
     if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
         raise EvenhandError(f"threshold={threshold!r}: give a number from 0 to 1.")
-    if not _as_tuple(metrics):
+    metrics, aggregates = _names("metrics", metrics), _names("aggregates", aggregates)
+    if not metrics:
         raise EvenhandError("metrics is empty: name one metric at least, as in metrics=('auc',).")
     check_seed(seed)
+    check_count("replicates", replicates, most=MOST)
+    check_level(level)
     scores = dict(zip(names, (y_score, against), strict=True))
     models = {
         name: _scored(y_true, model_scores, patients, threshold)
@@ -228,9 +244,7 @@ def measure_groups(
     _refuse_measurements(group_columns(groups))
     coded = as_groups(groups, len(rows))
     _refuse_single_patients(coded, rows)
-    plan = Plan(
-        _as_tuple(metrics), _with_detectable(aggregates), bootstrap=Bootstrap(replicates, level)
-    )
+    plan = Plan(metrics, _with_detectable(aggregates), bootstrap=Bootstrap(replicates, level))
     numbers = judge(list(_parts(models, coded, plan, seed)))
     samples = {name: _samples(model, coded, plan) for name, model in models.items() if model.binary}
     return GroupTable(
@@ -240,7 +254,6 @@ def measure_groups(
             attributes=tuple(coded),
             split=SPLIT,
             samples=samples,
-            detectable=detectable_differences(numbers, names[0], SPLIT),
             threshold_rule=f"Decision rule: fixed at {threshold:g}." if rows.binary else "",
         )
     )
@@ -279,32 +292,45 @@ def _scored(y_true: Any, y_score: Any, patients: Any, threshold: float) -> Score
         raise EvenhandError(
             f"{lengths_text} rows; give one row for each sample, in the same order."
         )
-    return scored(labels, scores, patients=patient_ids, threshold=threshold)
+    return as_scored(labels, scores, patients=patient_ids, threshold=threshold)
 
 
-def _as_tuple(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names without repetition; a single name becomes a tuple."""
-    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))
+def _names(argument: str, names: Any) -> tuple[str, ...]:
+    """Return names without repetition; a single name becomes a tuple.
+
+    Raises
+    ------
+    EvenhandError
+        If there are other values than names.
+    """
+    listed = (names,) if isinstance(names, str) else names
+    if not (
+        isinstance(listed, Iterable) and all(isinstance(name, str) and name for name in listed)
+    ):
+        raise EvenhandError(f"{argument}={names!r}: give a name, or several as a tuple.")
+    check_names(dict.fromkeys(listed), argument)
+    return tuple(dict.fromkeys(listed))
 
 
-def _with_detectable(aggregates: Sequence[str]) -> tuple[str, ...]:
+def _with_detectable(names: tuple[str, ...]) -> tuple[str, ...]:
     """Add the detectable difference to a gap, since verdicts about gaps state it."""
-    names = _as_tuple(aggregates)
     return tuple(dict.fromkeys((*names, DETECTABLE))) if "gap" in names else names
 
 
 def _refuse_measurements(columns: Mapping[str, Any]) -> None:
-    """Refuse columns of numbers with more than `FEW` values, which are measurements, not groups."""
+    """Refuse columns of numbers or dates with more than `FEW` values, which are measurements."""
     for name, column in columns.items():
         values = group_array(column)
-        if values.dtype.kind not in "iuf":
+        if values.ndim != 1:
             continue
-        count = len(np.unique(values[np.isfinite(values)]))
-        if count > FEW:
+        measured = values[[isinstance(value, Real | datetime) for value in values.tolist()]]
+        present = measured[measured == measured]  # without NaN and NaT
+        count = len({*present.tolist()})
+        if count > FEW and 2 * len(present) > len(values):
             raise EvenhandError(
-                f"{name} holds numbers, {count:,} different ones. Give groups, for example "
-                "pd.cut(age, [0, 40, 60, 120], right=False); if each number is a group, give "
-                ".astype(str)."
+                f"{name} holds numbers or dates, {count:,} different ones. Give groups, for "
+                "example pd.cut(age, [0, 40, 60, 120], right=False); if each value is a group, "
+                "give .astype(str)."
             )
 
 
@@ -316,8 +342,8 @@ def _refuse_single_patients(groups: Mapping[str, Groups], rows: Scored) -> None:
         if len(compared) > 1 and max(compared) == 1:
             raise EvenhandError(
                 f"each of the {len(compared):,} groups of {name!r} "
-                f"({some(map(repr, column.compared()))}) has one patient, so no interval can be "
-                "computed. Give an attribute whose groups have several patients."
+                f"({first_few(map(repr, column.compared()))}) has one patient, so no interval can "
+                "be computed. Give an attribute whose groups have several patients."
             )
 
 

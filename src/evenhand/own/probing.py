@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, check_seed, some
-from evenhand.own.inputs import as_groups, as_numbers, of_length
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.errors import EvenhandError, check_level, check_seed, first_few
+from evenhand.own.inputs import as_codes, as_groups, as_numbers
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.representation.probe import ProbeResult, measure_probe
 from evenhand.tables.row_order import refuse_other_order
-from evenhand.wording import count_text
+
+LARGEST = 1e150
+"""The largest feature whose square is a finite number."""
+
+MOST_SEEDS = 2**32
+"""Seeds of scikit-learn are below this number."""
 
 
 def probe(
@@ -78,17 +82,23 @@ def probe(
         {"features": features, "attribute": attribute, "given": given, "patients": patients}
     )
     table = as_numbers(features, "features")
-    if not 0 < level < 1:
-        raise EvenhandError(f"level={level!r}: give a coverage between 0 and 1, such as 0.95.")
+    check_level(level)
     check_seed(seed)
-    if table.ndim != 2 or not np.isfinite(table).all():
+    if seed >= MOST_SEEDS:
+        raise EvenhandError(f"seed={seed}: give a whole number below 2**32.")
+    if table.ndim != 2 or not table.shape[1] or not np.isfinite(table).all():
         raise EvenhandError(
             f"features are {table.shape}; give finite numbers (n, d), one row for each sample."
+        )
+    if np.abs(table).max(initial=0.0) > LARGEST:
+        raise EvenhandError(
+            f"features reach {np.abs(table).max():.2g}, and their squares are no finite numbers. "
+            "Divide them by a constant."
         )
     columns = as_groups(attribute, len(table))
     if len(columns) > 1:
         raise EvenhandError(
-            f"attribute= has {len(columns)} columns ({some(columns)}); give one column."
+            f"attribute= has {len(columns)} columns ({first_few(columns)}); give one column."
         )
     ((name, groups),) = columns.items()
     levels = [level for level in groups.compared() if len(groups.rows(level))]
@@ -99,12 +109,18 @@ def probe(
     rows = np.sort(np.concatenate([groups.rows(name) for name in levels]))
     new_codes = {groups.levels.index(name): code for code, name in enumerate(levels)}
     codes = np.array([new_codes[code] for code in groups.codes[rows].tolist()], dtype=np.intp)
-    owners = _codes(patients, len(table), "patients", np.arange(len(table)))[rows]
+    owners = (
+        np.arange(len(table)) if patients is None else as_codes(patients, len(table), "patients")
+    )
+    owners = owners[rows]
     owners = np.unique(owners, return_inverse=True)[1]
     _refuse_few(levels, codes, owners)
-    strata = _codes(given, len(table), "given", np.zeros(len(table), dtype=np.intp))[rows]
+    strata = (
+        np.zeros(len(table), np.intp) if given is None else as_codes(given, len(table), "given")
+    )
+    strata = strata[rows]
     numbers = measure_probe(table[rows], codes, strata, owners, seed)
-    mean = Jackknifed(numbers.value.mean(), numbers.influence.mean(axis=1))
+    mean = JackknifeEstimate(numbers.value.mean(), numbers.influence.mean(axis=1))
     low, high = mean.interval(level)
     fewest = min(len(np.unique(owners[codes == k])) for k in range(len(levels)))
     all_right = ((1 - level) / 2) ** (1 / fewest)  # Clopper–Pearson: ``fewest`` of ``fewest``
@@ -121,25 +137,12 @@ def probe(
     )
 
 
-def _codes(values: Any, count: int, what: str, default: NDArray[np.intp]) -> NDArray[np.intp]:
-    if values is None:
-        return default
-    column = pd.Series(of_length(values, count, what))
-    missing = np.flatnonzero(column.isna())
-    if len(missing):
-        raise EvenhandError(
-            f"{what}: row {missing[0]} has no value ({count_text(len(missing), 'row')} in all). "
-            "Leave these rows out."
-        )
-    return pd.factorize(column, sort=True)[0].astype(np.intp)
-
-
 def _refuse_few(levels: list[str], codes: NDArray[np.intp], owners: NDArray[np.intp]) -> None:
     counts = {name: len(np.unique(owners[codes == k])) for k, name in enumerate(levels)}
     few = [f"{name!r} ({count})" for name, count in counts.items() if count < 2]
     if few:
         raise EvenhandError(
-            f"{len(few)} of {len(levels)} levels have fewer than two patients: {some(few)}; a "
+            f"{len(few)} of {len(levels)} levels have fewer than two patients: {first_few(few)}; a "
             "probe scores other patients than those it is trained on. Leave their rows out; if the "
             "attribute is a number, bin it first, such as with pandas.cut."
         )

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import Report, search
 from evenhand.masks.units import Family, Unit
@@ -29,8 +29,7 @@ from evenhand.own.inputs import as_groups, as_labels, as_numbers, of_length
 from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, mask_trials
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates
 from evenhand.search.methods import SearchedMethod, with_methods
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice, Rates, flat_space, repeat_space
+from evenhand.search.spaces import Choice, Rates, Space, flat_space, repeat_space
 from evenhand.search.study import identity_of, open_study, originals, stopping_floor
 from evenhand.tables.row_order import group_columns, refuse_other_order
 from evenhand.training.loop import DivergedError
@@ -304,7 +303,7 @@ def _check_values(
         )
     names = [unit.name for unit in units]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise EvenhandError(f"units= holds {some(repeated)} twice; give each unit once.")
+        raise EvenhandError(f"units= holds {first_few(repeated)} twice; give each unit once.")
     if not 0 < lr[0] <= lr[1] < math.inf:
         raise EvenhandError(f"lr={lr}: give the lowest and the highest rate, both above 0.")
     if trials < 1 or confirm < 0 or seeds < 1:

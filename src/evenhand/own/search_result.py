@@ -12,8 +12,11 @@ from optuna.trial import TrialState
 from evenhand.masks.units import Unit
 from evenhand.metrics import Target
 from evenhand.search.confirmation import Candidate
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
+
+TWO_SEEDS = (
+    "Two seeds give very wide intervals (low to high); confirm_seeds=3 or more makes them narrower."
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ class MaskSearch:
     confirmed
         A row for each choice that was trained again with fresh seeds: ``trial``, ``origin``,
         ``units``, ``lr``, ``searched`` (the target's value in the search), ``mean`` (over the
-        seeds), ``low`` and ``high`` (Student's interval of the mean), ``optimism`` (by how much
-        ``searched`` is better than ``mean``), ``seeds`` (their number). The first row is the
-        choice.
+        seeds), ``low`` and ``high`` (Student's 95 % interval of the mean, cut at the target's
+        limits), ``optimism`` (by how much ``searched`` is better than ``mean``), ``seeds`` (their
+        number). The first row is the choice.
     study
         Optuna's study.
     """
@@ -79,15 +82,18 @@ class MaskSearch:
         columns = ["trial", "origin", "lr", "searched", "mean", "low", "high"]
         shown = self.confirmed[columns]
         table = shown.to_string(index=False, float_format="{:.4g}".format)
+        few = f"\n{TWO_SEEDS}" if (self.confirmed["seeds"] == 2).all() else ""
         return (
             f"Search of {len(self.trials)} trials by {self.target.name} ({better} is better)\n"
             f"choice: {self.choice.method}, lr {self.choice.lr:.2g}, tuned units: {units}\n"
-            f"best trials, with their mean over fresh seeds:\n{table}"
+            f"best trials, with their mean over fresh seeds:\n{table}{few}"
         )
 
     def _repr_html_(self) -> str:
         """Return the table of confirmed choices, for notebooks."""
-        return f"<p>{self.target.name}, {self.target.direction}d</p>{self.confirmed.to_html()}"
+        few = f"<p>{TWO_SEEDS}</p>" if (self.confirmed["seeds"] == 2).all() else ""
+        title = f"<p>{self.target.name}, {self.target.direction}d</p>"
+        return f"{title}{self.confirmed.to_html()}{few}"
 
 
 def mask_trials(study: Study, space: Space[Choice]) -> pd.DataFrame:

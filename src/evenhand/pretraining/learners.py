@@ -50,7 +50,7 @@ class Encoder:
         """Return the backbone of a model as an encoder."""
         inputs, width = model.spec.inputs, int(model.backbone.head_hidden_size)  # type: ignore[arg-type]
         modality: Modality = "series" if isinstance(inputs, SeriesInputs) else "images"
-        view, read = view_of(inputs), model.readable
+        view, read = view_of(inputs), model.backbone_inputs
         return cls(model.backbone, width, inputs.shape, view, read, modality, samples)
 
 

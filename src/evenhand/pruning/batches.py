@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evenhand.errors import EvenhandError, some
-from evenhand.networks.calling import count_rows, move_to_device, take
+from evenhand.errors import EvenhandError, first_few
+from evenhand.networks.calling import as_tensor, count_rows, move_to_device, take_rows
 from evenhand.pruning.curvature.types import GroupBatch
+from evenhand.tables.arrays import as_array
+from evenhand.tables.spelling import refuse_group_spellings
 
 Batches = Iterable[tuple[Any, Any, Any]]
 """Iterable (a list, a DataLoader) of inputs, labels and the group of each sample."""
@@ -46,7 +48,7 @@ def sort_by_group(
         if present:
             order = [position for positions in present.values() for position in positions]
             if order != list(range(len(levels))):
-                inputs, labels = take(inputs, order), labels[order]
+                inputs, labels = take_rows(inputs, order), labels[order]
             yield GroupBatch(move_to_device(inputs, device), labels.to(device), _slices(present))
     _check_groups(counts, groups, number)
 
@@ -58,11 +60,14 @@ def _check_groups(counts: Mapping[Hashable, int], groups: Sequence[Hashable], nu
             "DataLoader, or a new generator."
         )
     if missing := [group for group in groups if not counts.get(group)]:
-        levels = some(f"{level!r} ({n})" for level, n in counts.items())
+        levels = first_few(f"{level!r} ({n})" for level, n in counts.items())
         raise EvenhandError(
-            f"no sample of the {number} batches is of the group {some(map(repr, missing))}; their "
-            f"groups are: {levels}. Give more batches, or other groups as unprivileged= and betas=."
+            f"no sample of the {number} batches is of the group {first_few(map(repr, missing))}; "
+            f"their groups are: {levels}. Give more batches, or other groups as unprivileged= and "
+            "betas=."
         )
+    named = {level: count for level, count in counts.items() if isinstance(level, str)}
+    refuse_group_spellings("groups of the batches", named)
 
 
 def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
@@ -71,8 +76,10 @@ def _parts(batch: Any, number: int) -> tuple[Any, Tensor, list[Hashable]]:
         kind = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
         raise EvenhandError(f"batch {number} is {kind}; give batches (inputs, labels, groups).")
     inputs, labels, groups = batch[0], _labels(batch[1], number), _levels(batch[2], number)
-    if not isinstance(inputs, Tensor) and hasattr(inputs, "__array__"):
-        inputs = torch.as_tensor(inputs)
+    if isinstance(inputs, Tensor) or hasattr(inputs, "__array__"):
+        inputs = as_tensor(inputs)
+    if isinstance(inputs, Tensor) and inputs.layout != torch.strided:
+        raise EvenhandError(f"batch {number}: sparse inputs are not taken; give .to_dense().")
     lengths = {"inputs": count_rows(inputs), "labels": len(labels), "groups": len(groups)}
     if len({length for length in lengths.values() if length is not None}) > 1:
         lengths_text = ", ".join(f"{length} {name}" for name, length in lengths.items())
@@ -86,10 +93,12 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
     if isinstance(groups, Mapping):
         if len(groups) != 1:
             raise EvenhandError(
-                f"batch {number} has groups of {len(groups)} attributes ({some(groups)}); saliency "
-                "takes one attribute: give its column alone."
+                f"batch {number} has groups of {len(groups)} attributes ({first_few(groups)}); "
+                "saliency takes one attribute: give its column alone."
             )
         groups = next(iter(groups.values()))
+    if isinstance(groups, Tensor):
+        groups = as_array(groups)
     levels = groups.tolist() if hasattr(groups, "tolist") else groups
     column = list(levels) if isinstance(levels, Iterable) else []
     column = [level.item() if hasattr(level, "item") else level for level in column]
@@ -103,7 +112,7 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
 
 def _labels(labels: Any, number: int) -> Tensor:
     try:
-        values = torch.as_tensor(labels)
+        values = torch.as_tensor(as_array(labels))
         whole = not values.dtype.is_floating_point and not values.dtype.is_complex
         values = values.long() if whole else values
         return values.reshape(1) if values.ndim == 0 else values

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evenhand.errors import EvenhandError, some
-from evenhand.networks.calling import Forward, as_it_was, call, require_network, take
+from evenhand.errors import EvenhandError, first_few
+from evenhand.networks.calling import Forward, call, require_network, restore_state, take_rows
 from evenhand.networks.head import find_head
 from evenhand.pruning.batches import Batches, sort_by_group
 from evenhand.pruning.curvature import GroupBatch, check_squares, check_steady, find_estimator
@@ -96,7 +96,7 @@ class Scoring:
         if first is None:
             return stream
         rows = [0, len(first.labels) - 1]
-        inputs, labels = take(first.inputs, rows), first.labels[rows]
+        inputs, labels = take_rows(first.inputs, rows), first.labels[rows]
         if any_layer:
             check_steady(module, inputs, self.forward)
         else:
@@ -176,7 +176,7 @@ def group_saliency(
     scoring = make_scoring(
         module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
     )
-    with as_it_was(module), torch.enable_grad():
+    with restore_state(module), torch.enable_grad():
         return scoring.score(module, batches)
 
 
@@ -200,7 +200,7 @@ def make_scoring(
         )
     if wrong := [group for group, beta in betas.items() if not _is_weight(beta)]:
         raise EvenhandError(
-            f"betas={dict(betas)}: the weight of {some(map(repr, wrong))} is no number ≥ 0."
+            f"betas={dict(betas)}: the weight of {first_few(map(repr, wrong))} is no number ≥ 0."
         )
     if unprivileged in betas:
         raise EvenhandError(
@@ -223,8 +223,8 @@ def _refuse_infinite(curvature: Mapping[Hashable, Mapping[str, Tensor]]) -> None
     infinite = [name for h in curvature.values() for name in h if not h[name].isfinite().all()]
     if infinite:
         raise EvenhandError(
-            f"the second derivatives of {some(dict.fromkeys(infinite))} are not finite. Are inputs "
-            "or weights NaN, or too large for their type?"
+            f"the second derivatives of {first_few(dict.fromkeys(infinite))} are not finite. Are "
+            "inputs or weights NaN, or too large for their type?"
         )
 
 

@@ -18,10 +18,10 @@ from evenhand.errors import EvenhandError, UnknownNameError, pick
 from evenhand.networks.calling import (
     CallError,
     Forward,
-    as_it_was,
     logits_of,
     move_to_device,
     require_network,
+    restore_state,
 )
 from evenhand.networks.head import find_head
 from evenhand.networks.widths import unprunable_attentions
@@ -181,7 +181,7 @@ def prune_module(
         total = sum(parameter.numel() for parameter in copy.parameters())
         state = PruningState(copy, {}, total, total)
         remove = _channel_remover(module, ignore, example, scoring.forward)
-    with as_it_was(module):
+    with restore_state(module):
         loop = _Loop(scoring, batches, evaluate, budget, recover)
         return loop.run(module, state, remove, Pace(share, limit))
 
@@ -226,7 +226,7 @@ class _Loop:
         return Pruned(_in_mode_of(original, best), _mask(original, best), curve, winner, why)
 
     def _score(self, module: nn.Module, number: int) -> Mapping[str, Tensor]:
-        with as_it_was(module), torch.enable_grad():
+        with restore_state(module), torch.enable_grad():
             return self.scoring.score(module, self.batches, number)
 
     def _recover(self, state: PruningState[nn.Module]) -> None:
@@ -237,7 +237,7 @@ class _Loop:
 
     def _row(self, number: int, state: PruningState[nn.Module]) -> dict[str, Any]:
         """Return the row of the curve for a step, plus whether ``evaluate`` returned a pair."""
-        with as_it_was(state.model), torch.no_grad():
+        with restore_state(state.model), torch.no_grad():
             state.model.eval()
             measured = self.evaluate(state.model)
         value, protected, pair = _numbers(measured)
@@ -339,7 +339,7 @@ def _channel_remover(
     modules = dict(module.named_modules())
     owners = {name if name in modules else name.rpartition(".")[0] for name in ignore}
     inputs = move_to_device(example, next(module.parameters()).device)
-    with as_it_was(module), torch.no_grad():
+    with restore_state(module), torch.no_grad():
         logits_of(module.eval(), inputs, forward)  # raises if the example itself is wrong
     untouched = (*owners, *unprunable_attentions(module))
     trace = Trace(inputs, find_head(module), untouched, forward)
@@ -350,9 +350,9 @@ def _cut(
     state: PruningState[nn.Module], scores: Mapping[str, Tensor], count: int, *, trace: Trace
 ) -> PruningState[nn.Module]:
     try:
-        with as_it_was(state.model):
+        with restore_state(state.model):
             narrower = cut_channels(state, scores, count, trace)
-        with as_it_was(narrower.model), torch.no_grad():
+        with restore_state(narrower.model), torch.no_grad():
             logits_of(narrower.model.eval(), trace.example, trace.forward)
     except Exception as error:  # whatever torch-pruning or the network raises
         if isinstance(error, EvenhandError) and not isinstance(error, CallError):

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evenhand.errors import UnknownNameError, import_extra, some
+from evenhand.errors import UnknownNameError, first_few, import_extra
 
 NamedTensors = Mapping[str, Tensor]
 """Name of a parameter → tensor of its shape."""
@@ -203,8 +203,8 @@ def unknown_parameters(unknown: Sequence[str], names: Sequence[str]) -> UnknownN
     """Return the error for names that are no parameters of a network."""
     near = difflib.get_close_matches(unknown[0], names, n=3)
     return UnknownNameError(
-        f"the network has no parameter {some(map(repr, unknown))}; near it: "
-        f"{', '.join(near) or some(names)}."
+        f"the network has no parameter {first_few(map(repr, unknown))}; near it: "
+        f"{', '.join(near) or first_few(names)}."
     )
 
 

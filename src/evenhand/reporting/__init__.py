@@ -8,7 +8,6 @@ from evenhand.reporting.report import (
     Report,
     Search,
     UnitShare,
-    detectable_differences,
 )
 from evenhand.reporting.sections.answers import verdicts_of
 
@@ -18,7 +17,6 @@ __all__ = [
     "Report",
     "Search",
     "UnitShare",
-    "detectable_differences",
     "model_card",
     "render",
     "render_table",

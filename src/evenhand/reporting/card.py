@@ -14,17 +14,22 @@ from evenhand.reporting.estimates import (
     Estimate,
     Estimates,
     estimates,
-    find,
-    first,
+    find_rows,
+    first_row,
     names,
 )
 from evenhand.reporting.report import Pruning
 from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import PERCENT, listed
+from evenhand.reporting.text.numbers import PERCENT, join_words
 from evenhand.reporting.text.sentences import NO_SPLIT, chance_remark, introduction, level
-from evenhand.reporting.text.vocabulary import model_at_sentence_start, model_names, shown, term
+from evenhand.reporting.text.vocabulary import (
+    display_name,
+    model_at_sentence_start,
+    model_names,
+    term,
+)
 from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
@@ -63,7 +68,7 @@ def model_card(
     """
     shown_names = model_names(record.files)
     run_rows = estimates(rows, record.files, record.excluded)
-    model_rows = find(run_rows, model=shown_names.get(name, name), split=split, against=None)
+    model_rows = find_rows(run_rows, model=shown_names.get(name, name), split=split, against=None)
     unit, source = record.unit, record.source or SourceRecord(reader="unknown", path="")
     by_group = Estimates(row for row in model_rows if row.is_of_group)
     metrics = leading_first(names(by_group, "metric"))[:COLUMNS] if by_group else ()
@@ -142,10 +147,10 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
     if name == "before":
         yield f"- state: before pruning, {before.parameters:,} parameters"
         return
-    betas = listed([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
+    betas = join_words([f"{group} (beta {beta:.3g})" for group, beta in record.betas.items()])
     yield (
         f"- pruned for {_plain(record.unprivileged)}, the unprivileged group by "
-        f"{_plain(shown(record.attribute))}, against {_plain(betas)}"
+        f"{_plain(display_name(record.attribute))}, against {_plain(betas)}"
     )
     channels = record.structure == "channel"
     yield f"- structure: {'whole channels are removed' if channels else 'single weights are zero'}"
@@ -166,7 +171,7 @@ def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]
 def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str) -> list[str]:
     """Return the samples, a warning about chance, and a paragraph and a row for each attribute."""
     lines = [_plain(introduction(rows, split, unit, positive))]
-    overall = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
+    overall = find_rows(rows, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
     for remark in filter(None, map(chance_remark, overall)):
         lines += ["", f"**{_plain(remark)}**"]
     attributes = [name for name in names(rows, "attribute") if name != EVERYBODY]
@@ -184,12 +189,14 @@ def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str
 
 def _extremes(rows: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:
     """Yield a row for each attribute: its worst and best group by one metric, and their gap."""
-    everyone = _value(first(rows, attribute=EVERYBODY, metric=metric))
+    everyone = _value(first_row(rows, attribute=EVERYBODY, metric=metric))
     for attribute in attributes:
-        gap = extremes(find(rows, attribute=attribute), metric)
+        gap = extremes(find_rows(rows, attribute=attribute), metric)
         if gap:
-            ends = [f"{_plain(shown(row.group))} {_value(row)}" for row in (gap.worst, gap.best)]
-            cells = (f"by {_plain(shown(attribute))}", everyone, *ends, _value(gap.gap))
+            ends = [
+                f"{_plain(display_name(row.group))} {_value(row)}" for row in (gap.worst, gap.best)
+            ]
+            cells = (f"by {_plain(display_name(attribute))}", everyone, *ends, _value(gap.gap))
             yield f"| {' | '.join(cells)} |"
 
 
@@ -201,9 +208,9 @@ def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list
     head = f"| group | samples | {_plain(unit)}s | {' | '.join(labels)} |"
     lines = [head, "|---" * (3 + len(metrics)) + "|"]
     for attribute, group in dict.fromkeys((row.attribute, row.group) for row in rows):
-        group_rows = find(rows, attribute=attribute, group=group)
+        group_rows = find_rows(rows, attribute=attribute, group=group)
         counts = (f"{group_rows[0].n:,}", f"{group_rows[0].patients:,}")
-        values = (_value(first(group_rows, metric=metric)) for metric in metrics)
+        values = (_value(first_row(group_rows, metric=metric)) for metric in metrics)
         lines.append(f"| {' | '.join((_group(group_rows[0]), *counts, *values))} |")
     return lines
 
@@ -211,12 +218,14 @@ def _groups(rows: Sequence[Estimate], metrics: Sequence[str], unit: str) -> list
 def _gaps(estimates: Sequence[Estimate], metrics: Sequence[str]) -> list[str]:
     """Return a table of the gaps in these metrics, and of the fairness metrics."""
     wanted = {*((metric, "gap") for metric in metrics), *((name, None) for name in FAIRNESS)}
-    rows = [row for row in find(estimates, group=EVERYBODY) if (row.base, row.aggregate) in wanted]
+    rows = [
+        row for row in find_rows(estimates, group=EVERYBODY) if (row.base, row.aggregate) in wanted
+    ]
     if not rows:
         return []
     head = ["| attribute | number | value (interval) |", "|---|---|---|"]
     return head + [
-        f"| {_plain(shown(row.attribute))} | {_plain(row.term.label)} | {_value(row)} |"
+        f"| {_plain(display_name(row.attribute))} | {_plain(row.term.label)} | {_value(row)} |"
         for row in rows
     ]
 
@@ -235,7 +244,7 @@ def _value(row: Estimate | None) -> str:
 def _group(row: Estimate) -> str:
     if row.attribute == EVERYBODY:
         return "everyone"
-    return f"{_plain(shown(row.attribute))}: {_plain(shown(row.group))}"
+    return f"{_plain(display_name(row.attribute))}: {_plain(display_name(row.group))}"
 
 
 def _plain(text: object) -> str:

@@ -105,14 +105,14 @@ def estimates(
     return Estimates(_estimate(row, shown_names, excluded) for row in rows)
 
 
-def find(rows: Iterable[Estimate], **wanted: object) -> Estimates:
+def find_rows(rows: Iterable[Estimate], **wanted: object) -> Estimates:
     """Return the rows whose fields have the wanted values."""
     return (rows if isinstance(rows, Estimates) else Estimates(rows)).where(**wanted)
 
 
-def first(rows: Iterable[Estimate], **wanted: object) -> Estimate | None:
+def first_row(rows: Iterable[Estimate], **wanted: object) -> Estimate | None:
     """Return the first row whose fields have the wanted values, or None."""
-    return next(iter(find(rows, **wanted)), None)
+    return next(iter(find_rows(rows, **wanted)), None)
 
 
 def names(rows: Iterable[Estimate], field: str) -> tuple[str, ...]:

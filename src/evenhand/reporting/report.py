@@ -12,8 +12,8 @@ import pandas as pd
 
 from evenhand.evaluation.twins import TwinRecord
 from evenhand.experiments.records import RunRecord
-from evenhand.metrics import DETECTABLE, Groups, MetricRow, Scored, Target
-from evenhand.reporting.estimates import Estimates, estimates, find, names
+from evenhand.metrics import Groups, MetricRow, Scored, Target
+from evenhand.reporting.estimates import Estimates, estimates, find_rows, names
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import StudyRecord
@@ -142,8 +142,6 @@ class Report:
     samples
         The reported samples by model, for the curves and the threshold explorer; empty for more
         than two classes.
-    detectable
-        The smallest gaps that the test set can detect, as (attribute, metric, gap).
     threshold_rule
         The origin of the decision threshold, as a sentence.
     left_out
@@ -178,7 +176,6 @@ class Report:
     units: Sequence[UnitShare] = ()
     pruning: Pruning | None = None
     samples: Mapping[str, ModelSamples] = field(default_factory=dict)
-    detectable: Sequence[tuple[str, str, float]] = ()
     threshold_rule: str = ""
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -221,12 +218,12 @@ class Report:
     @cached_property
     def reported(self) -> Estimates:
         """The rows of the reported split."""
-        return find(self.estimates, split=self.split)
+        return find_rows(self.estimates, split=self.split)
 
     @cached_property
     def single(self) -> Estimates:
         """The rows of the reported split that are about one model each."""
-        return find(self.reported, against=None)
+        return find_rows(self.reported, against=None)
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -249,6 +246,12 @@ class Report:
         return [self.chosen] if self.chosen else self.models
 
     @property
+    def names_thresholds(self) -> bool:
+        """Whether the answers are about decisions at thresholds whose origin is known."""
+        decided = any(row.threshold is not None for row in self.single if row.is_of_group)
+        return bool(self.threshold_rule) and decided
+
+    @property
     def patients(self) -> str:
         """The plural of the word for a patient."""
         return f"{self.patient}s"
@@ -258,16 +261,3 @@ class Report:
         """The samples of each model with its shown name, those of the main model first."""
         named = [(self.shown_name(name), samples) for name, samples in self.samples.items()]
         return sorted(named, key=lambda item: item[0] != self.main_model)
-
-
-def detectable_differences(
-    rows: Sequence[MetricRow], model: str, split: str
-) -> list[tuple[str, str, float]]:
-    """Return the largest detectable difference in AUC of each attribute."""
-    largest: dict[str, float] = {}
-    for row in rows:
-        is_wanted = (row.model, row.split, row.against) == (model, split, None)
-        is_detectable = (row.base, row.aggregate) == ("auc", DETECTABLE)
-        if is_wanted and is_detectable and row.value is not None:
-            largest[row.attribute] = max(row.value, largest.get(row.attribute, row.value))
-    return [(attribute, "auc", value) for attribute, value in largest.items()]

@@ -186,7 +186,11 @@ def _level(rows: pd.DataFrame) -> str:
 def _interval(row: PrintedRow) -> str:
     if pd.isna(row["value"]):
         return shorten(f"undefined: {plain_text(row['undefined'])}", WIDTH, placeholder=" …")
-    return "" if pd.isna(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
+    if pd.isna(row["low"]):
+        reason = row.get("no_interval")
+        text = f"none: {plain_text(reason)}" if isinstance(reason, str) else ""
+        return shorten(text, WIDTH, placeholder=" …")
+    return f"{row['low']:.3f} to {row['high']:.3f}"
 
 
 def _p(value: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from evenhand.files import parse_record, read_object, write_json
+from evenhand.files import read_json_record, write_json
 
 SCHEMA = 1
 
@@ -59,4 +59,4 @@ def read_verdicts(path: Path) -> tuple[Verdict, ...]:
     EvenhandError
         If the file is absent, damaged, or written by a later version.
     """
-    return parse_record(_File, read_object(path, SCHEMA), path).verdicts
+    return read_json_record(_File, path, SCHEMA).verdicts

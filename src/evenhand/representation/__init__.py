@@ -4,7 +4,7 @@ from evenhand.representation.cka import batches, cka
 from evenhand.representation.hsic import FEWEST, hsic, row_terms
 from evenhand.representation.jackknife import (
     IntervalEstimate,
-    Jackknifed,
+    JackknifeEstimate,
     mean_absolute_interval,
     size_ratio,
 )
@@ -16,7 +16,7 @@ __all__ = [
     "GroupSamples",
     "GroupTest",
     "IntervalEstimate",
-    "Jackknifed",
+    "JackknifeEstimate",
     "Layer",
     "batches",
     "cka",

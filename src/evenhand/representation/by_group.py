@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.files import finite_or_none
-from evenhand.metrics import UNKNOWN, Groups, holm
+from evenhand.metrics import Groups, holm
 from evenhand.representation.cka import batches, cka
-from evenhand.representation.jackknife import Jackknifed, mean_absolute_interval, size_ratio
+from evenhand.representation.jackknife import JackknifeEstimate, mean_absolute_interval, size_ratio
 from evenhand.representation.layers import Layer
 from evenhand.representation.permutation import GroupSamples, group_test
 from evenhand.representation.results import (
@@ -23,6 +23,7 @@ from evenhand.representation.results import (
     Similarity,
     SizeRatio,
 )
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 
@@ -92,7 +93,7 @@ def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similar
     }
     return Similarity(
         patients=len(everybody),
-        everybody=_layer_matrix(whole, settings.level),
+        everybody=_layer_matrix(whole, settings.level, limit=1.0),
         attributes=_adjust({name: similarity for name, (similarity, _) in by_attribute.items()}),
         ratios=tuple(_ratios(contrasts, settings)),
     )
@@ -100,7 +101,7 @@ def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similar
 
 def _measure_attribute(
     patients: PatientLayers, name: str, settings: Comparison, rng: np.random.Generator
-) -> tuple[AttributeSimilarity, Jackknifed | None]:
+) -> tuple[AttributeSimilarity, JackknifeEstimate | None]:
     """Return an attribute's similarity, and the best group's similarity minus the worst's."""
     groups, performance = patients.groups[name], patients.performance[name]
     rows = {level: groups.rows(level) for level in groups.levels}
@@ -114,7 +115,7 @@ def _measure_attribute(
             group=level, patients=count, auc=finite_or_none(performance.get(level))
         )
         if level in values:
-            group = replace(group, **vars(_layer_matrix(values[level], settings.level)))
+            group = replace(group, **vars(_layer_matrix(values[level], settings.level, limit=1.0)))
             if len(large) > 1:
                 group = _with_p(group, patients, rows[level], settings, rng)
         else:
@@ -133,7 +134,7 @@ def _measure_attribute(
         attribute,
         best=ranked[-1],
         worst=ranked[0],
-        difference=_layer_matrix(difference, settings.level),
+        difference=_layer_matrix(difference, settings.level, limit=2.0),
         size=mean_absolute_interval(
             difference, settings.level, np.random.default_rng(settings.seed)
         ),
@@ -171,7 +172,9 @@ def _adjust(attributes: Mapping[str, AttributeSimilarity]) -> dict[str, Attribut
     }
 
 
-def _ratios(contrasts: Mapping[str, Jackknifed], settings: Comparison) -> Iterator[SizeRatio]:
+def _ratios(
+    contrasts: Mapping[str, JackknifeEstimate], settings: Comparison
+) -> Iterator[SizeRatio]:
     """Yield, for pairs of attributes, the ratio of their mean differences between groups."""
     order = sorted(contrasts, key=lambda name: -float(np.abs(contrasts[name].value).mean()))
     for first, second in combinations(order, 2):
@@ -193,8 +196,9 @@ def _undefined_reason(level: str, count: int, settings: Comparison) -> str:
     return f"{count_text(count, 'patient')}; {settings.minimum} are needed for a claim"
 
 
-def _layer_matrix(numbers: Jackknifed, level: float) -> LayerMatrix:
-    low, high = numbers.interval(level)
+def _layer_matrix(numbers: JackknifeEstimate, level: float, *, limit: float) -> LayerMatrix:
+    """Return numbers with intervals that are cut at ``-limit`` and ``limit``."""
+    low, high = np.clip(numbers.interval(level), -limit, limit)
     return LayerMatrix(_as_matrix(numbers.value), _as_matrix(low), _as_matrix(high))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats
 from evenhand.representation.hsic import Terms, hsic, hsic_without, row_terms
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.representation.layers import Layer, RowIndices
 
 
@@ -24,7 +24,9 @@ def batches(members: RowIndices, size: int, rng: np.random.Generator) -> NDArray
     return np.stack([order[start : start + size] for start in starts])
 
 
-def cka(first: Sequence[Layer], second: Sequence[Layer], rows: NDArray[np.intp]) -> Jackknifed:
+def cka(
+    first: Sequence[Layer], second: Sequence[Layer], rows: NDArray[np.intp]
+) -> JackknifeEstimate:
     """Return the similarity ``(p, q)`` of each layer of one model with each of another.
 
     Parameters
@@ -37,7 +39,7 @@ def cka(first: Sequence[Layer], second: Sequence[Layer], rows: NDArray[np.intp])
 
     Returns
     -------
-    Jackknifed
+    JackknifeEstimate
         CKA ``(p, q)``; NaN if a layer does not vary. Independent features give 0 on average; values
         slightly outside 0 … 1 are possible.
 
@@ -58,7 +60,7 @@ def cka(first: Sequence[Layer], second: Sequence[Layer], rows: NDArray[np.intp])
     values = alignment(np.vstack([mean, mean + change]), len(first), len(second))
     influence = np.zeros((len(first[0].features), *values.shape[1:]))
     influence[everybody] = (values[0] - values[1:]) * np.sqrt(1 - 1 / len(everybody))
-    return Jackknifed(values[0], influence)
+    return JackknifeEstimate(values[0], influence)
 
 
 def alignment(terms: Floats, p: int, q: int) -> Floats:

@@ -18,7 +18,12 @@ from scipy.stats import rankdata
 from evenhand.metrics.registry import Floats
 from evenhand.representation.by_group import Comparison
 from evenhand.representation.cka import batches, cka
-from evenhand.representation.jackknife import IntervalEstimate, Jackknifed, mean_absolute, ratio_of
+from evenhand.representation.jackknife import (
+    IntervalEstimate,
+    JackknifeEstimate,
+    mean_absolute,
+    ratio_of,
+)
 from evenhand.representation.layers import Layer, RowIndices
 from evenhand.representation.permutation import GroupSamples, permuted_differences
 
@@ -42,12 +47,12 @@ class GroupContrast:
         members permuted among patients of the same label.
     """
 
-    first: Jackknifed
-    second: Jackknifed
+    first: JackknifeEstimate
+    second: JackknifeEstimate
     permuted: Floats
 
     @property
-    def difference(self) -> Jackknifed:
+    def difference(self) -> JackknifeEstimate:
         """CKA in the first group minus CKA in the second."""
         return self.first.minus(self.second)
 
@@ -91,7 +96,7 @@ class Sizes:
     values
         The size ``(S, C)`` for each of S seeds and C cells.
     influence
-        The influence ``(N, S, C)`` of each patient on the sizes (see `Jackknifed`).
+        The influence ``(N, S, C)`` of each patient on the sizes (see `JackknifeEstimate`).
     permuted
         The size ``(1 + P, S, C)`` of the observed groups, then of permuted ones.
     """
@@ -127,7 +132,7 @@ class Sizes:
     def mean(self) -> SeededMean:
         """The mean over all cells and seeds."""
         return SeededMean.over_seeds(
-            Jackknifed(self.values.mean(axis=1), self.influence.mean(axis=2))
+            JackknifeEstimate(self.values.mean(axis=1), self.influence.mean(axis=2))
         )
 
     @property
@@ -158,18 +163,20 @@ class SeededMean:
         Number of seeds S.
     """
 
-    number: Jackknifed
+    number: JackknifeEstimate
     seeds: int
 
     @classmethod
-    def over_seeds(cls, by_seed: Jackknifed) -> SeededMean:
+    def over_seeds(cls, by_seed: JackknifeEstimate) -> SeededMean:
         """Return the mean of numbers ``(S, …)`` over seeds; a single seed adds no error."""
         values = by_seed.value
         seeds = len(values)
         mean = values.mean(axis=0)
         patient_influence = by_seed.influence.mean(axis=1)
         seed_influence = (values - mean) / np.sqrt(seeds * max(seeds - 1, 1))
-        return cls(Jackknifed(mean, np.concatenate([patient_influence, seed_influence])), seeds)
+        return cls(
+            JackknifeEstimate(mean, np.concatenate([patient_influence, seed_influence])), seeds
+        )
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """Return the ends of a t interval with Satterthwaite's degrees of freedom."""
@@ -284,7 +291,7 @@ def _spearman(x: Floats, y: Floats) -> Floats:
     return correlation
 
 
-def _defined(numbers: Jackknifed) -> Jackknifed:
+def _defined(numbers: JackknifeEstimate) -> JackknifeEstimate:
     """Return the numbers of the pairs of layers that vary, ``(k,)``."""
     varies = np.isfinite(numbers.value)
-    return Jackknifed(numbers.value[varies], numbers.influence[:, varies])
+    return JackknifeEstimate(numbers.value[varies], numbers.influence[:, varies])

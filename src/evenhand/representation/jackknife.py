@@ -15,7 +15,7 @@ DRAWS = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class Jackknifed:
+class JackknifeEstimate:
     """Numbers, and the influence of each patient on them.
 
     Attributes
@@ -37,9 +37,9 @@ class Jackknifed:
         error: Floats = np.sqrt(np.square(self.influence).sum(axis=0))
         return error
 
-    def minus(self, other: Jackknifed) -> Jackknifed:
+    def minus(self, other: JackknifeEstimate) -> JackknifeEstimate:
         """Return this minus another, on the same patients."""
-        return Jackknifed(self.value - other.value, self.influence - other.influence)
+        return JackknifeEstimate(self.value - other.value, self.influence - other.influence)
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """Return the ends of a normal interval for each number; ``level`` is its coverage."""
@@ -57,7 +57,7 @@ class IntervalEstimate:
 
 
 def mean_absolute_interval(
-    numbers: Jackknifed, level: float, rng: np.random.Generator
+    numbers: JackknifeEstimate, level: float, rng: np.random.Generator
 ) -> IntervalEstimate:
     """Return the mean of |number| with an interval.
 
@@ -80,7 +80,7 @@ def mean_absolute_interval(
 
 
 def size_ratio(
-    first: Jackknifed, other: Jackknifed, level: float, rng: np.random.Generator
+    first: JackknifeEstimate, other: JackknifeEstimate, level: float, rng: np.random.Generator
 ) -> IntervalEstimate | None:
     """Return mean |first| / mean |other| with Fieller's interval (J. R. Stat. Soc. B 1954).
 
@@ -93,7 +93,7 @@ def size_ratio(
 
 
 def ratio_of(
-    numerator: Jackknifed, denominator: Jackknifed, quantile: float
+    numerator: JackknifeEstimate, denominator: JackknifeEstimate, quantile: float
 ) -> IntervalEstimate | None:
     """Return the ratio of two numbers on the same patients, with Fieller's interval.
 
@@ -116,8 +116,8 @@ def ratio_of(
     )
 
 
-def mean_absolute(numbers: Jackknifed) -> Jackknifed:
+def mean_absolute(numbers: JackknifeEstimate) -> JackknifeEstimate:
     """Return the mean of |number|; its influence is that of the mean of sign · number."""
     sign = np.sign(numbers.value)
     influence = (sign * numbers.influence).reshape(len(numbers.influence), -1).mean(axis=1)
-    return Jackknifed(np.abs(numbers.value).mean(), influence)
+    return JackknifeEstimate(np.abs(numbers.value).mean(), influence)

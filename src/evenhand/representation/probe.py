@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from evenhand.errors import EvenhandError
 from evenhand.metrics.registry import Floats
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.jackknife import JackknifeEstimate
 
 FOLDS = 5
 CHANCE = 0.5
@@ -27,7 +27,7 @@ def measure_probe(
     strata: NDArray[np.intp],
     patients: NDArray[np.intp],
     seed: int,
-) -> Jackknifed:
+) -> JackknifeEstimate:
     """Return the AUC of a probe for each of k levels of an attribute, ``(k,)``.
 
     Parameters
@@ -41,7 +41,7 @@ def measure_probe(
 
     Returns
     -------
-    Jackknifed
+    JackknifeEstimate
         The share of correctly ordered pairs. A pair is a row of the level and a row of another
         level, in the same fold and stratum. A patient's influence is the change if the patient's
         pairs are left out; the probes are not trained again.
@@ -98,7 +98,7 @@ def _placements(scores: Floats, member: NDArray[np.bool_]) -> tuple[Floats, Floa
     return np.where(member, below, others - below), others.astype(np.float64)
 
 
-def _ratio(correct: Floats, pairs: Floats) -> Jackknifed:
+def _ratio(correct: Floats, pairs: Floats) -> JackknifeEstimate:
     """Return the share of correct pairs ``(k,)`` from counts by patient ``(m, k)``.
 
     Each pair is counted twice, once for each of its rows.
@@ -115,7 +115,7 @@ def _ratio(correct: Floats, pairs: Floats) -> Jackknifed:
         total_correct - correct, remaining, out=np.tile(value, (len(pairs), 1)), where=remaining > 0
     )
     influence = (value - without) * np.sqrt(1 - 1 / len(pairs))
-    return Jackknifed(value, influence)
+    return JackknifeEstimate(value, influence)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class ProbeResult:
     n: int
     patients: int
     given: bool
-    jackknifed: Jackknifed = field(repr=False, compare=False)
+    jackknifed: JackknifeEstimate = field(repr=False, compare=False)
 
     @property
     def finds(self) -> bool:

@@ -15,10 +15,9 @@ from scipy.stats import t as student
 from evenhand.errors import EvenhandError
 from evenhand.files import finite_or_none
 from evenhand.masks.masks import Mask
-from evenhand.metrics import Target, costs, ranked
+from evenhand.metrics import Target, costs, rank_points
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 from evenhand.search.study import originals
 
 LEVEL = 0.95
@@ -35,10 +34,12 @@ class Objective:
     again
         The value of each fit with a fresh seed.
     mean, mean_low, mean_high
-        The mean over fresh seeds, with Student's interval over the seeds.
+        The mean over fresh seeds, with Student's interval over the seeds, cut at the limits of the
+        target.
     optimism, optimism_low, optimism_high
         The search's value minus the mean, with its sign reversed for a target that is minimised,
-        and Student's interval over the seeds; positive if the search was too optimistic.
+        and the interval that follows from that of the mean; positive if the search was too
+        optimistic.
     """
 
     searched: float | None
@@ -82,7 +83,7 @@ class Candidate:
         Fits that diverged are left out.
         """
         finite = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
-        order = ranked(costs(self.fit_values[finite], targets), rule)
+        order = rank_points(costs(self.fit_values[finite], targets), rule)
         # `ranked` leaves out fits that the rule does not allow; they come last.
         order += [k for k in range(len(finite)) if k not in order]
         return self.seeds[int(finite[order[len(order) // 2]])]
@@ -91,16 +92,17 @@ class Candidate:
         """Return the values of the k-th target in the search and with fresh seeds."""
         sign = 1.0 if target.maximise else -1.0
         margin = _half_width(self.fit_values[:, k])
-        optimism = sign * (self.searched[k] - self.mean[k])
+        low, high = np.clip([self.mean[k] - margin, self.mean[k] + margin], *target.limits)
+        optimism_low, optimism_high = sorted(sign * (self.searched[k] - end) for end in (low, high))
         return Objective(
             searched=finite_or_none(self.searched[k]),
             again=[finite_or_none(value) for value in self.fit_values[:, k]],
             mean=finite_or_none(self.mean[k]),
-            mean_low=finite_or_none(self.mean[k] - margin),
-            mean_high=finite_or_none(self.mean[k] + margin),
-            optimism=finite_or_none(optimism),
-            optimism_low=finite_or_none(optimism - margin),
-            optimism_high=finite_or_none(optimism + margin),
+            mean_low=finite_or_none(low),
+            mean_high=finite_or_none(high),
+            optimism=finite_or_none(sign * (self.searched[k] - self.mean[k])),
+            optimism_low=finite_or_none(optimism_low),
+            optimism_high=finite_or_none(optimism_high),
         )
 
     def facts(self, targets: Sequence[Target]) -> dict[str, Any]:
@@ -193,7 +195,7 @@ def best_candidate(
             "Give lower learning rates (--lr-max, or lr=), or more warm-up (--warmup)."
         )
     means = np.array([np.nanmean(candidate.fit_values, axis=0) for candidate in ranked_candidates])
-    return ranked_candidates[ranked(costs(means, targets), rule)[0]]
+    return ranked_candidates[rank_points(costs(means, targets), rule)[0]]
 
 
 def _half_width(values: NDArray[np.float64]) -> float:

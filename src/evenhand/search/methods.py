@@ -13,8 +13,7 @@ from optuna.trial import BaseTrial
 from evenhand.errors import EvenhandError
 from evenhand.methods.ranges import OneOf, Setting, SettingRange
 from evenhand.methods.registry import find_method, method_settings
-from evenhand.search.space import Params, Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Params, Space
 
 METHOD = "method"  # the parameter that names the method, if there are several
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from types import MappingProxyType
+from typing import Generic, TypeVar
 
 from optuna.trial import BaseTrial
 from torch import nn
@@ -15,7 +16,32 @@ from evenhand.errors import EvenhandError
 from evenhand.masks.masks import Mask, find_units, listed_units
 from evenhand.masks.units import Family, Unit, default_family, find_family
 from evenhand.methods.ranges import Setting
-from evenhand.search.space import Space
+
+AnyChoice = TypeVar("AnyChoice", bound=Hashable)
+"""Type of the setting that a trial tries; two trials of the same choice give the same result."""
+
+Params = Mapping[str, int | float | str]
+"""A trial's parameters in Optuna, by name."""
+
+
+@dataclass(frozen=True)
+class Space(Generic[AnyChoice]):
+    """A set of choices.
+
+    Attributes
+    ----------
+    suggest
+        Function that reads the choice of a finished trial, or draws that of a new one.
+    size
+        Number of choices; infinite if a real number is searched.
+    first
+        Choices to try first: for each, a label of its origin, and its trial parameters.
+    """
+
+    suggest: Callable[[BaseTrial], AnyChoice]
+    size: float
+    first: tuple[tuple[str, Params], ...] = ()
+
 
 FIRST = "first"  # the parameter of a staged space that gives the first tuned stage
 

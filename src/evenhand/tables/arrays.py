@@ -1,22 +1,27 @@
-"""Convert tensors, Series and lists to arrays."""
+"""Convert tensors, Series, data frames and lists to arrays."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """Return a tensor, Series or sequence as an array; a missing value in a list stays missing.
+    """Return a tensor, Series, data frame or sequence as an array.
+
+    A missing value in a list stays missing. Sparse matrices become dense. A data frame of numbers
+    and booleans, also of pandas' nullable types, becomes an array of numbers with NaN where a value
+    is missing.
 
     Raises
     ------
     EvenhandError
-        If the values are masked or complex.
+        If the values are masked or complex, or a tensor on the device "meta".
     """
     if np.ma.isMaskedArray(values):
         raise EvenhandError(
@@ -24,11 +29,32 @@ def as_array(values: Any) -> NDArray[Any]:
             "out of all arrays."
         )
     if hasattr(values, "detach"):
-        tensor = values.detach().cpu()
-        return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
+        return _array_of_tensor(values)
+    if hasattr(values, "toarray"):  # of scipy.sparse
+        values = values.toarray()
+    if isinstance(values, pd.DataFrame) and all(map(pd.api.types.is_numeric_dtype, values.dtypes)):
+        values = values.to_numpy(np.float64, na_value=np.nan) if _is_mixed(values) else values
     array = np.asarray(values)
     if array.dtype.kind == "c":
         raise EvenhandError("complex numbers are not taken. Give real numbers, such as .real.")
     if array.dtype.kind == "U" and not isinstance(values, np.ndarray):
         return np.asarray(values, dtype="object")  # numpy would turn NaN beside text into "nan"
     return array
+
+
+def _array_of_tensor(tensor: Any) -> NDArray[Any]:
+    if tensor.is_meta:
+        raise EvenhandError(
+            "a tensor on the device 'meta' has no values. Give a tensor with values, as on 'cpu'."
+        )
+    if tensor.is_complex():
+        raise EvenhandError("complex numbers are not taken. Give real numbers, such as .real.")
+    dense = tensor.detach().cpu()
+    if str(dense.layout) != "torch.strided":
+        dense = dense.to_dense()
+    return np.asarray(dense.float() if str(dense.dtype) == "torch.bfloat16" else dense)
+
+
+def _is_mixed(frame: pd.DataFrame) -> bool:
+    """Return whether numpy would make objects of a data frame of numbers."""
+    return frame.to_numpy().dtype == object

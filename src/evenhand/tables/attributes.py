@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.tables.levels import level_order
-from evenhand.tables.reading import plain_cell
+from evenhand.tables.levels import UNKNOWN, level_order
+from evenhand.tables.reading import plain_cell, read_column
+from evenhand.tables.spelling import (
+    count_values,
+    refuse_group_spellings,
+    refuse_no_text,
+    whole_numbers,
+)
 
-UNKNOWN = "unknown"
+LONGEST = 200
+"""The largest number of characters of a group's name."""
+
 _RACES = (
     ("White", re.compile("white|caucasian")),  # first, because "caucasian" contains "asian"
     ("Black", re.compile("black|african american")),
@@ -142,6 +151,44 @@ def attribute_of_values(name: str, column: str, raw: pd.Series) -> Attribute:
     return attribute_by_value(
         name, column, {value: value for value in values if not means_unknown(value)}
     )
+
+
+def read_groups(values: Any, name: str, others: Iterable[str] = ()) -> pd.Series:
+    """Return the groups in a column of any type, read as from a table; unknown ones are missing.
+
+    Parameters
+    ----------
+    values
+        The group of each row, as an array ``(n,)`` or a Series.
+    name
+        The name of the groups, for messages.
+    others
+        Groups of other rows, with whose spelling these must agree.
+
+    Raises
+    ------
+    EvenhandError
+        If a value is a list, a record, too long or no valid text, or a group has several spellings.
+
+    Examples
+    --------
+    >>> read_groups(np.array([1.0, 2, None, "f ", "NA", "?"], dtype=object), "groups").tolist()
+    ['1', '2', nan, 'f', nan, nan]
+    """
+    is_object = str(getattr(values, "dtype", "")) == "object"
+    if is_object and any(isinstance(value, list | tuple | dict | set) for value in values):
+        raise EvenhandError(f"{name}: there are lists or records; give one name for each row.")
+    with refuse_no_text(name):
+        text = read_column(pd.Series(values))
+    names = text.dropna().unique()
+    if any(len(part) > LONGEST for group in names for part in attribute_parts(group)):
+        raise EvenhandError(
+            f"{name}: a name has more than {LONGEST} characters, too many for the name of a group. "
+            "Give a column that groups people."
+        )
+    text = text.mask(text.isin([group for group in names if means_unknown(group)]))
+    refuse_group_spellings(name, dict.fromkeys(others, 0) | count_values(text))
+    return whole_numbers(text)
 
 
 def means_unknown(text: str) -> bool:

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import UNKNOWN, Attribute, means_unknown
+from evenhand.errors import EvenhandError, first_few
+from evenhand.tables.attributes import Attribute, means_unknown
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.table_checks import refuse_rows
 from evenhand.wording import flag_text
 
@@ -166,7 +167,7 @@ def refuse_measurement(name: str, raw: pd.Series, source: Path) -> None:
         if marked.sum() > FEW and _is_majority(rows, marked):
             raise EvenhandError(
                 f"{source}: {name!r} holds {what}, {marked.sum()} different ones, as in "
-                f"{some(texts[marked][:2])}. Write {instead}, and give bins, as in "
+                f"{first_few(texts[marked][:2])}. Write {instead}, and give bins, as in "
                 f"{flag_text('bins', f'{name}=60')}."
             )
 
@@ -192,9 +193,9 @@ def refuse_unbinned(raw: pd.Series, rule: Attribute, source: Path) -> None:
     has_value = ~unbinned.map(means_unknown).astype("bool")
     problem = (
         f"the {rule.name!r} is in none of the bins {', '.join(rule.levels)}: "
-        f"{some(unbinned[has_value].unique())}. Write a number (or 90+ or >89, if the last bin "
-        "begins at that number or below), and nothing if the number is unknown; or leave --bins "
-        "out to take the values as levels."
+        f"{first_few(unbinned[has_value].unique())}. Write a number (or 90+ or >89, if the last "
+        "bin begins at that number or below), and nothing if the number is unknown; or leave "
+        "--bins out to take the values as levels."
     )
     refuse_rows(has_value, source, problem)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.attributes import attribute_by_value, attribute_parts
 from evenhand.tables.bins import NumericBins
 from evenhand.tables.classes import order_classes, polarity, unclear_positive
 from evenhand.tables.own_attributes import read_own_attribute
-from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.spelling import refuse_spellings, whole_number, whole_numbers
 from evenhand.tables.table_checks import refuse_ids, refuse_rows, require_columns
 from evenhand.tables.values import ValueRules
 
@@ -210,9 +210,10 @@ def _labels(
     raw: pd.Series, path: Path, columns: Columns, n_classes: int
 ) -> tuple[pd.Series, tuple[str, ...]]:
     """Return the number of each row's class, and the names of the classes."""
-    text = columns.values.apply("label", raw.astype("str"))
+    text = whole_numbers(columns.values.apply("label", raw.astype("str")))
+    positive = columns.positive if columns.positive is None else whole_number(columns.positive)
     numbers = _numbers(text)
-    if n_classes > 2 and columns.positive is not None:
+    if n_classes > 2 and positive is not None:
         raise EvenhandError(
             f"--positive {columns.positive}: {path} has scores of {n_classes} classes, and "
             "--positive is for two classes. Leave it out."
@@ -222,19 +223,18 @@ def _labels(
     values = [str(value) for value in text.dropna().unique()]
     coded = bool(numbers.notna().all() and numbers.isin([0, 1]).all())
     fractional = bool((numbers % 1 > 0).any())
-    if n_classes > 2 or (coded and columns.positive is None) or len(values) > 2 or fractional:
+    if n_classes > 2 or (coded and positive is None) or len(values) > 2 or fractional:
         return _whole_numbers(text, path), class_numbers(n_classes)
     refuse_rows(text.isna(), path, "the label is missing.")
     refuse_spellings("label", text, path)
-    if len(values) == 1 and columns.positive is None:
+    if len(values) == 1 and positive is None:
         number = polarity(values[0])
         if number is None:
             return _whole_numbers(text, path), class_numbers(n_classes)
         return pd.Series(number, text.index, dtype=np.int64), class_numbers(n_classes)
     if len(values) == 1:
-        positive = (text == columns.positive).astype(np.int64)
-        return positive, class_numbers(n_classes)
-    classes = order_classes(values, columns.positive, f"the label of {path}")
+        return (text == positive).astype(np.int64), class_numbers(n_classes)
+    classes = order_classes(values, positive, f"the label of {path}")
     if not classes.ordered:
         raise unclear_positive(classes.names, str(path))
     return (text == classes.names[1]).astype(np.int64), classes.names
@@ -251,7 +251,7 @@ def _whole_numbers(text: pd.Series, path: Path) -> pd.Series:
     numbers = _numbers(text).to_numpy()
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     problem = (
-        f"{text.name} must be a whole number from 0, not {some(text[bad].unique())}. For two "
+        f"{text.name} must be a whole number from 0, not {first_few(text[bad].unique())}. For two "
         "classes, write 1 for the positive one and 0 for the other, or two words."
     )
     refuse_rows(pd.Series(bad, text.index), path, problem)
@@ -266,11 +266,13 @@ def _scores(column: pd.Series, path: Path) -> NDArray[np.float64]:
     refuse_rows(
         lists,
         path,
-        f"{column.name} holds lists, as in {some(text.unique()[:1])}. Write each class's score in "
-        "a column of its own: score_0, score_1 and so on; for two classes, write only the score "
-        "of the positive one, as score.",
+        f"{column.name} holds lists, as in {first_few(text.unique()[:1])}. Write each class's "
+        "score in a column of its own: score_0, score_1 and so on; for two classes, write only the "
+        "score of the positive one, as score.",
     )
-    refuse_rows(bad, path, f"{column.name} must be a finite number, not {some(text.unique())}.")
+    refuse_rows(
+        bad, path, f"{column.name} must be a finite number, not {first_few(text.unique())}."
+    )
     return numbers
 
 

@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
+UNKNOWN = "unknown"
+"""The level of samples whose level is not known."""
+
 _RANGE = re.compile(
     r"(?P<below><=?|≤|under |below |up to |less than )\s*[\d.]+.*"
     r"|(?P<above>>=?|≥|over |above |more than )\s*(?P<least>\d+(\.\d+)?).*"

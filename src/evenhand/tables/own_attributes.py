@@ -11,17 +11,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, some
-from evenhand.tables.attributes import Attribute, attribute_of_values, means_unknown
+from evenhand.errors import EvenhandError, first_few
+from evenhand.tables.attributes import LONGEST, Attribute, attribute_of_values, means_unknown
 from evenhand.tables.bins import FEW, NumericBins, read_numbers, refuse_measurement, refuse_unbinned
 from evenhand.tables.levels import likely_unknown, ranges_as_dates
-from evenhand.tables.spelling import abbreviations, join_values, merge_line, refuse_spellings
+from evenhand.tables.spelling import (
+    abbreviations,
+    join_values,
+    merge_line,
+    refuse_spellings,
+    whole_numbers,
+)
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
 from evenhand.wording import count_text, flag_text
-
-LONGEST = 200
-"""The largest number of characters of a group's name."""
 
 OLDEST = 120
 """The highest age in years that is accepted."""
@@ -92,7 +95,7 @@ def read_own_attribute(
     impossible = impossible_ages(name, raw)
     shown = join_values(raw[impossible].unique())
     problem = (
-        f"the {name!r} is {some(raw[impossible].unique())}, which is no age of a person (0 to "
+        f"the {name!r} is {first_few(raw[impossible].unique())}, which is no age of a person (0 to "
         f"{OLDEST}, or 300 for 90 and over, as MIMIC writes it). Correct it, or mark it as "
         f"unknown: {flag_text('unknown-value', f'{name}={shown}')}"
     )
@@ -105,6 +108,7 @@ def read_own_attribute(
     levels = attribute_of_values(name, str(raw.name), raw).levels
     # Before conflicts, because two spellings of a value are no conflict.
     refuse_spellings(name, raw[raw.isin(levels)], source)
+    raw = whole_numbers(raw)
     raw, differing = settle_conflicts(name, raw, patients, source, values.conflicts.get(name))
     rule = attribute_of_values(name, str(raw.name), raw)
     _refuse_dates(rule, raw, source)
@@ -208,7 +212,7 @@ def _refuse_long_names(name: str, raw: pd.Series, source: Path) -> None:
         "a column that groups people.",
     )
     lists = raw.isin(levels[levels.str.fullmatch(_LISTS)])
-    shown = some(raw[lists].unique()[:1])
+    shown = first_few(raw[lists].unique()[:1])
     problem = f"the {name!r} holds lists or records, as in {shown}. Write one value in each row."
     refuse_rows(lists, source, problem)
 
@@ -216,7 +220,7 @@ def _refuse_long_names(name: str, raw: pd.Series, source: Path) -> None:
 def _refuse_dates(rule: Attribute, raw: pd.Series, source: Path) -> None:
     """Refuse ranges of numbers that a spreadsheet has turned into dates."""
     ranges = ranges_as_dates(rule.levels)
-    shown = some(f"{date!r} was most likely {range_!r}" for date, range_ in ranges.items())
+    shown = first_few(f"{date!r} was most likely {range_!r}" for date, range_ in ranges.items())
     refuse_rows(
         raw.isin([*ranges]),
         source,
@@ -236,9 +240,9 @@ def _refuse_unfilled(rule: Attribute, raw: pd.Series, patients: pd.Series, sourc
     if 2 * single > len(counts):
         raise EvenhandError(
             f"{source}: the attribute {rule.name!r} has {len(counts)} levels, as in "
-            f"{some(counts.index[:2])}, and {single} of them have one patient each: no metric can "
-            "be computed for a group of one patient. Name a column that groups people; from dates "
-            "or free text, make such a column first."
+            f"{first_few(counts.index[:2])}, and {single} of them have one patient each: no metric "
+            "can be computed for a group of one patient. Name a column that groups people; from "
+            "dates or free text, make such a column first."
         )
 
 
@@ -249,7 +253,7 @@ def _level_notes(name: str, raw: pd.Series, rule: Attribute) -> Iterator[str]:
         line = flag_text("unknown-value", f"{name}={join_values(codes)}")
         yield f"{name!r} has levels that often stand for unknown: {shown}. If so, give {line}"
     if pairs := abbreviations({level: counts[level] for level in rule.levels}):
-        shown = some(f"{word!r} and {letter!r}" for word, letter in pairs)
+        shown = first_few(f"{word!r} and {letter!r}" for word, letter in pairs)
         yield (
             f"{name!r} has words and their first letters as values: {shown}. If these mean the "
             f"same, give {merge_line(name, pairs)}"

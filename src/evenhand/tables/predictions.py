@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype, is_string_dtype
 from pydantic import BaseModel, ConfigDict, Field
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.files import DamagedError, parse_object, parse_record, replacing
 from evenhand.run_files import TABLE_MARK
-from evenhand.tables.attributes import UNKNOWN, group_of
+from evenhand.tables.attributes import group_of
 from evenhand.tables.columns import (
     Columns,
     class_numbers,
@@ -28,6 +28,7 @@ from evenhand.tables.columns import (
     rename_columns,
     score_columns,
 )
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_rows
 
@@ -232,7 +233,7 @@ def check_predictions(predictions: Predictions, path: Path) -> None:
         wrong, path, f"labels must be 0 … {n_classes - 1}, as there are {n_classes} classes."
     )
     twice = table["sample_id"].duplicated(keep=False)
-    who = some(table.loc[twice, "sample_id"].unique())
+    who = first_few(table.loc[twice, "sample_id"].unique())
     refuse_rows(twice, path, f"sample ids must be unique; these occur twice: {who}.")
     _check_splits(table, path)
     for name, levels in predictions.levels.items():
@@ -259,7 +260,7 @@ def _check_metadata(metadata: _Metadata, raw: pd.DataFrame, n_classes: int, path
         )
     if absent := [name for name in metadata.levels if f"attr_{name}" not in raw.columns]:
         raise DamagedError(
-            path, f"its metadata list levels of {some(absent)}, and that column is missing"
+            path, f"its metadata list levels of {first_few(absent)}, and that column is missing"
         )
     for name, levels in metadata.levels.items():
         column = raw[f"attr_{name}"]
@@ -267,7 +268,8 @@ def _check_metadata(metadata: _Metadata, raw: pd.DataFrame, n_classes: int, path
             raise DamagedError(path, f"its column 'attr_{name}' holds no text")
         if strange := sorted(set(column.dropna().unique()) - {*levels, UNKNOWN}):
             raise DamagedError(
-                path, f"its metadata lack the levels {some(strange)} of its column 'attr_{name}'"
+                path,
+                f"its metadata lack the levels {first_few(strange)} of its column 'attr_{name}'",
             )
 
 
@@ -276,7 +278,7 @@ def _check_splits(table: pd.DataFrame, path: Path) -> None:
         return
     refuse_rows(~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}.")
     several = table.groupby("patient_id")["split"].transform("nunique") > 1
-    who = some(table.loc[several, "patient_id"].unique())
+    who = first_few(table.loc[several, "patient_id"].unique())
     refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, import_extra, some
+from evenhand.errors import EvenhandError, first_few, import_extra
 from evenhand.tables.csv_text import read_csv, refuse_short
 from evenhand.tables.spelling import clean, clean_column
 from evenhand.tables.table_checks import (
@@ -219,8 +219,8 @@ def _refuse_merged(path: Path, sheet: Any) -> None:
     if merged:
         rows = sorted({row for cells in merged for row in range(cells.min_row, cells.max_row + 1)})
         raise EvenhandError(
-            f"{path}, {rows_text(rows)}: merged cells ({some(merged)}); only the first of them "
-            "holds a value. Unmerge them in the spreadsheet, and fill in each row."
+            f"{path}, {rows_text(rows)}: merged cells ({first_few(merged)}); only the first of "
+            "them holds a value. Unmerge them in the spreadsheet, and fill in each row."
         )
 
 

@@ -6,14 +6,16 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.wording import flag_text
 
 # Printable ASCII without outer blanks: text that is already clean.
@@ -29,6 +31,7 @@ _LOOKALIKES = str.maketrans("авекмнорстухіјαβεικνορτυχ"
 _SIGNS = {"≥": ">=", "≤": "<=", "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2010": "-"}
 _BETWEEN = re.compile(r"(?<=\w)[\s_-]+(?=[^\W\d])|(?<=[^\W\d])[\s_-]+(?=\w)|\s+")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d{1,3})?")
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))\.0+")  # as programs write whole numbers of type float
 _ROMAN = re.compile("[ivxlcdm]+")
 _SEXES = ({"f", "female"}, {"m", "male"})
 _WORD = 4  # length of the shortest word that its first letter may abbreviate
@@ -55,6 +58,30 @@ def clean_column(column: pd.Series) -> pd.Series:
     which, values = pd.factorize(column)
     cleaned = pd.Series([clean(str(value)) for value in values] + [None], dtype="str")
     return pd.Series(cleaned.iloc[which].to_numpy(), column.index, dtype="str", name=column.name)
+
+
+def whole_number(text: str) -> str:
+    """Return a text without a zero fraction, if it is a number; other texts are unchanged.
+
+    Examples
+    --------
+    >>> whole_number("1.0"), whole_number("-0.00"), whole_number("0.5"), whole_number("1.0.0")
+    ('1', '0', '0.5', '1.0.0')
+    """
+    match = _WHOLE.fullmatch(text)
+    if match is None:
+        return text
+    return "0" if match[1] == "-0" else match[1]
+
+
+def whole_numbers(column: pd.Series) -> pd.Series:
+    """Return a column of text in which "1.0" is "1" (see `whole_number`).
+
+    In this way, a CSV, a parquet file and an array of floats have the same levels.
+    """
+    wholes = {str(value): whole_number(str(value)) for value in column.dropna().unique()}
+    changed = {value: whole for value, whole in wholes.items() if value != whole}
+    return column.replace(changed) if changed else column
 
 
 def spelling_key(text: str) -> str:
@@ -132,12 +159,19 @@ def merge_line(name: str, pairs: Iterable[tuple[str, ...]]) -> str:
     >>> merge_line("sex", [("Male", "male"), ("Female", "F"), ("Male", "M"), ("male", "M")])
     '--merge sex=Female,F --merge sex=Male,male,M'
     """
+    return " ".join(
+        flag_text("merge", f"{name}={join_values(values)}") for values in _linked(pairs)
+    )
+
+
+def _linked(pairs: Iterable[tuple[str, ...]]) -> list[list[str]]:
+    """Return spellings of the same value, from pairs that may share a spelling."""
     spellings: list[list[str]] = []
     for pair in pairs:
         linked = [values for values in spellings if {*values} & {*pair}]
         spellings = [values for values in spellings if values not in linked]
         spellings.append(list(dict.fromkeys((*chain.from_iterable(linked), *pair))))
-    return " ".join(flag_text("merge", f"{name}={join_values(values)}") for values in spellings)
+    return spellings
 
 
 def join_values(values: Iterable[str]) -> str:
@@ -155,12 +189,79 @@ def refuse_spellings(name: str, values: pd.Series, source: Path) -> None:
     EvenhandError
         If there are such values; the message ends in the flags that merge them.
     """
-    counts = {str(value): int(count) for value, count in values.value_counts().items()}
-    pairs = spellings(counts)
-    if pairs:
-        shown = some(" and ".join(f"{value!r} ({counts[value]})" for value in p) for p in pairs)
+    counts = count_values(values)
+    if pairs := spellings(counts):
+        flags = merge_line(name, pairs)
+        raise EvenhandError(f"{source}: {name!r} seems to have {_problem(pairs, counts)} {flags}")
+
+
+def refuse_group_spellings(name: str, counts: Mapping[str, int]) -> None:
+    """Refuse groups with several spellings of the same value, in the arrays of a Python caller.
+
+    Parameters
+    ----------
+    name
+        The name of the groups, for the message.
+    counts
+        Group → number of its rows; 0 for a group of earlier rows, whose spelling is kept.
+
+    Raises
+    ------
+    EvenhandError
+        If there are such groups; the message ends in the call of pandas that merges them.
+    """
+    if pairs := spellings(counts):
+        linked = [sorted(values, key=lambda value: counts[value] > 0) for values in _linked(pairs)]
+        merged = {other: target for target, *rest in linked for other in rest}
+        call = f"pandas.Series(groups).replace({merged})"
+        raise EvenhandError(f"{name} seem to have {_problem(pairs, counts)} {call}")
+
+
+@contextmanager
+def refuse_no_text(name: str) -> Iterator[None]:
+    """Refuse text that is no valid Unicode, which libraries do in the block.
+
+    Raises
+    ------
+    EvenhandError
+        If the block raises UnicodeEncodeError.
+    """
+    try:
+        yield
+    except UnicodeEncodeError as error:
         raise EvenhandError(
-            f"{source}: {name!r} seems to have one value in several spellings: {shown}. If they "
-            "mean different things, give them other names. If they mean the same, merge them: "
-            f"{merge_line(name, pairs)}"
+            f"{name}: {str(error.object)[:40]!a} is no valid text, because it has one half of a "
+            "character. Read it from its file again, in the file's encoding."
+        ) from error
+
+
+def check_names(names: Iterable[object], what: str) -> None:
+    """Refuse names that are blank, occur twice, or are no valid text.
+
+    Raises
+    ------
+    EvenhandError
+        If there are such names; the message calls them ``what``.
+    """
+    texts = [str(name) for name in names]
+    with refuse_no_text(what):
+        "".join(texts).encode()
+    if blank := [text for text in texts if not text.strip()]:
+        raise EvenhandError(f"{what}: {blank[0]!r} is no name. Give a name that is not blank.")
+    if doubled := [text for text, count in Counter(texts).items() if count > 1]:
+        raise EvenhandError(
+            f"{what}: {first_few(map(repr, doubled))} occurs twice. Rename one of them."
         )
+
+
+def count_values(values: pd.Series) -> dict[str, int]:
+    """Return the number of rows of each value that is not missing."""
+    return {str(value): int(count) for value, count in values.value_counts().items()}
+
+
+def _problem(pairs: Iterable[tuple[str, ...]], counts: Mapping[str, int]) -> str:
+    shown = first_few(" and ".join(f"{value!r} ({counts[value]})" for value in p) for p in pairs)
+    return (
+        f"one value in several spellings: {shown}. If they mean different things, give them other "
+        "names. If they mean the same, merge them:"
+    )

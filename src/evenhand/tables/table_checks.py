@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 
 _SHORTENED = r"[+-]?\d([.,]\d+)?[eE]\+\d+"
 _NOBODY = (
@@ -52,7 +52,7 @@ def refuse_doubled(names: Sequence[str], path: Path) -> None:
     """Refuse a table with two columns of the same name."""
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise EvenhandError(f"{path} has the column {some(repeated)} twice; keep one.")
+        raise EvenhandError(f"{path} has the column {first_few(repeated)} twice; keep one.")
 
 
 def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> None:
@@ -65,7 +65,7 @@ def refuse_blank(table: pd.DataFrame, path: Path, columns: Iterable[str]) -> Non
 def refuse_repeated(table: pd.DataFrame, path: Path, column: str) -> None:
     """Refuse rows of a table that repeat a value of a column."""
     repeated = table[column].duplicated()
-    values = some(table[column][repeated].unique())
+    values = first_few(table[column][repeated].unique())
     problem = f"{values}: already named above in {column!r}. Keep one row of each."
     refuse_rows(repeated, path, problem)
 
@@ -90,8 +90,9 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
     refuse_rows(
         short,
         path,
-        f"the {whose} id {some(ids[short].unique())} is a number that a spreadsheet has shortened; "
-        "different ids may have become equal. Write the column as text or whole numbers.",
+        f"the {whose} id {first_few(ids[short].unique())} is a number that a spreadsheet has "
+        "shortened; different ids may have become equal. Write the column as text or whole "
+        "numbers.",
     )
     nobody = ids.str.casefold().str.fullmatch(_NOBODY).fillna(False)
     if nobody.any():
@@ -99,8 +100,8 @@ def refuse_ids(ids: pd.Series, path: Path, whose: str) -> None:
     refuse_rows(
         nobody,
         path,
-        f"the {whose} id is {some(ids[nobody].unique())}, which would put all these rows into one "
-        f"{whose}. Give each row its own id (a new one if it is unknown), or remove the rows.",
+        f"the {whose} id is {first_few(ids[nobody].unique())}, which would put all these rows into "
+        f"one {whose}. Give each row its own id (a new one if it is unknown), or remove the rows.",
     )
 
 
@@ -114,4 +115,4 @@ def rows_text(rows: Sequence[int] | pd.Index) -> str:
     >>> rows_text(range(2, 9))
     'rows 2, 3, 4, 5, 6 and 2 more'
     """
-    return f"row{'s' if len(rows) > 1 else ''} {some(rows)}"
+    return f"row{'s' if len(rows) > 1 else ''} {first_few(rows)}"

@@ -11,7 +11,7 @@ import pandas as pd
 from evenhand.errors import EvenhandError, pick
 from evenhand.tables.attributes import Attribute
 from evenhand.tables.settings import ValueSettings
-from evenhand.tables.spelling import clean
+from evenhand.tables.spelling import clean, whole_number
 
 CONFLICTS = {
     "majority": "the patient's most frequent value; unknown if two are equally frequent",
@@ -49,8 +49,11 @@ class ValueRules:
         ['Male', 'Male', nan]
         """
         merged, unknown = self.merged.get(name, {}), self.unknown.get(name, frozenset())
-        text = raw.mask(raw.isin(unknown)) if unknown else raw
-        return text.replace(dict(merged)) if merged else text
+        text = raw.mask(raw.isin([*_matches(raw, unknown)])) if unknown else raw
+        if not merged:
+            return text
+        matches = _matches(text, (*merged, *merged.values()))
+        return text.replace({value: merged.get(rule, rule) for value, rule in matches.items()})
 
     def apply_to_levels(self, rule: Attribute) -> Attribute:
         """Return an attribute's rule with merged levels, and without levels that mean unknown.
@@ -86,6 +89,17 @@ class ValueRules:
         ):
             for name in rules:
                 pick(f"attribute or label to give {what} for", name, choices)
+
+
+def _matches(raw: pd.Series, values: Iterable[str]) -> dict[str, str]:
+    """Return value of a column → the user's value for it; "1" also stands for "1.0"."""
+    by_number = {whole_number(value): value for value in values} | {v: v for v in values}
+    named = {str(value): whole_number(str(value)) for value in raw.dropna().unique()}
+    return {
+        value: by_number[key]
+        for value, whole in named.items()
+        if (key := value if value in by_number else whole) in by_number
+    }
 
 
 def read_values(settings: ValueSettings) -> ValueRules:

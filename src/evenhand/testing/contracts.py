@@ -22,14 +22,14 @@ from evenhand.methods.base import TrainingMethod
 from evenhand.methods.registry import find_method, training_method
 from evenhand.metrics.estimate import point, why_undefined
 from evenhand.metrics.registry import Metric, find_metric
-from evenhand.metrics.scored import Scored, scored
+from evenhand.metrics.scored import Scored, as_scored
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Model, build_model
 from evenhand.pretraining.learners import Encoder, Learner, LearnerBatch
 from evenhand.pretraining.registry import SSL_OBJECTIVES, SSLObjective
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.pruning.registry import find_estimator
-from evenhand.tables.attributes import UNKNOWN
+from evenhand.tables.levels import UNKNOWN
 from evenhand.testing import worlds
 
 CLASSES = ("no", "yes")
@@ -51,7 +51,7 @@ class MetricContract:
         rng = np.random.default_rng(seed)
         labels = np.arange(n) % 2
         scores = np.clip((labels + rng.normal(0, 1, n) + 2) / 5, 0.01, 0.99)
-        return scored(labels, scores, patients=np.arange(n))
+        return as_scored(labels, scores, patients=np.arange(n))
 
     def _metric(self) -> Metric:
         return find_metric(self.name)
@@ -88,7 +88,7 @@ class MetricContract:
         with np.errstate(divide="ignore", invalid="ignore"):
             resampled = float(metric.value(metric.form(rows)(drawn[None].astype(np.uint8)))[0])
         repeated = np.repeat(np.arange(len(rows)), drawn)
-        copies = scored(
+        copies = as_scored(
             rows.labels[repeated], rows.scores[repeated], patients=rows.patients[repeated]
         )
         assert np.isclose(resampled, point(copies, metric, (1,)), equal_nan=True)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.layers import Pool, record_activations
 from evenhand.networks.model import Model
 from evenhand.progress import bar
-from evenhand.training.predict import BATCH, channels_last, unit
+from evenhand.training.predict import BATCH, channels_last, to_unit_range
 
 HEAD_INPUT = "head input"
 """Name that stands, among layers, for the head's input."""
@@ -56,12 +56,12 @@ def activations(
     ):
         for start in range(0, len(source), BATCH):
             positions = np.arange(start, min(start + BATCH, len(source)))
-            inputs = channels_last(unit(source.take(positions).inputs))
+            inputs = channels_last(to_unit_range(source.take(positions).inputs))
             outputs[HEAD_INPUT] = model.features(inputs)
             if unused := [name for name in layers if name not in outputs]:
                 raise EvenhandError(
-                    f"the layers {some(unused)} of {model.spec.backbone} did not run on a batch, "
-                    "so they have no representations. Name other layers with --layer."
+                    f"the layers {first_few(unused)} of {model.spec.backbone} did not run on a "
+                    "batch, so they have no representations. Name other layers with --layer."
                 )
             for name in layers:
                 rows = outputs[name].float().cpu().numpy()

@@ -16,6 +16,7 @@ from torch.cuda import device_count, is_available
 from torch.random import fork_rng
 
 from evenhand.errors import EvenhandError
+from evenhand.training.memory import reuse_freed_memory
 from evenhand.training.settings import LoopSettings
 
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
@@ -32,6 +33,8 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 def make_accelerator(settings: LoopSettings) -> Accelerator:
     """Return the accelerator for the settings: CUDA or the CPU.
 
+    On the CPU, this process reuses freed memory from now on.
+
     Raises
     ------
     EvenhandError
@@ -44,6 +47,8 @@ def make_accelerator(settings: LoopSettings) -> Accelerator:
         )
     # Without CUDA, accelerate would take other devices, such as Apple's, which lack float64.
     on_cpu = settings.device == "cpu" or not is_available()
+    if on_cpu:
+        reuse_freed_memory()
     assert settings.precision != "auto", "a job settles the precision first"
     precision = {"fp32": "no", "bf16": "bf16"}[settings.precision]
     if _state_differs(on_cpu, precision):

@@ -19,12 +19,12 @@ from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import Batch, BatchProvider, BatchSource
 from evenhand.cohort.store.samples import FORMAT
 from evenhand.masks.masks import Mask
-from evenhand.masks.truncate import Truncation, activations_at, cut_at, first_depth, upper_part
+from evenhand.masks.truncate import Truncation, activations_at, first_depth, truncate_at, upper_part
 from evenhand.masks.units import EMBEDDING, is_transformer, module_depths
 from evenhand.networks.augment import DRAWS, Augment, DrawnNumbers, find_augmentation, none
 from evenhand.networks.model import Model
 from evenhand.training.frozen_prefix import ActivationCache, ActivationRows
-from evenhand.training.predict import channels_last, unit
+from evenhand.training.predict import channels_last, to_unit_range
 from evenhand.training.settings import FitSettings
 
 PLAIN = "as they are"  # stands for samples without augmentation in the names of cached activations
@@ -45,7 +45,7 @@ class AugmentedView:
         """Return the samples at some positions, augmented."""
         batch = self.source.take(positions)
         drawn = DrawnNumbers(self.draws[torch.from_numpy(positions).to(self.draws.device)])
-        return replace(batch, inputs=self.augment(unit(batch.inputs), drawn))
+        return replace(batch, inputs=self.augment(to_unit_range(batch.inputs), drawn))
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ class Feed:
         """Return the number of training samples."""
         return len(self._train)
 
-    def cut(self, mask: Mask) -> Truncation | None:
+    def truncate(self, mask: Mask) -> Truncation | None:
         """Return the cut below all units of a mask; None if the fit reads samples.
 
         The result is None without a cache, or if the activations of an epoch do not fit into it.
@@ -170,23 +170,25 @@ class Feed:
         if mask not in self._cuts:
             backbone = self._model.eval().backbone
             with self._accelerator.autocast():
-                sample = unit(self._val.take(np.arange(min(2, len(self._val)))).inputs)
-                sample = self._model.readable(self._model.scaled(sample))
-                cut = cut_at(backbone, first_depth(backbone, mask), sample)
-                if cut is not None:
+                sample = to_unit_range(self._val.take(np.arange(min(2, len(self._val)))).inputs)
+                sample = self._model.backbone_inputs(self._model.scale(sample))
+                truncation = truncate_at(backbone, first_depth(backbone, mask), sample)
+                if truncation is not None:
                     # The first cut is the highest, so one computation serves all cuts.
-                    self._weights = self._weights or _weights_below(backbone, cut.depth)
-                    activations = activations_at(backbone, backbone, cut.depth, sample)
+                    self._weights = self._weights or _weights_below(backbone, truncation.depth)
+                    activations = activations_at(backbone, backbone, truncation.depth, sample)
                     batch = min(self._settings.batch_size, len(self))
                     self._cache.check(activations, batch)
                     count = len(self._pool.source)
                     room = self._cache.count_fitting(activations, count, reserved=len(self._val))
-                    self._view_counts[cut.depth] = room
-                    cut = cut if room else None
-            self._cuts[mask] = cut
+                    self._view_counts[truncation.depth] = room
+                    truncation = truncation if room else None
+            self._cuts[mask] = truncation
         return self._cuts[mask]
 
-    def train(self, epoch: int, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
+    def train(
+        self, epoch: int, truncation: Truncation | None
+    ) -> tuple[BatchProvider, nn.Module | None]:
         """Return the training inputs of an epoch, and the part of the backbone that takes them.
 
         The part is None for the whole backbone. Only the first views are cached, as many as fit:
@@ -194,41 +196,51 @@ class Feed:
         """
         number = epoch % self._views
         view = self._view(number)
-        if cut is None or number >= self._view_counts[cut.depth]:
+        if truncation is None or number >= self._view_counts[truncation.depth]:
             return view, None
         if self._augment is none:
-            return self._pool_activations(cut), cut.upper
+            return self._pool_activations(truncation), truncation.upper
         name = f"{self._settings.augment} {self._settings.seed} {number}"
         return self._cached_activations(
-            view, self._train, f"{self._digests['train']} {name}", cut
-        ), cut.upper
+            view, self._train, f"{self._digests['train']} {name}", truncation
+        ), truncation.upper
 
-    def val(self, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
+    def val(self, truncation: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
         """Return the validation inputs, and the part of the backbone that takes them."""
-        if cut is None:
+        if truncation is None:
             return self._val, None
-        return self._plain_activations(self._val, self._digests["val"], cut), cut.upper
+        return self._plain_activations(
+            self._val, self._digests["val"], truncation
+        ), truncation.upper
 
-    def split(self, name: str, cut: Truncation | None) -> tuple[BatchProvider, nn.Module | None]:
+    def split(
+        self, name: str, truncation: Truncation | None
+    ) -> tuple[BatchProvider, nn.Module | None]:
         """Return a split's inputs after the fit, and the part of the backbone that takes them."""
         if name == "val":
-            return self.val(cut)
+            return self.val(truncation)
         if name == "train":
-            return (self._train, None) if cut is None else (self._pool_activations(cut), cut.upper)
+            return (
+                (self._train, None)
+                if truncation is None
+                else (self._pool_activations(truncation), truncation.upper)
+            )
         cohort = getattr(self._splits, name)
         source = BatchSource(cohort, self._accelerator.device)
-        if cut is None:
+        if truncation is None:
             return source, None
-        return self._plain_activations(source, _identity(cohort), cut), cut.upper
+        return self._plain_activations(source, _identity(cohort), truncation), truncation.upper
 
-    def _pool_activations(self, cut: Truncation) -> CutActivations:
+    def _pool_activations(self, truncation: Truncation) -> CutActivations:
         """Return cached activations of the training samples, without augmentation."""
-        rows = self._plain_activations(self._pool.source, self._digests["pool"], cut).rows
+        rows = self._plain_activations(self._pool.source, self._digests["pool"], truncation).rows
         return CutActivations(self._train, rows, self._convolves, self._pool.places)
 
-    def _plain_activations(self, source: BatchSource, name: str, cut: Truncation) -> CutActivations:
+    def _plain_activations(
+        self, source: BatchSource, name: str, truncation: Truncation
+    ) -> CutActivations:
         """Return cached activations of samples, without augmentation."""
-        return self._cached_activations(source, source, f"{name} {PLAIN}", cut)
+        return self._cached_activations(source, source, f"{name} {PLAIN}", truncation)
 
     def _view(self, number: int) -> AugmentedView:
         seed = np.random.SeedSequence([self._settings.seed, number]).generate_state(1)[0]
@@ -237,31 +249,33 @@ class Feed:
         return AugmentedView(self._train, self._augment, draws.to(self._accelerator.device))
 
     def _cached_activations(
-        self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
+        self, samples: BatchProvider, source: BatchSource, name: str, truncation: Truncation
     ) -> CutActivations:
         """Return cached activations; compute missing ones from the nearest lower cached cut."""
         cache = self._cache
         assert cache is not None
-        key = self._key(name, cut.depth)
+        key = self._key(name, truncation.depth)
         with self._accelerator.local_main_process_first():
             while (rows := cache.find(key)) is None:
                 cache.make(
-                    key, len(samples), lambda: self._compute_activations(samples, source, name, cut)
+                    key,
+                    len(samples),
+                    lambda: self._compute_activations(samples, source, name, truncation),
                 )
         return CutActivations(source, rows, self._convolves)
 
     def _compute_activations(
-        self, samples: BatchProvider, source: BatchSource, name: str, cut: Truncation
+        self, samples: BatchProvider, source: BatchSource, name: str, truncation: Truncation
     ) -> Iterator[Tensor]:
         backbone, size = self._model.eval().backbone, self._settings.batch_size
-        lower = self._nearest_lower(source, name, cut.depth)
+        lower = self._nearest_lower(source, name, truncation.depth)
         network, inputs_of = (backbone, samples) if lower is None else lower
         with torch.no_grad(), self._accelerator.autocast():
             for first in range(0, len(samples), size):
                 inputs = inputs_of.take(np.arange(first, min(first + size, len(samples)))).inputs
                 if lower is None:
-                    inputs = self._model.readable(self._model.scaled(unit(inputs)))
-                yield activations_at(network, backbone, cut.depth, inputs)
+                    inputs = self._model.backbone_inputs(self._model.scale(to_unit_range(inputs)))
+                yield activations_at(network, backbone, truncation.depth, inputs)
 
     def _nearest_lower(
         self, source: BatchSource, name: str, depth: int

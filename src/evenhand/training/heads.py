@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from evenhand.cohort.store.batches import BatchProvider
 from evenhand.methods.base import TrainingMethod
 from evenhand.networks.model import Model
-from evenhand.training.predict import unit
+from evenhand.training.predict import to_unit_range
 
 
 class GroupHeads(nn.Module):
@@ -132,7 +132,7 @@ def load_average(
         for start in range(0, len(train), batch_size):
             rows = np.arange(start, min(start + batch_size, len(train)))
             if len(rows) > 1:
-                model(unit(train.take(rows).inputs))
+                model(to_unit_range(train.take(rows).inputs))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

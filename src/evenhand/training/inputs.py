@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.samples import SampleStore
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.inputs import RGB, ImageForm, Images, SeriesInputs
 from evenhand.networks.model import Model
 from evenhand.networks.weights_file import adaptation
@@ -49,7 +49,7 @@ def check_fits(cohort: Cohort, model: Model) -> None:
     channels = inputs.channels if isinstance(inputs, SeriesInputs) else ()
     if cohort.channels != channels:
         kinds = {True: "series of {} channels ({})", False: "images"}
-        texts = [kinds[bool(c)].format(len(c), some(c)) for c in (channels, cohort.channels)]
+        texts = [kinds[bool(c)].format(len(c), first_few(c)) for c in (channels, cohort.channels)]
         raise EvenhandError(
             f"the model takes {texts[0]}, but {cohort.source.path} has {texts[1]}. Give samples "
             "like those that the model was trained on."

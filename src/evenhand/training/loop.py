@@ -110,8 +110,8 @@ def fit(
             if schedule(epoch) != mask:
                 mask = schedule(epoch)
                 set_trainable(model, mask)
-            cut = feed.cut(schedule.reach(epoch + 1))  # below all layers tuned so far
-            train, upper = feed.train(epoch, cut)
+            truncation = feed.truncate(schedule.reach(epoch + 1))  # below all layers tuned so far
+            train, upper = feed.train(epoch, truncation)
             train_mode(model)
             rows = np.fromiter(sampler, dtype=np.intp)
             batches = _batches(rows, settings.batch_size, accelerator)
@@ -119,7 +119,7 @@ def fit(
                 loss = steps.take(train, batches, upper, advance)
             del train  # so that its activations can be evicted
             _check_finite("training loss", loss, epoch, settings)
-            val, upper = feed.val(cut)
+            val, upper = feed.val(truncation)
             val_scores = class_probabilities(model, val, accelerator, upper)
             del val  # so that its activations can be evicted
             _check_finite("mean score", float(val_scores.mean()), epoch, settings)

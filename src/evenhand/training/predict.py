@@ -91,7 +91,7 @@ def class_probabilities(
     parts = []
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(share), BATCH):
-            inputs = unit(source.take(share[start : start + BATCH]).inputs)
+            inputs = to_unit_range(source.take(share[start : start + BATCH]).inputs)
             logits = model(channels_last(inputs), upper)
             parts.append(logits.double().softmax(dim=1).cpu().numpy())
     if accelerator.num_processes == 1:
@@ -102,7 +102,7 @@ def class_probabilities(
     return table
 
 
-def unit(inputs: Tensor) -> Tensor:
+def to_unit_range(inputs: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1]; other inputs unchanged."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
 

@@ -22,7 +22,7 @@ PRECISIONS = (
 class TrackSettings(Settings, title="Training"):
     """Experiment trackers."""
 
-    machine = frozenset({"track"})
+    unrecorded = frozenset({"track"})
 
     track: tuple[TrackerName, ...] = Field(
         (),

@@ -24,7 +24,7 @@ _NOT_IN_MLFLOW = re.compile(r"[^\w\-. :/]")
 _log = logging.getLogger(__name__)
 
 
-class Tracked:
+class Trackers:
     """The trackers of one fit; false if there are none.
 
     A tracker that fails after its start is dropped with a warning; the training goes on.
@@ -47,19 +47,19 @@ class Tracked:
                 _log.warning("--track %s ended in epoch %d: %r", tracker.name, epoch, error)
 
 
-UNTRACKED = Tracked()
+NO_TRACKERS = Trackers()
 """The trackers of a fit that is not tracked."""
 
 
 @contextmanager
-def tracked(
+def open_trackers(
     settings: LoopSettings,
     root: Path,
     fit: str,
     about: Mapping[str, Any],
     *,
     resumed: bool = False,
-) -> Iterator[Tracked]:
+) -> Iterator[Trackers]:
     """Start the trackers of a fit, and finish them at the end of the block.
 
     Only the main process of a launcher starts trackers. Each fit is a run of its own in each
@@ -90,7 +90,7 @@ def tracked(
             tracker = _started(name, root, fit.replace("/", "-"), about, resumed=resumed)
             stack.callback(_finish, tracker)
             trackers.append(tracker)
-        yield Tracked(trackers) if trackers else UNTRACKED
+        yield Trackers(trackers) if trackers else NO_TRACKERS
 
 
 def epoch_numbers(loss: float, validation: Mapping[str, float], seconds: float) -> dict[str, float]:

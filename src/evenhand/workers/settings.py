@@ -13,7 +13,7 @@ from evenhand.settings import Settings
 class WorkerSettings(Settings, title="Workers"):
     """The number and place of workers; a killed run may continue with other values."""
 
-    machine = frozenset(
+    unrecorded = frozenset(
         {
             *("workers", "engine", "ray_address", "worker_cpus", "worker_gpus"),
             *("tls_certificate", "tls_key"),

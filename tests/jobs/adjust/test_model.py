@@ -20,7 +20,7 @@ from evenhand.jobs.adjust.adjustment import read_adjustment
 from evenhand.networks.checkpoints import load_model
 from evenhand.tables.predictions import read_predictions
 from evenhand.tables.settings import ValueSettings
-from evenhand.training.predict import unit
+from evenhand.training.predict import to_unit_range
 
 PHANTOMS = "phantom:patients=500,size=32,harder=0,shortcut=0,tilt=0.6,tilt_test=0,minority=0.4"
 FEW = ("--replicates", 40)
@@ -189,5 +189,5 @@ def inputs_of(run, cache):
     """Return the inputs of the test samples, in the order of the predictions."""
     record = open_run(run).record
     data_overrides = DataOverrides(None, (), (), cache, False, ValueSettings())
-    test = reopen(run, data_settings(record), 32, data_overrides).test
-    return unit(BatchSource(test, torch.device("cpu")).take(np.arange(len(test))).inputs)
+    test = reopen(run, data_settings(record), 32, data_overrides, None).test
+    return to_unit_range(BatchSource(test, torch.device("cpu")).take(np.arange(len(test))).inputs)

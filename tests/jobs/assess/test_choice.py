@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
 from evenhand.metrics.parity import ParityNumbers
 from evenhand.metrics.rows import Key
-from evenhand.metrics.scored import scored
+from evenhand.metrics.scored import as_scored
 
 DATA = "series_phantom:patients=160,steps=12,seed=1"
 CHOICE = (
@@ -121,6 +123,14 @@ def test_a_picked_metric_has_a_verdict_of_its_own(ssl, text):
     assert row.claim == ("not certain." not in text)
 
 
+def test_the_interval_of_auc_over_two_seeds_ends_at_its_limits():
+    poor, good = judged(0.1, 0.2), judged(0.1, 0.2)
+    poor, good = (replace(model, auc=model.auc + by) for model, by in ((poor, -0.3), (good, 0.15)))
+    models = {"supervised": (poor, good)}
+    value = Evaluation(1.0, "supervised", models, {}, {}, SIZES).auc_over_seeds("supervised")
+    assert (value.low, value.high) == (0.0, 1.0)
+
+
 def test_odds_differences_stand_beside_deviations(run):
     page = (run / "report.html").read_text(encoding="utf-8")
     for text in ("Average absolute odds difference, group", "Deviation, group", "AAOD, group"):
@@ -149,5 +159,5 @@ def test_a_choice_that_cannot_be_measured_is_refused_before_any_work(
 def test_sizes_count_patients_of_the_rarer_class_not_their_images():
     patients = np.array([*range(60), *[60] * 10, *[61] * 10])
     labels = (patients >= 60).astype(int)
-    rows = scored(labels, np.linspace(0, 1, 80), patients=patients)
+    rows = as_scored(labels, np.linspace(0, 1, 80), patients=patients)
     assert RowCounts.of(rows) == RowCounts(80, 62, 20, 2)

@@ -223,7 +223,7 @@ def start(run, tmp_path, monkeypatch):
 
     def start_of(strategy, **settings):
         unchanged = lambda model, *_: (model, LossCurve([1.0], [], [0.5], [2.0], [0.5, 3.0]))  # noqa: E731
-        monkeypatch.setattr("evenhand.jobs.assess.grid.train_encoder", unchanged)
+        monkeypatch.setattr("evenhand.jobs.pretrain.training.train_encoder", unchanged)
         settings = AssessSettings(data=DATA, attribute=("group",), cache=tmp_path, **settings)
         task, empty, cell = prepare_task(settings), Run(tmp_path / strategy), Cell(strategy, 1.0, 1)
         encoder = pretrain_encoder(task, settings, empty, encoder_starts(settings)[0], 1).parent

@@ -91,6 +91,22 @@ def test_the_terminal_shows_the_number_that_decides_of_each_entry_and_its_change
     ]
 
 
+def test_the_terminal_says_why_an_entry_has_no_difference_in_the_primary_number():
+    erm, cut, undefined = (
+        entry(number("sex", 0.7)).model_copy(update={"name": name, "differences": differences})
+        for name, differences in (
+            ("erm", ()),
+            ("thresholds", ()),
+            ("head", (PlannedDifference.of(Difference("head", Key("sex", "*", "auc", "worst"))),)),
+        )
+    )
+    record = BenchmarkRecord(plan=PLAN, hash="", entries=(erm, cut, undefined))
+    _, first, second, third = entries_text(record).splitlines()
+    assert first.split() == ["erm", "auc_worst", "sex", "0.700"]
+    assert "not compared  it changes only decisions, which do not affect this number" in second
+    assert third.split()[-3:] == ["undefined", "no", "interval"]
+
+
 def test_a_difference_keeps_every_field():
     key = Key("sex", "*", "auc", "gap")
     record = DifferenceRecord.of(Difference("head", key, 0.1, 0.0, 0.2, 0.01, 0.02, 0.05, True))

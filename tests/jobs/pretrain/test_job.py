@@ -140,13 +140,12 @@ def test_images_can_be_learnt_from(cache):
 def test_patients_of_validation_and_test_do_not_reach_it(run, cache, monkeypatch, tmp_path):
     table = pd.read_csv(run / "splits.csv")
     read: set[str] = set()
-    from evenhand.jobs.pretrain import job
 
     def watched(model, train, *others):
         read.update(train.table["patient_id"])
         return train_encoder(model, train, *others)
 
-    monkeypatch.setattr(job, "train_encoder", watched)
+    monkeypatch.setattr(training, "train_encoder", watched)
     words = ("--attribute", "group", "--epochs", 1, "--device", "cpu", "--cache", cache)
     assert evenhand("pretrain", DATA, *words, "--out", tmp_path / "out").status == 0
     assert read == set(table["patient_id"][table["split"] == "train"])

@@ -101,11 +101,13 @@ def test_too_few_patients_are_not_halved():
 def test_patients_that_confirm_have_no_part_in_the_choice():
     judge, predictions = judge_of(EVEN, "equalized_odds_difference"), drawn(seeded(), 80)
     confirms = ~predictions.table["patient_id"].isin(EVEN.choosing)
-    before = judge.values(predictions)
+    before, ranks = judge.values(predictions), judge.rank_values(predictions, GROUPS)
     shaken = predictions.table.assign(
         score=predictions.table["score"].where(~confirms, 1 - predictions.table["score"])
     )
-    after = judge.values(Predictions(shaken, predictions.classes, predictions.levels))
+    changed = Predictions(shaken, predictions.classes, predictions.levels)
+    after = judge.values(changed)
+    assert judge.rank_values(changed, GROUPS) == ranks  # they name the unprivileged group
     ours = {name for name in before if not name.startswith("confirm:")}
     assert {f"confirm:{name}" for name in ours} == set(before) - ours
     assert all(after[name] == before[name] for name in ours)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +14,12 @@ from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
+from evenhand.jobs.tune.outcome import delivery_of
 from evenhand.metrics import find_rule, find_target
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.findings import findings
 from evenhand.search.confirmation import Candidate, best_candidate, choices_to_confirm
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 
 AUC, GAP = find_target("auc_worst"), find_target("auc_gap")
 
@@ -53,6 +55,26 @@ def test_optimism_is_how_much_better_the_search_looked_whichever_way_is_better()
     assert text["auc_gap"]["optimism"] == pytest.approx(0.07)
     assert text["auc_worst"]["optimism_low"] == pytest.approx(0.08 - half)
     assert text["auc_gap"]["mean_high"] == pytest.approx(0.12 + half)
+
+
+@pytest.mark.parametrize(
+    ("target", "again", "interval"),
+    [
+        (AUC, [0.9, 0.3], (0.0, 1.0)),
+        (GAP, [0.02, 0.2], (0.0, 1.0)),
+        (find_target("eopp1_sum"), [0.2, 1.8], (0.0, None)),
+        (find_target("log_loss_worst"), [0.5, 3.0], (None, None)),
+    ],
+)
+def test_the_interval_over_two_seeds_is_cut_at_the_limits_of_the_target(target, again, interval):
+    objective = candidate(4, [0.8], [[value] for value in again]).objective(0, target)
+    mean, half = np.mean(again), student.ppf(0.975, 1) * np.std(again, ddof=1) / np.sqrt(2)
+    low, high = (end if end is not None else free for end, free in
+                 zip(interval, (mean - half, mean + half), strict=True))  # fmt: skip
+    assert (objective.mean_low, objective.mean_high) == pytest.approx((low, high))
+    sign = 1 if target.maximise else -1
+    ends = sorted(sign * (0.8 - end) for end in (low, high))
+    assert [objective.optimism_low, objective.optimism_high] == pytest.approx(ends)
 
 
 def test_the_best_mean_wins_over_the_luckiest_search_and_a_divergence_hardly_ever():
@@ -93,7 +115,12 @@ def test_no_candidate_that_was_not_chosen_has_a_better_mean(candidates):
     ],
 )
 def test_the_fit_in_the_middle_is_delivered(goal, values, seed):
-    assert candidate(0, 0.9, values).median_seed((goal,), find_rule(None, (goal,))) == seed
+    chosen, rule = candidate(0, 0.9, values), find_rule(None, (goal,))
+    assert chosen.median_seed((goal,), rule) == seed
+    job = SimpleNamespace(task=SimpleNamespace(targets=(goal,)), rule=rule)
+    result = SimpleNamespace(contender=SimpleNamespace(name="full"), chosen=chosen)
+    delivery = delivery_of(job, result)
+    assert (delivery.seed, delivery.seeds) == (seed, chosen.seeds)
 
 
 def test_of_several_goals_the_rule_says_which_fit_is_in_the_middle():

@@ -16,7 +16,7 @@ import pytest
 from tests.command import PHANTOMS, changed, evenhand, training
 
 from evenhand.files import read_json, write_json
-from evenhand.metrics import costs, find_rule, find_target, front, ranked
+from evenhand.metrics import costs, find_rule, find_target, front, rank_points
 
 GOALS = ("auc", "auc_worst")
 TRIALS = 5
@@ -76,7 +76,7 @@ def test_the_rule_picks_what_is_fitted(several):
     objectives = [*map(find_target, GOALS)]
     trials = trials_of(out)
     cost = costs(trials[list(GOALS)].to_numpy(float), objectives)
-    wanted = ranked(cost, find_rule("budget=1", objectives))[0]
+    wanted = rank_points(cost, find_rule("budget=1", objectives))[0]
     model = read_json(out / "models" / "fairtune" / "model.json")
     assert model["trial"] == trials["number"].iloc[wanted]
     row = trials.iloc[wanted]
@@ -195,7 +195,7 @@ def test_minimax_picks_what_is_fitted(elsewhere):
     goals = [find_target(item["name"]) for item in read_json(out / "search.json")["objectives"]]
     for name in ("fairtune", "head"):
         cost = costs(trials_of(out, name)[[goal.name for goal in goals]].to_numpy(float), goals)
-        wanted = ranked(cost, find_rule("minimax", goals))[0]
+        wanted = rank_points(cost, find_rule("minimax", goals))[0]
         assert read_json(out / "models" / name / "model.json")["trial"] == wanted
 
 

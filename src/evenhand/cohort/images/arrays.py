@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evenhand.cohort.cohort import Image
 from evenhand.cohort.images.bounds import admit
 from evenhand.cohort.images.planes import PlaneChoice, Range, as_value_error, grey_plane, in_8_bits
-from evenhand.errors import some
+from evenhand.errors import first_few
 from evenhand.networks.inputs import RGB
 from evenhand.networks.settings import MAX_CHANNELS
 
@@ -241,10 +241,10 @@ def _array_name(names: list[str], part: PlaneChoice) -> str:
     if not names:
         raise ValueError("it is an npz file without any array")
     if part.name:
-        raise ValueError(f"it has no array {part.name!r}; it has {some(names)}")
+        raise ValueError(f"it has no array {part.name!r}; it has {first_few(names)}")
     if len(names) > 1:
         raise ValueError(
-            f"it has {len(names)} arrays ({some(names)}), but a sample is one array. Write "
+            f"it has {len(names)} arrays ({first_few(names)}), but a sample is one array. Write "
             f"FILE#{names[0]} in the table"
         )
     return names[0]

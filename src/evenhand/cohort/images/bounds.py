@@ -10,6 +10,9 @@ import PIL.Image
 
 from evenhand.cohort.settings import MAX_PIXELS
 
+DECODING_COPIES = 4
+"""Memory that decoding DICOM or NIfTI needs, in copies of a picture at 4 bytes per pixel."""
+
 
 class _Thread(threading.local):
     """The limit of the current thread, and the pixels that it reserved."""

@@ -17,7 +17,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from evenhand.cohort.images.bounds import admit
+from evenhand.cohort.images.bounds import DECODING_COPIES, admit
 from evenhand.cohort.images.planes import (
     WHOLE,
     PlaneChoice,
@@ -26,12 +26,11 @@ from evenhand.cohort.images.planes import (
     grey_plane,
     in_8_bits,
 )
-from evenhand.errors import import_extra, some
+from evenhand.errors import first_few, import_extra
 from evenhand.networks.inputs import Images
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-_HELD = 4  # memory that decoding needs, in units of a picture's pixels at four bytes each
 _DECODERS = {
     "JPEG-LS": "pyjpegls",
     "JPEG": "pylibjpeg[all]",
@@ -101,7 +100,7 @@ def _pixels(pydicom: Any, header: Any, frame: PlaneChoice) -> NDArray[Any]:
             "give --page to read the same frame of every file"
         )
     width, height = int(header.get("Columns") or 0), int(header.get("Rows") or 0)
-    admit(width, height, memory_pixels=_HELD * width * height)
+    admit(width, height, memory_pixels=DECODING_COPIES * width * height)
     _require_decoder(pydicom, header)
     pixels: NDArray[Any] = pydicom.pixels.pixel_array(header, index=index or 0)
     return pixels
@@ -273,7 +272,7 @@ def localizer_remark(folder: Path) -> str:
     localizers = _series_in(folder, folder.stat().st_mtime_ns).localizers
     if not localizers:
         return ""
-    names = some(path.name for path in localizers)
+    names = first_few(path.name for path in localizers)
     return f"{folder}: localizer images are no slices of the volume and were left out ({names})."
 
 
@@ -328,7 +327,7 @@ def _refuse_several(what: str, value: Mapping[Path, str]) -> None:
     if len(first) > 1:
         raise ValueError(
             f"its slices are of {len(first)} {what}: "
-            f"{some(f'{name} ({kind})' for kind, name in first.items())}. Keep one "
+            f"{first_few(f'{name} ({kind})' for kind, name in first.items())}. Keep one "
             "volume in each folder"
         )
 

@@ -12,7 +12,7 @@ import pandas as pd
 import PIL.Image
 from numpy.typing import NDArray
 
-from evenhand.cohort.images.bounds import admit
+from evenhand.cohort.images.bounds import DECODING_COPIES, admit
 from evenhand.cohort.images.decoding import ImageFiles
 from evenhand.cohort.images.planes import (
     PlaneChoice,
@@ -23,10 +23,9 @@ from evenhand.cohort.images.planes import (
 )
 from evenhand.errors import EvenhandError, import_extra
 
-Cut = Callable[[Path, float], PIL.Image.Image]
+ReadSlice = Callable[[Path, float], PIL.Image.Image]
 """Reads the slice of a volume at a position from 0 (bottom) to 1 (top), or raises ValueError."""
 
-_HELD = 4  # memory that decoding needs, in units of a slice's pixels at four bytes each
 LUNG = (-600.0, 1500.0)
 """Centre and width of the window, in Hounsfield units, that shows lungs."""
 SOFT_TISSUE = (40.0, 400.0)
@@ -41,14 +40,14 @@ class VolumeSlices(ImageFiles):
     ----------
     place
         Sample id → position of the slice in its volume, from 0 (bottom) to 1 (top).
-    cut
+    read_slice
         Reads a slice.
     volume_remark
         Returns a sentence for the run's notes on how a volume is read, or "".
     """
 
     place: Mapping[str, float] = field(default_factory=dict)
-    cut: Cut
+    read_slice: ReadSlice
     volume_remark: Callable[[Path], str] = lambda _: ""
 
     def remark(self, sample_id: str) -> str:
@@ -56,11 +55,11 @@ class VolumeSlices(ImageFiles):
         return self.volume_remark(Path(self.files[sample_id]))
 
     def _picture(self, sample_id: str) -> PIL.Image.Image:
-        return self.cut(Path(self.files[sample_id]), self.place[sample_id])
+        return self.read_slice(Path(self.files[sample_id]), self.place[sample_id])
 
 
 def volume_slices(
-    table: pd.DataFrame, source: Path, cut: Cut, volume_remark: Callable[[Path], str]
+    table: pd.DataFrame, source: Path, read_slice: ReadSlice, volume_remark: Callable[[Path], str]
 ) -> VolumeSlices:
     """Return the reader of the slices in a table of ``expand_slices``; ``source`` is its file."""
     ids = table["slice"]
@@ -69,7 +68,7 @@ def volume_slices(
         rows=dict(zip(ids, table.index, strict=True)),
         table=source,
         place=dict(zip(ids, table["place"], strict=True)),
-        cut=cut,
+        read_slice=read_slice,
         volume_remark=volume_remark,
     )
 
@@ -143,11 +142,11 @@ def open_nifti(path: Path, part: PlaneChoice, window: Range | None) -> PIL.Image
         if len(volume.shape) > 2:
             volume = nibabel.as_closest_canonical(volume)
             height, width, depth = volume.shape[:3]
-            admit(width, height, memory_pixels=_HELD * width * height)
+            admit(width, height, memory_pixels=DECODING_COPIES * width * height)
             index = part.slice(depth)
             pixels = np.asarray(volume.slicer[:, :, index : index + 1].dataobj, np.float32)
         else:
-            admit(*volume.shape, memory_pixels=_HELD * math.prod(volume.shape))
+            admit(*volume.shape, memory_pixels=DECODING_COPIES * math.prod(volume.shape))
             part.slice(depth)
             pixels = np.asarray(volume.dataobj, np.float32)
     pixels = np.rot90(pixels.reshape(pixels.shape[:2]))  # the front of the head is above

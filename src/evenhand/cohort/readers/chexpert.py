@@ -67,7 +67,7 @@ def find_chexpert(root: Path) -> SourceSamples:
     refuse_rows(table["PATIENT"].isna(), path, problem)
     table["file"] = _image_paths(table, root)
     if not demographics.exists():
-        return SourceSamples(table, sample="image", patient="PATIENT", source=path, tables=(path,))
+        return SourceSamples(table, sample="image", patient="PATIENT", source=path)
     people = read_table(demographics)
     table = look_up(table, "PATIENT", people, demographics, ("PRIMARY_RACE",))
     return SourceSamples(

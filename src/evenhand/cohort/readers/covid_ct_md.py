@@ -51,15 +51,14 @@ def find_covid_ct_md(root: Path) -> SourceSamples:
     table = read_table(path)
     require_columns(table, path, ("Folder", "Patient Age"))
     table["Patient Age"] = table["Patient Age"].str.extract(r"^(\d+)Y?$", expand=False)
-    table["file"], unlisted = folders_by_name(table["Folder"], root, "* Cases/*")
-    cut = partial(cut_dicom_series, window=LUNG)
+    table["file"], unused_files = folders_by_name(table["Folder"], root, "* Cases/*")
+    read_slice = partial(cut_dicom_series, window=LUNG)
     return SourceSamples(
         table,
         sample="Folder",
         patient="Folder",
         source=path,
-        tables=(path,),
-        cut=cut,
+        read_slice=read_slice,
         volume_remark=localizer_remark,
-        unlisted=unlisted,
+        unused_files=unused_files,
     )

@@ -56,8 +56,8 @@ def find_fitzpatrick17k(root: Path) -> SourceSamples:
     path = root / TABLE
     table = read_table(path)
     require_columns(table, path, ("md5hash",))
-    files, unlisted = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
+    files, unused_files = files_by_name(table["md5hash"], root, "*", (".jpg", ".jpeg", ".png"))
     table = table.assign(file=files)
     return SourceSamples(
-        table, sample="md5hash", patient="md5hash", source=path, tables=(path,), unlisted=unlisted
+        table, sample="md5hash", patient="md5hash", source=path, unused_files=unused_files
     )

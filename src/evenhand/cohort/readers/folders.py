@@ -18,7 +18,7 @@ from evenhand.cohort.layouts import check_layout, read_status, refuse_outside, w
 from evenhand.cohort.readers.table import table_cohort
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import refuse_blank, require_columns
 from evenhand.wording import count_text
@@ -131,9 +131,9 @@ def _read_tree(root: Path) -> _Tree:
     elif len(outside):
         raise EvenhandError(
             f"{root}: {len(outside)} of {len(table)} images lie beside the splits: "
-            f"{some(outside)}. Move them into a split, or out of the folder."
+            f"{first_few(outside)}. Move them into a split, or out of the folder."
         )
-    notes = (f"{count_text(len(masks), 'mask')} beside images left out: {some(masks)}.",)
+    notes = (f"{count_text(len(masks), 'mask')} beside images left out: {first_few(masks)}.",)
     return _Tree(table.set_axis(pd.Index([NO_ROW] * len(table))), notes if masks else ())
 
 
@@ -178,8 +178,8 @@ def _refuse_parts(classes: set[str], root: Path) -> None:
     images = {name for name in classes if re.fullmatch(r"(images?|imgs?|inputs?)", name.lower())}
     if masks and images and masks | images == classes:
         raise EvenhandError(
-            f"{root} has the folders {some(sorted(classes))}, which are images and masks and no "
-            "classes. Give a table of the images with --image-column and --label."
+            f"{root} has the folders {first_few(sorted(classes))}, which are images and masks and "
+            "no classes. Give a table of the images with --image-column and --label."
         )
 
 
@@ -196,10 +196,10 @@ def _refuse_two_levels(images: dict[str, tuple[str, ...]], root: Path) -> None:
         fewer, more = sorted((below[first], below[other]), key=len)
         if len(fewer) > 1 and fewer <= more and "" not in fewer:
             raise EvenhandError(
-                f"{root}: the folders {first!r} and {other!r} both hold {some(sorted(fewer))}, so "
-                "it is not clear which level names the classes. Splits must be called train, val "
-                "and test; without splits, give the folder of one level of classes, or a table "
-                "with --image-column."
+                f"{root}: the folders {first!r} and {other!r} both hold "
+                f"{first_few(sorted(fewer))}, so it is not clear which level names the classes. "
+                "Splits must be called train, val and test; without splits, give the folder of one "
+                "level of classes, or a table with --image-column."
             )
 
 
@@ -246,8 +246,9 @@ def _with_metadata(
     needed = [name for name in (patient, "split") if name in added]
     if needed and len(unnamed):
         raise EvenhandError(
-            f"{metadata} has no row for {len(unnamed)} of {len(table)} images: {some(unnamed)}. "
-            f"Add rows with {' and '.join(map(repr, needed))}, or remove the images."
+            f"{metadata} has no row for {len(unnamed)} of {len(table)} images: "
+            f"{first_few(unnamed)}. Add rows with {' and '.join(map(repr, needed))}, or remove the "
+            "images."
         )
     return described.set_axis(pd.Index(row))
 

@@ -52,7 +52,7 @@ def find_gf3300(root: Path) -> SourceSamples:
     table = read_table(path)
     require_columns(table, path, ("filename", "use"))
     name = table["filename"].str.removesuffix(".npz")
-    files, unlisted = files_by_name(name, root, "*", (".npz",))
+    files, unused_files = files_by_name(name, root, "*", (".npz",))
     split = table["use"].str.casefold().map(SPLITS)
     table = table.assign(name=name, file=files, split=split)
     open_map = partial(open_npz, key="rnflt", span=THICKNESS)
@@ -61,7 +61,6 @@ def find_gf3300(root: Path) -> SourceSamples:
         sample="name",
         patient="name",
         source=path,
-        tables=(path,),
         open=open_map,
-        unlisted=unlisted,
+        unused_files=unused_files,
     )

@@ -13,7 +13,7 @@ from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.attributes import attribute_by_level
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_columns, read_table, stack_tables
@@ -85,7 +85,7 @@ def find_globem(root: Path) -> SourceSamples:
         if differing:
             raise EvenhandError(
                 f"{root / study / 'FeatureData'} and that of {studies[0].name} do not have the "
-                f"same features; only one of them has {some(sorted(differing))}."
+                f"same features; only one of them has {first_few(sorted(differing))}."
             )
     table = stack_tables(
         {f"{study.name}/dep_weekly.csv": _read_surveys(study) for study in studies}

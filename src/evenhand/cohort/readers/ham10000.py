@@ -51,13 +51,12 @@ def find_ham10000(root: Path) -> SourceSamples:
     metadata = find_entry(root, METADATA)
     table = read_table(metadata, like=".csv")  # as published it may be .tab, or have no suffix
     require_columns(table, metadata, ("image_id", "lesion_id"))
-    files, unlisted = files_by_name(table["image_id"], root, IMAGES, (".jpg",))
+    files, unused_files = files_by_name(table["image_id"], root, IMAGES, (".jpg",))
     table = table.assign(file=files)
     return SourceSamples(
         table,
         sample="image_id",
         patient="lesion_id",
         source=metadata,
-        tables=(metadata,),
-        unlisted=unlisted,
+        unused_files=unused_files,
     )

@@ -57,7 +57,7 @@ def find_isic2019(root: Path) -> SourceSamples:
     require_columns(table, truth, ("image", *DIAGNOSES))
     columns = ("age_approx", "anatom_site_general", "lesion_id", "sex")
     table = look_up(table, "image", read_table(metadata), metadata, columns)
-    files, unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
+    files, unused_files = files_by_name(table["image"], root, IMAGES, (".jpg",))
     table = table.assign(
         lesion=table["lesion_id"].fillna(table["image"]),
         diagnosis=_diagnosis(table, truth),
@@ -69,7 +69,7 @@ def find_isic2019(root: Path) -> SourceSamples:
         patient="lesion",
         source=truth,
         tables=(truth, metadata),
-        unlisted=unlisted,
+        unused_files=unused_files,
     )
 
 

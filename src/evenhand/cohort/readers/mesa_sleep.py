@@ -13,7 +13,7 @@ from evenhand.cohort.layouts import find_entry
 from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.recordings import Recordings, Series
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.attributes import attribute_by_level
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_columns, read_table
@@ -65,7 +65,7 @@ def find_mesa_sleep(root: Path) -> SourceSamples:
     paths = [find_entry(root, entry) for entry in (TRAIN, TEST)]
     train, test = (_read_epochs(path) for path in paths)
     in_both = test["mesaid"].isin(train["mesaid"])
-    problem = f"mesaid {some(test['mesaid'][in_both].unique())} is in {paths[0].name}, too."
+    problem = f"mesaid {first_few(test['mesaid'][in_both].unique())} is in {paths[0].name}, too."
     refuse_rows(in_both, paths[1], f"{problem} Keep each person in one of the two.")
     epochs = pd.concat([train, test], ignore_index=True)
     epochs = epochs.sort_values("mesaid", kind="stable", ignore_index=True)

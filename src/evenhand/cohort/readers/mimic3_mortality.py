@@ -14,7 +14,7 @@ from evenhand.cohort.published import SourceSamples, published
 from evenhand.cohort.registry import DataSet, LayoutEntry
 from evenhand.cohort.series.hourly import CHANNELS, HOURS, hourly_grid
 from evenhand.cohort.series.recordings import Series, whole_recordings
-from evenhand.errors import some
+from evenhand.errors import first_few
 from evenhand.tables.attributes import attribute_by_level, race_attribute, sex_attribute
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, plain_cell, read_table, stack_tables
@@ -80,7 +80,7 @@ def find_mimic3_mortality(root: Path) -> SourceSamples:
         {f"{part}/{path.name}": _read_stays(path, root / part) for part, path in lists.items()}
     )
     files = (str(path) for part in lists for path in root.glob(f"{part}/*_timeseries.csv"))
-    unlisted = tuple(sorted(set(files) - set(table["file"])))
+    unused_files = tuple(sorted(set(files) - set(table["file"])))
     table, people = _with_people(table, root)
     table, splits, notes = _with_split(table, root)
     return SourceSamples(
@@ -91,7 +91,7 @@ def find_mimic3_mortality(root: Path) -> SourceSamples:
         tables=(*lists.values(), *people, *splits),
         read=_series,
         channels=CHANNELS,
-        unlisted=unlisted,
+        unused_files=unused_files,
         notes=notes,
     )
 
@@ -153,8 +153,8 @@ def _with_split(
     splits = {part: root / name for part, name in SPLITS.items() if (root / name).is_file()}
     absent = [name for part, name in SPLITS.items() if part not in splits]
     if absent:
-        present = some(path.name for path in splits.values())
-        note = f"The benchmark's split ({present}) is not kept: there is no {some(absent)}."
+        present = first_few(path.name for path in splits.values())
+        note = f"The benchmark's split ({present}) is not kept: there is no {first_few(absent)}."
         return table, [], (note,) if splits else ()
     part_of = {stay: part for part, path in splits.items() for stay in _read_list(path)}
     return table.assign(split=table["stay"].map(part_of)), [*splits.values()], ()

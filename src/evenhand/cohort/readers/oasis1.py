@@ -50,7 +50,7 @@ def find_oasis1(root: Path) -> SourceSamples:
     table = read_table(path)
     require_columns(table, path, ("ID",))
     id_length = len("OAS1_0001_MR1")
-    files, unlisted = files_by_name(
+    files, unused_files = files_by_name(
         table["ID"], root, "*", FORMATS, key=lambda name: name[:id_length]
     )
     table = table.assign(file=files, patient=table["ID"].str[: len("OAS1_0001")])
@@ -59,7 +59,6 @@ def find_oasis1(root: Path) -> SourceSamples:
         sample="ID",
         patient="patient",
         source=path,
-        tables=(path,),
-        cut=cut_nifti,
-        unlisted=unlisted,
+        read_slice=cut_nifti,
+        unused_files=unused_files,
     )

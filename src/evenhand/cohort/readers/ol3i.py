@@ -56,7 +56,7 @@ def find_ol3i(root: Path) -> SourceSamples:
     table["file"] = [
         str(slices) if name in stored else f"{slices}/{name}" for name in table["anon_id"]
     ]
-    unlisted = tuple(f"{slices}/{name}" for name in sorted(stored - set(table["anon_id"])))
+    unused_files = tuple(f"{slices}/{name}" for name in sorted(stored - set(table["anon_id"])))
 
     def read(rows: pd.DataFrame) -> Read:
         return hdf5_images(rows["file"], rows["anon_id"], path, SOFT_TISSUE)
@@ -66,7 +66,6 @@ def find_ol3i(root: Path) -> SourceSamples:
         sample="anon_id",
         patient="anon_id",
         source=path,
-        tables=(path,),
         read=read,
-        unlisted=unlisted,
+        unused_files=unused_files,
     )

@@ -57,14 +57,14 @@ def find_papila(root: Path) -> SourceSamples:
     paths = {eye: find_entry(root, TABLES[eye]) for eye in EYES}
     table = stack_tables({path.name: _read_eye(path, eye) for eye, path in paths.items()})
     table["image"] = "RET" + table["ID"].str.removeprefix("#").str.zfill(3) + table["eye"]
-    table["file"], unlisted = files_by_name(table["image"], root, IMAGES, (".jpg",))
+    table["file"], unused_files = files_by_name(table["image"], root, IMAGES, (".jpg",))
     return SourceSamples(
         table,
         sample="image",
         patient="ID",
         source=clinical,
         tables=tuple(paths.values()),
-        unlisted=unlisted,
+        unused_files=unused_files,
     )
 
 

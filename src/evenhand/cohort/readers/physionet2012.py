@@ -22,7 +22,7 @@ from evenhand.cohort.registry import (
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.series.static import static_fingerprint, static_note, with_static
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.files import fingerprint
 from evenhand.tables.attributes import attribute_by_value
 from evenhand.tables.bins import attribute_by_bins, parse_bins
@@ -91,11 +91,7 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
     root = Path(path)
     check_layout(root, PHYSIONET2012)
     outcomes = _outcome_tables(root)
-    table = pd.concat([_read_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
-    table = pd.concat([table, pd.DataFrame(map(_read_admission, table["file"]))], axis=1)
-    empty = table["empty"].to_numpy(bool)
-    left_out = tuple(f"{file} holds no measurement" for file in table["file"][empty])
-    table = table[~empty].reset_index(drop=True)
+    table, left_out = _read_stays(root, outcomes)
     age = bins["age"].attribute("age", "Age") if "age" in bins else AGE
     values = read_values(settings)
     values.check_names(("sex", "age", "icu"))
@@ -123,6 +119,15 @@ def read_physionet2012(path: str, settings: DataSettings) -> Cohort:
         ),
         channels=channels,
     )
+
+
+def _read_stays(root: Path, outcomes: Sequence[Path]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the stays with their outcomes and values at admission, and those left out."""
+    table = pd.concat([_read_outcomes(root, outcome) for outcome in outcomes], ignore_index=True)
+    table = pd.concat([table, pd.DataFrame(map(_read_admission, table["file"]))], axis=1)
+    empty = table["empty"].to_numpy(bool)
+    left_out = tuple(f"{file} holds no measurement" for file in table["file"][empty])
+    return table[~empty].reset_index(drop=True), left_out
 
 
 def _static(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -155,7 +160,7 @@ def _outcome_tables(root: Path) -> list[Path]:
     ]
     if lacking:
         raise EvenhandError(
-            f"{root} lacks {some(lacking)}. Put it there, or remove the other half of the set."
+            f"{root} lacks {first_few(lacking)}. Put it there, or remove the other half of the set."
         )
     return [tables[name] for name in sorted(tables)]
 
@@ -177,7 +182,7 @@ def _read_outcomes(root: Path, outcomes: Path) -> pd.DataFrame:
     if without_outcome:
         raise EvenhandError(
             f"{outcomes} has no outcome for {len(without_outcome)} stays of {folder}: "
-            f"{some(without_outcome)}. Add the rows, or take the files out."
+            f"{first_few(without_outcome)}. Add the rows, or take the files out."
         )
     stamps = pd.Series(list(status.stamps()), table.index)
     stays = table[["RecordID"]].assign(file=status.files.map(Path), stamp=stamps)

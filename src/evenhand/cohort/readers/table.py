@@ -28,14 +28,14 @@ from evenhand.cohort.series.static import (
 )
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.files import Stamp, fingerprint
 from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.bins import parse_bins
 from evenhand.tables.classes import Classes, order_classes
 from evenhand.tables.own_attributes import OwnAttribute, read_own_attribute
 from evenhand.tables.reading import read_table
-from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.spelling import refuse_spellings, whole_number
 from evenhand.tables.table_checks import (
     refuse_blank,
     refuse_ids,
@@ -247,8 +247,8 @@ def _refuse_parts_as_patients(files: pd.Series, source: Path, column: str) -> No
     if len(several):
         raise EvenhandError(
             f"{source}, {rows_text(several.index)}: --patient {column} makes each part of a file a "
-            f"separate patient, but {some(several.unique())} has several parts. Name a column of "
-            "patients."
+            f"separate patient, but {first_few(several.unique())} has several parts. Name a column "
+            "of patients."
         )
 
 
@@ -336,6 +336,7 @@ def _classes(raw: pd.Series, source: Path, positive: str | None) -> tuple[pd.Ser
         problem = f"the label {name!r} is not a class: give whole numbers or names."
         refuse_rows(number % 1 != 0, source, problem)
         raw = number.astype("int64").astype("str")
+        positive = positive if positive is None else whole_number(positive)
     classes = order_classes([str(value) for value in raw.unique()], positive, repr(name))
     codes = raw.map({value: code for code, value in enumerate(classes.names)})
     return codes, classes

@@ -17,7 +17,7 @@ import pyarrow.csv as pc
 
 from evenhand.cohort.cohort import UnreadableError, Values
 from evenhand.cohort.series.recordings import Series, whole_recordings
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.reading import BLANK
 
 # Errors of csv and pyarrow for a damaged file; `_read_numbers` raises ValueError, too.
@@ -76,8 +76,8 @@ class SeriesFiles:
         present, required = set(series.columns), set(form.channels)
         if present != required:
             absent, extra = sorted(required - present), sorted(present - required)
-            lacks = f"lacks the columns {some(absent)}" if absent else ""
-            more = f"has also {some(extra)}" if extra else ""
+            lacks = f"lacks the columns {first_few(absent)}" if absent else ""
+            more = f"has also {first_few(extra)}" if extra else ""
             raise self._form_error(sample_id, " and ".join(filter(None, (lacks, more))), form)
         if len(series) != form.steps:
             problem = f"has {len(series)} time steps instead of {form.steps}"
@@ -138,7 +138,7 @@ def _read_numbers(path: Path) -> pd.DataFrame:
             raise ValueError("it has no row below the header")
     repeated = [name for name, times in Counter(channels).items() if times > 1]
     if repeated or "" in channels:
-        what = f"repeats {some(repeated)}" if repeated else "has a column without a name"
+        what = f"repeats {first_few(repeated)}" if repeated else "has a column without a name"
         raise ValueError(f"row 1, which names the channels, {what}")
     try:
         table = pc.read_csv(

@@ -104,18 +104,22 @@ def long_series(
     refuse_rows(~rows[VARIABLE].isin(channels), path, unknown)
     value = _numbers(rows, VALUE, path)
     channel = rows[VARIABLE].map({name: index for index, name in enumerate(channels)})
-    observed = pd.DataFrame(
-        {
-            "key": rows[key],
-            "position": step * len(channels) + channel.astype("int64"),
-            "value": value,
-        }
-    )[value.notna()].sort_values("key", kind="stable")
+    position = step * len(channels) + channel.astype("int64")
+    observed = pd.DataFrame({"key": rows[key], "position": position, "value": value})
+    measurements = _sort(observed[value.notna()], path, channels, steps)
+    return whole_recordings(names.tolist(), measurements.load, steps), channels
+
+
+def _sort(
+    observed: pd.DataFrame, path: Path, channels: tuple[str, ...], steps: int
+) -> Measurements:
+    """Return measurements (key of the series, position, value), sorted by series."""
     if observed.empty:
         raise EvenhandError(f"{path}: nothing was observed, every value is blank.")
+    observed = observed.sort_values("key", kind="stable")
     series, starts = np.unique(observed["key"].to_numpy(object), return_index=True)
     ends = np.append(starts[1:], len(observed))
-    measurements = Measurements(
+    return Measurements(
         path,
         channels,
         steps,
@@ -123,7 +127,6 @@ def long_series(
         observed["position"].to_numpy(np.intp),
         observed["value"].to_numpy(np.float64),
     )
-    return whole_recordings(names.tolist(), measurements.load, steps), channels
 
 
 def _steps(rows: pd.DataFrame, key: str, path: Path, settings: DataSettings) -> pd.Series:

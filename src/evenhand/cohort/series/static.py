@@ -12,7 +12,7 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Values
 from evenhand.cohort.series.recordings import Series
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.table_checks import refuse_rows, require_columns
 
@@ -52,7 +52,8 @@ def with_static(
     """
     if repeated := sorted(set(channels) & set(static.columns)):
         raise EvenhandError(
-            f"--static {some(repeated)}: the series have a channel of that name. Rename the column."
+            f"--static {first_few(repeated)}: the series have a channel of that name. Rename the "
+            "column."
         )
     recordings = replace(series.recordings, load=WithStatic(series, static))
     return replace(series, recordings=recordings), (*channels, *map(str, static.columns))
@@ -82,7 +83,7 @@ def numeric_columns(
     require_columns(table, source, columns)
     if wrong := sorted(set(columns) & set(forbidden)):
         raise EvenhandError(
-            f"--static {some(wrong)}: this is the label, the sample or the patient, which no "
+            f"--static {first_few(wrong)}: this is the label, the sample or the patient, which no "
             "encoder may read. Name variables that are known at the start of the series."
         )
     numbers = {}
@@ -107,10 +108,10 @@ def static_note(static: Collection[str], attributes: Collection[str]) -> tuple[s
         return ()
     protected = {part for name in attributes for part in attribute_parts(name)}
     both = [name for name in static if name in protected]
-    text = f"The model reads static variables of a patient: {some(static)} (--static)."
+    text = f"The model reads static variables of a patient: {first_few(static)} (--static)."
     if both:
         text += (
-            f" Protected attributes among them: {some(both)}. The model may distinguish their "
+            f" Protected attributes among them: {first_few(both)}. The model may distinguish their "
             "groups."
         )
     return (text,)

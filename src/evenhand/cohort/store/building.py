@@ -20,14 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evenhand.cohort.cohort import Sample, UnreadableError
 from evenhand.cohort.images.decoding import ImageFiles
-from evenhand.files import (
-    DamagedError,
-    parse_record,
-    read_object,
-    remove_abandoned,
-    write_json,
-    write_text,
-)
+from evenhand.files import DamagedError, read_json_record, remove_abandoned, write_json, write_text
 from evenhand.progress import bar
 
 CHUNK = 256  # samples that are decoded before they are written; a kill loses at most these
@@ -57,7 +50,7 @@ class StoreIndex:
         """
         path = folder / INDEX
         try:
-            built = cls(**vars(parse_record(_Index, read_object(path), path)))
+            built = cls(**vars(read_json_record(_Index, path)))
             data = folder / DATA
             if not data.is_file() or data.stat().st_size < built.nbytes:
                 raise DamagedError(data, f"it lists more samples than {data} holds")

@@ -14,7 +14,7 @@ from scipy.special import expit
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import DecisionThreshold
 from evenhand.experiments.runs import Run
-from evenhand.files import parse_record, read_object, write_json
+from evenhand.files import read_json_record, write_json
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentTest
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
@@ -194,7 +194,7 @@ def read_adjustment(folder: Path) -> Adjustment | None:
         If the file is damaged or was written by a later version.
     """
     path = folder / FILE
-    return parse_record(Adjustment, read_object(path, SCHEMA), path) if path.exists() else None
+    return read_json_record(Adjustment, path, SCHEMA) if path.exists() else None
 
 
 def judged_metrics(adjustments: Mapping[str, Adjustment]) -> dict[str, tuple[str, ...]]:

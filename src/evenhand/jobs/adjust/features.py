@@ -17,7 +17,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.reopen import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
-from evenhand.experiments.records import data_settings
+from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer
@@ -27,7 +27,7 @@ from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import BATCH, channels_last, unit
+from evenhand.training.predict import BATCH, channels_last, to_unit_range
 from evenhand.training.settings import LoopSettings
 
 Features = NDArray[np.float32]
@@ -39,10 +39,11 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A run's model, and its features in the order of the run's predictions."""
+    """A run's model, its features in the order of the run's predictions, and notes on its data."""
 
     model: Model
     features: Features
+    notes: tuple[str, ...] = ()
 
 
 def read_network(
@@ -59,7 +60,13 @@ def read_network(
     overrides = DataOverrides(
         settings.data, (), (), settings.cache, settings.skip_unreadable, ValueSettings()
     )
-    splits = reopen(run.root, data_settings(run.record), model.spec.images, overrides)
+    splits = reopen(
+        run.root,
+        data_settings(run.record),
+        model.spec.images,
+        overrides,
+        data_fingerprint(run.record),
+    )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     accelerator = make_accelerator(loop)
     cohorts = [cohort for _, cohort in splits.items()]
@@ -73,7 +80,7 @@ def read_network(
             f"sample {absent.iloc[0]!r} of the predictions in {run.root} is not among the run's "
             "data. Give the data that the run was trained on with --data."
         )
-    network = Network(model, features[rows])
+    network = Network(model, features[rows], splits.train.source.notes)
     _check_scores(network, predictions, run)
     return network
 
@@ -91,7 +98,7 @@ def features_of(model: Model, cohort: Cohort, accelerator: Accelerator) -> Featu
     ):
         for start in range(0, len(source), BATCH):
             rows = np.arange(start, min(start + BATCH, len(source)))
-            model(channels_last(unit(source.take(rows).inputs)))
+            model(channels_last(to_unit_range(source.take(rows).inputs)))
             parts.append(latest[0].float().cpu().numpy())
             advance(len(rows))
     return np.concatenate(parts)

@@ -30,11 +30,12 @@ from evenhand.methods.afterwards.multicalibrate import (
     check_segments,
     segments_of,
 )
-from evenhand.methods.arrays import MOST_UNKNOWN, UNKNOWN
+from evenhand.methods.arrays import MOST_UNKNOWN
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 if TYPE_CHECKING:  # imports torch
@@ -78,6 +79,11 @@ class UnadjustedModel:
 
         assert self.run is not None
         return read_network(self.run, self.name, self.predictions, self.settings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the data, if a method read them again."""
+        return self.network.notes if "network" in vars(self) else ()
 
     @cached_property
     def groups(self) -> NDArray[np.str_]:

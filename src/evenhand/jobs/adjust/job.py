@@ -76,7 +76,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
         source=inputs.source,
         cuts={**inputs.cuts, **cuts},
         parent=parent,
-        notes=notes_of({BEFORE: before.predictions}),
+        notes=[*notes_of({BEFORE: before.predictions}), *before.notes],
     )
     _write_models(run, before, fitted)
     chosen = next(iter(fitted)) if len(fitted) == 1 else None
@@ -88,9 +88,8 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
 
 def _open_input(settings: AdjustSettings) -> tuple[UnadjustedModel, Inputs]:
     """Read the predictions, and find the run with the model that made them."""
-    if settings.input.is_dir():
-        finished_run(settings.input)
-    elif settings.model is not None:
+    run = finished_run(settings.input) if settings.input.is_dir() else None
+    if run is None and settings.model is not None:
         raise EvenhandError(
             f"--model {settings.model}: {settings.input} is not a run; it has the scores of one "
             "model. Leave --model out."
@@ -106,7 +105,6 @@ def _open_input(settings: AdjustSettings) -> tuple[UnadjustedModel, Inputs]:
     if settings.method_attribute is not None:
         for part in attribute_parts(settings.method_attribute):
             pick("--method-attribute", part, predictions.levels)
-    run = finished_run(settings.input) if settings.input.is_dir() else None
     if run is not None and not _has_network(run, name):
         run = None
     if run is None and settings.data is not None:

@@ -12,10 +12,10 @@ from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Aim, GroupThreshold, Thresholds
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.metrics import CLAIM, EVERYBODY
-from evenhand.reporting.estimates import Estimate, Estimates, first
+from evenhand.reporting.estimates import Estimate, Estimates, first_row
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.text.numbers import p_value_text, plain
-from evenhand.reporting.text.vocabulary import first_upper, shown
+from evenhand.reporting.text.vocabulary import display_name, first_upper
 from evenhand.reporting.verdicts import Verdict
 from evenhand.wording import count_text
 
@@ -70,7 +70,7 @@ def _methods_table(adjustments: Mapping[str, Adjustment]) -> Table:
         (
             name,
             adjustment.text,
-            " and ".join(map(shown, adjustment.by)),
+            " and ".join(map(display_name, adjustment.by)),
             f"{count_text(adjustment.rows, 'validation row')}, "
             f"{count_text(adjustment.patients, 'patient')}",
             NEEDED[adjustment.attribute],
@@ -93,12 +93,12 @@ def _equalised_odds_table(
         key = {"attribute": attribute, "group": EVERYBODY, "metric": EODDS}
         for name in adjustments:
             paired = next((row for row in rows.where(model=name, **key) if row.against), None)
-            after = first(rows, model=name, against=None, **key)
+            after = first_row(rows, model=name, against=None, **key)
             if paired is None or after is None:
                 continue
-            before = first(rows, model=paired.against, against=None, **key)
+            before = first_row(rows, model=paired.against, against=None, **key)
             cells.append(
-                (f"{shown(attribute)}, {name}", *map(_value_text, (before, after, paired)))
+                (f"{display_name(attribute)}, {name}", *map(_value_text, (before, after, paired)))
             )
     if cells:
         yield Table(
@@ -128,11 +128,13 @@ def _fit_tables(name: str, adjustment: Adjustment) -> list[Table]:
     if isinstance(fit, Recalibrated):
         lines = {**fit.groups, "everybody": fit.pooled}
         rows = tuple(
-            (shown(level), plain(line.slope), plain(line.intercept))
+            (display_name(level), plain(line.slope), plain(line.intercept))
             for level, line in lines.items()
         )
         title = f"{first_upper(name)}: new log-odds are slope × old + intercept"
-        return [Table(title, (first_upper(shown(adjustment.by[0])), "Slope", "Intercept"), rows)]
+        return [
+            Table(title, (first_upper(display_name(adjustment.by[0])), "Slope", "Intercept"), rows)
+        ]
     if isinstance(fit, Multicalibrated) and adjustment.checks:
         return [_segments_table(name, *adjustment.checks)]
     return []
@@ -143,7 +145,7 @@ def _thresholds_table(
 ) -> Table:
     rows = tuple(
         (
-            shown(level),
+            display_name(level),
             plain(cuts[level]),
             f"{group.positives:,}",
             plain(group.achieved),
@@ -153,7 +155,7 @@ def _thresholds_table(
     )
     benefit = aim == "net-benefit"
     columns = (
-        first_upper(shown(by)),
+        first_upper(display_name(by)),
         "Threshold",
         "Positive rows" if benefit else "Positive patients",
         "Net benefit on validation" if benefit else "Sensitivity on validation",

@@ -14,10 +14,11 @@ from evenhand.jobs.adjust.adjustment import Adjustment
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
-from evenhand.methods.arrays import UNKNOWN, logit
+from evenhand.methods.arrays import logit
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.networks.adjusted import GroupRule
 from evenhand.tables.attributes import attribute_parts
+from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 MAX_COMBINATIONS = 100_000

@@ -14,7 +14,7 @@ from evenhand.methods.registry import post_hoc_from_text
 class AdjustSettings(MeasureSettings, ReadSettings, title="Adjustment"):
     """The model to adjust, the methods, and the metrics that compare the results."""
 
-    machine = frozenset({"cache", "skip_unreadable"})
+    unrecorded = frozenset({"cache", "skip_unreadable"})
 
     input: Path = Field(description="a finished run, or a predictions file (CSV or parquet)")
     method: tuple[str, ...] = Field(

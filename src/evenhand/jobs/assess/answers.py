@@ -10,7 +10,7 @@ from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.values import Value
 from evenhand.reporting.part import AnswerBox
-from evenhand.reporting.text.numbers import NBSP, Scale, listed, p_value_text
+from evenhand.reporting.text.numbers import NBSP, Scale, join_words, p_value_text
 from evenhand.reporting.text.vocabulary import in_sentence
 from evenhand.reporting.verdicts import Verdict
 
@@ -148,7 +148,7 @@ def _picked_judgements(claims: RecipeClaims, attribute: str) -> Iterator[Judgeme
             changes = "; ".join(
                 f"{c.group} {value_text(c.change.shown, sign=True)}" for c in groups
             )
-            certainty = f"certain for {listed(certain)}" if certain else "certain for no group"
+            certainty = f"certain for {join_words(certain)}" if certain else "certain for no group"
             text = f"{text} The change within groups is {certainty}: {changes}."
         yield _judgement(claims, f"gap in {name}", attribute, [gap, *groups], text)
 
@@ -235,7 +235,7 @@ def _groups_text(claims: RecipeClaims, attribute: str) -> str:
     certain = [claim.group for claim in groups if claim.sign]
     if not certain:
         return f"The change in AUC is certain for no group: {changes}."
-    return f"The change in AUC is certain for {listed(certain)}; all groups: {changes}."
+    return f"The change in AUC is certain for {join_words(certain)}; all groups: {changes}."
 
 
 def _levelling_text(claims: RecipeClaims, attribute: str) -> str:
@@ -247,7 +247,7 @@ def _levelling_text(claims: RecipeClaims, attribute: str) -> str:
             return f"No levelling down: {worst or 'another group'} is shown to be served better."
         return "Levelling down is not shown: no group is certain to lose AUC."
     against = claims.evaluation.display_name(claims.against)
-    lost = listed([f"{c.group} ({value_text(c.change.shown, sign=True)})" for c in losses])
+    lost = join_words([f"{c.group} ({value_text(c.change.shown, sign=True)})" for c in losses])
     gain = (
         f"{worst}, the group that {against} serves worst on validation, is not shown"
         if worst

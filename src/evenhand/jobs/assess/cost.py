@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from evenhand.files import parse_record, read_object
+from evenhand.files import read_json_record
 
 TRAINED = 3
 """Passes of a training sample: one forward, and twice as much backward."""
@@ -60,7 +60,7 @@ def equal_epochs(epochs: int, passes: int, epoch_passes: int) -> int:
 def training_cost(folder: Path) -> TrainingCost:
     """Return the cost of training a saved model."""
     path = folder / "model.json"
-    return parse_record(_Saved, read_object(path), path).cost
+    return read_json_record(_Saved, path).cost
 
 
 class _Saved(BaseModel):

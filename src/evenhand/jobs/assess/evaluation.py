@@ -134,7 +134,8 @@ class Evaluation:
 
     def auc_over_seeds(self, cell: str) -> Value:
         """Return a cell's AUC with an interval over patients and seeds."""
-        return self._over_seeds(cell, lambda judged: judged.auc, self._rarer_patients([("*", "*")]))
+        patients = self._rarer_patients([("*", "*")])
+        return self._over_seeds(cell, lambda judged: judged.auc, patients).within(0.0, 1.0)
 
     def deviation_over_seeds(self, cell: str, attribute: str) -> Value:
         """Return a cell's deviation from parity with an interval over patients and seeds."""

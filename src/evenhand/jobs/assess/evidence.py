@@ -16,7 +16,7 @@ from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.scatter import Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, SIGNED, listed, plain
+from evenhand.reporting.text.numbers import PERCENT, PLAIN, SIGNED, join_words, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import count_text
 
@@ -84,7 +84,9 @@ def value_text(value: Value, *, sign: bool = False) -> str:
 def _references_text(evaluation: Evaluation) -> str:
     levels = [f"{level} ({name})" for name, level in evaluation.references.items()]
     return (
-        f"The reference groups of ratios and odds differences: {listed(levels)}." if levels else ""
+        f"The reference groups of ratios and odds differences: {join_words(levels)}."
+        if levels
+        else ""
     )
 
 

@@ -15,8 +15,7 @@ from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import EncoderStart, cells_name_starts, encoder_starts
 from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.state import STATE
-from evenhand.jobs.pretrain.training import HELD_OUT, remove_state, train_encoder
+from evenhand.jobs.pretrain.training import HELD_OUT, remove_state, train_tracked_encoder
 from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.backbones import inherit_scale
@@ -26,7 +25,7 @@ from evenhand.networks.model import Head, Model, build_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.training.settings import FitSettings
-from evenhand.training.tracking import tracked
+from evenhand.training.tracking import open_trackers
 
 
 @dataclass(frozen=True)
@@ -156,13 +155,13 @@ def pretrain_encoder(
             lr=settings.pretrain_lr,
             device=settings.device,
             precision=settings.precision,
+            track=settings.track,
         )
         start_time = time.monotonic()
-        tracked_values = {"lr": contrast.lr, "seed": seed, "ssl": start.objective}
         name = folder.relative_to(run.root).as_posix()
-        resumed = (folder / STATE).exists()
-        with tracked(settings, run.root, name, tracked_values, resumed=resumed) as tracker:
-            model, curve = train_encoder(model, task.splits.train, contrast, seed, folder, tracker)
+        model, curve = train_tracked_encoder(
+            model, task.splits.train, contrast, seed, root=run.root, name=name, folder=folder
+        )
         cost = _pretraining_cost(curve, len(task.splits.train), time.monotonic() - start_time)
         record = {**curve.best_record, "losses": curve.judged_losses, "cost": cost.model_dump()}
         save_model(folder, model, ssl=start.objective, **record)
@@ -178,7 +177,7 @@ def fit_cell(task: Task, settings: AssessSettings, run: Run, cell: Cell) -> None
     model, schedule = make_cell_model(task, settings, run, cell)
     start_time = time.monotonic()
     tracked_values = {"lr": settings.lr, "seed": cell.seed}
-    with tracked(settings, run.root, cell.name, tracked_values) as tracker:
+    with open_trackers(settings, run.root, cell.name, tracked_values) as tracker:
         fit_settings = _fit_settings(cell_task, settings, run, cell)
         trained = train_model(cell_task, model, schedule, fit_settings, tracker=tracker)
     cost = TrainingCost(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.runs import Run
@@ -105,8 +105,8 @@ def _check_groups(task: Task) -> None:
         compared = groups.compared(task.excluded.get(name, ()))
         if len(compared) < 2:
             raise EvenhandError(
-                f"--exclude-group leaves {some(compared) or 'no group'} of {name}, and fairness "
-                "compares two groups or more. Exclude fewer."
+                f"--exclude-group leaves {first_few(compared) or 'no group'} of {name}, and "
+                "fairness compares two groups or more. Exclude fewer."
             )
 
 

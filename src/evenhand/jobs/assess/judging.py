@@ -12,7 +12,7 @@ from evenhand.earlier_names import current_record
 from evenhand.evaluation.requests import measure_settings, resolve_requests
 from evenhand.evaluation.rows import groups_in, scored_rows
 from evenhand.experiments.runs import Run
-from evenhand.files import DamagedError, parse_record, read_object
+from evenhand.files import DamagedError, read_json_record
 from evenhand.jobs.assess.choice import judged_keys, measure_chosen, measured_metrics
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.grid import Cell, cell_start, grid_cells
@@ -166,7 +166,7 @@ def _evaluate_share(run: Run, cells: Sequence[Cell], settings: AssessSettings) -
 def _add_validation(recipe: _Recipe, run: Run, cell: Cell, target: Target) -> None:
     """Add the validation value and the tuned parameters of a model to its recipe."""
     path = run.folder(cell.name) / "model.json"
-    record = parse_record(_FitRecord, read_object(path), path)
+    record = read_json_record(_FitRecord, path)
     values = current_record(record.val)
     if target.name not in values:
         raise DamagedError(path, f"it lacks the {target.name} on validation rows")

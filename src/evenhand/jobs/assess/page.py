@@ -35,7 +35,7 @@ from evenhand.reporting.section import PART, include_page, section, sections_of
 from evenhand.reporting.sections.requirements import requirement_verdicts
 from evenhand.reporting.sections.similarity import similarity_verdicts
 from evenhand.reporting.similarity_record import SimilarityRecord
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.wording import count_text
 
 MOST_UNCLEAR = 6  # pairs without claims; if there are more, one line hides them all
@@ -168,7 +168,7 @@ def _hidden_pair(claims: RecipeClaims) -> HiddenPart:
         if judgement.verdict.claim
     ]
     verdicts = tuple(answer.answer for answer in answers(claims))
-    result = f"shown: {listed(shown)}" if shown else "no difference is certain"
+    result = f"shown: {join_words(shown)}" if shown else "no difference is certain"
     return HiddenPart(f"{pair_name(claims)}: {result}", Part(verdicts))
 
 
@@ -210,7 +210,7 @@ def _represented(evaluation: Evaluation) -> str:
     if not evaluation.best:
         return "pre-training" if evaluation.external else "self-supervision"
     others = [cell for cell in evaluation.best.values() if cell != evaluation.chosen]
-    return f"all starts ({listed(others)} for the {count_text(len(others), 'other one')})"
+    return f"all starts ({join_words(others)} for the {count_text(len(others), 'other one')})"
 
 
 def _pretraining(run: Run, settings: AssessSettings) -> Part:
@@ -233,7 +233,7 @@ def _pretraining(run: Run, settings: AssessSettings) -> Part:
             collapsed += embeddings.sentences(f"Encoder {folder.name}")
         rows.append((folder.name, str(len(losses)), str(best), *first_and_best, *measures))
     sentences = [
-        f"{listed(settings.objectives)} on training patients, without their labels; validation "
+        f"{join_words(settings.objectives)} on training patients, without their labels; validation "
         "and test patients took no part."
     ]
     if patience := settings.pretrain_patience:
@@ -301,8 +301,8 @@ def _scales_text(run: Run, evaluation: Evaluation) -> str:
     if not others:
         return "one scale of their inputs"
     return (
-        f"one scale of their inputs except for {listed(others)}, which have the scale with which "
-        "their encoder was trained"
+        f"one scale of their inputs except for {join_words(others)}, which have the scale with "
+        "which their encoder was trained"
     )
 
 

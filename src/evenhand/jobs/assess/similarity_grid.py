@@ -44,7 +44,7 @@ from evenhand.representation.grid import (
     correlation_of,
     size_ratio_of,
 )
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.representation.layers import Layer
 from evenhand.tables.attributes import group_of
 
@@ -316,19 +316,22 @@ def _profile(comparison: _Comparison, contrasts: Sequence[GroupContrast]) -> Pro
         attribute=comparison.attribute,
         best=comparison.best,
         worst=comparison.worst,
-        in_best=_by_layer([contrast.first for contrast in contrasts]),
-        in_worst=_by_layer([contrast.second for contrast in contrasts]),
-        difference=_by_layer([contrast.difference for contrast in contrasts]),
+        in_best=_by_layer([contrast.first for contrast in contrasts], limit=1.0),
+        in_worst=_by_layer([contrast.second for contrast in contrasts], limit=1.0),
+        difference=_by_layer([contrast.difference for contrast in contrasts], limit=2.0),
     )
 
 
-def _by_layer(seeds: Sequence[Jackknifed]) -> tuple[GridInterval | None, ...]:
+def _by_layer(
+    seeds: Sequence[JackknifeEstimate], *, limit: float
+) -> tuple[GridInterval | None, ...]:
+    """Return the mean of each layer with an interval that is cut at ``-limit`` and ``limit``."""
     values = np.stack([np.diagonal(seed.value) for seed in seeds])  # (S, layers)
     influence = np.stack(
         [np.diagonal(seed.influence, axis1=1, axis2=2) for seed in seeds], axis=1
     )  # (N, S, layers)
-    mean = SeededMean.over_seeds(Jackknifed(values, influence))
-    low, high = mean.interval(0.95)
+    mean = SeededMean.over_seeds(JackknifeEstimate(values, influence))
+    low, high = np.clip(mean.interval(0.95), -limit, limit)
     return tuple(
         GridInterval(value=float(value), low=float(layer_low), high=float(layer_high))
         if np.isfinite(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from evenhand.experiments.runs import Run
-from evenhand.files import parse_record, read_object, write_json
+from evenhand.files import read_json_record, write_json
 
 FILE = "similarity_grid.json"
 
@@ -158,4 +158,4 @@ def write_grid(run: Run, grid: GridSimilarity) -> None:
 def read_grid(run: Run) -> GridSimilarity | None:
     """Return the content of ``similarity_grid.json``; None for a run of an earlier version."""
     path = run.root / FILE
-    return parse_record(GridSimilarity, read_object(path), path) if path.exists() else None
+    return read_json_record(GridSimilarity, path) if path.exists() else None

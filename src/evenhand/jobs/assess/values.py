@@ -32,7 +32,19 @@ class Value:
     def of_size(cls, values: Floats) -> Value:
         """Return the value of a number that is at least 0, with an interval at or above 0."""
         size = cls.of(values)
-        return size if size.low is None else replace(size, low=max(size.low, 0.0))
+        return size.within(0.0, np.inf)
+
+    def within(self, lowest: float, highest: float) -> Value:
+        """Return the value with an interval that is cut at its smallest and largest possible value.
+
+        Examples
+        --------
+        >>> Value(0.9, -0.3, 2.1).within(0, 1)
+        Value(value=0.9, low=0, high=1)
+        """
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, lowest), high=min(self.high, highest))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from evenhand.metrics.recipes import (
 )
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.metrics.scored import Scored, scored
+from evenhand.metrics.scored import Scored, as_scored
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import OVERALL as TARGET_OVERALL
 from evenhand.tables.predictions import Predictions
@@ -381,7 +381,7 @@ def join_folds(folds: Sequence[TestedModel]) -> TestedModel:
     table = pd.concat([fold.predictions.table for fold in folds], ignore_index=True)
     first = folds[0].predictions
     predictions = Predictions(table.iloc[order].reset_index(drop=True), first.classes, first.levels)
-    rows = scored(
+    rows = as_scored(
         predictions.labels,
         predictions.scores,
         patients=predictions.patients[0],

@@ -20,7 +20,7 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, Trained, save_trained, train_model
 from evenhand.experiments.task_cache import check_node
-from evenhand.files import DamagedError, finite_or_none, parse_record, read_object, write_json
+from evenhand.files import DamagedError, finite_or_none, read_json_record, write_json
 from evenhand.jobs.benchmark.adjusting import adjust_predictions
 from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, external_cohort
@@ -30,14 +30,14 @@ from evenhand.jobs.benchmark.pruning import FairPrune, prune_model
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.training import train_encoder
+from evenhand.jobs.pretrain.training import train_tracked_encoder
 from evenhand.networks.checkpoints import load_model, save_model
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, unit
-from evenhand.training.tracking import tracked
+from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, to_unit_range
+from evenhand.training.tracking import open_trackers
 from evenhand.wording import count_text
 from evenhand.workers import Engine, Job, complete_jobs
 
@@ -299,13 +299,17 @@ def _pretrain_encoder(context: BenchmarkContext, task: Task, fit: Fit) -> Path:
             device=settings.device,
             precision=settings.precision,
             seed=fit.seed,
+            track=settings.track,
         )
-        tracked_values = {"lr": contrast.lr, "seed": fit.seed, "ssl": contrast.ssl}
         name = folder.relative_to(context.run.root / "fits").as_posix()
-        with tracked(settings, context.run.root, name, tracked_values) as tracker:
-            model, curve = train_encoder(
-                task.model(fit.seed), task.splits.train, contrast, fit.seed, tracker=tracker
-            )
+        model, curve = train_tracked_encoder(
+            task.model(fit.seed),
+            task.splits.train,
+            contrast,
+            fit.seed,
+            root=context.run.root,
+            name=name,
+        )
         save_model(folder, model, ssl=contrast.ssl, epoch=curve.best, loss=curve.best_loss)
     return folder / "model.safetensors"
 
@@ -327,7 +331,7 @@ def _scored_cohorts(task: Task) -> list[tuple[str, Cohort]]:
 def fit_record(run: Run, fit: Fit) -> EntryFitRecord:
     """Return the record of a finished fit."""
     path = fit.folder(run) / "fit.json"
-    return parse_record(EntryFitRecord, read_object(path), path)
+    return read_json_record(EntryFitRecord, path)
 
 
 def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
@@ -351,7 +355,9 @@ def _score_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> float:
 def _train_trial(task: Task, run: Run, fit: Fit, trial: Trial) -> Trained:
     model, schedule = trial.start()
     name = _trial_folder(run, fit, trial.number).relative_to(run.root / "fits").as_posix()
-    with tracked(task.settings, run.root, name, {"lr": trial.lr, "seed": fit.seed}) as tracker:
+    with open_trackers(
+        task.settings, run.root, name, {"lr": trial.lr, "seed": fit.seed}
+    ) as tracker:
         return train_model(
             task,
             model,
@@ -380,7 +386,7 @@ def _finished_trials(run: Run, fit: Fit) -> list[float]:
     path = _trials_file(run, fit)
     if not path.exists():
         return []
-    record = parse_record(TrialsRecord, read_object(path), path, strict=True)
+    record = read_json_record(TrialsRecord, path, strict=True)
     return [math.nan if value is None else value for value in record.values]
 
 
@@ -400,7 +406,7 @@ def _features(model: Model, cohort: Cohort, task: Task) -> NDArray[np.float64]:
     with torch.inference_mode(), accelerator.autocast():
         for start in range(0, len(source), BATCH):
             positions = np.arange(start, min(start + BATCH, len(source)))
-            parts.append(model.features(unit(source.take(positions).inputs)).float().cpu())
+            parts.append(model.features(to_unit_range(source.take(positions).inputs)).float().cpu())
     return torch.cat(parts).numpy().astype(np.float64)
 
 

@@ -44,7 +44,7 @@ from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
 from evenhand.reporting.sections.learning_curve import curve_verdicts
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
@@ -338,4 +338,4 @@ def _not_counted_text(fits: Sequence[Fit]) -> str:
         "pruning": any(fit.entry.stage == "pruning" for fit in fits),
     }
     present = [kind for kind, is_present in kinds.items() if is_present]
-    return f" Not counted: {listed(present)}." if present else ""
+    return f" Not counted: {join_words(present)}." if present else ""

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from evenhand.cohort.thinning import SHARES, Thinning
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import task_from_splits, train_model
-from evenhand.files import parse_record, read_object, write_json
+from evenhand.files import read_json_record, write_json
 from evenhand.jobs.benchmark.analysis import read_tested
 from evenhand.jobs.benchmark.comparing import Measure, seed_assignments
 from evenhand.jobs.benchmark.entries import ERM, Entry, file_name
@@ -193,4 +193,4 @@ def _count_patients(run: Run, fits: Mapping[float, list[list[CurveFit]]]) -> dic
 def _records(run: Run, by_seed: Sequence[Sequence[CurveFit]]) -> Iterator[CurveFitRecord]:
     for fit in (fit for folds in by_seed for fit in folds):
         path = fit.folder(run) / "fit.json"
-        yield parse_record(CurveFitRecord, read_object(path), path)
+        yield read_json_record(CurveFitRecord, path)

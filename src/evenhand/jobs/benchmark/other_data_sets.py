@@ -17,7 +17,7 @@ from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.ranks import MIN_DATA_SETS, RankTest, rank_recipes
 from evenhand.metrics.recipes import is_better
 from evenhand.metrics.rows import EVERYBODY
-from evenhand.reporting.text.numbers import listed, p_value_text, plain
+from evenhand.reporting.text.numbers import join_words, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
 
@@ -130,7 +130,7 @@ def combine_data_sets(
 def data_sets_verdict(data_sets: DataSets) -> Verdict:
     """Return the verdict on all data sets; with fewer than `MIN_DATA_SETS`, there is no test."""
     count, about = len(data_sets.names), f"{len(data_sets.names)} data sets"
-    ranks = listed([f"{name} {plain(rank)}" for name, rank in data_sets.test.ranks.items()])
+    ranks = join_words([f"{name} {plain(rank)}" for name, rank in data_sets.test.ranks.items()])
     if count < MIN_DATA_SETS:
         text = (
             f"Ranks are tested with {MIN_DATA_SETS} data sets or more; with fewer, each data set "
@@ -141,7 +141,7 @@ def data_sets_verdict(data_sets: DataSets) -> Verdict:
     p = data_sets.test.p
     friedman = "" if p is None else f"Friedman's test of equal ranks: p {p_value_text(p)}. "
     shown_better = (
-        f"Shown to rank better than {ERM}: {listed(shown)}."
+        f"Shown to rank better than {ERM}: {join_words(shown)}."
         if shown
         else "None was shown to be better."
     )

@@ -24,10 +24,11 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
 from evenhand.reporting.part import AnswerBox, Part, Table
 from evenhand.reporting.section import PART, section, sections_of
-from evenhand.reporting.text.numbers import SIGNED, listed, plain
+from evenhand.reporting.text.numbers import SIGNED, join_words, plain
 from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import count_text
 
+DECISIONS_ONLY = "not compared: it changes only decisions"
 OTHER_SECTIONS = (generalization_page.external_part, request.request_part, probe_page.probe_part)
 """Sections of this page that other modules register when they are imported."""
 
@@ -92,7 +93,7 @@ def _overview_row(result: Result, name: str) -> tuple[str, ...]:
     primary = [by_key.get(key) for key in result.primary]
     return (
         _display_name(result, name),
-        *("not compared" if change is None else change_text(change) for change in primary),
+        *(DECISIONS_ONLY if change is None else change_text(change) for change in primary),
         "; ".join(map(_group_change, worst)) or "not compared",
         _loss_text(lowest, worst),
         _outcome_text(result, name, primary),
@@ -232,7 +233,7 @@ def _groups(outcome: Outcome) -> Part:
         by_key = result.by_key(name)
         rows.append((_display_name(result, name), *(change_text(by_key[key]) for key in keys)))
     worst = [f"{level} of {attribute}" for attribute, level in result.worst.items()]
-    worst_text = f"{ERM} serves {listed(worst)} worst on validation patients. " if worst else ""
+    worst_text = f"{ERM} serves {join_words(worst)} worst on validation patients. " if worst else ""
     return Part(
         sentences=(
             f"{worst_text}Changes of each group's AUC from {ERM}, with corrected intervals.",
@@ -284,7 +285,7 @@ def _selection(outcome: Outcome) -> Part | None:
     selection = outcome.result.selection
     if selection is None:
         return None
-    picks = listed([f"{name} {count}" for name, count in selection.picks.items()])
+    picks = join_words([f"{name} {count}" for name, count in selection.picks.items()])
     return Part(
         sentences=(
             "In each fold and for each seed, the trained entry with the best target on validation "
@@ -302,8 +303,8 @@ def _selection(outcome: Outcome) -> Part | None:
 @section("benchmark", "plan", "The plan", place=110, template=PART)
 def _plan(outcome: Outcome) -> Part:
     record = outcome.record
-    entries = listed([entry.name for entry in record.plan.entries])
-    added = listed([entry.name for entry in record.added])
+    entries = join_words([entry.name for entry in record.plan.entries])
+    added = join_words([entry.name for entry in record.added])
     return Part(
         sentences=(
             f"Written before any test patient was scored, with the hash {record.hash[:16]}: "

@@ -15,14 +15,14 @@ from scipy.special import stdtrit
 from evenhand.errors import EvenhandError
 from evenhand.evaluation.rows import groups_in
 from evenhand.experiments.task import Task
-from evenhand.files import parse_record, read_object, write_json
+from evenhand.files import read_json_record, write_json
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.probing import LEVEL, PATIENTS, probed_levels
 from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
 from evenhand.reporting.probe_record import FILE, ProbeRow
-from evenhand.representation.jackknife import Jackknifed
+from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.tables.predictions import Predictions
 from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.training.device import make_accelerator
@@ -130,7 +130,7 @@ def _fold_probes(
 
 
 def _read(folder: Path) -> NetworkProbe:
-    return parse_record(NetworkProbe, read_object(folder / FILE), folder / FILE)
+    return read_json_record(NetworkProbe, folder / FILE)
 
 
 def _less(
@@ -160,10 +160,10 @@ def _row(
 def _interval(value: float, folds: Sequence[_FoldProbe]) -> tuple[float, float]:
     """Return the ends of the interval of a mean over folds and seeds."""
     influence = np.concatenate([fold.influence for fold in folds]) / len(folds)
-    patient_error = float(Jackknifed(np.array(value), influence).error)
+    patient_error = float(JackknifeEstimate(np.array(value), influence).error)
     seeds = len(folds[0].values)
     if seeds == 1:
-        low, high = Jackknifed(np.array(value), influence).interval(LEVEL)
+        low, high = JackknifeEstimate(np.array(value), influence).interval(LEVEL)
         return float(low), float(high)
     seed_variance = sum(float(fold.values.var(ddof=1)) for fold in folds) / seeds / len(folds) ** 2
     quantile = float(stdtrit(len(folds) * (seeds - 1), (1 + LEVEL) / 2))

@@ -17,7 +17,7 @@ from evenhand.experiments.task import Task
 from evenhand.jobs.prune.batches import Positions, group_batches, group_positions
 from evenhand.metrics.estimate import common_classes, point
 from evenhand.metrics.registry import find_metric
-from evenhand.metrics.scored import scored
+from evenhand.metrics.scored import as_scored
 from evenhand.metrics.target_names import find_target
 from evenhand.networks.model import Model
 from evenhand.pruning.curvature import find_estimator
@@ -166,7 +166,7 @@ def _group_auc(task: Task, scores: NDArray[np.float64]) -> dict[str, float]:
     """Return the validation AUC of each compared group of the first attribute."""
     val, attribute = task.splits.val, task.settings.attribute[0]
     binary = len(val.classes) == 2
-    rows = scored(val.labels, scores[:, 1] if binary else scores, classes=val.classes)
+    rows = as_scored(val.labels, scores[:, 1] if binary else scores, classes=val.classes)
     groups, auc = task.groups[attribute], find_metric("auc")
     levels = groups.compared(task.excluded.get(attribute, ()))
     parts = {level: rows.take(groups.rows(level)) for level in levels}

@@ -15,7 +15,7 @@ from evenhand.workers import WorkerSettings
 class BenchmarkSettings(TrainingSettings, WorkerSettings, title="Benchmark"):
     """The entries, and the recipe that all of them share."""
 
-    machine = frozenset({"add"})  # not recorded with a run; see `Settings.machine`
+    unrecorded = frozenset({"add"})  # not recorded with a run; see `Settings.unrecorded`
 
     target: tuple[str, ...] = Field(
         ("auc_worst",),

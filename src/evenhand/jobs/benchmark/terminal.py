@@ -8,6 +8,7 @@ from evenhand.jobs.benchmark.record import BenchmarkRecord, EntryRecord
 from evenhand.reporting.text.numbers import PLAIN, SIGNED
 
 UNDEFINED = "undefined"
+NOT_COMPARED = "not compared", "it changes only decisions, which do not affect this number"
 
 
 def entries_text(record: BenchmarkRecord) -> str:
@@ -15,22 +16,22 @@ def entries_text(record: BenchmarkRecord) -> str:
     name, reference = record.plan.primary_metric, record.plan.reference
     lines = [("entry", "number", "attribute", "value", f"less {reference}", "interval")]
     for entry in record.entries:
-        lines += _lines(entry, name, record.plan.primary_attributes)
+        lines += _lines(entry, name, record.plan.primary_attributes, reference)
     return "\n".join(_aligned(lines))
 
 
 def _lines(
-    entry: EntryRecord, name: str, attributes: Sequence[str]
+    entry: EntryRecord, name: str, attributes: Sequence[str], reference: str
 ) -> Iterator[tuple[str, str, str, str, str, str]]:
     for number in entry.numbers:
         if not number.is_across(name, attributes):
             continue
         value = UNDEFINED if number.value is None else PLAIN.text(number.value)
-        change, interval = "", ""
+        change, interval = ("", "") if entry.name == reference else NOT_COMPARED
         for difference in entry.differences:
-            if difference.is_across(name, (number.attribute,)) and difference.value is not None:
-                change = SIGNED.text(difference.value)
-                interval = SIGNED.interval(difference.low, difference.high)
+            if difference.is_across(name, (number.attribute,)):
+                change = UNDEFINED if difference.value is None else SIGNED.text(difference.value)
+                interval = SIGNED.interval(difference.low, difference.high) or "no interval"
         yield entry.name, name, number.attribute, value, change, interval
 
 

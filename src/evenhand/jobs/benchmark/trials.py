@@ -23,8 +23,7 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.methods.registry import methods
 from evenhand.networks.model import Model, build_model
 from evenhand.search.methods import searched_method, with_methods
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice, Rates, flat_space, mask_family
+from evenhand.search.spaces import Choice, Rates, Space, flat_space, mask_family
 
 
 @dataclass(frozen=True, eq=False)

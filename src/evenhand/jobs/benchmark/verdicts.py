@@ -9,7 +9,7 @@ from evenhand.jobs.benchmark.comparing import DECISIONS, Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
-from evenhand.reporting.text.numbers import SIGNED, listed, p_value_text, plain
+from evenhand.reporting.text.numbers import SIGNED, join_words, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
 FEW_SEEDS = "With one seed, this is about these models and not about the methods that trained them."
@@ -148,7 +148,7 @@ def _exploratory_verdict(key: Key, exploratory: Sequence[Difference]) -> Verdict
 
 
 def _entries_text(differences: Sequence[Difference]) -> str:
-    return listed(
+    return join_words(
         [
             f"{difference.recipe} ({change_text(difference)}, p {_p_text(difference)})"
             for difference in differences
@@ -219,7 +219,7 @@ def _lost_groups_text(result: Result, better: Sequence[Difference]) -> str:
         for loss in result.of_recipe(difference.recipe)
         if loss.better is False and is_auc_of_group(loss.key)
     ]
-    return f"AUC is lost in {listed(losses)}." if losses else "No group is shown to lose AUC."
+    return f"AUC is lost in {join_words(losses)}." if losses else "No group is shown to lose AUC."
 
 
 def _detectable_text(tested: Sequence[Difference]) -> str:
@@ -252,7 +252,7 @@ def _levelling_statements(result: Result) -> Iterator[Statement]:
                 )
                 text = (
                     f"{name} levels down: {gain} to be served better, and AUC is lost in "
-                    f"{listed(list(lost))}."
+                    f"{join_words(list(lost))}."
                 )
                 planned = all(map(result.is_planned, filter(_is_shown, groups)))
                 about = f"{name}: levelling down" + ("" if planned else f", {EXPLORATORY}")

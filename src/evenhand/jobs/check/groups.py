@@ -13,7 +13,9 @@ from evenhand.cohort.splits import Splits
 from evenhand.jobs.check.findings import at_least, at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.reporting.check_record import Finding
-from evenhand.tables.attributes import UNKNOWN, group_of
+from evenhand.tables.attributes import group_of
+from evenhand.tables.levels import UNKNOWN
+from evenhand.wording import count_text
 
 COLUMNS = ("attribute", "group", "split", "patients", "samples", "positives", "fewest")
 
@@ -59,11 +61,14 @@ def attribute_findings(
         missing = int(patients.get(UNKNOWN, 0))
         total = table["patient_id"].nunique()
         named_levels = patients.drop(UNKNOWN, errors="ignore")
-        sizes = ", ".join(f"{name} {count:,}" for name, count in named_levels.items())
+        sizes = ", ".join(
+            f"{name} {count_text(int(count), 'patient')}" for name, count in named_levels.items()
+        )
         yield Finding(
             requirement="unknown",
             about=attribute,
-            measured=f"{missing / total:.1%} unknown ({missing:,} of {total:,}); {sizes}",
+            measured=f"{missing / total:.1%} unknown ({missing:,} of "
+            f"{count_text(total, 'patient')}); {sizes}",
             value=missing / total,
             threshold=f"at most {settings.unknown[0]:.0%} (fails above {settings.unknown[1]:.0%})",
             status=at_most(missing / total, settings.unknown),

@@ -17,7 +17,7 @@ from evenhand.metrics.learning_curve import ALL, LearningCurve, learning_curve
 from evenhand.metrics.recipes import RecipeValues, compared_values, rarer_patients
 from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.metrics.scored import Scored, scored
+from evenhand.metrics.scored import Scored, as_scored
 from evenhand.progress import bar
 from evenhand.reporting.check_record import Finding
 from evenhand.reporting.sections.learning_curve import doubling_text
@@ -118,7 +118,7 @@ class _Curves:
         rows = np.array([self.rows[name] for name in part.table["sample_id"]])
         scores = _linear_scores(self.inputs[rows], part.labels, self.test_inputs, len(part.classes))
         test = self.test
-        return scored(
+        return as_scored(
             test.labels,
             scores[:, 1] if len(test.classes) == 2 else scores,
             patients=test.table["patient_id"].to_numpy(),
@@ -127,7 +127,7 @@ class _Curves:
 
     def _rarer(self, key: Key) -> int:
         """Return the number of patients of the rarer class, in the smallest group of a number."""
-        rows = scored(
+        rows = as_scored(
             self.test.labels,
             np.full((len(self.test), len(self.test.classes)), 1 / len(self.test.classes)),
             patients=self.test.table["patient_id"].to_numpy(),

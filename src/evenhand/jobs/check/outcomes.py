@@ -16,20 +16,21 @@ from evenhand.jobs.check.findings import at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.metrics import (
     Plan,
+    as_scored,
     auc_error,
     design_effect,
     detectable_gap,
     groups_of,
     holm,
     measure,
-    scored,
 )
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.power import factor_for
 from evenhand.metrics.rates import equal_rates_p
 from evenhand.reporting.check_record import Finding
 from evenhand.reporting.text.numbers import p_value_text
-from evenhand.tables.attributes import UNKNOWN, group_of
+from evenhand.tables.attributes import group_of
+from evenhand.tables.levels import UNKNOWN
 
 
 def base_rate_findings(
@@ -87,8 +88,8 @@ def _rate_finding(attribute: str, rates: Sequence[_Rate], settings: CheckSetting
     return Finding(
         "base_rate",
         attribute,
-        f"{worst.outcome} in {worst.group} {group_rate:.3f}, in {worst.reference} "
-        f"{reference_rate:.3f}: difference {worst.difference}, ratio {worst.ratio}; corrected p "
+        f"share of samples with {worst.outcome}: {worst.group} {group_rate:.3f}, {worst.reference} "
+        f"{reference_rate:.3f}; difference {worst.difference}, ratio {worst.ratio}; corrected p "
         f"{p_value_text(worst.p)}",
         group_rate - reference_rate,
         limit,
@@ -143,7 +144,7 @@ def _rates(
     number, name = outcome
     groups = group_of(table, attribute, train.levels).cat.remove_unused_categories()
     is_case = (table["label"] == number).to_numpy()
-    rows = scored(
+    rows = as_scored(
         is_case.astype(np.int64), is_case.astype(float), patients=table["patient_id"].to_numpy()
     )
     plan = Plan(metrics=("selection_rate",), across=("difference", "ratio"))

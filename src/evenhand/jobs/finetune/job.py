@@ -24,7 +24,7 @@ from evenhand.reporting.probe_record import FILE
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.precision import settle_precision
-from evenhand.training.tracking import tracked
+from evenhand.training.tracking import open_trackers
 
 START = "before training"
 """The name, in ``probe.json``, of the model before training."""
@@ -69,7 +69,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
         with run.phase("training"):
             fit_settings = task.fit_settings(settings.lr)
             tracked_values = {"lr": settings.lr, "seed": settings.seed}
-            with tracked(settings, out, name, tracked_values) as tracker:
+            with open_trackers(settings, out, name, tracked_values) as tracker:
                 trained = train_model(task, model, schedule, fit_settings, tracker=tracker)
             save_and_score(task, run, name, trained, lr=settings.lr)
             if trained.warning:

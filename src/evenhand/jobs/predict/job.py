@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.prepare import store_cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
+from evenhand.cohort.reopen import with_change_note
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.intersections import resolve_intersections
 from evenhand.evaluation.rows import choose_cut
 from evenhand.evaluation.settings import PredictSettings
-from evenhand.experiments.records import SourceRecord, data_settings
+from evenhand.experiments.records import SourceRecord, data_fingerprint, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.jobs.adjust.adjustment import Adjustment, apply_adjustment, read_adjustment
 from evenhand.jobs.adjust.features import features_of
@@ -72,9 +73,8 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     """
     trained = finished_run(settings.run)
     name = trained.model_with_weights(settings.model)
-    label_named = settings.label is not None or any(
-        text.startswith("label=") for text in settings.map
-    )
+    mapped = any(text.startswith("label=") for text in settings.map)
+    label_named = mapped or settings.label is not None
     settings = _inherit(settings, trained)
     model = load_model(trained.folder(name))
     settings = _without_positive(model.spec.classes, settings)
@@ -99,7 +99,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
         reads=(trained.root, Path(cohort.source.path), *settings.exclude_patients),
         overwrite=overwrite,
     )
-    source = cohort.source
+    source = _with_own_change(cohort, trained).source
     run.note(
         models=[name],
         source=SourceRecord.of(source),
@@ -109,9 +109,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     )
     loop = LoopSettings(device=settings.device, precision=settings.precision)
     predictions = _score(model, cohort, adjustment, make_accelerator(loop))
-    if data.pairs is not None:
-        pairs = predictions.table["sample_id"].map(data.pairs).fillna("")
-        predictions = replace(predictions, table=predictions.table.assign(**{PAIR: pairs}))
+    predictions = _with_pairs(predictions, data.pairs)
     if data.unlabelled:
         return write_scores(run, name, predictions, cut)
     return write_audit(run, {name: predictions}, chosen=name)
@@ -141,6 +139,14 @@ def _score(
     return apply_adjustment(adjustment, predictions, features)
 
 
+def _with_pairs(predictions: Predictions, pairs: Mapping[str, str] | None) -> Predictions:
+    """Return predictions with the column of pair ids, if the data have pair ids."""
+    if pairs is None:
+        return predictions
+    column = predictions.table["sample_id"].map(pairs).fillna("")
+    return replace(predictions, table=predictions.table.assign(**{PAIR: column}))
+
+
 def _without_positive(classes: tuple[str, ...], settings: PredictSettings) -> PredictSettings:
     """Return settings without a positive class; refuse one that is not the model's."""
     if settings.positive not in (None, classes[-1]):
@@ -167,6 +173,18 @@ def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
         )
     for name in sorted({part for attribute in attributes for part in attribute_parts(attribute)}):
         pick("attribute", name, cohort.attributes)
+
+
+def _with_own_change(cohort: Cohort, trained: Run) -> Cohort:
+    """Return a cohort with a note if it is the data of the model's run, and has changed since."""
+    earlier = trained.record.source
+    is_own = (
+        earlier is not None
+        and bool(earlier.path)
+        and Path(earlier.path).resolve() == Path(cohort.source.path).resolve()
+    )
+    recorded = data_fingerprint(trained.record) if is_own else None
+    return with_change_note(cohort, recorded, trained.root)
 
 
 def _overlap_notes(cohort: Cohort, trained: Run) -> list[str]:

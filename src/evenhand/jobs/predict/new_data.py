@@ -12,7 +12,7 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of, with_decoding
 from evenhand.cohort.readers.table import ABOUT, open_table
-from evenhand.errors import EvenhandError, pick, some
+from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.tables.columns import parse_map, refuse_no_pairs, rename_columns
 
@@ -107,7 +107,7 @@ class _Table:
             attributes = set(absent) & set(_attribute_columns(self.settings))
             others = ", or name other attributes with --attribute" if attributes else ""
             raise EvenhandError(
-                f"{path} has no column {some(absent)}, which the model's run names; it has: "
+                f"{path} has no column {first_few(absent)}, which the model's run names; it has: "
                 f"{', '.join(file_columns)}. Name the column that is meant, as in --map "
                 f"{absent[0]}=COLUMN{others}."
             )
@@ -157,7 +157,7 @@ def _with_classes(cohort: Cohort, data: str, classes: tuple[str, ...]) -> Cohort
     if foreign:
         raise EvenhandError(
             f"{data} has the classes {', '.join(cohort.classes)}; the model has the classes "
-            f"{', '.join(classes)}, and not {some(foreign)}. Give the same --label as in the "
+            f"{', '.join(classes)}, and not {first_few(foreign)}. Give the same --label as in the "
             "model's run; in your own table, use the model's class names in the label column."
         )
     numbers = np.array([classes.index(name) for name in cohort.classes], np.int64)

@@ -14,7 +14,7 @@ from evenhand.files import DamagedError, write_text
 from evenhand.reporting.page import section_page
 from evenhand.reporting.part import Part, Table, part_section
 from evenhand.reporting.text.numbers import PERCENT
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.predictions import Predictions, write_predictions
 
@@ -89,6 +89,6 @@ def printed_counts(run: Run) -> Iterator[str]:
 
 
 def _row(attribute: str, group: str, n: int, patients: int, flagged: int) -> tuple[str, ...]:
-    name = "everybody" if attribute == "*" else f"{shown(attribute)}: {shown(group)}"
+    name = "everybody" if attribute == "*" else f"{display_name(attribute)}: {display_name(group)}"
     share = "" if pd.isna(flagged) else f"{flagged:,} ({PERCENT.text(flagged / max(n, 1))})"
     return name, f"{n:,}", f"{patients:,}", share

@@ -13,16 +13,18 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.jobs.keywords import as_job
 from evenhand.jobs.pretrain.settings import PretrainSettings
-from evenhand.jobs.pretrain.state import STATE
-from evenhand.jobs.pretrain.training import make_learner, patience_of, remove_state, train_encoder
+from evenhand.jobs.pretrain.training import (
+    make_learner,
+    patience_of,
+    remove_state,
+    train_tracked_encoder,
+)
 from evenhand.networks.checkpoints import save_model
 from evenhand.networks.model import build_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.spreadsheets import write_csv
 from evenhand.training.inputs import input_notes, model_inputs
 from evenhand.training.precision import settle_precision
-from evenhand.training.settings import LoopSettings
-from evenhand.training.tracking import tracked
 
 ENCODER = "encoder"
 """The name of the model in the run."""
@@ -73,15 +75,15 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
     )
     write_patients(run, splits, settings.weights)
     with run.phase("training"):
-        loop = LoopSettings(
-            device=settings.device, precision=settings.precision, track=settings.track
+        model, curve = train_tracked_encoder(
+            model,
+            splits.train,
+            settings,
+            settings.seed,
+            root=run.root,
+            name=ENCODER,
+            folder=run.root,
         )
-        tracked_values = {"lr": settings.lr, "seed": settings.seed, "ssl": settings.ssl}
-        resumed = (run.root / STATE).exists()
-        with tracked(loop, run.root, ENCODER, tracked_values, resumed=resumed) as tracker:
-            model, curve = train_encoder(
-                model, splits.train, settings, settings.seed, run.root, tracker
-            )
     write_csv(run.root / "curve.csv", curve.table())
     folder = run.folder(ENCODER)
     save_model(folder, model, ssl=settings.ssl, loss=curve.best_loss, **curve.best_record)

@@ -28,10 +28,10 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.progress import bar
 from evenhand.training.device import make_accelerator, place_model, release_model, seeded
 from evenhand.training.loop import DivergedError, EarlyStopping
-from evenhand.training.predict import unit
+from evenhand.training.predict import to_unit_range
 from evenhand.training.settings import LoopSettings
 from evenhand.training.steps import warmup_cosine
-from evenhand.training.tracking import UNTRACKED, Tracked, epoch_numbers
+from evenhand.training.tracking import NO_TRACKERS, Trackers, epoch_numbers, open_trackers
 
 FEWEST = 16  # training samples, at least: a contrastive loss needs other samples
 WARMUP = 0.1  # share of the steps
@@ -46,7 +46,7 @@ def train_encoder(
     settings: ContrastSettings,
     seed: int,
     folder: Path | None = None,
-    tracker: Tracked = UNTRACKED,
+    tracker: Trackers = NO_TRACKERS,
 ) -> tuple[Model, LossCurve]:
     """Train a model's backbone in place on views of each sample; labels are not read.
 
@@ -106,6 +106,27 @@ def train_encoder(
         learning.run(source, held_source, int(held_seed), folder, tracker)
         state.best.restore(learner)
     return release_model(model), state.curve
+
+
+def train_tracked_encoder(
+    model: Model,
+    train: Cohort,
+    settings: ContrastSettings,
+    seed: int,
+    *,
+    root: Path,
+    name: str,
+    folder: Path | None = None,
+) -> tuple[Model, LossCurve]:
+    """Train an encoder as `train_encoder` does, and log its epochs in the settings' trackers.
+
+    ``root`` is the run directory, and ``name`` the encoder's name in it.
+    """
+    loop = LoopSettings(device=settings.device, precision=settings.precision, track=settings.track)
+    about = {"lr": settings.lr, "seed": seed, "ssl": settings.ssl}
+    resumed = folder is not None and (folder / STATE).exists()
+    with open_trackers(loop, root, name, about, resumed=resumed) as tracker:
+        return train_encoder(model, train, settings, seed, folder, tracker)
 
 
 def remove_state(folder: Path) -> None:
@@ -194,7 +215,7 @@ class _Learning:
         held_source: BatchSource,
         seed: int,
         folder: Path | None,
-        tracker: Tracked,
+        tracker: Trackers,
     ) -> None:
         """Train to the end, from the state in the folder if there is one."""
         file = folder / STATE if folder else None
@@ -243,7 +264,7 @@ class _Learning:
 
     def loss(self, inputs: Tensor, rng: torch.Generator) -> Tensor:
         """Draw views of a batch, and return their loss."""
-        batch = self.state.learner.draw(self.model.scaled(unit(inputs)), rng)
+        batch = self.state.learner.draw(self.model.scale(to_unit_range(inputs)), rng)
         with self.accelerator.autocast():
             loss: Tensor = self.state.learner(*batch)
             return loss
@@ -263,7 +284,7 @@ class _Learning:
         learner = self.state.learner.eval()
         count = min(MEASURED_SAMPLES, len(source))
         positions = np.linspace(0, len(source) - 1, count).round().astype(np.intp)
-        samples = self.model.scaled(unit(source.take(positions).inputs))
+        samples = self.model.scale(to_unit_range(source.take(positions).inputs))
         with self.accelerator.autocast():
             embeddings = learner.embed(learner.read(samples))
         return embedding_spread(embeddings), effective_rank(embeddings)

@@ -12,7 +12,7 @@ from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.tables.attributes import group_of
-from evenhand.training.predict import unit
+from evenhand.training.predict import to_unit_range
 
 Positions = NDArray[np.intp]
 """Row numbers in a cohort."""
@@ -40,7 +40,7 @@ def group_batches(
     for number in range(batches):
         part = slice(number * size, (number + 1) * size)
         batch = source.take(np.concatenate([rows[part] for rows in drawn.values()]))
-        yield GroupBatch(unit(batch.inputs), batch.labels, slices)
+        yield GroupBatch(to_unit_range(batch.inputs), batch.labels, slices)
 
 
 def _draw(positions: Positions, count: int, rng: np.random.Generator) -> Positions:

@@ -46,9 +46,9 @@ from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
-from evenhand.training.predict import predict_cohorts, unit
+from evenhand.training.predict import predict_cohorts, to_unit_range
 from evenhand.training.settings import FitSettings
-from evenhand.training.tracking import Tracked, epoch_numbers, tracked
+from evenhand.training.tracking import Trackers, epoch_numbers, open_trackers
 from evenhand.wording import count_text
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
@@ -217,14 +217,14 @@ def _finetune(task: PruneTask, run: Run, state: PruningState[Model]) -> None:
     schedule = constant(full_mask(model.backbone))
     tracked_values = {"lr": settings.lr, "seed": settings.seed}
     with (
-        tracked(settings, run.root, FINETUNED, tracked_values) as tracker,
+        open_trackers(settings, run.root, FINETUNED, tracked_values) as tracker,
         freeze_zeros(model, state.mask),
     ):
         model = fit(model, task.splits, schedule, settings, on_epoch=_epoch_logger(task, tracker))
     _write_model(task, run, FINETUNED, model, state.mask)
 
 
-def _epoch_logger(task: PruneTask, tracker: Tracked) -> OnEpoch:
+def _epoch_logger(task: PruneTask, tracker: Trackers) -> OnEpoch:
     """Return a function that logs each epoch, and returns its negative training loss."""
     ends = [time.perf_counter()]
 
@@ -255,7 +255,7 @@ def _write_record(
     kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
     premise = check_premise(task, saliency, pruned_counts)
-    sample = unit(task.source.take(np.array([0])).inputs)
+    sample = to_unit_range(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
             **asdict(

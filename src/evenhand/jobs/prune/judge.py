@@ -103,14 +103,17 @@ class Judge:
         return {self.target.name: self.target.value(*arguments), **self.target.by_group(*arguments)}
 
     def rank_values(self, predictions: Predictions, groups: Sequence[str]) -> dict[str, float]:
-        """Return each group's value of ``rank_by`` on all validation rows."""
-        rows = self._rows(predictions, self.cut(predictions))
-        values = _values_by_name(rows, self.attribute)
+        """Return each group's value of ``rank_by`` on the rows that choose.
+
+        If the confirming half took part, it would confirm steps that its own chance has chosen.
+        """
+        rows = self._choosing_rows(predictions)
+        values = _values_by_name(self._rows(rows, self.cut(rows)), self.attribute)
         return {group: values.get(f"{self.rank_by}:{group}", math.nan) for group in groups}
 
     def undefined_reason(self, predictions: Predictions, name: str) -> str:
         """Return the reason why a number by which steps are chosen is undefined."""
-        rows = predictions if self.halves is None else self.halves.split(predictions)[0]
+        rows = self._choosing_rows(predictions)
         table = self._rows(rows, self.cut(rows))
         reasons = table[(table["metric"] == name) & table["undefined"].notna()]["undefined"]
         return "; ".join(dict.fromkeys(map(str, reasons))) or "it is not a number"
@@ -137,6 +140,9 @@ class Judge:
             if self.target.beats(float(steps[k][name]), float(steps[best][name])):
                 best = k
         return best
+
+    def _choosing_rows(self, predictions: Predictions) -> Predictions:
+        return predictions if self.halves is None else self.halves.split(predictions)[0]
 
     def _rows(self, predictions: Predictions, cut: DecisionThreshold) -> pd.DataFrame:
         metrics = dict.fromkeys(("auc", "accuracy", self.rank_by, self.budget_metric))

@@ -16,7 +16,7 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask
 from evenhand.pruning.registry import ESTIMATORS
 from evenhand.pruning.remove import remover
-from evenhand.search.space import Params, Space
+from evenhand.search.spaces import Params, Space
 from evenhand.search.study import identity_of, open_study
 from evenhand.spreadsheets import write_csv
 from evenhand.workers.inline import Inline

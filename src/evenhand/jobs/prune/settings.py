@@ -18,7 +18,7 @@ from evenhand.training.settings import TrackSettings
 class PruneSettings(ValueSettings, ImportSettings, TrackSettings, title="Pruning"):
     """The model, the attribute, the target, and the limits and the pace of the pruning."""
 
-    machine = frozenset({"cache"})
+    unrecorded = frozenset({"cache"})
 
     run: Path = Field(description="the finished run that holds the model; it is not changed")
     model: str | None = Field(None, description="which of its models [default: the one it chose]")

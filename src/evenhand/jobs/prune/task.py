@@ -17,7 +17,7 @@ from evenhand.cohort.reopen import DataOverrides, current_data, merge_values, re
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
-from evenhand.experiments.records import data_settings
+from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import fingerprint
 from evenhand.jobs.adjust.adjustment import read_adjustment
@@ -27,7 +27,6 @@ from evenhand.jobs.prune.judge import Judge
 from evenhand.jobs.prune.roles import GroupRoles, find_roles, refuse_single
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
-    Excluded,
     Target,
     attribute_groups,
     excluded_groups,
@@ -76,7 +75,7 @@ class PruneTask:
     untouched, before
         The untouched model's predictions of validation rows, and the judge's numbers of them.
     rank_values
-        Each group's value of ``rank_by`` on all validation patients.
+        Each group's value of ``rank_by`` on the validation patients that choose.
     roles
         The unprivileged group, and β of the privileged groups.
     source, positions
@@ -135,32 +134,15 @@ def make_prune_task(settings: PruneSettings) -> PruneTask:
     target = _find_target(settings)
     trained = finished_run(settings.run)
     name = trained.model_with_weights(settings.model)
-    _refuse_adjusted(settings, trained, name)
-    model = load_model(trained.folder(name))
-    prunable_parameters(model, settings.structure, settings.prunable)
-    if settings.structure == "channel":
-        refuse_unprunable(model)
+    model = _load_prunable(settings, trained, name)
     splits = _open_splits(settings, trained, model)
     accelerator = make_accelerator(LoopSettings(device=settings.device))
-    attribute = settings.attribute[0]
-    groups, excluded = _compared_groups(settings, splits)
-    refuse_single(settings, groups)
-    halves = halve(splits.val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
-    judge = Judge(
-        splits.val,
-        attribute,
-        target,
-        settings.rank_by,
-        settings.budget,
-        settings.budget_metric,
-        excluded,
-        halves,
-    )
+    groups, judge = _make_judge(settings, splits, target)
     model = model.to(accelerator.device)
     untouched = judge.predict(model, accelerator)
     before, rank_values = judge.values(untouched), judge.rank_values(untouched, groups)
     _refuse_undefined(judge, untouched, before)
-    positions = group_positions(splits.train, attribute, groups)
+    positions = group_positions(splits.train, judge.attribute, groups)
     sizes = {group: len(rows) for group, rows in positions.items()}
     roles = find_roles(settings, rank_values, sizes)
     training = training_of(trained)
@@ -187,14 +169,19 @@ def make_prune_task(settings: PruneSettings) -> PruneTask:
     return task
 
 
-def _refuse_adjusted(settings: PruneSettings, trained: Run, name: str) -> None:
-    """Refuse a model whose scores are adjusted after the network."""
+def _load_prunable(settings: PruneSettings, trained: Run, name: str) -> Model:
+    """Load the model; refuse one that pruning cannot handle."""
     adjustment = read_adjustment(trained.folder(name))
     if adjustment is not None and not adjustment.in_weights:
         raise EvenhandError(
             f"the scores of {name} in {settings.run} are adjusted after the network "
             f"({adjustment.text}). Prune the run that trained it, then adjust the pruned model."
         )
+    model = load_model(trained.folder(name))
+    prunable_parameters(model, settings.structure, settings.prunable)
+    if settings.structure == "channel":
+        refuse_unprunable(model)
+    return model
 
 
 def _open_splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
@@ -207,7 +194,10 @@ def _open_splits(settings: PruneSettings, trained: Run, model: Model) -> Splits:
         settings.skip_unreadable,
         settings,
     )
-    splits = reopen(trained.root, data_settings(trained.record), model.spec.images, overrides)
+    record = trained.record
+    splits = reopen(
+        trained.root, data_settings(record), model.spec.images, overrides, data_fingerprint(record)
+    )
     if splits.train.classes != model.spec.classes:
         raise EvenhandError(
             f"the data have the classes {', '.join(splits.train.classes)}; the model has "
@@ -262,13 +252,27 @@ def _find_target(settings: PruneSettings) -> Target:
     return target
 
 
-def _compared_groups(settings: PruneSettings, splits: Splits) -> tuple[tuple[str, ...], Excluded]:
-    """Return the groups that take part, and the excluded groups by attribute."""
-    attribute = settings.attribute[0]
-    column = group_of(splits.val.table, attribute, splits.val.levels)
-    levels = attribute_groups(attribute, column)
+def _make_judge(
+    settings: PruneSettings, splits: Splits, target: Target
+) -> tuple[tuple[str, ...], Judge]:
+    """Return the groups that take part, and the judge of models on validation rows."""
+    val, attribute = splits.val, settings.attribute[0]
+    levels = attribute_groups(attribute, group_of(val.table, attribute, val.levels))
     excluded = excluded_groups(settings.exclude_group, {attribute: levels})
-    return levels.compared(excluded.get(attribute, ())), excluded
+    groups = levels.compared(excluded.get(attribute, ()))
+    refuse_single(settings, groups)
+    halves = halve(val, attribute, groups, np.random.default_rng([settings.seed, HALVES]))
+    judge = Judge(
+        val,
+        attribute,
+        target,
+        settings.rank_by,
+        settings.budget,
+        settings.budget_metric,
+        excluded,
+        halves,
+    )
+    return groups, judge
 
 
 def _refuse_undefined(judge: Judge, untouched: Predictions, before: Mapping[str, float]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_rows
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
@@ -72,6 +72,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
         reads=(*settings.runs, Path(cohorts[0].source.path)),
         overwrite=overwrite,
     )
+    run.note(notes=cohorts[0].source.notes)
     with run.phase("reading layers"):
         accelerator = make_accelerator(LoopSettings(device=settings.device))
         features = [
@@ -150,8 +151,8 @@ def _read_predictions(
         raise EvenhandError(
             f"{settings.runs[0]} and {settings.runs[1]} are not of the same cohort: "
             f"{count_text(len(unshared), 'sample')} of the split {settings.split!r} are in one of "
-            f"them only ({some(unshared)}). Train both on the same data, with the same --split and "
-            "--seed."
+            f"them only ({first_few(unshared)}). Train both on the same data, with the same "
+            "--split and --seed."
         )
     return shared_rows(first, second)
 

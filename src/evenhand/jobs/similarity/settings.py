@@ -14,7 +14,7 @@ from evenhand.settings import SEEDS
 class SimilaritySettings(ImportSettings, title="Comparison"):
     """The models to compare, the patients, and the measure of similarity."""
 
-    machine = frozenset({"cache"})
+    unrecorded = frozenset({"cache"})
 
     runs: tuple[Path, Path] = Field(description="two runs of the same cohort, or one run twice")
     model: tuple[str, ...] = Field(

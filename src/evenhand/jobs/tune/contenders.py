@@ -15,8 +15,7 @@ from evenhand.masks.strategies import find_strategy, strategy_mask
 from evenhand.methods.registry import methods
 from evenhand.networks.model import Model
 from evenhand.search.methods import SearchedMethod, fixed_method, searched_method, with_methods
-from evenhand.search.space import Space
-from evenhand.search.spaces import SPACES, Choice, Rates, mask_family, rate_space
+from evenhand.search.spaces import SPACES, Choice, Rates, Space, mask_family, rate_space
 
 FAIRTUNE = "fairtune"
 """The name of the contender whose masks or methods are searched."""

@@ -22,7 +22,7 @@ from evenhand.search.spaces import Choice
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import predict_cohorts
-from evenhand.training.tracking import tracked
+from evenhand.training.tracking import open_trackers
 from evenhand.workers import Engine, Job, complete_jobs
 
 WEIGHTS, RECORD = "model.safetensors", "model.json"
@@ -87,7 +87,7 @@ def _train_choice(
         "method": mitigation.text,
     }
     fit = f"{name}/{fit_folder(context.run, name, choice).name}"
-    with tracked(settings, context.run.root, fit, tracked_values) as tracker:
+    with open_trackers(settings, context.run.root, fit, tracked_values) as tracker:
         return train_model(task, model, schedule, fit_settings, report, mitigation, tracker)
 
 

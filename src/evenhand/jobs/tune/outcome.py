@@ -26,7 +26,7 @@ from evenhand.reporting.search_record import (
     StudyRecord,
     TargetRecord,
 )
-from evenhand.reporting.text.numbers import listed
+from evenhand.reporting.text.numbers import join_words
 from evenhand.search.confirmation import Candidate
 from evenhand.search.study import ADOPTED, originals
 from evenhand.spreadsheets import write_csv
@@ -82,7 +82,7 @@ def _budget_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
         result.contender.name for result in results[1:] if result.contender.mask is not None
     ]
     contained_text = (
-        f" {FAIRTUNE} may also choose what {listed(contained)} chose, because "
+        f" {FAIRTUNE} may also choose what {join_words(contained)} chose, because "
         f"{_containing_text(job, contained)}."
         if contained
         else ""
@@ -94,7 +94,7 @@ def _budget_text(job: SearchJob, results: Sequence[SearchResult]) -> str:
         else ""
     )
     return (
-        f"Each of {listed([result.contender.name for result in results])} had up to "
+        f"Each of {join_words([result.contender.name for result in results])} had up to "
         f"{count_text(settings.trials, 'trial')} of {count_text(settings.epochs, 'epoch')} each, "
         f"at learning rates from {settings.lr_min:g} to {settings.lr_max:g}{confirmation}."
         f"{contained_text}"
@@ -135,7 +135,7 @@ def _median_text(job: SearchJob, result: SearchResult) -> str:
         f"{result.contender.name}: of the {len(chosen.seeds)} fits that confirm the choice, the "
         f"{'worse' if two else 'median'} on validation is delivered, seed {seed}: its "
         f"{targets[0].name} is {delivered:.3f}, the {'other has' if two else 'others have'} "
-        f"{listed(values)}."
+        f"{join_words(values)}."
     )
 
 

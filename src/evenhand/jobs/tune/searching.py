@@ -28,8 +28,7 @@ from evenhand.search.confirmation import (
     choices_to_confirm,
     confirmed_candidates,
 )
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice, repeat_space
+from evenhand.search.spaces import Choice, Space, repeat_space
 from evenhand.search.study import (
     ADOPTED,
     StudyDirection,

@@ -16,8 +16,7 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.masks import Mask, find_units
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import Model
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice, expressible_masks, mask_family
+from evenhand.search.spaces import Choice, Space, expressible_masks, mask_family
 from evenhand.search.study import ADOPTED
 
 FIRST_STRATEGIES = ("head", "bitfit", "layernorm", "attention", "full")

@@ -11,10 +11,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from evenhand.errors import EvenhandError
-from evenhand.metrics import Target, costs, front, ranked
+from evenhand.metrics import Target, costs, front, rank_points
 from evenhand.metrics.pareto import PickRule
-from evenhand.search.space import Space
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, Space
 from evenhand.search.study import ADOPTED, FINISHED, originals
 
 
@@ -57,7 +56,7 @@ def ranked_trials(study: Study, targets: Sequence[Target], rule: PickRule) -> li
             "lower --lr-max if the training diverges."
         )
     values = np.array([trial.values for trial in done])
-    return [done[index] for index in ranked(costs(values, targets), rule)]
+    return [done[index] for index in rank_points(costs(values, targets), rule)]
 
 
 def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from evenhand.methods.arrays import (
     Strengths,
     check_features,
     check_rows,
+    count_classes,
     require_labels,
 )
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc
-from evenhand.tables.arrays import as_array
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 """Inverse strengths of the L1 penalty to try."""
@@ -240,9 +240,7 @@ def _check_inputs(
     table = check_features(features)
     if table.dtype != np.float32:  # as networks give them: no copy of many rows
         table = table.astype(np.float64)
-    label = as_array(labels)
-    classes = int(label.max()) + 1 if label.dtype.kind in "iu" and label.size else 2
-    rows = check_rows(labels, groups, patients, classes=max(2, classes))
+    rows = check_rows(labels, groups, patients, classes=count_classes(labels))
     if len(table) != len(rows):
         raise EvenhandError(f"{len(table)} rows of features for {len(rows)} labels.")
     require_labels(rows, "dfr", least=2)

@@ -84,8 +84,7 @@ class Cdann(TrainingMethod):
         plain = self.plain_loss(logits, labels)
         if not self.strength:
             return plain
-        if features is None:
-            raise EvenhandError("cdann needs the features that the head takes; pass them to loss.")
+        features, labels = self.check_features(features, labels), labels.long()
         groups = self.check_codes(groups, labels)
         has_group = groups >= 0
         if not has_group.any():
@@ -103,7 +102,7 @@ class Cdann(TrainingMethod):
 
     def _adversary(self, features: Tensor, labels: Tensor, levels: Tensor) -> Tensor:
         """Return the discriminator's weighted cross-entropy, a scalar."""
-        cells = self.known_cells()
+        cells = self.training_groups()
         output = self._network(features)(features).view(len(features), cells.classes, -1)
         label_logits = output[torch.arange(len(features), device=features.device), labels]
         losses = functional.cross_entropy(label_logits, levels, reduction="none")
@@ -121,8 +120,9 @@ class Cdann(TrainingMethod):
         self._optimizer.step()
 
     def _network(self, features: Tensor) -> nn.Sequential:
+        """Return the discriminator, which is made for the width of the first features."""
         if self.discriminator is None:
-            cells = self.known_cells()
+            cells = self.training_groups()
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 self.discriminator = nn.Sequential(
@@ -134,6 +134,12 @@ class Cdann(TrainingMethod):
             if self._pending is not None:
                 self.discriminator.load_state_dict(self._pending["discriminator"])
                 self._optimizer.load_state_dict(self._pending["optimizer"])
+        width = self.discriminator[0].in_features
+        if features.shape[1] != width:
+            raise EvenhandError(
+                f"features: {features.shape[1]} columns, but earlier batches had {width}; give the "
+                "features of the same layer in all batches."
+            )
         return self.discriminator
 
     def state_dict(self) -> dict[str, Any]:

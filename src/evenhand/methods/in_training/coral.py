@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Rows, require_labels
 from evenhand.methods.base import NotNegative, TrainingMethod
 from evenhand.methods.ranges import Between
@@ -58,8 +57,7 @@ class Coral(TrainingMethod):
         plain = self.plain_loss(logits, labels)
         if not self.strength:
             return plain
-        if features is None:
-            raise EvenhandError("coral needs the features that the head takes; pass them to loss.")
+        features, labels = self.check_features(features, labels), labels.long()
         codes = self.check_codes(groups, labels)
         return plain + self.strength * conditional_coral(features, labels, codes)
 

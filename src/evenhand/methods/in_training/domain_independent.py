@@ -38,7 +38,7 @@ class DomainIndependent(TrainingMethod):
     def check(self, rows: Rows) -> None:
         """Raise EvenhandError if a group lacks a label: its head could not learn it."""
         require_labels(rows, "domain-independent")
-        cells = self.known_cells()
+        cells = self.training_groups()
         by_level = [rows.labels[rows.groups == level] for level in cells.levels]
         counts = np.stack([np.bincount(labels, minlength=cells.classes) for labels in by_level])
         priors = np.log(counts / counts.sum(axis=1, keepdims=True))
@@ -46,7 +46,7 @@ class DomainIndependent(TrainingMethod):
 
     def head_outputs(self, classes: int) -> int:
         """Return the number of outputs: C for each group."""
-        return classes * len(self.known_cells().levels)
+        return classes * len(self.training_groups().levels)
 
     def prior_shift(self) -> Tensor:
         """Return the groups' mean log-share ``(C,)`` of each class, minus that of class 0."""
@@ -60,6 +60,7 @@ class DomainIndependent(TrainingMethod):
         self, logits: Tensor, features: Tensor | None, labels: Tensor, groups: Tensor
     ) -> Tensor:
         """Return the mean cross-entropy; each row is scored by the head of its group."""
+        labels = self.check_batch(logits, labels)
         heads = self._heads(logits) + self.priors.to(logits)
         codes = self.check_codes(groups, labels)
         index = codes.clamp(min=0)[:, None, None].expand(-1, 1, heads.shape[2])
@@ -69,7 +70,7 @@ class DomainIndependent(TrainingMethod):
 
     def _heads(self, outputs: Tensor) -> Tensor:
         """Return the logits of each group's head ``(B, K, C)``."""
-        cells = self.known_cells()
+        cells = self.training_groups()
         levels, classes = len(cells.levels), cells.classes
         if outputs.ndim != 2 or outputs.shape[1] != levels * classes:
             raise EvenhandError(

@@ -67,7 +67,7 @@ class GroupBalance(TrainingMethod):
     def check(self, rows: Rows) -> None:
         """Raise EvenhandError if a group has no row; compute the shift of the logits."""
         refuse_empty_groups(self, "group-balance")
-        classes = self.known_cells().classes
+        classes = self.training_groups().classes
         counts = np.array(
             [
                 np.bincount(rows.labels[rows.groups == level], minlength=classes)
@@ -107,7 +107,7 @@ class GroupBalance(TrainingMethod):
         """Return the training rows of one epoch; rows of unknown groups are kept as they are."""
         if self.how == "weights":
             return super().epoch(groups, rng)
-        members = [np.flatnonzero(groups == group) for group in range(len(self.known_cells()))]
+        members = [np.flatnonzero(groups == group) for group in range(len(self.training_groups()))]
         unknown = np.flatnonzero(groups < 0)
         if self.how == "subsampling":
             size = min(map(len, members))
@@ -124,12 +124,13 @@ class GroupBalance(TrainingMethod):
         """Return the mean cross-entropy, weighted if ``how`` is ``weights``."""
         if self.how != "weights":
             return self.plain_loss(logits, labels)
-        cells = self.known_cells()
+        cells = self.training_groups()
+        losses = self.row_losses(logits, labels)
         sizes = cells.sizes.to(logits.device, logits.dtype)
         weights = sizes.sum() / (len(cells) * sizes)
-        numbers = cells.numbers(labels, self.check_codes(groups, labels))
+        numbers = cells.numbers(labels.long(), self.check_codes(groups, labels))
         row_weights = weights[numbers.clamp(min=0)].where(numbers >= 0, 1.0)
-        return (row_weights * self.row_losses(logits, labels)).mean()
+        return (row_weights * losses).mean()
 
 
 def refuse_empty_groups(method: TrainingMethod, name: str) -> None:
@@ -140,7 +141,7 @@ def refuse_empty_groups(method: TrainingMethod, name: str) -> None:
     EvenhandError
         If a group is empty; the message names it.
     """
-    cells = method.known_cells()
+    cells = method.training_groups()
     empty = [
         group for group, size in zip(cells.names, cells.sizes.tolist(), strict=True) if not size
     ]

@@ -63,7 +63,7 @@ class GroupDRO(TrainingMethod):
     def check(self, rows: Rows) -> None:
         """Raise EvenhandError if a group has no row; start with equal weights."""
         refuse_empty_groups(self, self.name)
-        groups = len(self.known_cells())
+        groups = len(self.training_groups())
         if len(self.weights) != groups:
             self.weights = torch.full((groups,), 1 / groups)
 
@@ -72,7 +72,7 @@ class GroupDRO(TrainingMethod):
     ) -> Tensor:
         """Update the weights, and return the weighted loss of the groups in a batch."""
         losses = self.row_losses(logits, labels)
-        numbers = self.known_cells().numbers(labels, self.check_codes(groups, labels))
+        numbers = self.training_groups().numbers(labels.long(), self.check_codes(groups, labels))
         means, sizes = group_means(losses, numbers, len(self.weights))
         if torch.is_grad_enabled():
             self.note(means.detach().float().cpu(), sizes.float().cpu())
@@ -85,7 +85,7 @@ class GroupDRO(TrainingMethod):
 
     def move(self, losses: Tensor, present: Tensor) -> None:
         """Shift weight among the groups that are present, towards those with higher losses."""
-        sizes = self.known_cells().sizes
+        sizes = self.training_groups().sizes
         raised = losses + self.adjustment / sizes.clamp(min=1).sqrt()
         mass = self.weights[present].sum()
         grown = self.weights[present] * torch.exp(self.rate * raised[present])
@@ -94,7 +94,7 @@ class GroupDRO(TrainingMethod):
 
     def after_epoch(self) -> Mapping[str, float]:
         """Return the weights by group."""
-        names = self.known_cells().names
+        names = self.training_groups().names
         return {f"weight of {n}": w for n, w in zip(names, self.weights.tolist(), strict=True)}
 
     def warning(self) -> str | None:
@@ -103,7 +103,7 @@ class GroupDRO(TrainingMethod):
         if float(self.weights[group]) <= WARN_AT:
             return None
         return (
-            f"{self.known_cells().names[group]} holds {float(self.weights[group]):.0%} of the "
+            f"{self.training_groups().names[group]} holds {float(self.weights[group]):.0%} of the "
             "weight. If its training loss does not fall, its labels may be wrong, and "
             f"{self.name} makes the model worse for everybody."
         )

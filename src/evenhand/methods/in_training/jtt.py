@@ -15,6 +15,7 @@ from torch import Tensor
 from evenhand.errors import EvenhandError
 from evenhand.methods.base import Positive, TrainingMethod
 from evenhand.methods.ranges import Between
+from evenhand.tables.arrays import as_array
 
 
 class Jtt(TrainingMethod):
@@ -41,7 +42,13 @@ class Jtt(TrainingMethod):
 
     def __init__(self, weight: Positive = 6.0, *, wrong: ArrayLike) -> None:
         super().__init__()
-        self.weight, self.wrong = weight, np.asarray(wrong, dtype=bool)
+        values = as_array(wrong)
+        if values.ndim != 1 or values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+            raise EvenhandError(
+                f"jtt: wrong is {values.shape} of {values.dtype}; give True or False for each "
+                "training row."
+            )
+        self.weight, self.wrong = weight, values.astype(bool)
 
     def epoch(self, groups: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.intp]:
         """Return the training rows of one epoch.

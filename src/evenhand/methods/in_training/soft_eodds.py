@@ -73,7 +73,7 @@ class SoftEodds(TrainingMethod):
 
     def check(self, rows: Rows) -> None:
         """Raise EvenhandError for more than two classes, or if a group lacks a label."""
-        cells = self.known_cells()
+        cells = self.training_groups()
         if cells.classes != 2:
             raise EvenhandError(f"soft-eodds is for two classes; there are {cells.classes}.")
         require_labels(rows, "soft-eodds")
@@ -89,12 +89,17 @@ class SoftEodds(TrainingMethod):
         plain = self.plain_loss(logits, labels)
         if not self.strength:
             return plain
-        return plain + self.penalty(logits, labels, groups)
+        if logits.shape[1] != 2:
+            raise EvenhandError(
+                f"logits: shape {tuple(logits.shape)}; soft-eodds is for two classes: give two "
+                "columns."
+            )
+        return plain + self.penalty(logits, labels.long(), groups)
 
     def penalty(self, logits: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
         """Update the running means by a batch, and return the penalty on their differences."""
         scores = logits.softmax(dim=1)[:, 1]
-        numbers = self.known_cells().numbers(labels, self.check_codes(groups, labels))
+        numbers = self.training_groups().numbers(labels, self.check_codes(groups, labels))
         means, sizes = group_means(scores, numbers, len(self.means))
         present = sizes > 0
         keep = self.memory * self.observed.to(means)
@@ -113,7 +118,7 @@ class SoftEodds(TrainingMethod):
 
     def _differences(self, means: Tensor, observed: Tensor) -> Tensor:
         """Return differences ``(K, 2)`` from the label's mean over groups; 0 before a first row."""
-        sizes = self.known_cells().sizes.to(means).view(-1, 2) * observed.view(-1, 2)
+        sizes = self.training_groups().sizes.to(means).view(-1, 2) * observed.view(-1, 2)
         table = means.view(-1, 2)
         label_means = (table * sizes).sum(dim=0) / sizes.sum(dim=0).clamp(min=1)
         differences = (table - label_means) * (sizes > 0)

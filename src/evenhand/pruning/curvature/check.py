@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import grad
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.calling import CallError, Forward, call, logits_of, with_gradients
 from evenhand.pruning.curvature.loss import PLAIN, Loss, OwnLoss
 from evenhand.pruning.curvature.taps import summed_squares
@@ -73,10 +73,10 @@ def check_squares(
     ]
     if wrong:
         raise EvenhandError(
-            f"the estimator computes wrong per-sample gradients for {some(wrong)}: on two samples "
-            "they differ from autograd's. The model may use such a weight outside its layer too, "
-            "apply it along another axis than that of the samples, or let one sample's output "
-            f"depend on another sample.{ADVICE}"
+            f"the estimator computes wrong per-sample gradients for {first_few(wrong)}: on two "
+            "samples they differ from autograd's. The model may use such a weight outside its "
+            "layer too, apply it along another axis than that of the samples, or let one sample's "
+            f"output depend on another sample.{ADVICE}"
         )
 
 
@@ -120,8 +120,9 @@ def check_steady(model: nn.Module, inputs: Any, forward: Forward = call) -> Tens
         model.get_buffer(name).copy_(buffers[name])
     if changed:
         raise EvenhandError(
-            f"the model changes its buffers {some(changed)} in evaluation mode, so its curvature "
-            "would not be that of the trained model. Change buffers only in training mode."
+            f"the model changes its buffers {first_few(changed)} in evaluation mode, so its "
+            "curvature would not be that of the trained model. Change buffers only in training "
+            "mode."
         )
     if not first.isfinite().all():
         raise EvenhandError(
@@ -145,7 +146,7 @@ def _summed(
     except (CallError, RuntimeError, IndexError, TypeError, ValueError) as error:
         blamed = [name for name in names if _fails(model, batch, direction, name)]
         raise EvenhandError(
-            f"per-sample gradients cannot be computed for {some(blamed or names)}: the model "
+            f"per-sample gradients cannot be computed for {first_few(blamed or names)}: the model "
             f"fails with one copy for each sample ({_reason(error)}).{ADVICE}"
         ) from error
 

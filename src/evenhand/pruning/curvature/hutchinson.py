@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from evenhand.networks.calling import Forward, call, logits_of, take, with_gradients
+from evenhand.networks.calling import Forward, call, logits_of, take_rows, with_gradients
 from evenhand.pruning.curvature.loss import PLAIN, Loss
 from evenhand.pruning.curvature.noise import describe_noise, thinning_step
 from evenhand.pruning.curvature.types import Curvature, GroupBatch
@@ -67,7 +67,7 @@ def _by_group(batches: Iterable[GroupBatch]) -> Iterator[tuple[Any, Any, Tensor]
     """Yield the group, the inputs and the labels of each group in each batch."""
     for batch in batches:
         for group, rows in batch.rows.items():
-            yield group, take(batch.inputs, rows), batch.labels[rows]
+            yield group, take_rows(batch.inputs, rows), batch.labels[rows]
 
 
 def _add(

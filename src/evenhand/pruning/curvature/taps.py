@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from evenhand.errors import EvenhandError, some
+from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.calling import Forward, call, logits_of
 from evenhand.pruning.curvature.attention import ExplicitAttention, has_explicit_form
 from evenhand.pruning.curvature.constant import ConstantModule, constant_modules
@@ -391,7 +391,7 @@ def _layers_and_broadcast(
         else:
             refused.append(f"{name} (in a {type(layer).__name__})")
     if refused:
-        raise EvenhandError(f"per-sample gradients are unknown for {some(refused)}.{ADVICE}")
+        raise EvenhandError(f"per-sample gradients are unknown for {first_few(refused)}.{ADVICE}")
     return list(layers.values()), broadcast
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evenhand.metrics import UNKNOWN, Groups, Scored
+from evenhand.metrics import Groups, Scored
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
 from evenhand.reporting.charts.polyline import polyline
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 DRAWN = 8
@@ -124,12 +125,14 @@ def _known_sizes(groups: Groups) -> dict[str, int]:
 
 def _view(rows: Scored, attribute: str, groups: Groups, positive: str) -> ScoreView:
     sizes = _known_sizes(groups)
-    parts = {shown(level): rows.take(groups.rows(level)) for level in largest_groups(sizes, DRAWN)}
+    parts = {
+        display_name(level): rows.take(groups.rows(level)) for level in largest_groups(sizes, DRAWN)
+    }
     few = f"The {DRAWN} groups with the most samples are drawn, of {len(sizes):,} groups."
     left_out = (few,) if len(parts) < len(sizes) else ()
     ranked = {name: part for name, part in parts.items() if 0 < part.labels.sum() < len(part)}
     return ScoreView(
-        attribute=shown(attribute),
+        attribute=display_name(attribute),
         pictures=_pictures(parts, ranked, positive),
         distributions=tuple(_distribution(name, part, positive) for name, part in parts.items()),
         absent=(

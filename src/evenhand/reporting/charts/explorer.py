@@ -13,7 +13,7 @@ from evenhand.metrics import Groups, Scored
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.curves import largest_groups
 from evenhand.reporting.text.numbers import PERCENT, POINTS
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 
 STEPS = 100
 DRAWN = 20
@@ -115,12 +115,14 @@ def explorer(
         sizes = dict(zip(levels.levels, levels.sizes.tolist(), strict=True))
         drawn, in_gap = largest_groups(sizes, DRAWN), set(compared[name])
         by_level = (
-            _counts(shown(level), rows, levels.rows(level), thresholds, compared=level in in_gap)
+            _counts(
+                display_name(level), rows, levels.rows(level), thresholds, compared=level in in_gap
+            )
             for level in drawn
         )
         counts = (everyone, *by_level)
         few = LARGEST.format(len(levels.levels), DRAWN) if len(drawn) < len(levels.levels) else ""
-        tables.append(ExplorerTable(shown(name), counts, explorer_cells(counts, start), few))
+        tables.append(ExplorerTable(display_name(name), counts, explorer_cells(counts, start), few))
     return Explorer(tuple(thresholds.tolist()), start, tuple(tables))
 
 

@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import BESIDE, EVERYBODY, headline_order
-from evenhand.reporting.estimates import Estimate, find, first, names
+from evenhand.reporting.estimates import Estimate, find_rows, first_row, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import group_changes, levelling_verdict
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import hundredths, listed
+from evenhand.reporting.text.numbers import hundredths, join_words
 from evenhand.reporting.text.sentences import (
     INTERVAL_ABOVE_0,
     OutcomeWord,
     apart_sentence,
     chance_remark,
     chance_sentence,
-    detectable_gap_sentence,
     detectable_group_sentences,
     gap_sentence,
     group_sentence,
     groups_sentence,
     has_interval_above_0,
     models_sentence,
+    no_gap_sentence,
     overall_cost_sentence,
     paired_chip,
     paired_sentence,
@@ -34,11 +34,11 @@ from evenhand.reporting.text.sentences import (
     where,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     first_upper,
     in_sentence,
     lower_first,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
@@ -52,6 +52,8 @@ SPREAD = (
     "A smaller difference across groups does not mean that any group is served better; the answers "
     "on the worst group show what each group gains and loses."
 )
+NO_GAP = "No gap is shown."
+FLAGGED = "The model flags a case if its score is at or above the threshold."
 TWO_MODELS = (
     "This holds for these two models: training the same recipe with another seed may give another "
     "result."
@@ -96,7 +98,7 @@ class ReportAnswer:
     verdicts
         The statements of the answer as verdicts.
     gap_in
-        The metrics that show a gap, in words, if the metric of the headline shows none; else "".
+        The metrics in which a gap is shown, in words; "" if there are none.
     notes
         Sentences that hold for several answers; the page has each of them once.
     """
@@ -112,7 +114,7 @@ class ReportAnswer:
 
     @property
     def chip(self) -> str:
-        """The outcome as it is shown, with the metrics of a gap that is not the headline's."""
+        """The outcome as it is shown, with the metrics in which a gap is shown."""
         return f"{self.outcome} in {self.gap_in}" if self.gap_in else self.outcome
 
 
@@ -144,11 +146,13 @@ def strategy_answer(
     ReportAnswer or None
         None if the model is compared with no other model.
     """
-    worst_rows = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst")
+    worst_rows = find_rows(
+        rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate="worst"
+    )
     paired = [row for row in worst_rows if row.model == model and row.against]
     if not paired:
         return None
-    everybody = find(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
+    everybody = find_rows(rows, attribute=EVERYBODY, group=EVERYBODY, metric=metric)
     overall = [row for row in everybody if row.model == model and row.against]
     others = [row.against or "" for row in paired]
     possible = [
@@ -164,9 +168,11 @@ def strategy_answer(
     levelling = [verdict for change in defined if (verdict := levelling_verdict(change))]
     further = _claimed_differences(rows, model, (EVERYBODY, attribute), further_metrics)
     down = any(verdict.claim for verdict in levelling)
+    models = join_words((model_at_sentence_start(model), *others), "or")
     return ReportAnswer(
-        topic=f"{listed((model_at_sentence_start(model), *others), 'or')}, by {shown(attribute)}?",
-        headline=_headline(paired, further, further_metrics) + overall_cost_sentence(overall),
+        topic=f"{models}, by {display_name(attribute)}?",
+        headline=_same_models(paired, overall)
+        or _headline(paired, further, further_metrics) + overall_cost_sentence(overall),
         details=(
             *_side_by_side(worst_rows, paired),
             *(_side_by_side(everybody, overall) if overall else ()),
@@ -205,19 +211,33 @@ def spread_answer(
     ReportAnswer or None
         None if the model is compared with no other model.
     """
-    spreads = find(rows, attribute=attribute, group=EVERYBODY, metric=metric)
+    spreads = find_rows(rows, attribute=attribute, group=EVERYBODY, metric=metric)
     paired = [row for row in spreads if row.model == model and row.against]
     if not paired:
         return None
-    others = listed((model_at_sentence_start(model), *(row.against or "" for row in paired)), "or")
+    others = join_words(
+        (model_at_sentence_start(model), *(row.against or "" for row in paired)), "or"
+    )
     return ReportAnswer(
-        topic=f"{others}: {lower_first(paired[0].term.label)} by {shown(attribute)}?",
+        topic=f"{others}: {lower_first(paired[0].term.label)} by {display_name(attribute)}?",
         headline=spread_sentence(paired),
         details=_side_by_side(spreads, paired),
         notes=(SPREAD, TWO_MODELS),
         outcome=_outcome(paired, ()),
         verdicts=tuple(_paired_verdict(row, paired_sentence(row)) for row in paired),
     )
+
+
+def _same_models(paired: Sequence[Estimate], overall: Sequence[Estimate]) -> str:
+    """Return the sentence on models whose numbers are equal in every resample, else ""."""
+    rows = (*paired, *overall)
+    if not overall or any(row.value != 0 or row.low is not None for row in rows):
+        return ""
+    models = join_words(
+        (model_at_sentence_start(paired[0].model), *(str(row.against) for row in paired))
+    )
+    label = in_sentence(paired[0].base)
+    return f"{models} have the same {label} of everybody and of the worst group."
 
 
 def _headline(
@@ -228,7 +248,7 @@ def _headline(
     if not further_metrics:
         return text
     lost = dict.fromkeys(row.metric for row in further if paired_chip(row) == "worse")
-    cost = f" It costs {listed([in_sentence(name) for name in lost])}." if lost else ""
+    cost = f" It costs {join_words([in_sentence(name) for name in lost])}." if lost else ""
     return f"{paired[0].base_term.label}: {text}{cost}"
 
 
@@ -247,7 +267,7 @@ def _claimed_differences(
         row
         for metric in metrics
         for attribute in attributes
-        for row in find(rows, model=model, attribute=attribute, metric=metric)
+        for row in find_rows(rows, model=model, attribute=attribute, metric=metric)
         if row.against and paired_chip(row) != "cannot tell"
         if row.group != EVERYBODY or attribute == EVERYBODY
     ]
@@ -272,7 +292,7 @@ def _paired_verdict(row: Estimate, text: str) -> Verdict:
 def _side_by_side(rows: Sequence[Estimate], paired: Sequence[Estimate]) -> tuple[str, ...]:
     """Return sentences on a number of each model, and on the differences between the models."""
     models = (paired[0].model, *names(paired, "against"))
-    single = [first(rows, model=name, against=None) for name in models]
+    single = [first_row(rows, model=name, against=None) for name in models]
     return (
         models_sentence([row for row in single if row is not None]),
         *map(paired_sentence, paired),
@@ -298,19 +318,17 @@ def group_answer(
     ReportAnswer or None
         None if there are no rows about groups.
     """
-    attribute_rows = find(rows, model=model, attribute=attribute, against=None)
+    attribute_rows = find_rows(rows, model=model, attribute=attribute, against=None)
     members = [
         row for row in attribute_rows if row.group != EVERYBODY and not is_unknown(row.group)
     ]
     if not members:
         return None
-    for metric in headline_order(names(members, "metric")):
-        if ends := extremes(attribute_rows, metric):
-            others = (extremes(attribute_rows, other) for other in BESIDE if other != metric)
-            return _extremes_answer(ends, [other for other in others if other], positive)
+    if judged := _judged_extremes(attribute_rows, names(members, "metric")):
+        return _extremes_answer(judged, positive)
     return ReportAnswer(
-        topic=first_upper(shown(attribute)),
-        headline=f"Nothing can be said about {shown(attribute)}: {_why_nothing(members)}.",
+        topic=first_upper(display_name(attribute)),
+        headline=f"Nothing can be said about {display_name(attribute)}: {_why_nothing(members)}.",
         details=tuple(_undefined_reasons(members)),
         outcome="cannot tell",
     )
@@ -324,27 +342,44 @@ def _why_nothing(members: Sequence[Estimate]) -> str:
     judged = [row for row in compared if row.term.better != "neither"]
     if not judged:
         labels = [term(metric).label for metric in names(compared, "metric")]
-        return f"no value of {listed(labels)} is better than another"
+        return f"no value of {join_words(labels)} is better than another"
     defined = Counter(row.metric for row in judged if row.value is not None)
     if max(defined.values(), default=0) < 2:
         return "there are no two groups whose numbers are defined"
     return "the numbers of all groups are equal"
 
 
-def _extremes_answer(ends: Extremes, others: Sequence[Extremes], positive: str) -> ReportAnswer:
-    """Return the answer by one metric, with the gaps in other metrics if it shows no gap."""
-    gaps = [] if ends.differs else [other for other in others if other.differs]
-    headline = groups_sentence(ends.worst, ends.best, positive)
+def _judged_extremes(rows: Sequence[Estimate], metrics: Sequence[str]) -> list[Extremes]:
+    """Return the extremes of each judged metric: first those whose gap is shown.
+
+    The judged metrics are the first one whose values differ between groups, and `BESIDE`.
+    """
+    possible = (extremes(rows, metric) for metric in headline_order(metrics))
+    lead = next(filter(None, possible), None)
+    if lead is None:
+        return []
+    beside = (extremes(rows, metric) for metric in BESIDE if metric != lead.worst.metric)
+    return sorted([lead, *filter(None, beside)], key=lambda ends: not ends.differs)
+
+
+def _extremes_answer(judged: Sequence[Extremes], positive: str) -> ReportAnswer:
+    """Return the answer by the judged metrics; the headline is about the first of them."""
+    ends, *others = judged
+    doubt = "" if ends.differs else f"{NO_GAP} "
+    headline = doubt + groups_sentence(ends.worst, ends.best, positive)
     size, chance = gap_sentence(ends), chance_sentence(ends)
-    further = [_gap_verdict(gap, apart_sentence(gap)) for gap in gaps]
+    further = [
+        _gap_verdict(gap, apart_sentence(gap) if gap.differs else no_gap_sentence(gap))
+        for gap in others
+    ]
     return ReportAnswer(
-        topic=first_upper(shown(ends.worst.attribute)),
+        topic=first_upper(display_name(ends.worst.attribute)),
         headline=headline,
         details=(size, chance, *(verdict.text for verdict in further)),
         notes=(INTERVAL_ABOVE_0,) if has_interval_above_0(ends) else (),
-        outcome="a gap" if ends.differs or gaps else "cannot tell",
+        outcome="a gap" if ends.differs else "cannot tell",
         dots=_dots(ends.worst, ends.best) if ends.worst.metric == "sensitivity" else (),
-        gap_in=listed([in_sentence(gap.worst.metric) for gap in gaps]),
+        gap_in=join_words([in_sentence(gap.worst.metric) for gap in judged if gap.differs]),
         verdicts=(_gap_verdict(ends, f"{headline} {size} {chance}"), *further),
     )
 
@@ -364,7 +399,7 @@ def _least_favourable(outcomes: Sequence[OutcomeWord]) -> OutcomeWord:
 def _dots(*groups: Estimate) -> tuple[Dots, ...]:
     return tuple(
         Dots(
-            shown(row.group),
+            display_name(row.group),
             hundredths(row.value or 0.0),
             f"{round((row.value or 0.0) * row.positives)} of {row.positives:,}"
             if row.positives
@@ -419,10 +454,10 @@ def answer_view(report: Report) -> AnswerView:
         verdict.p_adjusted is not None for answer in answers for verdict in answer.verdicts
     )
     remarks = (
+        *((f"{FLAGGED} {report.threshold_rule}",) if report.names_thresholds else ()),
         *dict.fromkeys(note for answer in answers for note in answer.notes),
         *filter(None, map(chance_remark, _overall_aucs(report))),
         *((CORRECTED,) if tested else ()),
-        *(detectable_gap_sentence(*detectable) for detectable in report.detectable),
         *report.notes,
     )
     return AnswerView(answers, remarks)
@@ -451,13 +486,13 @@ def verdicts_of(report: Report) -> tuple[Verdict, ...]:
 
 def _overall_aucs(report: Report) -> list[Estimate]:
     """Return the AUC of everybody under each model that the answers are about."""
-    overall = find(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
+    overall = find_rows(report.single, attribute=EVERYBODY, group=EVERYBODY, metric="auc")
     return [row for row in overall if row.model in report.answered_models]
 
 
 def _answers(report: Report) -> tuple[ReportAnswer, ...]:
     """Return the answers of a report: on spreads, on the worst group, then on each attribute."""
-    rows, validation = report.reported, find(report.estimates, split="val")
+    rows, validation = report.reported, find_rows(report.estimates, split="val")
     models, single = report.answered_models, report.single
     group_answers = [
         replace(answer, topic=f"{answer.topic} under {model}") if len(models) > 1 else answer

@@ -16,10 +16,11 @@ from evenhand.reporting.search_record import (
     StudyRecord,
     UnitImportance,
 )
-from evenhand.reporting.text.numbers import SIGNED, listed, plain, plain_or_undefined
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.numbers import SIGNED, join_words, plain, plain_or_undefined
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.wording import count_text
 
+TWO_SEEDS = "Two seeds give very wide intervals; three or more make them narrower."
 FACTORS = {"mask": "mask", "method": "method", "rate": "learning rate"}
 
 
@@ -30,7 +31,8 @@ class Findings:
     Attributes
     ----------
     confirmed, optimism
-        For each target: the values with fresh seeds, and a sentence on the optimism of the search.
+        For each target: the values with fresh seeds, and a sentence on the optimism of the search,
+        after a remark on the intervals if there are two seeds.
     importance, methods
         For each target: the importance of units, and of methods.
     choice
@@ -69,7 +71,10 @@ def findings(study: StudyRecord, targets: Sequence[Target]) -> Findings:
     is_of_other_study = chosen is not None and chosen.study != study.name
     return Findings(
         confirmed=tuple(_confirmed(confirmed, target, study) for target in targets if confirmed),
-        optimism=tuple(_optimism(confirmed, target) for target in targets if confirmed),
+        optimism=(
+            *((TWO_SEEDS,) if any(candidate.seeds == 2 for candidate in confirmed) else ()),
+            *(_optimism(confirmed, target) for target in targets if confirmed),
+        ),
         importance=tuple(
             _importance(study.units, "unit", target) for target in targets if study.units
         ),
@@ -114,7 +119,9 @@ def _confirmed(candidates: Sequence[CandidateRecord], target: Target, study: Stu
 def _fit_columns(fit: FitRecord, targets: Sequence[Target]) -> tuple[str, ...]:
     """Return the column names of the table of chosen fits."""
     groups = (
-        "everyone" if row.group == EVERYBODY else f"{shown(row.attribute)}: {shown(row.group)}"
+        "everyone"
+        if row.group == EVERYBODY
+        else f"{display_name(row.attribute)}: {display_name(row.group)}"
         for row in fit.auc
     )
     return (
@@ -197,7 +204,9 @@ def _importance(
 
 def _choice(chosen: ChosenRecord) -> str:
     """Return the sentence with the chosen method, its settings and the learning rate."""
-    settings = listed([f"{name} {_text(value)}" for name, value in chosen.method_settings.items()])
+    settings = join_words(
+        [f"{name} {_text(value)}" for name, value in chosen.method_settings.items()]
+    )
     details = f" ({settings})" if settings else ""
     rate = "" if chosen.lr is None else f", at a learning rate of {chosen.lr:.2g}"
     return f"Method chosen: {chosen.method}{details}{rate}."
@@ -224,24 +233,18 @@ def _factors(study: StudyRecord, target: Target) -> str | None:
     return (
         f"{target.label}: a random forest explains {100 * explained:.0f} % of the variance of "
         f"held-out trials (of {trials}). Shuffling a factor among the trials lowers this share: "
-        f"{listed(parts)} percentage points."
+        f"{join_words(parts)} percentage points."
     )
 
 
 def _estimate(value: float | None, low: float | None = None, high: float | None = None) -> Estimate:
     """Return a value on the validation set as an estimate."""
     return Estimate(
-        model="",
         split="val",
-        attribute=EVERYBODY,
-        group=EVERYBODY,
         base="",
         value=value,
         low=low,
         high=high,
         level=0.95,
-        n=0,
-        patients=0,
-        positives=None,
         undefined="a training diverged" if value is None else None,
     )

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
-from evenhand.reporting.estimates import Estimate, find, names
+from evenhand.reporting.estimates import Estimate, find_rows, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.strategies import SUMMED_UP, forest_frame, metric_of_comparison
+from evenhand.tables.predictions import SPLITS
 
-SPLITS = ("train", "val", "test")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -29,7 +29,7 @@ def generalisation(rows: Sequence[Estimate], attributes: Sequence[str]) -> tuple
     metric = metric_of_comparison(single)
     wanted = [(EVERYBODY, None), *((name, kind) for name in attributes for kind in SUMMED_UP)]
     plots = (
-        _by_split(find(single, attribute=name, group=EVERYBODY, base=metric, aggregate=kind))
+        _by_split(find_rows(single, attribute=name, group=EVERYBODY, base=metric, aggregate=kind))
         for name, kind in wanted
     )
     return tuple(plot for plot in plots if plot.rows)
@@ -45,7 +45,7 @@ def _by_split(rows: Sequence[Estimate]) -> Forest:
             section=model,
         )
         for model in names(rows, "model")
-        for row in sorted(find(rows, model=model), key=_split_order)
+        for row in sorted(find_rows(rows, model=model), key=_split_order)
     ]
     if not rows:
         return forest((), ForestFrame(""))

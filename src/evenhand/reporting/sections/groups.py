@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
-from evenhand.reporting.estimates import NO_VALUE, Estimate, Estimates, find, first, names
+from evenhand.reporting.estimates import NO_VALUE, Estimate, Estimates, find_rows, first_row, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.text.numbers import POINTS, Scale
 from evenhand.reporting.text.sentences import explain_pictures, p_text
-from evenhand.reporting.text.vocabulary import CountedCases, shown, term
+from evenhand.reporting.text.vocabulary import CountedCases, display_name, term
 from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.wording import count_text
 
@@ -128,7 +128,7 @@ def group_view(
     positive
         The word for a positive sample.
     """
-    attribute_rows = find(rows, model=model, attribute=attribute)
+    attribute_rows = find_rows(rows, model=model, attribute=attribute)
     members = Estimates(row for row in attribute_rows if row.group != EVERYBODY and row.is_of_group)
     if not members:
         return None
@@ -138,7 +138,7 @@ def group_view(
     plots = {metric: _plot(rows, attribute_rows, metric, positive) for metric in metrics}
     return GroupView(
         model=model,
-        attribute=shown(attribute),
+        attribute=display_name(attribute),
         leading=tuple(plot for metric, plot in plots.items() if metric in leading),
         further=tuple(plot for metric, plot in plots.items() if metric not in leading),
         columns=tuple(term(metric).label for metric in metrics),
@@ -156,7 +156,7 @@ def group_tables(report: Report) -> tuple[tuple[str, GroupView], ...]:
     pairs = dict.fromkeys((row.model, row.against) for row in report.reported)
     tables = []
     for model, against in pairs:
-        rows = find(report.reported, model=model, against=against)
+        rows = find_rows(report.reported, model=model, against=against)
         title = f"{model} − {against}" if against else model
         for attribute in report.attributes:
             view = group_view(rows, model, attribute, report.positive)
@@ -193,7 +193,7 @@ def _across(rows: Sequence[Estimate]) -> tuple[tuple[str, str, GroupCell], ...]:
 
 def everyone(rows: Sequence[Estimate], group_row: Estimate) -> Estimate | None:
     """Return the row about everybody with the model, metric and split of a row about a group."""
-    return first(
+    return first_row(
         rows,
         model=group_row.model,
         metric=group_row.metric,
@@ -225,10 +225,10 @@ def _differences(rows: Sequence[Estimate], metrics: Sequence[str]) -> tuple[Fore
     """Lay out the signed differences from the reference, a picture for each metric."""
     plots = []
     for metric in metrics:
-        differences = _largest_differences(find(rows, base=metric, aggregate="difference"))
+        differences = _largest_differences(find_rows(rows, base=metric, aggregate="difference"))
         if differences:
             entries = [
-                ForestEntry(f"{shown(row.group)} − {shown(row.reference or '')}", row)
+                ForestEntry(f"{display_name(row.group)} − {display_name(row.reference or '')}", row)
                 for row in differences
             ]
             base = differences[0].term
@@ -251,7 +251,7 @@ def _groups_text(row: Estimate) -> str:
     """Return the groups that a number across groups is about."""
     if row.group == EVERYBODY:
         return "all groups"
-    return f"{shown(row.group)} against {shown(row.reference or 'the reference')}"
+    return f"{display_name(row.group)} against {display_name(row.reference or 'the reference')}"
 
 
 def leading_first(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -297,12 +297,12 @@ def group_entries(rows: Sequence[Estimate], metric: str, positive: str) -> list[
         The word for a positive sample.
     """
     measured = term(metric)
-    members = [row for row in find(rows, metric=metric) if row.group != EVERYBODY]
+    members = [row for row in find_rows(rows, metric=metric) if row.group != EVERYBODY]
     ends = extremes(rows, metric)
     tag = "lowest" if measured.better == "higher" else "highest"
     return [
         ForestEntry(
-            shown(row.group),
+            display_name(row.group),
             row,
             count_note(row, measured.counts, positive),
             _kind(row, ends),
@@ -342,7 +342,7 @@ def _table(
     rows: Sequence[Estimate], members: Sequence[Estimate], metrics: Sequence[str]
 ) -> tuple[TableRow, ...]:
     """Return a table row for everybody and for each group, the unknown level last."""
-    examples = (first(members, metric=metric) for metric in metrics)
+    examples = (first_row(members, metric=metric) for metric in metrics)
     overall = (None if row is None else everyone(rows, row) for row in examples)
     by_group: dict[str, dict[str, Estimate]] = {
         EVERYBODY: {row.metric: row for row in overall if row is not None}
@@ -357,7 +357,7 @@ def _table_row(by_metric: Mapping[str, Estimate], metrics: Sequence[str]) -> Tab
     """Return the table row of a group, given its rows by metric."""
     example = next(iter(by_metric.values()))
     cells = tuple(_cell(by_metric.get(metric)) for metric in metrics)
-    name = "everyone" if example.group == EVERYBODY else shown(example.group)
+    name = "everyone" if example.group == EVERYBODY else display_name(example.group)
     return TableRow(name, example.n, example.patients, example.positives, cells)
 
 

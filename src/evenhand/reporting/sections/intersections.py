@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from evenhand.evaluation.intersections import why_too_small
 from evenhand.evaluation.settings import GroupSettings
-from evenhand.metrics import EVERYBODY, UNKNOWN
-from evenhand.reporting.estimates import Estimate, find
+from evenhand.metrics import EVERYBODY
+from evenhand.reporting.estimates import Estimate, find_rows
 from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
+from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
 
 COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
@@ -31,7 +32,9 @@ def intersections_view(report: Report) -> Part | None:
     if not isinstance(settings, GroupSettings) or settings.intersections < 2:
         return None
     crossed = [name for name in report.attributes if "*" in name and "|" not in name]
-    rows = find(report.single, model=report.main_model, base=metric_of_comparison(report.single))
+    rows = find_rows(
+        report.single, model=report.main_model, base=metric_of_comparison(report.single)
+    )
     groups = [row for row in rows if row.attribute in crossed and _is_group(row)]
     small = tuple(_small(groups))
     sentences = (
@@ -56,4 +59,4 @@ def _small(rows: Sequence[Estimate]) -> Iterator[tuple[str, ...]]:
             why = why_too_small(row.patients, row.n, row.positives) or "left out by --exclude-group"
             positives = "–" if row.positives is None else f"{row.positives:,}"
             counts = (f"{row.n:,}", f"{row.patients:,}", positives)
-            yield (shown(row.group), shown(row.attribute), *counts, why)
+            yield (display_name(row.group), display_name(row.attribute), *counts, why)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.metrics import EVERYBODY
-from evenhand.reporting.estimates import Estimate, find, first
-from evenhand.reporting.text.numbers import listed, p_value_text, signed
+from evenhand.reporting.estimates import Estimate, find_rows, first_row
+from evenhand.reporting.text.numbers import join_words, p_value_text, signed
 from evenhand.reporting.text.sentences import (
     amount,
     interval_or_reason,
@@ -16,10 +16,10 @@ from evenhand.reporting.text.sentences import (
     where,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     group_kind,
     in_sentence,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import is_unknown
@@ -97,9 +97,9 @@ def group_changes(
         The attribute and the metric.
     """
     model, against = pair
-    paired = find(rows, model=model, against=against, attribute=attribute, metric=metric)
+    paired = find_rows(rows, model=model, against=against, attribute=attribute, metric=metric)
     groups = tuple(
-        GroupChange(row, first(rows, model=against, against=None, attribute=attribute,
+        GroupChange(row, first_row(rows, model=against, against=None, attribute=attribute,
                           group=row.group, metric=metric))
         for row in paired
         if row.group != EVERYBODY
@@ -107,7 +107,7 @@ def group_changes(
     if not groups:
         return None
     wanted = {"model": against, "against": None, "attribute": attribute, "metric": metric}
-    worst = _worst(find(validation, **wanted)) or _worst(find(rows, **wanted))
+    worst = _worst(find_rows(validation, **wanted)) or _worst(find_rows(rows, **wanted))
     return Changes(model, against, attribute, metric, groups, worst)
 
 
@@ -156,7 +156,7 @@ def _levelling_sentence(change: Changes, worst: Estimate) -> str:
             f"Against {reference}, no {group_kind(attribute)} is shown to lose "
             f"{in_sentence(change.metric)}."
         )
-    lost = listed([where(row.attribute, row.group) for row in change.losses])
+    lost = join_words([where(row.attribute, row.group) for row in change.losses])
     if change.levelled_down:
         return (
             f"Levelled down: {model} serves patients worse than {reference} where {lost}, while "
@@ -225,17 +225,19 @@ def _changes_of(
     if attribute != EVERYBODY:
         return group_changes(rows, validation, pair, attribute, metric)
     wanted = {"attribute": EVERYBODY, "metric": metric}
-    row = first(rows, model=pair[0], against=pair[1], **wanted)
+    row = first_row(rows, model=pair[0], against=pair[1], **wanted)
     if row is None:
         return None
-    reference = first(rows, model=pair[1], against=None, **wanted)
+    reference = first_row(rows, model=pair[1], against=None, **wanted)
     return Changes(*pair, EVERYBODY, metric, (GroupChange(row, reference),), None)
 
 
 def _cells(change: GroupChange) -> tuple[str, ...]:
     row, reference = change.difference, change.reference
     name = (
-        "everyone" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {shown(row.group)}"
+        "everyone"
+        if row.attribute == EVERYBODY
+        else f"{display_name(row.attribute)}: {display_name(row.group)}"
     )
     value = None if reference is None else reference.value
     if row.value is None:

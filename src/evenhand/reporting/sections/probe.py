@@ -11,7 +11,7 @@ from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.text.numbers import PLAIN, SIGNED
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 
 CAPTION = "AUC of a new probe over pairs of patients with the same label."
 CHANGE_CAPTION = (
@@ -29,7 +29,7 @@ def probe_view(report: Report) -> Part | None:
         plot
         for attribute in dict.fromkeys(row.attribute for row in rows)
         for plot in _plots(
-            shown(attribute), [row for row in rows if row.attribute == attribute], report
+            display_name(attribute), [row for row in rows if row.attribute == attribute], report
         )
     ]
     return Part(sentences=_sentences(report.probe, report), plots=tuple(plots))

@@ -23,7 +23,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Provenance:
-    """The record of a run, the decision threshold of each model, and the rule that chose it."""
+    """The record of a run, the decision threshold of each model, and the rule if it is here."""
 
     facts: tuple[Facts, ...]
     thresholds: tuple[tuple[str, float], ...] = ()
@@ -38,6 +38,10 @@ SHOWN_ELSEWHERE = {
 """Fields of the record that the table of other fields leaves out."""
 
 
+EVALUATION = "evaluation"
+"""The phase that writes the page. Its duration is left out, as the first page cannot have it."""
+
+
 @section("report", "provenance", "Settings and provenance", place=110)
 def provenance(report: Report) -> Provenance | None:
     """Return the provenance of a report, None if nothing is known."""
@@ -46,8 +50,8 @@ def provenance(report: Report) -> Provenance | None:
     thresholds = dict.fromkeys(
         (name, threshold) for name, threshold in pairs if threshold is not None
     )
-    has_any = facts or thresholds or report.threshold_rule
-    return Provenance(facts, tuple(thresholds), report.threshold_rule) if has_any else None
+    rule = "" if report.names_thresholds else report.threshold_rule  # it is below the answers
+    return Provenance(facts, tuple(thresholds), rule) if facts or thresholds or rule else None
 
 
 def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
@@ -62,7 +66,8 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
     others = record.model_dump(mode="json", exclude_unset=True, exclude=SHOWN_ELSEWHERE)
     parents = [ancestor.parent for ancestor in record.lineage() if ancestor.parent is not None]
     if parents:
-        others |= {"pruned": f"{parents[0].model} of {parents[0].run}"}
+        action = {"prune": "pruned", "adjust": "adjusted"}.get(record.job, "started from")
+        others |= {action: f"{parents[0].model} of {parents[0].run}"}
     run = {name: value for name, value in first.items() if value is not None} | others
     tables = [
         ("Run", _pairs(run)),
@@ -72,7 +77,7 @@ def fact_tables(record: RunRecord[Settings]) -> tuple[Facts, ...]:
             for ancestor in parents
         ),
         ("Versions", _pairs(record.versions)),
-        ("Time", tuple((name, duration(value)) for name, value in record.seconds.items())),
+        ("Time", tuple((n, duration(s)) for n, s in record.seconds.items() if n != EVALUATION)),
     ]
     return tuple(Facts(title, rows) for title, rows in tables if rows)
 

@@ -20,7 +20,7 @@ from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRe
 from evenhand.reporting.report import Pruning, Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.luck import luck_sentences
-from evenhand.reporting.text.numbers import PERCENT, listed, plain, plain_or_undefined
+from evenhand.reporting.text.numbers import PERCENT, join_words, plain, plain_or_undefined
 from evenhand.reporting.text.vocabulary import MODELS
 from evenhand.wording import count_text
 
@@ -115,8 +115,8 @@ def _saliency_sentence(record: PruningRecord) -> str:
     structures = "channels" if record.structure == "channel" else "weights"
     return (
         f"Saliency is ½ θ² (h of {record.unprivileged} less β h of the other groups), with β "
-        f"{listed(betas)}; h comes from {record.estimator} on training samples. The {structures} "
-        "with the least saliency were removed first."
+        f"{join_words(betas)}; h comes from {record.estimator} on training samples. The "
+        f"{structures} with the least saliency were removed first."
     )
 
 
@@ -199,7 +199,7 @@ def _saliency_charts(
 
 
 def _saliency_caption(record: PruningRecord) -> str:
-    others = listed(list(record.betas))
+    others = join_words(list(record.betas))
     return (
         "The predicted growth of each group's error (second-order term) if one parameter is set to "
         f"zero. A parameter for which {others} lies far above {record.unprivileged} serves "
@@ -241,7 +241,7 @@ def _guidance(premise: PremiseRecord) -> str:
     if not weak:
         return f"The rank correlation of every group is above {chance}."
     return (
-        f"The rank correlation for {listed(weak)} is not above {chance}: the saliency does not "
+        f"The rank correlation for {join_words(weak)} is not above {chance}: the saliency does not "
         "predict the effect of a removal on these groups."
     )
 

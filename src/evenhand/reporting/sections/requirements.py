@@ -10,8 +10,8 @@ from evenhand.experiments.records import RunRecord, data_settings
 from evenhand.reporting.check_record import CheckRecord, Finding, GroupCount
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
-from evenhand.reporting.text.numbers import listed
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.numbers import join_words
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
 from evenhand.wording import count_text
@@ -129,7 +129,7 @@ def headline(check: CheckRecord) -> str:
 
 
 def _row(finding: Finding) -> FindingRow:
-    about = "" if finding.about == "*" else shown(finding.about)
+    about = "" if finding.about == "*" else display_name(finding.about)
     return FindingRow(
         TITLES[finding.requirement],
         about,
@@ -143,7 +143,7 @@ def _row(finding: Finding) -> FindingRow:
 def _titles(findings: Sequence[Finding]) -> str:
     """Return the titles of requirements, each once, as a phrase."""
     titles = [TITLES[finding.requirement] for finding in findings]
-    return listed([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
+    return join_words([title[:1].lower() + title[1:] for title in dict.fromkeys(titles)])
 
 
 def _counts(counts: Sequence[GroupCount]) -> list[GroupCountsTable]:
@@ -157,8 +157,10 @@ def _counts(counts: Sequence[GroupCount]) -> list[GroupCountsTable]:
             for count in attribute_counts
         }
         groups = tuple(
-            GroupRow(shown(group), tuple(cell.get((group, split), (0, 0, 0)) for split in splits))
+            GroupRow(
+                display_name(group), tuple(cell.get((group, split), (0, 0, 0)) for split in splits)
+            )
             for group in dict.fromkeys(count.group for count in attribute_counts)
         )
-        tables.append(GroupCountsTable(shown(attribute), splits, groups))
+        tables.append(GroupCountsTable(display_name(attribute), splits, groups))
     return tables

@@ -16,7 +16,7 @@ from evenhand.reporting.similarity_record import (
     mean,
 )
 from evenhand.reporting.text.numbers import plain, signed
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.reporting.verdicts import Verdict
 from evenhand.representation.jackknife import IntervalEstimate
 from evenhand.representation.results import (
@@ -98,6 +98,7 @@ def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> 
         f"{count_text(measured.patients, measured.unit)} of the {measured.split} split, "
         "one sample each."
     )
+    introduction = " ".join((introduction, *record.notes))
     title = f"evenhand similarity: {first} and {second}"
     return section_page(title, introduction, sections_of("similarity", measured), record)
 
@@ -131,23 +132,23 @@ def _attribute(name: str, measured: SimilarityRecord) -> AttributeView:
     """Lay out an attribute."""
     attribute = measured.attributes[name]
     maps = [
-        _map(shown(group.group), _note(group, measured.unit), group.matrix, measured)
+        _map(display_name(group.group), _note(group, measured.unit), group.matrix, measured)
         for group in attribute.groups
         if group.matrix is not None
     ]
     if contrast := attribute.contrast:
-        title = f"{shown(contrast.best)} less {shown(contrast.worst)}"
+        title = f"{display_name(contrast.best)} less {display_name(contrast.worst)}"
         note = "the group that the models serve best less the group that they serve worst"
         maps.append(_difference(title, note, contrast.difference, measured))
     conclusion = _conclusion(name, measured)
     return AttributeView(
-        shown(name),
+        display_name(name),
         conclusion.headline,
         conclusion.details,
         conclusion.outcome,
         tuple(maps),
         tuple(
-            f"{shown(group.group)}: {group.undefined}."
+            f"{display_name(group.group)}: {group.undefined}."
             for group in attribute.groups
             if group.undefined is not None and group.patients
         ),
@@ -161,7 +162,10 @@ def _by_seed(name: str, measured: SimilarityRecord) -> SeedsView | None:
         return None
     summaries = [seed.attributes[name] for seed in measured.seeds]
     rows = [
-        (shown(group.group), tuple(_mean_and_p(summary.groups[index]) for summary in summaries))
+        (
+            display_name(group.group),
+            tuple(_mean_and_p(summary.groups[index]) for summary in summaries),
+        )
         for index, group in enumerate(summaries[0].groups)
     ]
     sizes = [summary.size for summary in summaries if summary.size is not None]
@@ -188,13 +192,13 @@ def _conclusion(name: str, measured: SimilarityRecord) -> Conclusion:
     attribute = measured.attributes[name]
     contrast = attribute.contrast
     if contrast is None:
-        return Conclusion(f"Nothing can be said by {shown(name)}: {attribute.undefined}.")
-    best, worst = shown(contrast.best), shown(contrast.worst)
+        return Conclusion(f"Nothing can be said by {display_name(name)}: {attribute.undefined}.")
+    best, worst = display_name(contrast.best), display_name(contrast.worst)
     details = (
         f"CKA of {best} and of {worst} differ by {_plain_interval(contrast.size)} on average over "
         f"layers, in batches of {attribute.batch}.",
         *(
-            f"{shown(group.group)} against the other groups: p = {plain(group.p_adjusted)}, "
+            f"{display_name(group.group)} against the other groups: p = {plain(group.p_adjusted)}, "
             "corrected for all groups; with equal labels."
             for group in attribute.groups
             if group.p_adjusted is not None
@@ -204,18 +208,21 @@ def _conclusion(name: str, measured: SimilarityRecord) -> Conclusion:
     tested = summaries or [AttributeSummary.of(attribute)]
     differing = [_differing(summary) for summary in tested]
     if not any(differing):
-        text = f"No group by {shown(name)} is shown to be represented differently from the others."
+        text = (
+            f"No group by {display_name(name)} is shown to be represented differently from the "
+            "others."
+        )
         return Conclusion(text, details)
     difference = mean(contrast.difference.value)
     same_sign = all((summary.difference or 0.0) * difference > 0 for summary in summaries)
     if not (same_sign and set.intersection(*differing)):
         text = (
-            f"A group by {shown(name)} is represented differently from the others in "
+            f"A group by {display_name(name)} is represented differently from the others in "
             f"{sum(map(bool, differing))} of {len(differing)} seeds; not all seeds agree."
         )
         return Conclusion(text, details)
     word = "more" if difference > 0 else "less"
-    text = f"The two models agree {word} on {best} than on {worst}, by {shown(name)}."
+    text = f"The two models agree {word} on {best} than on {worst}, by {display_name(name)}."
     return Conclusion(text, details, "a gap")
 
 
@@ -235,7 +242,7 @@ def _note(group: GroupSimilarity, patient: str) -> str:
 
 def _ratio(ratio: SizeRatio) -> str:
     """Return the sentence on a ratio of differences between two attributes."""
-    first, second = shown(ratio.attribute), shown(ratio.over)
+    first, second = display_name(ratio.attribute), display_name(ratio.over)
     if ratio.size is None:
         return f"{first} over {second}: no ratio, as {ratio.undefined}."
     value, low, high = (plain(number, 2) for number in vars(ratio.size).values())

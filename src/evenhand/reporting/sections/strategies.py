@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY, leading_metric
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
-from evenhand.reporting.estimates import Estimate, Estimates, find, names
+from evenhand.reporting.estimates import Estimate, Estimates, find_rows, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import GainsTable, gains_tables
 from evenhand.reporting.text.sentences import paired_chip
-from evenhand.reporting.text.vocabulary import shown, term
+from evenhand.reporting.text.vocabulary import display_name, term
 from evenhand.reporting.text.worst_best import is_unknown
 
 SUMMED_UP = ("worst", "gap")
@@ -52,7 +52,7 @@ def _title(report: Report) -> str:
 @section("report", "strategies", _title, place=50)
 def strategies_view(report: Report) -> StrategyComparison | None:
     """Lay out the models of a report side by side; None if there is only one model."""
-    validation = find(report.estimates, split="val")
+    validation = find_rows(report.estimates, split="val")
     view = comparison(report.reported, report.attributes, report.chosen, validation, report.judged)
     return view and replace(view, gains=_without_answers(view.gains, report.answered_models))
 
@@ -88,7 +88,7 @@ def comparison(
     judged
         By model: the metrics that it is compared by; by default the leading metric.
     """
-    single = find(rows, against=None)
+    single = find_rows(rows, against=None)
     models = names(single, "model")
     if len(models) < 2:
         return None
@@ -140,7 +140,7 @@ def _by_model(
     rows: Sequence[Estimate], attribute: str, metric: str, kind: str | None, chosen: str | None
 ) -> Forest:
     """Draw a number of everybody or across groups, a line for each model."""
-    numbers = find(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
+    numbers = find_rows(rows, attribute=attribute, group=EVERYBODY, base=metric, aggregate=kind)
     entries = [ForestEntry(row.model, row, kind=_kind(row.model, chosen)) for row in numbers]
     return forest(entries, forest_frame(attribute, metric, kind))
 
@@ -149,7 +149,7 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
     """Draw a metric of each group, a line for each model."""
     group_rows = Estimates(
         row
-        for row in find(rows, attribute=attribute, metric=metric)
+        for row in find_rows(rows, attribute=attribute, metric=metric)
         if row.group != EVERYBODY and not is_unknown(row.group)
     )
     entries = [
@@ -157,10 +157,10 @@ def _by_group(rows: Sequence[Estimate], attribute: str, metric: str, chosen: str
             row.model,
             row,
             kind=_kind(row.model, chosen),
-            section=shown(group),
+            section=display_name(group),
         )
         for group in names(group_rows, "group")
-        for row in find(group_rows, group=group)
+        for row in find_rows(group_rows, group=group)
     ]
     return forest(entries, forest_frame(attribute, metric))
 
@@ -175,7 +175,7 @@ def _kind(model: str, chosen: str | None) -> str:
 def forest_frame(attribute: str, metric: str, kind: str | None = None) -> ForestFrame:
     """Return the labels, scale and limits of a plot of one metric."""
     measured = term(metric, kind)
-    by = "of everyone" if attribute == EVERYBODY else f"by {shown(attribute)}"
+    by = "of everyone" if attribute == EVERYBODY else f"by {display_name(attribute)}"
     return ForestFrame(f"{measured.label} {by}", "", measured.scale, limits=measured.limits)
 
 
@@ -183,7 +183,7 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
     """Draw the differences between models in a metric, a picture for each pair of models."""
     differences = [
         row
-        for row in find(rows, base=metric)
+        for row in find_rows(rows, base=metric)
         if row.against and row.aggregate in (None, *SUMMED_UP)
     ]
     pairs = dict.fromkeys((row.model, row.against) for row in differences)
@@ -192,7 +192,7 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
             [
                 _paired_entry(row)
                 for attribute in (EVERYBODY, *attributes)
-                for row in find(differences, model=model, against=against, attribute=attribute)
+                for row in find_rows(differences, model=model, against=against, attribute=attribute)
             ],
             ForestFrame(
                 f"{model} − {against or ''}",
@@ -209,12 +209,12 @@ def _paired(rows: Sequence[Estimate], attributes: Sequence[str], metric: str) ->
 def _paired_entry(row: Estimate) -> ForestEntry:
     """Return the entry of a difference between two models, with its outcome."""
     across = {"worst": "worst group", "gap": "gap"}
-    name = across[row.aggregate] if row.aggregate else shown(row.group)
+    name = across[row.aggregate] if row.aggregate else display_name(row.group)
     everyone = row.attribute == EVERYBODY
     return ForestEntry(
         name="everyone" if everyone else name,
         estimate=row,
         note="" if row.p_adjusted is None else paired_chip(row),
         kind="everyone" if everyone else "unknown" if is_unknown(row.group) else "group",
-        section="" if everyone else f"by {shown(row.attribute)}",
+        section="" if everyone else f"by {display_name(row.attribute)}",
     )

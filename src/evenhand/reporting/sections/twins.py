@@ -12,7 +12,7 @@ from evenhand.reporting.part import Part
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import PART, section
 from evenhand.reporting.text.numbers import PLAIN, SIGNED, out_of_hundred
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.vocabulary import display_name
 from evenhand.wording import count_text
 
 CAPTION = (
@@ -63,7 +63,9 @@ def _entry(row: TwinRow, report: Report) -> ForestEntry:
         patients=row.patients,
         undefined=None if row.value is not None else "no twins",
     )
-    group = "everybody" if row.attribute == EVERYBODY else f"{shown(row.attribute)}: {row.group}"
+    group = (
+        "everybody" if row.attribute == EVERYBODY else f"{display_name(row.attribute)}: {row.group}"
+    )
     name = group if row.reference is None else f"{group} less {row.reference}"
     note = count_text(row.pairs, "set")
     if row.decided_otherwise is not None:

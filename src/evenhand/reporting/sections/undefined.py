@@ -9,8 +9,8 @@ from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import NO_VALUE, Estimate
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import listed
-from evenhand.reporting.text.vocabulary import shown
+from evenhand.reporting.text.numbers import join_words
+from evenhand.reporting.text.vocabulary import display_name
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ def _undefined_row(rows: Sequence[Estimate]) -> UndefinedRow:
     return UndefinedRow(
         model=row.model,
         split=row.split,
-        attribute="any" if row.attribute == EVERYBODY else shown(row.attribute),
+        attribute="any" if row.attribute == EVERYBODY else display_name(row.attribute),
         group=_group(row),
-        metrics=listed(metrics),
+        metrics=join_words(metrics),
         reason=row.undefined or NO_VALUE,
         n=row.n,
         patients=row.patients,
@@ -75,5 +75,5 @@ def _undefined_row(rows: Sequence[Estimate]) -> UndefinedRow:
 
 def _group(row: Estimate) -> str:
     if row.group != EVERYBODY:
-        return shown(row.group)
+        return display_name(row.group)
     return "everyone" if row.attribute == EVERYBODY else "across groups"

@@ -32,7 +32,12 @@ class UnitView:
         return PERCENT.text(self.share / 100)
 
 
-@section("report", "units", "What the best mask tunes", place=90)
+def _title(report: Report) -> str:
+    """Return the title; only a search has a best mask."""
+    return "What the best mask tunes" if report.search else "What fine-tuning may change"
+
+
+@section("report", "units", _title, place=90)
 def units_section(report: Report) -> UnitView | None:
     """Lay out the units of a report's model, None if they are not known."""
     return unit_view(report.units) if report.units else None

@@ -127,12 +127,12 @@ def hundredths(share: float) -> int:
     return math.floor(100 * share + 0.5 + 1e-9)  # 100 * 0.605 is 60.49999… in floating point
 
 
-def listed(items: list[str] | tuple[str, ...], last: str = "and") -> str:
+def join_words(items: list[str] | tuple[str, ...], last: str = "and") -> str:
     """Return items as a phrase.
 
     Examples
     --------
-    >>> listed(["sex", "age", "site"])
+    >>> join_words(["sex", "age", "site"])
     'sex, age and site'
     """
     if len(items) < 2:

@@ -7,22 +7,22 @@ from typing import Literal
 
 from evenhand.metrics import CHANCE, DETECTABLE, find_metric
 from evenhand.metrics.intervals import FEW, FEW_DRAWN
-from evenhand.reporting.estimates import NO_VALUE, Estimate, find
+from evenhand.reporting.estimates import NO_VALUE, Estimate, find_rows
 from evenhand.reporting.text.numbers import (
     NBSP,
     hundredths,
-    listed,
+    join_words,
     out_of_hundred,
     p_value_text,
     plain,
     signed,
 )
 from evenhand.reporting.text.vocabulary import (
+    display_name,
     first_upper,
     group_kind,
     lower_first,
     model_at_sentence_start,
-    shown,
     term,
 )
 from evenhand.reporting.text.worst_best import Extremes
@@ -48,7 +48,7 @@ def where(attribute: str, group: str) -> str:
         return f"{where(attribute, group)} and {control.replace('=', ' is ', 1)}"
     parts, levels = attribute.split("*"), group.split("*")
     if len(parts) != len(levels):
-        return f"{shown(attribute)} is {shown(group)}"
+        return f"{display_name(attribute)} is {display_name(group)}"
     return " and ".join(f"{part} is {level}" for part, level in zip(parts, levels, strict=True))
 
 
@@ -67,19 +67,38 @@ def groups_sentence(worst: Estimate, best: Estimate, positive: str) -> str:
             f"{out_of_hundred(low)} times in 100 (AUC {plain(low)}); where {in_best}, "
             f"{out_of_hundred(high)} times ({plain(high)})."
         )
-    if worst.metric == "sensitivity":
+    measured, at_worst = term(worst.metric), threshold_clause(worst)
+    at_best = "" if worst.threshold == best.threshold else threshold_clause(best)
+    if worst.metric in COUNTED:
+        counted = COUNTED[worst.metric].format(count=out_of_hundred(low), positive=positive)
         return (
-            f"Where {in_worst}, the model finds {out_of_hundred(low)} of 100 {positive} cases; "
-            f"where {in_best}, {out_of_hundred(high)}."
+            f"Where {in_worst}, the model {counted}{at_worst}; where {in_best}, "
+            f"{out_of_hundred(high)}{at_best}."
         )
-    if worst.metric == "accuracy":
-        return (
-            f"Where {in_worst}, the model is right in {out_of_hundred(low)} of 100 cases; "
-            f"where {in_best}, in {out_of_hundred(high)}."
-        )
-    measured = term(worst.metric)
     text = measured.scale.text
-    return f"Where {in_worst}, the {measured.label} is {text(low)}; where {in_best}, {text(high)}."
+    return (
+        f"Where {in_worst}, the {measured.label} is {text(low)}{at_worst}; where {in_best}, "
+        f"{text(high)}{at_best}."
+    )
+
+
+COUNTED = {
+    "sensitivity": "finds {count} of 100 {positive} cases",
+    "specificity": "rightly clears {count} of 100 cases that are not {positive}",
+    "accuracy": "is right in {count} of 100 cases",
+}
+"""Metrics of which a headline speaks in counts out of a hundred."""
+
+
+def threshold_clause(row: Estimate) -> str:
+    """Return the decision threshold of a number as a clause; empty if it needs none.
+
+    Examples
+    --------
+    >>> threshold_clause(Estimate(base="sensitivity", threshold=0.4312))
+    ' at the threshold 0.431'
+    """
+    return "" if row.threshold is None else f" at the threshold {row.threshold:.3g}"
 
 
 def amount(value: float, metric: str, digits: int = 1) -> str:
@@ -147,13 +166,18 @@ def chance_sentence(extremes: Extremes) -> str:
     if extremes.differs:
         whom = "The two groups" if are_two else f"At least two of the {groups}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
-    base = extremes.worst.metric
-    reach = ""
-    if extremes.detectable is not None:
-        reach = f"; a difference of {amount_with_unit(extremes.detectable, base)} {USUALLY}"
     return (
-        f"These data do not show that the {groups} differ in {_named(base)} ({p_text(gap)}){reach}."
+        f"These data do not show that the {groups} differ in {_named(extremes.worst.metric)} "
+        f"({p_text(gap)}){_detectable_clause(extremes)}."
     )
+
+
+def _detectable_clause(extremes: Extremes) -> str:
+    """Return the clause on the difference that would usually show; empty if it is not known."""
+    if extremes.detectable is None:
+        return ""
+    size = amount_with_unit(extremes.detectable, extremes.worst.metric)
+    return f"; a difference of {size} {USUALLY}"
 
 
 def _untested_reason(extremes: Extremes) -> str:
@@ -167,7 +191,7 @@ def _untested_reason(extremes: Extremes) -> str:
     counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
     return (
         f"The gap was not tested: its {_named(extremes.worst.metric)} rests on too few patients "
-        f"where {listed(counts)}, and a test needs {FEW} in each group "
+        f"where {join_words(counts)}, and a test needs {FEW} in each group "
         f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or merge groups (--merge, "
         "--bins). "
     )
@@ -223,16 +247,28 @@ def _named(metric: str) -> str:
 
 
 def apart_sentence(extremes: Extremes) -> str:
-    """Return the sentence on a gap in another metric than that of the headline."""
+    """Return the sentence on a gap that is shown in another metric than that of the headline."""
     worst, best = extremes.worst, extremes.best
     measured, gap = term(worst.metric), extremes.gap
     within = interval(gap, worst.metric, max(1, _digits(extremes, gap))) if gap else ""
     unit = " points" if measured.share and within else ""
     return (
-        f"In {_named(worst.metric)} the groups do differ by more than chance explains: "
+        f"In {_named(worst.metric)}, too, the groups differ by more than chance explains: "
         f"{measured.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
         f"{measured.scale.text(best.value or 0.0)} where {where_again(best.attribute, best.group)} "
         f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
+    )
+
+
+def no_gap_sentence(ends: Extremes) -> str:
+    """Return the sentence on another metric than that of the headline, if no gap is shown in it."""
+    text = ends.worst.term.scale.text
+    low, high = sorted(row.value or 0.0 for row in (ends.worst, ends.best))
+    p = p_text(ends.gap) if ends.gap else ""
+    outcome = f"({p}){_detectable_clause(ends)}" if p else "(not tested)"
+    return (
+        f"No gap is shown in {_named(ends.worst.metric)}: lowest {text(low)}, highest {text(high)} "
+        f"{outcome}."
     )
 
 
@@ -248,8 +284,10 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
-    clauses = [f"{side} than {listed(sides[side])}" for side in ("better", "worse") if sides[side]]
-    unsure = listed(sides["cannot tell"], "or")
+    clauses = [
+        f"{side} than {join_words(sides[side])}" for side in ("better", "worse") if sides[side]
+    ]
+    unsure = join_words(sides["cannot tell"], "or")
     if not clauses:
         return (
             f"These data do not show that {whom} serves its worst {by} better or worse than "
@@ -259,7 +297,7 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
         f"; these data do not show whether it does better or worse than {unsure}" if unsure else ""
     )
     subject = model_at_sentence_start(whom)
-    return f"{subject} serves its worst {by} {listed(clauses, 'but')}{doubt}."
+    return f"{subject} serves its worst {by} {join_words(clauses, 'but')}{doubt}."
 
 
 SIZES: Mapping[OutcomeWord, str] = {"better": "smaller", "worse": "larger"}
@@ -277,15 +315,17 @@ def spread_sentence(paired: Sequence[Estimate]) -> str:
     sides: dict[OutcomeWord, list[str]] = {"better": [], "worse": [], "cannot tell": []}
     for row in paired:
         sides[paired_chip(row)].append(row.against or "")
-    unsure = listed(sides["cannot tell"], "or")
+    unsure = join_words(sides["cannot tell"], "or")
     clauses = [
-        f"{word} than that of {listed(sides[side])}" for side, word in SIZES.items() if sides[side]
+        f"{word} than that of {join_words(sides[side])}"
+        for side, word in SIZES.items()
+        if sides[side]
     ]
     subject = f"the {label} of {paired[0].model}"
     if not clauses:
         return f"These data do not show that {subject} is smaller or larger than that of {unsure}."
     doubt = f"; for {unsure}, these data do not show which is smaller" if unsure else ""
-    return f"{first_upper(subject)} is {listed(clauses, 'but')}{doubt}."
+    return f"{first_upper(subject)} is {join_words(clauses, 'but')}{doubt}."
 
 
 def detectable_group_sentences(
@@ -303,7 +343,7 @@ def detectable_group_sentences(
     sentences = []
     for row in paired:
         pair = {"model": row.model, "against": row.against, "attribute": row.attribute}
-        detectable_rows = find(rows, **pair, base=row.base, aggregate=DETECTABLE)
+        detectable_rows = find_rows(rows, **pair, base=row.base, aggregate=DETECTABLE)
         largest = max(
             (estimate.value for estimate in detectable_rows if estimate.value is not None),
             default=0.0,
@@ -324,7 +364,7 @@ def overall_cost_sentence(overall: Sequence[Estimate]) -> str:
         Differences of a metric of everybody: the model less each other model.
     """
     better = [row.against or "" for row in overall if paired_chip(row) == "worse"]
-    return f" It serves everybody together worse than {listed(better)}." if better else ""
+    return f" It serves everybody together worse than {join_words(better)}." if better else ""
 
 
 def models_sentence(rows: Sequence[Estimate]) -> str:
@@ -339,7 +379,7 @@ def models_sentence(rows: Sequence[Estimate]) -> str:
     values = [
         f"{row.model} {'undefined' if row.value is None else text(row.value)}" for row in rows
     ]
-    return f"{label}: {listed(values)}."
+    return f"{label}: {join_words(values)}."
 
 
 def paired_sentence(difference: Estimate) -> str:
@@ -385,15 +425,6 @@ def chance_remark(auc: Estimate) -> str | None:
         f"{model_at_sentence_start(auc.model)} {verb} chance: the AUC of everybody is "
         f"{plain(auc.value)} ({interval(auc, auc.metric)}). The results of such a model by "
         "group mean little."
-    )
-
-
-def detectable_gap_sentence(attribute: str, metric: str, gap: float) -> str:
-    """Return the sentence on the smallest gap that a test set of this size can detect."""
-    unit = " points" if term(metric).share else ""
-    return (
-        f"A gap in {term(metric).label} by {shown(attribute)} that is smaller than "
-        f"{amount(gap, metric)}{unit} is shown in fewer than 80 of 100 test sets of this size."
     )
 
 

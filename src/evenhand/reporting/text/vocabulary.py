@@ -238,15 +238,15 @@ def group_kind(attribute: str) -> str:
     >>> group_kind("sex*age"), group_kind("group")
     ('sex × age group', 'group')
     """
-    return "group" if attribute == "group" else f"{shown(attribute)} group"
+    return "group" if attribute == "group" else f"{display_name(attribute)} group"
 
 
-def shown(name: str) -> str:
+def display_name(name: str) -> str:
     """Return the shown name of a group or attribute, with a cross between parts of intersections.
 
     Examples
     --------
-    >>> shown("female*60+"), shown("sex|site=A")
+    >>> display_name("female*60+"), display_name("sex|site=A")
     ('female × 60+', 'sex where site is A')
     """
     attribute, _, control = name.partition("|")

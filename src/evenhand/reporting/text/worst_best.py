@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.metrics import DETECTABLE, EVERYBODY, UNKNOWN
-from evenhand.reporting.estimates import Estimate, find, first
+from evenhand.metrics import DETECTABLE, EVERYBODY
+from evenhand.reporting.estimates import Estimate, find_rows, first_row
 from evenhand.reporting.text.vocabulary import term
+from evenhand.tables.levels import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,13 @@ def extremes(rows: Sequence[Estimate], metric: str) -> Extremes | None:
     Excluded, ``unknown`` and undefined groups are ignored. Returns None if fewer than two different
     values remain, or if no value of the metric is better than another.
     """
-    candidates = [row for row in find(rows, metric=metric) if _is_compared(row)]
+    candidates = [row for row in find_rows(rows, metric=metric) if _is_compared(row)]
     better = term(metric).better
     if better == "neither" or len({row.value for row in candidates}) < 2:
         return None
     ordered = sorted(candidates, key=lambda row: row.value or 0.0, reverse=better == "lower")
-    gap = first(rows, group=EVERYBODY, base=metric, aggregate="gap")
-    reach = [row.value for row in find(rows, base=metric, aggregate=DETECTABLE)]
+    gap = first_row(rows, group=EVERYBODY, base=metric, aggregate="gap")
+    reach = [row.value for row in find_rows(rows, base=metric, aggregate=DETECTABLE)]
     detectable = max((value for value in reach if value is not None), default=None)
     return Extremes(ordered[0], ordered[-1], len(candidates), gap, detectable)
 
