@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import subprocess
@@ -86,10 +87,10 @@ from evenhand.training.settings import LoopSettings
 
 if {starts}:
     make_accelerator(LoopSettings(device="cpu"))
-size = 64 * 2**20
+size = 16 * 2**20
 for _ in range(4):
     last = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.ones(size, dtype=torch.uint8) for _ in range(3)]
+    blocks = [torch.ones(size, dtype=torch.uint8) for _ in range(12)]
     del blocks
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - last)
 """
@@ -97,7 +98,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - last)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc of glibc only")
 def test_training_on_the_cpu_gets_no_new_pages_for_blocks_that_it_freed() -> None:
-    pages = 3 * 64 * 2**20 // resource.getpagesize()
+    pages = 12 * 16 * 2**20 // resource.getpagesize()
     plain, reusing = (new_pages(starts) for starts in (False, True))
 
     assert reusing < pages / 10
@@ -106,5 +107,7 @@ def test_training_on_the_cpu_gets_no_new_pages_for_blocks_that_it_freed() -> Non
 
 def new_pages(starts: bool) -> int:
     """Return the pages that a process gets for blocks as large as blocks that it freed before."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}  # where malloc starts from
     command = [sys.executable, "-c", FAULTS.format(starts=starts)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return int(ended.stdout)
