@@ -116,7 +116,7 @@ def test_unknown_rows_take_the_pooled_threshold():
         ([0.1, 2.0], [0, 1], "ab", "the score in row 1 is 2.0"),
         ([0.1, np.nan], [0, 1], "ab", "the score in row 1 is nan"),
         ([0.1, 0.2], [0, 2], "ab", "labels must be integers from 0 to 1"),
-        ([0.1, 0.2], [0.0, 1.0], "ab", "labels must be integers"),
+        ([0.1, 0.2], [0.0, 0.5], "ab", "labels must be integers"),
         ([0.1, 0.2], [1, 1], "ab", "all 2 rows have the label 1"),
         ([0.1, 0.2], [0, 1], "abc", "2 labels and groups of shape"),
         ([[0.1], [0.2]], [0, 1], "ab", "scores of shape"),
