@@ -383,6 +383,12 @@ def test_one_group_in_several_spellings_is_refused(work, groups, pair):
     assert str(refused.value).endswith(f"merge them: pandas.Series(groups).replace({pair})")
 
 
+def test_samples_of_unknown_groups_may_have_several_spellings():
+    groups = [*"fmfmfmfm", "Unknown", "unknown", "?", "not known"]
+    roles = {"unprivileged": "f", "betas": {"m": 0.3}}
+    assert saliency(once(), [(INPUTS, LABELS, groups)], **roles)
+
+
 def test_new_rows_agree_with_the_spelling_of_the_fit():
     fitted = adjusted(groups={"sex": ["M", "F"] * 20})
     assert len(fitted.decisions(SCORES, {"sex": ["M", "X"] * 20})) == ROWS
@@ -391,6 +397,17 @@ def test_new_rows_agree_with_the_spelling_of_the_fit():
     assert level_codes(["M", "X"], ("F", "M")).tolist() == [1, -1]
     with pytest.raises(EvenhandError, match=r"replace\(\{'m': 'M'\}\)$"):
         level_codes(["m", "X"], ("F", "M"))
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [["1.0", "2.00"], [1, 2], torch.tensor([1, 2]), list(torch.tensor([1, 2])), [1.0, 2.0]],
+)
+def test_codes_of_the_groups_that_a_sampler_has_read(groups):
+    method = evenhand.training_method("erm")
+    method.sampler([0, 1], groups)
+    assert method.training_groups().levels == ("1", "2")
+    assert level_codes(groups, ("1", "2")).tolist() == [0, 1]
 
 
 HALF = ["\ud800", "m"] * 20

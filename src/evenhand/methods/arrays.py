@@ -266,4 +266,8 @@ def group_names(
 
 def _as_given(values: ArrayLike) -> NDArray[Any]:
     """Return an array; lists become objects, as numpy turns None beside strings into text."""
-    return as_array(values if hasattr(values, "dtype") else np.asarray(values, dtype=object))
+    if hasattr(values, "dtype"):
+        return as_array(values)
+    if isinstance(values, list | tuple):
+        values = [value.tolist() if hasattr(value, "detach") else value for value in values]
+    return np.asarray(values, dtype=object)

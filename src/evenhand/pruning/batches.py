@@ -12,6 +12,7 @@ from evenhand.errors import EvenhandError, first_few
 from evenhand.networks.calling import as_tensor, count_rows, move_to_device, take_rows
 from evenhand.pruning.curvature.types import GroupBatch
 from evenhand.tables.arrays import as_array
+from evenhand.tables.attributes import means_unknown
 from evenhand.tables.spelling import refuse_group_spellings
 
 Batches = Iterable[tuple[Any, Any, Any]]
@@ -66,7 +67,11 @@ def _check_groups(counts: Mapping[Hashable, int], groups: Sequence[Hashable], nu
             f"their groups are: {levels}. Give more batches, or other groups as unprivileged= and "
             "betas=."
         )
-    named = {level: count for level, count in counts.items() if isinstance(level, str)}
+    named = {
+        level: count
+        for level, count in counts.items()
+        if isinstance(level, str) and not means_unknown(level)
+    }
     refuse_group_spellings("groups of the batches", named)
 
 

@@ -187,8 +187,10 @@ def read_groups(values: Any, name: str, others: Iterable[str] = ()) -> pd.Series
             "Give a column that groups people."
         )
     text = text.mask(text.isin([group for group in names if means_unknown(group)]))
-    refuse_group_spellings(name, dict.fromkeys(others, 0) | count_values(text))
-    return whole_numbers(text)
+    refuse_group_spellings(name, count_values(text))
+    groups = whole_numbers(text)  # as the others are
+    refuse_group_spellings(name, dict.fromkeys(others, 0) | count_values(groups))
+    return groups
 
 
 def means_unknown(text: str) -> bool:
