@@ -531,6 +531,13 @@ def test_batches_that_do_not_fit_are_refused(name, place, values):
             method.loss(*batch)
 
 
+@pytest.mark.parametrize("name", ["erm", "domain-independent", "group-balance", "jtt", "swad"])
+def test_a_loss_compiles_as_one_graph(name):
+    method, batch = batch_of(name)
+    compiled = torch.compile(method.loss, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(*batch), method.loss(*batch))
+
+
 @pytest.mark.parametrize("name", ["cdann", "coral"])
 @pytest.mark.parametrize(
     "features",

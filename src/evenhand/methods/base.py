@@ -180,8 +180,8 @@ class TrainingMethod:
     def check_batch(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return a batch's labels as 64-bit integers.
 
-        Labels of a class that does not exist are found on a CPU only: elsewhere, the check would
-        wait for the device.
+        Labels of a class that does not exist are found on a CPU only, and not by a compiled loss:
+        elsewhere, the check would wait for the device.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class TrainingMethod:
                 f"labels: {_describe(labels)}, for {len(logits)} rows of logits; {allowed}."
             )
         _check_device("labels", labels, logits)
-        if labels.device.type != "cpu":
+        if not _has_values(labels):
             return labels.long()
         classes, codes = logits.shape[1], labels.long()
         if self.needs_attribute and self.groups is not None:
@@ -283,8 +283,8 @@ class TrainingMethod:
     def check_codes(self, groups: Tensor, labels: Tensor) -> Tensor:
         """Return the codes of a batch's levels ``(B,)``, as 64-bit integers.
 
-        Codes that no level has are found on a CPU only: elsewhere, the check would wait for the
-        device.
+        Codes that no level has are found on a CPU only, and not by a compiled loss: elsewhere, the
+        check would wait for the device.
 
         Raises
         ------
@@ -305,7 +305,7 @@ class TrainingMethod:
             )
         _check_device("groups", groups, labels)
         codes = groups.long()
-        if codes.device.type == "cpu" and self.groups is not None and len(codes):
+        if _has_values(codes) and self.groups is not None and len(codes):
             low, high = int(codes.min()), int(codes.max())
             if low < UNKNOWN_CODE or high >= len(self.groups.levels):
                 raise EvenhandError(
@@ -337,6 +337,11 @@ def _is_dense(values: object) -> bool:
 
 def _is_whole(values: Tensor) -> bool:
     return not (values.is_floating_point() or values.is_complex())
+
+
+def _has_values(values: Tensor) -> bool:
+    """Return whether values can be read now: on a CPU, and not while torch compiles a graph."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _describe(values: object) -> str:
