@@ -100,6 +100,18 @@ def test_moved_files_are_the_same_and_renamed_ones_are_not(tmp_path):
     assert fingerprint(stamps(moved)) != before
 
 
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_files_named_from_another_working_directory_are_the_same(tmp_path, monkeypatch, folder):
+    (tmp_path / "images").mkdir()
+    names = [f"{folder}a.jpg", f"{folder}b.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    roots = ("", f".{os.sep}", f"{tmp_path}{os.sep}", f"..{os.sep}{tmp_path.name}{os.sep}")
+    digests = {fingerprint([(f"{root}{name}", 0, 1) for name in names]) for root in roots}
+    assert len(digests) == 1
+
+
 def test_files_of_which_only_some_are_named_from_the_root(tmp_path, monkeypatch):
     (tmp_path / "a.jpg").touch()
     monkeypatch.chdir(tmp_path)

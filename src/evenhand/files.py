@@ -397,11 +397,15 @@ def fingerprint(files: Iterable[Stamp], tables: Iterable[Path] = ()) -> str:
     ----------
     files
         Bulk files (images, recordings). Their paths count relative to their common folder, so
-        moving the whole folder does not change the digest.
+        neither moving the whole folder nor another working directory changes the digest.
     tables
         Tables: their content counts, their paths do not.
     """
-    stamps = sorted(files)
+    here, prefix = os.getcwd(), f".{os.sep}"  # noqa: PTH109
+    stamps = sorted(
+        (os.path.join(here, path.removeprefix(prefix)), size, changed)  # noqa: PTH118
+        for path, size, changed in files
+    )
     root, digest = _root(stamps), hashlib.sha256()
     for path, size, changed in stamps:
         digest.update(f"{path.removeprefix(root)}\0{size}\0{changed}\n".encode())

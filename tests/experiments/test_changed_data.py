@@ -92,6 +92,16 @@ def test_changed_data_are_noted(own, tmp_path, job):
     assert changed(tmp_path / "out") == (2 if job == "compare" else 1)  # of both runs
 
 
+def test_other_patients_at_the_path_of_the_run_are_no_change(own, tmp_path):
+    table = own / "data" / "table.csv"
+    text = table.read_text()
+    table.write_text(text.replace(".png,p", ".png,external"))
+    ended = evenhand(*jobs(own)["predict"], "--out", tmp_path / "out")
+    table.write_text(text)
+    assert ended.status == 0, ended.err
+    assert changed(tmp_path / "out") == 0
+
+
 def test_a_changed_picture_is_noted(own):
     settings = DataSettings(data=str(own / "data" / "table.csv"), image_column="file", label="dx",
                             patient="patient")  # fmt: skip

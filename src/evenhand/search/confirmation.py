@@ -84,7 +84,7 @@ class Candidate:
         """
         finite = np.flatnonzero(~np.isnan(self.fit_values).any(axis=1))
         order = rank_points(costs(self.fit_values[finite], targets), rule)
-        # `ranked` leaves out fits that the rule does not allow; they come last.
+        # `rank_points` leaves out fits that the rule does not allow; they come last.
         order += [k for k in range(len(finite)) if k not in order]
         return self.seeds[int(finite[order[len(order) // 2]])]
 

@@ -176,21 +176,31 @@ def _check_attributes(cohort: Cohort, attributes: Sequence[str]) -> None:
 
 
 def _with_own_change(cohort: Cohort, trained: Run) -> Cohort:
-    """Return a cohort with a note if it is the data of the model's run, and has changed since."""
+    """Return a cohort with a note if it is the data of the model's run, and has changed since.
+
+    The run's path may be relative, so that other data have the same path in another working
+    directory; the run's own data share patients with it, too.
+    """
     earlier = trained.record.source
     is_own = (
         earlier is not None
         and bool(earlier.path)
         and Path(earlier.path).resolve() == Path(cohort.source.path).resolve()
+        and not _patients(trained).isdisjoint(cohort.table["patient_id"])
     )
     recorded = data_fingerprint(trained.record) if is_own else None
     return with_change_note(cohort, recorded, trained.root)
 
 
+def _patients(trained: Run, but: str | None = None) -> set[str]:
+    """Return the patients of a run, without those of the split ``but``."""
+    splits = read_split_table(trained.root / "splits.csv")
+    return set(splits.loc[splits["split"] != but, "patient_id"])
+
+
 def _overlap_notes(cohort: Cohort, trained: Run) -> list[str]:
     """Return a note on the patients that the model was trained or validated on, if any."""
-    splits = read_split_table(trained.root / "splits.csv")
-    seen = set(splits.loc[splits["split"] != "test", "patient_id"])
+    seen = _patients(trained, but="test")
     patients = set(cohort.table["patient_id"])
     shared = len(patients & seen)
     if not shared:
