@@ -98,6 +98,17 @@ def test_a_group_of_few_patients_is_said_to_be_undefined():
     assert table.frame["high"].max() <= 1
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_layer_without_variation_has_no_best_and_a_layer_given_twice_counts_once():
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    nn.init.zeros_(network[1].weight)
+    rows = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    table = compare_layers(network, network, [rows], ["f", "m"] * 20, layers=["0", "1", "0"])
+    assert table.layers()["first"].tolist() == ["0", "1"]
+    assert table.layers()["best"].fillna("").tolist() == ["0", ""]
+    assert "undefined undefined" in repr(table)
+
+
 def test_values_are_those_of_the_published_estimator():
     """The unbiased linear CKA, written out."""
     own = NETWORKS["plain CNN"]

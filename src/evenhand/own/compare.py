@@ -83,8 +83,8 @@ class SimilarityTable:
         DataFrame
             ``first``; ``second``, its counterpart: the layer of the second network at the same
             depth; ``best``, the layer of the second network that is most similar to it for
-            everybody; then the CKA of ``first`` and ``second`` for ``everybody`` and in each group
-            (``sex=f``), NaN where it is undefined.
+            everybody, missing if no similarity is defined; then the CKA of ``first`` and
+            ``second`` for ``everybody`` and in each group (``sex=f``), NaN where it is undefined.
         """
         columns = {
             _column_name(attribute, group): rows.set_index(["first", "second"])["value"]
@@ -92,7 +92,8 @@ class SimilarityTable:
         }
         pairs = pd.MultiIndex.from_tuples(self._counterparts, names=["first", "second"])
         values = pd.DataFrame(columns).astype(float)
-        best = values["everybody"].unstack(sort=False).fillna(-np.inf).idxmax(axis=1)
+        everybody = values["everybody"].unstack(sort=False)
+        best = everybody.fillna(-np.inf).idxmax(axis=1).where(everybody.notna().any(axis=1))
         shown = values.loc[pairs].reset_index()
         shown.insert(2, "best", shown["first"].map(best))
         return shown
@@ -110,7 +111,7 @@ class SimilarityTable:
 
     def _marked(self) -> pd.DataFrame:
         """Return `layers` as text, with a mark where a group differs from all other patients."""
-        shown = self.layers()
+        shown = self.layers().fillna({"best": "undefined"})
         for (attribute, group), rows in self._by_group:
             name = _column_name(attribute, group)
             p = rows.set_index(["first", "second"])["p_adjusted"].astype(float)
@@ -288,7 +289,7 @@ def _layers(module: nn.Module, wanted: Sequence[str] | None) -> tuple[str, ...]:
             f"layers=: {type(network).__name__} has no layer {missing[0]!r}. Some of its layers: "
             f"{blocks}."
         )
-    return tuple(wanted)
+    return tuple(dict.fromkeys(wanted))
 
 
 def _activations(
