@@ -85,8 +85,8 @@ def check_count(argument: str, count: object, *, least: int = 1, most: int = 2**
     Traceback (most recent call last):
     evenhand.errors.EvenhandError: draws=0: give a whole number from 1 to 100.
     """
-    whole = isinstance(count, Integral) and not isinstance(count, bool)
-    if not (whole and least <= count <= most):  # type: ignore[operator]
+    whole = int(count) if isinstance(count, Integral) and not isinstance(count, bool) else None
+    if whole is None or not least <= whole <= most:
         raise EvenhandError(f"{argument}={count!r}: give a whole number from {least} to {most:,}.")
 
 

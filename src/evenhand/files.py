@@ -339,7 +339,7 @@ def _checked_object(value: Any, path: Path, schema: int | None) -> FileObject:
 def read_json_record(
     model: type[M], path: Path, schema: int | None = None, *, strict: bool = False
 ) -> M:
-    """Read a JSON file that Evenhand wrote as a record, by `read_object` and `parse_record`."""
+    """Read a JSON file of Evenhand, and return its record; see `read_object`, `parse_record`."""
     return parse_record(model, read_object(path, schema), path, strict=strict)
 
 
@@ -401,9 +401,8 @@ def fingerprint(files: Iterable[Stamp], tables: Iterable[Path] = ()) -> str:
     tables
         Tables: their content counts, their paths do not.
     """
-    here, prefix = os.getcwd(), f".{os.sep}"  # noqa: PTH109
     stamps = sorted(
-        (os.path.join(here, path.removeprefix(prefix)), size, changed)  # noqa: PTH118
+        (os.path.abspath(path), size, changed)  # noqa: PTH100  (pathlib is slow for many files)
         for path, size, changed in files
     )
     root, digest = _root(stamps), hashlib.sha256()

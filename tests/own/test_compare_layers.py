@@ -75,6 +75,21 @@ def test_the_table_shows_where_groups_differ_layer_by_layer():
     assert "early" in table._repr_html_()
 
 
+def test_more_groups_that_are_tested_need_smaller_p_values():
+    own = NETWORKS["plain CNN"]
+    first, second, inputs = own.make(), own.make(), own.inputs(N)
+    age = pd.Series(["old", "old", "young"] * (N // 3), name="age")
+    alone, both = (
+        compare_layers(first, second, loader(inputs), groups, permutations=99).frame
+        for groups in (pd.DataFrame({"sex": SEX}), pd.DataFrame({"sex": SEX, "age": age}))
+    )
+    p = alone.loc[alone["attribute"] == "sex", "p_adjusted"]
+    assert (p < 1).any()
+    doubled = np.minimum(1, 2 * p)  # four groups instead of two
+    seen = both.loc[both["attribute"] == "sex", "p_adjusted"]
+    np.testing.assert_allclose(seen[p < 1], doubled[p < 1])
+
+
 def test_layers_of_networks_of_other_depths_meet_at_the_same_depth():
     own = NETWORKS["plain CNN"]
     module, inputs = own.make(), own.inputs(N)

@@ -52,8 +52,8 @@ class SimilarityTable:
         A row for each pair of layers, for everybody (``*``) and for each group: ``attribute``,
         ``group``, ``first`` and ``second`` (names of the layers), ``value`` (CKA, from 0 to 1, the
         value of identical layers), ``low``, ``high``, ``p_adjusted`` (of the test that the group
-        differs from all other patients, corrected over all pairs of layers), ``patients``,
-        ``undefined`` (null or the reason).
+        differs from all other patients, corrected over all pairs of layers and, by Bonferroni, over
+        all groups), ``patients``, ``undefined`` (null or the reason).
     """
 
     frame: pd.DataFrame
@@ -130,7 +130,7 @@ class SimilarityTable:
         }
         return [
             f"* the group differs from all other patients (p_adjusted of at most {CLAIM:g}, "
-            "corrected over layers).",
+            "corrected over layers and groups).",
             "second: the layer at the same depth; best: the layer most similar to first for "
             "everybody. .frame has all pairs of layers, with intervals.",
             *(
@@ -385,7 +385,10 @@ def _frame(similarity: Similarity, names: Sequence[Sequence[str]]) -> pd.DataFra
     for name, attribute in similarity.attributes.items():
         for group in attribute.groups:
             rows += _pairs(name, group, names)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    tested = frame.dropna(subset="p_adjusted").groupby(["attribute", "group"]).ngroups
+    frame["p_adjusted"] = (frame["p_adjusted"].astype(float) * tested).clip(upper=1.0)
+    return frame
 
 
 def _pairs(attribute: str, group: GroupSimilarity, names: Sequence[Sequence[str]]) -> list[Any]:

@@ -117,7 +117,8 @@ def _levels(groups: Any, number: int) -> list[Hashable]:
 
 def _labels(labels: Any, number: int) -> Tensor:
     try:
-        values = torch.as_tensor(as_array(labels))
+        is_ready = isinstance(labels, Tensor) and labels.layout == torch.strided
+        values = labels if is_ready and not labels.is_meta else torch.as_tensor(as_array(labels))
         whole = not values.dtype.is_floating_point and not values.dtype.is_complex
         values = values.long() if whole else values
         return values.reshape(1) if values.ndim == 0 else values

@@ -47,7 +47,10 @@ def test_named_groups_alone_share_beta():
 
 def test_an_undefined_value_is_refused_where_it_could_be_the_worst():
     values = VALUES | {"middle": math.nan}
-    with pytest.raises(EvenhandError, match=r"undefined on validation for 'middle'.*age=middle"):
+    with pytest.raises(
+        EvenhandError,
+        match=r"who choose, for 'middle'.*age=middle",
+    ):
         roles(values)
     assert roles(values, privileged=("middle",)).unprivileged == "old"
     assert roles(values, unprivileged="middle").unprivileged == "middle"

@@ -95,7 +95,7 @@ def _find_unprivileged(settings: PruneSettings, values: Mapping[str, float]) -> 
     undefined = [group for group, value in candidates.items() if math.isnan(value)]
     if undefined:
         raise EvenhandError(
-            f"--rank-by {metric.name} is undefined on validation for "
+            f"--rank-by {metric.name} is undefined on the validation patients who choose, for "
             f"{', '.join(map(repr, undefined))}. Name the group with --unprivileged, leave one out "
             f'with --exclude-group "{settings.attribute[0]}={undefined[0]}", or rank by another '
             "metric."
@@ -105,8 +105,8 @@ def _find_unprivileged(settings: PruneSettings, values: Mapping[str, float]) -> 
     defined = {group: value for group, value in values.items() if not math.isnan(value)}
     best = max(defined, key=lambda group: sign * defined[group])
     return worst, (
-        f"On validation, {metric.name} is worst for {worst} ({candidates[worst]:.3f}) and best for "
-        f"{best} ({defined[best]:.3f})."
+        f"On the validation patients who choose, {metric.name} is worst for {worst} "
+        f"({candidates[worst]:.3f}) and best for {best} ({defined[best]:.3f})."
     )
 
 

@@ -173,7 +173,7 @@ def chance_sentence(extremes: Extremes) -> str:
 
 
 def _detectable_clause(extremes: Extremes) -> str:
-    """Return the clause on the difference that would usually show; empty if it is not known."""
+    """Return the clause on the smallest difference that would usually be detected; may be empty."""
     if extremes.detectable is None:
         return ""
     size = amount_with_unit(extremes.detectable, extremes.worst.metric)
