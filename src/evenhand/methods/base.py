@@ -404,11 +404,10 @@ def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
 
     Rows with the group −1 are left out. The mean of a group without rows is 0.
     """
-    has_group = groups >= 0
-    index = groups[has_group]
-    sums = torch.zeros(count, dtype=values.dtype, device=values.device)
-    sums = sums.index_add(0, index, values[has_group])
-    sizes = torch.bincount(index, minlength=count).to(values.dtype)
+    index = torch.where(groups >= 0, groups, count)  # a last place for rows without a group
+    zeros = torch.zeros(count + 1, dtype=values.dtype, device=values.device)
+    sums = zeros.index_add(0, index, values)[:count]
+    sizes = zeros.index_add(0, index, torch.ones_like(values))[:count]
     return sums / sizes.clamp(min=1), sizes
 
 
@@ -416,5 +415,5 @@ def with_unknown(group_loss: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
     """Return the mean of the groups' loss and of unknown rows' mean loss, weighted by rows."""
     unknown = groups < 0
     share = unknown.to(losses.dtype).mean()
-    unknown_loss = losses[unknown].mean() if unknown.any() else losses.new_zeros(())
-    return (1 - share) * group_loss + share * unknown_loss
+    unknown_losses = torch.where(unknown, losses, 0)
+    return (1 - share) * group_loss + unknown_losses.mean()
