@@ -288,7 +288,7 @@ class TrainingMethod:
         name, own = type(self).__name__, self.state_dict()
         if lacking := [key for key in own if key not in state]:
             raise EvenhandError(
-                f"state: no {', '.join(lacking)} among {', '.join(map(str, state)) or 'its names'}; "
+                f"state: no {', '.join(lacking)} among its names ({', '.join(map(str, state))}); "
                 f"give what state_dict of {name} returned."
             )
         for key, value in own.items():

@@ -157,7 +157,8 @@ def as_scored(
     ------
     EvenhandError
         If shapes, lengths or classes do not fit together, if a score is not a probability, if the
-        probabilities of a row do not add up to 1, or if a label or patient is missing or invalid. The message names the first position.
+        probabilities of a row do not add up to 1, or if a label or patient is missing or invalid.
+        The message names the first position.
 
     Examples
     --------

@@ -224,4 +224,5 @@ def test_an_open_attribute_with_a_zero_fraction_is_the_whole_number(root):
     edit(root, 3, localization="1")
     edit(root, 4, localization="2.0")
     levels = opened(root, attribute=("localization",)).levels["localization"]
-    assert levels[:2] == ("1", "2") and "1.0" not in levels
+    assert levels[:2] == ("1", "2")
+    assert "1.0" not in levels
