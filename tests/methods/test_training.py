@@ -597,3 +597,19 @@ def test_wrong_rows_are_true_or_false(wrong):
     with pytest.raises(EvenhandError, match="jtt: wrong"):
         Jtt(wrong=wrong)
     assert Jtt(wrong=torch.tensor([1, 0])).wrong.tolist() == [True, False]
+
+
+def test_a_state_of_another_method_or_of_other_groups_is_refused():
+    def trained(method, levels):
+        method.sampler([0, 1] * len(levels), np.repeat(levels, 2))
+        return method
+
+    dro, other = trained(GroupDRO(), ["a", "b"]), trained(Minimax(), ["a", "b"])
+    with pytest.raises(EvenhandError, match=r"state: no epochs among .*weights.* of Minimax"):
+        other.load_state_dict(dro.state_dict())
+    three = trained(GroupDRO(), ["a", "b", "c"])
+    with pytest.raises(EvenhandError, match=r"weights is shape \(6,\) .* needs the shape \(4,\)"):
+        dro.load_state_dict(three.state_dict())
+    soft = trained(SoftEodds(1.0), ["a", "b"])
+    with pytest.raises(EvenhandError, match="state: no means"):
+        soft.load_state_dict({})

@@ -278,7 +278,27 @@ class TrainingMethod:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises
+        ------
+        EvenhandError
+            If it is the state of another method, or of training rows with other groups.
+        """
+        name, own = type(self).__name__, self.state_dict()
+        if lacking := [key for key in own if key not in state]:
+            raise EvenhandError(
+                f"state: no {', '.join(lacking)} among its names ({', '.join(map(str, state))}); "
+                f"give what state_dict of {name} returned."
+            )
+        for key, value in own.items():
+            if not isinstance(value, Tensor) or not value.numel():
+                continue
+            if getattr(state[key], "shape", None) != value.shape:
+                raise EvenhandError(
+                    f"state: {key} is {_describe(state[key])}, but this {name} needs the shape "
+                    f"{tuple(value.shape)}; give the state of a training on the same groups."
+                )
 
     def check_codes(self, groups: Tensor, labels: Tensor) -> Tensor:
         """Return the codes of a batch's levels ``(B,)``, as 64-bit integers.

@@ -113,6 +113,7 @@ class GroupDRO(TrainingMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the weights."""
+        super().load_state_dict(state)
         self.weights = state["weights"].clone()
 
 

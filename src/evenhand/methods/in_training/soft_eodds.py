@@ -140,6 +140,7 @@ class SoftEodds(TrainingMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the running means and the multipliers from a saved state."""
+        super().load_state_dict(state)
         self.means, self.observed = state["means"].clone(), state["seen"].clone()
         self.multipliers = state["multipliers"].clone()
 
