@@ -200,8 +200,8 @@ def test_strategies_in_one_sentence() -> None:
         "FairTune serves its worst-served age group better than full fine-tuning."
     )
     assert strategy_sentence([PAIRED, unsure]) == (
-        "These data do not show that FairTune serves its worst-served age group better or worse than "
-        "full fine-tuning or head only."
+        "These data do not show that FairTune serves its worst-served age group better or worse "
+        "than full fine-tuning or head only."
     )
     assert strategy_sentence([better, unsure, worse]) == (
         "FairTune serves its worst-served age group better than full fine-tuning but worse than x; "
@@ -267,9 +267,8 @@ def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case(
         "ResNet_A serves its worst-served group better than full fine-tuning."
     )
     renamed = replace(paired, model="full fine-tuning", against="vgg")
-    assert (
-        strategy_sentence([renamed]) == "Full fine-tuning serves its worst-served group better than vgg."
-    )
+    sentence = "Full fine-tuning serves its worst-served group better than vgg."
+    assert strategy_sentence([renamed]) == sentence
 
 
 @pytest.mark.parametrize(

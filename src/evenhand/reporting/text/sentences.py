@@ -191,8 +191,8 @@ def _untested_reason(extremes: Extremes) -> str:
     rare = " of its rarer class" if extremes.worst.metric == "auc" else ""
     counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
     return (
-        f"The gap was not tested: its {in_sentence(extremes.worst.metric)} rests on too few patients "
-        f"where {join_words(counts)}, and a test needs {FEW} in each group "
+        f"The gap was not tested: its {in_sentence(extremes.worst.metric)} rests on too few "
+        f"patients where {join_words(counts)}, and a test needs {FEW} in each group "
         f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or merge groups (--merge, "
         "--bins). "
     )
@@ -262,8 +262,8 @@ def no_gap_sentence(ends: Extremes) -> str:
     p = p_text(ends.gap) if ends.gap else ""
     outcome = f"({p}){_detectable_clause(ends)}" if p else "(not tested)"
     return (
-        f"No gap is shown in {in_sentence(ends.worst.metric)}: lowest {text(low)}, highest {text(high)} "
-        f"{outcome}."
+        f"No gap is shown in {in_sentence(ends.worst.metric)}: lowest {text(low)}, "
+        f"highest {text(high)} {outcome}."
     )
 
 
