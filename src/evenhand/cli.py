@@ -205,7 +205,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     the label, the columns and the bins. --map gives a column's name in the new table.
     """
     from evenhand.jobs.predict.job import predict as work
-    from evenhand.jobs.predict.unlabelled import printed_counts
+    from evenhand.jobs.predict.job import printed_counts
 
     run = work(settings, out, overwrite=overwrite)
     if run.record.labelled:
@@ -290,8 +290,8 @@ def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
     each patient is tested once. The plan is written before the first fit.
     """
     from evenhand.jobs.benchmark.job import benchmark as work
+    from evenhand.jobs.benchmark.outcome import entries_text
     from evenhand.jobs.benchmark.plan import read_plan
-    from evenhand.jobs.benchmark.terminal import entries_text
     from evenhand.reporting.terminal import print_verdicts
     from evenhand.reporting.verdicts import read_verdicts
 

@@ -11,7 +11,7 @@ from evenhand.files import read_json_record, to_path, write_text
 from evenhand.jobs.card import is_card, write_card
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import StrPath
-from evenhand.jobs.predict.unlabelled import write_unlabelled_page
+from evenhand.jobs.predict.job import write_unlabelled_page
 from evenhand.locks import hold_lock
 from evenhand.reporting import check_record, similarity_record
 from evenhand.reporting.check_record import CheckRecord

@@ -33,7 +33,7 @@ from evenhand.search.spaces import Choice, Rates, Space, flat_space, repeat_spac
 from evenhand.search.study import identity_of, open_study, originals, stopping_floor
 from evenhand.tables.row_order import group_columns, refuse_other_order
 from evenhand.training.loop import DivergedError
-from evenhand.workers.inline import Inline
+from evenhand.workers.engine import Inline
 
 STUDY_NAME = "masks"
 GENERATOR = "Make it a generator function that yields the validation scores after each epoch."

@@ -1,7 +1,6 @@
 """Similarity of two models' representations: arrays in, numbers out."""
 
-from evenhand.representation.cka import batches, cka
-from evenhand.representation.hsic import FEWEST, hsic, row_terms
+from evenhand.representation.cka import FEWEST, batches, cka, hsic, row_terms
 from evenhand.representation.jackknife import (
     IntervalEstimate,
     JackknifeEstimate,

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats
-from evenhand.representation.cka import alignment
-from evenhand.representation.hsic import GramMatrix, centred_gram
+from evenhand.representation.cka import GramMatrix, alignment, centred_gram
 from evenhand.representation.layers import Layer, RowIndices
 
 

@@ -17,7 +17,7 @@ from evenhand.networks.model import build_model
 from evenhand.search.methods import searched_method
 from evenhand.search.spaces import Choice
 from evenhand.search.study import ADOPTED, adopt, open_study, originals
-from evenhand.workers.inline import Inline
+from evenhand.workers.engine import Inline
 
 RATES = (2e-4, 5e-3, 1e-3)
 

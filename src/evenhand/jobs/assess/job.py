@@ -8,15 +8,14 @@ from evenhand.cohort.settings import SplitSettings
 from evenhand.errors import EvenhandError, first_few
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
+from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, require_attribute
 from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
-from evenhand.experiments.training_run import begin_training_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import make_claims
-from evenhand.jobs.assess.fitting import fit_grid
-from evenhand.jobs.assess.grid import cell_name, check_encoders, grid_cells
+from evenhand.jobs.assess.grid import cell_name, check_encoders, fit_grid, grid_cells
 from evenhand.jobs.assess.judging import evaluate_grid
 from evenhand.jobs.assess.labels import check_shares
 from evenhand.jobs.assess.page import write_assessment

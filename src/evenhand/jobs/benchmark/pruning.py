@@ -14,14 +14,14 @@ from torch import nn
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
-from evenhand.jobs.prune.batches import Positions, group_batches, group_positions
+from evenhand.jobs.prune.task import Positions, group_batches, group_positions
 from evenhand.metrics.estimate import common_classes, point
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.scored import as_scored
 from evenhand.metrics.target_names import find_target
 from evenhand.networks.model import Model
 from evenhand.pruning.curvature import find_estimator
-from evenhand.pruning.eligible import prunable_parameters
+from evenhand.pruning.masks import prunable_parameters
 from evenhand.pruning.prune import Pruned, prune_module
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import class_probabilities

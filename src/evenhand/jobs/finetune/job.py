@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, prepare_task, save_and_score, train_model
-from evenhand.experiments.training_run import begin_training_run
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import as_job

@@ -16,15 +16,13 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from evenhand.jobs.prune.batches import generators, group_batches
 from evenhand.jobs.prune.loop import step_curvature
-from evenhand.jobs.prune.task import PruneTask
+from evenhand.jobs.prune.task import PruneTask, generators, group_batches
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.pruning.curvature.softmax import sample_losses, sample_weights
-from evenhand.pruning.eligible import prunable_parameters
-from evenhand.pruning.masks import WeightMask, apply_mask
+from evenhand.pruning.masks import WeightMask, apply_mask, prunable_parameters
 from evenhand.pruning.saliency import GroupSaliency
 
 SAMPLES = 128  # samples of each group on which changes of loss are measured

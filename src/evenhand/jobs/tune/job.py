@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
+from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
 from evenhand.experiments.task import Task
 from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
-from evenhand.experiments.training_run import begin_training_run
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.jobs.tune.contenders import (

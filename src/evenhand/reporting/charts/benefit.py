@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from evenhand.metrics import Bootstrap, Scored
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.registry import Floats
-from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
-from evenhand.reporting.charts.polyline import polyline
+from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks, polyline
 from evenhand.reporting.text.numbers import PLAIN
 from evenhand.wording import count_text
 

@@ -10,7 +10,7 @@ import numpy as np
 from evenhand.metrics import Groups, Scored
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.benefit import BenefitView, benefit_view
-from evenhand.reporting.charts.polyline import polyline
+from evenhand.reporting.charts.linear_axis import polyline
 from evenhand.reporting.text.vocabulary import display_name
 from evenhand.tables.levels import UNKNOWN
 from evenhand.wording import count_text
