@@ -10,8 +10,8 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import AllowedMethods
+from evenhand.jobs.tune.searching import TunedBaseline, fairtune_start
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import TunedBaseline, fairtune_start
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import build_model
 from evenhand.search.methods import searched_method

@@ -21,7 +21,7 @@ from evenhand.jobs.adjust.adjustment import (
     attribute_table,
     with_scores,
 )
-from evenhand.jobs.adjust.sentences import fit_sentences, promise_sentences
+from evenhand.jobs.adjust.page import fit_sentences, promise_sentences
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer, cross_fit
 from evenhand.methods.afterwards.multicalibrate import (

@@ -17,7 +17,7 @@ from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import make_claims
 from evenhand.jobs.assess.grid import cell_name, check_encoders, fit_grid, grid_cells
 from evenhand.jobs.assess.judging import evaluate_grid
-from evenhand.jobs.assess.labels import check_shares
+from evenhand.jobs.assess.overview import check_shares
 from evenhand.jobs.assess.page import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import compare_representations

@@ -16,8 +16,7 @@ from evenhand.jobs.assess.compute import compute_sentence, compute_table
 from evenhand.jobs.assess.evaluation import Evaluation
 from evenhand.jobs.assess.evidence import evidence_part, value_text
 from evenhand.jobs.assess.grid import cell_name
-from evenhand.jobs.assess.labels import label_part
-from evenhand.jobs.assess.overview import LARGE, overview_part
+from evenhand.jobs.assess.overview import LARGE, label_part, overview_part
 from evenhand.jobs.assess.records import write_metric_rows
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity_grid_record import read_grid

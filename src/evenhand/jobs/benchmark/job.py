@@ -18,23 +18,30 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import Task, require_attribute
 from evenhand.files import write_text
-from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_other_entries
-from evenhand.jobs.benchmark.analysis import analyse, analyse_external
+from evenhand.jobs.benchmark.analysis import analyse, analyse_external, write_numbers
 from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, list_entries
 from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.fitting import BenchmarkContext, Fit, fit_entries, list_fits
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
-from evenhand.jobs.benchmark.generalization_page import transfers_of
 from evenhand.jobs.benchmark.learning_curve import CurveFit, analyse_curves, curve_fits, fit_curves
-from evenhand.jobs.benchmark.metric_rows import write_numbers
 from evenhand.jobs.benchmark.other_data_sets import (
     combine_data_sets,
     data_sets_verdict,
     read_others,
+    transfers_of,
 )
 from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.page import benchmark_page
-from evenhand.jobs.benchmark.plan import add_entries, lock_plan, make_plan, read_plan, write_result
+from evenhand.jobs.benchmark.plan import (
+    Addition,
+    add_entries,
+    find_addition,
+    lock_plan,
+    make_plan,
+    read_plan,
+    refuse_other_entries,
+    write_result,
+)
 from evenhand.jobs.benchmark.probes import Folders, probe_rows
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.settings import BenchmarkSettings

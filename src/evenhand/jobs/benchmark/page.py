@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evenhand.experiments.records import SourceRecord
-from evenhand.jobs.benchmark import generalization_page, request
+from evenhand.jobs.benchmark import other_data_sets, request
 from evenhand.jobs.benchmark.comparing import CHOSEN, Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.outcome import Outcome
@@ -30,7 +30,7 @@ from evenhand.reporting.text.vocabulary import term
 from evenhand.wording import count_text
 
 DECISIONS_ONLY = "not compared: it changes only decisions"
-OTHER_SECTIONS = (generalization_page.external_part, request.request_part)
+OTHER_SECTIONS = (other_data_sets.external_part, request.request_part)
 """Sections of this page that other modules register when they are imported."""
 
 

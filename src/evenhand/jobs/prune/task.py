@@ -42,9 +42,9 @@ from evenhand.pruning.masks import WeightMask, load_mask, prunable_parameters
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.losses import make_loss
 from evenhand.training.predict import to_unit_range
 from evenhand.training.settings import LoopSettings
+from evenhand.training.steps import make_loss
 
 Positions = NDArray[np.intp]
 """Row numbers in a cohort."""

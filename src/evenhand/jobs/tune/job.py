@@ -22,9 +22,14 @@ from evenhand.jobs.tune.contenders import (
 )
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, method_warnings, search_notes, write_search
-from evenhand.jobs.tune.searching import SearchJob, SearchResult, search_contender, study_identity
+from evenhand.jobs.tune.searching import (
+    SearchJob,
+    SearchResult,
+    fairtune_start,
+    search_contender,
+    study_identity,
+)
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import fairtune_start
 from evenhand.metrics import find_rule
 from evenhand.search.study import check_study, drop_study
 from evenhand.training.precision import settle_precision

@@ -10,7 +10,7 @@ from typing import Any
 from evenhand.files import finite_or_none
 from evenhand.metrics import Target
 from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
-from evenhand.reporting.charts.tradeoff import Tradeoff, is_complete, tradeoffs
+from evenhand.reporting.charts.scatter import Tradeoff, is_complete, tradeoffs
 from evenhand.reporting.report import Report, Search
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.section import section
