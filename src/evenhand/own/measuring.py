@@ -51,9 +51,8 @@ from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import display_name
-from evenhand.tables.arrays import as_array
+from evenhand.tables.arrays import as_array, group_columns, refuse_other_order
 from evenhand.tables.bins import FEW
-from evenhand.tables.row_order import group_columns, refuse_other_order
 from evenhand.tables.spelling import check_names
 
 SPLIT = "test"

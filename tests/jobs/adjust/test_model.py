@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.command import evenhand, training
 
-from evenhand.cohort.reopen import DataOverrides, reopen
+from evenhand.cohort.prepare import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.evaluation.rows import choose_cut
 from evenhand.experiments.records import data_settings

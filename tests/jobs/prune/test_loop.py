@@ -10,7 +10,7 @@ import pytest
 from tests.command import changed, evenhand, training, without
 from torch import nn
 
-from evenhand.cohort.reopen import reopen
+from evenhand.cohort.prepare import reopen
 from evenhand.errors import EvenhandError
 from evenhand.jobs.prune.loop import curve_row, initial_state, pruning_steps, stop_reason
 from evenhand.jobs.prune.settings import PruneSettings

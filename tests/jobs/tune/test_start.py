@@ -14,8 +14,7 @@ from evenhand.jobs.tune.searching import TunedBaseline, fairtune_start
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import build_model
-from evenhand.search.methods import searched_method
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, searched_method
 from evenhand.search.study import ADOPTED, adopt, open_study, originals
 from evenhand.workers.engine import Inline
 

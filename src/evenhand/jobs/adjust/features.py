@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.reopen import DataOverrides, reopen
+from evenhand.cohort.prepare import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.records import data_fingerprint, data_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from evenhand.cohort.reopen import current_data, merge_values
+from evenhand.cohort.prepare import current_data, merge_values
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.requests import resolve_requests

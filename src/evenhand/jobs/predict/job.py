@@ -11,10 +11,9 @@ import pandas as pd
 from accelerate import Accelerator
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.prepare import store_cohort
+from evenhand.cohort.prepare import store_cohort, with_change_note
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
-from evenhand.cohort.reopen import with_change_note
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.intersections import resolve_intersections

@@ -49,7 +49,7 @@ from evenhand.pruning.cost import measure_cost
 from evenhand.pruning.loop import PruningState
 from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
 from evenhand.pruning.registry import ESTIMATORS
-from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
+from evenhand.reporting.pruning_record import CostRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
 from evenhand.search.spaces import Params, Space
 from evenhand.search.study import identity_of, open_study
@@ -265,7 +265,6 @@ def _write_record(
     saliency = first_saliency(task)
     kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
-    premise = check_premise(task, saliency, pruned_counts)
     sample = to_unit_range(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
@@ -297,7 +296,7 @@ def _write_record(
         chosen=best,
         verdict=verdict,
         luck=luck,
-        premise=PremiseRecord.model_validate(asdict(premise)),
+        premise=check_premise(task, saliency, pruned_counts),
         cost=costs,
     )
     write_json(run.root / "pruning.json", record.model_dump(mode="json"))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.reopen import DataOverrides, current_data, merge_values, reopen
+from evenhand.cohort.prepare import DataOverrides, current_data, merge_values, reopen
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
