@@ -15,8 +15,8 @@ from evenhand.evaluation.rows import DecisionThreshold, choose_cut
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import remove_abandoned, replacing, to_path, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, read_adjustment
-from evenhand.jobs.card import card_text
 from evenhand.jobs.keywords import StrPath
+from evenhand.jobs.report import card_text
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated
 from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds

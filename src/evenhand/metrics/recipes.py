@@ -20,13 +20,13 @@ from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.fairness import FAIRNESS
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.numbers import ResampledNumber, divide_samples, undivided_samples
+from evenhand.metrics.permutation import step_down
 from evenhand.metrics.power import POWER
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, SeedSpread, recipe_difference
-from evenhand.metrics.stepdown import step_down
 
 OVERALL = ("auc", "brier", "squared_calibration_error")
 """The metrics of everybody that recipes are compared by."""

@@ -46,7 +46,7 @@ from evenhand.reporting import (
     render_table,
     verdicts_of,
 )
-from evenhand.reporting.charts.axes import draw_forest
+from evenhand.reporting.charts.forest import draw_forest
 from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts

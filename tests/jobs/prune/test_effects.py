@@ -14,7 +14,6 @@ from tests.command import evenhand
 from evenhand import load_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
-from evenhand.jobs.card import write_card
 from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
 from evenhand.jobs.prune.job import prune, pruning_space
@@ -22,6 +21,7 @@ from evenhand.jobs.prune.loop import initial_state, step_saliency
 from evenhand.jobs.prune.premise import check_premise, first_saliency
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_prune_task
+from evenhand.jobs.report import write_card
 from evenhand.metrics import Bootstrap
 from evenhand.networks.export import from_safetensors
 from evenhand.networks.model import Model

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
+from evenhand.jobs.assess.evaluation import Value
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
-from evenhand.jobs.assess.values import Value
 from evenhand.reporting.part import AnswerBox
 from evenhand.reporting.text.numbers import NBSP, Scale, join_words, p_value_text
 from evenhand.reporting.text.vocabulary import in_sentence

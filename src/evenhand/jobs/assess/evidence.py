@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from scipy.stats import spearmanr
 
 from evenhand.evaluation.requests import advice_of
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.assess.values import Value
 from evenhand.metrics.rows import Key
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.charts.linear_axis import PlotFrame

@@ -30,7 +30,7 @@ from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
-from evenhand.training.precision import settle_precision
+from evenhand.training.device import settle_precision
 from evenhand.wording import count_text
 from evenhand.workers import open_engine
 

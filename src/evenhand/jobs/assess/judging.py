@@ -14,11 +14,10 @@ from evenhand.evaluation.rows import groups_in, scored_rows
 from evenhand.evaluation.settings import ChoiceSettings
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, read_json_record
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, RowCounts
 from evenhand.jobs.assess.grid import Cell, cell_start, grid_cells
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import cells_name_starts
-from evenhand.jobs.assess.values import RowCounts
 from evenhand.metrics import METRICS, Plan
 from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.estimate import point

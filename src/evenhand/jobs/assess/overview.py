@@ -13,11 +13,10 @@ from evenhand.cohort.splits import share_of_patients
 from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
 from evenhand.jobs.assess.claims import RecipeClaims
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import Cell, grid_cells, with_share
 from evenhand.jobs.assess.settings import LABELLED, AssessSettings
-from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
 from evenhand.reporting.part import HiddenPart, Part, Table

@@ -11,18 +11,16 @@ from operator import attrgetter
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.answers import answers, judgements, pair_name, seeds_text, verdict_rows
-from evenhand.jobs.assess.claims import RecipeClaims, make_claims
+from evenhand.jobs.assess.claims import RecipeClaims, make_claims, write_metric_rows
 from evenhand.jobs.assess.compute import compute_sentence, compute_table
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import evidence_part, value_text
 from evenhand.jobs.assess.grid import cell_name
 from evenhand.jobs.assess.overview import LARGE, label_part, overview_part
-from evenhand.jobs.assess.records import write_metric_rows
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity_grid_record import read_grid
 from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import encoder_starts
-from evenhand.jobs.assess.values import Value
 from evenhand.jobs.pretrain.curve import embeddings_of
 from evenhand.jobs.report import read_check, read_similarity, write_page_and_verdicts
 from evenhand.metrics.rows import EVERYBODY

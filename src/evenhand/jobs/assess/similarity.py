@@ -25,8 +25,8 @@ from evenhand.representation import Layer
 from evenhand.representation.by_group import PatientLayers
 from evenhand.representation.results import AttributeSimilarity
 from evenhand.tables.attributes import group_of
-from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import activations
 
 
 def compare_representations(

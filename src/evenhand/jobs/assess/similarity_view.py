@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.similarity_grid_record import (
@@ -16,7 +16,6 @@ from evenhand.jobs.assess.similarity_grid_record import (
     Profile,
     Ratio,
 )
-from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
 from evenhand.reporting.charts.scatter import Point, Scatter, scatter

@@ -55,8 +55,8 @@ from evenhand.reporting.text.numbers import join_words
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
+from evenhand.training.device import settle_precision
 from evenhand.training.inputs import check_fits
-from evenhand.training.precision import settle_precision
 from evenhand.wording import count_text
 from evenhand.workers import open_engine
 

@@ -14,16 +14,14 @@ from evenhand.experiments.task import Task, prepare_task, save_and_score, train_
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import as_job
-from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
-from evenhand.jobs.rereading import draw_one_per_patient
+from evenhand.jobs.probing import PATIENTS, draw_one_per_patient, probe_record, read_layers
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.checkpoints import load_model
 from evenhand.reporting.probe_record import FILE
 from evenhand.tables.predictions import read_predictions
-from evenhand.training.device import make_accelerator
-from evenhand.training.precision import settle_precision
+from evenhand.training.device import make_accelerator, settle_precision
 from evenhand.training.tracking import open_trackers
 
 START = "before training"

@@ -16,7 +16,7 @@ from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.intersections import resolve_intersections
+from evenhand.evaluation.requests import resolve_intersections
 from evenhand.evaluation.rows import DecisionThreshold, choose_cut, groups_in
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_fingerprint, data_settings

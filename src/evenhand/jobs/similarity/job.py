@@ -11,8 +11,8 @@ from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.keywords import as_job
+from evenhand.jobs.probing import draw_one_per_patient, reread_samples
 from evenhand.jobs.report import write_page
-from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
@@ -22,8 +22,8 @@ from evenhand.networks.model import Model
 from evenhand.reporting.similarity_record import FILE, SimilarityRecord, mean
 from evenhand.representation.by_group import PatientLayers
 from evenhand.tables.predictions import Predictions, read_predictions
-from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import activations
 from evenhand.training.settings import LoopSettings
 from evenhand.wording import count_text
 

@@ -32,7 +32,7 @@ from evenhand.jobs.tune.searching import (
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import find_rule
 from evenhand.search.study import check_study, drop_study
-from evenhand.training.precision import settle_precision
+from evenhand.training.device import settle_precision
 from evenhand.wording import count_text
 from evenhand.workers import open_engine
 

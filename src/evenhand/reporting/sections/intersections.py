@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evenhand.evaluation.intersections import why_too_small
+from evenhand.evaluation.requests import why_too_small
 from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import Estimate, find_rows
