@@ -19,13 +19,8 @@ from evenhand.experiments.runs import Run, open_run
 from evenhand.files import write_json
 from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import as_job
-from evenhand.jobs.probing import (
-    PATIENTS,
-    draw_one_per_patient,
-    probe_record,
-    read_layers,
-    reread_samples,
-)
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
+from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.networks.checkpoints import load_model
 from evenhand.networks.model import Model
 from evenhand.reporting.probe_record import FILE

@@ -12,7 +12,6 @@ from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import read_json_record, to_path, write_text
 from evenhand.jobs.evaluate import evaluate, positive_of, pruning_of
 from evenhand.jobs.keywords import StrPath
-from evenhand.jobs.predict.job import write_unlabelled_page
 from evenhand.locks import hold_lock
 from evenhand.reporting import check_record, model_card, similarity_record
 from evenhand.reporting.check_record import CheckRecord
@@ -137,6 +136,8 @@ def _report(opened: Run, card: Path | None, model: str | None) -> Run:
             raise EvenhandError(
                 f"--card: {run} has no labels, so nothing was measured. Leave --card out."
             )
+        from evenhand.jobs.predict.job import write_unlabelled_page  # imports torch
+
         write_unlabelled_page(opened)
         return opened
     if not opened.models:

@@ -17,7 +17,8 @@ from evenhand.evaluation.rows import groups_in
 from evenhand.experiments.task import Task
 from evenhand.files import read_json_record, write_json
 from evenhand.jobs.benchmark.entries import ERM
-from evenhand.jobs.probing import LEVEL, PATIENTS, draw_one_per_patient, probed_levels
+from evenhand.jobs.probing import LEVEL, PATIENTS, probed_levels
+from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.networks.model import Model
 from evenhand.own.probing import probe
 from evenhand.reporting.probe_record import FILE, ProbeRow

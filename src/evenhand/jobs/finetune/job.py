@@ -14,7 +14,8 @@ from evenhand.experiments.task import Task, prepare_task, save_and_score, train_
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import as_job
-from evenhand.jobs.probing import PATIENTS, draw_one_per_patient, probe_record, read_layers
+from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
+from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy

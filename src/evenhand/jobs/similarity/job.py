@@ -11,8 +11,8 @@ from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
 from evenhand.jobs.keywords import as_job
-from evenhand.jobs.probing import draw_one_per_patient, reread_samples
 from evenhand.jobs.report import write_page
+from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
