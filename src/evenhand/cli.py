@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.evaluation.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import MACHINE_FAULTS
@@ -32,7 +32,6 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
 from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
-from evenhand.wording import count_text
 from evenhand.workers import WorkerSettings, expect_workers
 
 app = typer.Typer(
@@ -161,7 +160,7 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
     from evenhand.jobs.pretrain.curve import embeddings_of
     from evenhand.jobs.pretrain.job import ENCODER
     from evenhand.jobs.pretrain.job import pretrain as work
-    from evenhand.networks.checkpoints import read_model_record
+    from evenhand.networks.model import read_model_record
 
     run = work(settings, out, overwrite=overwrite)
     encoder = read_model_record(run.folder(ENCODER))

@@ -14,7 +14,7 @@ from tests.training.conftest import small_model
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import Schedule, constant, full_mask
-from evenhand.networks.checkpoints import load_model, save_model
+from evenhand.networks.model import load_model, save_model
 from evenhand.training.loop import DivergedError, _batches
 from evenhand.training.predict import class_probabilities
 from evenhand.training.settings import FitSettings

@@ -15,9 +15,8 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
 from evenhand.cohort.images.volumes import ReadSlice, expand_slices, volume_slices
-from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
-from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
+from evenhand.cohort.registry import SERIES, DataSet, Label, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, first_few, import_extra, pick

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.evaluation.rows import DecisionThreshold, choose_cut, groups_in, split_rows
 from evenhand.evaluation.settings import ChoiceSettings, GroupSettings, MeasureSettings
 from evenhand.metrics import (
@@ -34,7 +34,6 @@ from evenhand.settings import Settings
 from evenhand.tables.attributes import with_intersections
 from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import count_text
 
 DEFAULT_AGGREGATES = ("worst", "best", "gap", "difference", "detectable")
 """Aggregates of each metric that are measured by default."""

@@ -163,7 +163,7 @@ class Run(RunFolder):
         EvenhandError
             If the run holds no model of that name or chose none, or the files are damaged.
         """
-        from evenhand.networks.checkpoints import load_model
+        from evenhand.networks.model import load_model
 
         head = self.head
         names = dict.fromkeys((*head.models, *([head.chosen] if head.chosen else [])))

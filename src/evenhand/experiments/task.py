@@ -30,9 +30,8 @@ from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.networks.augment import find_augmentation
-from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import Images, SeriesInputs
-from evenhand.networks.model import Model, build_model
+from evenhand.networks.model import Model, build_model, save_model
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.device import make_accelerator, warn_of_memory

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.evaluation.requests import advice_of, permutations_note, resolve_intersections
 from evenhand.evaluation.rows import shared_rows, split_rows
 from evenhand.evaluation.settings import CompareSettings
@@ -21,14 +21,12 @@ from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import as_job
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.reporting.probe_record import FILE
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings
-from evenhand.wording import count_text
 
 
 @as_job(CompareSettings, "inputs")

@@ -22,7 +22,6 @@ from evenhand.methods.afterwards.recalibrate import Recalibrated
 from evenhand.methods.afterwards.thresholds import Thresholds
 from evenhand.methods.arrays import logit
 from evenhand.methods.attribute_free import AttributeFree
-from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import (
     FORMATS,
     AdjustedModel,
@@ -31,6 +30,7 @@ from evenhand.networks.export import (
     to_onnx,
     write_adjusted_onnx,
 )
+from evenhand.networks.model import load_model
 from evenhand.tables.attributes import attribute_parts
 from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions, read_predictions

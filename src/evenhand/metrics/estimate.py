@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.errors import count_text
 from evenhand.metrics.registry import Floats, Metric, Requirement
 from evenhand.metrics.resample import Resamples, as_resamples
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
-from evenhand.wording import count_text
 
 
 def estimate(

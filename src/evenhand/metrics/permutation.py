@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evenhand.errors import count_text
 from evenhand.metrics.estimate import common_classes, why_undefined
 from evenhand.metrics.influence import Moments, moments, why_no_influence
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import CELLS
-from evenhand.wording import count_text
 
 SMALLEST = 1e-12
 """Least variance of a value, as the variance in a group without errors would be 0."""

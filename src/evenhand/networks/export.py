@@ -17,8 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, import_extra
-from evenhand.networks.checkpoints import load_tensors, write_tensors
-from evenhand.networks.model import Model, ModelSpec, random_model
+from evenhand.networks.model import Model, ModelSpec, load_tensors, random_model, write_tensors
 
 METADATA = "evenhand"
 ARGUMENTS = ("inputs", "group")  # the names of a graph's inputs

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.networks.checkpoints import load_tensors, save_tensors
+from evenhand.networks.model import load_tensors, save_tensors
 
 WeightMask = dict[str, Tensor]
 """Parameter that may be pruned → boolean tensor of its shape, true for each weight that is kept."""

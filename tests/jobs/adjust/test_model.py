@@ -17,7 +17,7 @@ from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import open_run
 from evenhand.files import read_json
 from evenhand.jobs.adjust.adjustment import read_adjustment
-from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import load_model
 from evenhand.tables.predictions import read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.predict import to_unit_range

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from evenhand.cohort.cohort import UnreadableError, Values
-from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import find_optional
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value
 from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.errors import first_few
 from evenhand.tables.attributes import attribute_by_level, race_attribute, sex_attribute

@@ -21,8 +21,7 @@ from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions
 from evenhand.tables.settings import ValueSettings

@@ -312,7 +312,7 @@ def _load_network(before: UnadjustedModel) -> Model | None:
     """Return the unadjusted network; None if only predictions are given."""
     if before.run is None:
         return None
-    from evenhand.networks.checkpoints import load_model
+    from evenhand.networks.model import load_model
 
     return load_model(before.run.folder(before.name))
 

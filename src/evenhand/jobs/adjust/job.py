@@ -163,7 +163,7 @@ def _write_models(run: Run, before: UnadjustedModel, fitted: dict[str, FittedMet
 
 
 def _write_model(folder: Path, before: UnadjustedModel, after: FittedMethod) -> None:
-    from evenhand.networks.checkpoints import read_model_record, save_model
+    from evenhand.networks.model import read_model_record, save_model
 
     assert before.run is not None
     assert after.model is not None

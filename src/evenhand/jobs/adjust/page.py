@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy.special import expit
 
+from evenhand.errors import count_text
 from evenhand.jobs.adjust.adjustment import Adjustment
 from evenhand.methods.afterwards.dfr import LastLayer
 from evenhand.methods.afterwards.multicalibrate import Multicalibrated, SegmentTest
@@ -15,11 +16,9 @@ from evenhand.methods.afterwards.thresholds import Aim, GroupThreshold, Threshol
 from evenhand.methods.attribute_free import AttributeFree
 from evenhand.metrics import CLAIM, EVERYBODY
 from evenhand.reporting.estimates import Estimate, Estimates, first_row
-from evenhand.reporting.part import Part, Table
-from evenhand.reporting.text.numbers import p_value_text, plain
-from evenhand.reporting.text.vocabulary import display_name, first_upper
+from evenhand.reporting.section import Part, Table
+from evenhand.reporting.text.vocabulary import display_name, first_upper, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
-from evenhand.wording import count_text
 
 EODDS = "equalized_odds_difference"
 NEEDED = {"yes": "yes", "inferred": "no, inferred", "no": "no"}

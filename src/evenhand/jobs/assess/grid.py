@@ -22,9 +22,8 @@ from evenhand.jobs.pretrain.training import HELD_OUT, remove_state, train_tracke
 from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.backbones import inherit_scale
-from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import Images, SeriesInputs
-from evenhand.networks.model import Head, Model, build_model
+from evenhand.networks.model import Head, Model, build_model, save_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.progress import bar

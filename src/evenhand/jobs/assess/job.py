@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.lineage import begin_training_run
@@ -31,7 +31,6 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
 from evenhand.training.device import settle_precision
-from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 

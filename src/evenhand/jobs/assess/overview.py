@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from evenhand.cohort.splits import share_of_patients
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.experiments.task import Task
 from evenhand.jobs.assess.claims import RecipeClaims
 from evenhand.jobs.assess.evaluation import Evaluation, Value
@@ -19,9 +19,8 @@ from evenhand.jobs.assess.grid import Cell, grid_cells, with_share
 from evenhand.jobs.assess.settings import LABELLED, AssessSettings
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
-from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import plain
-from evenhand.wording import count_text
+from evenhand.reporting.section import HiddenPart, Part, Table
+from evenhand.reporting.text.vocabulary import plain
 
 LARGE = 12
 """The number of cells and shares of labels above which a grid has an overview."""

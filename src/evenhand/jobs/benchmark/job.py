@@ -11,7 +11,7 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.thinning import Thinning
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.lineage import paths_read, refuse_leak
 from evenhand.experiments.records import SourceRecord
@@ -51,13 +51,12 @@ from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
 from evenhand.reporting.sections.learning_curve import curve_verdicts
-from evenhand.reporting.text.numbers import join_words
+from evenhand.reporting.text.vocabulary import join_words
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
 from evenhand.training.device import settle_precision
 from evenhand.training.inputs import check_fits
-from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 

@@ -22,9 +22,8 @@ from evenhand.metrics.ranks import MIN_DATA_SETS, RankTest, rank_recipes
 from evenhand.metrics.recipes import Difference, is_better
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.rows import EVERYBODY, Key
-from evenhand.reporting.part import AnswerBox, Part, Table
-from evenhand.reporting.section import PART, section
-from evenhand.reporting.text.numbers import join_words, p_value_text, plain
+from evenhand.reporting.section import PART, AnswerBox, Part, Table, section
+from evenhand.reporting.text.vocabulary import join_words, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
 

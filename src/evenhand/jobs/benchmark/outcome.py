@@ -13,7 +13,7 @@ from evenhand.jobs.benchmark.record import BenchmarkRecord, DataSets, EntryRecor
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.verdicts import Statement
 from evenhand.metrics.learning_curve import LearningCurve
-from evenhand.reporting.text.numbers import PLAIN, SIGNED
+from evenhand.reporting.text.vocabulary import PLAIN, SIGNED
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evenhand.errors import count_text
 from evenhand.experiments.records import SourceRecord
 from evenhand.jobs.benchmark import other_data_sets, request
 from evenhand.jobs.benchmark.comparing import CHOSEN, Result
@@ -22,12 +23,9 @@ from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import AnswerBox, Part, Table
-from evenhand.reporting.section import PART, section, sections_of
+from evenhand.reporting.section import PART, AnswerBox, Part, Table, section, sections_of
 from evenhand.reporting.sections.probe import probe_estimate
-from evenhand.reporting.text.numbers import PLAIN, SIGNED, join_words, plain
-from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import count_text
+from evenhand.reporting.text.vocabulary import PLAIN, SIGNED, join_words, plain, term
 
 DECISIONS_ONLY = "not compared: it changes only decisions"
 OTHER_SECTIONS = (other_data_sets.external_part, request.request_part)

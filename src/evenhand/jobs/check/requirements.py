@@ -15,11 +15,11 @@ from evenhand.cohort.duplicates import find_duplicates
 from evenhand.cohort.registry import DataSet
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.samples import SampleStore
+from evenhand.errors import count_text
 from evenhand.jobs.check.settings import CheckSettings, Limits
 from evenhand.reporting.check_record import Finding, Status
 from evenhand.tables.attributes import group_of
 from evenhand.tables.levels import UNKNOWN
-from evenhand.wording import count_text
 
 ORDER: tuple[Status, ...] = ("pass", "note", "warn", "fail")
 

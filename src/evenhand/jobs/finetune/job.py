@@ -19,7 +19,7 @@ from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
-from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import load_model
 from evenhand.reporting.probe_record import FILE
 from evenhand.tables.predictions import read_predictions
 from evenhand.training.device import make_accelerator, settle_precision

@@ -27,12 +27,10 @@ from evenhand.jobs.adjust.features import features_of
 from evenhand.jobs.audit.job import write_audit
 from evenhand.jobs.keywords import as_job
 from evenhand.jobs.predict.new_data import open_new_data
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import Part, Table, part_section
-from evenhand.reporting.text.numbers import PERCENT
-from evenhand.reporting.text.vocabulary import display_name
+from evenhand.reporting.section import Part, Table, part_section
+from evenhand.reporting.text.vocabulary import PERCENT, display_name
 from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.attributes import attribute_parts, with_intersections
 from evenhand.tables.columns import PAIR

@@ -17,7 +17,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from evenhand.files import DamagedError, replacing
-from evenhand.networks.checkpoints import ModelRecord, write_tensors
+from evenhand.networks.model import ModelRecord, write_tensors
 from evenhand.pretraining.collapse import Embeddings
 from evenhand.pretraining.learners import Learner
 from evenhand.training.loop import EarlyStopping

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import BaseTrial
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.experiments.lineage import write_patients
 from evenhand.experiments.records import Parent, PruningChoice, SourceRecord
 from evenhand.experiments.runs import Run, begin_run, finished_run
@@ -42,8 +42,7 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.masks.masks import constant, full_mask
 from evenhand.metrics import find_metric
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model, save_model
 from evenhand.pruning.channels import remover
 from evenhand.pruning.cost import measure_cost
 from evenhand.pruning.loop import PruningState
@@ -59,7 +58,6 @@ from evenhand.training.loop import Epoch, OnEpoch, fit
 from evenhand.training.predict import predict_cohorts, to_unit_range
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Trackers, epoch_numbers, open_trackers
-from evenhand.wording import count_text
 from evenhand.workers.engine import Inline
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from evenhand.errors import count_text
 from evenhand.experiments.runs import Run
 from evenhand.jobs.prune.task import PruneTask, generators, group_batches
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model, save_model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import find_estimator
 from evenhand.pruning.curvature.softmax import CrossEntropy
@@ -24,7 +24,6 @@ from evenhand.pruning.masks import count_kept, keep_all, load_mask, prunable_par
 from evenhand.pruning.saliency import saliency
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
-from evenhand.wording import count_text
 
 CurveRow = dict[str, Any]
 """A row of ``curve.csv``: a step's number, sparsity, weights left, validation values, seconds."""

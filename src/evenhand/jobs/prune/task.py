@@ -33,8 +33,7 @@ from evenhand.metrics import (
     find_metric,
     find_target,
 )
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.pruning.channels import refuse_unprunable
 from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
 from evenhand.pruning.curvature.softmax import CrossEntropy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evenhand.errors import count_text
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
@@ -33,7 +34,6 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.metrics import find_rule
 from evenhand.search.study import check_study, drop_study
 from evenhand.training.device import settle_precision
-from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from evenhand.errors import count_text
 from evenhand.metrics import Bootstrap, Groups, Scored
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks, polyline
-from evenhand.reporting.text.numbers import PLAIN
-from evenhand.reporting.text.vocabulary import display_name
+from evenhand.reporting.text.vocabulary import PLAIN, display_name
 from evenhand.tables.levels import UNKNOWN
-from evenhand.wording import count_text
 
 DRAWN = 8
 """Largest number of groups that are drawn, as readers cannot distinguish more line styles."""

@@ -10,7 +10,7 @@ from typing import Any
 from evenhand.files import finite_or_none
 from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
 from evenhand.reporting.estimates import NO_VALUE, Estimate
-from evenhand.reporting.text.numbers import PLAIN, Scale
+from evenhand.reporting.text.vocabulary import PLAIN, Scale
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evenhand.metrics.registry import Floats
-from evenhand.reporting.text.numbers import Scale, plain
+from evenhand.reporting.text.vocabulary import Scale, plain
 
 MARGIN = 0.06
 """Share of the range of values that the axis leaves free at each end."""

@@ -11,7 +11,7 @@ from typing import Any
 from evenhand.files import finite_or_none
 from evenhand.metrics import Target
 from evenhand.reporting.charts.linear_axis import Axis, PlotFrame, Ticks, axis_over, labelled_ticks
-from evenhand.reporting.text.numbers import PLAIN, Scale, plain
+from evenhand.reporting.text.vocabulary import PLAIN, Scale, plain
 
 
 @dataclass(frozen=True)

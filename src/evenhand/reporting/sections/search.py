@@ -15,7 +15,7 @@ from evenhand.reporting.report import Report, Search
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.findings import Findings, findings
-from evenhand.reporting.text.numbers import PLAIN, plain
+from evenhand.reporting.text.vocabulary import PLAIN, plain
 
 
 @dataclass(frozen=True)
