@@ -21,9 +21,8 @@ from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, first_few, import_extra, pick
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import Attribute, attribute_of_values, attribute_parts
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
-from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.own_attributes import impossible_ages
 from evenhand.tables.spelling import refuse_spellings
 from evenhand.tables.table_checks import refuse_blank, refuse_repeated, require_columns, rows_text

@@ -31,8 +31,7 @@ from evenhand.metrics import (
     policy,
 )
 from evenhand.settings import Settings
-from evenhand.tables.attributes import with_intersections
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN, with_intersections
 from evenhand.tables.predictions import Predictions
 
 DEFAULT_AGGREGATES = ("worst", "best", "gap", "difference", "detectable")

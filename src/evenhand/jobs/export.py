@@ -31,8 +31,7 @@ from evenhand.networks.export import (
     write_adjusted_onnx,
 )
 from evenhand.networks.model import load_model
-from evenhand.tables.attributes import attribute_parts
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN, attribute_parts
 from evenhand.tables.predictions import Predictions, read_predictions
 
 

@@ -19,7 +19,7 @@ from evenhand.progress import bar
 from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
 from evenhand.reporting.text.vocabulary import join_words
 from evenhand.representation.probe import ProbeResult
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.predictions import Predictions
 from evenhand.training.frozen_prefix import HEAD_INPUT, activations
 

@@ -13,8 +13,7 @@ from pydantic import Field
 
 from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.tables.arrays import as_array
-from evenhand.tables.attributes import read_groups
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN, read_groups
 
 Floats = NDArray[np.float64]
 """An array of double precision."""

@@ -37,7 +37,7 @@ from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.metrics.thresholds import Policy, policy, thresholds_by_group, youden
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 __all__ = [
     "BESIDE",

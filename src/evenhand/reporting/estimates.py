@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evenhand.metrics import CLAIM, DETECTABLE, EVERYBODY, FAIRNESS, MetricRow
 from evenhand.reporting.text.vocabulary import Term, model_names, term
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 NO_VALUE = "no value was given"
 """Reason for a row without a value that gives no reason."""

@@ -23,7 +23,7 @@ from evenhand.representation.results import (
     Similarity,
     SizeRatio,
 )
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, first_few, flag_text
-from evenhand.tables.attributes import Attribute, means_unknown
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN, Attribute, means_unknown
 from evenhand.tables.table_checks import refuse_rows
 
 FEW = 10

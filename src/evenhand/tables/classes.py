@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.errors import EvenhandError, flag_text, pick
-from evenhand.tables.levels import level_order
+from evenhand.tables.attributes import level_order
 from evenhand.tables.spelling import spelling_key
 
 _NEGATIVE = re.compile(

@@ -12,9 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, count_text, first_few, flag_text
-from evenhand.tables.attributes import LONGEST, Attribute, attribute_of_values, means_unknown
+from evenhand.tables.attributes import (
+    LONGEST,
+    Attribute,
+    attribute_of_values,
+    likely_unknown,
+    means_unknown,
+    ranges_as_dates,
+)
 from evenhand.tables.bins import FEW, NumericBins, read_numbers, refuse_measurement, refuse_unbinned
-from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import (
     abbreviations,
     join_values,

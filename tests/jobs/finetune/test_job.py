@@ -18,7 +18,7 @@ from evenhand.files import read_json
 from evenhand.jobs.finetune.job import finetune, model_name
 from evenhand.metrics import groups_of
 from evenhand.networks.model import Model
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 
 @pytest.fixture(scope="module")

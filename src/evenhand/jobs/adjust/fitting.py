@@ -35,7 +35,7 @@ from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 if TYPE_CHECKING:  # imports torch

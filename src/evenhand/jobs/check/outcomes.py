@@ -28,8 +28,7 @@ from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.power import equal_rates_p, factor_for
 from evenhand.reporting.check_record import Finding
 from evenhand.reporting.text.vocabulary import p_value_text
-from evenhand.tables.attributes import group_of
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN, group_of
 
 
 def base_rate_findings(

@@ -18,8 +18,7 @@ from evenhand.cohort.store.samples import SampleStore
 from evenhand.errors import count_text
 from evenhand.jobs.check.settings import CheckSettings, Limits
 from evenhand.reporting.check_record import Finding, Status
-from evenhand.tables.attributes import group_of
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN, group_of
 
 ORDER: tuple[Status, ...] = ("pass", "note", "warn", "fail")
 

@@ -15,7 +15,7 @@ from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks, polyline
 from evenhand.reporting.text.vocabulary import PLAIN, display_name
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 DRAWN = 8
 """Largest number of groups that are drawn, as readers cannot distinguish more line styles."""

@@ -13,7 +13,7 @@ from evenhand.reporting.report import Report
 from evenhand.reporting.section import PART, Part, Table, section
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.vocabulary import display_name
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
 
