@@ -14,6 +14,7 @@ from evenhand.metrics import as_scored
         ([0, 1], [0.2, 1.3], {}, r"score 1\.3 at position 1 is no probability.*expit"),
         ([0, 1], [-4.0, 2.0], {}, r"score -4\.0 at position 0 is no probability.*2 scores in all"),
         ([0, 1], [[3.0, -1, 0], [0, 1, 0]], {}, "position 0 is no probability.*softmax"),
+        ([0, 1], [[0.2, 0.3, 0.5], [0.9, 0.8, 0.7]], {}, "at position 1 .* do not add up to 1"),
         ([0, 1], [0.2, np.nan], {}, "score nan at position 1 is not a finite number"),
         ([0, 1], ["a", 0.1], {}, "scores must be numbers"),
         ([0, 1], [[0.2], [0.3]], {}, r"scores must have shape \(n,\).*they have \(2, 1\)"),

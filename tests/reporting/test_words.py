@@ -196,14 +196,14 @@ def test_strategies_in_one_sentence() -> None:
     better = replace(PAIRED, p_adjusted=0.01)
     unsure, worse = replace(PAIRED, against="head only"), replace(better, against="x", value=-0.05)
     assert strategy_sentence([better]) == (
-        "FairTune serves its worst age group better than full fine-tuning."
+        "FairTune serves its worst-served age group better than full fine-tuning."
     )
     assert strategy_sentence([PAIRED, unsure]) == (
-        "These data do not show that FairTune serves its worst age group better or worse than "
-        "full fine-tuning or head only."
+        "These data do not show that FairTune serves its worst-served age group better or worse "
+        "than full fine-tuning or head only."
     )
     assert strategy_sentence([better, unsure, worse]) == (
-        "FairTune serves its worst age group better than full fine-tuning but worse than x; "
+        "FairTune serves its worst-served age group better than full fine-tuning but worse than x; "
         "these data do not show whether it does better or worse than head only."
     )
 
@@ -263,12 +263,11 @@ def test_reading_names_the_level_of_the_intervals() -> None:
 def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case() -> None:
     paired = replace(PAIRED, model="ResNet_A", attribute="group", p_adjusted=0.01)
     assert strategy_sentence([paired]) == (
-        "ResNet_A serves its worst group better than full fine-tuning."
+        "ResNet_A serves its worst-served group better than full fine-tuning."
     )
     renamed = replace(paired, model="full fine-tuning", against="vgg")
-    assert (
-        strategy_sentence([renamed]) == "Full fine-tuning serves its worst group better than vgg."
-    )
+    sentence = "Full fine-tuning serves its worst-served group better than vgg."
+    assert strategy_sentence([renamed]) == sentence
 
 
 @pytest.mark.parametrize(

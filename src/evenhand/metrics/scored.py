@@ -19,6 +19,9 @@ Positions = Sequence[NDArray[np.intp]]
 SPARSE = 16
 """If there are more than this many patients per row, patients are numbered by sorting."""
 
+ROUNDING = 0.005
+"""Largest error of a probability that is written with two digits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scored:
@@ -152,8 +155,9 @@ def as_scored(
     Raises
     ------
     EvenhandError
-        If shapes, lengths or classes do not fit together, if a score is not a probability, or if a
-        label or patient is missing or invalid. The message names the first position.
+        If shapes, lengths or classes do not fit together, if a score is not a probability, if the
+        probabilities of a row do not add up to 1, or if a label or patient is missing or invalid.
+        The message names the first position.
 
     Examples
     --------
@@ -221,6 +225,13 @@ def _checked_scores(scores: ArrayLike) -> NDArray[np.float64]:
     outside = _reduce_columns((score < 0) | (score > 1), np.any)
     how = "is no probability, 0 … 1; turn logits into one by scipy.special.expit, or softmax"
     _refuse(outside, score, "score", how)
+    if score.ndim == 2:
+        wrong = abs(score.sum(axis=1) - 1) > ROUNDING * score.shape[1] + 1e-6
+        how = (
+            "is no probability of each class: its numbers do not add up to 1; give what softmax "
+            "returns, and measure several labels of one sample one by one"
+        )
+        _refuse(wrong, score, "score", how)
     return score
 
 

@@ -279,7 +279,7 @@ class Target:
         """
         label = np.asarray(labels, dtype=np.intp)
         shape = len(label) if n_classes == 2 else (len(label), n_classes)
-        rows = as_scored(label, np.full(shape, 0.5))
+        rows = as_scored(label, np.full(shape, 1 / n_classes))
         if self.is_overall:
             reason = self._why_undefined(rows, [rows])
             return (Problem(f"all samples: {reason}"),) if reason else ()

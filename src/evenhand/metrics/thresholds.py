@@ -176,7 +176,8 @@ def policy(text: str) -> Policy:
     """
     name, _, number = text.partition("=")
     if text == "youden":
-        return Policy(text, "Youden's index", youden, ENOUGH, ENOUGH)
+        phrase = "Youden's index (the largest sum of sensitivity and specificity)"
+        return Policy(text, phrase, youden, ENOUGH, ENOUGH)
     if text == "f1":
         return Policy(text, "the best F1", best_f1, ENOUGH)
     value = _share(number or text)

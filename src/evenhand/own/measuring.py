@@ -38,7 +38,7 @@ from evenhand.metrics import (
     judge,
     measure_part,
 )
-from evenhand.own.inputs import as_groups, group_array
+from evenhand.own.inputs import as_groups
 from evenhand.reporting import (
     ModelSamples,
     Report,
@@ -51,7 +51,7 @@ from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import display_name
-from evenhand.tables.arrays import as_array, group_columns, refuse_other_order
+from evenhand.tables.arrays import as_array, group_array, group_columns, refuse_other_order
 from evenhand.tables.bins import FEW
 from evenhand.tables.spelling import check_names
 

@@ -101,7 +101,7 @@ def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similar
 def _measure_attribute(
     patients: PatientLayers, name: str, settings: Comparison, rng: np.random.Generator
 ) -> tuple[AttributeSimilarity, JackknifeEstimate | None]:
-    """Return an attribute's similarity, and the best group's similarity minus the worst's."""
+    """Return an attribute's similarity, and the best group's minus the worst's, where defined."""
     groups, performance = patients.groups[name], patients.performance[name]
     rows = {level: groups.rows(level) for level in groups.levels}
     large = [level for level in groups.compared() if len(rows[level]) >= settings.minimum]
@@ -129,16 +129,17 @@ def _measure_attribute(
         reason = "fewer than two groups that can be ranked by AUC"
         return replace(attribute, undefined=reason), None
     difference = values[ranked[-1]].minus(values[ranked[0]])
+    defined = difference.defined()
+    if not defined.value.size:
+        return replace(attribute, undefined="no pair of layers varies in both groups"), None
     contrasted = replace(
         attribute,
         best=ranked[-1],
         worst=ranked[0],
         difference=_layer_matrix(difference, settings.level, limit=2.0),
-        size=mean_absolute_interval(
-            difference, settings.level, np.random.default_rng(settings.seed)
-        ),
+        size=mean_absolute_interval(defined, settings.level, np.random.default_rng(settings.seed)),
     )
-    return contrasted, difference
+    return contrasted, defined
 
 
 def _with_p(
@@ -152,7 +153,7 @@ def _with_p(
     everybody = np.arange(len(patients.labels))
     samples = GroupSamples(patients.layers, everybody, np.isin(everybody, rows), patients.labels)
     test = group_test(samples, settings.permutations, rng)
-    return replace(group, p=test.p, p_layers=_as_matrix(test.p_adjusted))
+    return replace(group, p=finite_or_none(test.p), p_layers=_as_matrix(test.p_adjusted))
 
 
 def _adjust(attributes: Mapping[str, AttributeSimilarity]) -> dict[str, AttributeSimilarity]:

@@ -43,6 +43,12 @@ def as_array(values: Any) -> NDArray[Any]:
     return array
 
 
+def group_array(column: Any) -> NDArray[Any]:
+    """Return a column of groups as an array; masked values become missing."""
+    is_masked = np.ma.isMaskedArray(column) and column.ndim == 1
+    return as_array(pd.Series(column) if is_masked else column)
+
+
 def _array_of_tensor(tensor: Any) -> NDArray[Any]:
     if tensor.is_meta:
         raise EvenhandError(

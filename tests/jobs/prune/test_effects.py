@@ -115,7 +115,7 @@ def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
 def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
     page = html.unescape((pruned[0].root / "report.html").read_text())
     assert "Models side by side" in page
-    assert "Decision rule: Youden's index, on the validation rows." in page
+    assert "Decision rule: Youden's index (the largest sum of sensitivity and" in page
     assert "Decision threshold of the pruned and fine-tuned model:" in page
 
 

@@ -186,6 +186,26 @@ def test_a_group_without_an_auc_is_not_ranked():
     assert "ranked by AUC" in similarity.attributes["group"].undefined
 
 
+def test_a_layer_that_does_not_vary_leaves_the_contrast_of_the_other_layers():
+    patients = planted(np.random.default_rng(0), 0.5)
+    settings = SimilaritySettings(runs=("a", "b"), permutations=19)
+    dead = make_layers([np.full((300, 10), 3, "f4")], settings)
+    for sides, undefined in (
+        (patients.layers, None),
+        (tuple([*side, *dead] for side in patients.layers), None),
+        ((dead, dead), "no pair of layers varies in both groups"),
+    ):
+        with_dead = measure_similarity(replace(patients, layers=sides), settings)
+        attribute = with_dead.attributes["group"]
+        assert attribute.undefined == undefined
+        if undefined is None:
+            alone = measure_similarity(patients, settings).attributes["group"]
+            assert attribute.size == alone.size
+            assert [g.p for g in attribute.groups] == [g.p for g in alone.groups]
+        else:
+            assert {g.p for g in attribute.groups} == {None}
+
+
 def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):
     """Dark skin goes through one model's third stage as noise; all else is the same."""
     cohort = make_phantoms(PhantomSettings(patients=240, size=32, minority=0.4))

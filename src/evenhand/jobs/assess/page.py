@@ -206,7 +206,7 @@ def _remarks(
 
 def _thresholds(settings: AssessSettings) -> str:
     if settings.threshold is None:
-        return "thresholds from validation (Youden's index)"
+        return "thresholds from validation (the largest sum of sensitivity and specificity)"
     return f"the threshold that --threshold {settings.threshold} gives"
 
 

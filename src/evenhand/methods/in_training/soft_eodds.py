@@ -109,7 +109,9 @@ class SoftEodds(TrainingMethod):
         if torch.is_grad_enabled():  # in training, and not when a validation loss is computed
             self.means, self.observed = running.detach().cpu(), observed
         differences = self._differences(running, observed.to(means.device))
-        scale = 1 / (1 - self.memory) if bool(keep.any()) else 1.0
+        # The gradient of a running mean is smaller than that of a batch's mean.
+        full = differences.new_ones(())
+        scale = torch.where(keep.any(), full / (1 - self.memory), full)
         if self.tolerance is None:
             return self.strength * scale * differences.square().sum()
         excess = (differences.abs() - self.tolerance).clamp(min=0)
@@ -138,6 +140,7 @@ class SoftEodds(TrainingMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the running means and the multipliers from a saved state."""
+        super().load_state_dict(state)
         self.means, self.observed = state["means"].clone(), state["seen"].clone()
         self.multipliers = state["multipliers"].clone()
 

@@ -15,6 +15,7 @@ from evenhand.reporting.text.vocabulary import (
     first_upper,
     group_kind,
     hundredths,
+    in_sentence,
     join_words,
     lower_first,
     model_at_sentence_start,
@@ -164,7 +165,7 @@ def chance_sentence(extremes: Extremes) -> str:
         whom = "The two groups" if are_two else f"At least two of the {groups}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
     return (
-        f"These data do not show that the {groups} differ in {_named(extremes.worst.metric)} "
+        f"These data do not show that the {groups} differ in {in_sentence(extremes.worst.metric)} "
         f"({p_text(gap)}){_detectable_clause(extremes)}."
     )
 
@@ -187,8 +188,8 @@ def _untested_reason(extremes: Extremes) -> str:
     rare = " of its rarer class" if extremes.worst.metric == "auc" else ""
     counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
     return (
-        f"The gap was not tested: its {_named(extremes.worst.metric)} rests on too few patients "
-        f"where {join_words(counts)}, and a test needs {FEW} in each group "
+        f"The gap was not tested: its {in_sentence(extremes.worst.metric)} rests on too few "
+        f"patients where {join_words(counts)}, and a test needs {FEW} in each group "
         f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or merge groups (--merge, "
         "--bins). "
     )
@@ -237,12 +238,6 @@ def interval_or_reason(difference: Estimate) -> str:
     return interval(difference, difference.base) or without
 
 
-def _named(metric: str) -> str:
-    """Return the label of a metric within a sentence."""
-    label = term(metric).label
-    return label if label.isupper() else label.lower()
-
-
 def apart_sentence(extremes: Extremes) -> str:
     """Return the sentence on a gap that is shown in another metric than that of the headline."""
     worst, best = extremes.worst, extremes.best
@@ -250,7 +245,7 @@ def apart_sentence(extremes: Extremes) -> str:
     within = interval(gap, worst.metric, max(1, _digits(extremes, gap))) if gap else ""
     unit = " points" if measured.share and within else ""
     return (
-        f"In {_named(worst.metric)}, too, the groups differ by more than chance explains: "
+        f"In {in_sentence(worst.metric)}, too, the groups differ by more than chance explains: "
         f"{measured.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
         f"{measured.scale.text(best.value or 0.0)} where {where_again(best.attribute, best.group)} "
         f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
@@ -264,8 +259,8 @@ def no_gap_sentence(ends: Extremes) -> str:
     p = p_text(ends.gap) if ends.gap else ""
     outcome = f"({p}){_detectable_clause(ends)}" if p else "(not tested)"
     return (
-        f"No gap is shown in {_named(ends.worst.metric)}: lowest {text(low)}, highest {text(high)} "
-        f"{outcome}."
+        f"No gap is shown in {in_sentence(ends.worst.metric)}: lowest {text(low)}, "
+        f"highest {text(high)} {outcome}."
     )
 
 
@@ -287,14 +282,14 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     unsure = join_words(sides["cannot tell"], "or")
     if not clauses:
         return (
-            f"These data do not show that {whom} serves its worst {by} better or worse than "
+            f"These data do not show that {whom} serves its worst-served {by} better or worse than "
             f"{unsure}."
         )
     doubt = (
         f"; these data do not show whether it does better or worse than {unsure}" if unsure else ""
     )
     subject = model_at_sentence_start(whom)
-    return f"{subject} serves its worst {by} {join_words(clauses, 'but')}{doubt}."
+    return f"{subject} serves its worst-served {by} {join_words(clauses, 'but')}{doubt}."
 
 
 SIZES: Mapping[OutcomeWord, str] = {"better": "smaller", "worse": "larger"}

@@ -351,8 +351,15 @@ def in_sentence(metric: str) -> str:
 
 
 def lower_first(label: str) -> str:
-    """Return a label with its first letter in lower case, unless it is an abbreviation."""
-    return label if label[:2].isupper() else label[:1].lower() + label[1:]
+    """Return a label with its first letter in lower case; abbreviations and names keep theirs.
+
+    Examples
+    --------
+    >>> lower_first("Share flagged"), lower_first("PPV"), lower_first("Brier score")
+    ('share flagged', 'PPV', 'Brier score')
+    """
+    keeps = label[:2].isupper() or label.startswith("Brier")
+    return label if keeps else label[:1].lower() + label[1:]
 
 
 def model_names(files: Iterable[Path] = ()) -> dict[str, str]:
