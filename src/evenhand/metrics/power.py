@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,8 @@ from scipy.special import ndtri, stdtr
 
 LEVEL = 0.05
 POWER = 0.8
+DETECTABLE_ERRORS = float(-ndtri(LEVEL / 2) - ndtri(1 - POWER))
+"""Size of a detectable difference in standard errors."""
 MAX_FACTOR = 1e4
 """Largest factor by which a group may have to grow."""
 
@@ -19,29 +20,21 @@ BOOTSTRAP_ERROR = "bootstrap error"
 """Note on a detectable gap whose standard error comes from resamples."""
 
 
-def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float = POWER) -> float:
-    """Return the difference that a two-sided test finds with the given power.
+def detectable_gap(standard_error: float) -> float:
+    """Return the difference that a two-sided test at `LEVEL` finds with the power `POWER`.
 
     Parameters
     ----------
     standard_error
         The standard error of the estimated difference: from bootstrap replicates, or predicted
         from counts (see `auc_error`).
-    level, power
-        The error rate of the test and its power, both in (0, 1).
 
     Examples
     --------
     >>> round(detectable_gap(0.05), 3)
     0.14
     """
-    return float(_standard_errors(level, power) * standard_error)
-
-
-@cache
-def _standard_errors(level: float, power: float) -> float:
-    """Return the size of a detectable difference in standard errors."""
-    return float(-ndtri(level / 2) - ndtri(1 - power))
+    return float(DETECTABLE_ERRORS * standard_error)
 
 
 def auc_error(auc: float, positives: float, negatives: float, design_effect: float = 1.0) -> float:

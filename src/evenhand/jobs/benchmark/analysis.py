@@ -27,7 +27,7 @@ from evenhand.jobs.benchmark.external import SPLIT, ExternalResult, compare_exte
 from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.estimate import common_classes, point
+from evenhand.metrics.estimate import points_by_level
 from evenhand.metrics.groups import excluded_groups
 from evenhand.metrics.parity import percentile_interval
 from evenhand.metrics.recipes import Difference, RecipeValues, is_better, stability, worst_served
@@ -158,10 +158,8 @@ def _worst_levels(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -
             excluded = excluded_groups(settings.exclude_group, groups)
             for name, attribute_groups in groups.items():
                 levels = attribute_groups.compared(excluded.get(name, ()))
-                parts = {level: rows.take(attribute_groups.rows(level)) for level in levels}
-                classes = (1,) if rows.binary else common_classes(list(parts.values()))
-                for level, part in parts.items():
-                    by_level.setdefault((name, level), []).append(point(part, auc, classes))
+                for level, value in points_by_level(rows, attribute_groups, levels, auc).items():
+                    by_level.setdefault((name, level), []).append(value)
     return worst_served(by_level)
 
 
