@@ -132,7 +132,8 @@ def unknown_setting(what: str, name: str, choices: Iterable[str]) -> UnknownName
 
 
 def _nearest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
+    longer = [longer for longer in names if len(name) > 2 and longer.startswith(name)]
+    near = longer or difflib.get_close_matches(name, names, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

@@ -312,6 +312,7 @@ def test_a_model_that_does_no_better_than_chance(
     auc = replace(OLD, group="*", base="auc", value=value, low=low, high=high, p_adjusted=p)
     remark = chance_remark(auc)
     assert (remark is None) if text is None else (text in (remark or ""))
+    assert (p_text(auc) or "interval") in (remark or f"interval, {p_text(auc)}")
 
 
 @pytest.mark.parametrize(("detectable", "is_given"), [(0.04, True), (0.0, False)])

@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from evenhand.errors import EvenhandError, import_extra
 from evenhand.networks.model import Model, ModelSpec, load_tensors, random_model, write_tensors
@@ -80,19 +82,27 @@ def write_onnx(
     for library in ("onnx", "onnxruntime", "onnxscript"):  # torch's exporter needs the last
         import_extra(library, "export", "--format onnx")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    export = partial(
+        torch.onnx.export,
+        module.cpu().eval(),
+        arguments,
+        path,
+        input_names=list(ARGUMENTS[: len(arguments)]),
+        output_names=outputs,
+        dynamic_shapes=({0: torch.export.Dim("batch")},) * len(arguments),
+        external_data=False,
+        verbose=False,
+        dynamo=True,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's warnings about its own parts
-        torch.onnx.export(
-            module.cpu().eval(),
-            arguments,
-            path,
-            input_names=list(ARGUMENTS[: len(arguments)]),
-            output_names=outputs,
-            dynamic_shapes=({0: torch.export.Dim("batch")},) * len(arguments),
-            external_data=False,
-            verbose=False,
-            dynamo=True,
-        )
+        try:
+            export()
+        except torch.onnx.OnnxExporterError:
+            # The exporter expects another memory layout of attention's outputs than it gets (torch
+            # 2.13, transformers' Swin); attention that is written out has one layout alone.
+            with sdpa_kernel(SDPBackend.MATH):
+                export()
 
 
 def read_onnx(path: Path) -> Callable[..., list[NDArray[Any]]]:

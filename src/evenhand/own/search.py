@@ -80,7 +80,8 @@ def search_masks(
     ----------
     train
         A generator function. It builds the network, makes ``choice.units`` trainable
-        (`tune_only`), trains with ``choice.lr`` and ``choice.seed``, and yields the scores of the
+        (`tune_only`), trains with ``choice.lr`` and ``choice.seed`` (for its first weights, too:
+        ``torch.manual_seed(choice.seed)`` comes before the network), and yields the scores of the
         validation rows after each epoch: probabilities ``(n,)`` or ``(n, C)``. The scores of the
         last epoch decide.
     units

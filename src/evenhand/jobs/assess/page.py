@@ -272,7 +272,9 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             for cell, judged in evaluation.judged.items()
         ]
         title = f"Cells, labels of {evaluation.share:.0%} of the training patients"
-        tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
+        tables.append(
+            Table(title, ("Cell", "Tuned, without the head", "AUC", "By seed"), tuple(rows))
+        )
     shown = (*tables, compute_table(run, settings, evaluations[0].share))
     large = len(evaluations) * len(evaluations[0].models) > LARGE
     return Part(

@@ -41,6 +41,7 @@ from evenhand.reporting.text.sentences import (
     where,
 )
 from evenhand.reporting.text.vocabulary import (
+    MODELS,
     display_name,
     first_upper,
     hundredths,
@@ -521,4 +522,21 @@ def _answers(report: Report) -> tuple[ReportAnswer, ...]:
         for first, *further_metrics in [report.judged.get(model) or (metric,)]
         for name in report.attributes
     ]
-    return (*(answer for answer in (*spreads, *compared) if answer is not None), *group_answers)
+    comparisons = [answer for answer in (*spreads, *compared) if answer is not None]
+    if _is_unchanged(report):
+        comparisons = [
+            replace(answer, details=(UNCHANGED, *answer.details)) for answer in comparisons
+        ]
+    return (*comparisons, *group_answers)
+
+
+UNCHANGED = (
+    "Nothing was pruned: no step within the budget was better on validation, so the two models "
+    "are the same."
+)
+
+
+def _is_unchanged(report: Report) -> bool:
+    """Return whether the answers are about a pruned model that is the model before it."""
+    is_kept = report.pruning is not None and report.pruning.record.chosen == 0
+    return is_kept and list(report.answered_models) == [MODELS["pruned"]]

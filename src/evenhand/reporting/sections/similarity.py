@@ -102,7 +102,7 @@ def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> 
     return section_page(title, introduction, sections_of("similarity", measured), record)
 
 
-@section("similarity", "similarity", "Does each group color alike to both models?", place=10)
+@section("similarity", "similarity", "Do both models represent each group alike?", place=10)
 def similarity_section(measured: SimilarityRecord) -> dict[str, Any]:
     """Return the answers with their heat maps, and the ratios."""
     return {

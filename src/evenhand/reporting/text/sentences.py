@@ -413,10 +413,10 @@ def chance_remark(auc: Estimate) -> str | None:
         return None
     is_worse = auc.is_claimed and auc.value < CHANCE
     verb = "is worse than" if is_worse else "is not shown to be better than"
+    joined = "; ".join(filter(None, (interval(auc, auc.metric), p_text(auc))))
     return (
         f"{model_at_sentence_start(auc.model)} {verb} chance: the AUC of everybody is "
-        f"{plain(auc.value)} ({interval(auc, auc.metric)}). The results of such a model by "
-        "group mean little."
+        f"{plain(auc.value)} ({joined}). The results of such a model by group mean little."
     )
 
 
