@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.estimates import Estimate, Extremes
 from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
@@ -24,7 +24,6 @@ from evenhand.reporting.text.sentences import (
     strategy_sentence,
     where,
 )
-from evenhand.reporting.text.worst_best import Extremes
 
 OLD = Estimate(
     model="m", split="test", attribute="age", group="60+", base="sensitivity", value=0.61, low=0.55,

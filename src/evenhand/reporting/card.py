@@ -14,6 +14,7 @@ from evenhand.reporting.estimates import (
     Estimate,
     Estimates,
     estimates,
+    extremes,
     find_rows,
     first_row,
     names,
@@ -22,15 +23,15 @@ from evenhand.reporting.report import Pruning
 from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import PERCENT, join_words
 from evenhand.reporting.text.sentences import NO_SPLIT, chance_remark, introduction, level
 from evenhand.reporting.text.vocabulary import (
+    PERCENT,
     display_name,
+    join_words,
     model_at_sentence_start,
     model_names,
     term,
 )
-from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
 COLUMNS = 4

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evenhand.errors import EvenhandError, first_few
 from evenhand.files import DamagedError, parse_object, parse_record, replacing
 from evenhand.run_files import TABLE_MARK
-from evenhand.tables.attributes import group_of
+from evenhand.tables.attributes import UNKNOWN, group_of
 from evenhand.tables.columns import (
     Columns,
     class_numbers,
@@ -28,7 +28,6 @@ from evenhand.tables.columns import (
     rename_columns,
     score_columns,
 )
-from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_rows
 

@@ -22,13 +22,12 @@ from evenhand.experiments.task_cache import cached_task
 from evenhand.files import read_json, write_json
 from evenhand.jobs.assess.answers import answers, seeds_text
 from evenhand.jobs.assess.claims import RecipeClaims, make_claims
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, RowCounts
 from evenhand.jobs.assess.evidence import evidence_part
 from evenhand.jobs.assess.grid import Cell, make_cell_model, pretrain_encoder
 from evenhand.jobs.assess.judging import evaluate_grid
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import encoder_starts
-from evenhand.jobs.assess.values import RowCounts
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.similarity.settings import SimilaritySettings

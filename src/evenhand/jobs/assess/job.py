@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
+from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, require_attribute
 from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
-from evenhand.experiments.training_run import begin_training_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import make_claims
-from evenhand.jobs.assess.fitting import fit_grid
-from evenhand.jobs.assess.grid import cell_name, check_encoders, grid_cells
+from evenhand.jobs.assess.grid import cell_name, check_encoders, fit_grid, grid_cells
 from evenhand.jobs.assess.judging import evaluate_grid
-from evenhand.jobs.assess.labels import check_shares
+from evenhand.jobs.assess.overview import check_shares
 from evenhand.jobs.assess.page import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import compare_representations
@@ -32,8 +31,7 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
 from evenhand.reporting.sections.requirements import headline
-from evenhand.training.precision import settle_precision
-from evenhand.wording import count_text
+from evenhand.training.device import settle_precision
 from evenhand.workers import open_engine
 
 

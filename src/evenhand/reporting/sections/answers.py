@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import BESIDE, EVERYBODY, headline_order
-from evenhand.reporting.estimates import Estimate, find_rows, first_row, names
+from evenhand.reporting.estimates import (
+    Estimate,
+    Extremes,
+    extremes,
+    find_rows,
+    first_row,
+    is_unknown,
+    names,
+)
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import group_changes, levelling_verdict
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import hundredths, join_words
 from evenhand.reporting.text.sentences import (
     INTERVAL_ABOVE_0,
     OutcomeWord,
@@ -37,12 +44,13 @@ from evenhand.reporting.text.vocabulary import (
     MODELS,
     display_name,
     first_upper,
+    hundredths,
     in_sentence,
+    join_words,
     lower_first,
     model_at_sentence_start,
     term,
 )
-from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.reporting.verdicts import Verdict
 
 PICKED = (

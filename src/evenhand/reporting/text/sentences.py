@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from evenhand.errors import count_text
 from evenhand.metrics import CHANCE, DETECTABLE, find_metric
 from evenhand.metrics.intervals import FEW, FEW_DRAWN
-from evenhand.reporting.estimates import NO_VALUE, Estimate, find_rows
-from evenhand.reporting.text.numbers import (
+from evenhand.reporting.estimates import NO_VALUE, Estimate, Extremes, find_rows
+from evenhand.reporting.text.vocabulary import (
     NBSP,
+    display_name,
+    first_upper,
+    group_kind,
     hundredths,
+    in_sentence,
     join_words,
+    lower_first,
+    model_at_sentence_start,
     out_of_hundred,
     p_value_text,
     plain,
     signed,
-)
-from evenhand.reporting.text.vocabulary import (
-    display_name,
-    first_upper,
-    group_kind,
-    in_sentence,
-    lower_first,
-    model_at_sentence_start,
     term,
 )
-from evenhand.reporting.text.worst_best import Extremes
-from evenhand.wording import count_text
 
 LEVEL = 0.95
 """The level of intervals whose row has none."""
