@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError, first_few
-from evenhand.networks.calling import Forward, call, require_network, restore_state, take_rows
+from evenhand.networks.calling import Forward, call, require_gradients, restore_state, take_rows
 from evenhand.networks.head import find_head
 from evenhand.pruning.batches import Batches, sort_by_group
 from evenhand.pruning.curvature import GroupBatch, check_squares, check_steady, find_estimator
@@ -176,7 +176,7 @@ def group_saliency(
     scoring = make_scoring(
         module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
     )
-    with restore_state(module), torch.enable_grad():
+    with restore_state(module), torch.inference_mode(False), torch.enable_grad():
         return scoring.score(module, batches)
 
 
@@ -192,7 +192,7 @@ def make_scoring(
     seed: int,
 ) -> Scoring:
     """Check the arguments of `group_saliency` and return them as one object."""
-    require_network(module)
+    require_gradients(module)
     find_estimator(estimator)
     if not isinstance(betas, Mapping):
         raise EvenhandError(
