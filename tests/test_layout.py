@@ -37,7 +37,7 @@ STOREYS = {
         ("spreadsheets", "runs", "run_files", "locks", "files", "progress"),
         ("registry",),
         ("plugins",),
-        ("earlier_names", "errors", "launcher", "settings", "wording"),
+        ("earlier_names", "errors", "launcher", "settings"),
     ),
 }
 """The storeys from the top down; within a storey, too, a part imports only those below it."""

@@ -10,9 +10,8 @@ from tests.command import evenhand
 
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
-from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import check_answers, to_onnx
-from evenhand.networks.model import build_model
+from evenhand.networks.model import build_model, load_model
 from evenhand.networks.registry import BACKBONES, register_backbone
 from evenhand.plugins import import_modules
 

@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from evenhand.errors import EvenhandError
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import build_model
+from evenhand.networks.model import build_model, load_model, save_model
 from evenhand.networks.weights_file import fill
 from evenhand.runs import run_scope, start_run
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.estimates import Estimate, Extremes
 from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
@@ -24,7 +24,6 @@ from evenhand.reporting.text.sentences import (
     strategy_sentence,
     where,
 )
-from evenhand.reporting.text.worst_best import Extremes
 
 OLD = Estimate(
     model="m", split="test", attribute="age", group="60+", base="sensitivity", value=0.61, low=0.55,
@@ -313,6 +312,7 @@ def test_a_model_that_does_no_better_than_chance(
     auc = replace(OLD, group="*", base="auc", value=value, low=low, high=high, p_adjusted=p)
     remark = chance_remark(auc)
     assert (remark is None) if text is None else (text in (remark or ""))
+    assert (p_text(auc) or "interval") in (remark or f"interval, {p_text(auc)}")
 
 
 @pytest.mark.parametrize(("detectable", "is_given"), [(0.04, True), (0.0, False)])
@@ -337,7 +337,9 @@ def test_an_interval_above_0_beside_no_claim_is_explained(
 def test_a_gap_that_was_not_tested_says_why() -> None:
     gap = replace(GAP, p_adjusted=None, approximate="12 patients")
     text = chance_sentence(Extremes(OLD, YOUNG, 2, gap))
-    assert text.startswith("The gap was not tested (12 patients). Without a test it is not known")
+    assert text.startswith(
+        "The gap was not tested (as some group has too few patients: 12 patients). "
+    )
 
 
 def test_a_group_of_too_few_patients_for_a_test_is_named_with_what_would_do() -> None:

@@ -15,16 +15,14 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
 from evenhand.cohort.images.volumes import ReadSlice, expand_slices, volume_slices
-from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
-from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
+from evenhand.cohort.registry import SERIES, DataSet, Label, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, first_few, import_extra, pick
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import Attribute, attribute_of_values, attribute_parts
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
-from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.own_attributes import impossible_ages
 from evenhand.tables.spelling import refuse_spellings, whole_numbers
 from evenhand.tables.table_checks import refuse_blank, refuse_repeated, require_columns, rows_text

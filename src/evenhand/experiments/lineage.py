@@ -1,8 +1,8 @@
-"""Trace which patients some weights were trained on, through all earlier runs."""
+"""The patients on which weights were trained, through all earlier runs; no training may leak."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,13 @@ from evenhand.cohort.registry import READERS
 from evenhand.cohort.splits import Splits, read_listing, read_split_table, write_splits
 from evenhand.errors import EvenhandError, first_few
 from evenhand.experiments.records import SourceRecord
-from evenhand.experiments.runs import Run, open_run
+from evenhand.experiments.runs import Run, begin_run, open_run
+from evenhand.experiments.task import Task
 from evenhand.files import DamagedError
 from evenhand.networks.settings import weights_path
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.table_checks import require_columns
+from evenhand.training.inputs import input_notes
 
 SEEN = "seen.csv"
 """The file of the patients that a run's weights were trained on in earlier runs."""
@@ -141,3 +143,56 @@ def _same_data(first: Origin, other: Origin) -> bool:
     same_files = first.path == other.path or first.fingerprint == other.fingerprint
     published = first.reader in READERS and bool(READERS[first.reader].about.layout)
     return first.reader == other.reader and (published or same_files)
+
+
+def begin_training_run(
+    job: str,
+    task: Task,
+    out: Path,
+    models: list[str],
+    *,
+    overwrite: bool,
+    encoders: Sequence[str] = (),
+) -> Run:
+    """Open the run directory of a job that trains, and write its data and splits.
+
+    Parameters
+    ----------
+    job
+        The name of the job.
+    task
+        The data and the settings of the fits.
+    out
+        The run directory.
+    models
+        The names of the models that the job will train.
+    overwrite
+        Whether another or a finished run in ``out`` may be replaced.
+    encoders
+        Further weights that the job starts from, besides those of the settings.
+
+    Raises
+    ------
+    EvenhandError
+        If weights were trained on test patients of the task.
+    """
+    settings = task.settings
+    refuse_leak(task.splits, settings.weights)
+    for encoder in encoders:
+        refuse_leak(task.splits, encoder, "--encoder")
+    source = task.splits.train.source
+    run = begin_run(
+        out,
+        job,
+        settings,
+        fingerprint=task.fingerprint,
+        reads=paths_read(task.splits, settings.weights, settings.exclude_patients, *encoders),
+        overwrite=overwrite,
+    )
+    run.note(
+        models=models,
+        source=SourceRecord.of(source, levels=task.splits.train.levels),
+        notes=[*source.notes, *input_notes(task.inputs, settings.weights)],
+    )
+    write_patients(run, task.splits, settings.weights, *encoders)
+    return run

@@ -49,8 +49,7 @@ from evenhand.reporting.estimates import find_rows
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import SearchRecord
-from evenhand.reporting.text.numbers import join_words
-from evenhand.reporting.text.vocabulary import model_names
+from evenhand.reporting.text.vocabulary import join_words, model_names
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.settings import Settings
 from evenhand.tables.predictions import Predictions, read_predictions

@@ -11,11 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.tables.arrays import as_array, group_array
-from evenhand.tables.attributes import read_groups
-from evenhand.tables.levels import UNKNOWN
-from evenhand.wording import count_text
+from evenhand.tables.attributes import UNKNOWN, read_groups
 
 Floats = NDArray[np.float64]
 """An array of double precision."""

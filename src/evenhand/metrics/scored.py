@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.errors import EvenhandError
-from evenhand.wording import count_text
+from evenhand.errors import EvenhandError, count_text
 
 Positions = Sequence[NDArray[np.intp]]
 """The positions of the rows of each of G groups, an array for each group."""

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from evenhand.errors import count_text
 from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.estimate import common_classes, why_undefined
 from evenhand.metrics.fairness import Fairness
@@ -23,7 +24,6 @@ from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored, as_scored
 from evenhand.metrics.table import unbounded_interval
 from evenhand.metrics.thresholds import youden
-from evenhand.wording import count_text
 
 BOUND = Bootstrap(replicates=500)
 """The bootstrap of the 95 % interval whose worse end a pessimistic target takes."""

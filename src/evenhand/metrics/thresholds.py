@@ -10,10 +10,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats
-from evenhand.wording import count_text
 
 DEFAULT = 0.5
 

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.metrics.groups import Groups, groups_of
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.tables.arrays import as_array, group_array
 from evenhand.tables.attributes import attribute_by_value, attribute_of_values, read_groups
 from evenhand.tables.reading import read_column
 from evenhand.tables.spelling import check_names
-from evenhand.wording import count_text
 
 
 def as_groups(groups: Any, count: int) -> dict[str, Groups]:

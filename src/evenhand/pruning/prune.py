@@ -24,14 +24,19 @@ from evenhand.networks.calling import (
     restore_state,
 )
 from evenhand.networks.head import find_head
-from evenhand.networks.widths import unprunable_attentions
-from evenhand.pruning.batches import Batches
-from evenhand.pruning.by_group import Scoring, make_scoring
-from evenhand.pruning.channels import Trace, cut_channels
-from evenhand.pruning.eligible import IN_CHANNELS, prunable
+from evenhand.networks.model import unprunable_attentions
+from evenhand.pruning.by_group import Batches, Scoring, make_scoring
+from evenhand.pruning.channels import Trace, cut_channels, remove_weights
 from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
-from evenhand.pruning.masks import WeightMask, apply_mask, count_kept, freeze_zeros, keep_all
-from evenhand.pruning.remove import remove_weights
+from evenhand.pruning.masks import (
+    IN_CHANNELS,
+    WeightMask,
+    apply_mask,
+    count_kept,
+    freeze_zeros,
+    keep_all,
+    prunable,
+)
 
 Evaluate = Callable[[nn.Module], float | tuple[float, float]]
 """Function of a network; it returns the network's value on validation data, larger is better.

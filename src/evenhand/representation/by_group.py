@@ -9,11 +9,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.errors import count_text
 from evenhand.files import finite_or_none
 from evenhand.metrics import Groups, holm
-from evenhand.representation.cka import batches, cka
+from evenhand.representation.cka import Layer, batches, cka
 from evenhand.representation.jackknife import JackknifeEstimate, mean_absolute_interval, size_ratio
-from evenhand.representation.layers import Layer
 from evenhand.representation.permutation import GroupSamples, group_test
 from evenhand.representation.results import (
     AttributeSimilarity,
@@ -23,8 +23,7 @@ from evenhand.representation.results import (
     Similarity,
     SizeRatio,
 )
-from evenhand.tables.levels import UNKNOWN
-from evenhand.wording import count_text
+from evenhand.tables.attributes import UNKNOWN
 
 
 @dataclass(frozen=True)

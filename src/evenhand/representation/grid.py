@@ -17,14 +17,13 @@ from scipy.stats import rankdata
 
 from evenhand.metrics.registry import Floats
 from evenhand.representation.by_group import Comparison
-from evenhand.representation.cka import batches, cka
+from evenhand.representation.cka import Layer, RowIndices, batches, cka
 from evenhand.representation.jackknife import (
     IntervalEstimate,
     JackknifeEstimate,
     mean_absolute,
     ratio_of,
 )
-from evenhand.representation.layers import Layer, RowIndices
 from evenhand.representation.permutation import GroupSamples, permuted_differences
 
 DRAWS = 1000

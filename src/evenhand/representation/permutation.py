@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats
-from evenhand.representation.cka import alignment
-from evenhand.representation.hsic import GramMatrix, centred_gram
-from evenhand.representation.layers import Layer, RowIndices
+from evenhand.representation.cka import GramMatrix, Layer, RowIndices, alignment, centred_gram
 
 
 @dataclass(frozen=True, eq=False)

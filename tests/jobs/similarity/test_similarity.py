@@ -18,8 +18,8 @@ from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import groups_of
 from evenhand.networks.model import build_model
 from evenhand.representation.by_group import PatientLayers, measure_similarity
-from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import activations
 from evenhand.training.settings import LoopSettings
 
 DATA = "phantom:patients=260,size=32,seed=1"

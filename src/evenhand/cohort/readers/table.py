@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
-from evenhand.cohort.images.own_files import own_pictures, split_parts
+from evenhand.cohort.images.kinds import own_pictures, split_parts
 from evenhand.cohort.layouts import FileStatus, files_below, read_status
 from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files

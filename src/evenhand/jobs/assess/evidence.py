@@ -6,19 +6,17 @@ from collections.abc import Iterator, Mapping
 
 from scipy.stats import spearmanr
 
+from evenhand.errors import count_text
 from evenhand.evaluation.requests import advice_of
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.assess.values import Value
 from evenhand.metrics.rows import Key
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.scatter import Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, SIGNED, join_words, plain
-from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import count_text
+from evenhand.reporting.section import HiddenPart, Part, Table
+from evenhand.reporting.text.vocabulary import PERCENT, PLAIN, SIGNED, join_words, plain, term
 
 MOST_PLOTTED = 12  # cells in a plot; if there are more, only the best cell of each arm is in it
 FEWEST_GROUPS = 5  # for a correlation

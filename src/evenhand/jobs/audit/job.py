@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from evenhand.evaluation.intersections import resolve_intersections
-from evenhand.evaluation.requests import Request, advice_of, permutations_note, resolve_requests
+from evenhand.evaluation.requests import (
+    Request,
+    advice_of,
+    permutations_note,
+    resolve_intersections,
+    resolve_requests,
+)
 from evenhand.evaluation.settings import AuditSettings, CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.runs import Run, begin_run

@@ -22,8 +22,15 @@ from evenhand.masks.masks import Schedule, constant
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.registry import methods
 from evenhand.networks.model import Model, build_model
-from evenhand.search.methods import searched_method, with_methods
-from evenhand.search.spaces import Choice, Rates, Space, flat_space, mask_family
+from evenhand.search.spaces import (
+    Choice,
+    Rates,
+    Space,
+    flat_space,
+    mask_family,
+    searched_method,
+    with_methods,
+)
 
 
 @dataclass(frozen=True, eq=False)

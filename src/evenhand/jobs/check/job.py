@@ -19,20 +19,23 @@ from evenhand.cohort.thinning import Thinning
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.files import write_json
-from evenhand.jobs.check.findings import ORDER, overall
-from evenhand.jobs.check.groups import attribute_findings, group_counts, size_findings
 from evenhand.jobs.check.learning import learning_findings
-from evenhand.jobs.check.material import (
+from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, request_findings
+from evenhand.jobs.check.requirements import (
+    ORDER,
     SHOWN,
+    attribute_findings,
     duplicate_findings,
     duplicate_pairs,
+    group_counts,
     leakage_finding,
     modality_finding,
     note_findings,
+    overall,
     provenance_findings,
+    size_findings,
     unreadable_finding,
 )
-from evenhand.jobs.check.outcomes import base_rate_findings, power_findings, request_findings
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.jobs.keywords import as_job
 from evenhand.jobs.report import write_page

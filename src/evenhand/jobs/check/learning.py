@@ -21,7 +21,7 @@ from evenhand.metrics.scored import Scored, as_scored
 from evenhand.progress import bar
 from evenhand.reporting.check_record import Finding
 from evenhand.reporting.sections.learning_curve import doubling_text
-from evenhand.reporting.text.numbers import plain
+from evenhand.reporting.text.vocabulary import plain
 from evenhand.tables.attributes import group_of
 
 Floats = NDArray[np.float64]

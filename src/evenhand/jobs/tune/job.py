@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evenhand.errors import count_text
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
+from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
 from evenhand.experiments.study_storage import open_run_storage, open_storage, storage_errors
 from evenhand.experiments.task import Task
 from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
-from evenhand.experiments.training_run import begin_training_run
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.jobs.tune.contenders import (
@@ -22,13 +23,17 @@ from evenhand.jobs.tune.contenders import (
 )
 from evenhand.jobs.tune.fitting import deliver_all
 from evenhand.jobs.tune.outcome import delivery_of, method_warnings, search_notes, write_search
-from evenhand.jobs.tune.searching import SearchJob, SearchResult, search_contender, study_identity
+from evenhand.jobs.tune.searching import (
+    SearchJob,
+    SearchResult,
+    fairtune_start,
+    search_contender,
+    study_identity,
+)
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import fairtune_start
 from evenhand.metrics import find_rule
 from evenhand.search.study import check_study, drop_study
-from evenhand.training.precision import settle_precision
-from evenhand.wording import count_text
+from evenhand.training.device import settle_precision
 from evenhand.workers import open_engine
 
 

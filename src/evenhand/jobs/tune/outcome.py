@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from optuna.trial import TrialState
 
+from evenhand.errors import count_text
 from evenhand.evaluation.rows import groups_in, metric_rows
 from evenhand.experiments.runs import Run
 from evenhand.files import finite_or_none, write_json
@@ -16,7 +17,7 @@ from evenhand.jobs.tune.fitting import Delivery, seed_predictions
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
 from evenhand.jobs.tune.searching import SearchJob, SearchResult
 from evenhand.metrics import Plan, Target, excluded_groups
-from evenhand.networks.checkpoints import read_model_record
+from evenhand.networks.model import read_model_record
 from evenhand.reporting.search_record import (
     CandidateRecord,
     ChosenRecord,
@@ -26,12 +27,11 @@ from evenhand.reporting.search_record import (
     StudyRecord,
     TargetRecord,
 )
-from evenhand.reporting.text.numbers import join_words
+from evenhand.reporting.text.vocabulary import join_words
 from evenhand.search.confirmation import Candidate
 from evenhand.search.study import ADOPTED, originals
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import read_predictions
-from evenhand.wording import count_text
 
 TRAINED = ("complete", "pruned")
 """The states of trials that trained a model."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.metrics import EVERYBODY
-from evenhand.reporting.estimates import Estimate, find_rows, first_row
-from evenhand.reporting.text.numbers import join_words, p_value_text, signed
+from evenhand.reporting.estimates import Estimate, find_rows, first_row, is_unknown
 from evenhand.reporting.text.sentences import (
     amount,
     interval_or_reason,
@@ -19,10 +18,12 @@ from evenhand.reporting.text.vocabulary import (
     display_name,
     group_kind,
     in_sentence,
+    join_words,
     model_at_sentence_start,
+    p_value_text,
+    signed,
     term,
 )
-from evenhand.reporting.text.worst_best import is_unknown
 from evenhand.reporting.verdicts import Verdict
 
 

@@ -5,29 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from evenhand.errors import count_text
 from evenhand.metrics import CHANCE, DETECTABLE, find_metric
 from evenhand.metrics.intervals import FEW, FEW_DRAWN
-from evenhand.reporting.estimates import NO_VALUE, Estimate, find_rows
-from evenhand.reporting.text.numbers import (
+from evenhand.reporting.estimates import NO_VALUE, Estimate, Extremes, find_rows
+from evenhand.reporting.text.vocabulary import (
     NBSP,
+    display_name,
+    first_upper,
+    group_kind,
     hundredths,
+    in_sentence,
     join_words,
+    lower_first,
+    model_at_sentence_start,
     out_of_hundred,
     p_value_text,
     plain,
     signed,
-)
-from evenhand.reporting.text.vocabulary import (
-    display_name,
-    first_upper,
-    group_kind,
-    in_sentence,
-    lower_first,
-    model_at_sentence_start,
     term,
 )
-from evenhand.reporting.text.worst_best import Extremes
-from evenhand.wording import count_text
 
 LEVEL = 0.95
 """The level of intervals whose row has none."""
@@ -187,7 +184,10 @@ def _untested_reason(extremes: Extremes) -> str:
     few = [row for row in (extremes.worst, extremes.best) if row.approximate]
     if not few or not find_metric(extremes.worst.metric).share:
         why = gap and (gap.approximate or gap.no_interval or gap.undefined)
-        return f"The gap was not tested ({why}). " if why else ""
+        if not why:
+            return ""
+        too_few = "as some group has too few patients: " if why[0].isdigit() else ""
+        return f"The gap was not tested ({too_few}{why}). "
     rare = " of its rarer class" if extremes.worst.metric == "auc" else ""
     counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
     return (
@@ -416,10 +416,10 @@ def chance_remark(auc: Estimate) -> str | None:
         return None
     is_worse = auc.is_claimed and auc.value < CHANCE
     verb = "is worse than" if is_worse else "is not shown to be better than"
+    joined = "; ".join(filter(None, (interval(auc, auc.metric), p_text(auc))))
     return (
         f"{model_at_sentence_start(auc.model)} {verb} chance: the AUC of everybody is "
-        f"{plain(auc.value)} ({interval(auc, auc.metric)}). The results of such a model by "
-        "group mean little."
+        f"{plain(auc.value)} ({joined}). The results of such a model by group mean little."
     )
 
 
