@@ -80,6 +80,7 @@ CASES = {
         (TwiceConvolved, saliency, {}, r"layer \(2 times\)"),
         (TwiceConvolved, pruning, {}, r"layer \(2 times\)"),
         (Twice, by_channel, {}, "Twice can be removed"),
+        (TwiceConvolved, comparison, {"layers": ["layer"]}, "layer layer of .* more than once"),
     ],
     "shared weights": [
         (Tied, saliency, {}, r"into\.weight = out\.weight"),
@@ -170,6 +171,22 @@ def test_one_clear_error_and_the_network_as_it_was(build, work, more, text):
         work(module, **more)
     assert len(str(refused.value).splitlines()) <= 2
     assert_same(before, module)
+
+
+@pytest.mark.parametrize("work", [saliency, pruning, by_channel])
+def test_inference_mode_changes_no_saliency(work):
+    module = once()
+    expected = work(module)
+    with torch.inference_mode():
+        result = work(module)
+        created = once()
+    if work is not saliency:
+        assert not any(p.is_inference() for p in result.module.parameters())
+        result, expected = (dict(pruned.module.named_parameters()) for pruned in (result, expected))
+    torch.testing.assert_close(dict(result), dict(expected))
+    for engine in (work, tuning):
+        with pytest.raises(EvenhandError, match=r"was created in torch\.inference_mode\(\)"):
+            engine(created)
 
 
 @pytest.mark.parametrize("work", [saliency, pruning, comparison, tuning, cut])

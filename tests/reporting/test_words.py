@@ -337,7 +337,9 @@ def test_an_interval_above_0_beside_no_claim_is_explained(
 def test_a_gap_that_was_not_tested_says_why() -> None:
     gap = replace(GAP, p_adjusted=None, approximate="12 patients")
     text = chance_sentence(Extremes(OLD, YOUNG, 2, gap))
-    assert text.startswith("The gap was not tested (12 patients). Without a test it is not known")
+    assert text.startswith(
+        "The gap was not tested (as some group has too few patients: 12 patients). "
+    )
 
 
 def test_a_group_of_too_few_patients_for_a_test_is_named_with_what_would_do() -> None:

@@ -45,7 +45,7 @@ class Adjusted:
 
     method: str
     fit: PostHocFit
-    kind: PostHoc
+    kind: PostHoc = field(repr=False)
     attributes: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -19,7 +19,7 @@ from evenhand.networks.calling import (
     call,
     count_rows,
     move_to_device,
-    require_network,
+    require_gradients,
     restore_state,
     take_rows,
 )
@@ -187,7 +187,7 @@ def group_saliency(
     scoring = make_scoring(
         module, unprivileged, betas, loss, estimator, parameters, forward, draws, seed
     )
-    with restore_state(module), torch.enable_grad():
+    with restore_state(module), torch.inference_mode(False), torch.enable_grad():
         return scoring.score(module, batches)
 
 
@@ -203,7 +203,7 @@ def make_scoring(
     seed: int,
 ) -> Scoring:
     """Check the arguments of `group_saliency` and return them as one object."""
-    require_network(module)
+    require_gradients(module)
     find_estimator(estimator)
     if not isinstance(betas, Mapping):
         raise EvenhandError(

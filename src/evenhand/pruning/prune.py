@@ -20,7 +20,7 @@ from evenhand.networks.calling import (
     Forward,
     logits_of,
     move_to_device,
-    require_network,
+    require_gradients,
     restore_state,
 )
 from evenhand.networks.head import find_head
@@ -167,7 +167,7 @@ def prune_module(
     >>> round(pruned.sparsity, 6), int((pruned.module[0].weight == 0).sum())
     (0.3, 36)
     """
-    require_network(module)
+    require_gradients(module)
     kinds = ("conv", "linear") if structure == "weight" else IN_CHANNELS
     pick("structure", structure, dict.fromkeys(("weight", "channel")))
     _check_functions(evaluate, recover)
@@ -179,7 +179,8 @@ def prune_module(
     scoring = make_scoring(
         module, unprivileged, betas, loss, estimator, names, forward, draws, seed
     )
-    copy = _copied(module)
+    with torch.inference_mode(False):
+        copy = _copied(module)
     if structure == "weight":
         mask = keep_all(copy, scoring.names)
         total = count_kept(mask)
@@ -189,7 +190,7 @@ def prune_module(
         total = sum(parameter.numel() for parameter in copy.parameters())
         state = PruningState(copy, {}, total, total)
         remove = _channel_remover(module, ignore, example, scoring.forward)
-    with restore_state(module):
+    with restore_state(module), torch.inference_mode(False):
         loop = _Loop(scoring, batches, evaluate, budget, recover)
         return loop.run(module, state, remove, Pace(share, limit))
 

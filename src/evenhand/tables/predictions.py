@@ -278,7 +278,8 @@ def _check_splits(table: pd.DataFrame, path: Path) -> None:
     refuse_rows(~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}.")
     several = table.groupby("patient_id")["split"].transform("nunique") > 1
     who = first_few(table.loc[several, "patient_id"].unique())
-    refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
+    problem = f"a patient must be in one split only; these are in two: {who}."
+    refuse_rows(several, path, f"{problem} Give all rows of a patient the same split.")
 
 
 def _read_raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Metadata | None]:

@@ -30,6 +30,7 @@ from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
+from evenhand.reporting.sections.requirements import headline
 from evenhand.training.device import settle_precision
 from evenhand.workers import open_engine
 
@@ -50,7 +51,8 @@ def assess(
     overwrite
         Whether another or a finished run in ``out`` may be replaced.
     notify
-        Called before the training with a text about the number of fits and their time.
+        Called before the training with a text about the number of fits and their time, then with
+        one about the requirements of the data.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def assess(
         names = [cell.name for cell in cells]
         run = begin_training_run("assess", task, out, names, overwrite=overwrite, encoders=encoders)
         notify(_forecast(task, settings, len(cells)))
-        _measure_data(task, settings, run)
+        _measure_data(task, settings, run, notify)
         fit_grid(FitContext.of(settings, task, run), cells, engine)
     with run.phase("evaluation"):
         evaluations = evaluate_grid(run, settings)
@@ -108,14 +110,15 @@ def _check_groups(task: Task) -> None:
             )
 
 
-def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
+def _measure_data(task: Task, settings: AssessSettings, run: Run, notify: Notify) -> None:
     """Measure the requirements of the data, unless an interrupted run has measured them."""
     path = run.root / check_record.FILE
     if not path.exists():
         with run.phase("requirements"):
             split_settings = settings.model_dump(include=set(SplitSettings.model_fields))
-            requirements = measure_requirements(task.splits, CheckSettings(**split_settings))
-            write_json(path, requirements.record().as_json())
+            measured = measure_requirements(task.splits, CheckSettings(**split_settings)).record()
+            write_json(path, measured.as_json())
+        notify(headline(measured))
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

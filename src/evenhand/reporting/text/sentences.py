@@ -184,7 +184,10 @@ def _untested_reason(extremes: Extremes) -> str:
     few = [row for row in (extremes.worst, extremes.best) if row.approximate]
     if not few or not find_metric(extremes.worst.metric).share:
         why = gap and (gap.approximate or gap.no_interval or gap.undefined)
-        return f"The gap was not tested ({why}). " if why else ""
+        if not why:
+            return ""
+        too_few = "as some group has too few patients: " if why[0].isdigit() else ""
+        return f"The gap was not tested ({too_few}{why}). "
     rare = " of its rarer class" if extremes.worst.metric == "auc" else ""
     counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
     return (
