@@ -29,8 +29,7 @@ from evenhand.masks.truncate import truncate_at
 from evenhand.masks.units import all_units, families, parts
 from evenhand.networks.model import Model
 from evenhand.pruning.channels import refuse_unprunable, remove_weights
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import count_kept
+from evenhand.pruning.loop import PruningState, count_kept
 
 SIZE = 64
 NETWORKS = (

@@ -104,7 +104,7 @@ def job(
 
     def register(function: Job) -> Job:
         def work(settings: Any, out: Any, overwrite: bool) -> None:
-            from evenhand.locks import refuse_locked
+            from evenhand.run_files import refuse_locked
 
             if not distributed:
                 check_alone()

@@ -21,7 +21,7 @@ from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.registry import SERIES_ENCODERS
 from evenhand.pruning.curvature.check import check_squares
-from evenhand.pruning.masks import prunable
+from evenhand.pruning.loop import prunable
 
 NAN = float("nan")
 STEPS, CLASSES = 13, ("well", "sick")  # no multiple of a patch

@@ -14,8 +14,8 @@ from torch import nn
 from evenhand.errors import EvenhandError
 from evenhand.pruning.channels import remove_weights
 from evenhand.pruning.curvature import GroupBatch, find_estimator
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import (
+from evenhand.pruning.loop import (
+    PruningState,
     count_kept,
     freeze_zeros,
     keep_all,

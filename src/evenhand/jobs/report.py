@@ -12,13 +12,13 @@ from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import read_json_record, to_path, write_text
 from evenhand.jobs.evaluate import evaluate, positive_of, pruning_of
 from evenhand.jobs.keywords import StrPath
-from evenhand.locks import hold_lock
 from evenhand.reporting import check_record, model_card, similarity_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.sections.requirements import requirement_verdicts, requirements_page
 from evenhand.reporting.sections.similarity import similarity_page, similarity_verdicts
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.verdicts import Verdict, write_verdicts
+from evenhand.run_files import hold_lock
 from evenhand.tables.predictions import read_predictions
 
 

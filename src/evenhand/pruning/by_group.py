@@ -26,7 +26,7 @@ from evenhand.networks.calling import (
 from evenhand.networks.head import find_head
 from evenhand.pruning.curvature import GroupBatch, check_squares, check_steady, find_estimator
 from evenhand.pruning.curvature.loss import Loss, find_loss
-from evenhand.pruning.masks import prunable
+from evenhand.pruning.loop import prunable
 from evenhand.pruning.saliency import GroupSaliency, unknown_parameters
 from evenhand.tables.arrays import as_array
 from evenhand.tables.attributes import means_unknown

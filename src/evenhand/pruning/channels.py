@@ -23,8 +23,7 @@ from evenhand.networks.model import (
     unprunable_attentions,
     widths_of,
 )
-from evenhand.pruning.loop import M, PruningState, Remove
-from evenhand.pruning.masks import apply_mask, count_kept, prune_smallest
+from evenhand.pruning.loop import M, PruningState, Remove, apply_mask, count_kept, prune_smallest
 from evenhand.pruning.saliency import NamedTensors
 
 _LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)

@@ -27,15 +27,18 @@ from evenhand.networks.head import find_head
 from evenhand.networks.model import unprunable_attentions
 from evenhand.pruning.by_group import Batches, Scoring, make_scoring
 from evenhand.pruning.channels import Trace, cut_channels, remove_weights
-from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
-from evenhand.pruning.masks import (
+from evenhand.pruning.loop import (
     IN_CHANNELS,
+    Pace,
+    PruningState,
+    Remove,
     WeightMask,
     apply_mask,
     count_kept,
     freeze_zeros,
     keep_all,
     prunable,
+    prune_steps,
 )
 
 Evaluate = Callable[[nn.Module], float | tuple[float, float]]

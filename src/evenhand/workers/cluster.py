@@ -10,7 +10,7 @@ from typing import Any
 import evenhand
 from evenhand.errors import EvenhandError
 from evenhand.workers.engine import Job, Lost, NetworkHost, T
-from evenhand.workers.opening import WorkerSettings
+from evenhand.workers.settings import WorkerSettings
 
 _PATIENCE = 10.0  # seconds within which a cluster must answer
 

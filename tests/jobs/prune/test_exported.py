@@ -8,8 +8,7 @@ import torch
 from evenhand import build_model
 from evenhand.networks.export import check_answers, from_safetensors, to_onnx, to_safetensors
 from evenhand.pruning.channels import remover
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import IN_CHANNELS, count_kept, keep_all, prunable
+from evenhand.pruning.loop import IN_CHANNELS, PruningState, count_kept, keep_all, prunable
 
 
 @pytest.fixture(params=["weight", "channel"])

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
-from evenhand.jobs.tune.outcome import delivery_of
+from evenhand.jobs.tune.job import delivery_of
 from evenhand.metrics import find_rule, find_target
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.findings import findings

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from pydantic import BaseModel
 
-from evenhand.earlier_names import current_record
 from evenhand.evaluation.requests import advice_of, measure_settings, resolve_requests
 from evenhand.evaluation.rows import groups_in, scored_rows
 from evenhand.evaluation.settings import ChoiceSettings
@@ -32,6 +31,7 @@ from evenhand.metrics.scored import Scored
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.reporting.report import UnitShare
+from evenhand.settings import current_record
 from evenhand.tables.predictions import Predictions, read_predictions
 
 

@@ -21,7 +21,7 @@ from evenhand.metrics.scored import as_scored
 from evenhand.metrics.target_names import find_target
 from evenhand.networks.model import Model
 from evenhand.pruning.curvature import find_estimator
-from evenhand.pruning.masks import prunable_parameters
+from evenhand.pruning.loop import prunable_parameters
 from evenhand.pruning.prune import Pruned, prune_module
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import class_probabilities

@@ -45,8 +45,7 @@ from evenhand.metrics import find_metric
 from evenhand.networks.model import Model, load_model, save_model
 from evenhand.pruning.channels import remover
 from evenhand.pruning.cost import measure_cost
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
+from evenhand.pruning.loop import PruningState, WeightMask, freeze_zeros, save_mask
 from evenhand.pruning.registry import ESTIMATORS
 from evenhand.reporting.pruning_record import CostRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences

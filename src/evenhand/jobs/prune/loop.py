@@ -18,9 +18,18 @@ from evenhand.jobs.prune.task import PruneTask, generators, group_batches
 from evenhand.networks.model import Model, load_model, save_model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import find_estimator
-from evenhand.pruning.curvature.softmax import CrossEntropy
-from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
-from evenhand.pruning.masks import count_kept, keep_all, load_mask, prunable_parameters, save_mask
+from evenhand.pruning.curvature.loss import CrossEntropy
+from evenhand.pruning.loop import (
+    Pace,
+    PruningState,
+    Remove,
+    count_kept,
+    keep_all,
+    load_mask,
+    prunable_parameters,
+    prune_steps,
+    save_mask,
+)
 from evenhand.pruning.saliency import saliency
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions

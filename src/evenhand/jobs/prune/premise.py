@@ -20,8 +20,8 @@ from evenhand.jobs.prune.task import PruneTask, generators, group_batches
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import GroupBatch
-from evenhand.pruning.curvature.softmax import sample_losses, sample_weights
-from evenhand.pruning.masks import WeightMask, apply_mask, prunable_parameters
+from evenhand.pruning.curvature.loss import sample_losses, sample_weights
+from evenhand.pruning.loop import WeightMask, apply_mask, prunable_parameters
 from evenhand.pruning.saliency import GroupSaliency
 from evenhand.reporting.pruning_record import GroupNumbers, LayerRecord, PremiseRecord
 

@@ -36,8 +36,8 @@ from evenhand.metrics import (
 from evenhand.networks.model import Model, load_model
 from evenhand.pruning.channels import refuse_unprunable
 from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
-from evenhand.pruning.curvature.softmax import CrossEntropy
-from evenhand.pruning.masks import WeightMask, load_mask, prunable_parameters
+from evenhand.pruning.curvature.loss import CrossEntropy
+from evenhand.pruning.loop import WeightMask, load_mask, prunable_parameters
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
