@@ -142,7 +142,7 @@ def test_a_run_that_read_no_data_says_so(earlier):
         ({"settings": []}, "settings: Input should be an object"),
         ({"settings": {"seed": 1}}, "settings: it lacks 'attribute'"),
         ({"settings": {"speed": 1}}, "speed: Extra inputs are not permitted"),
-        ({"settings": {"seed": "5"}}, "settings: seed is '5', where 5 belongs"),
+        ({"settings": {"seed": "5"}}, "settings: seed is '5', but must be 5"),
         ({"notes": "one"}, "notes: Input should be a valid"),
         ({"parent": {"run": "x"}}, "it lacks 'parent.model'"),
     ],

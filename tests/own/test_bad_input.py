@@ -253,7 +253,7 @@ ON_ARRAYS = [
     (search, {"scores": SCORES, "trials": 1.5}, "'trials': 1.5"),
     (search, {"scores": SCORES, "lr": 1e-3}, r"lr=0\.001: give the lowest and the highest"),
     (measured, {"scores": None}, "y_score=None"),
-    (measured, {"scores": SCORES * 9 - 4}, "is no probability"),
+    (measured, {"scores": SCORES * 9 - 4}, "is not a probability"),
     (measured, {"scores": (score for score in SCORES)}, "scores must be numbers"),
     (measured, {"y_true": ["a", "b"] * 20}, "labels must be whole numbers"),
     (measured, {"y_true": CLASSES + 1}, "labels run from 1 to 2"),

@@ -1,4 +1,4 @@
-"""The patients on which weights were trained, through all earlier runs; no training may leak."""
+"""Track the patients that weights were trained on, over all earlier runs, to refuse leaks."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
     Raises
     ------
     EvenhandError
-        If the run of the weights, or an earlier run whose weights it started from, has such
-        patients of the same data in its training split.
+        If the run that trained the weights, or an earlier run that it started from, has such
+        patients in its training split. Only patients of the same data set are compared.
     """
     root = _run_of_weights(weights)
     if root is None:
@@ -65,7 +65,7 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
 def write_patients(run: Run, splits: Splits, *weights: str) -> None:
     """Write the splits of a run, and the patients that its starting weights were trained on.
 
-    Later jobs need the second list (`SEEN`) after the earlier runs have been deleted.
+    With the second list (`SEEN`), later jobs do not need the earlier runs, which may be deleted.
     """
     write_splits(run.root / "splits.csv", splits)
     roots = [root for root in map(_run_of_weights, weights) if root is not None]
@@ -85,7 +85,7 @@ def paths_read(splits: Splits, weights: str, excluded: Iterable[Path], *more: st
 
 
 def _run_of_weights(weights: str) -> Path | None:
-    """Return the run of some weights, which name the run or a file in it; None without a run."""
+    """Return the run that weights name, by its folder or a file in it; None if there is none."""
     path = weights_path(weights)
     if path is None:
         return None
@@ -137,8 +137,8 @@ def _ids_in_source(source: Origin, patients: pd.DataFrame) -> set[str]:
 def _same_data(first: Origin, other: Origin) -> bool:
     """Return whether equal ids in two sources mean the same patients.
 
-    They do in all copies of a published data set, and in other data with the same path or the same
-    fingerprint.
+    Equal ids mean the same patients in all copies of a published data set. In other data, they do
+    if the path or the fingerprint is the same.
     """
     same_files = first.path == other.path or first.fingerprint == other.fingerprint
     published = first.reader in READERS and bool(READERS[first.reader].about.layout)
@@ -167,14 +167,14 @@ def begin_training_run(
     models
         The names of the models that the job will train.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
     encoders
         Further weights that the job starts from, besides those of the settings.
 
     Raises
     ------
     EvenhandError
-        If weights were trained on test patients of the task.
+        If weights were trained on validation or test patients of the task.
     """
     settings = task.settings
     refuse_leak(task.splits, settings.weights)

@@ -45,7 +45,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     out
         The run directory of the comparison.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

@@ -424,7 +424,7 @@ def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
 
     Rows with the group −1 are left out. The mean of a group without rows is 0.
     """
-    index = torch.where(groups >= 0, groups, count)  # a last place for rows without a group
+    index = torch.where(groups >= 0, groups, count)  # an extra place for rows without a group
     zeros = torch.zeros(count + 1, dtype=values.dtype, device=values.device)
     sums = zeros.index_add(0, index, values)[:count]
     sizes = zeros.index_add(0, index, torch.ones_like(values))[:count]

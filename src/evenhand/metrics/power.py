@@ -12,7 +12,7 @@ from scipy.special import ndtri, stdtr
 LEVEL = 0.05
 POWER = 0.8
 DETECTABLE_ERRORS = float(-ndtri(LEVEL / 2) - ndtri(1 - POWER))
-"""Size of a detectable difference in standard errors."""
+"""The detectable difference, in standard errors."""
 MAX_FACTOR = 1e4
 """Largest factor by which a group may have to grow."""
 

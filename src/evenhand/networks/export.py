@@ -100,7 +100,7 @@ def write_onnx(
             export()
         except torch.onnx.OnnxExporterError:
             # The exporter expects another memory layout of attention's outputs than it gets (torch
-            # 2.13, transformers' Swin); attention that is written out has one layout alone.
+            # 2.13, transformers' Swin). Attention as separate operations has only one layout.
             with sdpa_kernel(SDPBackend.MATH):
                 export()
 

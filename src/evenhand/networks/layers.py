@@ -122,7 +122,7 @@ def record_activations(
                 f"the layer {name} of {title} runs more than once in a pass, so it has several "
                 "activations. Choose another layer."
             )
-        output = getattr(output, "last_hidden_state", output)  # of an encoder of transformers
+        output = getattr(output, "last_hidden_state", output)  # of transformers
         if isinstance(output, tuple | list) and output:
             output = output[0]
         if not isinstance(output, Tensor):
@@ -130,6 +130,7 @@ def record_activations(
                 f"the layer {name} of {title} does not return a single array. Choose another layer."
             )
         if count is not None and output.ndim > 2 and len(output) != count == output.shape[1]:
+            # the first axis is time, the second has the samples
             output = output.transpose(0, 1)
         if convolves:
             output = output.relu()
@@ -159,7 +160,7 @@ def _averaged(output: Tensor, channels_last: bool) -> Tensor:
 
 
 def _holds_channels(layer: nn.Module, axes: int) -> bool:
-    """Whether a layer has a convolution or norm over that many axes, so channels come first."""
+    """Whether a layer has a convolution or norm over ``axes`` axes, so that channels come first."""
     kinds: dict[int, tuple[type[nn.Module], ...]] = {
         1: (nn.Conv1d, nn.BatchNorm1d),
         2: (nn.Conv2d, nn.BatchNorm2d),

@@ -15,7 +15,7 @@ from evenhand.search.confirmation import Candidate
 from evenhand.search.spaces import Choice, Space
 
 ROUNDING = 1e-12
-"""Width of an interval below which all of its values are the same."""
+"""All values are the same if their interval is narrower than this."""
 TWO_SEEDS = (
     "Two seeds give very wide intervals (low to high); confirm_seeds=3 or more makes them narrower."
 )

@@ -101,7 +101,7 @@ def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similar
 def _measure_attribute(
     patients: PatientLayers, name: str, settings: Comparison, rng: np.random.Generator
 ) -> tuple[AttributeSimilarity, JackknifeEstimate | None]:
-    """Return an attribute's similarity, and the best group's minus the worst's, where defined."""
+    """Return an attribute's similarity, and the best group's minus the worst's if both have one."""
     groups, performance = patients.groups[name], patients.performance[name]
     rows = {level: groups.rows(level) for level in groups.levels}
     large = [level for level in groups.compared() if len(rows[level]) >= settings.minimum]

@@ -109,7 +109,7 @@ def group_test(samples: GroupSamples, permutations: int, rng: np.random.Generato
     Differences are standardised by their mean and standard deviation over all permutations, the
     observed one included, so the test is exact. The largest over pairs of layers gives corrected
     p-values (Westfall & Young 1993). An undefined permutation counts as one at least as large. A
-    pair that is undefined in all permutations, as a layer does not vary, is no part of the test.
+    pair that is undefined in all permutations, because a layer does not vary, is not tested.
     """
     difference = permuted_differences(samples, permutations, rng)
     tested = ~np.isnan(difference).all(axis=0)  # (p, q)

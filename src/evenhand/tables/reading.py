@@ -276,7 +276,7 @@ def _column_as_text(column: pd.Series) -> pd.Series:
 def _texts_of_floats(values: NDArray[np.floating[Any]]) -> list[str | None]:
     """Return numbers as `_cell_text` writes them, but faster where `str` gives the same text.
 
-    A number of 16 or 32 bits gets the digits that tell it from others of its type, as in a CSV.
+    A number of 16 or 32 bits gets only the digits that identify it in its type, as in a CSV.
     """
     numbers = values.tolist() if values.itemsize == 8 else values
     texts: list[str | None] = [str(value) for value in numbers]

@@ -41,7 +41,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
     out
         The run directory of the adjusted models.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

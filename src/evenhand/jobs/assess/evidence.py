@@ -18,7 +18,7 @@ from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.section import HiddenPart, Part, Table
 from evenhand.reporting.text.vocabulary import PERCENT, PLAIN, SIGNED, join_words, plain, term
 
-MOST_PLOTTED = 12  # cells in a plot; if there are more, only the best cell of each arm is in it
+MOST_PLOTTED = 12  # cells in a plot; of more cells, only the best of each arm is plotted
 FEWEST_GROUPS = 5  # for a correlation
 
 
@@ -65,7 +65,7 @@ def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
 
 
 def _plotted_cells(evaluation: Evaluation) -> tuple[str, ...]:
-    """Return the cells of the plots: all, or if they are many, one for each arm."""
+    """Return the cells to plot: all cells, or the best of each arm if there are many."""
     cells = tuple(evaluation.judged)
     return cells if len(cells) <= MOST_PLOTTED else tuple(evaluation.arms.values())
 

@@ -23,7 +23,7 @@ from evenhand.reporting.section import HiddenPart, Part, Table
 from evenhand.reporting.text.vocabulary import plain
 
 LARGE = 12
-"""The number of cells and shares of labels above which a grid has an overview."""
+"""A grid has an overview if it has more rows than this (a row: a cell at one share of labels)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _table(title: str, rows: Sequence[tuple[str, _Row]], target: str) -> Table:
 
 
 FEWEST_LABELLED = 2
-"""The least number of training patients of each class in a share of the labels."""
+"""The fewest training patients of each class that must keep a label in a share of the labels."""
 
 
 def check_shares(task: Task, settings: AssessSettings) -> None:
@@ -132,14 +132,14 @@ def check_shares(task: Task, settings: AssessSettings) -> None:
     for share in settings.label_share:
         rng = np.random.default_rng(settings.seed)
         part = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
-        whole, left = (labels.value_counts() for labels in (patients, part))
+        whole, kept = (labels.value_counts() for labels in (patients, part))
         rarest = min(range(len(train.classes)), key=lambda label: int(whole.get(label, 0)))
-        if left.get(rarest, 0) < FEWEST_LABELLED:
+        if kept.get(rarest, 0) < FEWEST_LABELLED:
             count = int(whole.get(rarest, 0))
             least = math.ceil(1000 * (FEWEST_LABELLED - 0.5) / count) / 10
             raise EvenhandError(
                 f"--label-share {100 * share:g}%: of {count} training patients of class "
-                f"{train.classes[rarest]!r}, {left.get(rarest, 0)} would keep a label, and "
+                f"{train.classes[rarest]!r}, {kept.get(rarest, 0)} would keep a label, and "
                 f"at least {FEWEST_LABELLED} must. Give a share of {least:g}% or more."
             )
 
@@ -155,7 +155,7 @@ def label_part(evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeCla
     return Part(
         sentences=(
             "Each arm is represented by the cell that validation chose at that share. Intervals "
-            f"are over {'patients and seeds' if seeds > 1 else 'patients, for one model each'}. "
+            f"are over {'patients and seeds' if seeds > 1 else 'patients; there is one seed'}. "
             "Claims at each share are corrected together with all other claims of this page.",
         ),
         charts=tuple(charts),
@@ -166,14 +166,15 @@ def label_part(evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeCla
 def _chart(
     evaluations: Sequence[Evaluation], title: str, value: Callable[[Evaluation, str], Value]
 ) -> LineChart:
-    rising = evaluations[::-1]
+    by_rising_share = evaluations[::-1]
     series: dict[str, list[LineValue]] = {arm: [] for arm in evaluations[0].arms}
-    for evaluation in rising:
+    for evaluation in by_rising_share:
         for arm, cell in evaluation.arms.items():
             number = value(evaluation, cell)
             series[arm].append(LineValue(number.value, number.low, number.high))
     ticks = [
-        XTick(math.log(evaluation.share), share_text(evaluation.share)) for evaluation in rising
+        XTick(math.log(evaluation.share), share_text(evaluation.share))
+        for evaluation in by_rising_share
     ]
     frame = PlotFrame(title, "", "share of the training patients with labels", title)
     return line_chart(dict(series), ticks, frame)

@@ -42,7 +42,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     out
         The run directory of the audit.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def begin_audit(
     models
         The predictions of each model.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Returns
     -------

@@ -77,7 +77,7 @@ def benchmark(
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
     notify
         Called before the training with a text about the number of fits and their time.
 

@@ -50,12 +50,13 @@ class Outcome:
 
 UNDEFINED = "undefined"
 NOT_COMPARED = "not compared", "it changes only decisions, which do not affect this number"
+"""The texts of an entry without a difference, in the columns of the difference and the interval."""
 
 
 def entries_text(record: BenchmarkRecord) -> str:
     """Return a text table of the primary number of each entry, and its difference from erm."""
     name, reference = record.plan.primary_metric, record.plan.reference
-    lines = [("entry", "number", "attribute", "value", f"less {reference}", "interval")]
+    lines = [("entry", "number", "attribute", "value", f"minus {reference}", "interval")]
     for entry in record.entries:
         lines += _lines(entry, name, record.plan.primary_attributes, reference)
     return "\n".join(_aligned(lines))

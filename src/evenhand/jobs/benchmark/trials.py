@@ -42,7 +42,7 @@ class Trial:
     number
         The number of the trial, from 0.
     lr
-        The highest learning rate.
+        The highest learning rate of the training.
     start
         Returns the untrained model and its schedule.
     mitigation
@@ -56,7 +56,7 @@ class Trial:
 
 
 def trial_rates(settings: BenchmarkSettings) -> list[float]:
-    """Return the learning rates of every fit; a single one is the geometric mean of the ends."""
+    """Return the learning rates of each fit; for one trial, the geometric mean of both limits."""
     low, high = settings.lr_min, settings.lr_max
     if settings.trials == 1:
         return [math.sqrt(low * high)]

@@ -121,7 +121,7 @@ def check(settings: CheckSettings, out: Path, *, overwrite: bool = False) -> Run
     out
         The run directory.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
         "it",
     )
     modalities: int = Field(
-        2, ge=1, description="modalities or channels, at least; fewer is a note"
+        2, ge=1, description="modalities or channels, at least; with fewer, a note"
     )
     unreadable: Limits = Field(
         (0, 0.01), description="share of the samples whose file cannot be read, at most"

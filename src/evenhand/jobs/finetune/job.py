@@ -46,7 +46,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

@@ -66,7 +66,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     out
         The run directory of the predictions.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

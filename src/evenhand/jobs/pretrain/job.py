@@ -44,7 +44,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         The run directory, which ``--weights`` of other jobs accepts. An unfinished run of the same
         settings in it continues from its last saved state.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

@@ -79,7 +79,7 @@ def prune(
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
     notify
         Called with sentences about the unprivileged group, the end of the pruning, the best step,
         and the luck of that choice.

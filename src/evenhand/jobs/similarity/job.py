@@ -39,7 +39,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     out
         The run directory.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

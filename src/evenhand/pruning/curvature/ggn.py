@@ -1,4 +1,4 @@
-"""Diagonals from squared gradients: Fisher, and Gauss-Newton, exact or by drawn labels."""
+"""Diagonals from squared gradients: Fisher; Gauss-Newton, exact or estimated by drawn labels."""
 
 from __future__ import annotations
 

@@ -537,6 +537,6 @@ UNCHANGED = (
 
 
 def _is_unchanged(report: Report) -> bool:
-    """Return whether the answers are about a pruned model that is the model before it."""
+    """Return whether the answers are about a pruned model that equals the unpruned one."""
     is_kept = report.pruning is not None and report.pruning.record.chosen == 0
     return is_kept and list(report.answered_models) == [MODELS["pruned"]]

@@ -113,7 +113,10 @@ def group_changes(
 
 
 def _worst(rows: Sequence[Estimate]) -> Estimate | None:
-    """Return the row of the group with the worst value, None if no group has a value."""
+    """Return the row of the group with the worst value.
+
+    None if no group has a value, or if neither direction of the metric is better.
+    """
     groups = [
         row
         for row in rows
