@@ -2,9 +2,10 @@
 
 Series: the class is whether two noisy channels move together or against each other. Images: the
 class is whether grey stripes are horizontal or vertical; period, phase and contrast are independent
-of it. (If images differ in colour, objectives of two views learn the colour instead.) Each seed draws 400 samples for pre-training, whose labels the probe gets
-afterwards, and 500 test samples. Prints the AUC of the probe on the encoder and on the weights that
-pre-training starts from, with 95 % intervals of the difference over seeds (Student):
+of it. (If images differ in colour, objectives of two views learn the colour instead.) Each seed
+draws 400 samples for pre-training, whose labels the probe gets afterwards, and 500 test samples.
+Prints the AUC of the probe on the encoder and on the weights that pre-training starts from, with
+95 % intervals of the difference over seeds (Student):
 
     python benchmarks/ssl_probes.py --seeds 3 --kind series
 """
@@ -36,7 +37,7 @@ from evenhand.pretraining.registry import SSL_OBJECTIVES
 FEW = runpy.run_path(str(Path(__file__).with_name("ssl_few_labels.py")))
 TRAIN, TEST = 400, 500
 STEPS, BATCH, RATE, WARMUP = 150, 64, 2e-3, 0.1  # the last: share of the steps
-LONGER = {"masked": 600, "mae": 450}  # steps; what is restored teaches more slowly than views do
+LONGER = {"masked": 600, "mae": 450, "byol": 450, "simsiam": 450}  # steps
 LENGTH, SERIES_NOISE = 24, 1.0  # steps; standard deviation
 SIZE, PERIODS, TILT = 32, (7.0, 14.0), 0.2  # pixels: of an image, of its stripes; radians
 CONTRAST = (0.1, 0.25)
