@@ -31,8 +31,7 @@ from evenhand.experiments.task import Task, prepare_task, train_model
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.model import build_model
 from evenhand.training import loop
-from evenhand.training.device import place_model
-from evenhand.training.memory import reuse_freed_memory
+from evenhand.training.device import place_model, reuse_freed_memory
 from input_pipeline import data_settings
 
 NETWORKS = {"resnet18": 64, "vit_tiny_patch16_224": 64, "tf_efficientnet_lite0": 96}

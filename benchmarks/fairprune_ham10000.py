@@ -36,8 +36,8 @@ from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.metrics import Plan
 from evenhand.networks.model import Model
+from evenhand.pruning.channels import remove_weights, remover
 from evenhand.pruning.loop import PruningState
-from evenhand.pruning.remove import remove_weights, remover
 from evenhand.pruning.saliency import error_change, saliency
 from evenhand.tables.predictions import read_predictions, write_predictions
 from evenhand.training.predict import predict_cohorts

@@ -36,7 +36,7 @@ from evenhand.jobs.tune.job import tune
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.strategies import find_strategy
 from evenhand.metrics import Bootstrap, Plan, Scored, as_scored, measure, youden
-from evenhand.networks.checkpoints import read_model_record
+from evenhand.networks.model import read_model_record
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions
 

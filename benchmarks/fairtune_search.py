@@ -38,8 +38,7 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.masks.masks import find_units
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import find_family, is_transformer
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model, save_model
 from evenhand.training import loop
 from evenhand.training.device import make_accelerator
 from evenhand.training.frozen_prefix import ActivationFiles

@@ -3,8 +3,9 @@
 A small network of each family is built without weights, at 64 pixels if possible, and each part is
 tried on four noise images: the division into units, masks of attention and MLP, LoRA, caching of
 the first layers (truncation), saliency by group (ggn-mc, compared with autograd), one step of
-weight pruning, and channels. Each result is written to a file of JSON lines at once, so that a
-stopped run continues; ``--table`` prints the table of this file.
+weight pruning, and channels. A part that takes more CPU time than ``--limit`` is stopped, and its
+cell says so. Each network's row is written to a file of JSON lines at once, so that a stopped run
+continues; ``--table`` prints the table of this file.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -25,10 +28,8 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.masks.truncate import truncate_at
 from evenhand.masks.units import all_units, families, parts
 from evenhand.networks.model import Model
-from evenhand.pruning.channels import refuse_unprunable
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import count_kept
-from evenhand.pruning.remove import remove_weights
+from evenhand.pruning.channels import refuse_unprunable, remove_weights
+from evenhand.pruning.loop import PruningState, count_kept
 
 SIZE = 64
 NETWORKS = (
@@ -55,6 +56,7 @@ COLUMNS = ("units", "attention", "mlp", "lora", "truncation", "saliency", "weigh
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="file of JSON lines")
+    parser.add_argument("--limit", type=float, default=60, help="CPU seconds for each part")
     parser.add_argument("--table", action="store_true", help="print the table and stop")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -67,10 +69,29 @@ def main() -> None:
     for name in NETWORKS:
         if name not in rows:
             with arguments.results.open("a") as file:
-                print(json.dumps(tried(name)), file=file, flush=True)
+                print(json.dumps(tried(name, arguments.limit)), file=file, flush=True)
 
 
-def tried(name: str) -> dict[str, str]:
+class OutOfTimeError(BaseException):
+    """A part takes too long; no handler of errors in that part may take it for one."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTimeError` in the block when this process has computed for so long in it."""
+
+    def stop(*_: object) -> None:
+        raise OutOfTimeError
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1)  # again, if a bare except took it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def tried(name: str, limit: float) -> dict[str, str]:
     """Return for each column what works, or the reason why it does not."""
     try:
         model = model_of(name)
@@ -89,7 +110,11 @@ def tried(name: str) -> dict[str, str]:
     row = {"network": name, "size": str(model.spec.images)}
     for column, work in parts_of_evenhand.items():
         try:
-            row[column] = work(model)
+            with time_limit(limit):
+                row[column] = work(model)
+        except OutOfTimeError:
+            row[column] = f"longer than {limit:g} s"
+            model = model_of(name)
         except EvenhandError as error:
             row[column] = f"no: {first_line(error)}"
         except Exception as error:  # a bug, which the table shows
@@ -184,7 +209,8 @@ def table(rows: dict[str, dict[str, str]]) -> str:
         f"| network | pixels | {' | '.join(COLUMNS)} |",
         f"|---|---|{'---|' * len(COLUMNS)}",
     ]
-    for name, row in rows.items():
+    for name in filter(rows.__contains__, NETWORKS):
+        row = rows[name]
         cells = " | ".join(cell(row[column], name) for column in COLUMNS)
         lines.append(f"| `{name}` | {row['size']} | {cells} |")
     notes = [f"{number}. {text.partition(': ')[2]}" for text, number in reasons.items()]

@@ -13,8 +13,10 @@ import argparse
 import inspect
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import evenhand  # isort: skip  (its guard mends torchvision where it is broken)
@@ -184,6 +186,22 @@ def saliency_by_hand(network, batches):
     return {n: p**2 / 2 * (f / count["f"] - 0.3 * m / count["m"]) for n, p, f, m in rows}
 
 
+def saliency_with_captum(network, batches):
+    from captum.attr import LayerGradientXActivation
+
+    values = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            attribution, h, count = LayerGradientXActivation(network, layer), {}, {}
+            for inputs, labels, groups in batches:
+                scores = attribution.attribute(inputs, target=labels).detach() ** 2
+                for g in ("f", "m"):
+                    h[g] = h.get(g, 0) + scores[torch.tensor(groups == g)].sum(0)
+                    count[g] = count.get(g, 0) + (groups == g).sum()
+            values[name] = h["f"] / count["f"] - 0.3 * h["m"] / count["m"]
+    return values
+
+
 def channels_ours(network, batches, example, evaluate):
     return evenhand.prune_module(
         network, batches, evaluate, unprivileged="f", betas={"m": 0.3}, budget=1, limit=30,
@@ -242,6 +260,11 @@ def count_lines(repeats: int) -> None:
             saliency_by_hand,
             (make().eval(), batches),
         ),
+        "saliency by group (captum)": (
+            saliency_ours,
+            saliency_with_captum,
+            (make().eval(), batches),
+        ),
         "channels (torch-pruning)": (
             channels_ours,
             channels_by_hand,
@@ -249,6 +272,9 @@ def count_lines(repeats: int) -> None:
         ),
         "CKA by group (torch)": (layers_ours, layers_by_hand, (make(), make(), batches, GROUPS)),
     }
+    if not find_spec("captum"):
+        print("captum is not installed: pip install captum", file=sys.stderr)
+        del tasks["saliency by group (captum)"]
     for name, (ours, theirs, inputs) in tasks.items():
         ours(*inputs)
         theirs(*inputs)

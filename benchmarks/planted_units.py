@@ -30,10 +30,9 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from evenhand.pruning.channels import remove_weights
 from evenhand.pruning.curvature import GroupBatch, find_estimator
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import WeightMask, apply_mask, count_kept, freeze_zeros
-from evenhand.pruning.remove import remove_weights
+from evenhand.pruning.loop import PruningState, WeightMask, apply_mask, count_kept, freeze_zeros
 from evenhand.pruning.saliency import error_change, saliency
 
 PLANTS = ("silent", "quiet", "loud", "none")

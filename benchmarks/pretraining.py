@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.networks.encoders.conv1d import Conv1dEncoder
-from evenhand.networks.encoders.observations import hold_last
+from evenhand.networks.encoders.layers import hold_last
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pretraining.views import series as ours
 from evenhand.pretraining.views import view_series

@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 
 from evenhand.jobs.prune import luck
-from evenhand.jobs.prune.halves import Halves
-from evenhand.jobs.prune.judge import Judge
+from evenhand.jobs.prune.judge import Halves, Judge
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import Bootstrap, find_target
 from evenhand.reporting.sections.luck import Span

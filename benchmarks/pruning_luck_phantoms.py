@@ -40,7 +40,7 @@ from evenhand.jobs.prune.luck import measure_luck
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.networks.model import Model
-from evenhand.pruning.remove import remover
+from evenhand.pruning.channels import remover
 from evenhand.reporting.sections.luck import Span
 from evenhand.tables.predictions import Predictions
 from evenhand.training.predict import predict_cohorts

@@ -26,10 +26,10 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 
-from evenhand.cohort.labels import CHEST_FINDINGS
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.readers.mesa_sleep import CHANNELS
+from evenhand.cohort.registry import CHEST_FINDINGS
 from evenhand.cohort.series.recordings import Series
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.building import CHUNK, JOURNAL

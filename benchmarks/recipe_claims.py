@@ -22,11 +22,10 @@ import torch
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task_cache import cached_task
 from evenhand.jobs.assess.claims import RecipeClaim, make_claims
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.grid import Cell, fit_cell
 from evenhand.jobs.assess.judging import JudgedModel, judge_model, worst_levels
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.assess.values import Value
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.parity import ParityNumbers
 from evenhand.tables.predictions import read_predictions

@@ -22,7 +22,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenhand.networks.model import Model, build_model
 from evenhand.pruning.curvature import GroupBatch, find_estimator
-from evenhand.pruning.eligible import prunable
+from evenhand.pruning.loop import prunable
 
 SIZE = 64  # pixels
 BACKBONES = {"resnet18": "resnet18", "vit_tiny": "vit_tiny_patch16_224"}

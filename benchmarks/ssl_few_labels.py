@@ -36,7 +36,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from evenhand.networks.encoders.conv1d import Conv1dEncoder
-from evenhand.networks.encoders.observations import hold_last
+from evenhand.networks.encoders.layers import hold_last
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.pretraining.views.series import view_series
 

@@ -23,8 +23,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, norm
 
-from evenhand.evaluation.intersections import small_groups
-from evenhand.evaluation.requests import DEFAULT_AGGREGATES, DEFAULT_FAIRNESS, without_intervals
+from evenhand.evaluation.requests import (
+    DEFAULT_AGGREGATES,
+    DEFAULT_FAIRNESS,
+    small_groups,
+    without_intervals,
+)
 from evenhand.evaluation.rows import DecisionThreshold, groups_in, measure_model, measure_pair
 from evenhand.metrics import CLAIM, Measured, Plan, holm, judge
 from evenhand.metrics import table as measuring

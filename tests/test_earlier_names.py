@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from tests.command import evenhand
 
-from evenhand.earlier_names import current_settings
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import read_json
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.search.study import check_study, identity_of
+from evenhand.settings import current_settings
 
 
 def test_settings_keep_their_earlier_names():

@@ -12,6 +12,11 @@ def test_the_nearest_name_is_offered():
         pick("metric", "aux", {"f1": 1, "auc": 2})
 
 
+def test_a_name_that_begins_so_is_nearer_than_one_of_similar_letters():
+    with pytest.raises(EvenhandError, match=r"Did you mean 'accuracy'\?$"):
+        pick("metric", "acc", {"accuracy": 1, "mcc": 2})
+
+
 def test_no_name_is_offered_when_none_is_near():
     with pytest.raises(EvenhandError, match=r"no metric 'zzz'; there are: auc\.$"):
         pick("metric", "zzz", {"auc": 1})

@@ -34,10 +34,10 @@ STOREYS = {
     ),
     "ground": (
         ("tables",),
-        ("spreadsheets", "runs", "run_files", "locks", "files", "progress"),
+        ("spreadsheets", "runs", "run_files", "files", "progress"),
         ("registry",),
         ("plugins",),
-        ("earlier_names", "errors", "launcher", "settings", "wording"),
+        ("errors", "launcher", "settings"),
     ),
 }
 """The storeys from the top down; within a storey, too, a part imports only those below it."""

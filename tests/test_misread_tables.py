@@ -203,7 +203,7 @@ def checked(pictures, folder, frame, *words):
         ({"dx": ["icu", "icu", "ward", "ward"] * 10}, (), "--positive icu or --positive ward"),
         ({"dx": ["10", "010", "9", "9"] * 10}, (), "--merge dx=010,10"),
         ({"dx": ["mel", "MEL", "nv", "nv"] * 10}, (), "--merge dx=MEL,mel"),
-        ({}, ("--attribute", "dx"), "--attribute dx is the label, too"),
+        ({}, ("--attribute", "dx"), "--attribute dx is also the label"),
     ],
 )
 def test_tables_of_images_that_are_refused(pictures, tmp_path, change, words, message):

@@ -10,8 +10,8 @@ from tests.command import evenhand
 
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import build_model
+from evenhand.networks.export import check_answers, to_onnx
+from evenhand.networks.model import build_model, load_model
 from evenhand.networks.registry import BACKBONES, register_backbone
 from evenhand.plugins import import_modules
 
@@ -203,6 +203,18 @@ def test_a_folder_of_transformers_is_searched_pruned_exported_and_predicts(tuned
     ended_well("export", runs / "pruned vit", "--format", "safetensors", "--out", out)
     new = "phantom:patients=40,size=32,seed=2"
     ended_well("predict", runs / "pruned vit", new, "--out", runs / "predicted by vit")
+
+
+def test_a_swin_of_transformers_is_written_as_onnx(tmp_path):
+    """The exporter of torch 2.13 fails on its attention unless this is written out."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.SwinConfig(
+        image_size=16, patch_size=2, embed_dim=12, depths=[2], num_heads=[2], window_size=4
+    )
+    transformers.SwinModel(config).save_pretrained(tmp_path / "swin")
+    model = build_model(str(tmp_path / "swin"), "none", 16, ("a", "b"), seed=0)
+    answer = to_onnx(model, tmp_path / "model.onnx")
+    assert check_answers(model, answer) < 1e-5
 
 
 def test_layers_of_a_folder_of_transformers_are_compared(saved_vit, tuned_vit, runs):

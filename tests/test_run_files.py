@@ -15,8 +15,7 @@ import pytest
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, host_name, write_json
-from evenhand.locks import HOLDER, LOCK, hold_lock, refuse_locked
-from evenhand.run_files import WRITERS, WRITTEN, Contents
+from evenhand.run_files import HOLDER, LOCK, WRITERS, WRITTEN, Contents, hold_lock, refuse_locked
 from evenhand.runs import RunFolder, run_scope, start_run
 
 DEAD = 2**22 + 1  # above the largest process id that Linux gives

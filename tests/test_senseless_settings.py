@@ -116,11 +116,11 @@ def test_a_setting_twice_in_a_file(tmp_path, names):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"OMP_NUM_THREADS": "x"}, "OMP_NUM_THREADS=x in the shell is not a whole number"),
-        ({"OMP_NUM_THREADS": "0"}, "give 1 thread at least"),
-        ({"RANK": "1"}, "the shell holds RANK=1 and WORLD_SIZE=1"),
-        ({"RANK": "x"}, "RANK=x in the shell"),
-        ({"WORLD_SIZE": "many"}, "WORLD_SIZE=many in the shell"),
+        ({"OMP_NUM_THREADS": "x"}, "OMP_NUM_THREADS=x in the environment is not a whole number"),
+        ({"OMP_NUM_THREADS": "0"}, "give at least 1 thread"),
+        ({"RANK": "1"}, "the environment has RANK=1 and WORLD_SIZE=1"),
+        ({"RANK": "x"}, "RANK=x in the environment"),
+        ({"WORLD_SIZE": "many"}, "WORLD_SIZE=many in the environment"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2 and WORLD_SIZE=2"),
     ],
 )

@@ -8,7 +8,7 @@ from tests.command import PHANTOMS, evenhand, training
 
 from evenhand.experiments.runs import open_run
 from evenhand.files import read_json
-from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import load_model
 
 pytest.importorskip("peft")
 

@@ -24,8 +24,8 @@ def draw(n):
     return torch.tensor(x, dtype=torch.float32), torch.tensor(label), group
 
 
-def make():
-    torch.manual_seed(0)
+def make(seed=0):
+    torch.manual_seed(seed)
     layers = [nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)]
     return nn.Sequential(*layers)
 
@@ -68,7 +68,7 @@ print([unit.name for unit in units])
 
 
 def train(choice):
-    network = make()
+    network = make(choice.seed)  # the best masks are trained again with fresh seeds
     evenhand.tune_only(network, choice.units)  # freezes all other units
     tuned = [p for p in network.parameters() if p.requires_grad]
     for _ in range(3):

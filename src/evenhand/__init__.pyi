@@ -70,11 +70,11 @@ from .metrics import find_target as find_target
 from .metrics import metric as metric
 from .metrics import register_fairness as register_fairness
 from .metrics import register_metric as register_metric
-from .networks.checkpoints import load_model as load_model
-from .networks.checkpoints import save_model as save_model
 from .networks.model import Model as Model
 from .networks.model import ModelSpec as ModelSpec
 from .networks.model import build_model as build_model
+from .networks.model import load_model as load_model
+from .networks.model import save_model as save_model
 from .networks.registry import register_backbone as register_backbone
 from .own.compare import SimilarityTable as SimilarityTable
 from .own.compare import compare_layers as compare_layers

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.evaluation.settings import AuditSettings, CompareSettings, PredictSettings
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.files import MACHINE_FAULTS
@@ -32,7 +32,6 @@ from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.launcher import check_alone, check_environment, is_main
 from evenhand.listings import LIST_METRICS, Imports, datasets, methods, units
 from evenhand.settings import Settings
-from evenhand.wording import count_text
 from evenhand.workers import WorkerSettings, expect_workers
 
 app = typer.Typer(
@@ -105,7 +104,7 @@ def job(
 
     def register(function: Job) -> Job:
         def work(settings: Any, out: Any, overwrite: bool) -> None:
-            from evenhand.locks import refuse_locked
+            from evenhand.run_files import refuse_locked
 
             if not distributed:
                 check_alone()
@@ -161,7 +160,7 @@ def pretrain(settings: PretrainSettings, out: Path, overwrite: bool) -> None:
     from evenhand.jobs.pretrain.curve import embeddings_of
     from evenhand.jobs.pretrain.job import ENCODER
     from evenhand.jobs.pretrain.job import pretrain as work
-    from evenhand.networks.checkpoints import read_model_record
+    from evenhand.networks.model import read_model_record
 
     run = work(settings, out, overwrite=overwrite)
     encoder = read_model_record(run.folder(ENCODER))
@@ -205,7 +204,7 @@ def predict(settings: PredictSettings, out: Path, overwrite: bool) -> None:
     the label, the columns and the bins. --map gives a column's name in the new table.
     """
     from evenhand.jobs.predict.job import predict as work
-    from evenhand.jobs.predict.unlabelled import printed_counts
+    from evenhand.jobs.predict.job import printed_counts
 
     run = work(settings, out, overwrite=overwrite)
     if run.record.labelled:
@@ -290,8 +289,8 @@ def benchmark(settings: BenchmarkSettings, out: Path, overwrite: bool) -> None:
     each patient is tested once. The plan is written before the first fit.
     """
     from evenhand.jobs.benchmark.job import benchmark as work
+    from evenhand.jobs.benchmark.outcome import entries_text
     from evenhand.jobs.benchmark.plan import read_plan
-    from evenhand.jobs.benchmark.terminal import entries_text
     from evenhand.reporting.terminal import print_verdicts
     from evenhand.reporting.verdicts import read_verdicts
 

@@ -1,8 +1,9 @@
-"""Errors that a user can correct, and checks of names and seeds that raise them."""
+"""Errors that a user can correct, checks that raise them, and the wording of their texts."""
 
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from numbers import Integral, Real
@@ -131,7 +132,8 @@ def unknown_setting(what: str, name: str, choices: Iterable[str]) -> UnknownName
 
 
 def _nearest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
+    longer = [longer for longer in names if len(name) > 2 and longer.startswith(name)]
+    near = longer or difflib.get_close_matches(name, names, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
@@ -159,3 +161,25 @@ def first_few(values: Iterable[object]) -> str:
     texts = [str(value) for value in values]
     more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
     return ", ".join(texts[:SHOWN]) + more
+
+
+def count_text(number: float, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the singular for 1; by default, the plural has an s.
+
+    Examples
+    --------
+    >>> count_text(1, "epoch"), count_text(0.5, "point"), count_text(1204, "image")
+    ('1 epoch', '0.5 points', '1,204 images')
+    """
+    return f"{number:,.12g} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def flag_text(name: str, value: str) -> str:
+    """Return a flag with its value, quoted for a shell.
+
+    Examples
+    --------
+    >>> print(flag_text("bins", "age=60"), flag_text("bins", "age group=60"))
+    --bins age=60 --bins 'age group=60'
+    """
+    return f"--{name} {shlex.quote(value)}"

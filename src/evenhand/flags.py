@@ -19,10 +19,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.core import TyperCommand
 
-from evenhand.earlier_names import current_settings, earlier_settings, refuse_both_names
 from evenhand.errors import EvenhandError, first_few
 from evenhand.plugins import import_modules
-from evenhand.settings import Settings, plain_values, problems
+from evenhand.settings import (
+    Settings,
+    current_settings,
+    earlier_settings,
+    plain_values,
+    problems,
+    refuse_both_names,
+)
 
 Job = Callable[[Any, Any, bool], None]
 """A command: it takes settings, the folder of the run, and whether to replace an earlier run."""

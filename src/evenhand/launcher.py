@@ -16,7 +16,7 @@ def is_main() -> bool:
 
 
 def check_alone() -> None:
-    """Refuse to run in one of several processes.
+    """Refuse to run if a launcher started several processes.
 
     Raises
     ------
@@ -41,13 +41,13 @@ def check_environment() -> None:
     """
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         if _number(name, 1) < 1:
-            raise EvenhandError(f"{name}={os.environ[name]}: give 1 thread at least, or unset it.")
+            raise EvenhandError(f"{name}={os.environ[name]}: give at least 1 thread, or unset it.")
     size, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
     if not 0 <= rank < max(size, 1):
         raise EvenhandError(
-            f"the shell holds RANK={rank} and WORLD_SIZE={size}; RANK must be below WORLD_SIZE. "
-            "Only torchrun and accelerate launch should set them. Start the command with one of "
-            "these, or remove RANK: unset RANK"
+            f"the environment has RANK={rank} and WORLD_SIZE={size}; RANK must be below "
+            "WORLD_SIZE. Only torchrun and accelerate launch should set them. Start the command "
+            "with one of these, or remove RANK: unset RANK"
         )
 
 
@@ -57,5 +57,6 @@ def _number(name: str, default: int) -> int:
         return int(text.partition(",")[0])  # OpenMP allows a list: one number per nesting level
     except ValueError:
         raise EvenhandError(
-            f"{name}={text} in the shell is not a whole number. Set one, or remove it: unset {name}"
+            f"{name}={text} in the environment is not a whole number. Give one, or remove the "
+            f"variable: unset {name}"
         ) from None

@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError, first_few
 from evenhand.files import (
     DamagedError,
@@ -28,8 +27,15 @@ from evenhand.files import (
     writing,
 )
 from evenhand.launcher import is_main
-from evenhand.locks import hold_lock, refuse_locked
-from evenhand.run_files import RECORD, Contents, remove_run, remove_temporary
+from evenhand.run_files import (
+    RECORD,
+    Contents,
+    hold_lock,
+    refuse_locked,
+    remove_run,
+    remove_temporary,
+)
+from evenhand.settings import current_settings
 
 SCHEMA = 2
 """The version of ``run.json``; since 2, a pruning has the record of its parent, too."""

@@ -10,7 +10,7 @@ import pytest
 from evenhand.cohort.cohort import check_usable, count_groups
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.errors import EvenhandError, UnknownNameError
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 
 def test_select_takes_a_mask_or_positions_in_any_order(phantoms):

@@ -21,10 +21,9 @@ from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 from evenhand.networks.augment import crop_images, jitter
-from evenhand.networks.checkpoints import load_model
 from evenhand.networks.export import check_answers, to_onnx
 from evenhand.networks.inputs import ImageForm
-from evenhand.networks.model import Model, build_model, random_model
+from evenhand.networks.model import Model, build_model, load_model, random_model
 from evenhand.networks.registry import BACKBONES, register_backbone
 from evenhand.networks.settings import read_size
 from evenhand.training.inputs import input_notes, model_inputs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from tests.data.pictures import write_picture
 
-from evenhand.cohort.labels import CHEST_FINDINGS
+from evenhand.cohort.registry import CHEST_FINDINGS
 
 RACES = (
     "White",

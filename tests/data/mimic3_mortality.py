@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evenhand.cohort.series.hourly import CATEGORIES, VARIABLES
+from evenhand.cohort.readers.mimic3_mortality import CATEGORIES, VARIABLES
 
 LANGUAGES = ("ENGL", "SPAN", "", "ENGL")
 ETHNICITIES = ("WHITE", "BLACK/AFRICAN AMERICAN", "ASIAN - CHINESE", "UNKNOWN/NOT SPECIFIED")

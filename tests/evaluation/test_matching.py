@@ -6,7 +6,7 @@ import pytest
 from tests.evaluation.test_rows import predictions
 
 from evenhand.errors import EvenhandError
-from evenhand.evaluation.matching import match_samples
+from evenhand.jobs.compare import match_samples
 
 NUMBERS = ("0", "1")
 

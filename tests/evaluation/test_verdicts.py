@@ -16,10 +16,10 @@ from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import begin_run
 from evenhand.files import read_json
 from evenhand.jobs.audit.job import audit
-from evenhand.jobs.card import write_card
 from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.prune.settings import PruneSettings
+from evenhand.jobs.report import write_card
 from evenhand.metrics import as_table
 from evenhand.reporting.terminal import print_verdicts
 from evenhand.reporting.verdicts import Verdict, read_verdicts

@@ -11,8 +11,8 @@ import pytest
 from tests.command import evenhand, training
 from tests.data.pictures import write_picture
 
+from evenhand.cohort.prepare import with_change_note
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.reopen import with_change_note
 from evenhand.cohort.settings import DataSettings
 from evenhand.files import read_json
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from pydantic_core import to_jsonable_python
 
-from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError
 from evenhand.experiments.job_settings import register_job, settings_class
 from evenhand.experiments.records import Parent, RunRecord, SourceRecord, data_settings
@@ -19,6 +18,7 @@ from evenhand.files import DamagedError, read_json, write_json
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.runs import SCHEMA, run_scope
+from evenhand.settings import current_settings
 from evenhand.training.settings import LoopSettings
 
 EARLIER = Path(__file__).parent / "records"
@@ -142,7 +142,7 @@ def test_a_run_that_read_no_data_says_so(earlier):
         ({"settings": []}, "settings: Input should be an object"),
         ({"settings": {"seed": 1}}, "settings: it lacks 'attribute'"),
         ({"settings": {"speed": 1}}, "speed: Extra inputs are not permitted"),
-        ({"settings": {"seed": "5"}}, "settings: seed is '5', where 5 belongs"),
+        ({"settings": {"seed": "5"}}, "settings: seed is '5', but must be 5"),
         ({"notes": "one"}, "notes: Input should be a valid"),
         ({"parent": {"run": "x"}}, "it lacks 'parent.model'"),
     ],

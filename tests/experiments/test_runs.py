@@ -14,8 +14,7 @@ import evenhand
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import begin_run
 from evenhand.experiments.settings import FinetuneSettings
-from evenhand.networks.checkpoints import save_model
-from evenhand.networks.model import build_model
+from evenhand.networks.model import build_model, save_model
 from evenhand.runs import run_scope
 
 

@@ -25,7 +25,7 @@ from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
 from evenhand.search.study import open_study
 from evenhand.workers import NetworkHost, SocketFolder, WorkerSettings, open_engine
-from evenhand.workers.folder import private_folder
+from evenhand.workers.local import private_folder
 
 LISTENING = "0A"
 
@@ -214,7 +214,7 @@ def test_folders_of_dead_processes_are_removed(monkeypatch):
 def check_removed(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code = (
-        "import os; from evenhand.workers.folder import private_folder; "
+        "import os; from evenhand.workers.local import private_folder; "
         "folder = private_folder(); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})

@@ -13,15 +13,15 @@ from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import begin_run
 from evenhand.experiments.study_storage import open_run_storage, open_storage
 from evenhand.experiments.trials import search
+from evenhand.jobs.tune.searching import study_table
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.trials import study_table
 from evenhand.masks.units import Family, families
 from evenhand.metrics import find_target
 from evenhand.networks.backbones import create_by_name
 from evenhand.runs import run_scope
 from evenhand.search.spaces import SPACES, Choice, Rates
 from evenhand.search.study import open_study, originals, stopping_floor
-from evenhand.workers.inline import Inline
+from evenhand.workers.engine import Inline
 
 UNITS = families(create_by_name("test_vit"))["norm-attn-mlp"].units
 

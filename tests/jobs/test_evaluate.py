@@ -17,9 +17,9 @@ from evenhand.files import read_json
 from evenhand.jobs import evaluate as evaluate_job
 from evenhand.jobs.audit import job as audit_job
 from evenhand.jobs.audit.job import audit
-from evenhand.jobs.card import write_card
 from evenhand.jobs.compare import compare
 from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.report import write_card
 
 
 def table(shift: float, n: int = 120) -> pd.DataFrame:

@@ -17,8 +17,7 @@ from evenhand.masks.lora import RANK, merge_lora
 from evenhand.masks.masks import set_trainable
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import parts
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import Model, build_model
+from evenhand.networks.model import Model, build_model, load_model, save_model
 from evenhand.networks.registry import BACKBONES, register_backbone
 
 IMAGES = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -379,3 +379,13 @@ def test_groups_are_read_as_audit_reads_them(missing):
         for values in (groups, unusual)
     )
     np.testing.assert_array_equal(plain.scores(scores, groups), other.scores(scores, unusual))
+
+
+def test_masked_groups_are_unknown():
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 2, 600), rng.integers(0, 2, 600)
+    scores, hidden = np.clip(0.3 * labels + 0.6 * rng.random(600), 0, 1), np.arange(600) < 60
+    masked = np.ma.masked_array(groups, hidden)
+    named = np.where(hidden, "unknown", groups.astype(str))
+    first, second = (mitigate(scores, labels, values, "recalibrate") for values in (masked, named))
+    np.testing.assert_array_equal(first.scores(scores, masked), second.scores(scores, named))

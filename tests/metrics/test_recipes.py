@@ -135,7 +135,7 @@ def test_a_difference_of_the_detectable_size_is_claimed_with_power_8_in_10(freed
     rng = np.random.default_rng(8)
     test = recipes_module._Test(0, rng.normal(size=DRAWS), 0.0, 0.02, freedom)
     alone = Difference("x", AUC, 0.05)
-    judged = recipes_module._with_verdict(alone, test, critical=1.96, p_adjusted=0.5, level=0.05)
+    judged = recipes_module._with_verdict(alone, test, critical=1.96, p_adjusted=0.5)
     reach = judged.high - judged.value
     errors = 0.02 * rng.standard_t(freedom, 100_000)
     assert np.mean(judged.detectable + errors > reach) == pytest.approx(0.8, abs=0.01)
@@ -207,6 +207,6 @@ def test_a_corrected_interval_stays_within_what_is_possible():
     key = Key("sex", "*", "auc", "gap")
     test = recipes_module._Test(0, np.zeros(3), 0.0, 0.9, 10.0)
     judged = recipes_module._with_verdict(
-        recipes_module.Difference("dro", key, -0.2), test, 2.0, 0.5, 0.05
+        recipes_module.Difference("dro", key, -0.2), test, 2.0, 0.5
     )
     assert (judged.low, judged.high, judged.detectable) == (-1.0, 1.0, None)

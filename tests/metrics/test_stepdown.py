@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evenhand.metrics.stepdown import AdjustedP, step_down
+from evenhand.metrics.permutation import AdjustedP, step_down
 
 DRAWS = 40
 SIZES = st.floats(0, 5, width=16)
@@ -73,7 +73,7 @@ def test_draws_that_only_others_have_make_no_difference_surer():
 
 def test_one_block_at_a_time_by_hand(monkeypatch):
     """The largest of all smaller statistics is carried from block to block, past missing draws."""
-    monkeypatch.setattr("evenhand.metrics.stepdown.CELLS", 4)  # one test in each block
+    monkeypatch.setattr("evenhand.metrics.permutation.BLOCK", 4)  # one test in each block
     drawn = np.array([[9.0, 0.0, 0.0, 0.0], [0.0, 9.0, np.nan, 0.0], [0.0, 0.0, 9.0, 0.0]])
     result = step_down(np.array([1.0, 2.0, 3.0]), drawn.__getitem__, 4)
     np.testing.assert_allclose(result.p, [2 / 5, 2 / 4, 2 / 5])

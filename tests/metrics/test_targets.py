@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from evenhand.earlier_names import TARGETS
 from evenhand.errors import EvenhandError
 from evenhand.metrics import FAIRNESS, METRICS, excluded_groups, find_target, groups_of
 from evenhand.metrics.aggregates import SUMMARIES
+from evenhand.settings import TARGETS
 
 NAMES = (*TARGETS, "sensitivity_worst", "auc_min_ratio", "equalized_odds_difference", "eopp1_sum")
 

@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from evenhand.errors import EvenhandError
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import build_model
+from evenhand.networks.model import build_model, load_model, save_model
 from evenhand.networks.weights_file import fill
 from evenhand.runs import run_scope, start_run
 
@@ -100,6 +99,7 @@ def test_a_classifier_of_several_layers_is_left_behind(tmp_path, name):
         ("test_vit", 33, "patches are 16 pixels wide. Give --image-size 32"),
         ("swin_tiny_patch4_window7_224", 33, "patches are 4 pixels wide. Give --image-size 32"),
         ("convnext_atto", 2, "Kernel size can't be greater .* Give another --image-size; .* 224"),
+        ("crossvit_tiny_240", 256, "must match the size .* Give another --image-size; .* 240"),
     ],
 )
 def test_sizes_that_a_network_cannot_take(name, size, text):

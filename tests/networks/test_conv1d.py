@@ -11,7 +11,7 @@ from evenhand.masks.masks import set_trainable, train_mode
 from evenhand.masks.strategies import find_strategy
 from evenhand.masks.units import families, parts
 from evenhand.networks.encoders.conv1d import Conv1dEncoder, convolve
-from evenhand.networks.encoders.observations import hold_last
+from evenhand.networks.encoders.layers import hold_last
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.model import Model, build_model
 

@@ -15,13 +15,13 @@ from evenhand.masks.strategies import find_strategy
 from evenhand.masks.truncate import activations_at, truncate_at
 from evenhand.masks.units import default_family, families, parts
 from evenhand.networks.encoders.gru import FadingInput, Recurrence
-from evenhand.networks.encoders.observations import hold_last, steps_since_seen
+from evenhand.networks.encoders.layers import hold_last, steps_since_seen
 from evenhand.networks.export import check_answers, to_onnx
 from evenhand.networks.inputs import SeriesInputs
 from evenhand.networks.layers import layer_names, record_activations
 from evenhand.networks.registry import SERIES_ENCODERS
 from evenhand.pruning.curvature.check import check_squares
-from evenhand.pruning.eligible import prunable
+from evenhand.pruning.loop import prunable
 
 NAN = float("nan")
 STEPS, CLASSES = 13, ("well", "sick")  # no multiple of a patch

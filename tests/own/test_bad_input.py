@@ -80,6 +80,7 @@ CASES = {
         (TwiceConvolved, saliency, {}, r"layer \(2 times\)"),
         (TwiceConvolved, pruning, {}, r"layer \(2 times\)"),
         (Twice, by_channel, {}, "Twice can be removed"),
+        (TwiceConvolved, comparison, {"layers": ["layer"]}, "layer layer of .* more than once"),
     ],
     "shared weights": [
         (Tied, saliency, {}, r"into\.weight = out\.weight"),
@@ -172,6 +173,22 @@ def test_one_clear_error_and_the_network_as_it_was(build, work, more, text):
     assert_same(before, module)
 
 
+@pytest.mark.parametrize("work", [saliency, pruning, by_channel])
+def test_inference_mode_changes_no_saliency(work):
+    module = once()
+    expected = work(module)
+    with torch.inference_mode():
+        result = work(module)
+        created = once()
+    if work is not saliency:
+        assert not any(p.is_inference() for p in result.module.parameters())
+        result, expected = (dict(pruned.module.named_parameters()) for pruned in (result, expected))
+    torch.testing.assert_close(dict(result), dict(expected))
+    for engine in (work, tuning):
+        with pytest.raises(EvenhandError, match=r"was created in torch\.inference_mode\(\)"):
+            engine(created)
+
+
 @pytest.mark.parametrize("work", [saliency, pruning, comparison, tuning, cut])
 def test_what_is_no_network(work):
     with pytest.raises(EvenhandError, match=r"=3 is no network; give a torch\.nn\.Module"):
@@ -236,7 +253,7 @@ ON_ARRAYS = [
     (search, {"scores": SCORES, "trials": 1.5}, "'trials': 1.5"),
     (search, {"scores": SCORES, "lr": 1e-3}, r"lr=0\.001: give the lowest and the highest"),
     (measured, {"scores": None}, "y_score=None"),
-    (measured, {"scores": SCORES * 9 - 4}, "is no probability"),
+    (measured, {"scores": SCORES * 9 - 4}, "is not a probability"),
     (measured, {"scores": (score for score in SCORES)}, "scores must be numbers"),
     (measured, {"y_true": ["a", "b"] * 20}, "labels must be whole numbers"),
     (measured, {"y_true": CLASSES + 1}, "labels run from 1 to 2"),

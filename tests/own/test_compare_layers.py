@@ -113,15 +113,52 @@ def test_a_group_of_few_patients_is_said_to_be_undefined():
     assert table.frame["high"].max() <= 1
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_layer_without_variation_has_no_best_and_a_layer_given_twice_counts_once():
+def constant_layer(seed):
+    """Two layers; the second is constant."""
+    torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     nn.init.zeros_(network[1].weight)
-    rows = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    return network
+
+
+def test_a_layer_without_variation_has_no_best_and_a_layer_given_twice_counts_once():
+    network, rows = constant_layer(0), torch.randn(40, 4)
     table = compare_layers(network, network, [rows], ["f", "m"] * 20, layers=["0", "1", "0"])
     assert table.layers()["first"].tolist() == ["0", "1"]
     assert table.layers()["best"].fillna("").tolist() == ["0", ""]
     assert "undefined undefined" in repr(table)
+
+
+def test_a_layer_without_variation_is_undefined_and_leaves_the_other_layers_as_they_are():
+    rows = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    networks, groups = [constant_layer(0), constant_layer(1)], ["f", "f", "m", "m", "m"] * 8
+    alone, both = (
+        compare_layers(*networks, [rows], groups, layers=layers, minimum=10)
+        for layers in (["0"], ["0", "1"])
+    )
+    defined = (both.frame["first"] == "0") & (both.frame["second"] == "0")
+    numbers = ["value", "low", "high", "p_adjusted"]
+    np.testing.assert_array_equal(both.frame.loc[defined, numbers], alone.frame[numbers])
+    assert alone.frame["p_adjusted"].min() < 1
+    assert set(both.frame.loc[~defined, "undefined"]) == {
+        "one of the two layers does not vary among these patients"
+    }
+    assert both.frame.loc[~defined, numbers].isna().all(axis=None)
+    reason = str(both).splitlines()[-1]
+    assert reason.startswith("everybody, group=f, group=m: one of the two layers does not vary")
+    only = compare_layers(*networks, [rows], groups, layers=["1"], minimum=10)
+    assert only.frame["undefined"].notna().all()
+
+
+def test_groups_of_attributes_with_equals_signs_have_columns_of_their_own():
+    rows = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    groups = {"a": ["b=c", "d"] * 20, "a=b": ["c"] * 20 + ["d"] * 20, "'a=b'": ["c"] * 40}
+    network = nn.Sequential(nn.Linear(4, 4))
+    table = compare_layers(network, network, [rows], groups, layers=["0"], permutations=19)
+    names = ["a=b=c", "a=d", "'a=b'=c", "'a=b'=d", "\"'a=b'\"=c"]
+    assert table.layers().columns[3:].tolist() == ["everybody", *names]
+    with pytest.raises(EvenhandError, match=r"no values of 'a=b'=e. Groups: .*a=b=c"):
+        table.matrix("a=b", "e")
 
 
 def test_values_are_those_of_the_published_estimator():

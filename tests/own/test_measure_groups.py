@@ -274,7 +274,10 @@ LABELS, SCORES, SEX = np.array([0, 1] * 20), np.array([0.2, 0.7] * 20), ["f", "m
         ({"groups": {}}, "groups= has no column"),
         ({"patients": [1, 2]}, "y_true has 40, scores has 40, patients has 2 rows"),
         ({"against": SCORES[:9]}, "y_true has 40, scores has 9 rows"),
-        ({"y_score": SCORES * 6 - 2}, "is no probability, 0 … 1; turn logits into one by"),
+        (
+            {"y_score": SCORES * 6 - 2},
+            r"is not a probability \(0 … 1\); turn logits into probabilities",
+        ),
         ({"y_score": np.where(LABELS, np.nan, 0.5)}, "score nan at position 1 is not a finite"),
         ({"y_score": SCORES[:, None]}, r"they have \(40, 1\)"),
         ({"y_true": np.where(LABELS, np.nan, 0)}, "label nan at position 1 is missing"),

@@ -71,6 +71,16 @@ def test_the_choice_has_the_seed_of_the_median_confirmation():
     assert masks.choice.seed == 3
 
 
+def test_a_training_that_ignores_its_seed_is_named():
+    def train(choice):
+        yield scores_of_quality(1 - 0.3 * len(choice.mask), seed=0)
+
+    masks = search_masks(train, UNITS, **SETTINGS)
+    assert str(masks).splitlines()[-1].startswith("Every seed gave the same value")
+    assert "torch.manual_seed(choice.seed)" in masks._repr_html_()
+    assert "NaN" not in str(masks)
+
+
 def test_what_falls_behind_is_stopped_and_closed():
     loop = Loop(epochs=12)
     stopped = search_masks(loop, UNITS, confirm=0, **SETTINGS)

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from evenhand.errors import EvenhandError
-from evenhand.pretraining.learners import Encoder
+from evenhand.pretraining.learners import Encoder, Teacher, momentum_at
 from evenhand.pretraining.objectives.byol import byol_loss
 from evenhand.pretraining.objectives.moco import LONGEST, info_nce
 from evenhand.pretraining.objectives.simsiam import simsiam_loss
 from evenhand.pretraining.registry import SSL_OBJECTIVES, register_ssl
-from evenhand.pretraining.teacher import Teacher, momentum_at
 
 TEACHING = ["byol", "moco"]
 

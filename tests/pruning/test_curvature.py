@@ -23,7 +23,7 @@ from torch import nn
 
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import ESTIMATORS, GroupBatch, find_estimator
-from evenhand.pruning.curvature.softmax import softmax_factors
+from evenhand.pruning.curvature.loss import softmax_factors
 
 HALF = SAMPLES // 2
 UNKNOWN = ("_table", "q_bias", "v_bias", "temperature", "gamma1", "gamma2", "gamma3")

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from tests.pruning.networks import make
 from tests.pruning.test_curvature import curvature
 
-from evenhand.pruning.curvature.noise import draws_needed, rank_correlation
+from evenhand.pruning.curvature.hutchinson import draws_needed, rank_correlation
 
 
 def test_the_correlation_is_spearmans():

@@ -12,18 +12,19 @@ from tests.pruning.networks import Residual
 from torch import nn
 
 from evenhand.errors import EvenhandError
+from evenhand.pruning.channels import remove_weights
 from evenhand.pruning.curvature import GroupBatch, find_estimator
-from evenhand.pruning.eligible import parameter_kind, prunable
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import (
+from evenhand.pruning.loop import (
+    PruningState,
     count_kept,
     freeze_zeros,
     keep_all,
     load_mask,
+    parameter_kind,
+    prunable,
     prune_smallest,
     save_mask,
 )
-from evenhand.pruning.remove import remove_weights
 from evenhand.pruning.saliency import error_change, saliency
 
 EVERY_KIND = ("conv", "linear", "head", "bias", "norm", "other")

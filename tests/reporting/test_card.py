@@ -7,9 +7,11 @@ from typing import Any
 import yaml
 from tests.records import make_record
 
+from evenhand.cohort.cohort import Stored
 from evenhand.evaluation.settings import AuditSettings
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.settings import FinetuneSettings
+from evenhand.jobs.tune.settings import TuneSettings
 from evenhand.reporting import Report, model_card
 
 EVIL = "a|b\n<script>alert(1)</script> [x](http://y) *z*"
@@ -81,3 +83,38 @@ def test_undefined_is_told_with_its_reason_and_names_are_harmless(
     assert "<" not in line
     assert r"a\|b" in line
     assert r"\[x\]" in line
+
+
+def test_the_card_says_how_scores_become_decisions(
+    make_rows: Callable[..., list[dict[str, Any]]], make_report: Callable[..., Report]
+) -> None:
+    rows = make_rows("sensitivity", 0.61, 0.84)
+    decided = [row | {"threshold": 0.6516826} for row in rows]
+    text = model_card(RECORD, make_report(decided).rows, "model")
+    assert "- decision: positive if the score is at least 0.651683\n" in text
+    by_group = [
+        row | {"threshold": {"60+": 0.25, "under 60": 0.75}.get(row["group"])} for row in rows
+    ]
+    text = model_card(RECORD, make_report(by_group).rows, "model")
+    assert "at least 0.75 (age: under 60) and 0.25 (age: 60+)\n" in text
+
+
+def test_the_card_says_how_images_become_inputs(audit: Report) -> None:
+    source = SourceRecord(reader="table", path="mine.csv", stored=Stored("uint8", (32, 32, 3)))
+    text = model_card(make_record(**(ENTRIES | {"source": source})), audit.rows, "model")
+    assert "- stored samples: uint8, 32 x 32 x 3\n- input of the network: float32, channels" in text
+    assert "bicubic" in text
+
+
+def test_a_run_without_a_method_has_no_empty_line_about_it(audit: Report) -> None:
+    settings = TuneSettings(data="phantom:")
+    text = model_card(make_record("tune", settings, **ENTRIES), audit.rows, "model")
+    assert "- method" not in text
+    assert "- strategy: full\n" in text
+
+
+def test_attributes_without_worst_group_make_no_empty_table(
+    make_row: Callable[..., dict[str, Any]], make_report: Callable[..., Report]
+) -> None:
+    rows = make_report([make_row("auc", 0.8, attribute="age", group="60+")]).rows
+    assert "| everyone | worst group |" not in model_card(RECORD, rows, "model")

@@ -7,9 +7,17 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from evenhand.metrics import as_scored, groups_of
-from evenhand.reporting.charts.benefit import THRESHOLDS, benefit_view, stretches
-from evenhand.reporting.charts.curves import calibration, count_flagged, recall, roc, score_views
-from evenhand.reporting.charts.polyline import UNSEEN, polyline
+from evenhand.reporting.charts.curves import (
+    THRESHOLDS,
+    benefit_view,
+    calibration,
+    count_flagged,
+    recall,
+    roc,
+    score_views,
+    stretches,
+)
+from evenhand.reporting.charts.linear_axis import UNSEEN, polyline
 
 SAMPLES = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=2, max_size=60

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.worst_best import extremes, is_unknown
+from evenhand.reporting.estimates import Estimate, extremes, is_unknown
 
 ROW = Estimate(
     model="m", split="test", attribute="age", group="a", base="auc", value=0.7, low=0.65,

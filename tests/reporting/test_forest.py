@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from evenhand.reporting.charts.forest import ForestEntry, ForestFrame, forest
 from evenhand.reporting.charts.linear_axis import axis_over
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import PERCENT, Scale
+from evenhand.reporting.text.vocabulary import PERCENT, Scale
 
 ROW = Estimate(
     model="m", split="test", attribute="age", group="60+", base="auc", value=0.7, low=0.6,

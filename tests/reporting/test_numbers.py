@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import pytest
 
+from evenhand.errors import count_text
 from evenhand.metrics import FAIRNESS, METRICS
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.text.numbers import (
+from evenhand.reporting.text.vocabulary import (
     PERCENT,
+    TERMS,
+    display_name,
     duration,
     join_words,
     out_of_hundred,
     plain,
     signed,
+    term,
 )
-from evenhand.reporting.text.vocabulary import TERMS, display_name, term
-from evenhand.wording import count_text
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_audit_says_the_answer_first(audit: Report) -> None:
 def test_tune_says_first_whether_its_worst_group_is_better(tuned: Report) -> None:
     text = Outline(render(tuned)).text
     headline = (
-        "FairTune serves its worst age group better than full fine-tuning; "
+        "FairTune serves its worst-served age group better than full fine-tuning; "
         "these data do not show whether it does better or worse than head only."
     )
     assert text.index(headline) < text.index("Where age is")
@@ -86,7 +86,7 @@ def test_files_that_are_compared_keep_their_names(tuned: Report) -> None:
     inputs = (Path("fairtune.csv"), Path("full.csv"), Path("head.csv"))
     record = make_record("compare", CompareSettings(inputs=inputs))
     text = Outline(render(replace(tuned, record=record, search=None, units=()))).text
-    assert "fairtune serves its worst age group better than full; " in text
+    assert "fairtune serves its worst-served age group better than full; " in text
     assert "fine-tuning" not in text
 
 

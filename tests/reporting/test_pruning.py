@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from tests.records import make_record
 
+from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.reporting import model_card
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.report import Pruning
+from evenhand.reporting.sections.answers import answer_view
 from evenhand.reporting.sections.pruning import pruning_view
 
 COST = {"parameters": 1000, "size": 4_000_000, "milliseconds": 2.0, "device": "cpu, threads: 1"}
@@ -77,6 +79,23 @@ def test_the_card_says_when_no_step_was_chosen(chosen, unchanged, make_rows, mak
     rows = make_report(make_rows("auc", 0.71, 0.83, model="pruned")).rows
     card = model_card(make_record(), rows, "pruned", pruning=pruning(chosen=chosen))
     assert ("- unchanged: no step within the budget" in card) == unchanged
+
+
+@pytest.mark.parametrize(("chosen", "unchanged"), [(0, True), (1, False)])
+def test_the_answer_says_that_an_unchanged_model_is_the_same(
+    chosen, unchanged, make_rows, make_row, make_report
+):
+    rows = [
+        *make_rows("auc", 0.71, 0.83, model="pruned"),
+        *make_rows("auc", 0.71, 0.83, model="before"),
+        make_row("auc", 0.0, "worst", attribute="age", model="pruned", against="before"),
+    ]
+    settings = PruneSettings(run="run", attribute=("age",))
+    record = make_record("prune", settings, chosen="pruned", models=("before", "pruned"))
+    report = make_report(rows, record=record, pruning=pruning(chosen=chosen))
+    compared, *about_groups = answer_view(report).answers
+    assert compared.details[0].startswith("Nothing was pruned") == unchanged
+    assert not any("Nothing was pruned" in " ".join(answer.details) for answer in about_groups)
 
 
 def test_the_chosen_step_is_marked_at_its_place():

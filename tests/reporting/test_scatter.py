@@ -6,7 +6,7 @@ import pytest
 
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.scatter import Point, scatter
-from evenhand.reporting.text.numbers import PERCENT
+from evenhand.reporting.text.vocabulary import PERCENT
 
 FRAME = PlotFrame("Deviation", "", "share", "distance")
 

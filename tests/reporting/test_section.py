@@ -6,8 +6,14 @@ from dataclasses import replace
 from importlib import import_module, resources
 
 from evenhand.reporting import Report, render
-from evenhand.reporting.part import Part
-from evenhand.reporting.section import SECTIONS, SectionKind, include_page, section, sections_of
+from evenhand.reporting.section import (
+    SECTIONS,
+    Part,
+    SectionKind,
+    include_page,
+    section,
+    sections_of,
+)
 
 
 def test_a_registered_section_is_on_its_page_in_its_place(audit: Report, monkeypatch) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evenhand.reporting.estimates import Estimate
+from evenhand.reporting.estimates import Estimate, Extremes
 from evenhand.reporting.text.sentences import (
     apart_sentence,
     chance_remark,
@@ -24,7 +24,6 @@ from evenhand.reporting.text.sentences import (
     strategy_sentence,
     where,
 )
-from evenhand.reporting.text.worst_best import Extremes
 
 OLD = Estimate(
     model="m", split="test", attribute="age", group="60+", base="sensitivity", value=0.61, low=0.55,
@@ -197,14 +196,14 @@ def test_strategies_in_one_sentence() -> None:
     better = replace(PAIRED, p_adjusted=0.01)
     unsure, worse = replace(PAIRED, against="head only"), replace(better, against="x", value=-0.05)
     assert strategy_sentence([better]) == (
-        "FairTune serves its worst age group better than full fine-tuning."
+        "FairTune serves its worst-served age group better than full fine-tuning."
     )
     assert strategy_sentence([PAIRED, unsure]) == (
-        "These data do not show that FairTune serves its worst age group better or worse than "
-        "full fine-tuning or head only."
+        "These data do not show that FairTune serves its worst-served age group better or worse "
+        "than full fine-tuning or head only."
     )
     assert strategy_sentence([better, unsure, worse]) == (
-        "FairTune serves its worst age group better than full fine-tuning but worse than x; "
+        "FairTune serves its worst-served age group better than full fine-tuning but worse than x; "
         "these data do not show whether it does better or worse than head only."
     )
 
@@ -264,12 +263,11 @@ def test_reading_names_the_level_of_the_intervals() -> None:
 def test_an_attribute_called_group_is_not_named_twice_and_names_keep_their_case() -> None:
     paired = replace(PAIRED, model="ResNet_A", attribute="group", p_adjusted=0.01)
     assert strategy_sentence([paired]) == (
-        "ResNet_A serves its worst group better than full fine-tuning."
+        "ResNet_A serves its worst-served group better than full fine-tuning."
     )
     renamed = replace(paired, model="full fine-tuning", against="vgg")
-    assert (
-        strategy_sentence([renamed]) == "Full fine-tuning serves its worst group better than vgg."
-    )
+    sentence = "Full fine-tuning serves its worst-served group better than vgg."
+    assert strategy_sentence([renamed]) == sentence
 
 
 @pytest.mark.parametrize(
@@ -314,6 +312,7 @@ def test_a_model_that_does_no_better_than_chance(
     auc = replace(OLD, group="*", base="auc", value=value, low=low, high=high, p_adjusted=p)
     remark = chance_remark(auc)
     assert (remark is None) if text is None else (text in (remark or ""))
+    assert (p_text(auc) or "interval") in (remark or f"interval, {p_text(auc)}")
 
 
 @pytest.mark.parametrize(("detectable", "is_given"), [(0.04, True), (0.0, False)])
@@ -338,7 +337,9 @@ def test_an_interval_above_0_beside_no_claim_is_explained(
 def test_a_gap_that_was_not_tested_says_why() -> None:
     gap = replace(GAP, p_adjusted=None, approximate="12 patients")
     text = chance_sentence(Extremes(OLD, YOUNG, 2, gap))
-    assert text.startswith("The gap was not tested (12 patients). Without a test it is not known")
+    assert text.startswith(
+        "The gap was not tested (as some group has too few patients: 12 patients). "
+    )
 
 
 def test_a_group_of_too_few_patients_for_a_test_is_named_with_what_would_do() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenhand.representation import Layer, hsic, rbf_layer, row_terms
-from evenhand.representation.hsic import hsic_without
+from evenhand.representation.cka import hsic_without
 
 
 def gram(rows: np.ndarray, bandwidth: float | None) -> np.ndarray:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.tables.attributes import (
+    UNKNOWN,
     attribute_by_level,
     attribute_by_value,
     attribute_of_values,
@@ -21,7 +22,6 @@ from evenhand.tables.attributes import (
     white_attribute,
 )
 from evenhand.tables.bins import attribute_by_bins, is_measurement, parse_bins, refuse_unbinned
-from evenhand.tables.levels import UNKNOWN
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
 edge_lists = st.lists(finite, min_size=1, max_size=6, unique=True).map(sorted)

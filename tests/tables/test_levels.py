@@ -7,8 +7,8 @@ import random
 import pytest
 
 from evenhand.errors import EvenhandError
+from evenhand.tables.attributes import level_order, likely_unknown
 from evenhand.tables.classes import order_classes
-from evenhand.tables.levels import level_order, likely_unknown
 
 
 @pytest.mark.parametrize(

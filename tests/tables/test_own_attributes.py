@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from evenhand.errors import EvenhandError
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.bins import NumericBins
-from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.own_attributes import impossible_ages, read_own_attribute
 from evenhand.tables.settings import ValueSettings
 from evenhand.tables.values import read_values

@@ -107,6 +107,13 @@ def _flipped(content: bytes) -> bytes:
     return content[:10] + b"\xff" * 8 + content[18:]
 
 
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_fractions_of_fewer_bits_read_as_in_a_csv(tmp_path, bits):
+    table = pd.DataFrame({"dose": [0.1, 2.5, 3.0]}).astype(f"float{bits}")
+    table.to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["dose"].tolist() == ["0.1", "2.5", "3"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [

@@ -11,8 +11,8 @@ from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError
 from evenhand.networks.layers import find_layers, layer_names, record_activations
 from evenhand.networks.model import Model, build_model
-from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import activations
 from evenhand.training.inputs import model_inputs
 from evenhand.training.settings import LoopSettings
 

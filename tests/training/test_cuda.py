@@ -8,7 +8,7 @@ import torch
 from tests.training.conftest import small_model
 
 from evenhand.masks.strategies import find_strategy
-from evenhand.networks.checkpoints import load_model, save_model
+from evenhand.networks.model import load_model, save_model
 from evenhand.training.frozen_prefix import ActivationCache
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

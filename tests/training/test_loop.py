@@ -14,12 +14,11 @@ from tests.training.conftest import small_model
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.masks.masks import Schedule, constant, full_mask
-from evenhand.networks.checkpoints import load_model, save_model
+from evenhand.networks.model import load_model, save_model
 from evenhand.training.loop import DivergedError, _batches
-from evenhand.training.losses import make_loss
 from evenhand.training.predict import class_probabilities
 from evenhand.training.settings import FitSettings
-from evenhand.training.steps import _optimizer, warmup_cosine
+from evenhand.training.steps import _optimizer, make_loss, warmup_cosine
 
 
 def same(first, second) -> bool:

@@ -15,8 +15,8 @@ from tests.command import evenhand, training
 
 from evenhand.networks.inputs import ImageForm
 from evenhand.networks.model import build_model
-from evenhand.training import memory
-from evenhand.training.memory import activation_bytes, memory_warning
+from evenhand.training import device as module
+from evenhand.training.device import activation_bytes, memory_warning
 
 CPU = torch.device("cpu")
 
@@ -61,7 +61,7 @@ def test_it_leaves_the_model_as_it_was():
 def test_it_warns_where_memory_is_short_and_images_are_large(monkeypatch):
     model = model_of(512)
     each = activation_bytes(model)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 8 * each)
+    monkeypatch.setattr(module, "free_bytes", lambda device: 8 * each)
     assert memory_warning(model, 8, CPU) is None
     text = memory_warning(model, 9, CPU)
     assert text is not None
@@ -71,8 +71,8 @@ def test_it_warns_where_memory_is_short_and_images_are_large(monkeypatch):
 
 
 def test_the_command_line_says_it(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr(memory, "LARGE", 32 * 32)
+    monkeypatch.setattr(module, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(module, "LARGE", 32 * 32)
     more = ("--batch-size", 8, "--strategy", "head", "--epochs", 1)
     words = training(tmp_path / "cache", "--backbone", "test_resnet", *more)
     done = evenhand("finetune", "phantom:patients=40,size=16", *words, "--out", tmp_path / "run")

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from evenhand.experiments.settings import TrainingSettings
-from evenhand.training import precision
-from evenhand.training.precision import multiplies_half, products_per_value, settle_precision
+from evenhand.training import device
+from evenhand.training.device import multiplies_half, products_per_value, settle_precision
 
 
 def settled(backbone: str, **changes) -> str:
@@ -28,12 +28,12 @@ def settled(backbone: str, **changes) -> str:
     ],
 )
 def test_half_precision_is_for_networks_that_mostly_multiply(monkeypatch, backbone, expected):
-    monkeypatch.setattr(precision, "multiplies_half", lambda: True)
+    monkeypatch.setattr(device, "multiplies_half", lambda: True)
     assert settled(backbone) == expected
 
 
 def test_a_processor_without_half_precision_trains_in_full(monkeypatch):
-    monkeypatch.setattr(precision, "multiplies_half", lambda: False)
+    monkeypatch.setattr(device, "multiplies_half", lambda: False)
     assert settled("resnet18") == "fp32"
 
 

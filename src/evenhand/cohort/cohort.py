@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, first_few, pick
 from evenhand.networks.inputs import Images
-from evenhand.tables.attributes import Attribute, attribute_parts, group_of
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_parts, group_of
 from evenhand.tables.classes import unclear_positive
-from evenhand.tables.levels import UNKNOWN
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]

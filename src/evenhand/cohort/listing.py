@@ -14,9 +14,8 @@ from evenhand.cohort.layouts import entry_paths, files_below, walk
 from evenhand.cohort.readers import read_cohort, reader_of
 from evenhand.cohort.registry import READERS, DataSet, Reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import first_few
+from evenhand.errors import count_text, first_few
 from evenhand.tables.attributes import Attribute
-from evenhand.wording import count_text
 
 
 def data_set_listing() -> str:

@@ -15,18 +15,16 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
 from evenhand.cohort.images.decoding import Open, image_files, open_picture
 from evenhand.cohort.images.volumes import ReadSlice, expand_slices, volume_slices
-from evenhand.cohort.labels import Label
 from evenhand.cohort.layouts import check_layout, files_below, locate, read_status, refuse_outside
-from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
+from evenhand.cohort.registry import SERIES, DataSet, Label, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.splits import split_column
 from evenhand.errors import EvenhandError, first_few, import_extra, pick
 from evenhand.files import Stamp, fingerprint
-from evenhand.tables.attributes import Attribute, attribute_of_values, attribute_parts
+from evenhand.tables.attributes import UNKNOWN, Attribute, attribute_of_values, attribute_parts
 from evenhand.tables.bins import parse_bins
-from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.own_attributes import impossible_ages
-from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.spelling import refuse_spellings, whole_numbers
 from evenhand.tables.table_checks import refuse_blank, refuse_repeated, require_columns, rows_text
 from evenhand.tables.values import read_values
 
@@ -142,6 +140,8 @@ def _cohort(
     table, classes, meaning = _with_classes(samples, data_set, data_set.labels[convention])
     table, stamps, absent = _existing_rows(samples, table, root, skip=settings.skip_unreadable)
     table, notes = _without_impossible_ages(data_set, table, samples.source)
+    open_columns = list(data_set.open_attributes.values())
+    table = table.assign(**{column: whole_numbers(table[column]) for column in open_columns})
     attributes = _attributes(name, data_set, table, samples.source, settings)
     slices = settings.slices or data_set.slices
     table, sample, read = _make_read(samples, table, slices)

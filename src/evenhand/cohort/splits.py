@@ -11,14 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.attributes import attribute_parts, group_of
 from evenhand.tables.predictions import SPLITS
 from evenhand.tables.reading import read_table
 from evenhand.tables.spelling import clean
 from evenhand.tables.table_checks import refuse_rows, require_columns
-from evenhand.wording import count_text
 
 
 @dataclass(frozen=True, eq=False)

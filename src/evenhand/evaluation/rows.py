@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.metrics import (
     Groups,
     Measured,
@@ -32,7 +32,6 @@ from evenhand.metrics import (
     within,
 )
 from evenhand.tables.predictions import Predictions
-from evenhand.wording import count_text
 
 P = ParamSpec("P")
 

@@ -17,8 +17,8 @@ from evenhand.evaluation.settings import MeasureSettings
 from evenhand.metrics import EVERYBODY
 from evenhand.metrics.groups import Groups
 from evenhand.representation.jackknife import JackknifeEstimate
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.columns import PAIR
-from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 FEWEST = 10

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from evenhand.earlier_names import current_settings
 from evenhand.errors import UnknownNameError
 from evenhand.experiments.job_settings import settings_class
 from evenhand.files import FileObject, parse_record
 from evenhand.runs import SCHEMA
+from evenhand.settings import current_settings
 from evenhand.training.settings import LoopSettings
 
 JOB_OF_SETTING = {"cell": "assess", "trials": "tune", "strategy": "finetune"}

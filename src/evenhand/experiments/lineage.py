@@ -1,8 +1,8 @@
-"""Trace which patients some weights were trained on, through all earlier runs."""
+"""Track the patients that weights were trained on, over all earlier runs, to refuse leaks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +13,13 @@ from evenhand.cohort.registry import READERS
 from evenhand.cohort.splits import Splits, read_listing, read_split_table, write_splits
 from evenhand.errors import EvenhandError, first_few
 from evenhand.experiments.records import SourceRecord
-from evenhand.experiments.runs import Run, open_run
+from evenhand.experiments.runs import Run, begin_run, open_run
+from evenhand.experiments.task import Task
 from evenhand.files import DamagedError
 from evenhand.networks.settings import weights_path
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.table_checks import require_columns
+from evenhand.training.inputs import input_notes
 
 SEEN = "seen.csv"
 """The file of the patients that a run's weights were trained on in earlier runs."""
@@ -42,8 +44,8 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
     Raises
     ------
     EvenhandError
-        If the run of the weights, or an earlier run whose weights it started from, has such
-        patients of the same data in its training split.
+        If the run that trained the weights, or an earlier run that it started from, has such
+        patients in its training split. Only patients of the same data set are compared.
     """
     root = _run_of_weights(weights)
     if root is None:
@@ -63,7 +65,7 @@ def refuse_leak(splits: Splits, weights: str, flag: str = "--weights") -> None:
 def write_patients(run: Run, splits: Splits, *weights: str) -> None:
     """Write the splits of a run, and the patients that its starting weights were trained on.
 
-    Later jobs need the second list (`SEEN`) after the earlier runs have been deleted.
+    With the second list (`SEEN`), later jobs do not need the earlier runs, which may be deleted.
     """
     write_splits(run.root / "splits.csv", splits)
     roots = [root for root in map(_run_of_weights, weights) if root is not None]
@@ -83,7 +85,7 @@ def paths_read(splits: Splits, weights: str, excluded: Iterable[Path], *more: st
 
 
 def _run_of_weights(weights: str) -> Path | None:
-    """Return the run of some weights, which name the run or a file in it; None without a run."""
+    """Return the run that weights name, by its folder or a file in it; None if there is none."""
     path = weights_path(weights)
     if path is None:
         return None
@@ -135,9 +137,62 @@ def _ids_in_source(source: Origin, patients: pd.DataFrame) -> set[str]:
 def _same_data(first: Origin, other: Origin) -> bool:
     """Return whether equal ids in two sources mean the same patients.
 
-    They do in all copies of a published data set, and in other data with the same path or the same
-    fingerprint.
+    Equal ids mean the same patients in all copies of a published data set. In other data, they do
+    if the path or the fingerprint is the same.
     """
     same_files = first.path == other.path or first.fingerprint == other.fingerprint
     published = first.reader in READERS and bool(READERS[first.reader].about.layout)
     return first.reader == other.reader and (published or same_files)
+
+
+def begin_training_run(
+    job: str,
+    task: Task,
+    out: Path,
+    models: list[str],
+    *,
+    overwrite: bool,
+    encoders: Sequence[str] = (),
+) -> Run:
+    """Open the run directory of a job that trains, and write its data and splits.
+
+    Parameters
+    ----------
+    job
+        The name of the job.
+    task
+        The data and the settings of the fits.
+    out
+        The run directory.
+    models
+        The names of the models that the job will train.
+    overwrite
+        Whether a finished or different run in ``out`` may be replaced.
+    encoders
+        Further weights that the job starts from, besides those of the settings.
+
+    Raises
+    ------
+    EvenhandError
+        If weights were trained on validation or test patients of the task.
+    """
+    settings = task.settings
+    refuse_leak(task.splits, settings.weights)
+    for encoder in encoders:
+        refuse_leak(task.splits, encoder, "--encoder")
+    source = task.splits.train.source
+    run = begin_run(
+        out,
+        job,
+        settings,
+        fingerprint=task.fingerprint,
+        reads=paths_read(task.splits, settings.weights, settings.exclude_patients, *encoders),
+        overwrite=overwrite,
+    )
+    run.note(
+        models=models,
+        source=SourceRecord.of(source, levels=task.splits.train.levels),
+        notes=[*source.notes, *input_notes(task.inputs, settings.weights)],
+    )
+    write_patients(run, task.splits, settings.weights, *encoders)
+    return run

@@ -98,7 +98,7 @@ class Parent(_Part):
         The model's name in that run.
     record
         The content of that run's ``run.json``. If version 0.1 wrote the pruning, settings that both
-        jobs have keep the values of the pruning only.
+        jobs have show the values of the pruning.
     """
 
     run: str
@@ -236,12 +236,13 @@ def data_fingerprint(record: RunRecord[Any]) -> str | None:
 def data_settings(record: RunRecord[Settings]) -> DataSettings:
     """Return the settings with which a run read its data.
 
-    A job that starts from a run's model reads that run's data, changed as its own settings say.
+    A job that starts from a run's model reads that run's data, with the changes that the job's own
+    settings make.
 
     Raises
     ------
     EvenhandError
-        If the run read no data set, as an audit of predictions.
+        If the run read no data set, like an audit of predictions.
     """
     settings = record.settings
     if isinstance(settings, DataSettings):
@@ -279,7 +280,7 @@ def _read_settings(value: object, job: str) -> Settings:
         # The text "5" is not the number 5. An earlier version may have recorded a single value
         # where this version has a tuple.
         if name in values and setting not in (values[name], [values[name]]):
-            raise ValueError(f"{name} is {values[name]!r}, where {setting!r} belongs")
+            raise ValueError(f"{name} is {values[name]!r}, but must be {setting!r}")
     return settings
 
 

@@ -7,11 +7,10 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.earlier_names import current_settings
 from evenhand.evaluation.settings import ProbeSettings
 from evenhand.masks.registry import STRATEGIES
 from evenhand.networks.settings import ModelSettings
-from evenhand.settings import Settings
+from evenhand.settings import Settings, current_settings
 from evenhand.training.settings import FitSettings, LoopSettings
 
 TARGETS = (

@@ -30,17 +30,15 @@ from evenhand.metrics.groups import Groups, attribute_groups, excluded_groups
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.networks.augment import find_augmentation
-from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import Images, SeriesInputs
-from evenhand.networks.model import Model, build_model
+from evenhand.networks.model import Model, build_model, save_model
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import write_predictions
-from evenhand.training.device import make_accelerator
+from evenhand.training.device import make_accelerator, warn_of_memory
 from evenhand.training.feed import Feed
 from evenhand.training.frozen_prefix import MEGABYTE, ActivationCache, ActivationFiles
 from evenhand.training.inputs import model_inputs
 from evenhand.training.loop import Epoch, fit
-from evenhand.training.memory import warn_of_memory
 from evenhand.training.predict import class_probabilities, predict_cohorts
 from evenhand.training.settings import FitSettings, LoopSettings
 from evenhand.training.tracking import NO_TRACKERS, Trackers, epoch_numbers

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from evenhand.errors import EvenhandError
-from evenhand.evaluation.intersections import resolve_intersections
-from evenhand.evaluation.matching import MatchedModels, match_samples
-from evenhand.evaluation.requests import advice_of, permutations_note
+import pandas as pd
+
+from evenhand.errors import EvenhandError, count_text
+from evenhand.evaluation.requests import advice_of, permutations_note, resolve_intersections
+from evenhand.evaluation.rows import shared_rows, split_rows
 from evenhand.evaluation.settings import CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.records import MatchedRecord
@@ -19,14 +21,12 @@ from evenhand.jobs.audit.job import begin_audit, notes_of, write_audit
 from evenhand.jobs.keywords import as_job
 from evenhand.jobs.probing import PATIENTS, probe_record, read_layers
 from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.reporting.probe_record import FILE
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings
-from evenhand.wording import count_text
 
 
 @as_job(CompareSettings, "inputs")
@@ -45,7 +45,7 @@ def compare(settings: CompareSettings, out: Path, *, overwrite: bool = False) ->
     out
         The run directory of the comparison.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------
@@ -156,3 +156,116 @@ def _matched_text(matched: MatchedModels) -> str:
         f"{count_text(matched.patients, 'patient')} that all models have scored; not matched: "
         f"{unmatched or 'none'}."
     )
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedModels:
+    """Predictions of several models, with the same samples in the reported split.
+
+    Attributes
+    ----------
+    models
+        Model → predictions. The reported split has only the shared samples; other splits, on which
+        thresholds are chosen, have all samples.
+    samples, patients
+        The number of shared samples and of their patients.
+    unmatched
+        A row for each other sample of a model: ``model``, ``sample_id``, ``patient_id``, ``why``
+        (it is not shared).
+    """
+
+    models: dict[str, Predictions]
+    samples: int
+    patients: int
+    unmatched: pd.DataFrame
+
+
+def match_samples(models: Mapping[str, Predictions], split: str) -> MatchedModels:
+    """Return the predictions of several models on their shared samples.
+
+    A model whose predictions lack names of classes gets those of another model.
+
+    Raises
+    ------
+    EvenhandError
+        If no sample is shared by all models, the classes differ, or a shared sample has two labels,
+        patients or groups.
+    """
+    classes = {
+        len(predictions.classes): predictions.classes
+        for predictions in models.values()
+        if predictions.has_class_names
+    }
+    samples = {
+        name: set(split_rows(predictions, split).table["sample_id"])
+        for name, predictions in models.items()
+    }
+    shared = set.intersection(*samples.values())
+    if not shared:
+        counts = ", ".join(f"{len(ids)} in {name}" for name, ids in samples.items())
+        raise EvenhandError(
+            f"no sample of the split {split!r} is in all of the predictions ({counts}); give "
+            "models that have scored the same samples, under the same sample ids."
+        )
+    restricted = {
+        name: Predictions(
+            _restrict(predictions.table, shared, split),
+            _named_classes(predictions, classes),
+            predictions.levels,
+        )
+        for name, predictions in models.items()
+    }
+    first, *others = restricted.values()
+    for other in others:
+        shared_rows(first.of_split(split), other.of_split(split))  # refuses differences
+    unmatched = [_unmatched(name, models, split, shared) for name in models]
+    table = first.of_split(split).table
+    return MatchedModels(
+        restricted,
+        len(table),
+        table["patient_id"].nunique(),
+        pd.concat(unmatched, ignore_index=True),
+    )
+
+
+def _named_classes(
+    predictions: Predictions, classes: Mapping[int, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Return the names of the classes; if they are only numbered, those of another model."""
+    names = predictions.classes
+    return names if predictions.has_class_names else classes.get(len(names), names)
+
+
+def _restrict(table: pd.DataFrame, shared: set[str], split: str) -> pd.DataFrame:
+    """Return the table with only the shared samples in the split."""
+    in_other_split = table["split"] != split if "split" in table else False
+    return table[table["sample_id"].isin(shared) | in_other_split].reset_index(drop=True)
+
+
+def _unmatched(
+    name: str, models: Mapping[str, Predictions], split: str, shared: set[str]
+) -> pd.DataFrame:
+    table = models[name].of_split(split).table
+    rows = table.loc[~table["sample_id"].isin(shared), ["sample_id", "patient_id"]]
+    others = {
+        other: _split_of_samples(predictions)
+        for other, predictions in models.items()
+        if other != name
+    }
+    why = [_why_unmatched(sample, others, split) for sample in rows["sample_id"]]
+    return rows.assign(model=name, why=why)[["model", "sample_id", "patient_id", "why"]]
+
+
+def _why_unmatched(sample: str, others: Mapping[str, Mapping[str, str]], split: str) -> str:
+    return "; ".join(
+        f"in the split {splits[sample]} of {other}" if sample in splits else f"not in {other}"
+        for other, splits in others.items()
+        if splits.get(sample) != split
+    )
+
+
+def _split_of_samples(predictions: Predictions) -> dict[str, str]:
+    """Return sample id → split."""
+    table = predictions.table
+    splits = table["split"] if "split" in table else ["test"] * len(table)
+    return dict(zip(table["sample_id"], splits, strict=True))

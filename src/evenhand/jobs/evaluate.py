@@ -9,7 +9,6 @@ from dataclasses import replace
 import pandas as pd
 from pydantic import BaseModel
 
-from evenhand.earlier_names import current_record, current_target
 from evenhand.evaluation.requests import (
     Request,
     measure_settings,
@@ -49,10 +48,9 @@ from evenhand.reporting.estimates import find_rows
 from evenhand.reporting.probe_record import ProbeRecord
 from evenhand.reporting.pruning_record import PruningRecord
 from evenhand.reporting.search_record import SearchRecord
-from evenhand.reporting.text.numbers import join_words
-from evenhand.reporting.text.vocabulary import model_names
+from evenhand.reporting.text.vocabulary import join_words, model_names
 from evenhand.reporting.verdicts import write_verdicts
-from evenhand.settings import Settings
+from evenhand.settings import Settings, current_record, current_target
 from evenhand.tables.predictions import Predictions, read_predictions
 
 STEPS = 100

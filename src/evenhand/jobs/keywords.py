@@ -12,11 +12,10 @@ from pydantic import ValidationError
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.datasets import READER, store_in_process
-from evenhand.earlier_names import current_settings, refuse_both_names
 from evenhand.errors import EvenhandError, unknown_name
 from evenhand.files import to_path
 from evenhand.runs import run_scope
-from evenhand.settings import Settings, plain_values, problems
+from evenhand.settings import Settings, current_settings, plain_values, problems, refuse_both_names
 
 StrPath = str | os.PathLike[str]
 """A path as text or as a path object."""

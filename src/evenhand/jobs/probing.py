@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.evaluation.rows import groups_in
 from evenhand.metrics.groups import Groups
 from evenhand.networks.layers import layer_names
@@ -17,12 +17,11 @@ from evenhand.networks.model import Model
 from evenhand.own.probing import probe
 from evenhand.progress import bar
 from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
-from evenhand.reporting.text.numbers import join_words
+from evenhand.reporting.text.vocabulary import join_words
 from evenhand.representation.probe import ProbeResult
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.predictions import Predictions
-from evenhand.training.activations import HEAD_INPUT, activations
-from evenhand.wording import count_text
+from evenhand.training.frozen_prefix import HEAD_INPUT, activations
 
 PATIENTS = 2000
 """The largest number of patients that are probed, with one sample each."""

@@ -1,4 +1,4 @@
-"""`evenhand report`: write the numbers and the page of a finished run again, without its data."""
+"""`evenhand report`: write a finished run's numbers and page again, without its data; cards."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from evenhand.errors import EvenhandError, pick
+from evenhand.evaluation.metrics_file import read_metrics
+from evenhand.evaluation.requests import measure_settings
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import read_json_record, to_path, write_text
-from evenhand.jobs.card import is_card, write_card
-from evenhand.jobs.evaluate import evaluate
+from evenhand.jobs.evaluate import evaluate, positive_of, pruning_of
 from evenhand.jobs.keywords import StrPath
-from evenhand.jobs.predict.unlabelled import write_unlabelled_page
-from evenhand.locks import hold_lock
-from evenhand.reporting import check_record, similarity_record
+from evenhand.reporting import check_record, model_card, similarity_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.sections.requirements import requirement_verdicts, requirements_page
 from evenhand.reporting.sections.similarity import similarity_page, similarity_verdicts
 from evenhand.reporting.similarity_record import SimilarityRecord
 from evenhand.reporting.verdicts import Verdict, write_verdicts
+from evenhand.run_files import hold_lock
+from evenhand.tables.predictions import read_predictions
 
 
 def write_page(run: Run) -> None:
@@ -135,6 +136,8 @@ def _report(opened: Run, card: Path | None, model: str | None) -> Run:
             raise EvenhandError(
                 f"--card: {run} has no labels, so nothing was measured. Leave --card out."
             )
+        from evenhand.jobs.predict.job import write_unlabelled_page  # imports torch
+
         write_unlabelled_page(opened)
         return opened
     if not opened.models:
@@ -143,3 +146,52 @@ def _report(opened: Run, card: Path | None, model: str | None) -> Run:
     if card:
         write_card(opened, model, card)
     return opened
+
+
+CARD_START = b"---\nlibrary_name: evenhand"
+"""The first bytes of every model card."""
+
+
+def is_card(path: Path) -> bool:
+    """Return whether a file is a model card of Evenhand."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(CARD_START)) == CARD_START
+
+
+def write_card(run: Run, model: str | None, path: Path) -> None:
+    """Write a model card to a file; see `card_text`."""
+    write_text(path, card_text(run, model))
+
+
+def card_text(run: Run, model: str | None) -> str:
+    """Return the card of a model of a finished run; by default of the model that the run chose.
+
+    Raises
+    ------
+    EvenhandError
+        If the run has no such model, or ``model`` is None and the run has several and chose none.
+    """
+    models = run.models
+    name = model or run.head.chosen or (models[0] if len(models) == 1 else None)
+    if name is None:
+        raise EvenhandError(
+            f"{run.root} has the models {', '.join(models)} and chose none of them. Name one with "
+            "--model."
+        )
+    pick("model", name, dict.fromkeys(models))
+    rows = read_metrics(run.root / "metrics.json")
+    predictions = read_predictions(run.predictions_file(name))
+    record = run.record
+    split = measure_settings(record.settings).split
+    pruning = pruning_of(run)
+    return model_card(
+        record,
+        rows,
+        name,
+        split=split,
+        names_split=bool(predictions.splits),
+        positive=positive_of(predictions.classes),
+        pruning=pruning,
+    )

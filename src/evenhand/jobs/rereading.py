@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.prepare import current_data, with_change_note
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.reopen import current_data, with_change_note
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError, first_few
 from evenhand.experiments.records import data_fingerprint, data_settings

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from evenhand.errors import count_text
 from evenhand.masks.units import Family, families, find_family, parts
 from evenhand.networks.backbones import create_by_name
-from evenhand.wording import count_text
 
 
 def unit_listing(backbone: str, family: str | None = None) -> str:

@@ -13,7 +13,7 @@ from evenhand.masks.units import Unit, all_units, parts
 from evenhand.networks.model import Model
 
 Mask = frozenset[str]
-"""Names of the units that may change; the head always may."""
+"""Names of the units that may change; the head may always change."""
 
 
 @dataclass(frozen=True)

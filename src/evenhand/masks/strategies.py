@@ -54,7 +54,7 @@ def find_strategy(name: str) -> Strategy:
         raise unknown_name("strategy", name, strategy_names())
     units = listed_units(name)
     if not units:
-        raise EvenhandError(f"strategy {name!r} names no unit; head tunes nothing but the head.")
+        raise EvenhandError(f"strategy {name!r} names no unit; give head to tune only the head.")
     return lambda model, seed: (model, constant(_checked_units(model, units)))
 
 
@@ -149,7 +149,7 @@ def _gradual(model: Model, argument: str, _: int) -> tuple[Model, Schedule]:
 
 @register_strategy("lora", "[:BLOCK,BLOCK…]", "(:[0-9]+(,[0-9]+)*)?")
 def _lora(model: Model, argument: str, seed: int) -> tuple[Model, Schedule]:
-    """Add low-rank matrices to the attention of all blocks, or of those named, and tune them.
+    """Add low-rank matrices to the attention of all blocks, or of the listed ones, and tune them.
 
     Misleads at the learning rate of full fine-tuning: it usually needs a higher one.
     """
@@ -169,14 +169,14 @@ def _attention(model: Model, _: str) -> Mask:
     family = families(model.backbone).get("attention")
     if family is None:
         raise EvenhandError(
-            f"strategy 'attention': {model.spec.backbone} has no attention blocks. Networks by "
-            "stage take conv or norm units; `evenhand units BACKBONE` lists them."
+            f"strategy 'attention': {model.spec.backbone} has no attention blocks. Tune conv or "
+            "norm units of a network of stages; `evenhand units BACKBONE` lists them."
         )
     return frozenset(unit.name for unit in family.units)
 
 
 def _thirds(model: Model) -> tuple[Mask, Mask, Mask]:
-    """Return the units of each third of the depth; the first has the stem, the last the tail."""
+    """Return the units of each third; the first has the stem, the last has the final layers."""
     units = parts(model.backbone)
     depths = _inner_depths(model)
     if len(depths) < 3:
@@ -316,8 +316,8 @@ def _inner_depths(model: Model) -> list[int]:
     inside = ("blocks.", "stage", "conv")
     units = parts(model.backbone)
     depths = {unit.depth for unit in units if unit.name.startswith(inside)}
-    # Other unit names: the units follow the module structure, and each depth is a block or layer;
-    # a normalisation behind the last block has a depth of its own, and is none.
+    # With other unit names, each depth is a block or layer. Only a normalisation after the last
+    # block has a depth of its own and is not one of them.
     layers = {unit.depth for unit in units if unit.depth > EMBEDDING and unit.kind != "norm"}
     return sorted(depths or layers)
 

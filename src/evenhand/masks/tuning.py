@@ -13,7 +13,7 @@ from torch import nn
 from evenhand.errors import EvenhandError, UnknownNameError, first_few, pick
 from evenhand.masks.masks import freeze_others, train_mode
 from evenhand.masks.units import Unit, all_units, biases, families, parts
-from evenhand.networks.calling import require_network
+from evenhand.networks.calling import require_gradients, require_network
 from evenhand.networks.head import find_head, head_parameters
 from evenhand.networks.model import Model
 
@@ -118,7 +118,7 @@ def tune_only(
     >>> network[0].weight.requires_grad
     True
     """
-    require_network(module)
+    require_gradients(module)
     heads = find_head(module, head)
     chosen = {**_parameters(module, units), **head_parameters(module, heads)}
     if not chosen:

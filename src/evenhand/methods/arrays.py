@@ -11,11 +11,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from evenhand.errors import EvenhandError, first_few
-from evenhand.tables.arrays import as_array
-from evenhand.tables.attributes import read_groups
-from evenhand.tables.levels import UNKNOWN
-from evenhand.wording import count_text
+from evenhand.errors import EvenhandError, count_text, first_few
+from evenhand.tables.arrays import as_array, group_array
+from evenhand.tables.attributes import UNKNOWN, read_groups
 
 Floats = NDArray[np.float64]
 """An array of double precision."""
@@ -259,7 +257,7 @@ def group_names(
     >>> group_names([1.0, 2, None, "f ", "NA"]).tolist()
     ['1', '2', 'unknown', 'f', 'unknown']
     """
-    raw = _as_given(groups)
+    raw = group_array(groups) if hasattr(groups, "dtype") else _as_given(groups)
     text = read_groups(raw.ravel(), name, others)
     return np.array(text.fillna(UNKNOWN), dtype=np.str_).reshape(raw.shape)
 

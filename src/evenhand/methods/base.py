@@ -278,7 +278,27 @@ class TrainingMethod:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore what `state_dict` returned.
+
+        Raises
+        ------
+        EvenhandError
+            If it is the state of another method, or of training rows with other groups.
+        """
+        name, own = type(self).__name__, self.state_dict()
+        if lacking := [key for key in own if key not in state]:
+            raise EvenhandError(
+                f"state: no {', '.join(lacking)} among its names ({', '.join(map(str, state))}); "
+                f"give what state_dict of {name} returned."
+            )
+        for key, value in own.items():
+            if not isinstance(value, Tensor) or not value.numel():
+                continue
+            if getattr(state[key], "shape", None) != value.shape:
+                raise EvenhandError(
+                    f"state: {key} is {_describe(state[key])}, but this {name} needs the shape "
+                    f"{tuple(value.shape)}; give the state of a training on the same groups."
+                )
 
     def check_codes(self, groups: Tensor, labels: Tensor) -> Tensor:
         """Return the codes of a batch's levels ``(B,)``, as 64-bit integers.
@@ -404,11 +424,10 @@ def group_means(values: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
 
     Rows with the group −1 are left out. The mean of a group without rows is 0.
     """
-    has_group = groups >= 0
-    index = groups[has_group]
-    sums = torch.zeros(count, dtype=values.dtype, device=values.device)
-    sums = sums.index_add(0, index, values[has_group])
-    sizes = torch.bincount(index, minlength=count).to(values.dtype)
+    index = torch.where(groups >= 0, groups, count)  # an extra place for rows without a group
+    zeros = torch.zeros(count + 1, dtype=values.dtype, device=values.device)
+    sums = zeros.index_add(0, index, values)[:count]
+    sizes = zeros.index_add(0, index, torch.ones_like(values))[:count]
     return sums / sizes.clamp(min=1), sizes
 
 
@@ -416,5 +435,5 @@ def with_unknown(group_loss: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
     """Return the mean of the groups' loss and of unknown rows' mean loss, weighted by rows."""
     unknown = groups < 0
     share = unknown.to(losses.dtype).mean()
-    unknown_loss = losses[unknown].mean() if unknown.any() else losses.new_zeros(())
-    return (1 - share) * group_loss + share * unknown_loss
+    unknown_losses = torch.where(unknown, losses, 0)
+    return (1 - share) * group_loss + unknown_losses.mean()

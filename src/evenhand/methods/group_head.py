@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evenhand.errors import EvenhandError
 from evenhand.methods.arrays import Floats, check_features, group_names
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 MOST = 20_000
 """The largest number of rows to fit on; they are drawn at random."""

@@ -15,9 +15,8 @@ from evenhand.errors import EvenhandError, check_name, check_seed
 from evenhand.methods.arrays import Floats, group_names
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.tables.arrays import as_array
-from evenhand.tables.levels import UNKNOWN
-from evenhand.tables.row_order import group_columns, refuse_other_order
+from evenhand.tables.arrays import as_array, group_columns, refuse_other_order
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.spelling import check_names, count_values, refuse_group_spellings
 
 GroupsLike = ArrayLike | pd.Series | pd.DataFrame | Mapping[str, ArrayLike]
@@ -46,7 +45,7 @@ class Adjusted:
 
     method: str
     fit: PostHocFit
-    kind: PostHoc
+    kind: PostHoc = field(repr=False)
     attributes: tuple[str, ...]
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -2,7 +2,7 @@
 
 import evenhand.metrics.definitions  # noqa: F401 (registers them)
 from evenhand.metrics.aggregates import CONTRASTS, DETECTABLE, SUMMARIES
-from evenhand.metrics.claims import CHANCE, CLAIM
+from evenhand.metrics.claims import BESIDE, CHANCE, CLAIM, headline_order, leading_metric
 from evenhand.metrics.decision_curve import decision_curve
 from evenhand.metrics.fairness import FAIRNESS, Fairness, fairness, register_fairness
 from evenhand.metrics.groups import (
@@ -16,7 +16,6 @@ from evenhand.metrics.groups import (
     within,
 )
 from evenhand.metrics.guide import Advice, guide_errors, guide_representation
-from evenhand.metrics.headlines import BESIDE, headline_order, leading_metric
 from evenhand.metrics.listing import list_metrics, metric_listing
 from evenhand.metrics.measured import Measured, judge
 from evenhand.metrics.pareto import costs, find_rule, front, rank_points
@@ -38,7 +37,7 @@ from evenhand.metrics.table import Progress, RowNames, measure, measure_part
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.metrics.thresholds import Policy, policy, thresholds_by_group, youden
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 __all__ = [
     "BESIDE",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenhand.errors import SHOWN
+from evenhand.errors import SHOWN, count_text
 from evenhand.metrics.estimate import common_classes, why_undefined
 from evenhand.metrics.families import MetricFamily, metric_family
 from evenhand.metrics.numbers import Parts, ResampledNumber
@@ -19,7 +19,6 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
-from evenhand.wording import count_text
 
 NOBODY: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 

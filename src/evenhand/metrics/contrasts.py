@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtr
 
 from evenhand.metrics.families import SAME, MetricFamily
-from evenhand.metrics.permutation import holm
+from evenhand.metrics.permutation import AdjustedP, blocks, holm, step_down
 from evenhand.metrics.registry import Floats
-from evenhand.metrics.stepdown import AdjustedP, blocks, step_down
 
 MIN_DEFINED = 0.5
 """Share of the resamples in which a difference must be defined to be tested."""

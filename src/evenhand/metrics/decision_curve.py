@@ -36,9 +36,9 @@ def decision_curve(
 ) -> pd.DataFrame:
     """Return the net benefit of everybody and of each group at each threshold.
 
-    Misleads across groups whose prevalence differs, as the net benefit of a group is at most its
-    prevalence. Compare each group's curve with treating everybody in the group (``treat_all``) and
-    with treating nobody (0).
+    Misleads if groups with different prevalence are compared: the net benefit of a group is at most
+    its prevalence. Compare each group's curve with treating everybody in the group (``treat_all``)
+    and with treating nobody (0).
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def decision_curve(
     groups
         The groups of samples, by attribute.
     thresholds
-        Probabilities between 0 and 1, at and above which a case is treated.
+        Probabilities between 0 and 1; a case is treated if its score is at least the threshold.
     rng
         Draws the resamples of patients.
     bootstrap
@@ -111,13 +111,13 @@ def _net_benefits(
 ) -> Floats:
     """Return the values ``(parts, thresholds, 1 + B + J)``, NaN where a resample has no rows.
 
-    The rows of a part are counted by label and by the number of thresholds that their score
-    reaches.
+    The last axis is that of `Resamples`. The rows of a part are counted by label and by the number
+    of thresholds that their score reaches.
     """
     cuts, inverse = np.unique(thresholds, return_inverse=True)
     cells = [2 * np.searchsorted(cuts, part.scores, side="right") + part.labels for part in parts]
     size = 2 * (len(cuts) + 1)
-    cell = np.concatenate([of_part + index * size for index, of_part in enumerate(cells)])
+    cell = np.concatenate([part_cells + index * size for index, part_cells in enumerate(cells)])
     member = np.concatenate([part.members[part.patients] for part in parts])
     shape = len(parts) * size, resamples.patients
     counted = csr_array((np.ones(len(cell), dtype=np.int32), (cell, member)), shape=shape)

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.errors import count_text
+from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, Metric, Requirement
 from evenhand.metrics.resample import Resamples, as_resamples
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.stream import Stream
-from evenhand.wording import count_text
 
 
 def estimate(
@@ -49,6 +50,15 @@ def point(rows: Scored, metric: Metric, classes: Sequence[int]) -> float:
     data_only = as_resamples(np.ones((1, len(rows.members)), dtype=np.uint8))
     renumbered = replace(rows, members=np.arange(len(rows.members)))
     return float(estimate([renumbered], [metric], data_only, classes)[0, 0, 0])
+
+
+def points_by_level(
+    rows: Scored, groups: Groups, levels: Sequence[str], metric: Metric
+) -> dict[str, float]:
+    """Return the value of a metric on the rows of each level, NaN where it is undefined."""
+    parts = {level: rows.take(groups.rows(level)) for level in levels}
+    classes = (1,) if rows.binary else common_classes(list(parts.values()))
+    return {level: point(part, metric, classes) for level, part in parts.items()}
 
 
 def common_classes(groups: Sequence[Scored]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.errors import EvenhandError, pick
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 Excluded = Mapping[str, Collection[str]]
 """By attribute: the levels that take no part in gaps, worst groups or targets."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from evenhand.errors import first_few
+from evenhand.errors import count_text, first_few
 from evenhand.metrics.aggregates import Extreme
 from evenhand.metrics.families import (
     MANY,
@@ -22,7 +22,6 @@ from evenhand.metrics.families import (
 )
 from evenhand.metrics.registry import Floats
 from evenhand.metrics.resample import Bootstrap, Resamples
-from evenhand.wording import count_text
 
 MIN_DEFINED = 0.5
 """Share of the replicates that must be defined for an interval."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from evenhand.errors import count_text
 from evenhand.files import finite_or_none
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.claims import CLAIM, Claim
@@ -19,7 +20,6 @@ from evenhand.metrics.plan import Plan
 from evenhand.metrics.power import BOOTSTRAP_ERROR, LEVEL, POWER
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.rows import EVERYBODY, Key, MetricRow, join_notes
-from evenhand.wording import count_text
 
 ALL_CLAIMS = "80 % power, two-sided 5 % for all claims"
 TEST_FIELDS = (

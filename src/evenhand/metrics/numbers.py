@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.errors import count_text
 from evenhand.metrics.fairness import Fairness
 from evenhand.metrics.families import MetricFamily, join_families
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats, Metric
 from evenhand.metrics.rows import EVERYBODY, Key, full_name, join_notes
 from evenhand.metrics.scored import Scored
-from evenhand.wording import count_text
 
 Composition = Literal[
     "one", "difference", "spread", "spreads", "lowest", "highest", "other", "point"

@@ -21,6 +21,9 @@ from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import Key
 from evenhand.metrics.scored import Scored
 
+LEVEL = 0.95
+"""The confidence level of intervals."""
+
 SMALLEST = 1e-12
 """Least standard error, for a value that is the same in every resample."""
 
@@ -130,7 +133,7 @@ def relative_reduction(supervised: Floats, ssl: Floats) -> Floats:
     return np.where(np.isfinite(reduction), reduction, np.nan)
 
 
-def _any_differs_from_0(signed: Floats, level: float = 0.95) -> bool:
+def _any_differs_from_0(signed: Floats) -> bool:
     """Return whether the interval of any of several values ``(m, 1 + B)`` excludes 0.
 
     The intervals are simultaneous: their critical value is the quantile of the largest |t|.
@@ -141,10 +144,10 @@ def _any_differs_from_0(signed: Floats, level: float = 0.95) -> bool:
         return False
     error = np.maximum(drawn.std(axis=1, ddof=1), SMALLEST)
     largest = (np.abs(drawn - point[:, None]) / error[:, None]).max(axis=0)
-    return bool((np.abs(point) > np.quantile(largest, level) * error).any())
+    return bool((np.abs(point) > np.quantile(largest, LEVEL) * error).any())
 
 
-def percentile_interval(values: Floats, level: float = 0.95) -> tuple[float, float] | None:
+def percentile_interval(values: Floats) -> tuple[float, float] | None:
     """Return the percentile interval of values ``(1 + B,)``, the first from the data.
 
     Returns None if more than one resample in twenty is undefined.
@@ -152,5 +155,5 @@ def percentile_interval(values: Floats, level: float = 0.95) -> tuple[float, flo
     drawn = values[1:][np.isfinite(values[1:])]
     if len(drawn) < 0.95 * (len(values) - 1) or not np.isfinite(values[0]):
         return None
-    low, high = np.quantile(drawn, ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)

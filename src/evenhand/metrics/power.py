@@ -1,15 +1,18 @@
-"""The smallest gap that a set of samples can detect; computed before the data, never afterwards."""
+"""The smallest gap that samples can detect, computed before the data; tests of equal frequency."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 
-from scipy.special import ndtri
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtr
 
 LEVEL = 0.05
 POWER = 0.8
+DETECTABLE_ERRORS = float(-ndtri(LEVEL / 2) - ndtri(1 - POWER))
+"""The detectable difference, in standard errors."""
 MAX_FACTOR = 1e4
 """Largest factor by which a group may have to grow."""
 
@@ -17,29 +20,21 @@ BOOTSTRAP_ERROR = "bootstrap error"
 """Note on a detectable gap whose standard error comes from resamples."""
 
 
-def detectable_gap(standard_error: float, *, level: float = LEVEL, power: float = POWER) -> float:
-    """Return the difference that a two-sided test finds with the given power.
+def detectable_gap(standard_error: float) -> float:
+    """Return the difference that a two-sided test at `LEVEL` finds with the power `POWER`.
 
     Parameters
     ----------
     standard_error
         The standard error of the estimated difference: from bootstrap replicates, or predicted
         from counts (see `auc_error`).
-    level, power
-        The error rate of the test and its power, both in (0, 1).
 
     Examples
     --------
     >>> round(detectable_gap(0.05), 3)
     0.14
     """
-    return float(_standard_errors(level, power) * standard_error)
-
-
-@cache
-def _standard_errors(level: float, power: float) -> float:
-    """Return the size of a detectable difference in standard errors."""
-    return float(-ndtri(level / 2) - ndtri(1 - power))
+    return float(DETECTABLE_ERRORS * standard_error)
 
 
 def auc_error(auc: float, positives: float, negatives: float, design_effect: float = 1.0) -> float:
@@ -116,3 +111,62 @@ def factor_for(gap: Callable[[float], float], target: float) -> float | None:
     if not gap(MAX_FACTOR) <= target:
         return None
     return round(float(brentq(lambda factor: gap(factor) - target, 1.0, MAX_FACTOR)), 6)
+
+
+def equal_rates_p(
+    outcome: NDArray[np.bool_],
+    group: NDArray[np.bool_],
+    reference: NDArray[np.bool_],
+    patients: NDArray[np.intp],
+) -> float:
+    """Return the two-sided p-value of "the rate is the same in both groups".
+
+    It is a score test with patients as units. The standard error is computed under equal rates, so
+    a group in which nobody has the outcome has an error, too. Rows of one patient may be
+    correlated.
+
+    Parameters
+    ----------
+    outcome
+        ``(n,)``, whether each row has the outcome.
+    group, reference
+        ``(n,)``, whether each row belongs to the group, or to the reference group. Rows that
+        belong to neither are ignored.
+    patients
+        ``(n,)``, the number of each row's patient, from 0.
+
+    Returns
+    -------
+    float
+        The p-value. NaN if a group has no rows; 1 if all rows have the outcome, or no row has it.
+
+    Notes
+    -----
+    The variance is the larger of two estimates. The first is the sum of the squared contributions
+    of each patient to the difference. The second is the variance of a row, from all patients,
+    divided by the number of rows of each group. If each patient has one row, the square of the
+    second statistic is Pearson's chi-squared. The degrees of freedom are the number of patients of
+    the smaller group less one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> outcome = np.repeat([True, False, True, False], [10, 90, 30, 70])
+    >>> first = np.arange(200) < 100
+    >>> round(equal_rates_p(outcome, first, ~first, np.arange(200)), 4)
+    0.0006
+    """
+    if not group.any() or not reference.any():
+        return float("nan")
+    either = group | reference
+    rate = float(outcome[either].mean())
+    if rate in (0.0, 1.0):
+        return 1.0
+    weight = group / group.sum() - reference / reference.sum()
+    difference = float(weight @ outcome)
+    residual = either * (outcome - rate)
+    by_patient = (np.bincount(patients, weight * residual) ** 2).sum()
+    by_row = (np.bincount(patients, residual) ** 2).sum() / either.sum()
+    error = np.sqrt(max(by_patient, by_row * (1 / group.sum() + 1 / reference.sum())))
+    fewest = min(len(np.unique(patients[rows])) for rows in (group, reference))
+    return float(2 * stdtr(max(fewest - 1, 1), -abs(difference) / error))

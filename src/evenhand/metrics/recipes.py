@@ -20,13 +20,13 @@ from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.fairness import FAIRNESS
 from evenhand.metrics.groups import Excluded, Groups
 from evenhand.metrics.numbers import ResampledNumber, divide_samples, undivided_samples
+from evenhand.metrics.permutation import step_down
 from evenhand.metrics.power import POWER
 from evenhand.metrics.registry import Floats, find_metric
 from evenhand.metrics.resample import Resamples
 from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.seeds import RecipeDifference, SeedSpread, recipe_difference
-from evenhand.metrics.stepdown import step_down
 
 OVERALL = ("auc", "brier", "squared_calibration_error")
 """The metrics of everybody that recipes are compared by."""
@@ -161,7 +161,6 @@ def compare_recipes(
     *,
     recombined: Mapping[str, RecipeValues] | None = None,
     folds: int = 1,
-    level: float = CLAIM,
 ) -> list[Difference]:
     """Compare every recipe with the reference in every number; all differences are one family.
 
@@ -183,8 +182,6 @@ def compare_recipes(
         between seeds is then estimated from all rows instead of from S values.
     folds
         The number of folds.
-    level
-        The largest allowed chance of any claim if nothing differs, in (0, 1).
 
     Returns
     -------
@@ -222,7 +219,7 @@ def compare_recipes(
             differences.append(_uncorrected(name, key, change, result))
             if result is not None:
                 tests.append(_family_test(len(differences) - 1, change, result))
-    return _corrected(differences, tests, rng, level)
+    return _corrected(differences, tests, rng)
 
 
 def is_better(key: Key, change: float) -> bool:
@@ -339,7 +336,7 @@ def _family_test(index: int, change: Floats, result: RecipeDifference) -> _Test:
 
 
 def _corrected(
-    differences: list[Difference], tests: Sequence[_Test], rng: np.random.Generator, level: float
+    differences: list[Difference], tests: Sequence[_Test], rng: np.random.Generator
 ) -> list[Difference]:
     """Return the differences with corrected p-values and intervals."""
     if not tests:
@@ -354,22 +351,22 @@ def _corrected(
     p = np.array([differences[test.index].p for test in tests], dtype=np.float64)
     observed = np.abs(ndtri(np.maximum(p, np.finfo(np.float64).tiny) / 2))
     adjusted = step_down(observed, lambda chosen: draws[chosen], count)
-    critical = float(np.nanquantile(adjusted.largest, 1 - level))
+    critical = float(np.nanquantile(adjusted.largest, 1 - CLAIM))
     for test, p_alone, p_family in zip(tests, p, adjusted.p_adjusted, strict=True):
         difference = differences[test.index]
         corrected = max(float(p_alone), float(p_family))
-        differences[test.index] = _with_verdict(difference, test, critical, corrected, level)
+        differences[test.index] = _with_verdict(difference, test, critical, corrected)
     return differences
 
 
 def _with_verdict(
-    difference: Difference, test: _Test, critical: float, p_adjusted: float, level: float
+    difference: Difference, test: _Test, critical: float, p_adjusted: float
 ) -> Difference:
     """Return a difference with its corrected interval and its verdict."""
     assert difference.value is not None
     margin = float(stdtrit(test.freedom, float(ndtr(critical)))) * test.error
     detectable = margin + float(stdtrit(test.freedom, POWER)) * test.error
-    claimed = p_adjusted <= level and difference.value != 0
+    claimed = p_adjusted <= CLAIM and difference.value != 0
     limit = largest_change(difference.key)
     return replace(
         difference,

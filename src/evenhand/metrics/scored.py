@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.errors import EvenhandError
-from evenhand.wording import count_text
+from evenhand.errors import EvenhandError, count_text
 
 Positions = Sequence[NDArray[np.intp]]
 """The positions of the rows of each of G groups, an array for each group."""
 
 SPARSE = 16
-"""If there are more than this many patients per row, patients are numbered by sorting."""
+"""Patients are numbered by sorting if there are more than this many patients for each row."""
+
+ROUNDING = 0.005
+"""Largest rounding error of a probability with two decimals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,8 @@ class Scored:
     decisions
         ``(n,)``, the predicted classes 0 … C-1.
     thresholds
-        ``(n,)``, the score at and above which class 1 is decided; None for more than two classes.
+        ``(n,)``, the lowest score for which the decision is class 1; None for more than two
+        classes.
     patients
         ``(n,)``, the index of each row's patient in ``members``.
     members
@@ -79,7 +82,7 @@ class Scored:
         return np.lexsort((self.labels, self.scores))
 
     def take(self, rows: NDArray[np.intp]) -> Scored:
-        """Return the rows at some positions; patients without rows leave ``members``."""
+        """Return the samples at some positions; ``members`` then has only the patients of these."""
         present, patients = _number_patients(self.patients[rows], len(self.members))
         cuts = self.thresholds
         if cuts is not None:
@@ -145,16 +148,17 @@ def as_scored(
         ``(n,)``, names or numbers of the patients; by default each row is a patient. They are
         numbered in sorted order, so results do not depend on the order of the rows.
     threshold
-        The score at and above which class 1 is decided: one number, or ``(n,)``. With more than
-        two classes it is not used; the class with the highest score is decided.
+        The lowest score for which the decision is class 1: one number, or ``(n,)``. It is not used
+        with more than two classes; the decision is then the class with the highest score.
     classes
         Names of the classes; by default their numbers.
 
     Raises
     ------
     EvenhandError
-        If shapes, lengths or classes do not fit together, if a score is not a probability, or if a
-        label or patient is missing or invalid. The message names the first position.
+        If shapes, lengths or classes do not fit together, if a score is not a probability, if the
+        probabilities of a row do not add up to 1, or if a label or patient is missing or invalid.
+        The message names the first position.
 
     Examples
     --------
@@ -166,9 +170,9 @@ def as_scored(
         score = score[:, 1]
     n_classes = 2 if score.ndim == 1 else score.shape[1]
     names = tuple(map(str, range(n_classes))) if classes is None else tuple(classes)
-    owner = np.arange(len(label)) if patients is None else _checked_patients(patients)
-    _check_together(label, score, owner, names)
-    members, codes = np.unique(owner, return_inverse=True)
+    row_patients = np.arange(len(label)) if patients is None else _checked_patients(patients)
+    _check_together(label, score, row_patients, names)
+    members, codes = np.unique(row_patients, return_inverse=True)
     if score.ndim == 2:
         thresholds, decisions = None, score.argmax(axis=1)
     else:
@@ -198,12 +202,12 @@ def _checked_labels(labels: ArrayLike) -> NDArray[np.intp]:
     if values.ndim != 1:
         raise EvenhandError(
             f"labels must have shape (n,), one class for each sample; they have {values.shape}. "
-            "Measure several labels one by one; turn one-hot labels into classes by "
+            "Measure each of several labels separately; turn one-hot labels into classes with "
             "argmax(axis=1)."
         )
     _refuse(np.isnan(number), values, "label", "is missing; leave samples without a label out")
     broken = number != np.round(number)
-    _refuse(broken, values, "label", "is no whole number; labels must be 0 … C-1")
+    _refuse(broken, values, "label", "is not a whole number; labels must be 0 … C-1")
     return number.astype(np.intp)
 
 
@@ -220,21 +224,31 @@ def _checked_scores(scores: ArrayLike) -> NDArray[np.float64]:
         )
     _refuse(~_reduce_columns(np.isfinite(score), np.all), score, "score", "is not a finite number")
     outside = _reduce_columns((score < 0) | (score > 1), np.any)
-    how = "is no probability, 0 … 1; turn logits into one by scipy.special.expit, or softmax"
-    _refuse(outside, score, "score", how)
+    problem = (
+        "is not a probability (0 … 1); turn logits into probabilities with scipy.special.expit or "
+        "softmax"
+    )
+    _refuse(outside, score, "score", problem)
+    if score.ndim == 2:
+        wrong = abs(score.sum(axis=1) - 1) > ROUNDING * score.shape[1] + 1e-6
+        problem = (
+            "is not a probability for each class: the numbers do not add up to 1; give the output "
+            "of softmax, and measure each of several labels of a sample separately"
+        )
+        _refuse(wrong, score, "score", problem)
     return score
 
 
 def _checked_patients(patients: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
     """Return patients as an array; refuse missing ones."""
-    owner = np.asarray(patients)
-    if owner.ndim != 1:
+    values = np.asarray(patients)
+    if values.ndim != 1:
         raise EvenhandError(
-            f"patients must have shape (n,), one for each sample; they have {owner.shape}."
+            f"patients must have shape (n,), one for each sample; they have {values.shape}."
         )
-    how = "is missing; name the patient of each sample"
-    _refuse(np.asarray(pd.isna(owner)), owner, "patient", how)
-    return owner
+    problem = "is missing; name the patient of each sample"
+    _refuse(np.asarray(pd.isna(values)), values, "patient", problem)
+    return values
 
 
 def _thresholds(threshold: ArrayLike, scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -268,11 +282,11 @@ def _refuse(wrong: NDArray[np.bool_], values: NDArray[Any], name: str, problem: 
 def _check_together(
     labels: NDArray[np.intp],
     scores: NDArray[np.float64],
-    owners: NDArray[Any],
+    patients: NDArray[Any],
     classes: tuple[str, ...],
 ) -> None:
     """Check that lengths, classes and labels fit together."""
-    lengths = {"labels": len(labels), "scores": len(scores), "patients": len(owners)}
+    lengths = {"labels": len(labels), "scores": len(scores), "patients": len(patients)}
     if len(set(lengths.values())) > 1:
         text = ", ".join(f"{length} {name}" for name, length in lengths.items())
         raise EvenhandError(

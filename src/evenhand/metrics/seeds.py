@@ -16,6 +16,8 @@ from scipy.special import stdtr, stdtrit
 
 from evenhand.metrics.registry import Floats
 
+LEVEL = 0.95
+"""The confidence level of intervals."""
 DEFINED = 0.95
 """Share of the resamples that must be defined for an interval."""
 
@@ -73,7 +75,6 @@ def recipe_difference(
     second: Floats,
     patients: int,
     *,
-    level: float = 0.95,
     spread: SeedSpread | None = None,
 ) -> RecipeDifference | None:
     """Return the difference of two recipes, with a t interval over patients and seeds.
@@ -86,8 +87,6 @@ def recipe_difference(
     patients
         The number of patients behind the value; of the rarer class if it needs both. The variance
         over patients has one degree of freedom less.
-    level
-        The confidence level of the interval, in (0, 1).
     spread
         The variance between seeds of the first recipe, if it is estimated from more than its S
         values on the data.
@@ -143,12 +142,12 @@ def recipe_difference(
     ]
     freedom = _satterthwaite([(patient_part, patient_freedom), *seed_parts])
     value = float(differences[0])
-    margin = -float(stdtrit(freedom, (1 - level) / 2)) * error
+    margin = -float(stdtrit(freedom, (1 - LEVEL) / 2)) * error
     p = float(2 * stdtr(freedom, -abs(value) / error))
     return RecipeDifference(value, value - margin, value + margin, p, error, freedom)
 
 
-def recipe_value(values: Floats, patients: int, *, level: float = 0.95) -> RecipeDifference | None:
+def recipe_value(values: Floats, patients: int) -> RecipeDifference | None:
     """Return the value of one recipe, with a t interval over patients and seeds.
 
     The parameters and the method are those of `recipe_difference`, with 0 as the second recipe.
@@ -162,7 +161,7 @@ def recipe_value(values: Floats, patients: int, *, level: float = 0.95) -> Recip
     True
     """
     zero = np.zeros((1, values.shape[1]))
-    return recipe_difference(values, zero, patients, level=level)
+    return recipe_difference(values, zero, patients)
 
 
 def _seed_variance(values: Floats, spread: SeedSpread | None) -> tuple[float, float, int]:

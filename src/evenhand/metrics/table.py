@@ -12,9 +12,8 @@ import pandas as pd
 from evenhand.errors import EvenhandError
 from evenhand.metrics.aggregates import DETECTABLE
 from evenhand.metrics.attribute_numbers import EstimateRequest, request_numbers
-from evenhand.metrics.claims import Claim, ClaimFinder
+from evenhand.metrics.claims import Claim, ClaimFinder, leading_metric
 from evenhand.metrics.groups import Groups
-from evenhand.metrics.headlines import leading_metric
 from evenhand.metrics.intervals import (
     NO_INTERVAL,
     Interval,

@@ -6,12 +6,12 @@ import math
 from dataclasses import replace
 from difflib import get_close_matches
 
-from evenhand.earlier_names import TARGETS, current_target
 from evenhand.errors import EvenhandError, UnknownNameError
 from evenhand.metrics.aggregates import SUMMARIES
 from evenhand.metrics.fairness import FAIRNESS, Fairness
 from evenhand.metrics.registry import METRICS, find_metric, is_metric
 from evenhand.metrics.targets import ARGMAX, Target
+from evenhand.settings import TARGETS, current_target
 
 
 def find_target(text: str, *, pessimistic: bool = False) -> Target:

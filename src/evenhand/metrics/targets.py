@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from evenhand.errors import count_text
 from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.estimate import common_classes, why_undefined
 from evenhand.metrics.fairness import Fairness
@@ -23,7 +24,6 @@ from evenhand.metrics.resample import Bootstrap, Resamples, resample
 from evenhand.metrics.scored import Scored, as_scored
 from evenhand.metrics.table import unbounded_interval
 from evenhand.metrics.thresholds import youden
-from evenhand.wording import count_text
 
 BOUND = Bootstrap(replicates=500)
 """The bootstrap of the 95 % interval whose worse end a pessimistic target takes."""
@@ -279,7 +279,7 @@ class Target:
         """
         label = np.asarray(labels, dtype=np.intp)
         shape = len(label) if n_classes == 2 else (len(label), n_classes)
-        rows = as_scored(label, np.full(shape, 0.5))
+        rows = as_scored(label, np.full(shape, 1 / n_classes))
         if self.is_overall:
             reason = self._why_undefined(rows, [rows])
             return (Problem(f"all samples: {reason}"),) if reason else ()

@@ -10,10 +10,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.metrics.groups import Groups
 from evenhand.metrics.registry import Floats
-from evenhand.wording import count_text
 
 DEFAULT = 0.5
 
@@ -177,7 +176,8 @@ def policy(text: str) -> Policy:
     """
     name, _, number = text.partition("=")
     if text == "youden":
-        return Policy(text, "Youden's index", youden, ENOUGH, ENOUGH)
+        phrase = "Youden's index (the largest sum of sensitivity and specificity)"
+        return Policy(text, phrase, youden, ENOUGH, ENOUGH)
     if text == "f1":
         return Policy(text, "the best F1", best_f1, ENOUGH)
     value = _share(number or text)

@@ -178,9 +178,7 @@ def _check_patches(network: nn.Module, name: str, form: ImageForm) -> None:
 def _check_forward(network: nn.Module, name: str, form: ImageForm) -> None:
     """Refuse a size on which the network fails; unusual sizes are tried with a blank image."""
     channels, usual, _ = network.pretrained_cfg["input_size"]  # type: ignore[index]
-    side = form.height
-    is_plain = side == form.width and form.channels == channels
-    if is_plain and (side == usual or (side > usual and side % 32 == 0)):
+    if form.channels == channels and form.height == form.width == usual:
         return
     training = network.training
     try:

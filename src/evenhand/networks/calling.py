@@ -37,6 +37,22 @@ def require_network(module: Any, what: str = "module") -> None:
         )
 
 
+def require_gradients(module: Any) -> None:
+    """Refuse a module that is not a network, or whose parameters can have no gradients.
+
+    Raises
+    ------
+    EvenhandError
+        As `require_network`, or if a parameter was created in ``torch.inference_mode()``.
+    """
+    require_network(module)
+    if any(parameter.is_inference() for parameter in module.parameters()):
+        raise EvenhandError(
+            f"module= is a {type(module).__name__} that was created in torch.inference_mode(), so "
+            "its parameters can have no gradients. Create it outside of this mode."
+        )
+
+
 def call(module: nn.Module, inputs: Any) -> Any:
     """Call a network; a mapping becomes keyword arguments, a tuple or list positional ones."""
     if isinstance(inputs, Mapping):

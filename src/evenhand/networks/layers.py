@@ -102,6 +102,11 @@ def record_activations(
     of ``conv1d`` are recorded after their ReLU. If ``count`` (the number of samples in the batch)
     is given, samples may be on the second axis of an output, as in networks whose first axis is
     time.
+
+    Raises
+    ------
+    EvenhandError
+        If a layer runs more than once in a pass, or does not return a single array.
     """
     network = model.backbone if isinstance(model, Model) else model
     convolves = isinstance(network, Conv1dEncoder)
@@ -109,17 +114,23 @@ def record_activations(
         pool = "flat" if isinstance(network, SeriesEncoder) else "mean"
     always_last = _channels_last(network)
     outputs: dict[str, Tensor] = {}
+    title = model.spec.backbone if isinstance(model, Model) else type(network).__name__
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
-        output = getattr(output, "last_hidden_state", output)  # of an encoder of transformers
+        if name in outputs:
+            raise EvenhandError(
+                f"the layer {name} of {title} runs more than once in a pass, so it has several "
+                "activations. Choose another layer."
+            )
+        output = getattr(output, "last_hidden_state", output)  # of transformers
         if isinstance(output, tuple | list) and output:
             output = output[0]
         if not isinstance(output, Tensor):
-            title = model.spec.backbone if isinstance(model, Model) else type(network).__name__
             raise EvenhandError(
                 f"the layer {name} of {title} does not return a single array. Choose another layer."
             )
         if count is not None and output.ndim > 2 and len(output) != count == output.shape[1]:
+            # the first axis is time, the second has the samples
             output = output.transpose(0, 1)
         if convolves:
             output = output.relu()
@@ -129,7 +140,8 @@ def record_activations(
         )
         outputs[name] = output.flatten(1) if flat else _averaged(output, channels_last)
 
-    hooks = [
+    hooks = [network.register_forward_pre_hook(lambda module, inputs: outputs.clear())]
+    hooks += [
         network.get_submodule(name).register_forward_hook(
             lambda module, inputs, output, name=name: keep(name, module, output)
         )
@@ -148,7 +160,7 @@ def _averaged(output: Tensor, channels_last: bool) -> Tensor:
 
 
 def _holds_channels(layer: nn.Module, axes: int) -> bool:
-    """Whether a layer has a convolution or norm over that many axes, so channels come first."""
+    """Whether a layer has a convolution or norm over ``axes`` axes, so that channels come first."""
     kinds: dict[int, tuple[type[nn.Module], ...]] = {
         1: (nn.Conv1d, nn.BatchNorm1d),
         2: (nn.Conv2d, nn.BatchNorm2d),

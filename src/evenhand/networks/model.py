@@ -1,18 +1,24 @@
-"""A model: a backbone with a task head."""
+"""A model: a backbone with a task head; it can be saved and loaded, and its layers narrowed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from evenhand.errors import EvenhandError
+from evenhand.files import DamagedError, read_json_record, replacing, write_json
 from evenhand.networks.backbones import create_backbone, inherit_scale, normalisation
-from evenhand.networks.encoders.observations import hold_last
+from evenhand.networks.encoders.layers import hold_last
 from evenhand.networks.inputs import ImageForm, ImageInputs, Images, Inputs, SeriesInputs
-from evenhand.networks.widths import narrow
 
 HIDDEN, HEAD_DROPOUT = 128, 0.6  # of the head with a hidden layer
 CLIP = 5.0  # standard deviations; values beyond are clipped
@@ -149,3 +155,201 @@ def random_model(spec: ModelSpec, seed: int) -> Model:
         model = Model(spec, create_backbone(spec.backbone, "none", inputs))
     narrow(model, spec.widths)
     return model
+
+
+Widths = Mapping[str, tuple[int, ...]]
+"""Name of a layer → the shape of its weight, for layers that are narrower than the backbone's."""
+
+
+def widths_of(model: nn.Module, original: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the widths of the layers whose weights have other shapes than in the original."""
+    before = {name: tuple(p.shape) for name, p in original.named_parameters()}
+    return {
+        name.rpartition(".")[0]: tuple(p.shape)
+        for name, p in model.named_parameters()
+        if name.endswith(".weight") and tuple(p.shape) != before[name]
+    }
+
+
+def narrow(model: nn.Module, widths: Widths) -> None:
+    """Give layers of a new model these shapes; their weights must be loaded afterwards."""
+    for name, shape in widths.items():
+        _narrow_layer(model.get_submodule(name), shape)
+    count_heads(model)
+
+
+def count_heads(model: nn.Module) -> None:
+    """Set the number of heads of each attention to that of its layers."""
+    for attention in attentions(model).values():
+        attention.num_heads = attention.qkv.out_features // (3 * attention.head_dim)
+        attention.attn_dim = attention.num_heads * attention.head_dim
+
+
+def attentions(model: nn.Module) -> dict[str, Any]:
+    """Return name → attention, for attentions from which heads can be removed.
+
+    These are the attentions of timm's plain ViT, whose width ``attn_dim`` may differ from the
+    network's. Swin, BEiT and others assume that the two widths are equal.
+    """
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "attn_dim")
+    }
+
+
+def unprunable_attentions(model: nn.Module) -> Iterator[str]:
+    """Yield the names of attentions with linear layers whose heads cannot be removed."""
+    prunable = attentions(model)
+    for name, part in model.named_modules():
+        text = f"{name.rpartition('.')[2]} {type(part).__name__}".lower()
+        attends = "attn" in text or "attention" in text
+        is_linear = any(isinstance(layer, nn.Linear) for layer in part.modules())
+        if name and attends and is_linear and name not in prunable:
+            yield name
+
+
+def _narrow_layer(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """Replace every tensor of a layer by an empty one of the new size; update its attributes."""
+    for name, parameter in list(layer.named_parameters(recurse=False)):
+        size = shape if parameter.ndim > 1 else shape[:1]
+        layer.register_parameter(name, nn.Parameter(parameter.new_empty(size)))
+    for name, buffer in list(layer.named_buffers(recurse=False)):
+        if buffer.ndim:
+            layer.register_buffer(name, torch.empty(shape[:1], dtype=buffer.dtype))
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = shape
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d):
+        if layer.groups > 1:  # depthwise: only groups of one channel are narrowed
+            layer.groups = shape[0]
+        layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
+    elif isinstance(layer, nn.LayerNorm):
+        layer.normalized_shape = shape
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+        layer.num_features = shape[0]
+
+
+SCHEMA = 1
+
+
+class EmbeddingsRecord(BaseModel, frozen=True):
+    """The spread and the effective rank of the embeddings of a pre-trained encoder."""
+
+    spread: float
+    rank: float
+    untrained_rank: float
+
+
+class ModelRecord(BaseModel):
+    """The content of ``model.json``; entries of single jobs stay in it unchecked."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    schema_version: int = Field(alias="schema")
+    spec: ModelSpec
+    units: list[dict[str, Any]] = []
+    val: dict[str, float | None] = {}
+    epoch: int | None = None
+    loss: float | None = None
+    losses: list[float] = []
+    embeddings: EmbeddingsRecord | None = None  # of a pre-trained encoder
+    warning: str | None = None  # about the training, for the user
+
+
+def save_model(folder: Path, model: Model, **facts: Any) -> None:
+    """Write ``model.safetensors`` and ``model.json``; ``facts`` (mask, lr …) go into the latter."""
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    spec = model.spec.model_dump()
+    write_json(folder / "model.json", {"schema": SCHEMA, "spec": spec, **facts})
+
+
+def load_model(folder: Path) -> Model:
+    """Return the model that is saved in a folder, in evaluation mode on the CPU.
+
+    Raises
+    ------
+    EvenhandError
+        If the folder holds no model, a damaged one, or one that a later version wrote.
+    """
+    weights = folder / "model.safetensors"
+    if not (folder / "model.json").is_file() and not weights.is_file():
+        raise EvenhandError(
+            f"{folder} holds no model: it has no model.json. Give models/NAME of a run."
+        )
+    record = read_model_record(folder)
+    try:
+        model = random_model(record.spec, seed=0)
+    except EvenhandError as error:
+        raise EvenhandError(f"{folder}/model.json: {error}") from error
+    state = load_tensors(weights)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise DamagedError(weights, f"it does not fit {folder}/model.json ({problem})") from None
+    return model.eval()
+
+
+def read_model_record(folder: Path) -> ModelRecord:
+    """Return the content of the ``model.json`` in a folder.
+
+    Raises
+    ------
+    EvenhandError
+        If the file is absent or damaged, or a later version wrote it.
+    """
+    path = folder / "model.json"
+    return read_json_record(ModelRecord, path, SCHEMA)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name to ``path`` as safetensors, whole or not at all.
+
+    Raises
+    ------
+    WriteError
+        If the disk is full, or the folder cannot be written.
+    """
+    with replacing(path) as part:
+        write_tensors(part, tensors)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors by name as safetensors.
+
+    Raises
+    ------
+    OSError
+        If the system cannot write the file.
+    """
+    contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(contiguous, path, metadata)
+    except SafetensorError as error:  # its text has the system's error number
+        raise _system_error(error) from error
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors by name in a safetensors file that Evenhand wrote.
+
+    Raises
+    ------
+    DamagedError
+        If the file is absent, or is not a safetensors file.
+    """
+    if not path.is_file():
+        raise DamagedError(path, "there is no such file")
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(path, f"it cannot be read as safetensors ({error})") from error
+
+
+def _system_error(error: SafetensorError) -> OSError:
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        return OSError(str(error))
+    code = int(number[1])
+    return OSError(code, os.strerror(code))

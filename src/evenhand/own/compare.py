@@ -17,6 +17,7 @@ from evenhand.errors import EvenhandError, check_count, check_level, check_seed,
 from evenhand.masks.structure import block_names
 from evenhand.metrics.claims import CLAIM
 from evenhand.metrics.groups import Groups
+from evenhand.metrics.rows import EVERYBODY
 from evenhand.networks.calling import (
     call,
     count_rows,
@@ -39,6 +40,9 @@ MOST_LAYERS = 12
 LEAST = 4
 """The smallest number of patients for which unbiased CKA is defined."""
 
+CONSTANT = "one of the two layers does not vary among these patients"
+"""The reason why a pair of layers has no similarity."""
+
 Layers = Sequence[str] | tuple[Sequence[str], Sequence[str]] | None
 
 
@@ -53,7 +57,8 @@ class SimilarityTable:
         ``group``, ``first`` and ``second`` (names of the layers), ``value`` (CKA, from 0 to 1, the
         value of identical layers), ``low``, ``high``, ``p_adjusted`` (of the test that the group
         differs from all other patients, corrected over all pairs of layers and, by Bonferroni, over
-        all groups), ``patients``, ``undefined`` (null or the reason).
+        all groups), ``patients``, ``undefined`` (null or the reason: too few patients, or a layer
+        that does not vary).
     """
 
     frame: pd.DataFrame
@@ -69,8 +74,10 @@ class SimilarityTable:
         rows = self.frame[(self.frame["attribute"] == attribute) & (self.frame["group"] == group)]
         if rows["value"].isna().all():
             groups = self.frame.dropna(subset="value")[["attribute", "group"]].drop_duplicates()
-            listed = first_few(f"{name}={level}" for name, level in groups.itertuples(index=False))
-            raise EvenhandError(f"there are no values of {attribute}={group}. Groups: {listed}.")
+            listed = first_few(_column_name(*group) for group in groups.itertuples(index=False))
+            raise EvenhandError(
+                f"there are no values of {_column_name(attribute, group)}. Groups: {listed}."
+            )
         return rows.pivot(index="first", columns="second", values="value").loc[
             rows["first"].unique(), rows["second"].unique()
         ]
@@ -84,7 +91,8 @@ class SimilarityTable:
             ``first``; ``second``, its counterpart: the layer of the second network at the same
             depth; ``best``, the layer of the second network that is most similar to it for
             everybody, missing if no similarity is defined; then the CKA of ``first`` and
-            ``second`` for ``everybody`` and in each group (``sex=f``), NaN where it is undefined.
+            ``second`` for ``everybody`` and in each group (``sex=f``; an attribute's name that has
+            ``=`` is in quotes), NaN where it is undefined.
         """
         columns = {
             _column_name(attribute, group): rows.set_index(["first", "second"])["value"]
@@ -123,21 +131,17 @@ class SimilarityTable:
         return shown
 
     def _remarks(self) -> list[str]:
-        """Return the meaning of the table's columns and marks, and why groups are undefined."""
-        undefined = {
-            _column_name(attribute, group): rows["undefined"].iloc[0]
-            for (attribute, group), rows in self._by_group
-        }
+        """Return the meaning of the table's columns and marks, and why values are undefined."""
+        undefined: dict[str, list[str]] = {}
+        for (attribute, group), rows in self._by_group:
+            for reason in rows["undefined"].dropna().unique():
+                undefined.setdefault(reason, []).append(_column_name(attribute, group))
         return [
             f"* the group differs from all other patients (p_adjusted of at most {CLAIM:g}, "
             "corrected over layers and groups).",
             "second: the layer at the same depth; best: the layer most similar to first for "
             "everybody. .frame has all pairs of layers, with intervals.",
-            *(
-                f"{name}: {reason}."
-                for name, reason in undefined.items()
-                if isinstance(reason, str)
-            ),
+            *(f"{', '.join(names)}: {reason}." for reason, names in undefined.items()),
         ]
 
     def __repr__(self) -> str:
@@ -153,8 +157,11 @@ class SimilarityTable:
 
 
 def _column_name(attribute: str, group: str) -> str:
-    """Return the name of a group as a column."""
-    return "everybody" if attribute == "*" else f"{attribute}={group}"
+    """Return the name of a group as a column; no two groups have the same name."""
+    if attribute == EVERYBODY:
+        return "everybody"
+    is_plain = "=" not in attribute and attribute[:1] not in "'\""
+    return f"{attribute if is_plain else repr(attribute)}={group}"
 
 
 def compare_layers(
@@ -406,7 +413,7 @@ def _pairs(attribute: str, group: GroupSimilarity, names: Sequence[Sequence[str]
             "high": high[row][column],
             "p_adjusted": p_adjusted[row][column],
             "patients": group.patients,
-            "undefined": group.undefined,
+            "undefined": group.undefined or (CONSTANT if value[row][column] is None else None),
         }
         for row, first in enumerate(names[0])
         for column, second in enumerate(names[1])

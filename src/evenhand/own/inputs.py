@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.metrics.groups import Groups, groups_of
 from evenhand.metrics.rows import EVERYBODY
-from evenhand.tables.arrays import as_array
+from evenhand.tables.arrays import as_array, group_array
 from evenhand.tables.attributes import attribute_by_value, attribute_of_values, read_groups
 from evenhand.tables.reading import read_column
 from evenhand.tables.spelling import check_names
-from evenhand.wording import count_text
 
 
 def as_groups(groups: Any, count: int) -> dict[str, Groups]:
@@ -67,12 +66,6 @@ def _groups_of(column: Any, count: int, name: str) -> Groups:
         raw = read_groups(of_length(group_array(column), count, what), what)
         rule = attribute_of_values(name, name, raw)
     return groups_of(rule.levels_of(raw)).without_empty_unknown()
-
-
-def group_array(column: Any) -> NDArray[Any]:
-    """Return a column of groups as an array; masked values become missing."""
-    is_masked = np.ma.isMaskedArray(column) and column.ndim == 1
-    return as_array(pd.Series(column) if is_masked else column)
 
 
 def as_labels(y_true: Any) -> NDArray[np.int64]:

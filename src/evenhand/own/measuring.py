@@ -38,7 +38,7 @@ from evenhand.metrics import (
     judge,
     measure_part,
 )
-from evenhand.own.inputs import as_groups, group_array
+from evenhand.own.inputs import as_groups
 from evenhand.reporting import (
     ModelSamples,
     Report,
@@ -46,14 +46,13 @@ from evenhand.reporting import (
     render_table,
     verdicts_of,
 )
-from evenhand.reporting.charts.axes import draw_forest
+from evenhand.reporting.charts.forest import draw_forest
 from evenhand.reporting.estimates import find_rows, first_row
 from evenhand.reporting.sections.groups import everyone_entry, group_entries, group_frame
 from evenhand.reporting.terminal import print_table, print_verdicts
 from evenhand.reporting.text.vocabulary import display_name
-from evenhand.tables.arrays import as_array
+from evenhand.tables.arrays import as_array, group_array, group_columns, refuse_other_order
 from evenhand.tables.bins import FEW
-from evenhand.tables.row_order import group_columns, refuse_other_order
 from evenhand.tables.spelling import check_names
 
 SPLIT = "test"

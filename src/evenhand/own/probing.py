@@ -11,7 +11,7 @@ from evenhand.errors import EvenhandError, check_level, check_seed, first_few
 from evenhand.own.inputs import as_codes, as_groups, as_numbers
 from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.representation.probe import ProbeResult, measure_probe
-from evenhand.tables.row_order import refuse_other_order
+from evenhand.tables.arrays import refuse_other_order
 
 LARGEST = 1e150
 """The largest feature whose square is a finite number."""

@@ -28,12 +28,19 @@ from evenhand.metrics.pareto import ideal
 from evenhand.own.inputs import as_groups, as_labels, as_numbers, of_length
 from evenhand.own.search_result import MaskChoice, MaskSearch, confirmed_row, mask_trials
 from evenhand.search.confirmation import Candidate, best_candidate, confirmed_candidates
-from evenhand.search.methods import SearchedMethod, with_methods
-from evenhand.search.spaces import Choice, Rates, Space, flat_space, repeat_space
+from evenhand.search.spaces import (
+    Choice,
+    Rates,
+    SearchedMethod,
+    Space,
+    flat_space,
+    repeat_space,
+    with_methods,
+)
 from evenhand.search.study import identity_of, open_study, originals, stopping_floor
-from evenhand.tables.row_order import group_columns, refuse_other_order
+from evenhand.tables.arrays import group_columns, refuse_other_order
 from evenhand.training.loop import DivergedError
-from evenhand.workers.inline import Inline
+from evenhand.workers.engine import Inline
 
 STUDY_NAME = "masks"
 GENERATOR = "Make it a generator function that yields the validation scores after each epoch."
@@ -73,7 +80,8 @@ def search_masks(
     ----------
     train
         A generator function. It builds the network, makes ``choice.units`` trainable
-        (`tune_only`), trains with ``choice.lr`` and ``choice.seed``, and yields the scores of the
+        (`tune_only`), trains with ``choice.lr`` and ``choice.seed`` (for its first weights, too:
+        ``torch.manual_seed(choice.seed)`` comes before the network), and yields the scores of the
         validation rows after each epoch: probabilities ``(n,)`` or ``(n, C)``. The scores of the
         last epoch decide.
     units

@@ -14,8 +14,15 @@ from evenhand.metrics import Target
 from evenhand.search.confirmation import Candidate
 from evenhand.search.spaces import Choice, Space
 
+ROUNDING = 1e-12
+"""All values are the same if their interval is narrower than this."""
 TWO_SEEDS = (
     "Two seeds give very wide intervals (low to high); confirm_seeds=3 or more makes them narrower."
+)
+
+SAME_VALUES = (
+    "Every seed gave the same value, so the confirmation says nothing about chance. Does train use "
+    "choice.seed, as in torch.manual_seed(choice.seed), before it builds the network?"
 )
 
 
@@ -80,18 +87,26 @@ class MaskSearch:
         better = "higher" if self.target.maximise else "lower"
         units = ", ".join(sorted(self.choice.mask)) or "none beside the head"
         columns = ["trial", "origin", "lr", "searched", "mean", "low", "high"]
-        shown = self.confirmed[columns]
+        shown = self.confirmed[columns].fillna({"origin": "sampler"})
         table = shown.to_string(index=False, float_format="{:.4g}".format)
-        few = f"\n{TWO_SEEDS}" if (self.confirmed["seeds"] == 2).all() else ""
+        few = f"\n{self._caution}" if self._caution else ""
         return (
             f"Search of {len(self.trials)} trials by {self.target.name} ({better} is better)\n"
             f"choice: {self.choice.method}, lr {self.choice.lr:.2g}, tuned units: {units}\n"
             f"best trials, with their mean over fresh seeds:\n{table}{few}"
         )
 
+    @property
+    def _caution(self) -> str:
+        """A sentence on seeds that say little about chance, or ""."""
+        seeds, width = self.confirmed["seeds"], self.confirmed["high"] - self.confirmed["low"]
+        if (seeds > 1).all() and (width < ROUNDING).all():
+            return SAME_VALUES
+        return TWO_SEEDS if (seeds == 2).all() else ""
+
     def _repr_html_(self) -> str:
         """Return the table of confirmed choices, for notebooks."""
-        few = f"<p>{TWO_SEEDS}</p>" if (self.confirmed["seeds"] == 2).all() else ""
+        few = f"<p>{self._caution}</p>" if self._caution else ""
         title = f"<p>{self.target.name}, {self.target.direction}d</p>"
         return f"{title}{self.confirmed.to_html()}{few}"
 

@@ -158,7 +158,7 @@ def register_ssl(
         Those of ``"predictor"``, ``"teacher"`` and ``"queue"`` that it has.
     momentum
         Initial momentum of the teacher, in [0, 1); it rises to 1
-        (`evenhand.pretraining.teacher`). None without a teacher.
+        (`evenhand.pretraining.learners`). None without a teacher.
     stops_early
         Whether a lower loss on held-out patients means a better encoder.
 

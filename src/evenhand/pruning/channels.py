@@ -15,9 +15,15 @@ from torch import Tensor, nn
 
 from evenhand.errors import EvenhandError
 from evenhand.networks.calling import Forward, call, logits_of
-from evenhand.networks.model import Model, random_model
-from evenhand.networks.widths import attentions, count_heads, unprunable_attentions, widths_of
-from evenhand.pruning.loop import M, PruningState
+from evenhand.networks.model import (
+    Model,
+    attentions,
+    count_heads,
+    random_model,
+    unprunable_attentions,
+    widths_of,
+)
+from evenhand.pruning.loop import M, PruningState, Remove, apply_mask, count_kept, prune_smallest
 from evenhand.pruning.saliency import NamedTensors
 
 _LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -324,3 +330,18 @@ def _remove_heads(attention: Any, removed: list[int]) -> None:
         qkv.bias = nn.Parameter(qkv.bias.detach()[rows])
     proj.weight = nn.Parameter(proj.weight.detach()[:, columns])
     qkv.out_features, proj.in_features = len(rows), len(columns)
+
+
+def remover(structure: str) -> Remove[Model]:
+    """Return the function that prunes an Evenhand model by ``channel`` or ``weight``."""
+    return remove_channels if structure == "channel" else remove_weights
+
+
+def remove_weights(
+    state: PruningState[M], scores: Mapping[str, Tensor], count: int
+) -> PruningState[M]:
+    """Return the state after the ``count`` weights of least saliency are set to zero."""
+    mask = prune_smallest(scores, {name: state.mask[name] for name in scores}, count)
+    model = deepcopy(state.model)
+    apply_mask(model, mask)
+    return PruningState(model, state.mask | mask, count_kept(mask), state.total)

@@ -20,18 +20,26 @@ from evenhand.networks.calling import (
     Forward,
     logits_of,
     move_to_device,
-    require_network,
+    require_gradients,
     restore_state,
 )
 from evenhand.networks.head import find_head
-from evenhand.networks.widths import unprunable_attentions
-from evenhand.pruning.batches import Batches
-from evenhand.pruning.by_group import Scoring, make_scoring
-from evenhand.pruning.channels import Trace, cut_channels
-from evenhand.pruning.eligible import IN_CHANNELS, prunable
-from evenhand.pruning.loop import Pace, PruningState, Remove, prune_steps
-from evenhand.pruning.masks import WeightMask, apply_mask, count_kept, freeze_zeros, keep_all
-from evenhand.pruning.remove import remove_weights
+from evenhand.networks.model import unprunable_attentions
+from evenhand.pruning.by_group import Batches, Scoring, make_scoring
+from evenhand.pruning.channels import Trace, cut_channels, remove_weights
+from evenhand.pruning.loop import (
+    IN_CHANNELS,
+    Pace,
+    PruningState,
+    Remove,
+    WeightMask,
+    apply_mask,
+    count_kept,
+    freeze_zeros,
+    keep_all,
+    prunable,
+    prune_steps,
+)
 
 Evaluate = Callable[[nn.Module], float | tuple[float, float]]
 """Function of a network; it returns the network's value on validation data, larger is better.
@@ -159,7 +167,7 @@ def prune_module(
     >>> round(pruned.sparsity, 6), int((pruned.module[0].weight == 0).sum())
     (0.3, 36)
     """
-    require_network(module)
+    require_gradients(module)
     kinds = ("conv", "linear") if structure == "weight" else IN_CHANNELS
     pick("structure", structure, dict.fromkeys(("weight", "channel")))
     _check_functions(evaluate, recover)
@@ -171,7 +179,8 @@ def prune_module(
     scoring = make_scoring(
         module, unprivileged, betas, loss, estimator, names, forward, draws, seed
     )
-    copy = _copied(module)
+    with torch.inference_mode(False):
+        copy = _copied(module)
     if structure == "weight":
         mask = keep_all(copy, scoring.names)
         total = count_kept(mask)
@@ -181,7 +190,7 @@ def prune_module(
         total = sum(parameter.numel() for parameter in copy.parameters())
         state = PruningState(copy, {}, total, total)
         remove = _channel_remover(module, ignore, example, scoring.forward)
-    with restore_state(module):
+    with restore_state(module), torch.inference_mode(False):
         loop = _Loop(scoring, batches, evaluate, budget, recover)
         return loop.run(module, state, remove, Pace(share, limit))
 

@@ -14,6 +14,7 @@ from evenhand.reporting.estimates import (
     Estimate,
     Estimates,
     estimates,
+    extremes,
     find_rows,
     first_row,
     names,
@@ -22,19 +23,21 @@ from evenhand.reporting.report import Pruning
 from evenhand.reporting.sections.answers import group_answer
 from evenhand.reporting.sections.groups import leading_first
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import PERCENT, join_words
 from evenhand.reporting.text.sentences import NO_SPLIT, chance_remark, introduction, level
 from evenhand.reporting.text.vocabulary import (
+    PERCENT,
     display_name,
+    join_words,
     model_at_sentence_start,
     model_names,
     term,
 )
-from evenhand.reporting.text.worst_best import extremes
 from evenhand.settings import Settings
 
 COLUMNS = 4
 """Number of metrics by group on the card; the report has all metrics."""
+DECISIONS = ("sensitivity", "specificity", "accuracy")
+"""Metrics whose rows have the threshold of decisions."""
 
 
 def model_card(
@@ -78,6 +81,7 @@ def model_card(
         "Gaps between groups": _gaps(model_rows, metrics),
         "The model": [
             *_about(record),
+            *_decisions(by_group),
             *(() if pruning is None else _pruned(record.parent, pruning, name)),
         ],
         "Data": [
@@ -85,7 +89,7 @@ def model_card(
             f"- label: {_plain(source.label or 'as in the predictions')}",
             f"- split reported: {split if names_split else f'all rows {NO_SPLIT}'}; "
             f"independent units: {_plain(unit)}s",
-            *([f"- input of the model: {source.stored}"] if source.stored else []),
+            *_inputs(source),
             *(f"- left out: {_plain(sentence)}" for sentence in source.left_out),
         ],
         "Limits": [
@@ -132,9 +136,40 @@ def _about(record: RunRecord[Settings]) -> list[str]:
     *_, first_run = record.lineage()
     recipe = ("backbone", "strategy", "method", "weights")
     recipe_values = first_run.settings.model_dump(include={*recipe})
-    lines = [f"- {name}: {_plain(recipe_values[name])}" for name in recipe if name in recipe_values]
+    lines = [
+        f"- {name}: {_plain(join_words(value) if isinstance(value, tuple) else value)}"
+        for name in recipe
+        if (value := recipe_values.get(name))
+    ]
     origin = "made by" if recipe_values else "measured from a file of predictions by"
     return [*lines, f"- {origin} evenhand {record.job}, seed {record.seed}"]
+
+
+def _decisions(rows: Sequence[Estimate]) -> Iterator[str]:
+    """Yield the threshold of decisions, or those of the groups; nothing without decisions."""
+    by_group = {
+        _group(row): f"{row.threshold:.6g}"
+        for row in rows
+        if row.metric in DECISIONS and row.threshold is not None
+    }
+    thresholds = dict.fromkeys(by_group.values())
+    if len(thresholds) == 1:
+        yield f"- decision: positive if the score is at least {join_words([*thresholds])}"
+    elif thresholds:
+        each = [f"{threshold} ({group})" for group, threshold in by_group.items()]
+        yield f"- decision: positive if the score is at least {join_words(each)}"
+
+
+def _inputs(source: SourceRecord) -> Iterator[str]:
+    """Yield the form of the stored samples, and of the network's inputs."""
+    if source.stored is None:
+        return
+    yield f"- stored samples: {source.stored}"
+    if source.stored.dtype == "uint8":
+        yield (
+            "- input of the network: float32, channels x height x width, from 0 to 1 (the stored "
+            "samples divided by 255); other images are resized by Pillow's bicubic filter"
+        )
 
 
 def _pruned(parent: Parent | None, pruning: Pruning, name: str) -> Iterator[str]:
@@ -183,8 +218,11 @@ def _short(rows: Sequence[Estimate], split: str | None, unit: str, positive: str
             sentences = " ".join(map(_plain, (answer.headline, *answer.details, *answer.notes)))
             lines += ["", f"**{_plain(answer.topic)}: {answer.chip}.** {sentences}"]
     metric = metric_of_comparison(rows)
+    table = [*_extremes(rows, metric, attributes)]
+    if not table:
+        return lines
     head = f"| {_plain(term(metric).label)} | everyone | worst group | best group | gap |"
-    return [*lines, "", head, "|---|---|---|---|---|", *_extremes(rows, metric, attributes)]
+    return [*lines, "", head, "|---|---|---|---|---|", *table]
 
 
 def _extremes(rows: Sequence[Estimate], metric: str, attributes: Sequence[str]) -> Iterator[str]:

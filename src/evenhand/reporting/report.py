@@ -22,7 +22,7 @@ from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
 
 if TYPE_CHECKING:
-    from evenhand.reporting.part import Part
+    from evenhand.reporting.section import Part
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Sections of pages, and the registry of all sections.
+"""Sections of pages, the parts that they consist of, and the registry of all sections.
 
 A module of `evenhand.reporting.sections` registers its section with `section`. The template of a
 section has the name of the section, or the name that the section gives. The sections of `assess`
-and `benchmark` are parts (`evenhand.reporting.part`), with the template `PART`.
+and `benchmark` are parts (`evenhand.reporting.section`), with the template `PART`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
+from evenhand.reporting.charts.forest import Forest
+from evenhand.reporting.charts.lines import LineChart
+from evenhand.reporting.charts.scatter import Scatter
+
 Page = Literal["report", "check", "similarity", "assess", "benchmark"]
 """The pages: the report on models, the check of a data set, the comparison of the layers of two
 models, the assessment, the benchmark."""
 
 PART = "part.html"
-"""The template of a `evenhand.reporting.part.Part`."""
+"""The template of a `evenhand.reporting.section.Part`."""
 
 B = TypeVar("B", bound=Callable[[Any], Any])
 
@@ -170,3 +174,61 @@ def _load() -> None:
     package = import_module("evenhand.reporting.sections")
     for module in iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
+
+
+@dataclass(frozen=True)
+class AnswerBox:
+    """The answer to one question, shown in a box.
+
+    Attributes
+    ----------
+    topic
+        What it is about.
+    outcome
+        ``better``, ``worse`` or ``unsure``, which decide the colour.
+    chip
+        The outcome as a short text.
+    headline, details
+        The answer as a sentence, and further sentences.
+    """
+
+    topic: str
+    outcome: str
+    chip: str
+    headline: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first cell of each row is the name of the row."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The content of a section, from top to bottom."""
+
+    answers: tuple[AnswerBox, ...] = ()
+    sentences: tuple[str, ...] = ()
+    plots: tuple[Forest, ...] = ()
+    scatters: tuple[Scatter, ...] = ()
+    charts: tuple[LineChart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    hidden: tuple[HiddenPart, ...] = ()
+
+
+@dataclass(frozen=True)
+class HiddenPart:
+    """A part that the page hides until the reader clicks on its summary (HTML ``details``)."""
+
+    summary: str
+    part: Part
+
+
+def part_section(name: str, title: str, part: Part) -> Section:
+    """Return a part as a section of a page."""
+    return Section(name, title, "part.html", part)

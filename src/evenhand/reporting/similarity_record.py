@@ -21,7 +21,7 @@ FILE = "similarity.json"
 
 
 class GroupSummary(BaseModel, frozen=True):
-    """The mean over layers of a group's similarity, and its corrected p-value."""
+    """A group's similarity as the mean over layers, with the corrected p-value of the group."""
 
     group: str
     mean: float
@@ -29,14 +29,15 @@ class GroupSummary(BaseModel, frozen=True):
 
 
 class AttributeSummary(BaseModel, frozen=True):
-    """The similarity of the models of one seed by group, means over layers.
+    """The similarity of the two models of one seed by group, as means over layers.
 
     Attributes
     ----------
     groups
         The compared groups.
     size, difference
-        The difference between the best and the worst served group, absolute and signed.
+        The difference between the best-served and the worst-served group: ``size`` is absolute,
+        ``difference`` is signed.
     """
 
     groups: tuple[GroupSummary, ...]
@@ -74,7 +75,8 @@ class SimilarityRecord(BaseModel, frozen=True):
     kernel, level
         The kernel of CKA, and the nominal coverage of the intervals.
     split, unit, patients
-        The split of the patients, the word for a patient, and the number of patients.
+        The split of the patients, what a patient is in these data ("patient", "lesion"), and the
+        number of patients.
     everybody, attributes, ratios
         The results; see `evenhand.representation.results`.
     seeds

@@ -10,7 +10,7 @@ from unicodedata import category
 import pandas as pd
 
 from evenhand.metrics import find_metric
-from evenhand.reporting.text.numbers import p_value_text
+from evenhand.reporting.text.vocabulary import p_value_text
 from evenhand.reporting.verdicts import Verdict
 
 PrintedRow = Mapping[Hashable, Any]

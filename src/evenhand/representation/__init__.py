@@ -1,14 +1,12 @@
 """Similarity of two models' representations: arrays in, numbers out."""
 
-from evenhand.representation.cka import batches, cka
-from evenhand.representation.hsic import FEWEST, hsic, row_terms
+from evenhand.representation.cka import FEWEST, Layer, batches, cka, hsic, rbf_layer, row_terms
 from evenhand.representation.jackknife import (
     IntervalEstimate,
     JackknifeEstimate,
     mean_absolute_interval,
     size_ratio,
 )
-from evenhand.representation.layers import Layer, rbf_layer
 from evenhand.representation.permutation import GroupSamples, GroupTest, group_test
 
 __all__ = [

@@ -9,11 +9,11 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from evenhand.errors import count_text
 from evenhand.files import finite_or_none
 from evenhand.metrics import Groups, holm
-from evenhand.representation.cka import batches, cka
+from evenhand.representation.cka import Layer, batches, cka
 from evenhand.representation.jackknife import JackknifeEstimate, mean_absolute_interval, size_ratio
-from evenhand.representation.layers import Layer
 from evenhand.representation.permutation import GroupSamples, group_test
 from evenhand.representation.results import (
     AttributeSimilarity,
@@ -23,8 +23,7 @@ from evenhand.representation.results import (
     Similarity,
     SizeRatio,
 )
-from evenhand.tables.levels import UNKNOWN
-from evenhand.wording import count_text
+from evenhand.tables.attributes import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def measure_similarity(patients: PatientLayers, settings: Comparison) -> Similar
 def _measure_attribute(
     patients: PatientLayers, name: str, settings: Comparison, rng: np.random.Generator
 ) -> tuple[AttributeSimilarity, JackknifeEstimate | None]:
-    """Return an attribute's similarity, and the best group's similarity minus the worst's."""
+    """Return an attribute's similarity, and the best group's minus the worst's if both have one."""
     groups, performance = patients.groups[name], patients.performance[name]
     rows = {level: groups.rows(level) for level in groups.levels}
     large = [level for level in groups.compared() if len(rows[level]) >= settings.minimum]
@@ -130,16 +129,17 @@ def _measure_attribute(
         reason = "fewer than two groups that can be ranked by AUC"
         return replace(attribute, undefined=reason), None
     difference = values[ranked[-1]].minus(values[ranked[0]])
+    defined = difference.defined()
+    if not defined.value.size:
+        return replace(attribute, undefined="no pair of layers varies in both groups"), None
     contrasted = replace(
         attribute,
         best=ranked[-1],
         worst=ranked[0],
         difference=_layer_matrix(difference, settings.level, limit=2.0),
-        size=mean_absolute_interval(
-            difference, settings.level, np.random.default_rng(settings.seed)
-        ),
+        size=mean_absolute_interval(defined, settings.level, np.random.default_rng(settings.seed)),
     )
-    return contrasted, difference
+    return contrasted, defined
 
 
 def _with_p(
@@ -153,7 +153,7 @@ def _with_p(
     everybody = np.arange(len(patients.labels))
     samples = GroupSamples(patients.layers, everybody, np.isin(everybody, rows), patients.labels)
     test = group_test(samples, settings.permutations, rng)
-    return replace(group, p=test.p, p_layers=_as_matrix(test.p_adjusted))
+    return replace(group, p=finite_or_none(test.p), p_layers=_as_matrix(test.p_adjusted))
 
 
 def _adjust(attributes: Mapping[str, AttributeSimilarity]) -> dict[str, AttributeSimilarity]:

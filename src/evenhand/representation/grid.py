@@ -17,14 +17,13 @@ from scipy.stats import rankdata
 
 from evenhand.metrics.registry import Floats
 from evenhand.representation.by_group import Comparison
-from evenhand.representation.cka import batches, cka
+from evenhand.representation.cka import Layer, RowIndices, batches, cka
 from evenhand.representation.jackknife import (
     IntervalEstimate,
     JackknifeEstimate,
     mean_absolute,
     ratio_of,
 )
-from evenhand.representation.layers import Layer, RowIndices
 from evenhand.representation.permutation import GroupSamples, permuted_differences
 
 DRAWS = 1000
@@ -109,7 +108,7 @@ class Sizes:
     def of_contrasts(cls, contrasts: Sequence[Sequence[GroupContrast]]) -> Sizes:
         """Return the sizes of contrasts by seed and cell; layers that do not vary are left out."""
         sizes = [
-            [mean_absolute(_defined(contrast.difference)) for contrast in row] for row in contrasts
+            [mean_absolute(contrast.difference.defined()) for contrast in row] for row in contrasts
         ]
         permuted = [
             [np.nanmean(np.abs(contrast.permuted), axis=(1, 2)) for contrast in row]
@@ -289,9 +288,3 @@ def _spearman(x: Floats, y: Floats) -> Floats:
     undefined = (root == 0) | np.isnan(x).any(axis=1) | np.isnan(y).any(axis=1)
     correlation: Floats = (a * b).sum(axis=1) / np.where(undefined, np.nan, root)
     return correlation
-
-
-def _defined(numbers: JackknifeEstimate) -> JackknifeEstimate:
-    """Return the numbers of the pairs of layers that vary, ``(k,)``."""
-    varies = np.isfinite(numbers.value)
-    return JackknifeEstimate(numbers.value[varies], numbers.influence[:, varies])

@@ -41,6 +41,11 @@ class JackknifeEstimate:
         """Return this minus another, on the same patients."""
         return JackknifeEstimate(self.value - other.value, self.influence - other.influence)
 
+    def defined(self) -> JackknifeEstimate:
+        """Return the numbers that are defined, ``(k,)``: those of pairs of layers that vary."""
+        defined = np.isfinite(self.value)
+        return JackknifeEstimate(self.value[defined], self.influence[:, defined])
+
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """Return the ends of a normal interval for each number; ``level`` is its coverage."""
         margin = -ndtri((1 - level) / 2) * self.error

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenhand.metrics.registry import Floats
-from evenhand.representation.cka import alignment
-from evenhand.representation.hsic import GramMatrix, centred_gram
-from evenhand.representation.layers import Layer, RowIndices
+from evenhand.representation.cka import GramMatrix, Layer, RowIndices, alignment, centred_gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +44,11 @@ class GroupTest:
     difference
         ``(p, q)``: CKA in the group minus CKA in the other samples.
     p
-        The p-value of "no pair of layers differs", by the largest standardised difference.
+        The p-value of "no pair of layers differs", by the largest standardised difference; NaN if
+        no pair has a difference.
     p_adjusted
-        ``(p, q)``: p-value of each pair, corrected for the number of pairs (max-t).
+        ``(p, q)``: p-value of each pair, corrected for the number of pairs (max-t); NaN for a pair
+        without a difference.
     """
 
     difference: Floats
@@ -108,17 +108,23 @@ def group_test(samples: GroupSamples, permutations: int, rng: np.random.Generato
     -----
     Differences are standardised by their mean and standard deviation over all permutations, the
     observed one included, so the test is exact. The largest over pairs of layers gives corrected
-    p-values (Westfall & Young 1993). An undefined permutation counts as one at least as large.
+    p-values (Westfall & Young 1993). An undefined permutation counts as one at least as large. A
+    pair that is undefined in all permutations, because a layer does not vary, is not tested.
     """
     difference = permuted_differences(samples, permutations, rng)
-    centre, spread = np.nanmean(difference, axis=0), np.nanstd(difference, axis=0)
-    size = np.abs(difference - centre) / np.where(spread > 0, spread, 1)
-    largest = np.where(np.isnan(size), np.inf, size).reshape(len(size), -1).max(axis=1)
-    as_large = largest[1:, None] >= size[0].ravel() * (1 - 1e-9)
-    adjusted = (1 + as_large.sum(axis=0)) / (1 + permutations)
-    adjusted[np.isnan(size[0]).ravel()] = np.nan
+    tested = ~np.isnan(difference).all(axis=0)  # (p, q)
+    adjusted = np.full(tested.shape, np.nan)
+    if not tested.any():
+        return GroupTest(difference[0], np.nan, adjusted)
+    values = difference[:, tested]  # (1 + P, pairs)
+    centre, spread = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    size = np.abs(values - centre) / np.where(spread > 0, spread, 1)
+    largest = np.where(np.isnan(size), np.inf, size).max(axis=1)
+    as_large = largest[1:, None] >= size[0] * (1 - 1e-9)
+    by_pair = (1 + as_large.sum(axis=0)) / (1 + permutations)
+    adjusted[tested] = np.where(np.isnan(size[0]), np.nan, by_pair)
     p = (1 + np.count_nonzero(largest[1:] >= largest[0] * (1 - 1e-9))) / (1 + permutations)
-    return GroupTest(difference[0], p, adjusted.reshape(difference[0].shape))
+    return GroupTest(difference[0], p, adjusted)
 
 
 def permuted_differences(

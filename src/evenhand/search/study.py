@@ -15,8 +15,8 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from evenhand.earlier_names import current_settings
 from evenhand.errors import EvenhandError
+from evenhand.settings import current_settings
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 HALVING = 2  # half of the trials continue after each of the epochs floor, 2 · floor, 4 · floor …

@@ -1,7 +1,8 @@
-"""Convert tensors, Series, data frames and lists to arrays."""
+"""Convert tensors, Series, data frames and lists to arrays; refuse columns in different orders."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,12 @@ def as_array(values: Any) -> NDArray[Any]:
     return array
 
 
+def group_array(column: Any) -> NDArray[Any]:
+    """Return a column of groups as an array; masked values become missing."""
+    is_masked = np.ma.isMaskedArray(column) and column.ndim == 1
+    return as_array(pd.Series(column) if is_masked else column)
+
+
 def _array_of_tensor(tensor: Any) -> NDArray[Any]:
     if tensor.is_meta:
         raise EvenhandError(
@@ -58,3 +65,25 @@ def _array_of_tensor(tensor: Any) -> NDArray[Any]:
 def _is_mixed(frame: pd.DataFrame) -> bool:
     """Return whether numpy would make objects of a data frame of numbers."""
     return frame.to_numpy().dtype == object
+
+
+def group_columns(groups: Any) -> dict[str, Any]:
+    """Return the columns of ``groups=`` by the name that messages use, unchanged."""
+    if isinstance(groups, pd.DataFrame | Mapping):
+        return {f"groups[{str(name)!r}]": groups[name] for name in groups}
+    return {"groups": groups}
+
+
+def refuse_other_order(columns: Mapping[str, Any]) -> None:
+    """Refuse pandas columns with equal indexes in different orders: rows match by position."""
+    indexed = {name: column.index for name, column in columns.items() if hasattr(column, "index")
+               and isinstance(column.index, pd.Index)}  # fmt: skip
+    first_name, first_index = next(iter(indexed.items()), ("", pd.Index([])))
+    for name, index in indexed.items():
+        if index.equals(first_index) or len(index) != len(first_index):
+            continue
+        if set(index) == set(first_index):
+            raise EvenhandError(
+                f"{name} and {first_name} have the same index in another order, but rows are "
+                f"matched by position. Put them in the same order: {name}.loc[{first_name}.index]."
+            )

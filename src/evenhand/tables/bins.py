@@ -13,11 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, first_few
-from evenhand.tables.attributes import Attribute, means_unknown
-from evenhand.tables.levels import UNKNOWN
+from evenhand.errors import EvenhandError, first_few, flag_text
+from evenhand.tables.attributes import UNKNOWN, Attribute, means_unknown
 from evenhand.tables.table_checks import refuse_rows
-from evenhand.wording import flag_text
 
 FEW = 10
 """A column with more distinct numbers than this is a measurement, which needs bins."""

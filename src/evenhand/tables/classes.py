@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evenhand.errors import EvenhandError, pick
-from evenhand.tables.levels import level_order
+from evenhand.errors import EvenhandError, flag_text, pick
+from evenhand.tables.attributes import level_order
 from evenhand.tables.spelling import spelling_key
-from evenhand.wording import flag_text
 
 _NEGATIVE = re.compile(
     r"0|-1|-|false|no|n|negative|neg|absent|absence|healthy|normal|controls?|benign|nv|na?evus"

@@ -40,10 +40,10 @@ class Columns:
     values
         Rules for the values of attributes and of the label.
     positive
-        The positive class of two, if the names of the classes do not show it.
+        The positive class, if the names of the two classes do not show which one it is.
     pair
-        The file's column in which the two twins of a pair have the same value; by default
-        ``pair_id``, if it exists.
+        The file's column in which twins (two versions of one sample) have the same value; by
+        default ``pair_id``, if it exists.
     """
 
     attributes: tuple[str, ...] = ()
@@ -59,7 +59,10 @@ PAIR = "pair_id"
 """The column of pair ids: equal for the two twins of a pair, "" for a sample without a twin."""
 
 CONTRACT = ("sample_id", "patient_id", "split", "label", "score")
-"""Columns of predictions. More than two classes have ``score_0`` …, attributes ``attr_NAME``."""
+"""Columns of a predictions table.
+
+With more than two classes, the scores are ``score_0``, ``score_1`` and so on; the column of an
+attribute is ``attr_NAME``."""
 
 
 def score_columns(n_classes: int) -> tuple[str, ...]:
@@ -80,7 +83,7 @@ def parse_map(texts: Iterable[str], resolve: Callable[[str], str], example: str)
     Parameters
     ----------
     texts
-        As the user wrote them.
+        The values of ``--map``, as the user wrote them.
     resolve
         Function from the user's name to the name to use; it refuses names that are not allowed.
     example
@@ -140,9 +143,9 @@ def read_pairs(raw: pd.DataFrame, path: Path, name: str | None) -> pd.DataFrame:
 
 
 def refuse_no_pairs(pairs: pd.Series, name: str | None, where: str) -> None:
-    """Refuse a column of pair ids in which more than two rows, or no two rows, share a value.
+    """Refuse a column of pair ids if more than two rows share a value, or if no two rows do.
 
-    ``name`` is the column that the user names; None stands for `PAIR`, which may hold no pair.
+    ``name`` is the column that the user named; None means `PAIR`, which may have no pairs.
     """
     sizes = pairs[pairs != ""].value_counts()
     advice = "Give --pair-column the column in which only the two twins of a pair share a value."
@@ -154,8 +157,7 @@ def refuse_no_pairs(pairs: pd.Series, name: str | None, where: str) -> None:
         )
     if name is not None and not (sizes == 2).any():
         raise EvenhandError(
-            f"--pair-column {name}: no two rows of {where} share a value there, but twins must. "
-            f"{advice}"
+            f"--pair-column {name}: no two rows of {where} share a value, but twins must. {advice}"
         )
 
 
@@ -198,7 +200,7 @@ def _score_names(raw: pd.DataFrame) -> list[str]:
     """Return the names of the score columns that the table must have.
 
     A column ``score`` means two classes, regardless of other columns. A single ``score_N`` is
-    ambiguous: the user must map it to a name.
+    ambiguous: the user must say with ``--map`` what it is.
     """
     count = sum(re.fullmatch(r"score_\d+", name) is not None for name in map(str, raw))
     if "score" in raw or count < 2:
@@ -241,7 +243,7 @@ def _labels(
 
 
 def _numbers(text: pd.Series) -> pd.Series:
-    """Return the number of each text, NaN without one; each distinct text is read once."""
+    """Return texts as numbers, NaN for a text that is none; each distinct text is read once."""
     which, values = pd.factorize(text, use_na_sentinel=False)
     numbers = pd.to_numeric(pd.Series(values, dtype="str"), errors="coerce").to_numpy(np.float64)
     return pd.Series(numbers[which], text.index, name=text.name)
@@ -252,7 +254,7 @@ def _whole_numbers(text: pd.Series, path: Path) -> pd.Series:
     bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     problem = (
         f"{text.name} must be a whole number from 0, not {first_few(text[bad].unique())}. For two "
-        "classes, write 1 for the positive one and 0 for the other, or two words."
+        "classes, write 1 for the positive one and 0 for the other, or two names."
     )
     refuse_rows(pd.Series(bad, text.index), path, problem)
     return pd.Series(numbers, text.index).astype(np.int64)
@@ -334,7 +336,7 @@ def read_attributes(
     requested = [part for attribute in columns.attributes for part in attribute_parts(attribute)]
     table, levels = {}, {}
     notes: list[str] = []
-    patients = pd.Series(pd.Categorical(raw["patient_id"]), raw.index)  # texts are compared once
+    patients = pd.Series(pd.Categorical(raw["patient_id"]), raw.index)  # faster than text
     for name in dict.fromkeys([*prefixed, *requested]):
         column = _column_of(name, raw, path)
         bins = columns.bins.get(name)

@@ -11,10 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from evenhand.errors import EvenhandError, first_few
-from evenhand.tables.attributes import LONGEST, Attribute, attribute_of_values, means_unknown
+from evenhand.errors import EvenhandError, count_text, first_few, flag_text
+from evenhand.tables.attributes import (
+    LONGEST,
+    Attribute,
+    attribute_of_values,
+    likely_unknown,
+    means_unknown,
+    ranges_as_dates,
+)
 from evenhand.tables.bins import FEW, NumericBins, read_numbers, refuse_measurement, refuse_unbinned
-from evenhand.tables.levels import likely_unknown, ranges_as_dates
 from evenhand.tables.spelling import (
     abbreviations,
     join_values,
@@ -24,7 +30,6 @@ from evenhand.tables.spelling import (
 )
 from evenhand.tables.table_checks import refuse_rows, rows_text
 from evenhand.tables.values import ValueRules
-from evenhand.wording import count_text, flag_text
 
 OLDEST = 120
 """The highest age in years that is accepted."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evenhand.errors import EvenhandError, first_few
 from evenhand.files import DamagedError, parse_object, parse_record, replacing
 from evenhand.run_files import TABLE_MARK
-from evenhand.tables.attributes import group_of
+from evenhand.tables.attributes import UNKNOWN, group_of
 from evenhand.tables.columns import (
     Columns,
     class_numbers,
@@ -28,7 +28,6 @@ from evenhand.tables.columns import (
     rename_columns,
     score_columns,
 )
-from evenhand.tables.levels import UNKNOWN
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import refuse_rows
 
@@ -279,7 +278,8 @@ def _check_splits(table: pd.DataFrame, path: Path) -> None:
     refuse_rows(~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}.")
     several = table.groupby("patient_id")["split"].transform("nunique") > 1
     who = first_few(table.loc[several, "patient_id"].unique())
-    refuse_rows(several, path, f"a patient must be in one split only; these are in two: {who}.")
+    problem = f"a patient must be in one split only; these are in two: {who}."
+    refuse_rows(several, path, f"{problem} Give all rows of a patient the same split.")
 
 
 def _read_raw(path: Path, columns: Columns) -> tuple[pd.DataFrame, _Metadata | None]:

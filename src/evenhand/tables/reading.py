@@ -267,15 +267,19 @@ def _column_as_text(column: pd.Series) -> pd.Series:
     if isinstance(dtype, pd.StringDtype) or (isinstance(dtype, np.dtype) and dtype.kind in "iub"):
         return column.astype("str")
     if isinstance(dtype, np.dtype) and dtype.kind == "f":
-        texts = _texts_of_floats(column.to_numpy(np.float64))
+        texts = _texts_of_floats(column.to_numpy())
     else:
         texts = [_cell_text(value) for value in column]
     return pd.Series(texts, column.index, dtype="str")
 
 
-def _texts_of_floats(values: NDArray[np.float64]) -> list[str | None]:
-    """Return numbers as `_cell_text` writes them, but faster where `str` gives the same text."""
-    texts: list[str | None] = [str(value) for value in values.tolist()]
+def _texts_of_floats(values: NDArray[np.floating[Any]]) -> list[str | None]:
+    """Return numbers as `_cell_text` writes them, but faster where `str` gives the same text.
+
+    A number of 16 or 32 bits gets only the digits that identify it in its type, as in a CSV.
+    """
+    numbers = values.tolist() if values.itemsize == 8 else values
+    texts: list[str | None] = [str(value) for value in numbers]
     for place in np.flatnonzero(~np.isfinite(values) | (values == np.floor(values))):
         texts[place] = _cell_text(float(values[place]))
     return texts

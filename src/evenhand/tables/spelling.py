@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.errors import EvenhandError, first_few
-from evenhand.wording import flag_text
+from evenhand.errors import EvenhandError, first_few, flag_text
 
 # Printable ASCII without outer blanks: text that is already clean.
 _PLAIN = r"[!-~]([ -~]*[!-~])?"

@@ -29,7 +29,7 @@ from evenhand.pretraining.learners import Encoder, Learner, LearnerBatch
 from evenhand.pretraining.registry import SSL_OBJECTIVES, SSLObjective
 from evenhand.pruning.curvature import GroupBatch
 from evenhand.pruning.registry import find_estimator
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.testing import worlds
 
 CLASSES = ("no", "yes")

@@ -1,8 +1,8 @@
 """Synthetic Gaussian data ("worlds") whose Bayes classifier is known in closed form.
 
-``x1 ~ N(2y − 1, 1)`` shows the disease y and ``x2 ~ N(2a − 1, .3)`` the attribute a. P(y=1 | a) is
-.5 − tilt/2 for a = 0 and .5 + tilt/2 for a = 1. The Bayes logit is ``2 x1`` plus the prior
-log-odds of the group; without tilt the weight of ``x2`` is 0.
+``x1 ~ N(2y − 1, 1)`` depends on the disease y, and ``x2 ~ N(2a − 1, .3)`` on the attribute a.
+P(y=1 | a) is .5 − tilt/2 for a = 0 and .5 + tilt/2 for a = 1. The Bayes logit is ``2 x1`` plus the
+prior log-odds of the group; without tilt the weight of ``x2`` is 0.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class World:
     Attributes
     ----------
     features
-        ``(n, 2)``; ``(n, 3)`` for a harder world.
+        ``(n, 2)``; ``(n, 3)`` if group b is harder (see `world`).
     labels, truth
-        ``(n,)``, labels with errors, and without.
+        ``(n,)``, the labels with their errors, and the true labels.
     levels
         ``(n,)``, 0 for group a and 1 for group b.
     """

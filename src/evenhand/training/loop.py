@@ -25,10 +25,9 @@ from evenhand.training.device import make_accelerator, place_model, release_mode
 from evenhand.training.feed import Feed
 from evenhand.training.frozen_prefix import ActivationCache
 from evenhand.training.heads import join_heads, load_average, split_head
-from evenhand.training.losses import class_weight
 from evenhand.training.predict import class_probabilities
 from evenhand.training.settings import FitSettings
-from evenhand.training.steps import make_steps
+from evenhand.training.steps import class_weight, make_steps
 
 
 class DivergedError(EvenhandError):

@@ -19,7 +19,7 @@ from evenhand.training.device import make_accelerator
 from evenhand.training.settings import LoopSettings, TrackerName
 
 PROJECT = "evenhand"
-"""The project (MLflow: experiment) of runs, unless the tracker's own variable names one."""
+"""The project (MLflow: experiment) of runs, unless the tracker's environment variable names one."""
 _NOT_IN_MLFLOW = re.compile(r"[^\w\-. :/]")
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def open_trackers(
     with ExitStack() as stack:
         names, trackers = settings.track if is_main() else (), []
         if names:
-            make_accelerator(settings)  # else a tracker would make one for another device
+            make_accelerator(settings)  # first, else a tracker makes one for another device
         for name in names:
             tracker = _started(name, root, fit.replace("/", "-"), about, resumed=resumed)
             stack.callback(_finish, tracker)
@@ -95,27 +95,27 @@ def open_trackers(
 
 def epoch_numbers(loss: float, validation: Mapping[str, float], seconds: float) -> dict[str, float]:
     """Return the values of an epoch for trackers, without those that are undefined."""
-    judged = {f"validation/{name}": v for name, v in validation.items() if math.isfinite(v)}
-    return {"loss": loss, **judged, "seconds": seconds}
+    defined = {f"validation/{name}": v for name, v in validation.items() if math.isfinite(v)}
+    return {"loss": loss, **defined, "seconds": seconds}
 
 
 def _started(
     name: TrackerName, root: Path, fit: str, about: Mapping[str, Any], *, resumed: bool
 ) -> GeneralTracker:
     try:
-        if name == "tensorboard" and not resumed:  # files of a fit that a kill interrupted
+        if name == "tensorboard" and not resumed:  # remove files of an interrupted fit
             shutil.rmtree(root / name / fit, ignore_errors=True)
         tracker = _new_tracker(name, root, fit)
         tracker.start()
         texts = {key: str(value) for key, value in about.items()}
-        if name == "tensorboard":  # a table of settings would become a second run
+        if name == "tensorboard":  # would show a table as a second run
             tracker.log({"settings": "  \n".join(f"{k}: {v}" for k, v in texts.items())})
         else:
             tracker.store_init_configuration(texts)
     except Exception as error:  # whatever a server or its client raises
         raise EvenhandError(
-            f"--track {name} does not start: {str(error) or repr(error)}\nMend this, or give the "
-            f"same command without --track {name}."
+            f"--track {name} does not start: {str(error) or repr(error)}\nCorrect this, or "
+            f"repeat the command without --track {name}."
         ) from error
     return tracker
 
@@ -133,7 +133,7 @@ def _finish(tracker: GeneralTracker) -> None:
     try:
         tracker.finish()
     except Exception as error:
-        _log.warning("--track %s did not end well: %r", tracker.name, error)
+        _log.warning("--track %s did not finish: %r", tracker.name, error)
 
 
 def _mlflow_names(values: Mapping[str, float]) -> dict[str, float]:

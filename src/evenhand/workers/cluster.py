@@ -16,7 +16,7 @@ _PATIENCE = 10.0  # seconds within which a cluster must answer
 
 
 class RayTasks:
-    """Runs jobs on a Ray cluster; Ray never repeats a task.
+    """Runs jobs on a Ray cluster; Ray does not repeat a task that fails.
 
     Evenhand's code is sent to the nodes; its dependencies must be installed there. If this process
     is already connected to a cluster, that connection is used.
@@ -37,8 +37,8 @@ class RayTasks:
         self.workers = settings.workers
         self._ray = _import_ray()
         self._share = {"num_cpus": settings.worker_cpus or 1, "num_gpus": settings.worker_gpus}
-        self._connected = not self._ray.is_initialized()
-        if self._connected:
+        self._owns_connection = not self._ray.is_initialized()
+        if self._owns_connection:
             self._connect(settings.ray_address or os.environ.get("RAY_ADDRESS"))
         self._check_room()
         address = str(self._ray.util.get_node_ip_address())
@@ -57,13 +57,13 @@ class RayTasks:
                     return
                 (ended,), _ = ray.wait(list(running), num_returns=1)
                 yield running.pop(ended), self._outcome(ended)
-        finally:  # nobody waits for the tasks that still run
+        finally:  # cancel the tasks that still run: nobody will read their results
             for task in running:
                 ray.cancel(task, force=True)
 
     def close(self) -> None:
         """Leave the cluster; Ray ends the tasks of this process that still run."""
-        if self._connected:
+        if self._owns_connection:
             self._ray.shutdown()
 
     def _outcome(self, task: Any) -> Any:
@@ -89,7 +89,7 @@ class RayTasks:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise EvenhandError(
-                f"--ray-address {address or '(none)'}: no Ray cluster to work on: {error}"
+                f"--ray-address {address or '(none)'}: cannot connect to a Ray cluster: {error}"
             ) from None
 
     def _check_room(self) -> None:
@@ -122,7 +122,7 @@ def _import_ray() -> Any:
 
 
 def _check_answers(address: str) -> None:
-    """Refuse an address of a wrong form, or at which nothing answers.
+    """Refuse an address that has a wrong form or does not answer.
 
     Ray itself would try the address for two minutes, and then end the process.
     """

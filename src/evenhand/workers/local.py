@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
+import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,10 +18,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from evenhand.files import host_name, is_running
 from evenhand.workers.engine import Job, Lost, MeetingPoint, NetworkHost, SocketFolder, T
-from evenhand.workers.folder import private_folder
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
@@ -247,3 +252,41 @@ def _end_with_driver() -> None:
     assert driver is not None
     wait([driver.sentinel])
     os._exit(1)
+
+
+_LONGEST = 60  # characters of the parent's path, because a socket's path may have about 100
+_ours: set[str] = set()
+
+
+def private_folder() -> TemporaryDirectory[str]:
+    """Create a temporary folder that only this user may enter; remove those of dead processes.
+
+    It lies in ``$TMPDIR``, or in ``/tmp`` if the path would be too long for a socket.
+    """
+    parent = Path(tempfile.gettempdir()).resolve()
+    if len(os.fsencode(parent)) > _LONGEST and Path("/tmp").is_dir():
+        parent = Path("/tmp")
+    _remove_abandoned(parent)
+    folder = TemporaryDirectory(
+        prefix=f"{_prefix()}{os.getpid()}-", dir=parent, ignore_cleanup_errors=True
+    )
+    _ours.add(folder.name)
+    return folder
+
+
+def _prefix() -> str:
+    """Return the beginning of the folders' names, which differs between machines."""
+    return f"evenhand-{hashlib.sha256(host_name().encode()).hexdigest()[:6]}-"
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f"{_prefix()}*"):
+        process = re.fullmatch(r"(\d+)-\w+", folder.name.removeprefix(_prefix()))
+        if process is None or str(folder) in _ours:
+            continue
+        number = int(process[1])
+        is_reused = number == os.getpid()  # the folder is of an earlier process with our number
+        if is_reused or not is_running(number):
+            with suppress(OSError):
+                if sys.platform == "win32" or folder.lstat().st_uid == os.getuid():
+                    shutil.rmtree(folder)

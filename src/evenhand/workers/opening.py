@@ -8,8 +8,7 @@ from contextlib import closing, contextmanager
 
 from evenhand.errors import EvenhandError
 from evenhand.launcher import check_alone
-from evenhand.workers.engine import Engine, Job, Lost, T
-from evenhand.workers.inline import Inline
+from evenhand.workers.engine import Engine, Inline, Job, Lost, T
 from evenhand.workers.settings import WorkerSettings
 
 

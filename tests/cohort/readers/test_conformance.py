@@ -12,7 +12,7 @@ from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.readers import open_cohort
 from evenhand.cohort.settings import DataSettings, SplitSettings
 from evenhand.cohort.store.samples import store_samples
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 SIZE = 16
 READERS = sorted(registry.READERS)

@@ -217,3 +217,12 @@ def test_the_published_files(shared_data):
     diagnosis = opened(shared_data / "ham10000", label="diagnosis")
     result = diagnosis.table["label"].value_counts(sort=False).sort_index().tolist()
     assert result == [130, 194, 436, 48, 379, 3249, 64]
+
+
+def test_an_open_attribute_with_a_zero_fraction_is_the_whole_number(root):
+    edit(root, 2, localization="1.0")
+    edit(root, 3, localization="1")
+    edit(root, 4, localization="2.0")
+    levels = opened(root, attribute=("localization",)).levels["localization"]
+    assert levels[:2] == ("1", "2")
+    assert "1.0" not in levels

@@ -11,7 +11,7 @@ from tests.data.mimic3_mortality import make_mimic3_mortality
 from evenhand.cohort.cohort import UnreadableError, count_groups
 from evenhand.cohort.listing import verify
 from evenhand.cohort.readers import open_cohort
-from evenhand.cohort.series.hourly import CHANNELS, VARIABLES
+from evenhand.cohort.readers.mimic3_mortality import CHANNELS, VARIABLES
 from evenhand.cohort.settings import DataSettings
 from evenhand.cohort.store.samples import store_samples
 from evenhand.errors import EvenhandError

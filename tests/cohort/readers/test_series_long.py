@@ -70,6 +70,12 @@ def test_length_and_variables_may_be_given(path):
     assert cohort.read("s0")[1, 1] == 95
 
 
+def test_a_variable_with_a_zero_fraction_is_the_whole_number(path):
+    names = ["1.0", "2.0", "1"]
+    measured(path.parent, [(f"s{k}", 0, names[k % 3], 60) for k in range(STAYS)])
+    assert opened(path).channels == ("1", "2")
+
+
 def test_a_blank_value_was_not_observed(path):
     measured(path.parent, [(f"s{k}", 0, "pulse", 60) for k in range(STAYS)] + [("s0", 9, "ph", "")])
     assert np.array_equal(opened(path).read("s0"), [[np.nan, 60]], equal_nan=True)

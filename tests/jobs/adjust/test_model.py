@@ -10,14 +10,14 @@ import pytest
 import torch
 from tests.command import evenhand, training
 
-from evenhand.cohort.reopen import DataOverrides, reopen
+from evenhand.cohort.prepare import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.evaluation.rows import choose_cut
 from evenhand.experiments.records import data_settings
 from evenhand.experiments.runs import open_run
 from evenhand.files import read_json
 from evenhand.jobs.adjust.adjustment import read_adjustment
-from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import load_model
 from evenhand.tables.predictions import read_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.predict import to_unit_range

@@ -12,8 +12,7 @@ from tests.command import evenhand
 from evenhand.files import read_json
 from evenhand.jobs.assess.answers import answers
 from evenhand.jobs.assess.claims import make_claims
-from evenhand.jobs.assess.evaluation import Evaluation
-from evenhand.jobs.assess.values import RowCounts
+from evenhand.jobs.assess.evaluation import Evaluation, RowCounts
 from evenhand.metrics.guide import guide_errors, guide_representation
 from evenhand.metrics.parity import ParityNumbers
 from evenhand.metrics.rows import Key

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenhand.experiments.task_cache import FitContext
-from evenhand.jobs.assess.fitting import fit_grid
-from evenhand.jobs.assess.grid import Cell
+from evenhand.jobs.assess.grid import Cell, fit_grid
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.workers import Lost
 

@@ -22,13 +22,12 @@ from evenhand.experiments.task_cache import cached_task
 from evenhand.files import read_json, write_json
 from evenhand.jobs.assess.answers import answers, seeds_text
 from evenhand.jobs.assess.claims import RecipeClaims, make_claims
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, RowCounts
 from evenhand.jobs.assess.evidence import evidence_part
 from evenhand.jobs.assess.grid import Cell, make_cell_model, pretrain_encoder
 from evenhand.jobs.assess.judging import evaluate_grid
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.starts import encoder_starts
-from evenhand.jobs.assess.values import RowCounts
 from evenhand.jobs.check.job import measure_requirements
 from evenhand.jobs.pretrain.curve import LossCurve
 from evenhand.jobs.similarity.settings import SimilaritySettings
@@ -57,6 +56,7 @@ def run(command, tmp_path_factory):
     ended = command(out)
     assert ended.status == 0, ended.err
     assert "2 encoders of at most 1 epoch and 12 fits" in ended.out
+    assert " requirements are met; " in ended.out
     assert "group: " in ended.out
     assert cached_task.cache_info().currsize == 0
     return out
@@ -82,7 +82,7 @@ def test_frozen_layers_are_bit_identical_to_the_encoder(run):
 def test_the_report_opens_with_the_answer_and_has_a_part_for_each_stage(run):
     page = (run / "report.html").read_text()
     assert page.index("Did self-supervision make this fairer?") < page.index("1. Requirements")
-    for title in ("1. Req", "2. Pre-training", "3. Fine-tuning", "4. Does", "5. Evaluation"):
+    for title in ("1. Req", "2. Pre-training", "3. Fine-tuning", "4. Do both", "5. Evaluation"):
         assert title in page
 
 

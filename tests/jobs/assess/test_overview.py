@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, RowCounts
 from evenhand.jobs.assess.grid import grid_cells
 from evenhand.jobs.assess.overview import LARGE, overview_part
 from evenhand.jobs.assess.settings import AssessSettings
-from evenhand.jobs.assess.values import RowCounts
 
 SETTINGS = AssessSettings(
     data="none",

@@ -14,7 +14,7 @@ from tests.data.table import make_table
 
 from evenhand.jobs.benchmark.comparing import Result
 from evenhand.jobs.benchmark.external import ExternalResult
-from evenhand.jobs.benchmark.generalization_page import TRANSFERRED, transfers_of
+from evenhand.jobs.benchmark.other_data_sets import TRANSFERRED, transfers_of
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import Key
 from evenhand.tables.predictions import read_predictions

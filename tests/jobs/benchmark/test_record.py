@@ -7,6 +7,7 @@ import json
 import pytest
 
 from evenhand.jobs.benchmark.entries import Entry
+from evenhand.jobs.benchmark.outcome import entries_text
 from evenhand.jobs.benchmark.plan import hash_of
 from evenhand.jobs.benchmark.record import (
     BenchmarkRecord,
@@ -16,7 +17,6 @@ from evenhand.jobs.benchmark.record import (
     PlannedDifference,
     PlanRecord,
 )
-from evenhand.jobs.benchmark.terminal import entries_text
 from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import Key
 

@@ -20,7 +20,7 @@ from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.samples import store_samples
 from evenhand.jobs.check.job import Requirements, check, measure_data
-from evenhand.jobs.check.material import unreadable_finding
+from evenhand.jobs.check.requirements import unreadable_finding
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.metrics import auc_error, detectable_gap
 from evenhand.reporting.check_record import Finding

@@ -11,7 +11,7 @@ from tests.command import evenhand
 
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.cohort.splits import split_patients
-from evenhand.jobs.check.learning import learning_findings
+from evenhand.jobs.check.job import learning_findings
 from evenhand.jobs.check.settings import CheckSettings
 
 SIDE = 8
@@ -77,13 +77,13 @@ def test_the_command_says_it_and_refuses_groups_that_are_not_there(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_series_and_images_become_a_few_numbers(channels):
-    from evenhand.jobs.check import learning
+    from evenhand.jobs.check import job
 
     series = np.full((5, 30, channels), np.nan)
     series[:, ::2] = np.arange(15)[None, :, None]
-    coarse = learning._coarse_series(series)
+    coarse = job._coarse_series(series)
     assert coarse.shape == (5, 3 * channels)
     assert coarse[0, :channels] == pytest.approx(7.0)
     assert coarse[0, -channels:] == pytest.approx(0.5)
     images = np.ones((4, 20, 30, channels), np.uint8)
-    assert learning._coarse_images(images).sum() == images.sum()
+    assert job._coarse_images(images).sum() == images.sum()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evenhand.jobs.check.findings import overall
 from evenhand.jobs.check.job import findings_text
+from evenhand.jobs.check.requirements import overall
 from evenhand.reporting.check_record import CheckRecord, Finding, Status
 
 

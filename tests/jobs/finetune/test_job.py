@@ -18,7 +18,7 @@ from evenhand.files import read_json
 from evenhand.jobs.finetune.job import finetune, model_name
 from evenhand.metrics import groups_of
 from evenhand.networks.model import Model
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +202,9 @@ def test_a_forecast_is_measured_in_the_precision_and_on_the_device_of_the_fits(b
 
 @pytest.mark.parametrize(("products", "expected"), [(1000, "bf16"), (10, "fp32")])
 def test_a_run_keeps_the_precision_that_was_chosen(base, tmp_path, monkeypatch, products, expected):
-    monkeypatch.setattr("evenhand.training.precision.multiplies_half", lambda: True)
+    monkeypatch.setattr("evenhand.training.device.multiplies_half", lambda: True)
     monkeypatch.setattr(
-        "evenhand.training.precision.products_per_value", lambda network, inputs: products
+        "evenhand.training.device.products_per_value", lambda network, inputs: products
     )
     auto = base.model_copy(update={"precision": "auto", "epochs": 1})
     built = finetune(auto, tmp_path / "run")

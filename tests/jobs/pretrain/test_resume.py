@@ -12,8 +12,8 @@ from evenhand.cohort.prepare import prepare_splits
 from evenhand.cohort.settings import SplitSettings
 from evenhand.files import DamagedError, read_json
 from evenhand.jobs.pretrain import training
+from evenhand.jobs.pretrain.curve import STATE, PretrainingState
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.state import STATE, PretrainingState
 from evenhand.jobs.pretrain.training import train_encoder
 from evenhand.networks.model import build_model
 from evenhand.training.inputs import model_inputs

@@ -28,9 +28,7 @@ from evenhand.pruning.channels import (
     remove_channels,
     trace_of,
 )
-from evenhand.pruning.eligible import IN_CHANNELS, prunable
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import apply_mask
+from evenhand.pruning.loop import IN_CHANNELS, PruningState, apply_mask, prunable
 
 CLASSES = ("benign", "malignant")
 SERIES = SeriesInputs(steps=30, channels=("a", "b"), mean=(0.0, 0.0), std=(1.0, 1.0))

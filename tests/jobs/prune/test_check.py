@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from evenhand import build_model
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import check_squares
-from evenhand.pruning.eligible import prunable
+from evenhand.pruning.loop import prunable
 
 D = 4
 N = 2  # as many positions as the check has samples, so that a wrong axis raises no error

@@ -14,15 +14,14 @@ from tests.command import evenhand
 from evenhand import load_model
 from evenhand.errors import EvenhandError
 from evenhand.files import read_json, write_json
-from evenhand.jobs.card import write_card
 from evenhand.jobs.evaluate import pruning_of
 from evenhand.jobs.prune import job
-from evenhand.jobs.prune.job import prune
+from evenhand.jobs.prune.job import prune, pruning_space
 from evenhand.jobs.prune.loop import initial_state, step_saliency
 from evenhand.jobs.prune.premise import check_premise, first_saliency
-from evenhand.jobs.prune.search import pruning_space
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import make_prune_task
+from evenhand.jobs.report import write_card
 from evenhand.metrics import Bootstrap
 from evenhand.networks.export import from_safetensors
 from evenhand.networks.model import Model
@@ -116,7 +115,7 @@ def test_a_loaded_model_gives_the_same_bytes(pruned, tmp_path, name):
 def test_the_report_speaks_of_models_and_of_how_they_decide(pruned):
     page = html.unescape((pruned[0].root / "report.html").read_text())
     assert "Models side by side" in page
-    assert "Decision rule: Youden's index, on the validation rows." in page
+    assert "Decision rule: Youden's index (the largest sum of sensitivity and" in page
     assert "Decision threshold of the pruned and fine-tuned model:" in page
 
 
@@ -136,7 +135,7 @@ def test_page_notes_and_card_say_how_lucky_the_choice_may_be(pruned, tmp_path):
 
 
 def test_large_validation_splits_choose_on_one_half(trained, cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("evenhand.jobs.prune.halves.PATIENTS", 1)
+    monkeypatch.setattr("evenhand.jobs.prune.judge.PATIENTS", 1)
     monkeypatch.setattr("evenhand.evaluation.requests.Bootstrap", lambda *_: Bootstrap(20))
     run = prune(settings(trained, cache, share=10), tmp_path / "run")
     curve, record = pd.read_csv(run.root / "curve.csv"), pruning_of(run).record

@@ -7,10 +7,8 @@ import torch
 
 from evenhand import build_model
 from evenhand.networks.export import check_answers, from_safetensors, to_onnx, to_safetensors
-from evenhand.pruning.eligible import IN_CHANNELS, prunable
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import count_kept, keep_all
-from evenhand.pruning.remove import remover
+from evenhand.pruning.channels import remover
+from evenhand.pruning.loop import IN_CHANNELS, PruningState, count_kept, keep_all, prunable
 
 
 @pytest.fixture(params=["weight", "channel"])

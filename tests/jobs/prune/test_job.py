@@ -84,7 +84,10 @@ def test_the_files_of_the_contract(pruned):
     assert set(zip(paired["model"], paired["against"], strict=True)) == {
         *(("finetuned", "pruned"), ("finetuned", "before"), ("pruned", "before"))
     }
-    assert "On the validation patients who choose, auc is worst for minority" in ended.out
+    assert (
+        "On the validation patients by which a step is chosen, auc is worst for minority"
+        in ended.out
+    )
 
 
 def test_the_curve_has_every_step_and_the_best_of_them_is_the_model(pruned):

@@ -10,14 +10,13 @@ import pytest
 from tests.command import changed, evenhand, training, without
 from torch import nn
 
-from evenhand.cohort.reopen import reopen
+from evenhand.cohort.prepare import reopen
 from evenhand.errors import EvenhandError
-from evenhand.jobs.prune.batches import group_batches, group_positions
 from evenhand.jobs.prune.loop import curve_row, initial_state, pruning_steps, stop_reason
 from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.jobs.prune.task import make_prune_task
+from evenhand.jobs.prune.task import group_batches, group_positions, make_prune_task
+from evenhand.pruning.channels import remover
 from evenhand.pruning.curvature.layers import RULES
-from evenhand.pruning.remove import remover
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from torch.func import functional_call, jacrev
 
 from evenhand.errors import EvenhandError
 from evenhand.pruning.curvature import ESTIMATORS, GroupBatch, find_estimator
-from evenhand.pruning.curvature.softmax import (
+from evenhand.pruning.curvature.loss import (
     CrossEntropy,
     sample_losses,
     sample_weights,

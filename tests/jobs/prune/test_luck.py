@@ -15,8 +15,7 @@ from tests.conftest import ROOT
 from evenhand.cohort.phantoms.images import PhantomSettings, make_phantoms
 from evenhand.evaluation.rows import choose_cut, metric_rows, scored_rows
 from evenhand.jobs.prune import luck
-from evenhand.jobs.prune.halves import PATIENTS, Halves, halve
-from evenhand.jobs.prune.judge import Judge
+from evenhand.jobs.prune.judge import PATIENTS, Halves, Judge, halve
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import Bootstrap, Plan, find_target
 from evenhand.reporting.sections.luck import Luck, luck_sentences

@@ -26,6 +26,13 @@ def test_the_others_share_beta_by_size():
     assert "auc is worst for old (0.600) and best for young (0.900)" in result.explanation
 
 
+def test_groups_with_one_value_have_no_worst_and_no_best():
+    result = roles(dict.fromkeys(VALUES, 1.0))
+    assert "auc is 1.000 in every group" in result.explanation
+    assert "best" not in result.explanation
+    assert "--unprivileged names another group" in result.explanation
+
+
 def test_a_group_with_its_own_beta_leaves_the_others_their_share():
     assert roles(group_beta=("middle=1.5",)).betas == pytest.approx({"young": 0.3, "middle": 1.5})
 
@@ -49,7 +56,7 @@ def test_an_undefined_value_is_refused_where_it_could_be_the_worst():
     values = VALUES | {"middle": math.nan}
     with pytest.raises(
         EvenhandError,
-        match=r"who choose, for 'middle'.*age=middle",
+        match=r"by which a step is chosen, for 'middle'.*age=middle",
     ):
         roles(values)
     assert roles(values, privileged=("middle",)).unprivileged == "old"

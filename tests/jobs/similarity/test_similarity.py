@@ -18,8 +18,8 @@ from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import groups_of
 from evenhand.networks.model import build_model
 from evenhand.representation.by_group import PatientLayers, measure_similarity
-from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import activations
 from evenhand.training.settings import LoopSettings
 
 DATA = "phantom:patients=260,size=32,seed=1"
@@ -184,6 +184,26 @@ def test_a_group_without_an_auc_is_not_ranked():
     similarity = measure_similarity(replace(patients, performance=served), settings)
     assert similarity.attributes["group"].contrast is None
     assert "ranked by AUC" in similarity.attributes["group"].undefined
+
+
+def test_a_layer_that_does_not_vary_leaves_the_contrast_of_the_other_layers():
+    patients = planted(np.random.default_rng(0), 0.5)
+    settings = SimilaritySettings(runs=("a", "b"), permutations=19)
+    dead = make_layers([np.full((300, 10), 3, "f4")], settings)
+    for sides, undefined in (
+        (patients.layers, None),
+        (tuple([*side, *dead] for side in patients.layers), None),
+        ((dead, dead), "no pair of layers varies in both groups"),
+    ):
+        with_dead = measure_similarity(replace(patients, layers=sides), settings)
+        attribute = with_dead.attributes["group"]
+        assert attribute.undefined == undefined
+        if undefined is None:
+            alone = measure_similarity(patients, settings).attributes["group"]
+            assert attribute.size == alone.size
+            assert [g.p for g in attribute.groups] == [g.p for g in alone.groups]
+        else:
+            assert {g.p for g in attribute.groups} == {None}
 
 
 def test_phantoms_whose_minority_one_layer_scrambles(tmp_path):

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from evenhand.errors import EvenhandError
 from evenhand.jobs.tune.importance import factor_importance, method_importance, unit_importance
-from evenhand.jobs.tune.outcome import delivery_of
+from evenhand.jobs.tune.job import delivery_of
 from evenhand.metrics import find_rule, find_target
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.sections.findings import findings
@@ -160,7 +160,7 @@ def test_values_without_spread_have_a_difference_and_no_warning():
 def test_a_trial_whose_worker_died_is_in_the_table(tmp_path):
     import optuna
 
-    from evenhand.jobs.tune.trials import study_table
+    from evenhand.jobs.tune.searching import study_table
 
     def suggest(trial):
         return Choice(frozenset(), trial.suggest_float("lr", 1e-4, 1e-2), 0)

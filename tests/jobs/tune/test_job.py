@@ -16,7 +16,7 @@ from evenhand import find_target, read_predictions
 from evenhand.experiments.task_cache import cached_task
 from evenhand.files import read_json
 from evenhand.metrics import groups_of
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 
 TRIALS, CONFIRM, SEEDS = 3, 2, 2
 MODELS = ("fairtune", "full", "head")

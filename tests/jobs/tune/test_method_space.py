@@ -16,15 +16,17 @@ from evenhand.errors import EvenhandError
 from evenhand.methods.base import TrainingMethod
 from evenhand.methods.ranges import Between, OneOf
 from evenhand.methods.registry import OWN, methods, register_method, training_method
-from evenhand.search.methods import (
+from evenhand.search.spaces import (
+    Choice,
+    Rates,
     SearchedMethod,
     by_method,
     fixed_method,
     method_params,
+    rate_space,
     searched_method,
     with_methods,
 )
-from evenhand.search.spaces import Choice, Rates, rate_space
 
 RATES = Rates(1e-4, 1e-2, seed=7)
 MASK = frozenset({"a"})

@@ -7,11 +7,10 @@ import pytest
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
 from evenhand.methods.registry import training_method
-from evenhand.search.methods import searched_method, with_methods
-from evenhand.search.spaces import Rates, rate_space
+from evenhand.search.spaces import Rates, rate_space, searched_method, with_methods
 from evenhand.search.study import open_study
 from evenhand.testing.worlds import gaps, train, world
-from evenhand.workers.inline import Inline
+from evenhand.workers.engine import Inline
 
 TRIALS = 12
 METHODS = ("erm", "group-balance:how=weights", "group-dro", "soft-eodds", "jtt")

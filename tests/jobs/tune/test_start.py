@@ -10,14 +10,13 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 from evenhand.experiments.study_storage import open_storage
 from evenhand.experiments.trials import search
 from evenhand.jobs.tune.contenders import AllowedMethods
+from evenhand.jobs.tune.searching import TunedBaseline, fairtune_start
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import TunedBaseline, fairtune_start
 from evenhand.masks.strategies import strategy_mask
 from evenhand.networks.model import build_model
-from evenhand.search.methods import searched_method
-from evenhand.search.spaces import Choice
+from evenhand.search.spaces import Choice, searched_method
 from evenhand.search.study import ADOPTED, adopt, open_study, originals
-from evenhand.workers.inline import Inline
+from evenhand.workers.engine import Inline
 
 RATES = (2e-4, 5e-3, 1e-3)
 

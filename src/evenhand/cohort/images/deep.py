@@ -1,4 +1,4 @@
-"""Read images of 16 bits per channel, scaled to 8 by the range that file or user declares."""
+"""Read images of 16 bits per channel; the file or the user declares the range to scale to 8."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 Deep = NDArray[np.uint16]
 
-_FULL = 65535
-_COLOUR = re.compile(r"(RGB|RGBA|RGBX|R|G|B|A);16[BLN]")  # raw modes; one plane each: R, G, B, A
+_FULL = 65535  # largest value of 16 bits
+_COLOUR = re.compile(r"(RGB|RGBA|RGBX|R|G|B|A);16[BLN]")  # raw modes; "R" is one plane
 _OTHER_BYTE = str.maketrans("BL", "LB")
 _MAX_VALUE_TAGS = (281, 341)  # TIFF: MaxSampleValue, SMaxSampleValue
 _BITS_TAG = 258  # TIFF: BitsPerSample
 
 
 def is_deep(image: PIL.Image.Image) -> bool:
-    """Return whether an opened image has more than 8 bits per channel, which Pillow may drop."""
+    """Return whether an opened image has more than 8 bits per channel; Pillow may drop some."""
     return image.mode.startswith("I;") or any(";16" in raw for raw in _raw_modes(image))
 
 
@@ -61,7 +61,7 @@ def read_deep(
 
 
 def _raw_modes(image: PIL.Image.Image) -> list[str]:
-    """Return Pillow's name of the storage of each tile (its raw mode)."""
+    """Return the raw mode of each tile: Pillow's name for the form in which values are stored."""
     tiles = getattr(image, "tile", ())
     modes = (tile.args[0] if isinstance(tile.args, tuple) else tile.args for tile in tiles)
     return [mode for mode in modes if isinstance(mode, str)]
@@ -79,9 +79,9 @@ def _values(image: PIL.Image.Image, path: Path) -> tuple[Deep, Deep | None]:
         return joined[..., 0], joined[..., 1]
     elif raw and image.format in ("PNG", "TIFF") and all(map(_COLOUR.fullmatch, raw)):
         page = image.tell()
-        with PIL.Image.open(path) as again:
-            again.seek(page)
-            low = _bytes_as(again, None)
+        with PIL.Image.open(path) as reopened:
+            reopened.seek(page)
+            low = _bytes_as(reopened, None)
         PIL.ImageOps.exif_transpose(image, in_place=True)
         values = _join_bytes(np.asarray(image), low)
         if values.shape[2] == 4:
@@ -113,8 +113,8 @@ def _bytes_as(image: PIL.Image.Image, raw_mode: str | None) -> NDArray[np.uint8]
     tiles = []
     for tile in image.tile:  # type: ignore[attr-defined]
         rest = tile.args[1:] if isinstance(tile.args, tuple) else None
-        was = tile.args if rest is None else tile.args[0]
-        mode = raw_mode or _low_byte_mode(was)
+        old_mode = tile.args if rest is None else tile.args[0]
+        mode = raw_mode or _low_byte_mode(old_mode)
         tiles.append(tile._replace(args=mode if rest is None else (mode, *rest)))
     image.tile = tiles  # type: ignore[attr-defined]
     PIL.ImageOps.exif_transpose(image, in_place=True)
@@ -140,8 +140,9 @@ def _declared_bits(image: PIL.Image.Image, path: Path) -> int | None:
     highest = max((max(_as_tuple(tags[tag])) for tag in _MAX_VALUE_TAGS if tag in tags), default=0)
     if bits < 16:
         return int(bits)
-    whole = int(highest).bit_length()  # other numbers are the largest value that occurs
-    return whole if whole > 8 and highest == 2**whole - 1 else None
+    used = int(highest).bit_length()
+    # A tag that is not 2**used - 1 has the largest value that occurs, and declares no range.
+    return used if used > 8 and highest == 2**used - 1 else None
 
 
 def _as_tuple(value: object) -> tuple[float, ...]:
@@ -151,12 +152,12 @@ def _as_tuple(value: object) -> tuple[float, ...]:
 def _png_bits(path: Path) -> int | None:
     """Return the significant bits per colour channel (chunk sBIT) that a PNG file declares."""
     with path.open("rb") as file:
-        file.seek(8)  # the signature
+        file.seek(8)  # skip the signature
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
             if kind == b"sBIT":
                 bits = file.read(length)
-                return max(bits[: 1 if length < 3 else 3], default=None)  # alpha comes last
+                return max(bits[: 1 if length < 3 else 3], default=None)  # no alpha
             if kind == b"IDAT":
                 return None
             file.seek(length + 4, 1)
@@ -164,7 +165,7 @@ def _png_bits(path: Path) -> int | None:
 
 
 def _white_value(values: Deep, user_bits: int | None, declared: int | None, *, png: bool) -> int:
-    """Return the value of white for the user's bits per channel, else those of the file."""
+    """Return the value of white: from the user's bits per channel, else from the file's."""
     highest = int(values.max(initial=0))
     bits = user_bits or declared
     if bits is None:
@@ -176,8 +177,8 @@ def _white_value(values: Deep, user_bits: int | None, declared: int | None, *, p
     if user_bits is None and png and bits < 16:
         return _white_of_png(values, highest, white, bits)
     if highest > white:
-        who = f"--bit-depth {bits}" if user_bits else f"its header ({bits} bits)"
-        raise ValueError(f"its values go up to {highest}, more than {who} allows ({white})")
+        source = f"--bit-depth {bits}" if user_bits else f"its header ({bits} bits)"
+        raise ValueError(f"its values go up to {highest}, more than {source} allows ({white})")
     return white
 
 

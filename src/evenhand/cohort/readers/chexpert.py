@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.labels import chest_labels
 from evenhand.cohort.layouts import find_entry, folders_by_name
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, chest_labels
 from evenhand.tables.attributes import race_attribute, sex_attribute, white_attribute
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_table

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from evenhand.cohort.images.dicom import cut_dicom_series, localizer_remark
 from evenhand.cohort.images.volumes import LUNG
-from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import folders_by_name
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value
 from evenhand.tables.attributes import sex_attribute
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evenhand.cohort.labels import by_value, each_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value, each_value
 from evenhand.tables.attributes import attribute_by_level
 from evenhand.tables.reading import read_table
 from evenhand.tables.table_checks import require_columns

@@ -18,10 +18,9 @@ from evenhand.cohort.layouts import check_layout, read_status, refuse_outside, w
 from evenhand.cohort.readers.table import table_cohort
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.tables.reading import look_up, read_table
 from evenhand.tables.table_checks import refuse_blank, require_columns
-from evenhand.wording import count_text
 
 METADATA = "metadata.csv"
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".xlsx", ".xls")

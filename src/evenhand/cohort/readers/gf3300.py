@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from evenhand.cohort.images.arrays import open_npz
-from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value
 from evenhand.tables.attributes import attribute_by_level, sex_attribute
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from evenhand.cohort.cohort import Values
-from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value
 from evenhand.cohort.series.recordings import Recordings, Series
 from evenhand.errors import EvenhandError, first_few
 from evenhand.tables.attributes import attribute_by_level

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value
 from evenhand.tables.attributes import sex_attribute
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import look_up, read_table

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.cohort.images.volumes import cut_nifti
-from evenhand.cohort.labels import by_value
 from evenhand.cohort.layouts import files_by_name, find_entry
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value
 from evenhand.tables.attributes import sex_attribute
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table

@@ -8,9 +8,8 @@ import pandas as pd
 
 from evenhand.cohort.cohort import Read
 from evenhand.cohort.images.volumes import SOFT_TISSUE, hdf5_images, hdf5_names
-from evenhand.cohort.labels import by_value
 from evenhand.cohort.published import SourceSamples, published
-from evenhand.cohort.registry import DataSet, LayoutEntry
+from evenhand.cohort.registry import DataSet, LayoutEntry, by_value
 from evenhand.tables.attributes import sex_attribute
 from evenhand.tables.bins import attribute_by_bins
 from evenhand.tables.reading import read_table

@@ -1,4 +1,4 @@
-"""Phantoms as DATA: ``phantom:patients=400,harder=0.5,seed=3``."""
+"""Phantoms as DATA: ``phantom:patients=400,harder=0.5,seed=3``, or ``series_phantom:…``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.phantoms.images import ATTRIBUTES, PhantomSettings, make_phantoms
+from evenhand.cohort.phantoms.series import SeriesPhantomSettings, make_series_phantoms
 from evenhand.cohort.registry import SERIES, DataSet, refuse_settings, register_reader
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError, pick
@@ -60,3 +61,20 @@ def phantom_settings(
             for problem in error.errors()
         )
         raise EvenhandError(f"{settings.data} cannot be made: {problems}.") from error
+
+
+SERIES_ABOUT = DataSet(
+    title="series phantoms with a planted, known bias",
+    task="sick, or well",
+    modality="vital signs made from a seed",
+    licence="none is needed",
+    access="no download: give series_phantom:, or series_phantom:patients=400,harder=0.5,seed=3",
+    attributes=tuple(ATTRIBUTES.values()),
+    caution="Misleads as evidence about patients: its biases are planted.",
+)
+
+
+@register_reader("series_phantom", SERIES_ABOUT)
+def read_series_phantom(path: str, settings: DataSettings) -> Cohort:
+    """Make series with a planted bias, by the SeriesPhantomSettings after the colon."""
+    return make_series_phantoms(phantom_settings(SeriesPhantomSettings, path, settings))

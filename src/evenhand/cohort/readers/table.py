@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort, Read, Source, cohort_table
-from evenhand.cohort.images.own_files import own_pictures, split_parts
+from evenhand.cohort.images.kinds import own_pictures, split_parts
 from evenhand.cohort.layouts import FileStatus, files_below, read_status
 from evenhand.cohort.registry import LONG_TABLE, DataSet, refuse_settings, register_reader
 from evenhand.cohort.series.files import series_files
@@ -86,7 +86,7 @@ class TableSamples:
     exists: NDArray[np.bool_]  # (rows,), whether the sample of a row exists
     absent: tuple[str, ...]  # messages about samples that do not exist
     read: Read
-    channels: tuple[str, ...]  # of series; none of images
+    channels: tuple[str, ...]  # of series; empty for images
     fingerprint: str
     rows: NDArray[np.intp] | None = None  # row of each sample; None: one sample per row
     ids: pd.Series | None = None  # sample ids; None: the table's own
@@ -102,7 +102,7 @@ def table_cohort(
 ) -> Cohort:
     """Return the cohort of a table; ``columns`` names those of file, label and patient.
 
-    Files lie in the folder ``source``, or beside the file ``source``. They are series if
+    Paths are relative to ``source``, or to its folder if it is a file. Files are series if
     ``settings`` name a column of series, else images. Links may not leave the folder ``root``.
     """
 
@@ -182,14 +182,14 @@ def _checked_table(
     settings: DataSettings,
     values: ValueRules,
 ) -> pd.DataFrame:
-    """Return a table with the user's values of the label, after checks of names, blanks and ids."""
+    """Check the names, blanks and ids of a table; return it with the user's values of the label."""
     file, label, patient = columns
     names = _attribute_names(settings)
     values.check_names((*names, label, *([VARIABLE] if settings.series_table else [])))
     require_columns(table, source, (*columns, *names))
     if label in names:
         raise EvenhandError(
-            f"--attribute {label} is the label, too: each of its groups would hold one class. Name "
+            f"--attribute {label} is also the label: each of its groups would have one class. Name "
             "another attribute, or another --label."
         )
     table = table.assign(**{label: values.apply(label, table[label])})
@@ -200,7 +200,7 @@ def _checked_table(
 
 
 def _attribute_names(settings: DataSettings) -> list[str]:
-    """Return the attributes that the settings name, with those of intersections, sorted."""
+    """Return the attributes that the settings name, and the parts of intersections, sorted."""
     return sorted({part for name in settings.attribute for part in attribute_parts(name)})
 
 
@@ -211,7 +211,7 @@ def _with_static(
     source: Path,
     names: tuple[str, ...],
 ) -> TableSamples:
-    """Return series with static channels: numeric columns, observed in the first step."""
+    """Add static channels to series: numeric columns, as values that the first step observes."""
     assert isinstance(samples.read, Series)
     static = numeric_columns(table, names, columns, source).set_axis(table[columns[0]])
     read, channels = with_static(samples.read, samples.channels, static)
@@ -304,7 +304,7 @@ def _columns(settings: DataSettings) -> tuple[str, str, str]:
     image, series = settings.image_column, settings.series_column
     if image is not None and series is not None:
         raise EvenhandError(
-            "a table is of images or of series: give --image-column or --series-column, not both."
+            "a table has images or series: give --image-column or --series-column, not both."
         )
     long_table_settings = [name for name in LONG_TABLE if getattr(settings, name)]
     if long_table_settings and (series is None or settings.series_table is None):

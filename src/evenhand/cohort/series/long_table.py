@@ -14,7 +14,7 @@ from evenhand.cohort.series.recordings import Series, whole_recordings
 from evenhand.cohort.settings import DataSettings
 from evenhand.errors import EvenhandError
 from evenhand.tables.reading import read_table
-from evenhand.tables.spelling import refuse_spellings
+from evenhand.tables.spelling import refuse_spellings, whole_numbers
 from evenhand.tables.table_checks import refuse_blank, refuse_rows, require_columns
 from evenhand.tables.values import read_values
 
@@ -90,7 +90,8 @@ def long_series(
     rows = read_table(path, ids=(key,))
     require_columns(rows, path, (key, TIME, VARIABLE, VALUE))
     refuse_blank(rows, path, (key, TIME, VARIABLE))
-    rows = rows.assign(**{VARIABLE: read_values(settings).apply(VARIABLE, rows[VARIABLE])})
+    variable = whole_numbers(read_values(settings).apply(VARIABLE, rows[VARIABLE]))
+    rows = rows.assign(**{VARIABLE: variable})
     refuse_spellings(VARIABLE, rows[VARIABLE], path)
     no_sample = f"{table} has no sample of this {key!r}. Add it there, or take the rows out."
     refuse_rows(~rows[key].isin(names), path, no_sample)

@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.reopen import DataOverrides, reopen
+from evenhand.cohort.prepare import DataOverrides, reopen
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions
 from evenhand.tables.settings import ValueSettings

@@ -21,7 +21,7 @@ from evenhand.jobs.adjust.adjustment import (
     attribute_table,
     with_scores,
 )
-from evenhand.jobs.adjust.sentences import fit_sentences, promise_sentences
+from evenhand.jobs.adjust.page import fit_sentences, promise_sentences
 from evenhand.jobs.adjust.settings import AdjustSettings
 from evenhand.methods.afterwards.dfr import LastLayer, cross_fit
 from evenhand.methods.afterwards.multicalibrate import (
@@ -35,7 +35,7 @@ from evenhand.methods.attribute_free import AttributeFree
 from evenhand.methods.group_head import GroupHead, fit_group_head
 from evenhand.methods.post_hoc import PostHoc, PostHocFit
 from evenhand.methods.registry import post_hoc_from_text
-from evenhand.tables.levels import UNKNOWN
+from evenhand.tables.attributes import UNKNOWN
 from evenhand.tables.predictions import Predictions
 
 if TYPE_CHECKING:  # imports torch
@@ -312,7 +312,7 @@ def _load_network(before: UnadjustedModel) -> Model | None:
     """Return the unadjusted network; None if only predictions are given."""
     if before.run is None:
         return None
-    from evenhand.networks.checkpoints import load_model
+    from evenhand.networks.model import load_model
 
     return load_model(before.run.folder(before.name))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from evenhand.cohort.reopen import current_data, merge_values
+from evenhand.cohort.prepare import current_data, merge_values
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
 from evenhand.evaluation.requests import resolve_requests
@@ -41,7 +41,7 @@ def adjust(settings: AdjustSettings, out: Path, *, overwrite: bool = False) -> R
     out
         The run directory of the adjusted models.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _write_models(run: Run, before: UnadjustedModel, fitted: dict[str, FittedMet
 
 
 def _write_model(folder: Path, before: UnadjustedModel, after: FittedMethod) -> None:
-    from evenhand.networks.checkpoints import read_model_record, save_model
+    from evenhand.networks.model import read_model_record, save_model
 
     assert before.run is not None
     assert after.model is not None

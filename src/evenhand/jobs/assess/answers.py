@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evenhand.jobs.assess.claims import RecipeClaim, RecipeClaims
+from evenhand.jobs.assess.evaluation import Value
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
-from evenhand.jobs.assess.values import Value
-from evenhand.reporting.part import AnswerBox
-from evenhand.reporting.text.numbers import NBSP, Scale, join_words, p_value_text
-from evenhand.reporting.text.vocabulary import in_sentence
+from evenhand.reporting.section import AnswerBox
+from evenhand.reporting.text.vocabulary import NBSP, Scale, in_sentence, join_words, p_value_text
 from evenhand.reporting.verdicts import Verdict
 
 OUTCOMES = {  # by the sign of a claim: outcome, chip and first words of the headline

@@ -11,8 +11,8 @@ from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.cost import TrainingCost, training_cost
 from evenhand.jobs.assess.grid import Cell, cell_start, encoder_weights, grid_cells
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.reporting.part import Table
-from evenhand.reporting.text.numbers import plain
+from evenhand.reporting.section import Table
+from evenhand.reporting.text.vocabulary import plain
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,19 @@ from collections.abc import Iterator, Mapping
 
 from scipy.stats import spearmanr
 
+from evenhand.errors import count_text
 from evenhand.evaluation.requests import advice_of
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
-from evenhand.jobs.assess.values import Value
 from evenhand.metrics.rows import Key
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.scatter import Point, Scatter, scatter
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, SIGNED, join_words, plain
-from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import count_text
+from evenhand.reporting.section import HiddenPart, Part, Table
+from evenhand.reporting.text.vocabulary import PERCENT, PLAIN, SIGNED, join_words, plain, term
 
-MOST_PLOTTED = 12  # cells in a plot; if there are more, only the best cell of each arm is in it
+MOST_PLOTTED = 12  # cells in a plot; of more cells, only the best of each arm is plotted
 FEWEST_GROUPS = 5  # for a correlation
 
 
@@ -67,7 +65,7 @@ def evidence_part(evaluation: Evaluation, settings: AssessSettings) -> Part:
 
 
 def _plotted_cells(evaluation: Evaluation) -> tuple[str, ...]:
-    """Return the cells of the plots: all, or if they are many, one for each arm."""
+    """Return the cells to plot: all cells, or the best of each arm if there are many."""
     cells = tuple(evaluation.judged)
     return cells if len(cells) <= MOST_PLOTTED else tuple(evaluation.arms.values())
 

@@ -1,15 +1,18 @@
-"""Stages 2 and 3: pre-train the encoders, and fit the cells of the grid."""
+"""Stages 2 and 3: pre-train the encoders and fit the cells of the grid, in workers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from evenhand.errors import EvenhandError
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, save_and_score, train_model, with_label_share
+from evenhand.experiments.task_cache import FitContext
 from evenhand.jobs.assess.cost import TrainingCost, epoch_passes, equal_epochs, training_cost
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import EncoderStart, cells_name_starts, encoder_starts
@@ -19,13 +22,14 @@ from evenhand.jobs.pretrain.training import HELD_OUT, remove_state, train_tracke
 from evenhand.masks.masks import Schedule
 from evenhand.masks.strategies import find_strategy
 from evenhand.networks.backbones import inherit_scale
-from evenhand.networks.checkpoints import save_model
 from evenhand.networks.inputs import Images, SeriesInputs
-from evenhand.networks.model import Head, Model, build_model
+from evenhand.networks.model import Head, Model, build_model, save_model
 from evenhand.pretraining.learners import Encoder
 from evenhand.pretraining.registry import SSL_OBJECTIVES
+from evenhand.progress import bar
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import open_trackers
+from evenhand.workers import Engine, Job, complete_jobs
 
 
 @dataclass(frozen=True)
@@ -266,3 +270,93 @@ def common_inputs(task: Task, settings: AssessSettings) -> Images | SeriesInputs
     inherited = [scale for scale in scales if scale is not inputs]  # `inputs` if weights have none
     all_equal = all(scale == inherited[0] for scale in inherited)
     return inherited[0] if inherited and all_equal else inputs
+
+
+T = TypeVar("T")
+
+
+def fit_grid(context: FitContext[AssessSettings], cells: Sequence[Cell], engine: Engine) -> None:
+    """Pre-train the encoders and fit every cell in workers; skip those that exist.
+
+    Raises
+    ------
+    EvenhandError
+        If a worker dies.
+    """
+    order = _Order(context, cells)
+    with bar("assessment", len(order.todo)) as advance:
+        while order.todo:
+            for job, _ in _timed(context.run, complete_jobs(engine, order.jobs())):
+                order.done.add(job.name)
+                advance(text=job.name)
+
+
+def _timed(run: Run, results: Iterator[T]) -> Iterator[T]:
+    """Yield results, and add the time of each to the run at once, so that a killed run has it."""
+    while True:
+        with run.phase("training"):
+            result = next(results, None)
+        if result is None:
+            return
+        yield result
+
+
+class _Order:
+    """The order of the jobs: encoders begin first, as they take longest; cells wait for theirs."""
+
+    def __init__(self, context: FitContext[AssessSettings], cells: Sequence[Cell]) -> None:
+        settings = context.settings
+        seeds = dict.fromkeys(cell.seed for cell in cells)
+        trained = [start for start in encoder_starts(settings) if start.objective]
+        name = partial(_encoder_name, alone=not cells_name_starts(settings))
+        self.todo: list[Job[None]] = [
+            *(
+                Job(name(start, seed), _pretrain, (context, start, seed))
+                for seed in seeds
+                for start in trained
+            ),
+            *(Job(cell.name, _fit, (context, cell)) for cell in cells),
+        ]
+        self.done: set[str] = set()
+        self._needs = {
+            cell.name: {name(start, cell.seed) for start in _needed_starts(settings, cell, trained)}
+            for cell in cells
+        }
+
+    def jobs(self) -> Iterator[Job[None] | None]:
+        """Yield jobs that can begin, and None while all jobs wait for an encoder."""
+        while self.todo:
+            ready = next(filter(self._can_begin, self.todo), None)
+            if ready is not None:
+                self.todo.remove(ready)
+            yield ready
+
+    def _can_begin(self, job: Job[None]) -> bool:
+        return self._needs.get(job.name, set()) <= self.done
+
+
+def _needed_starts(
+    settings: AssessSettings, cell: Cell, trained: Sequence[EncoderStart]
+) -> Sequence[EncoderStart]:
+    """Return the starts that must be pre-trained before a cell can be fitted.
+
+    With equal compute, a cell without an encoder needs all of them, as their cost sets its epochs.
+    """
+    start = cell_start(settings, cell)
+    if start is None:
+        return trained if settings.equal_compute else ()
+    return [start] if start.objective else []
+
+
+def _encoder_name(start: EncoderStart, seed: int, *, alone: bool) -> str:
+    return f"encoder of seed {seed}" if alone else f"encoder {start.name} of seed {seed}"
+
+
+def _pretrain(context: FitContext[AssessSettings], start: EncoderStart, seed: int) -> None:
+    """Pre-train the encoder of a seed, in a worker."""
+    pretrain_encoder(context.task(), context.settings, context.run, start, seed)
+
+
+def _fit(context: FitContext[AssessSettings], cell: Cell) -> None:
+    """Fit a cell, in a worker."""
+    fit_cell(context.task(), context.settings, context.run, cell)

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
+from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, require_attribute
 from evenhand.experiments.task_cache import FitContext, cached_task, fresh_task_cache
-from evenhand.experiments.training_run import begin_training_run
 from evenhand.files import write_json
 from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import make_claims
-from evenhand.jobs.assess.fitting import fit_grid
-from evenhand.jobs.assess.grid import cell_name, check_encoders, grid_cells
+from evenhand.jobs.assess.grid import cell_name, check_encoders, fit_grid, grid_cells
 from evenhand.jobs.assess.judging import evaluate_grid
-from evenhand.jobs.assess.labels import check_shares
+from evenhand.jobs.assess.overview import check_shares
 from evenhand.jobs.assess.page import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import compare_representations
@@ -31,8 +30,8 @@ from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.reporting import check_record, similarity_record
-from evenhand.training.precision import settle_precision
-from evenhand.wording import count_text
+from evenhand.reporting.sections.requirements import headline
+from evenhand.training.device import settle_precision
 from evenhand.workers import open_engine
 
 
@@ -50,9 +49,10 @@ def assess(
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
     notify
-        Called before the training with a text about the number of fits and their time.
+        Called before the training with a text about the number of fits and their time, then with
+        one about the requirements of the data.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def assess(
         names = [cell.name for cell in cells]
         run = begin_training_run("assess", task, out, names, overwrite=overwrite, encoders=encoders)
         notify(_forecast(task, settings, len(cells)))
-        _measure_data(task, settings, run)
+        _measure_data(task, settings, run, notify)
         fit_grid(FitContext.of(settings, task, run), cells, engine)
     with run.phase("evaluation"):
         evaluations = evaluate_grid(run, settings)
@@ -110,14 +110,15 @@ def _check_groups(task: Task) -> None:
             )
 
 
-def _measure_data(task: Task, settings: AssessSettings, run: Run) -> None:
+def _measure_data(task: Task, settings: AssessSettings, run: Run, notify: Notify) -> None:
     """Measure the requirements of the data, unless an interrupted run has measured them."""
     path = run.root / check_record.FILE
     if not path.exists():
         with run.phase("requirements"):
             split_settings = settings.model_dump(include=set(SplitSettings.model_fields))
-            requirements = measure_requirements(task.splits, CheckSettings(**split_settings))
-            write_json(path, requirements.record().as_json())
+            measured = measure_requirements(task.splits, CheckSettings(**split_settings)).record()
+            write_json(path, measured.as_json())
+        notify(headline(measured))
 
 
 def _forecast(task: Task, settings: AssessSettings, cells: int) -> str:

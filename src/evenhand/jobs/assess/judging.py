@@ -1,34 +1,37 @@
-"""Evaluate the predictions of a grid, for each share of labels."""
+"""Evaluate the predictions of a grid, for each share of labels, by the chosen metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydantic import BaseModel
 
-from evenhand.earlier_names import current_record
-from evenhand.evaluation.requests import measure_settings, resolve_requests
+from evenhand.evaluation.requests import advice_of, measure_settings, resolve_requests
 from evenhand.evaluation.rows import groups_in, scored_rows
+from evenhand.evaluation.settings import ChoiceSettings
 from evenhand.experiments.runs import Run
 from evenhand.files import DamagedError, read_json_record
-from evenhand.jobs.assess.choice import judged_keys, measure_chosen, measured_metrics
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, RowCounts
 from evenhand.jobs.assess.grid import Cell, cell_start, grid_cells
 from evenhand.jobs.assess.settings import LABELLED, SUPERVISED, AssessSettings
 from evenhand.jobs.assess.starts import cells_name_starts
-from evenhand.jobs.assess.values import RowCounts
+from evenhand.metrics import METRICS, Plan
+from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.estimate import point
 from evenhand.metrics.groups import Groups
+from evenhand.metrics.numbers import divide_samples, undivided_samples
 from evenhand.metrics.parity import ParityNumbers, judge_parity
 from evenhand.metrics.recipes import worst_served
-from evenhand.metrics.registry import find_metric
-from evenhand.metrics.resample import Bootstrap, resample
+from evenhand.metrics.registry import Floats, find_metric
+from evenhand.metrics.resample import Bootstrap, Resamples, resample
+from evenhand.metrics.rows import Key
 from evenhand.metrics.scored import Scored
 from evenhand.metrics.target_names import find_target
 from evenhand.metrics.targets import Target
 from evenhand.reporting.report import UnitShare
+from evenhand.settings import current_record
 from evenhand.tables.predictions import Predictions, read_predictions
 
 
@@ -214,3 +217,63 @@ def _sizes(rows: Scored, groups: Mapping[str, Groups]) -> dict[tuple[str, str], 
         }
         sizes[attribute, "*"] = RowCounts.of(rows.take(np.concatenate(list(parts.values()))))
     return sizes
+
+
+SHOWN = ("sensitivity", "false_positive_rate", "squared_calibration_error", "auprc")
+"""Metrics of each group that are always shown; only picked metrics are judged."""
+
+
+def picked_metrics(settings: ChoiceSettings) -> tuple[str, ...]:
+    """Return the metrics that the decision guide or the user picks; the page judges them."""
+    chosen = tuple(METRICS) if "all" in settings.metric else settings.metric
+    picked = dict.fromkeys((*(advice.metric for advice in advice_of(settings)), *chosen))
+    return tuple(name for name in picked if name != "auc")  # the AUC is always judged
+
+
+def measured_metrics(settings: ChoiceSettings) -> tuple[str, ...]:
+    """Return all metrics that are measured besides the AUC."""
+    return tuple(dict.fromkeys((*picked_metrics(settings), *SHOWN)))
+
+
+def measure_chosen(
+    rows: Scored,
+    groups: Mapping[str, Groups],
+    resamples: Resamples,
+    plan: Plan,
+    metrics: Sequence[str],
+) -> dict[Key, Floats]:
+    """Measure metrics of everybody and of each group, their gaps, and the plan's aggregates.
+
+    Returns
+    -------
+    dict
+        Values ``(1 + B,)`` by key: that of the data, then those of the resamples. They are NaN if
+        the number is undefined.
+    """
+    others = [name for name in plan.across if name not in ("worst", "best", "detectable")]
+    across = tuple(dict.fromkeys(("gap", *others)))
+    numbers = compute_numbers(undivided_samples(rows), metrics, (), resamples)
+    for name, levels in groups.items():
+        compared = levels.compared(plan.excluded.get(name, ()))
+        parts = divide_samples(rows, name, levels, compared, reference=plan.references.get(name))
+        numbers += compute_numbers(parts, metrics, across, resamples)
+    return {
+        number.key: np.full_like(number.values, np.nan) if number.reason else number.values
+        for number in numbers
+    }
+
+
+def judged_keys(keys: Iterable[Key], settings: ChoiceSettings) -> tuple[Key, ...]:
+    """Return the keys of numbers that the page judges.
+
+    They are the gap across groups of each picked metric, and its value in each group if the metric
+    has a better direction.
+    """
+    picked = set(picked_metrics(settings))
+    return tuple(key for key in keys if key.base in picked and _is_judged(key))
+
+
+def _is_judged(key: Key) -> bool:
+    if key.aggregate is not None:
+        return key.aggregate == "gap"
+    return key.attribute != "*" and find_metric(key.base).direction in ("higher", "lower")

@@ -1,23 +1,29 @@
-"""The overview of a large grid: the best cell of each kind on validation, and all cells."""
+"""Overviews of a grid: the best cell of each kind on validation, all cells, label efficiency."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
+
+from evenhand.cohort.splits import share_of_patients
+from evenhand.errors import EvenhandError, count_text
+from evenhand.experiments.task import Task
 from evenhand.jobs.assess.claims import RecipeClaims
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import Cell, grid_cells, with_share
-from evenhand.jobs.assess.labels import share_text
 from evenhand.jobs.assess.settings import LABELLED, AssessSettings
-from evenhand.jobs.assess.values import Value
-from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import plain
-from evenhand.wording import count_text
+from evenhand.reporting.charts.linear_axis import PlotFrame
+from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
+from evenhand.reporting.section import HiddenPart, Part, Table
+from evenhand.reporting.text.vocabulary import plain
 
 LARGE = 12
-"""The number of cells and shares of labels above which a grid has an overview."""
+"""A grid has an overview if it has more rows than this (a row: a cell at one share of labels)."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +113,116 @@ def _table(title: str, rows: Sequence[tuple[str, _Row]], target: str) -> Table:
         for kind, row in rows
     )
     return Table(title, columns if rows[0][0] else columns[1:], shown)
+
+
+FEWEST_LABELLED = 2
+"""The fewest training patients of each class that must keep a label in a share of the labels."""
+
+
+def check_shares(task: Task, settings: AssessSettings) -> None:
+    """Refuse shares of the labels that leave a class with too few training patients.
+
+    Raises
+    ------
+    EvenhandError
+        If a share is too small; the text has the counts and the smallest sufficient share.
+    """
+    train = task.splits.train
+    patients = train.table.groupby("patient_id")["label"].max()
+    for share in settings.label_share:
+        rng = np.random.default_rng(settings.seed)
+        part = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
+        whole, kept = (labels.value_counts() for labels in (patients, part))
+        rarest = min(range(len(train.classes)), key=lambda label: int(whole.get(label, 0)))
+        if kept.get(rarest, 0) < FEWEST_LABELLED:
+            count = int(whole.get(rarest, 0))
+            least = math.ceil(1000 * (FEWEST_LABELLED - 0.5) / count) / 10
+            raise EvenhandError(
+                f"--label-share {100 * share:g}%: of {count} training patients of class "
+                f"{train.classes[rarest]!r}, {kept.get(rarest, 0)} would keep a label, and "
+                f"at least {FEWEST_LABELLED} must. Give a share of {least:g}% or more."
+            )
+
+
+def label_part(evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeClaims]) -> Part:
+    """Return the section about shares of labels: AUC and deviation of each arm, and the claims."""
+    attributes = evaluations[0].attributes
+    charts = [_chart(evaluations, "AUC", Evaluation.auc_over_seeds)]
+    for name in attributes:
+        deviation = partial(Evaluation.deviation_over_seeds, attribute=name)
+        charts.append(_chart(evaluations, f"Deviation from parity, {name}", deviation))
+    seeds = evaluations[0].seeds
+    return Part(
+        sentences=(
+            "Each arm is represented by the cell that validation chose at that share. Intervals "
+            f"are over {'patients and seeds' if seeds > 1 else 'patients; there is one seed'}. "
+            "Claims at each share are corrected together with all other claims of this page.",
+        ),
+        charts=tuple(charts),
+        tables=(_share_table(evaluations, attributes), _claims_table(all_claims, attributes)),
+    )
+
+
+def _chart(
+    evaluations: Sequence[Evaluation], title: str, value: Callable[[Evaluation, str], Value]
+) -> LineChart:
+    by_rising_share = evaluations[::-1]
+    series: dict[str, list[LineValue]] = {arm: [] for arm in evaluations[0].arms}
+    for evaluation in by_rising_share:
+        for arm, cell in evaluation.arms.items():
+            number = value(evaluation, cell)
+            series[arm].append(LineValue(number.value, number.low, number.high))
+    ticks = [
+        XTick(math.log(evaluation.share), share_text(evaluation.share))
+        for evaluation in by_rising_share
+    ]
+    frame = PlotFrame(title, "", "share of the training patients with labels", title)
+    return line_chart(dict(series), ticks, frame)
+
+
+def _share_table(evaluations: Sequence[Evaluation], attributes: Sequence[str]) -> Table:
+    rows = []
+    for evaluation in evaluations[::-1]:
+        for arm, cell in evaluation.arms.items():
+            values = [evaluation.auc_over_seeds(cell)]
+            values += [evaluation.deviation_over_seeds(cell, name) for name in attributes]
+            name = arm if arm == cell else f"{arm} ({cell})"
+            texts = map(value_text, values)
+            rows.append((f"{share_text(evaluation.share)}, {name}", *texts))
+    columns = ("Labels, arm", "AUC", *(f"Deviation, {name}" for name in attributes))
+    return Table("By share of labels", columns, tuple(rows))
+
+
+def _claims_table(all_claims: Sequence[RecipeClaims], attributes: Sequence[str]) -> Table:
+    rows = []
+    for claims in all_claims:
+        name = f"{share_text(claims.evaluation.share)}, {claims.cell} against {claims.against}"
+        fairness = ["no claim"] * 2 * len(attributes)
+        if claims.evaluation.allows_claims(claims.cell, claims.against):
+            signs = [claims.deviation[name].sign for name in attributes]
+            fairness = [_outcome(sign, "fairer", "less fair") for sign in signs]
+            losses = [claims.levelled_down(name) for name in attributes]
+            fairness += ["levelled down" if groups else "not shown" for groups in losses]
+        rows.append((name, _outcome(claims.everybody.sign, "higher", "lower"), *fairness))
+    columns = (
+        "Labels, cells",
+        "AUC",
+        *(f"Deviation, {name}" for name in attributes),
+        *(f"Levelling down, {name}" for name in attributes),
+    )
+    return Table("Claims", columns, tuple(rows))
+
+
+def _outcome(sign: int, better: str, worse: str) -> str:
+    return {1: better, 0: "not certain", -1: worse}[sign]
+
+
+def share_text(share: float) -> str:
+    """Return a share of labels as text.
+
+    Examples
+    --------
+    >>> share_text(0.05), share_text(1.0)
+    ('5 %', '100 %')
+    """
+    return f"{100 * share:g} %"

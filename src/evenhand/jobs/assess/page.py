@@ -8,35 +8,39 @@ from functools import cached_property
 from itertools import chain
 from operator import attrgetter
 
+from evenhand.errors import count_text
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run
 from evenhand.jobs.assess.answers import answers, judgements, pair_name, seeds_text, verdict_rows
-from evenhand.jobs.assess.claims import RecipeClaims, make_claims
+from evenhand.jobs.assess.claims import RecipeClaims, make_claims, write_metric_rows
 from evenhand.jobs.assess.compute import compute_sentence, compute_table
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import evidence_part, value_text
 from evenhand.jobs.assess.grid import cell_name
-from evenhand.jobs.assess.labels import label_part
-from evenhand.jobs.assess.overview import LARGE, overview_part
-from evenhand.jobs.assess.records import write_metric_rows
+from evenhand.jobs.assess.overview import LARGE, label_part, overview_part
 from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.assess.similarity_grid_record import read_grid
 from evenhand.jobs.assess.similarity_view import grid_part
 from evenhand.jobs.assess.starts import encoder_starts
-from evenhand.jobs.assess.values import Value
 from evenhand.jobs.pretrain.curve import embeddings_of
 from evenhand.jobs.report import read_check, read_similarity, write_page_and_verdicts
 from evenhand.metrics.rows import EVERYBODY
-from evenhand.networks.checkpoints import read_model_record
+from evenhand.networks.model import read_model_record
 from evenhand.reporting.check_record import CheckRecord
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.section import PART, include_page, section, sections_of
+from evenhand.reporting.section import (
+    PART,
+    HiddenPart,
+    Part,
+    Table,
+    include_page,
+    section,
+    sections_of,
+)
 from evenhand.reporting.sections.requirements import requirement_verdicts
 from evenhand.reporting.sections.similarity import similarity_verdicts
 from evenhand.reporting.similarity_record import SimilarityRecord
-from evenhand.reporting.text.numbers import join_words
-from evenhand.wording import count_text
+from evenhand.reporting.text.vocabulary import join_words
 
 MOST_UNCLEAR = 6  # pairs without claims; if there are more, one line hides them all
 FEWEST = 30  # test patients of the rarer class; a remark names groups with fewer
@@ -202,7 +206,7 @@ def _remarks(
 
 def _thresholds(settings: AssessSettings) -> str:
     if settings.threshold is None:
-        return "thresholds from validation (Youden's index)"
+        return "thresholds from validation (the largest sum of sensitivity and specificity)"
     return f"the threshold that --threshold {settings.threshold} gives"
 
 
@@ -268,7 +272,9 @@ def _tuning(run: Run, evaluations: Sequence[Evaluation], settings: AssessSetting
             for cell, judged in evaluation.judged.items()
         ]
         title = f"Cells, labels of {evaluation.share:.0%} of the training patients"
-        tables.append(Table(title, ("Cell", "Tuned", "AUC", "By seed"), tuple(rows)))
+        tables.append(
+            Table(title, ("Cell", "Tuned, without the head", "AUC", "By seed"), tuple(rows))
+        )
     shown = (*tables, compute_table(run, settings, evaluations[0].share))
     large = len(evaluations) * len(evaluations[0].models) > LARGE
     return Part(

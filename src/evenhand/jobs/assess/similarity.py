@@ -17,16 +17,15 @@ from evenhand.jobs.assess.settings import SUPERVISED, AssessSettings
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import attribute_groups
-from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.reporting.similarity_record import AttributeSummary, SeedSummary, SimilarityRecord
 from evenhand.representation import Layer
 from evenhand.representation.by_group import PatientLayers
 from evenhand.representation.results import AttributeSimilarity
 from evenhand.tables.attributes import group_of
-from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import activations
 
 
 def compare_representations(

@@ -33,9 +33,10 @@ from evenhand.jobs.similarity.layers import comparison_of
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics.groups import Groups, attribute_groups
 from evenhand.metrics.registry import Floats
-from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import layer_names
+from evenhand.networks.model import load_model
 from evenhand.progress import bar
+from evenhand.representation.cka import Layer
 from evenhand.representation.grid import (
     GroupContrast,
     SeededMean,
@@ -45,7 +46,6 @@ from evenhand.representation.grid import (
     size_ratio_of,
 )
 from evenhand.representation.jackknife import JackknifeEstimate
-from evenhand.representation.layers import Layer
 from evenhand.tables.attributes import group_of
 
 PERMUTATIONS = 199

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evenhand.jobs.assess.evaluation import Evaluation
+from evenhand.errors import count_text
+from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import value_text
 from evenhand.jobs.assess.grid import with_share
 from evenhand.jobs.assess.similarity_grid_record import (
@@ -16,13 +17,11 @@ from evenhand.jobs.assess.similarity_grid_record import (
     Profile,
     Ratio,
 )
-from evenhand.jobs.assess.values import Value
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
 from evenhand.reporting.charts.scatter import Point, Scatter, scatter
-from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import p_value_text, plain
-from evenhand.wording import count_text
+from evenhand.reporting.section import HiddenPart, Part, Table
+from evenhand.reporting.text.vocabulary import p_value_text, plain
 
 LINES = 6
 """The largest number of cells in a chart of differences."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from evenhand.evaluation.intersections import resolve_intersections
-from evenhand.evaluation.requests import Request, advice_of, permutations_note, resolve_requests
+from evenhand.evaluation.requests import (
+    Request,
+    advice_of,
+    permutations_note,
+    resolve_intersections,
+    resolve_requests,
+)
 from evenhand.evaluation.settings import AuditSettings, CompareSettings
 from evenhand.experiments.inputs import Inputs, find_inputs, read_inputs
 from evenhand.experiments.runs import Run, begin_run
@@ -37,7 +42,7 @@ def audit(settings: AuditSettings, out: Path, *, overwrite: bool = False) -> Run
     out
         The run directory of the audit.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------
@@ -97,7 +102,7 @@ def begin_audit(
     models
         The predictions of each model.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Measure the finished fits of a benchmark."""
+"""Measure the finished fits of a benchmark, also as rows of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ from evenhand.jobs.benchmark.entries import ERM, Entry
 from evenhand.jobs.benchmark.external import SPLIT, ExternalResult, compare_external
 from evenhand.jobs.benchmark.fitting import Fit, fit_record, with_external
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
-from evenhand.metrics.estimate import common_classes, point
+from evenhand.metrics.claims import CLAIM
+from evenhand.metrics.estimate import points_by_level
 from evenhand.metrics.groups import excluded_groups
-from evenhand.metrics.recipes import RecipeValues, is_better, stability, worst_served
-from evenhand.metrics.registry import find_metric
-from evenhand.metrics.rows import Key
+from evenhand.metrics.parity import percentile_interval
+from evenhand.metrics.recipes import Difference, RecipeValues, is_better, stability, worst_served
+from evenhand.metrics.registry import Floats, find_metric
+from evenhand.metrics.rows import Key, MetricRow
 from evenhand.metrics.target_names import find_target
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 
@@ -156,10 +158,8 @@ def _worst_levels(run: Run, seeds: Sequence[int], settings: BenchmarkSettings) -
             excluded = excluded_groups(settings.exclude_group, groups)
             for name, attribute_groups in groups.items():
                 levels = attribute_groups.compared(excluded.get(name, ()))
-                parts = {level: rows.take(attribute_groups.rows(level)) for level in levels}
-                classes = (1,) if rows.binary else common_classes(list(parts.values()))
-                for level, part in parts.items():
-                    by_level.setdefault((name, level), []).append(point(part, auc, classes))
+                for level, value in points_by_level(rows, attribute_groups, levels, auc).items():
+                    by_level.setdefault((name, level), []).append(value)
     return worst_served(by_level)
 
 
@@ -204,3 +204,90 @@ def _read(run: Run, fit: Fit) -> Predictions:
 def _read_cached(path: str, modified: int) -> Predictions:
     """Read predictions once for each modification time of the file."""
     return read_predictions(Path(path))
+
+
+METHOD = "percentile bootstrap of patients, mean over seeds"
+PAIRED = {
+    True: "t, patients (bootstrap) and paired seeds, corrected over the family",
+    False: "t, patients (bootstrap), these models, corrected over the family",
+}
+"""The ``interval_method`` of differences: with several seeds, and with one."""
+
+CORRECTED = "step-down max-t over entries and numbers"
+CORRECTED_EXPLORATORY = "step-down max-t over what is exploratory, which the plan does not test"
+"""The ``p_method`` of differences that the plan tests, and of exploratory ones."""
+
+REASON = "a group lacks a class"
+"""The reason of undefined numbers."""
+
+
+def write_numbers(run: Run, result: Result) -> None:
+    """Write a row for each number of each entry, and for each difference from erm."""
+    rows = [
+        _value_row(result, name, key, values)
+        for name, numbers in result.values.items()
+        for key, values in numbers.items()
+    ]
+    run.write_metrics([*rows, *_difference_rows(result)])
+
+
+def _value_row(result: Result, name: str, key: Key, values: Floats) -> MetricRow:
+    mean = values.mean(axis=0)
+    value = float(mean[0]) if mean[0] == mean[0] else None
+    low, high = percentile_interval(mean) or (None, None)
+    return _row(result, name, key, value, low, high, METHOD)
+
+
+def _difference_rows(result: Result) -> Iterator[MetricRow]:
+    for difference in result.differences:
+        row = _row(
+            result,
+            difference.recipe,
+            difference.key,
+            difference.value,
+            difference.low,
+            difference.high,
+            PAIRED[result.seeds > 1],
+        )
+        yield replace(
+            row,
+            against=ERM,
+            p=difference.p,
+            p_adjusted=difference.p_adjusted,
+            p_method=_p_method(result, difference),
+        )
+
+
+def _p_method(result: Result, difference: Difference) -> str | None:
+    if difference.p_adjusted is None:
+        return None
+    return CORRECTED if result.is_planned(difference) else CORRECTED_EXPLORATORY
+
+
+def _row(
+    result: Result,
+    name: str,
+    key: Key,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    method: str,
+) -> MetricRow:
+    n, patients, positives = result.sizes[key]
+    return MetricRow(
+        model=name,
+        split="test",
+        attribute=key.attribute,
+        group=key.group,
+        base=key.base,
+        aggregate=key.aggregate,
+        value=value,
+        low=low if value is not None else None,
+        high=high if value is not None else None,
+        level=None if low is None else 1 - CLAIM,
+        interval_method=None if low is None else method,
+        n=n,
+        patients=patients,
+        positives=positives,
+        undefined=REASON if value is None else None,
+    )

@@ -64,7 +64,7 @@ class Selection:
     value
         The primary number of the chosen entries.
     best, best_value
-        The entry that is best on test patients, and its primary number, which is too good because
+        The entry that is best on test patients, and its primary number, which is optimistic because
         it is the best of several.
     regret
         The difference between the best entry and the chosen ones; 0 if it is negative.
@@ -93,7 +93,7 @@ class SampleCounts(NamedTuple):
 
 @dataclass(frozen=True)
 class Roles:
-    """The entries that are compared in another way than most.
+    """The entries that are not compared like the others.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Result:
     Attributes
     ----------
     values
-        The numbers of each entry, ``(S, 1 + B)`` each.
+        The numbers of each entry, ``(S, 1 + B)`` each: S seeds; the data and B resamples.
     differences
         Each other entry minus `ERM`, for each number: first the family of the plan, then the
         exploratory family.
@@ -128,7 +128,7 @@ class Result:
     worst
         The level of each attribute that `ERM` serves worst on validation.
     selection
-        The result of choosing on validation; None if there is one candidate.
+        The result of choosing on validation; None if there is only one candidate.
     roles
         The entries that are compared in another way.
     exploratory
@@ -155,7 +155,7 @@ class Result:
         return {difference.key: difference for difference in self.of_recipe(name)}
 
     def is_planned(self, difference: Difference) -> bool:
-        """Return whether the plan tests a difference; only then a claim may rest on it."""
+        """Return whether the plan tests a difference; only then may a claim rest on it."""
         return (difference.recipe, difference.key) not in self.exploratory
 
     @property
@@ -263,9 +263,9 @@ class Measure:
     Attributes
     ----------
     rows
-        The rows of all folds, in the order of their names.
+        The rows of all folds, in the order of the samples' names.
     order
-        ``(n,)``, the position of each of these rows in the joined folds.
+        ``(n,)``, the position of each of these rows in the concatenated folds.
     groups, excluded
         The groups of each attribute, and the excluded ones.
     patients
@@ -273,7 +273,7 @@ class Measure:
     data_only
         One replicate, the data themselves.
     overall
-        The metrics of everybody.
+        The metrics that are computed for everybody.
     """
 
     rows: Scored
@@ -341,7 +341,7 @@ class Measure:
         return [attribute_groups.rows(level) for level in levels]
 
     def rarer_patients(self, key: Key) -> int:
-        """Return the number of patients of the rarer class, in the smallest group of a number."""
+        """Return the fewest patients of a class, over the classes and groups behind a number."""
         return min(rarer_patients(self.rows, rows) for rows in self.row_sets(key))
 
     def size(self, key: Key) -> SampleCounts:

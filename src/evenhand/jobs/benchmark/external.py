@@ -1,4 +1,4 @@
-"""External patients: every entry scores them, and the shown differences are tested on them."""
+"""External patients: all entries score them; differences that are shown are tested on them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ExternalResult:
     values
         The numbers of each entry, ``(S, 1 + B)``, as means over the models of all folds.
     differences
-        The differences on external patients that are shown on the benchmark's own patients; they
-        are corrected over these differences only.
+        The differences that are shown on the benchmark's own patients, measured on external
+        patients. They are corrected as a family of their own.
     sizes
         The counts behind each number.
     """
@@ -56,11 +56,11 @@ def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Co
     Raises
     ------
     EvenhandError
-        If the data cannot be read, have no labels, an unknown class, or lack an attribute or a
-        mapped column.
+        If the data cannot be read, or lack labels, an attribute or a mapped column, or if a class
+        is unknown.
     """
-    reading = _read_settings(settings)
-    data = open_new_data(reading, classes, label_named=True)
+    read_settings = _read_settings(settings)
+    data = open_new_data(read_settings, classes, label_named=True)
     if data.unlabelled:
         raise EvenhandError(data.unlabelled)
     lacking = [
@@ -75,7 +75,7 @@ def external_cohort(settings: BenchmarkSettings, classes: tuple[str, ...]) -> Co
             f"{', '.join(data.cohort.attributes) or 'none'}. Name its column with --map."
         )
     rng = np.random.default_rng(settings.seed)
-    return store_cohort(data.cohort, reading, settings.images, rng)
+    return store_cohort(data.cohort, read_settings, settings.images, rng)
 
 
 def _read_settings(settings: BenchmarkSettings) -> PredictSettings:
@@ -151,7 +151,7 @@ def compare_external(
 
 
 def _reassigned_means(points: Floats, assignment: NDArray[np.intp]) -> Floats:
-    """Return the means over folds ``(S,)`` after an assignment of the numbers ``(S, folds)``."""
+    """Return means over folds ``(S,)`` of numbers ``(S, folds)`` that are assigned to new seeds."""
     means: Floats = np.take_along_axis(points.T, assignment, axis=1).mean(axis=0)
     return means
 

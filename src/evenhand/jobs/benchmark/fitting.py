@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.experiments.runs import Run
 from evenhand.experiments.task import Task, Trained, save_trained, train_model
 from evenhand.experiments.task_cache import check_node
@@ -31,14 +31,12 @@ from evenhand.jobs.benchmark.settings import BenchmarkSettings
 from evenhand.jobs.benchmark.trials import Trial, run_trials
 from evenhand.jobs.pretrain.settings import ContrastSettings
 from evenhand.jobs.pretrain.training import train_tracked_encoder
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model, save_model
 from evenhand.progress import bar
 from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import BATCH, class_probabilities, predict_cohorts, to_unit_range
 from evenhand.training.tracking import open_trackers
-from evenhand.wording import count_text
 from evenhand.workers import Engine, Job, complete_jobs
 
 SCORED = ("val", "test")

@@ -11,30 +11,37 @@ import pandas as pd
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.thinning import Thinning
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
 from evenhand.experiments.lineage import paths_read, refuse_leak
 from evenhand.experiments.records import SourceRecord
 from evenhand.experiments.runs import Run, begin_run
 from evenhand.experiments.task import Task, require_attribute
 from evenhand.files import write_text
-from evenhand.jobs.benchmark.additions import Addition, find_addition, refuse_other_entries
-from evenhand.jobs.benchmark.analysis import analyse, analyse_external
+from evenhand.jobs.benchmark.analysis import analyse, analyse_external, write_numbers
 from evenhand.jobs.benchmark.entries import ERM, SSL, Entry, list_entries
 from evenhand.jobs.benchmark.external import external_cohort
 from evenhand.jobs.benchmark.fitting import BenchmarkContext, Fit, fit_entries, list_fits
 from evenhand.jobs.benchmark.folds import Folds, entry_task, fresh_folds, prepared_folds
-from evenhand.jobs.benchmark.generalization_page import transfers_of
 from evenhand.jobs.benchmark.learning_curve import CurveFit, analyse_curves, curve_fits, fit_curves
-from evenhand.jobs.benchmark.metric_rows import write_numbers
 from evenhand.jobs.benchmark.other_data_sets import (
     combine_data_sets,
     data_sets_verdict,
     read_others,
+    transfers_of,
 )
 from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.jobs.benchmark.page import benchmark_page
-from evenhand.jobs.benchmark.plan import add_entries, lock_plan, make_plan, read_plan, write_result
+from evenhand.jobs.benchmark.plan import (
+    Addition,
+    add_entries,
+    find_addition,
+    lock_plan,
+    make_plan,
+    read_plan,
+    refuse_other_entries,
+    write_result,
+)
 from evenhand.jobs.benchmark.probes import Folders, probe_rows
 from evenhand.jobs.benchmark.pruning import FairPrune, check_pruning
 from evenhand.jobs.benchmark.settings import BenchmarkSettings
@@ -44,13 +51,12 @@ from evenhand.jobs.keywords import Notify, as_job, ignore_text
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.mitigate import mitigate
 from evenhand.reporting.sections.learning_curve import curve_verdicts
-from evenhand.reporting.text.numbers import join_words
+from evenhand.reporting.text.vocabulary import join_words
 from evenhand.reporting.verdicts import write_verdicts
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.attributes import group_of
+from evenhand.training.device import settle_precision
 from evenhand.training.inputs import check_fits
-from evenhand.training.precision import settle_precision
-from evenhand.wording import count_text
 from evenhand.workers import open_engine
 
 
@@ -71,7 +77,7 @@ def benchmark(
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
     notify
         Called before the training with a text about the number of fits and their time.
 

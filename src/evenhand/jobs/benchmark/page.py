@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from evenhand.errors import count_text
 from evenhand.experiments.records import SourceRecord
-from evenhand.jobs.benchmark import generalization_page, probe_page, request
+from evenhand.jobs.benchmark import other_data_sets, request
 from evenhand.jobs.benchmark.comparing import CHOSEN, Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.jobs.benchmark.outcome import Outcome
@@ -22,14 +23,12 @@ from evenhand.metrics.rows import EVERYBODY, Key
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
 from evenhand.reporting.page import section_page
-from evenhand.reporting.part import AnswerBox, Part, Table
-from evenhand.reporting.section import PART, section, sections_of
-from evenhand.reporting.text.numbers import SIGNED, join_words, plain
-from evenhand.reporting.text.vocabulary import term
-from evenhand.wording import count_text
+from evenhand.reporting.section import PART, AnswerBox, Part, Table, section, sections_of
+from evenhand.reporting.sections.probe import probe_estimate
+from evenhand.reporting.text.vocabulary import PLAIN, SIGNED, join_words, plain, term
 
 DECISIONS_ONLY = "not compared: it changes only decisions"
-OTHER_SECTIONS = (generalization_page.external_part, request.request_part, probe_page.probe_part)
+OTHER_SECTIONS = (other_data_sets.external_part, request.request_part)
 """Sections of this page that other modules register when they are imported."""
 
 
@@ -320,3 +319,35 @@ def _tested_text(record: BenchmarkRecord) -> str:
     if record.plan.decides == "chosen":
         return "the entry chosen on validation, while all other results are exploratory"
     return "every entry"
+
+
+PAIRED = "Paired by patient and seed; below 0, the network reveals less about the attribute."
+
+
+@section("benchmark", "probe", "What the networks reveal", place=45, template=PART)
+def probe_part(outcome: Outcome) -> Part | None:
+    """Return the section about probes; None without ``--probe``."""
+    rows = outcome.record.probes
+    if not rows:
+        return None
+    count = f"{max(row.patients for row in rows):,}"
+    sentence = (
+        "A linear probe predicts the attribute from the inputs of the last layer of each network, "
+        f"for {count} test patients with one sample each; in each fold it is trained on other "
+        "patients than those that it scores. Its AUC is over pairs of samples with the same label, "
+        "as mean over folds and seeds; 0.5 is chance. A network that reveals less about the "
+        "attribute is not necessarily fairer: see the differences of the entries. Intervals are "
+        "not corrected, and no claim rests on them."
+    )
+    plots = []
+    for attribute in dict.fromkeys(row.attribute for row in rows):
+        values = [row for row in rows if row.attribute == attribute and row.against is None]
+        changes = [row for row in rows if row.attribute == attribute and row.against is not None]
+        frame = ForestFrame(attribute, "AUC of the probe.", PLAIN, 0.5, "chance")
+        plots.append(forest([ForestEntry(row.model, probe_estimate(row)) for row in values], frame))
+        if changes:
+            frame = ForestFrame(f"{attribute}: change from {ERM}", PAIRED, SIGNED, 0.0, ERM)
+            plots.append(
+                forest([ForestEntry(row.model, probe_estimate(row)) for row in changes], frame)
+            )
+    return Part(sentences=(sentence,), plots=tuple(plots))

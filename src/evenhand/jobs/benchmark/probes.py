@@ -24,8 +24,8 @@ from evenhand.own.probing import probe
 from evenhand.reporting.probe_record import FILE, ProbeRow
 from evenhand.representation.jackknife import JackknifeEstimate
 from evenhand.tables.predictions import Predictions
-from evenhand.training.activations import HEAD_INPUT, activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import HEAD_INPUT, activations
 
 Folders = Sequence[Sequence[Path]]
 """The folders of the fits of an entry, by fold and seed."""

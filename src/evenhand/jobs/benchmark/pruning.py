@@ -14,14 +14,14 @@ from torch import nn
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
-from evenhand.jobs.prune.batches import Positions, group_batches, group_positions
-from evenhand.metrics.estimate import common_classes, point
+from evenhand.jobs.prune.task import Positions, group_batches, group_positions
+from evenhand.metrics.estimate import points_by_level
 from evenhand.metrics.registry import find_metric
 from evenhand.metrics.scored import as_scored
 from evenhand.metrics.target_names import find_target
 from evenhand.networks.model import Model
 from evenhand.pruning.curvature import find_estimator
-from evenhand.pruning.eligible import prunable_parameters
+from evenhand.pruning.loop import prunable_parameters
 from evenhand.pruning.prune import Pruned, prune_module
 from evenhand.training.device import make_accelerator
 from evenhand.training.predict import class_probabilities
@@ -169,9 +169,7 @@ def _group_auc(task: Task, scores: NDArray[np.float64]) -> dict[str, float]:
     rows = as_scored(val.labels, scores[:, 1] if binary else scores, classes=val.classes)
     groups, auc = task.groups[attribute], find_metric("auc")
     levels = groups.compared(task.excluded.get(attribute, ()))
-    parts = {level: rows.take(groups.rows(level)) for level in levels}
-    classes = (1,) if binary else common_classes(list(parts.values()))
-    values = {level: point(part, auc, classes) for level, part in parts.items()}
+    values = points_by_level(rows, groups, levels, auc)
     if undefined := [level for level, value in values.items() if not np.isfinite(value)]:
         raise EvenhandError(
             f"AUC of {', '.join(undefined)} ({attribute}) is undefined on validation, but it "

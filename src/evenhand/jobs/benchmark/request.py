@@ -14,10 +14,9 @@ from evenhand.jobs.benchmark.outcome import Outcome
 from evenhand.metrics.power import detectable_gap, factor_for
 from evenhand.metrics.recipes import is_auc_of_group
 from evenhand.metrics.rows import Key
-from evenhand.reporting.part import Part, Table
-from evenhand.reporting.section import PART, section
+from evenhand.reporting.section import PART, Part, Table, section
 from evenhand.reporting.sections.learning_curve import curve_part
-from evenhand.reporting.text.numbers import plain
+from evenhand.reporting.text.vocabulary import plain
 
 
 class AddedPatients(NamedTuple):

@@ -22,8 +22,15 @@ from evenhand.masks.masks import Schedule, constant
 from evenhand.masks.strategies import find_strategy
 from evenhand.methods.registry import methods
 from evenhand.networks.model import Model, build_model
-from evenhand.search.methods import searched_method, with_methods
-from evenhand.search.spaces import Choice, Rates, Space, flat_space, mask_family
+from evenhand.search.spaces import (
+    Choice,
+    Rates,
+    Space,
+    flat_space,
+    mask_family,
+    searched_method,
+    with_methods,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +42,7 @@ class Trial:
     number
         The number of the trial, from 0.
     lr
-        The highest learning rate.
+        The highest learning rate of the training.
     start
         Returns the untrained model and its schedule.
     mitigation
@@ -49,7 +56,7 @@ class Trial:
 
 
 def trial_rates(settings: BenchmarkSettings) -> list[float]:
-    """Return the learning rates of every fit; a single one is the geometric mean of the ends."""
+    """Return the learning rates of each fit; for one trial, the geometric mean of both limits."""
     low, high = settings.lr_min, settings.lr_max
     if settings.trials == 1:
         return [math.sqrt(low * high)]

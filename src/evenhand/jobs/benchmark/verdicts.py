@@ -9,7 +9,7 @@ from evenhand.jobs.benchmark.comparing import DECISIONS, Result
 from evenhand.jobs.benchmark.entries import ERM
 from evenhand.metrics.recipes import RATES, Difference, is_auc_of_group, is_better, levelled_down
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
-from evenhand.reporting.text.numbers import SIGNED, join_words, p_value_text, plain
+from evenhand.reporting.text.vocabulary import SIGNED, join_words, p_value_text, plain
 from evenhand.reporting.verdicts import Verdict
 
 FEW_SEEDS = "With one seed, this is about these models and not about the methods that trained them."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.splits import Splits
-from evenhand.jobs.check.findings import at_most
+from evenhand.jobs.check.requirements import at_most
 from evenhand.jobs.check.settings import CheckSettings
 from evenhand.metrics import (
     Plan,
@@ -25,12 +25,10 @@ from evenhand.metrics import (
     measure,
 )
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.power import factor_for
-from evenhand.metrics.rates import equal_rates_p
+from evenhand.metrics.power import equal_rates_p, factor_for
 from evenhand.reporting.check_record import Finding
-from evenhand.reporting.text.numbers import p_value_text
-from evenhand.tables.attributes import group_of
-from evenhand.tables.levels import UNKNOWN
+from evenhand.reporting.text.vocabulary import p_value_text
+from evenhand.tables.attributes import UNKNOWN, group_of
 
 
 def base_rate_findings(

@@ -30,7 +30,9 @@ class CheckSettings(SplitSettings, ChannelSettings, title="Requirements"):
         description="ratio of the higher base rate to the lower that warns, unless chance explains "
         "it",
     )
-    modalities: int = Field(2, ge=1, description="modalities or channels, at least; fewer warn")
+    modalities: int = Field(
+        2, ge=1, description="modalities or channels, at least; with fewer, a note"
+    )
     unreadable: Limits = Field(
         (0, 0.01), description="share of the samples whose file cannot be read, at most"
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from evenhand.experiments.lineage import begin_training_run
 from evenhand.experiments.runs import Run
 from evenhand.experiments.settings import FinetuneSettings
 from evenhand.experiments.task import Task, prepare_task, save_and_score, train_model
-from evenhand.experiments.training_run import begin_training_run
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import as_job
@@ -19,11 +19,10 @@ from evenhand.jobs.rereading import draw_one_per_patient
 from evenhand.launcher import is_main
 from evenhand.masks.masks import listed_units
 from evenhand.masks.strategies import find_strategy
-from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import load_model
 from evenhand.reporting.probe_record import FILE
 from evenhand.tables.predictions import read_predictions
-from evenhand.training.device import make_accelerator
-from evenhand.training.precision import settle_precision
+from evenhand.training.device import make_accelerator, settle_precision
 from evenhand.training.tracking import open_trackers
 
 START = "before training"
@@ -47,7 +46,7 @@ def finetune(settings: FinetuneSettings, out: Path, *, overwrite: bool = False) 
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from accelerate import Accelerator
 
 from evenhand.cohort.cohort import Cohort
-from evenhand.cohort.prepare import store_cohort
+from evenhand.cohort.prepare import store_cohort, with_change_note
 from evenhand.cohort.readers import reader_of
 from evenhand.cohort.registry import SERIES
-from evenhand.cohort.reopen import with_change_note
 from evenhand.cohort.splits import read_split_table
 from evenhand.errors import EvenhandError, pick
-from evenhand.evaluation.intersections import resolve_intersections
-from evenhand.evaluation.rows import choose_cut
+from evenhand.evaluation.requests import resolve_intersections
+from evenhand.evaluation.rows import DecisionThreshold, choose_cut, groups_in
 from evenhand.evaluation.settings import PredictSettings
 from evenhand.experiments.records import SourceRecord, data_fingerprint, data_settings
 from evenhand.experiments.runs import Run, begin_run, finished_run
+from evenhand.files import DamagedError, write_text
 from evenhand.jobs.adjust.adjustment import Adjustment, apply_adjustment, read_adjustment
 from evenhand.jobs.adjust.features import features_of
 from evenhand.jobs.audit.job import write_audit
 from evenhand.jobs.keywords import as_job
 from evenhand.jobs.predict.new_data import open_new_data
-from evenhand.jobs.predict.unlabelled import write_scores
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
+from evenhand.reporting.page import section_page
+from evenhand.reporting.section import Part, Table, part_section
+from evenhand.reporting.text.vocabulary import PERCENT, display_name
+from evenhand.spreadsheets import unquote_formulas, write_csv
 from evenhand.tables.attributes import attribute_parts, with_intersections
 from evenhand.tables.columns import PAIR
-from evenhand.tables.predictions import Predictions, read_predictions
+from evenhand.tables.predictions import Predictions, read_predictions, write_predictions
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.device import make_accelerator
 from evenhand.training.inputs import check_fits
@@ -63,7 +66,7 @@ def predict(settings: PredictSettings, out: Path, *, overwrite: bool = False) ->
     out
         The run directory of the predictions.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------
@@ -210,3 +213,79 @@ def _overlap_notes(cohort: Cohort, trained: Run) -> list[str]:
         "or validation data. If they are the same people, these numbers look better than they are. "
         "--exclude-patients leaves them out."
     ]
+
+
+COLUMNS = ("attribute", "group", "n", "patients", "flagged")
+
+
+def write_scores(run: Run, name: str, predictions: Predictions, cut: DecisionThreshold) -> Run:
+    """Write scores without labels, ``groups.csv`` and a page, and finish the run.
+
+    ``predictions.parquet`` has the usual columns except ``label``. ``groups.csv`` counts samples
+    and patients of each group and, for two classes, flagged samples (score ≥ threshold).
+    """
+    write_predictions(run.predictions_file(name), predictions, labelled=False)
+    counts = flagged_counts(predictions, run.record.attributes, cut)
+    write_csv(run.root / "groups.csv", counts)
+    run.note(chosen=name)
+    write_unlabelled_page(run)
+    run.finish(chosen=name)
+    return run
+
+
+def flagged_counts(
+    predictions: Predictions, attributes: Sequence[str], cut: DecisionThreshold
+) -> pd.DataFrame:
+    """Count samples, patients and flagged samples, of everybody and of each group."""
+    rows = predictions.table.assign(flagged=np.nan)
+    if len(predictions.classes) == 2:
+        rows = rows.assign(flagged=predictions.scores >= cut.thresholds(predictions))
+
+    def count(part: pd.DataFrame) -> tuple[int, int, object]:
+        return len(part), part["patient_id"].nunique(), part["flagged"].sum(min_count=1)
+
+    counts = [("*", "*", *count(rows))]
+    for attribute, groups in groups_in(predictions, attributes).items():
+        for level in groups.levels:
+            counts.append((attribute, level, *count(rows.iloc[groups.rows(level)])))
+    return pd.DataFrame(counts, columns=list(COLUMNS)).astype({"flagged": "Int64"})
+
+
+def _read_counts(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path).astype({"flagged": "Int64"})
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedError(path, f"it cannot be read as counts of groups ({error})") from error
+    return table.assign(**{name: unquote_formulas(table[name]) for name in ("attribute", "group")})
+
+
+def write_unlabelled_page(run: Run) -> None:
+    """Write the report of a run without labels, from the files of the run."""
+    record = run.record
+    counts = _read_counts(run.root / "groups.csv")
+    table = Table(
+        "Samples of each group",
+        ("Group", "Samples", "Patients", "Flagged"),
+        tuple(_row(*row) for row in counts.itertuples(index=False, name=None)),
+    )
+    part = Part(sentences=record.notes, tables=(table,))
+    path = record.source.path if record.source else ""
+    introduction = f"{counts['n'][0]:,} samples of {path}, scored by {record.chosen}."
+    section = part_section("groups", "Scores without labels", part)
+    page = section_page(
+        f"evenhand predict: {run.root.resolve().name}", introduction, (section,), record
+    )
+    write_text(run.root / "report.html", page)
+
+
+def printed_counts(run: Run) -> Iterator[str]:
+    """Yield the table of counts of a run without labels, and then its notes, as text."""
+    yield _read_counts(run.root / "groups.csv").to_string(index=False, na_rep="")
+    for note in run.record.notes:
+        yield f"\n{note}"
+
+
+def _row(attribute: str, group: str, n: int, patients: int, flagged: int) -> tuple[str, ...]:
+    name = "everybody" if attribute == "*" else f"{display_name(attribute)}: {display_name(group)}"
+    share = "" if pd.isna(flagged) else f"{flagged:,} ({PERCENT.text(flagged / max(n, 1))})"
+    return name, f"{n:,}", f"{patients:,}", share

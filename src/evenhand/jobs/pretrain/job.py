@@ -19,12 +19,11 @@ from evenhand.jobs.pretrain.training import (
     remove_state,
     train_tracked_encoder,
 )
-from evenhand.networks.checkpoints import save_model
-from evenhand.networks.model import build_model
+from evenhand.networks.model import build_model, save_model
 from evenhand.pretraining.registry import SSL_OBJECTIVES
 from evenhand.spreadsheets import write_csv
+from evenhand.training.device import settle_precision
 from evenhand.training.inputs import input_notes, model_inputs
-from evenhand.training.precision import settle_precision
 
 ENCODER = "encoder"
 """The name of the model in the run."""
@@ -45,7 +44,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, overwrite: bool = False) 
         The run directory, which ``--weights`` of other jobs accepts. An unfinished run of the same
         settings in it continues from its last saved state.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

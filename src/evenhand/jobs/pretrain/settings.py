@@ -7,11 +7,10 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from evenhand.cohort.settings import SplitSettings
-from evenhand.earlier_names import current_settings
 from evenhand.networks.registry import SERIES_NAMES
 from evenhand.networks.settings import ImageSettings
 from evenhand.pretraining.registry import SSL_OBJECTIVES
-from evenhand.settings import SEEDS
+from evenhand.settings import SEEDS, current_settings
 from evenhand.training.settings import PRECISIONS, Precision, TrackSettings
 
 SSL_NAMES = ", ".join(SSL_OBJECTIVES.titles())

@@ -18,9 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from evenhand.cohort.cohort import Cohort
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
-from evenhand.jobs.pretrain.curve import LossCurve
+from evenhand.jobs.pretrain.curve import STATE, LossCurve, PretrainingState
 from evenhand.jobs.pretrain.settings import ContrastSettings
-from evenhand.jobs.pretrain.state import STATE, PretrainingState
 from evenhand.networks.model import Model
 from evenhand.pretraining.collapse import effective_rank, embedding_spread
 from evenhand.pretraining.learners import Encoder, Learner

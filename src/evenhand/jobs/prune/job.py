@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from optuna.trial import BaseTrial
 
-from evenhand.errors import EvenhandError
+from evenhand.errors import EvenhandError, count_text
 from evenhand.experiments.lineage import write_patients
-from evenhand.experiments.records import Parent, SourceRecord
+from evenhand.experiments.records import Parent, PruningChoice, SourceRecord
 from evenhand.experiments.runs import Run, begin_run, finished_run
-from evenhand.experiments.study_storage import storage_errors
+from evenhand.experiments.study_storage import open_run_storage, storage_errors
+from evenhand.experiments.trials import Report, search
 from evenhand.files import write_json
 from evenhand.jobs.evaluate import evaluate
 from evenhand.jobs.keywords import Notify, as_job, ignore_text
-from evenhand.jobs.prune.loop import CurveRow, curve_row, initial_state, pruning_steps, stop_reason
-from evenhand.jobs.prune.luck import measure_luck
-from evenhand.jobs.prune.premise import check_premise, first_saliency, saliency_table
-from evenhand.jobs.prune.search import choose_by_search
-from evenhand.jobs.prune.settings import PruneSettings
-from evenhand.jobs.prune.states import (
+from evenhand.jobs.prune.loop import (
+    CurveRow,
     clear_states,
+    curve_row,
+    initial_state,
     load_predictions,
     load_state,
+    pruning_steps,
     read_curve,
     save_step,
+    stop_reason,
     write_curve,
 )
+from evenhand.jobs.prune.luck import measure_luck
+from evenhand.jobs.prune.premise import check_premise, first_saliency, saliency_table
+from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.jobs.prune.task import PruneTask, make_prune_task
 from evenhand.masks.masks import constant, full_mask
 from evenhand.metrics import find_metric
-from evenhand.networks.checkpoints import load_model, save_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model, save_model
+from evenhand.pruning.channels import remover
 from evenhand.pruning.cost import measure_cost
-from evenhand.pruning.loop import PruningState
-from evenhand.pruning.masks import WeightMask, freeze_zeros, save_mask
-from evenhand.pruning.remove import remover
-from evenhand.reporting.pruning_record import CostRecord, PremiseRecord, PruningRecord
+from evenhand.pruning.loop import PruningState, WeightMask, freeze_zeros, save_mask
+from evenhand.pruning.registry import ESTIMATORS
+from evenhand.reporting.pruning_record import CostRecord, PruningRecord
 from evenhand.reporting.sections.luck import Luck, luck_sentences
+from evenhand.search.spaces import Params, Space
+from evenhand.search.study import identity_of, open_study
 from evenhand.spreadsheets import write_csv
 from evenhand.tables.predictions import write_predictions
 from evenhand.training.loop import Epoch, OnEpoch, fit
 from evenhand.training.predict import predict_cohorts, to_unit_range
 from evenhand.training.settings import FitSettings
 from evenhand.training.tracking import Trackers, epoch_numbers, open_trackers
-from evenhand.wording import count_text
+from evenhand.workers.engine import Inline
 
 BEFORE, PRUNED, FINETUNED = "before", "pruned", "finetuned"
 """The names of the models of the run."""
@@ -71,7 +79,7 @@ def prune(
     out
         The run directory; an unfinished run of the same settings in it is continued.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
     notify
         Called with sentences about the unprivileged group, the end of the pruning, the best step,
         and the luck of that choice.
@@ -254,7 +262,6 @@ def _write_record(
     saliency = first_saliency(task)
     kept = None if task.settings.structure == "channel" else pruned.mask
     write_csv(run.root / "saliency.csv", saliency_table(saliency, kept))
-    premise = check_premise(task, saliency, pruned_counts)
     sample = to_unit_range(task.source.take(np.array([0])).inputs)
     costs = {
         name: CostRecord(
@@ -286,7 +293,74 @@ def _write_record(
         chosen=best,
         verdict=verdict,
         luck=luck,
-        premise=PremiseRecord.model_validate(asdict(premise)),
+        premise=check_premise(task, saliency, pruned_counts),
         cost=costs,
     )
     write_json(run.root / "pruning.json", record.model_dump(mode="json"))
+
+
+BETA = 1.0  # the largest β of the search, unless that of the settings is larger
+SHARES = (2.0, 30.0)  # percent; extended to the share of the settings
+
+Choice = tuple[float, float, str]
+"""β, share and estimator."""
+
+
+def choose_by_search(task: PruneTask, run: Run) -> PruneTask:
+    """Return the task with the β, share and estimator that are best on validation.
+
+    The values of the settings are tried first. A search that was killed is continued.
+    """
+    space, head = pruning_space(task.settings), run.head
+    study = open_study(
+        open_run_storage(run),
+        "search",
+        [task.judge.target.direction],
+        identity_of(head.settings, head.fingerprint),
+        prune_until=0,
+    )
+    search(study, space, partial(_score, task), task.settings.search, task.settings.seed, Inline())
+    table = study.trials_dataframe(attrs=("number", "value", "params", "state"))
+    write_csv(run.root / "search.csv", table)
+    best = study.best_trial
+    choice = space.suggest(best)
+    beta, share, estimator = choice
+    run.note(
+        search=PruningChoice(
+            trial=best.number, value=best.values[0], beta=beta, share=share, estimator=estimator
+        )
+    )
+    return task.with_choice(*choice)
+
+
+def pruning_space(settings: PruneSettings) -> Space[Choice]:
+    """Return the space of β, share and estimator; the values of the settings come first.
+
+    If the estimator of the settings handles any layer, no other estimator is tried.
+    """
+    shares = min(SHARES[0], settings.share), max(SHARES[1], settings.share)
+    restricted = tuple(
+        sorted(name for name, estimator in ESTIMATORS.items() if not estimator.any_layer)
+    )
+    estimators = restricted if settings.estimator in restricted else (settings.estimator,)
+
+    def suggest(trial: BaseTrial) -> Choice:
+        beta = trial.suggest_float("beta", 0.0, max(BETA, settings.beta))
+        share = trial.suggest_float("share", *shares, log=True)
+        return beta, share, trial.suggest_categorical("estimator", estimators)
+
+    first: Params = {
+        "beta": settings.beta,
+        "share": settings.share,
+        "estimator": settings.estimator,
+    }
+    return Space(suggest, math.inf, (("settings", first),))
+
+
+def _score(task: PruneTask, choice: Choice, report: Report) -> tuple[float]:
+    """Prune with a choice, and return the target's validation value of the best step."""
+    task = task.with_choice(*choice)
+    rows = [curve_row(0, initial_state(task), task.before, 0.0)]
+    for step in pruning_steps(task, initial_state(task), rows, remover(task.settings.structure)):
+        rows.append(step.row)
+    return (float(rows[task.judge.best_step(rows)][task.judge.target.row_metric]),)

@@ -20,8 +20,7 @@ from evenhand.evaluation.rows import (
     paired_rows,
     scored_rows,
 )
-from evenhand.jobs.prune.halves import Halves
-from evenhand.jobs.prune.judge import VAL, Judge, target_aggregates
+from evenhand.jobs.prune.judge import VAL, Halves, Judge, target_aggregates
 from evenhand.metrics import EVERYBODY, Bootstrap, Plan, compared_levels
 from evenhand.metrics.attribute_numbers import compute_numbers
 from evenhand.metrics.intervals import MIN_DEFINED

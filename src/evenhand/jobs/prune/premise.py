@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,16 +15,15 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from evenhand.jobs.prune.batches import generators, group_batches
 from evenhand.jobs.prune.loop import step_curvature
-from evenhand.jobs.prune.task import PruneTask
+from evenhand.jobs.prune.task import PruneTask, generators, group_batches
 from evenhand.networks.model import Model
 from evenhand.progress import bar
 from evenhand.pruning.curvature import GroupBatch
-from evenhand.pruning.curvature.softmax import sample_losses, sample_weights
-from evenhand.pruning.eligible import prunable_parameters
-from evenhand.pruning.masks import WeightMask, apply_mask
+from evenhand.pruning.curvature.loss import sample_losses, sample_weights
+from evenhand.pruning.loop import WeightMask, apply_mask, prunable_parameters
 from evenhand.pruning.saliency import GroupSaliency
+from evenhand.reporting.pruning_record import GroupNumbers, LayerRecord, PremiseRecord
 
 SAMPLES = 128  # samples of each group on which changes of loss are measured
 FEWEST = 3  # layers that a rank correlation needs
@@ -33,50 +31,10 @@ SHARE = 0.3  # share of each layer's weights that is set to zero
 TABLE_ROWS = 6000  # rows of the table of saliency over all layers, about
 LEAST_ROWS, MOST_ROWS = 10, 100  # rows of a layer in that table
 
-ByGroup = dict[str, float]
-"""A value for each group."""
 
-
-@dataclass(frozen=True)
-class PrunedLayer:
-    """One pruned layer of the untouched model.
-
-    Attributes
-    ----------
-    name
-        The parameter's name.
-    size, pruned
-        The number of weights, and of those that the chosen model lacks.
-    saliency
-        Each group's predicted change of loss if the whole layer were zero, ½ Σ h θ².
-    predicted, measured
-        Each group's change of the mean training loss if the least salient share of the layer is set
-        to zero: as the second-order term predicts it, and as measured.
-    """
-
-    name: str
-    size: int
-    pruned: int
-    saliency: ByGroup
-    predicted: ByGroup
-    measured: ByGroup
-
-
-@dataclass(frozen=True)
-class Premise:
-    """The layers, and the rank correlation of predicted and measured changes in each group.
-
-    ``samples`` is the number of samples of each group, ``share`` the share of each layer that is
-    set to zero.
-    """
-
-    layers: tuple[PrunedLayer, ...]
-    correlation: Mapping[str, float | None]
-    samples: int
-    share: float
-
-
-def check_premise(task: PruneTask, saliency: GroupSaliency, pruned: Mapping[str, int]) -> Premise:
+def check_premise(
+    task: PruneTask, saliency: GroupSaliency, pruned: Mapping[str, int]
+) -> PremiseRecord:
     """Set a share of each layer to zero, one layer at a time, and measure the effect by group.
 
     Parameters
@@ -97,18 +55,20 @@ def check_premise(task: PruneTask, saliency: GroupSaliency, pruned: Mapping[str,
             least = _least_salient(scores, SHARE)
             after = _mean_losses(_masked_copy(task.model, {name: ~least}), task.loss, batches)
             layers.append(
-                PrunedLayer(
-                    name,
-                    scores.numel(),
-                    pruned.get(name, 0),
-                    {group: float(change[name].sum()) for group, change in changes.items()},
-                    {group: float(change[name][least].sum()) for group, change in changes.items()},
-                    {group: after[group] - before[group] for group in before},
+                LayerRecord(
+                    name=name,
+                    size=scores.numel(),
+                    pruned=pruned.get(name, 0),
+                    saliency={g: float(h[name].sum()) for g, h in changes.items()},
+                    predicted={g: float(h[name][least].sum()) for g, h in changes.items()},
+                    measured={g: after[g] - before[g] for g in before},
                 )
             )
             advance()
     correlation = {group: _correlation(layers, group) for group in task.positions}
-    return Premise(tuple(layers), correlation, SAMPLES, SHARE)
+    return PremiseRecord(
+        layers=tuple(layers), correlation=correlation, samples=SAMPLES, share=SHARE
+    )
 
 
 def _draw_batches(task: PruneTask) -> list[GroupBatch]:
@@ -118,7 +78,9 @@ def _draw_batches(task: PruneTask) -> list[GroupBatch]:
 
 
 @torch.inference_mode()
-def _mean_losses(model: Model, loss: nn.CrossEntropyLoss, batches: Sequence[GroupBatch]) -> ByGroup:
+def _mean_losses(
+    model: Model, loss: nn.CrossEntropyLoss, batches: Sequence[GroupBatch]
+) -> GroupNumbers:
     """Return each group's mean training loss, in evaluation mode."""
     model.eval()
     losses: dict[str, Tensor] = {}
@@ -149,7 +111,7 @@ def _masked_copy(model: Model, mask: WeightMask) -> Model:
     return copy
 
 
-def _correlation(layers: Sequence[PrunedLayer], group: str) -> float | None:
+def _correlation(layers: Sequence[LayerRecord], group: str) -> float | None:
     """Return Spearman's rank correlation over layers; None if it is undefined."""
     predicted = [layer.predicted[group] for layer in layers]
     measured = [layer.measured[group] for layer in layers]

@@ -95,17 +95,23 @@ def _find_unprivileged(settings: PruneSettings, values: Mapping[str, float]) -> 
     undefined = [group for group, value in candidates.items() if math.isnan(value)]
     if undefined:
         raise EvenhandError(
-            f"--rank-by {metric.name} is undefined on the validation patients who choose, for "
-            f"{', '.join(map(repr, undefined))}. Name the group with --unprivileged, leave one out "
-            f'with --exclude-group "{settings.attribute[0]}={undefined[0]}", or rank by another '
-            "metric."
+            f"--rank-by {metric.name} is undefined on the validation patients by which a step is "
+            f"chosen, for {', '.join(map(repr, undefined))}. Name the group with --unprivileged, "
+            f'leave one out with --exclude-group "{settings.attribute[0]}={undefined[0]}", or rank '
+            "by another metric."
         )
     sign = 1 if metric.direction == "higher" else -1
     worst = min(candidates, key=lambda group: sign * candidates[group])
     defined = {group: value for group, value in values.items() if not math.isnan(value)}
     best = max(defined, key=lambda group: sign * defined[group])
+    if len({*values.values()}) == 1:
+        return worst, (
+            f"On the validation patients by which a step is chosen, {metric.name} is "
+            f"{candidates[worst]:.3f} in every group. So no group is the worst, and {worst} "
+            "counts as unprivileged; --unprivileged names another group."
+        )
     return worst, (
-        f"On the validation patients who choose, {metric.name} is worst for {worst} "
+        f"On the validation patients by which a step is chosen, {metric.name} is worst for {worst} "
         f"({candidates[worst]:.3f}) and best for {best} ({defined[best]:.3f})."
     )
 

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from evenhand.earlier_names import current_settings
 from evenhand.plugins import ImportSettings
 from evenhand.pruning.registry import ESTIMATORS
-from evenhand.settings import SEEDS
+from evenhand.settings import SEEDS, current_settings
 from evenhand.tables.settings import ValueSettings
 from evenhand.training.settings import TrackSettings
 

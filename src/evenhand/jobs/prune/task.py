@@ -1,19 +1,21 @@
-"""The task of a pruning: everything that stays the same while a model is pruned."""
+"""The task of a pruning, with its batches: everything that stays the same in all steps."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import nn
 
-from evenhand.cohort.reopen import DataOverrides, current_data, merge_values, reopen
+from evenhand.cohort.cohort import Cohort
+from evenhand.cohort.prepare import DataOverrides, current_data, merge_values, reopen
 from evenhand.cohort.splits import Splits
 from evenhand.cohort.store.batches import BatchSource
 from evenhand.errors import EvenhandError
@@ -21,9 +23,7 @@ from evenhand.experiments.records import data_fingerprint, data_settings
 from evenhand.experiments.runs import Run, finished_run
 from evenhand.files import fingerprint
 from evenhand.jobs.adjust.adjustment import read_adjustment
-from evenhand.jobs.prune.batches import Positions, generators, group_batches, group_positions
-from evenhand.jobs.prune.halves import halve
-from evenhand.jobs.prune.judge import Judge
+from evenhand.jobs.prune.judge import Judge, halve
 from evenhand.jobs.prune.roles import GroupRoles, find_roles, refuse_single
 from evenhand.jobs.prune.settings import PruneSettings
 from evenhand.metrics import (
@@ -33,18 +33,61 @@ from evenhand.metrics import (
     find_metric,
     find_target,
 )
-from evenhand.networks.checkpoints import load_model
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.pruning.channels import refuse_unprunable
-from evenhand.pruning.curvature import check_squares, find_estimator
-from evenhand.pruning.curvature.softmax import CrossEntropy
-from evenhand.pruning.eligible import prunable_parameters
-from evenhand.pruning.masks import WeightMask, load_mask
+from evenhand.pruning.curvature import GroupBatch, check_squares, find_estimator
+from evenhand.pruning.curvature.loss import CrossEntropy
+from evenhand.pruning.loop import WeightMask, load_mask, prunable_parameters
 from evenhand.tables.attributes import group_of
 from evenhand.tables.predictions import Predictions
 from evenhand.training.device import make_accelerator
-from evenhand.training.losses import make_loss
+from evenhand.training.predict import to_unit_range
 from evenhand.training.settings import LoopSettings
+from evenhand.training.steps import make_loss
+
+Positions = NDArray[np.intp]
+"""Row numbers in a cohort."""
+
+
+def group_positions(cohort: Cohort, attribute: str, groups: Sequence[str]) -> dict[str, Positions]:
+    """Return the row numbers of the samples of each group of an attribute."""
+    labels = group_of(cohort.table, attribute, cohort.levels)
+    return {group: np.flatnonzero((labels == group).to_numpy()) for group in groups}
+
+
+def group_batches(
+    source: BatchSource,
+    positions: Mapping[str, Positions],
+    batches: int,
+    size: int,
+    rng: np.random.Generator,
+) -> Iterator[GroupBatch]:
+    """Yield batches with ``size`` random samples of each group.
+
+    When all samples of a group have been used, they are drawn again in a new order.
+    """
+    drawn = {group: _draw(rows, batches * size, rng) for group, rows in positions.items()}
+    slices = {group: slice(k * size, (k + 1) * size) for k, group in enumerate(positions)}
+    for number in range(batches):
+        part = slice(number * size, (number + 1) * size)
+        batch = source.take(np.concatenate([rows[part] for rows in drawn.values()]))
+        yield GroupBatch(to_unit_range(batch.inputs), batch.labels, slices)
+
+
+def _draw(positions: Positions, count: int, rng: np.random.Generator) -> Positions:
+    """Return the first ``count`` of several random permutations of positions in a row."""
+    rounds = -(-count // len(positions))
+    return np.concatenate([rng.permutation(positions) for _ in range(rounds)])[:count]
+
+
+def generators(
+    seed: int, step: int, device: torch.device
+) -> tuple[np.random.Generator, torch.Generator]:
+    """Return the random generators of a step: of its batches, and of labels that it draws."""
+    batch_seed, label_seed = np.random.SeedSequence([seed, step]).spawn(2)
+    labels = torch.Generator(device).manual_seed(int(label_seed.generate_state(1)[0]))
+    return np.random.default_rng(batch_seed), labels
+
 
 HALVES = 2**32 - 1
 """The number that, with the seed, seeds the halves of validation patients; no step has it."""

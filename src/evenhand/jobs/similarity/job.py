@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evenhand.errors import EvenhandError, first_few
+from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.evaluation.rows import choose_cut, groups_in, scored_rows, shared_rows
 from evenhand.experiments.runs import Run, begin_run, finished_run
 from evenhand.files import write_json
@@ -16,16 +16,14 @@ from evenhand.jobs.rereading import draw_one_per_patient, reread_samples
 from evenhand.jobs.similarity.layers import make_layers, similarity_record
 from evenhand.jobs.similarity.settings import SimilaritySettings
 from evenhand.metrics import Plan, measure
-from evenhand.networks.checkpoints import load_model
 from evenhand.networks.layers import find_layers, layer_names
-from evenhand.networks.model import Model
+from evenhand.networks.model import Model, load_model
 from evenhand.reporting.similarity_record import FILE, SimilarityRecord, mean
 from evenhand.representation.by_group import PatientLayers
 from evenhand.tables.predictions import Predictions, read_predictions
-from evenhand.training.activations import activations
 from evenhand.training.device import make_accelerator
+from evenhand.training.frozen_prefix import activations
 from evenhand.training.settings import LoopSettings
-from evenhand.wording import count_text
 
 
 @as_job(SimilaritySettings, "runs")
@@ -41,7 +39,7 @@ def similarity(settings: SimilaritySettings, out: Path, *, overwrite: bool = Fal
     out
         The run directory.
     overwrite
-        Whether another or a finished run in ``out`` may be replaced.
+        Whether a finished or different run in ``out`` may be replaced.
 
     Raises
     ------

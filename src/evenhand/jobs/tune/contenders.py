@@ -14,8 +14,18 @@ from evenhand.masks.masks import Mask, Schedule, constant
 from evenhand.masks.strategies import find_strategy, strategy_mask
 from evenhand.methods.registry import methods
 from evenhand.networks.model import Model
-from evenhand.search.methods import SearchedMethod, fixed_method, searched_method, with_methods
-from evenhand.search.spaces import SPACES, Choice, Rates, Space, mask_family, rate_space
+from evenhand.search.spaces import (
+    SPACES,
+    Choice,
+    Rates,
+    SearchedMethod,
+    Space,
+    fixed_method,
+    mask_family,
+    rate_space,
+    searched_method,
+    with_methods,
+)
 
 FAIRTUNE = "fairtune"
 """The name of the contender whose masks or methods are searched."""

@@ -16,7 +16,7 @@ from evenhand.experiments.trials import Report
 from evenhand.files import read_json, replacing, write_json
 from evenhand.jobs.tune.contenders import make_untrained
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.networks.checkpoints import load_model
+from evenhand.networks.model import load_model
 from evenhand.progress import bar
 from evenhand.search.spaces import Choice
 from evenhand.tables.predictions import write_predictions

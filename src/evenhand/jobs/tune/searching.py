@@ -1,36 +1,42 @@
-"""The search of one contender: its study, its confirmation and its choice."""
+"""The search of one contender: its start, trials, confirmation and choice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
+from evenhand.errors import EvenhandError
 from evenhand.experiments.task import Task
 from evenhand.experiments.task_cache import FitContext
 from evenhand.experiments.trials import search
-from evenhand.jobs.tune.contenders import Contender
+from evenhand.jobs.tune.contenders import AllowedMethods, Contender, fairtune_space, learning_rates
 from evenhand.jobs.tune.fitting import remove_other_fits, score_and_save_choice, score_choice
 from evenhand.jobs.tune.settings import TuneSettings
-from evenhand.jobs.tune.start import SearchStart, TunedBaseline
-from evenhand.jobs.tune.trials import ranked_trials, study_table
+from evenhand.masks.masks import Mask, find_units
+from evenhand.masks.strategies import strategy_mask
+from evenhand.metrics import Target, costs, front, rank_points
 from evenhand.metrics.pareto import PickRule
+from evenhand.networks.model import Model
 from evenhand.search.confirmation import (
     Candidate,
     best_candidate,
     choices_to_confirm,
     confirmed_candidates,
 )
-from evenhand.search.spaces import Choice, Space, repeat_space
+from evenhand.search.spaces import Choice, Space, expressible_masks, mask_family, repeat_space
 from evenhand.search.study import (
     ADOPTED,
+    FINISHED,
     StudyDirection,
     adopt,
     identity_of,
@@ -173,3 +179,216 @@ def _study(
     )
     adopt(study, adopted)
     return study
+
+
+def study_table(study: Study, space: Space[Choice], targets: Sequence[Target]) -> pd.DataFrame:
+    """Return a table with a row for each trial that ended.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns ``study``, ``number``, ``state`` (complete, pruned, repeated, fail), ``origin``
+        (the strategy or baseline that the trial comes from, else ``sampler``), ``repeats`` (the
+        number of an earlier trial with the same choice), ``adopted`` (the number of the trial in
+        the study of the baseline ``origin``, which trained it), one for each target (a pruned trial
+        has the value that it last reported), ``pareto``, ``epochs``, ``seconds`` (of training;
+        empty if the trial repeats another, failed or is adopted), ``lr``, ``seed``, ``mask`` (unit
+        names), ``method``, and ``method_settings`` (``name=value``, separated by spaces).
+    """
+    trials = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.FAIL))
+    label = study.study_name.rpartition("/")[2]
+    table = pd.DataFrame([_row(trial, space, targets) for trial in trials])
+    table.insert(0, "study", label)
+    done = (table["state"] == "complete").to_numpy()
+    values = table[[target.name for target in targets]].to_numpy(np.float64)
+    cost = np.where(done[:, None], costs(values, targets), np.nan)
+    return table.assign(pareto=front(cost))
+
+
+def ranked_trials(study: Study, targets: Sequence[Target], rule: PickRule) -> list[FrozenTrial]:
+    """Return the complete trials without repeats, in the order of the rule, the best first.
+
+    Raises
+    ------
+    EvenhandError
+        If no trial was trained to its end.
+    """
+    done = [trial for trial in originals(study) if trial.state is TrialState.COMPLETE]
+    if not done:
+        raise EvenhandError(
+            f"no trial of {study.study_name} was trained to its end. Give more --trials, or a "
+            "lower --lr-max if the training diverges."
+        )
+    values = np.array([trial.values for trial in done])
+    return [done[index] for index in rank_points(costs(values, targets), rule)]
+
+
+def _row(trial: FrozenTrial, space: Space[Choice], targets: Sequence[Target]) -> dict[str, Any]:
+    choice = _choice(trial, space)
+    repeats = trial.user_attrs.get("repeats")
+    is_complete = trial.state is TrialState.COMPLETE
+    values = trial.values if is_complete else _last_reported(trial, len(targets))
+    return {
+        "number": trial.number,
+        "state": "repeated" if repeats is not None else trial.state.name.lower(),
+        "origin": trial.user_attrs.get("origin", "sampler"),
+        "repeats": repeats,
+        "adopted": trial.user_attrs.get(ADOPTED),
+        **{target.name: value for target, value in zip(targets, values, strict=True)},
+        "epochs": trial.user_attrs.get("epochs", 0),
+        "seconds": trial.user_attrs.get("seconds"),
+        "lr": choice and choice.lr,
+        "seed": choice and choice.seed,
+        "mask": " ".join(sorted(choice.mask)) if choice else "",
+        "method": choice.method if choice else "",
+        "method_settings": " ".join(f"{k}={v}" for k, v in choice.method_settings)
+        if choice
+        else "",
+    }
+
+
+def _choice(trial: FrozenTrial, space: Space[Choice]) -> Choice | None:
+    """Return the choice of a trial; None if its process died before the choice was drawn."""
+    try:
+        return space.suggest(trial)
+    except ValueError:
+        if trial.state is not TrialState.FAIL:
+            raise
+        return None
+
+
+def _last_reported(trial: FrozenTrial, count: int) -> list[float]:
+    """Return the value that an unfinished trial reported last; NaN if it reported none."""
+    if trial.last_step is None:
+        return [np.nan] * count
+    return [trial.intermediate_values[trial.last_step]]
+
+
+FIRST_STRATEGIES = ("head", "bitfit", "layernorm", "attention", "full")
+"""Strategies whose masks a search tries first, if the family can express them.
+
+The cheapest comes first, because early trials have few trials to be compared with and are hardly
+ever stopped early; the most expensive one comes last, when it can be stopped.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class TunedBaseline:
+    """A baseline that FairTune's search contains, with the trials of its own search.
+
+    Attributes
+    ----------
+    name, mask
+        The baseline.
+    trials, choices
+        The trials that trained a model, and the choice of each.
+    best_rate
+        The learning rate of the best trial.
+    """
+
+    name: str
+    mask: Mask
+    trials: Sequence[FrozenTrial]
+    choices: Sequence[Choice]
+    best_rate: float
+
+
+@dataclass(frozen=True, eq=False)
+class SearchStart:
+    """The space of FairTune's search, with its first trials, and the trials that it adopts."""
+
+    space: Space[Choice]
+    adopted: tuple[FrozenTrial, ...]
+
+
+def fairtune_start(
+    task: Task, settings: TuneSettings, allowed: AllowedMethods, tuned: Sequence[TunedBaseline]
+) -> SearchStart:
+    """Return the start of FairTune's search.
+
+    If only methods are searched, it adopts the trials of all baselines that it contains: each
+    method with its default settings. If masks are searched, it adopts the trials of each baseline
+    whose mask the family can express exactly. If the family can only approximate the mask (``full``
+    also tunes the embedding of a ViT), it tries the nearest mask first, at the baseline's best
+    learning rate. Then it tries the other common strategies at the middle learning rate, and each
+    other method with its default settings and the largest mask.
+    """
+    space = partial(fairtune_space, task, settings, allowed)
+    if settings.search == "methods":
+        adopted = (_adopted_trials(baseline, baseline.mask, space) for baseline in tuned)
+        return SearchStart(space({}), tuple(chain.from_iterable(adopted)))
+    return _mask_search_start(task, settings, allowed, tuned)
+
+
+def _mask_search_start(
+    task: Task, settings: TuneSettings, allowed: AllowedMethods, tuned: Sequence[TunedBaseline]
+) -> SearchStart:
+    """Return the start of a search of masks."""
+    model, rates = task.model(), learning_rates(settings)
+    family = mask_family(model.backbone, settings.family)
+    space = partial(fairtune_space, task, settings, allowed)
+    masks = {baseline.name: baseline.mask for baseline in tuned}
+    strategies = {
+        name: masks.get(name) or _strategy_mask(name, model) for name in (*FIRST_STRATEGIES, *masks)
+    }
+    units = {n: find_units(model.backbone, m) for n, m in strategies.items() if m is not None}
+    always = frozenset(unit.name for unit in family.always)
+    exact_masks = {
+        name: mask
+        for name in masks
+        for mask in expressible_masks(family, {name: units[name]}).values()
+        if _parameters(model, mask | always) == _parameters(model, masks[name])
+    }
+    best_rates = {baseline.name: baseline.best_rate for baseline in tuned}
+    first = {
+        name: allowed.default.set(Choice(mask, best_rates.get(name, rates.middle), rates.seed))
+        for name, mask in expressible_masks(family, units).items()
+        if mask not in exact_masks.values()
+    }
+    largest = always.union(unit.name for unit in family.units)
+    for method in allowed.methods:
+        if method is not allowed.default:
+            choice = Choice(largest, best_rates.get("full", rates.middle), rates.seed)
+            first[method.name] = method.set(choice)
+    adopted = (
+        _adopted_trials(baseline, exact_masks[baseline.name], space)
+        for baseline in tuned
+        if baseline.name in exact_masks
+    )
+    return SearchStart(space(first), tuple(chain.from_iterable(adopted)))
+
+
+def _adopted_trials(
+    tuned: TunedBaseline, mask: Mask, space: Callable[[dict[str, Choice]], Space[Choice]]
+) -> Iterator[FrozenTrial]:
+    """Yield the trials of a baseline as trials of FairTune's space, where they have ``mask``."""
+    choices = {str(n): replace(choice, mask=mask) for n, choice in enumerate(tuned.choices)}
+    space_with_choices = space(choices)
+    for trial, (_, params) in zip(tuned.trials, space_with_choices.first, strict=True):
+        fixed = FixedTrial(dict(params))
+        space_with_choices.suggest(fixed)  # sets the distributions of the trial
+        yield create_trial(
+            state=trial.state,
+            values=trial.values if trial.state is TrialState.COMPLETE else None,
+            params=dict(params),
+            distributions=fixed.distributions,
+            intermediate_values=trial.intermediate_values,
+            user_attrs={
+                "origin": tuned.name,
+                ADOPTED: trial.number,
+                "epochs": trial.user_attrs.get("epochs", 0),
+            },
+        )
+
+
+def _strategy_mask(name: str, model: Model) -> Mask | None:
+    """Return the mask of a strategy; None if the network lacks the layers that it tunes."""
+    try:
+        return strategy_mask(name, model)
+    except EvenhandError:
+        return None
+
+
+def _parameters(model: Model, mask: Mask) -> set[int]:
+    """Return the parameters that a mask tunes, by their ids."""
+    return {id(p) for unit in find_units(model.backbone, mask) for p in unit.parameters}

@@ -14,11 +14,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from evenhand.errors import EvenhandError, pick
+from evenhand.errors import EvenhandError, count_text, pick
 from evenhand.methods.arrays import Floats, Rows, Share, check_rows, check_scores, group_names
 from evenhand.methods.group_head import GroupHead
 from evenhand.methods.post_hoc import AttributeNeed, PostHoc, PostHocFit
-from evenhand.wording import count_text
 
 Aim = Literal["equal-sensitivity", "minimum-sensitivity", "net-benefit"]
 AtTest = Literal["known", "inferred", "merged"]

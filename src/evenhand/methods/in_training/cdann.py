@@ -154,6 +154,7 @@ class Cdann(TrainingMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the discriminator, its optimiser and the number of steps."""
+        super().load_state_dict(state)
         self.steps_taken = int(state["taken"])
         self._pending = state if "discriminator" in state else None
 

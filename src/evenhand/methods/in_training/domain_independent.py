@@ -49,7 +49,7 @@ class DomainIndependent(TrainingMethod):
         return classes * len(self.training_groups().levels)
 
     def prior_shift(self) -> Tensor:
-        """Return the groups' mean log-share ``(C,)`` of each class, minus that of class 0."""
+        """Return the mean over groups of each class's log-share ``(C,)``, minus that of class 0."""
         return self.priors.mean(dim=0)
 
     def scored(self, outputs: Tensor) -> Tensor:

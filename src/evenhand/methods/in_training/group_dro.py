@@ -87,10 +87,9 @@ class GroupDRO(TrainingMethod):
         """Shift weight among the groups that are present, towards those with higher losses."""
         sizes = self.training_groups().sizes
         raised = losses + self.adjustment / sizes.clamp(min=1).sqrt()
-        mass = self.weights[present].sum()
-        grown = self.weights[present] * torch.exp(self.rate * raised[present])
-        self.weights = self.weights.clone()
-        self.weights[present] = mass * grown / grown.sum()
+        mass = torch.where(present, self.weights, 0).sum()
+        grown = torch.where(present, self.weights * torch.exp(self.rate * raised), 0)
+        self.weights = torch.where(present, mass * grown / grown.sum(), self.weights)
 
     def after_epoch(self) -> Mapping[str, float]:
         """Return the weights by group."""
@@ -114,6 +113,7 @@ class GroupDRO(TrainingMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the weights."""
+        super().load_state_dict(state)
         self.weights = state["weights"].clone()
 
 

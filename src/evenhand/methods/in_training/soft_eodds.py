@@ -19,7 +19,7 @@ from evenhand.methods.ranges import Between
 
 
 class SoftEodds(TrainingMethod):
-    """Penalise differences between groups in the mean score of a label.
+    """Penalise differences between groups in the mean score of rows with the same label.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ class SoftEodds(TrainingMethod):
     memory
         Share of the running means that comes from earlier batches, 0 or more and below 1. Means
         of few rows are noisy, and a penalty on their squares pushes towards constant scores;
-        running means lag behind the network, and with a large ``strength`` it then overshoots.
+        running means lag behind the network, which overshoots if ``strength`` is large.
 
     Notes
     -----
     With p the score, d_{y,a} = mean(p | y, a) − mean(p | y). The penalty is strength · Σ d². The
-    constrained form follows Lokhande et al. (ECCV 2020, arXiv 2004.01355):
-    Σ m d + strength/2 · Σ e² with e = max(0, |d| − tolerance), and after each epoch
+    constrained form follows Lokhande et al. (ECCV 2020, arXiv 2004.01355). With multipliers m and
+    e = max(0, |d| − tolerance), it is Σ m d + strength/2 · Σ e², and after each epoch
     m ← m + strength · sign(d) · e.
 
     Raises
@@ -109,7 +109,9 @@ class SoftEodds(TrainingMethod):
         if torch.is_grad_enabled():  # in training, and not when a validation loss is computed
             self.means, self.observed = running.detach().cpu(), observed
         differences = self._differences(running, observed.to(means.device))
-        scale = 1 / (1 - self.memory) if bool(keep.any()) else 1.0
+        # A running mean has the gradient of the batch's mean times 1 - memory; undo this factor.
+        full = differences.new_ones(())
+        scale = torch.where(keep.any(), full / (1 - self.memory), full)
         if self.tolerance is None:
             return self.strength * scale * differences.square().sum()
         excess = (differences.abs() - self.tolerance).clamp(min=0)
@@ -117,7 +119,10 @@ class SoftEodds(TrainingMethod):
         return scale * (lagrange + self.strength / 2 * excess.square().sum())
 
     def _differences(self, means: Tensor, observed: Tensor) -> Tensor:
-        """Return differences ``(K, 2)`` from the label's mean over groups; 0 before a first row."""
+        """Return the groups' differences ``(K, 2)`` from the mean of all rows with the same label.
+
+        A group without rows of that label so far has the difference 0.
+        """
         sizes = self.training_groups().sizes.to(means).view(-1, 2) * observed.view(-1, 2)
         table = means.view(-1, 2)
         label_means = (table * sizes).sum(dim=0) / sizes.sum(dim=0).clamp(min=1)
@@ -138,6 +143,7 @@ class SoftEodds(TrainingMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the running means and the multipliers from a saved state."""
+        super().load_state_dict(state)
         self.means, self.observed = state["means"].clone(), state["seen"].clone()
         self.multipliers = state["multipliers"].clone()
 

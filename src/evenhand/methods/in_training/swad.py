@@ -125,6 +125,7 @@ class Swad(TrainingMethod):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the averages and the state of the window."""
+        super().load_state_dict(state)
         self._segments, self._sum = list(state["segments"]), dict(state["sum"])
         self._steps, self._total = int(state["steps"]), dict(state["total"])
         self._count, self.limit = int(state["count"]), state["limit"]

@@ -2,14 +2,17 @@
 
 from evenhand.metrics.forms.additive import (
     Additive,
+    BinPairs,
+    BinSums,
     Cells,
     Confusion,
     Mean,
+    bin_pairs,
+    bins,
     cells,
     confusion,
     rowwise,
 )
-from evenhand.metrics.forms.bins import BinPairs, BinSums, bin_pairs, bins
 from evenhand.metrics.forms.curve import Curve, curve
 from evenhand.metrics.forms.logistic import Logistic, LogisticFit
 from evenhand.metrics.forms.looped import Repeated, looped

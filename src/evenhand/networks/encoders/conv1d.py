@@ -47,13 +47,13 @@ class Conv1dEncoder(LayeredEncoder):
     def forward(self, series: Tensor) -> Tensor:
         """Return representations ``(B, 96)`` of series ``(B, C, T)``."""
         for layer in self.children():
-            # above a cut, frozen convolutions are replaced by identities
+            # in the part above a frozen prefix, identities replace the frozen convolutions
             series = convolve(layer, series) if isinstance(layer, PaddedConv1d) else layer(series)
         return series.amax(dim=2)
 
 
 def convolve(layer: PaddedConv1d, series: Tensor) -> Tensor:
-    """Return a convolution of series with ReLU and, in training mode, dropout; T stays."""
+    """Return a convolution of series with ReLU and, in training mode, dropout; T is unchanged."""
     return F.dropout(layer(series).relu(), DROPOUT, layer.training)
 
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.networks.encoders.layers import LayeredEncoder
-from evenhand.networks.encoders.observations import steps_since_seen
+from evenhand.networks.encoders.layers import LayeredEncoder, steps_since_seen
 from evenhand.networks.registry import register_series_encoder
 
 WIDTH = 64  # of the embedded steps, of the hidden state and of the features

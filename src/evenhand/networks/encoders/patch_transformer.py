@@ -13,8 +13,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.networks.encoders.layers import SeriesEncoder
-from evenhand.networks.encoders.observations import steps_since_seen
+from evenhand.networks.encoders.layers import SeriesEncoder, steps_since_seen
 from evenhand.networks.registry import register_series_encoder
 
 PATCH = 4  # steps

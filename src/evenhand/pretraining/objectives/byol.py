@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.pretraining.learners import Encoder, Learner, perceptron
+from evenhand.pretraining.learners import Encoder, Learner, Teacher, perceptron
 from evenhand.pretraining.registry import SSLObjective, register_ssl
-from evenhand.pretraining.teacher import Teacher
 
 HIDDEN = 256  # width of the predictor's hidden layer
 
@@ -45,7 +44,7 @@ def byol_loss(predicted: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) 
 class Byol(Learner):
     """Predict from one view the projection of the other view by a slow copy of the network.
 
-    The teacher is a copy of encoder and projection head (`evenhand.pretraining.teacher`). Both
+    The teacher is a copy of encoder and projection head (`evenhand.pretraining.learners`). Both
     views are in one batch, so batch normalisation uses both.
 
     Misleads by its loss, which also falls if all representations become equal. Read their spread

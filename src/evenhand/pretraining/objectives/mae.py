@@ -78,7 +78,7 @@ class Mae(Learner):
         )
 
     def draw(self, samples: Tensor, rng: Generator) -> LearnerBatch:
-        """Return images, and a random order of the patches of each: the first are visible."""
+        """Return images, and a random order of the patches of each; the first ones are visible."""
         images = crop_images(samples, rng, turns=False, smallest=SMALLEST_CROP)
         noise = torch.rand(len(images), self.count, generator=rng, device=images.device)
         return self.read(images), noise.argsort(dim=1)
@@ -120,10 +120,10 @@ class _Decoder(nn.Module):
     def forward(self, tokens: Tensor, visible: Tensor) -> Tensor:
         """Return predicted patches ``(B, N, P)`` from the tokens of the visible patches."""
         prefix, patches = self.embed(tokens).tensor_split((self.prefix,), dim=1)
-        whole = self.mask.to(patches.dtype).repeat(len(tokens), self.position.shape[1], 1)
-        places = visible[:, :, None].expand(-1, -1, patches.shape[2])
-        whole = whole.scatter(1, places, patches) + self.position
-        out = self.blocks(torch.cat([prefix, whole], dim=1))[:, self.prefix :]
+        tokens_in_order = self.mask.to(patches.dtype).repeat(len(tokens), self.position.shape[1], 1)
+        index = visible[:, :, None].expand(-1, -1, patches.shape[2])
+        tokens_in_order = tokens_in_order.scatter(1, index, patches) + self.position
+        out = self.blocks(torch.cat([prefix, tokens_in_order], dim=1))[:, self.prefix :]
         predicted: Tensor = self.predict(self.norm(out))
         return predicted
 

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from evenhand.pretraining.learners import Encoder, Learner
+from evenhand.pretraining.learners import Encoder, Learner, Teacher
 from evenhand.pretraining.registry import SSLObjective, register_ssl
-from evenhand.pretraining.teacher import Teacher
 
 TEMPERATURE = 0.2
 LONGEST = 1024  # the largest number of keys in the queue

@@ -32,7 +32,7 @@ parameter's shape."""
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 BLOCK = 2**18  # numbers in the gradients of a block; this many fit into a core's cache
-MEMORY_COST = 24  # writing and reading a number takes as long as so many multiplications
+MEMORY_COST = 24  # writing and reading a number takes as long as this many multiplications
 
 
 def add_linear(layer: nn.Linear, x: Tensor, grad: Tensor, into: Tensor) -> None:
@@ -151,7 +151,7 @@ RULES: Mapping[type[nn.Module], Mapping[str, AddSquares]] = {
 else."""
 
 LAST_AXIS_LAYERS = (nn.Linear, nn.LayerNorm, FastLayerNorm, LayerScale)
-"""Layers that work on the last axis only. In window attention, a sample is several input rows."""
+"""Layers that work on the last axis only; a sample may be several rows (window attention)."""
 
 
 def add_squares(grads: Tensor, inputs: Tensor, into: Tensor) -> None:
@@ -228,8 +228,8 @@ def _patches(layer: Convolution, padded: Tensor) -> Tensor:
     per_group = channels // layer.groups
     shape = (n, *positions, *layer.kernel_size, layer.groups, per_group)
     between_patches = [a * b for a, b in zip(layer.stride, axes, strict=True)]
-    in_a_patch = [a * b for a, b in zip(layer.dilation, axes, strict=True)]
-    strides = (samples, *between_patches, *in_a_patch, per_group, 1)
+    within_patch = [a * b for a, b in zip(layer.dilation, axes, strict=True)]
+    strides = (samples, *between_patches, *within_patch, per_group, 1)
     view = padded.as_strided(shape, strides, padded.storage_offset())
     return view.movedim(-2, 1).flatten(2, 1 + len(positions)).flatten(3)
 

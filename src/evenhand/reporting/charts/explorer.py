@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from evenhand.metrics import Groups, Scored
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.curves import largest_groups
-from evenhand.reporting.text.numbers import PERCENT, POINTS
-from evenhand.reporting.text.vocabulary import display_name
+from evenhand.reporting.text.vocabulary import PERCENT, POINTS, display_name
 
 STEPS = 100
 DRAWN = 20

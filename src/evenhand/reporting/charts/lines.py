@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evenhand.reporting.charts.linear_axis import Axis, PlotFrame, Ticks, axis_over, labelled_ticks
-from evenhand.reporting.text.numbers import PLAIN
+from evenhand.reporting.text.vocabulary import PLAIN
 
 MARGIN = 6.0
 """Free space at each side, in percent of the width."""

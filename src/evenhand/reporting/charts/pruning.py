@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from evenhand.errors import count_text
 from evenhand.metrics.registry import Floats
 from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
 from evenhand.reporting.pruning_record import LayerRecord, PruningRecord
-from evenhand.reporting.text.numbers import PERCENT, PLAIN, plain, plain_or_undefined
-from evenhand.wording import count_text
+from evenhand.reporting.text.vocabulary import PERCENT, PLAIN, plain, plain_or_undefined
 
 Points = Sequence[tuple[float, float]]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from evenhand.reporting.part import Part
 from evenhand.reporting.report import Report
-from evenhand.reporting.section import PART, section
+from evenhand.reporting.section import PART, Part, section
 
 
 @section("report", "adjusted", "What was adjusted", place=65, template=PART)

@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evenhand.metrics import BESIDE, EVERYBODY, headline_order
-from evenhand.reporting.estimates import Estimate, find_rows, first_row, names
+from evenhand.reporting.estimates import (
+    Estimate,
+    Extremes,
+    extremes,
+    find_rows,
+    first_row,
+    is_unknown,
+    names,
+)
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import group_changes, levelling_verdict
 from evenhand.reporting.sections.strategies import metric_of_comparison
-from evenhand.reporting.text.numbers import hundredths, join_words
 from evenhand.reporting.text.sentences import (
     INTERVAL_ABOVE_0,
     OutcomeWord,
@@ -34,14 +41,16 @@ from evenhand.reporting.text.sentences import (
     where,
 )
 from evenhand.reporting.text.vocabulary import (
+    MODELS,
     display_name,
     first_upper,
+    hundredths,
     in_sentence,
+    join_words,
     lower_first,
     model_at_sentence_start,
     term,
 )
-from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
 from evenhand.reporting.verdicts import Verdict
 
 PICKED = (
@@ -513,4 +522,21 @@ def _answers(report: Report) -> tuple[ReportAnswer, ...]:
         for first, *further_metrics in [report.judged.get(model) or (metric,)]
         for name in report.attributes
     ]
-    return (*(answer for answer in (*spreads, *compared) if answer is not None), *group_answers)
+    comparisons = [answer for answer in (*spreads, *compared) if answer is not None]
+    if _is_unchanged(report):
+        comparisons = [
+            replace(answer, details=(UNCHANGED, *answer.details)) for answer in comparisons
+        ]
+    return (*comparisons, *group_answers)
+
+
+UNCHANGED = (
+    "Nothing was pruned: no step within the budget was better on validation, so the two models "
+    "are the same."
+)
+
+
+def _is_unchanged(report: Report) -> bool:
+    """Return whether the answers are about a pruned model that equals the unpruned one."""
+    is_kept = report.pruning is not None and report.pruning.record.chosen == 0
+    return is_kept and list(report.answered_models) == [MODELS["pruned"]]

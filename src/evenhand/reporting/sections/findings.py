@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evenhand.errors import count_text
 from evenhand.metrics import EVERYBODY, Target
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
@@ -16,9 +17,13 @@ from evenhand.reporting.search_record import (
     StudyRecord,
     UnitImportance,
 )
-from evenhand.reporting.text.numbers import SIGNED, join_words, plain, plain_or_undefined
-from evenhand.reporting.text.vocabulary import display_name
-from evenhand.wording import count_text
+from evenhand.reporting.text.vocabulary import (
+    SIGNED,
+    display_name,
+    join_words,
+    plain,
+    plain_or_undefined,
+)
 
 TWO_SEEDS = "Two seeds give very wide intervals; three or more make them narrower."
 FACTORS = {"mask": "mask", "method": "method", "rate": "learning rate"}

@@ -7,16 +7,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from evenhand.errors import count_text
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
-from evenhand.reporting.estimates import NO_VALUE, Estimate, Estimates, find_rows, first_row, names
+from evenhand.reporting.estimates import (
+    NO_VALUE,
+    Estimate,
+    Estimates,
+    Extremes,
+    extremes,
+    find_rows,
+    first_row,
+    is_unknown,
+    names,
+)
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import POINTS, Scale
 from evenhand.reporting.text.sentences import explain_pictures, p_text
-from evenhand.reporting.text.vocabulary import CountedCases, display_name, term
-from evenhand.reporting.text.worst_best import Extremes, extremes, is_unknown
-from evenhand.wording import count_text
+from evenhand.reporting.text.vocabulary import POINTS, CountedCases, Scale, display_name, term
 
 DRAWN = 20
 """Largest number of groups in a picture; if there are more, it shows the worst groups."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evenhand.evaluation.intersections import why_too_small
+from evenhand.errors import count_text
+from evenhand.evaluation.requests import why_too_small
 from evenhand.evaluation.settings import GroupSettings
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import Estimate, find_rows
-from evenhand.reporting.part import Part, Table
 from evenhand.reporting.report import Report
-from evenhand.reporting.section import PART, section
+from evenhand.reporting.section import PART, Part, Table, section
 from evenhand.reporting.sections.strategies import metric_of_comparison
 from evenhand.reporting.text.vocabulary import display_name
-from evenhand.tables.levels import UNKNOWN
-from evenhand.wording import count_text
+from evenhand.tables.attributes import UNKNOWN
 
 COLUMNS = ("Group", "Attributes", "Samples", "Patients", "Positives", "Why")
 

@@ -10,8 +10,8 @@ from evenhand.metrics.recipes import Difference
 from evenhand.metrics.rows import EVERYBODY, Key, full_name
 from evenhand.reporting.charts.linear_axis import PlotFrame
 from evenhand.reporting.charts.lines import LineChart, LineValue, XTick, line_chart
-from evenhand.reporting.part import HiddenPart, Part, Table
-from evenhand.reporting.text.numbers import SIGNED, plain, plain_or_undefined
+from evenhand.reporting.section import HiddenPart, Part, Table
+from evenhand.reporting.text.vocabulary import SIGNED, plain, plain_or_undefined
 from evenhand.reporting.verdicts import Verdict
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evenhand.metrics import EVERYBODY
-from evenhand.reporting.estimates import Estimate, find_rows, first_row
-from evenhand.reporting.text.numbers import join_words, p_value_text, signed
+from evenhand.reporting.estimates import Estimate, find_rows, first_row, is_unknown
 from evenhand.reporting.text.sentences import (
     amount,
     interval_or_reason,
@@ -19,10 +18,12 @@ from evenhand.reporting.text.vocabulary import (
     display_name,
     group_kind,
     in_sentence,
+    join_words,
     model_at_sentence_start,
+    p_value_text,
+    signed,
     term,
 )
-from evenhand.reporting.text.worst_best import is_unknown
 from evenhand.reporting.verdicts import Verdict
 
 
@@ -112,7 +113,10 @@ def group_changes(
 
 
 def _worst(rows: Sequence[Estimate]) -> Estimate | None:
-    """Return the row of the group with the worst value, None if no group has a value."""
+    """Return the row of the group with the worst value.
+
+    None if no group has a value, or if neither direction of the metric is better.
+    """
     groups = [
         row
         for row in rows

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from evenhand.errors import count_text
 from evenhand.metrics import find_target
-from evenhand.reporting.text.numbers import Scale
-from evenhand.reporting.text.vocabulary import Term, term
-from evenhand.wording import count_text
+from evenhand.reporting.text.vocabulary import Scale, Term, term
 
 Span = tuple[float, float | None, float | None]
 """A value, and the ends of its 95 % interval by patient; None where there is no interval."""

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.part import Part
 from evenhand.reporting.probe_record import ProbeRecord, ProbeRow
 from evenhand.reporting.report import Report
-from evenhand.reporting.section import PART, section
-from evenhand.reporting.text.numbers import PLAIN, SIGNED
-from evenhand.reporting.text.vocabulary import display_name
+from evenhand.reporting.section import PART, Part, section
+from evenhand.reporting.text.vocabulary import PLAIN, SIGNED, display_name
 
 CAPTION = "AUC of a new probe over pairs of patients with the same label."
 CHANGE_CAPTION = (

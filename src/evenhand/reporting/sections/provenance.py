@@ -9,7 +9,7 @@ from typing import Any
 from evenhand.experiments.records import RunRecord
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import duration
+from evenhand.reporting.text.vocabulary import duration
 from evenhand.settings import Settings
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from evenhand.errors import count_text
 from evenhand.reporting.charts.pruning import (
     Chart,
     confirming_column,
@@ -20,9 +21,13 @@ from evenhand.reporting.pruning_record import CostRecord, LayerRecord, PremiseRe
 from evenhand.reporting.report import Pruning, Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.luck import luck_sentences
-from evenhand.reporting.text.numbers import PERCENT, join_words, plain, plain_or_undefined
-from evenhand.reporting.text.vocabulary import MODELS
-from evenhand.wording import count_text
+from evenhand.reporting.text.vocabulary import (
+    MODELS,
+    PERCENT,
+    join_words,
+    plain,
+    plain_or_undefined,
+)
 
 QUANTILE = 1.645
 """The 95 % quantile of the normal distribution."""

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evenhand.errors import count_text
 from evenhand.experiments.records import RunRecord, data_settings
 from evenhand.reporting.check_record import CheckRecord, Finding, GroupCount
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
-from evenhand.reporting.text.numbers import join_words
-from evenhand.reporting.text.vocabulary import display_name
+from evenhand.reporting.text.vocabulary import display_name, join_words
 from evenhand.reporting.verdicts import Verdict
 from evenhand.settings import Settings
-from evenhand.wording import count_text
 
 TITLES = {
     "attributes": "Protected attributes",

@@ -10,12 +10,12 @@ from typing import Any
 from evenhand.files import finite_or_none
 from evenhand.metrics import Target
 from evenhand.reporting.charts.linear_axis import Axis, Ticks, axis_over, labelled_ticks
-from evenhand.reporting.charts.tradeoff import Tradeoff, is_complete, tradeoffs
+from evenhand.reporting.charts.scatter import Tradeoff, is_complete, tradeoffs
 from evenhand.reporting.report import Report, Search
 from evenhand.reporting.search_record import StudyRecord
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.findings import Findings, findings
-from evenhand.reporting.text.numbers import PLAIN, plain
+from evenhand.reporting.text.vocabulary import PLAIN, plain
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from evenhand.errors import count_text
 from evenhand.experiments.records import RunRecord
 from evenhand.reporting.page import section_page
 from evenhand.reporting.section import section, sections_of
@@ -15,8 +16,7 @@ from evenhand.reporting.similarity_record import (
     SimilarityRecord,
     mean,
 )
-from evenhand.reporting.text.numbers import plain, signed
-from evenhand.reporting.text.vocabulary import display_name
+from evenhand.reporting.text.vocabulary import display_name, plain, signed
 from evenhand.reporting.verdicts import Verdict
 from evenhand.representation.jackknife import IntervalEstimate
 from evenhand.representation.results import (
@@ -25,7 +25,6 @@ from evenhand.representation.results import (
     SizeRatio,
 )
 from evenhand.settings import Settings
-from evenhand.wording import count_text
 
 STRONGEST = 0.6
 """The size of a difference from which on a cell has the full colour."""
@@ -103,7 +102,7 @@ def similarity_page(measured: SimilarityRecord, record: RunRecord[Settings]) -> 
     return section_page(title, introduction, sections_of("similarity", measured), record)
 
 
-@section("similarity", "similarity", "Does each group color alike to both models?", place=10)
+@section("similarity", "similarity", "Do both models represent each group alike?", place=10)
 def similarity_section(measured: SimilarityRecord) -> dict[str, Any]:
     """Return the answers with their heat maps, and the ratios."""
     return {

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 from evenhand.metrics import EVERYBODY, leading_metric
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
-from evenhand.reporting.estimates import Estimate, Estimates, find_rows, names
+from evenhand.reporting.estimates import Estimate, Estimates, find_rows, is_unknown, names
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
 from evenhand.reporting.sections.levelling import GainsTable, gains_tables
 from evenhand.reporting.text.sentences import paired_chip
 from evenhand.reporting.text.vocabulary import display_name, term
-from evenhand.reporting.text.worst_best import is_unknown
 
 SUMMED_UP = ("worst", "gap")
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from evenhand.errors import count_text
 from evenhand.evaluation.twins import TwinRow
 from evenhand.metrics import EVERYBODY
 from evenhand.reporting.charts.forest import Forest, ForestEntry, ForestFrame, forest
 from evenhand.reporting.estimates import Estimate
-from evenhand.reporting.part import Part
 from evenhand.reporting.report import Report
-from evenhand.reporting.section import PART, section
-from evenhand.reporting.text.numbers import PLAIN, SIGNED, out_of_hundred
-from evenhand.reporting.text.vocabulary import display_name
-from evenhand.wording import count_text
+from evenhand.reporting.section import PART, Part, section
+from evenhand.reporting.text.vocabulary import PLAIN, SIGNED, display_name, out_of_hundred
 
 CAPTION = (
     "Mean distance of the scores of two twins; 0: the difference between twins moves no score."

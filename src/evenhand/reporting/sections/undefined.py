@@ -9,8 +9,7 @@ from evenhand.metrics import EVERYBODY
 from evenhand.reporting.estimates import NO_VALUE, Estimate
 from evenhand.reporting.report import Report
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import join_words
-from evenhand.reporting.text.vocabulary import display_name
+from evenhand.reporting.text.vocabulary import display_name, join_words
 
 
 @dataclass(frozen=True)

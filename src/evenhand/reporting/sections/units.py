@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evenhand.reporting.report import Report, UnitShare
 from evenhand.reporting.section import section
-from evenhand.reporting.text.numbers import PERCENT
+from evenhand.reporting.text.vocabulary import PERCENT
 
 
 @dataclass(frozen=True)

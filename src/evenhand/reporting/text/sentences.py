@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from evenhand.errors import count_text
 from evenhand.metrics import CHANCE, DETECTABLE, find_metric
 from evenhand.metrics.intervals import FEW, FEW_DRAWN
-from evenhand.reporting.estimates import NO_VALUE, Estimate, find_rows
-from evenhand.reporting.text.numbers import (
+from evenhand.reporting.estimates import NO_VALUE, Estimate, Extremes, find_rows
+from evenhand.reporting.text.vocabulary import (
     NBSP,
+    display_name,
+    first_upper,
+    group_kind,
     hundredths,
+    in_sentence,
     join_words,
+    lower_first,
+    model_at_sentence_start,
     out_of_hundred,
     p_value_text,
     plain,
     signed,
-)
-from evenhand.reporting.text.vocabulary import (
-    display_name,
-    first_upper,
-    group_kind,
-    lower_first,
-    model_at_sentence_start,
     term,
 )
-from evenhand.reporting.text.worst_best import Extremes
-from evenhand.wording import count_text
 
 LEVEL = 0.95
 """The level of intervals whose row has none."""
@@ -167,7 +165,7 @@ def chance_sentence(extremes: Extremes) -> str:
         whom = "The two groups" if are_two else f"At least two of the {groups}"
         return f"{whom} differ by more than chance explains ({p_text(gap)})."
     return (
-        f"These data do not show that the {groups} differ in {_named(extremes.worst.metric)} "
+        f"These data do not show that the {groups} differ in {in_sentence(extremes.worst.metric)} "
         f"({p_text(gap)}){_detectable_clause(extremes)}."
     )
 
@@ -186,12 +184,15 @@ def _untested_reason(extremes: Extremes) -> str:
     few = [row for row in (extremes.worst, extremes.best) if row.approximate]
     if not few or not find_metric(extremes.worst.metric).share:
         why = gap and (gap.approximate or gap.no_interval or gap.undefined)
-        return f"The gap was not tested ({why}). " if why else ""
+        if not why:
+            return ""
+        too_few = "as some group has too few patients: " if why[0].isdigit() else ""
+        return f"The gap was not tested ({too_few}{why}). "
     rare = " of its rarer class" if extremes.worst.metric == "auc" else ""
     counts = [f"{where(row.attribute, row.group)} ({row.approximate}{rare})" for row in few]
     return (
-        f"The gap was not tested: its {_named(extremes.worst.metric)} rests on too few patients "
-        f"where {join_words(counts)}, and a test needs {FEW} in each group "
+        f"The gap was not tested: its {in_sentence(extremes.worst.metric)} rests on too few "
+        f"patients where {join_words(counts)}, and a test needs {FEW} in each group "
         f"({FEW_DRAWN} with percentile or BCa intervals). Add patients, or merge groups (--merge, "
         "--bins). "
     )
@@ -240,12 +241,6 @@ def interval_or_reason(difference: Estimate) -> str:
     return interval(difference, difference.base) or without
 
 
-def _named(metric: str) -> str:
-    """Return the label of a metric within a sentence."""
-    label = term(metric).label
-    return label if label.isupper() else label.lower()
-
-
 def apart_sentence(extremes: Extremes) -> str:
     """Return the sentence on a gap that is shown in another metric than that of the headline."""
     worst, best = extremes.worst, extremes.best
@@ -253,7 +248,7 @@ def apart_sentence(extremes: Extremes) -> str:
     within = interval(gap, worst.metric, max(1, _digits(extremes, gap))) if gap else ""
     unit = " points" if measured.share and within else ""
     return (
-        f"In {_named(worst.metric)}, too, the groups differ by more than chance explains: "
+        f"In {in_sentence(worst.metric)}, too, the groups differ by more than chance explains: "
         f"{measured.scale.text(worst.value or 0.0)} where {where(worst.attribute, worst.group)}, "
         f"{measured.scale.text(best.value or 0.0)} where {where_again(best.attribute, best.group)} "
         f"(the gap's {within}{unit}; {p_text(gap) if gap else ''})."
@@ -267,8 +262,8 @@ def no_gap_sentence(ends: Extremes) -> str:
     p = p_text(ends.gap) if ends.gap else ""
     outcome = f"({p}){_detectable_clause(ends)}" if p else "(not tested)"
     return (
-        f"No gap is shown in {_named(ends.worst.metric)}: lowest {text(low)}, highest {text(high)} "
-        f"{outcome}."
+        f"No gap is shown in {in_sentence(ends.worst.metric)}: lowest {text(low)}, "
+        f"highest {text(high)} {outcome}."
     )
 
 
@@ -290,14 +285,14 @@ def strategy_sentence(paired: Sequence[Estimate]) -> str:
     unsure = join_words(sides["cannot tell"], "or")
     if not clauses:
         return (
-            f"These data do not show that {whom} serves its worst {by} better or worse than "
+            f"These data do not show that {whom} serves its worst-served {by} better or worse than "
             f"{unsure}."
         )
     doubt = (
         f"; these data do not show whether it does better or worse than {unsure}" if unsure else ""
     )
     subject = model_at_sentence_start(whom)
-    return f"{subject} serves its worst {by} {join_words(clauses, 'but')}{doubt}."
+    return f"{subject} serves its worst-served {by} {join_words(clauses, 'but')}{doubt}."
 
 
 SIZES: Mapping[OutcomeWord, str] = {"better": "smaller", "worse": "larger"}
@@ -421,10 +416,10 @@ def chance_remark(auc: Estimate) -> str | None:
         return None
     is_worse = auc.is_claimed and auc.value < CHANCE
     verb = "is worse than" if is_worse else "is not shown to be better than"
+    joined = "; ".join(filter(None, (interval(auc, auc.metric), p_text(auc))))
     return (
         f"{model_at_sentence_start(auc.model)} {verb} chance: the AUC of everybody is "
-        f"{plain(auc.value)} ({interval(auc, auc.metric)}). The results of such a model by "
-        "group mean little."
+        f"{plain(auc.value)} ({joined}). The results of such a model by group mean little."
     )
 
 
