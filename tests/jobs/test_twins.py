@@ -114,7 +114,7 @@ def test_the_interval_covers_the_true_distance():
     ("column", "message"),
     [
         ("twin", "has no column 'twin'"),
-        ("sample_id", "no two rows of .* share a value there"),
+        ("sample_id", "no two rows of .* share a value"),
         ("attr_skin", "--pair-column attr_skin: 600 rows of .* share the value 'light'"),
     ],
 )
