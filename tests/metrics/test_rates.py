@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chi2_contingency, norm, t
 
 from evenhand.metrics import holm
-from evenhand.metrics.power import equal_rates_p
+from evenhand.metrics.rates import equal_rates_p
 
 
 def test_with_one_row_for_each_patient_it_is_the_chi_squared_test():

@@ -151,7 +151,7 @@ def reopen(
 
 
 def with_change_note(cohort: Cohort, recorded: str | None, root: Path) -> Cohort:
-    """Return a cohort whose notes say if its data changed after an earlier run.
+    """Return a cohort with a note if its data have changed since an earlier run.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ path."""
 
 @dataclass(frozen=True)
 class Label:
-    """A convention that gives each sample its class.
+    """A rule that gives each sample its class.
 
     Parameters
     ----------

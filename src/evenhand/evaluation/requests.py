@@ -295,7 +295,7 @@ def resolve_intersections(
 def small_groups(
     models: Mapping[str, Predictions], attributes: Sequence[str], split: str
 ) -> tuple[str, ...]:
-    """Return the groups of intersections that are too small in some model, as ``ATTRIBUTE=LEVEL``.
+    """Return the intersections that have too few rows for some model, as ``ATTRIBUTE=LEVEL``.
 
     Parameters
     ----------

@@ -183,7 +183,7 @@ def hsic(terms: Floats) -> Floats:
 
 
 def hsic_without(terms: Floats) -> Floats:
-    """Return the unbiased HSIC without each row ``(n, …)``, from rows' shares ``(n, …)``.
+    """Return the unbiased HSIC with each row left out, ``(n, …)``, from the rows' shares.
 
     Notes
     -----

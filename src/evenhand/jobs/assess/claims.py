@@ -236,7 +236,7 @@ def _numbers(evaluation: Evaluation, cell: str) -> Iterator[Number]:
 def _differences(
     evaluation: Evaluation, pair: tuple[str, str], judged: Sequence[RecipeClaim] | None
 ) -> Iterator[MetricRow]:
-    """Yield the differences of a pair of cells; p is corrected if the page judges the pair."""
+    """Yield the differences of two cells; p is corrected if the page has a verdict on them."""
     method = PAIRED[evaluation.seeds > 1]
     model, other = (with_share(cell, evaluation.share) for cell in pair)
     names = RowNames(model, other, "test")

@@ -302,7 +302,7 @@ def _timed(run: Run, results: Iterator[T]) -> Iterator[T]:
 
 
 class _Order:
-    """The order of the jobs: encoders begin first, as they take longest; cells wait for theirs."""
+    """Order jobs: encoders begin first, as they take longest; a cell waits for its encoder."""
 
     def __init__(self, context: FitContext[AssessSettings], cells: Sequence[Cell]) -> None:
         settings = context.settings

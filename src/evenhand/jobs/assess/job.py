@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
+
 from evenhand.cohort.settings import SplitSettings
+from evenhand.cohort.splits import share_of_patients
 from evenhand.errors import EvenhandError, count_text, first_few
 from evenhand.evaluation.requests import check_choice, measure_settings
 from evenhand.experiments.forecast import longest_minutes, parallel_text, seconds_per_fit
@@ -17,7 +21,6 @@ from evenhand.jobs.assess.answers import sentences
 from evenhand.jobs.assess.claims import make_claims
 from evenhand.jobs.assess.grid import cell_name, check_encoders, fit_grid, grid_cells
 from evenhand.jobs.assess.judging import evaluate_grid
-from evenhand.jobs.assess.overview import check_shares
 from evenhand.jobs.assess.page import write_assessment
 from evenhand.jobs.assess.settings import AssessSettings
 from evenhand.jobs.assess.similarity import compare_representations
@@ -33,6 +36,9 @@ from evenhand.reporting import check_record, similarity_record
 from evenhand.reporting.sections.requirements import headline
 from evenhand.training.device import settle_precision
 from evenhand.workers import open_engine
+
+FEWEST_LABELLED = 2
+"""The fewest training patients of each class that must keep a label in a share of the labels."""
 
 
 @as_job(AssessSettings, "data")
@@ -68,7 +74,7 @@ def assess(
     _check_groups(task)
     check_choice(measure_settings(settings, settings.exclude_group), task.groups)
     check_encoders(task, settings)
-    check_shares(task, settings)
+    _check_shares(task, settings)
     for cell in settings.cell:
         find_strategy(cell)(task.model(), settings.seed)
     cells = tuple(grid_cells(settings))
@@ -107,6 +113,31 @@ def _check_groups(task: Task) -> None:
             raise EvenhandError(
                 f"--exclude-group leaves {first_few(compared) or 'no group'} of {name}, and "
                 "fairness compares two groups or more. Exclude fewer."
+            )
+
+
+def _check_shares(task: Task, settings: AssessSettings) -> None:
+    """Refuse shares of the labels that leave a class with too few training patients.
+
+    Raises
+    ------
+    EvenhandError
+        If a share is too small; the text has the counts and the smallest sufficient share.
+    """
+    train = task.splits.train
+    patients = train.table.groupby("patient_id")["label"].max()
+    for share in settings.label_share:
+        rng = np.random.default_rng(settings.seed)
+        part = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
+        whole, kept = (labels.value_counts() for labels in (patients, part))
+        rarest = min(range(len(train.classes)), key=lambda label: int(whole.get(label, 0)))
+        if kept.get(rarest, 0) < FEWEST_LABELLED:
+            count = int(whole.get(rarest, 0))
+            least = math.ceil(1000 * (FEWEST_LABELLED - 0.5) / count) / 10
+            raise EvenhandError(
+                f"--label-share {100 * share:g}%: of {count} training patients of class "
+                f"{train.classes[rarest]!r}, {kept.get(rarest, 0)} would keep a label, and "
+                f"at least {FEWEST_LABELLED} must. Give a share of {least:g}% or more."
             )
 
 

@@ -7,11 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
-from evenhand.cohort.splits import share_of_patients
-from evenhand.errors import EvenhandError, count_text
-from evenhand.experiments.task import Task
+from evenhand.errors import count_text
 from evenhand.jobs.assess.claims import RecipeClaims
 from evenhand.jobs.assess.evaluation import Evaluation, Value
 from evenhand.jobs.assess.evidence import value_text
@@ -113,35 +109,6 @@ def _table(title: str, rows: Sequence[tuple[str, _Row]], target: str) -> Table:
         for kind, row in rows
     )
     return Table(title, columns if rows[0][0] else columns[1:], shown)
-
-
-FEWEST_LABELLED = 2
-"""The fewest training patients of each class that must keep a label in a share of the labels."""
-
-
-def check_shares(task: Task, settings: AssessSettings) -> None:
-    """Refuse shares of the labels that leave a class with too few training patients.
-
-    Raises
-    ------
-    EvenhandError
-        If a share is too small; the text has the counts and the smallest sufficient share.
-    """
-    train = task.splits.train
-    patients = train.table.groupby("patient_id")["label"].max()
-    for share in settings.label_share:
-        rng = np.random.default_rng(settings.seed)
-        part = share_of_patients(train, share, rng).table.groupby("patient_id")["label"].max()
-        whole, kept = (labels.value_counts() for labels in (patients, part))
-        rarest = min(range(len(train.classes)), key=lambda label: int(whole.get(label, 0)))
-        if kept.get(rarest, 0) < FEWEST_LABELLED:
-            count = int(whole.get(rarest, 0))
-            least = math.ceil(1000 * (FEWEST_LABELLED - 0.5) / count) / 10
-            raise EvenhandError(
-                f"--label-share {100 * share:g}%: of {count} training patients of class "
-                f"{train.classes[rarest]!r}, {kept.get(rarest, 0)} would keep a label, and "
-                f"at least {FEWEST_LABELLED} must. Give a share of {least:g}% or more."
-            )
 
 
 def label_part(evaluations: Sequence[Evaluation], all_claims: Sequence[RecipeClaims]) -> Part:

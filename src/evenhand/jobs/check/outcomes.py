@@ -25,7 +25,8 @@ from evenhand.metrics import (
     measure,
 )
 from evenhand.metrics.claims import CLAIM
-from evenhand.metrics.power import equal_rates_p, factor_for
+from evenhand.metrics.power import factor_for
+from evenhand.metrics.rates import equal_rates_p
 from evenhand.reporting.check_record import Finding
 from evenhand.reporting.text.vocabulary import p_value_text
 from evenhand.tables.attributes import UNKNOWN, group_of

@@ -160,7 +160,7 @@ CURVE = "curve.csv"
 
 
 def read_curve(run: Run) -> list[CurveRow]:
-    """Return the rows of ``curve.csv``, the untouched model first; none if there is no file."""
+    """Return the rows of ``curve.csv``, first the unpruned model; no rows if the file is absent."""
     path = run.root / CURVE
     if not path.exists():
         return []
@@ -205,7 +205,7 @@ def load_state(
 
 
 def load_predictions(run: Run, task: PruneTask, rows: Sequence[CurveRow]) -> list[Predictions]:
-    """Return each step's predictions of validation rows, the untouched model first."""
+    """Return each step's predictions of validation rows, first the unpruned model's."""
     files = [_validation(run) / f"{number:03d}.parquet" for number in range(1, len(rows))]
     return [task.untouched, *map(read_predictions, files)]
 
